@@ -1,0 +1,91 @@
+# Every target makes what it needs in .venv by itself, and is quick when nothing changed:
+# the stamps below stand for "installed from these files".
+
+SHELL := /bin/sh
+.SHELLFLAGS := -eu -c
+MAKEFLAGS += --no-builtin-rules
+.DEFAULT_GOAL := help
+
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
+
+# One lock for every platform and Python version, with hashes and without the address of an index.
+LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+	--custom-compile-command 'make lock' pyproject.toml
+
+# Options for the command behind a target: make serve ARGS="--bind 0.0.0.0:8000", make test ARGS="-k chat -x"
+ARGS ?=
+
+.PHONY: help
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+# --- the environment -------------------------------------------------------------------------------------------
+
+$(VENV)/.created: scripts/create_venv.sh
+	@PYTHON="$(PYTHON)" sh scripts/create_venv.sh $(VENV)
+	@touch $@
+
+# The project itself goes in without dependencies and without build isolation: the lock holds all of them.
+$(VENV)/.server-installed: $(VENV)/.created requirements/server.txt pyproject.toml
+	@echo "Installing requirements/server.txt"
+	@$(PIP) --require-hashes --requirement requirements/server.txt
+	@$(PIP) --no-deps --no-build-isolation --editable .
+	@touch $@
+
+# dev.txt holds all of server.txt, in the same versions: either stamp will do for serving.
+$(VENV)/.dev-installed: $(VENV)/.created requirements/dev.txt requirements/server.txt pyproject.toml
+	@echo "Installing requirements/dev.txt"
+	@$(PIP) --require-hashes --requirement requirements/dev.txt
+	@$(PIP) --no-deps --no-build-isolation --editable .
+	@touch $(VENV)/.server-installed $@
+
+.PHONY: install
+install: $(VENV)/.dev-installed ## Install everything that serving, testing and linting need into .venv
+
+# --- the targets -----------------------------------------------------------------------------------------------
+
+.PHONY: serve
+serve: $(VENV)/.server-installed ## Serve on this machine; options in ARGS="…", listed by ARGS=--help
+	@exec $(BIN)/messaging serve $(ARGS)
+
+.PHONY: test
+test: $(VENV)/.dev-installed ## Run the tests and the coverage rule; pytest's options in ARGS="…"
+	@$(BIN)/coverage erase
+	@$(BIN)/coverage run -m pytest $(ARGS)
+	@$(BIN)/coverage combine --quiet
+ifeq ($(strip $(ARGS)),)
+	@$(BIN)/coverage report --include='adapters/*'
+	@$(BIN)/coverage report --include='messaging_core/*' --fail-under=100
+endif
+
+.PHONY: lint
+lint: $(VENV)/.dev-installed ## Check style, formatting and the direction of imports
+	@$(BIN)/ruff check
+	@$(BIN)/ruff format --check
+	@$(BIN)/lint-imports --no-logo
+
+.PHONY: format
+format: $(VENV)/.dev-installed ## Apply the formatting and the safe fixes that lint would ask for
+	@$(BIN)/ruff check --fix-only --quiet
+	@$(BIN)/ruff format
+
+.PHONY: types
+types: $(VENV)/.dev-installed ## Check the types, strictly
+	@$(BIN)/mypy
+
+.PHONY: scenario
+scenario: $(VENV)/.server-installed node_modules/.package-lock.json ## Play the two-user scenario with curl and wscat against a server of its own
+	@bash scripts/with_server.sh $(BIN)/messaging bash scripts/two_user_scenario.sh
+
+node_modules/.package-lock.json: package.json package-lock.json .npmrc
+	@command -v npm >/dev/null || { echo "error: npm is needed to install wscat (Node.js 18 or newer)" >&2; exit 1; }
+	@npm ci --ignore-scripts --no-audit --no-fund --loglevel=error
+	@touch $@
+
+.PHONY: lock
+lock: $(VENV)/.dev-installed ## Write the lock files again from pyproject.toml; ARGS=--upgrade takes newer versions
+	@$(LOCK) --extra server --extra sql --group build --output-file requirements/server.txt $(ARGS)
+	@$(LOCK) --extra server --extra sql --group dev --constraint requirements/server.txt \
+		--output-file requirements/dev.txt $(ARGS)
