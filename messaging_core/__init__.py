@@ -1,0 +1,1 @@
+"""The messaging domain without I/O: decisions as plain functions that return effects."""

@@ -1,0 +1,136 @@
+"""What can be asked: every field, its type, and what it must satisfy.
+
+A transport builds a command from a path, a query and a body; the decisions check its constraints.
+"""
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from attrs import field, frozen
+
+from messaging_core.constraints import (
+    UNSET,
+    Count,
+    Identifiers,
+    JsonObject,
+    Text,
+    Unset,
+    constrained,
+)
+from messaging_core.ids import ChatId, MessageId, UserId
+from messaging_core.models import MessageType
+
+EMAIL = Text(
+    "email_characters", pattern=r"[^\s@]+@[^\s@]+", expected="an e-mail address"
+)
+PASSWORD = Text(
+    "password_max_characters", minimum="password_min_characters", lines=True, blank=True
+)
+DISPLAY_NAME = Text("display_name_characters")
+AVATAR_URL = Text(
+    "avatar_url_characters",
+    pattern=r"https?://[^\s]+",
+    expected="an http or https address",
+)
+TITLE = Text("title_characters")
+CONTENT = Text("message_characters", lines=True)
+PAYLOAD = JsonObject("message_payload_bytes", "message_payload_depth")
+
+
+@frozen
+class RegisterUser:
+    email: str = field(metadata=constrained(EMAIL))
+    password: str = field(repr=False, metadata=constrained(PASSWORD))
+    display_name: str = field(metadata=constrained(DISPLAY_NAME))
+    avatar_url: str | None = field(default=None, metadata=constrained(AVATAR_URL))
+
+
+@frozen
+class LogIn:
+    email: str
+    password: str = field(repr=False)
+
+
+@frozen
+class RefreshTokens:
+    refresh_token: str = field(repr=False)
+
+
+@frozen
+class LogOut:
+    pass
+
+
+@frozen
+class GetOwnUser:
+    pass
+
+
+@frozen
+class GetUser:
+    user_id: UserId
+
+
+@frozen
+class FindUserByTag:
+    tag: str
+
+
+@frozen
+class ListChats:
+    pass
+
+
+@frozen
+class GetChat:
+    chat_id: ChatId
+
+
+@frozen
+class OpenDirectChat:
+    user_id: UserId
+
+
+@frozen
+class CreateGroup:
+    title: str = field(metadata=constrained(TITLE))
+    member_ids: tuple[UserId, ...] = field(
+        metadata=constrained(Identifiers("group_members"))
+    )
+    is_group: Literal[True] = True
+
+
+@frozen
+class SendMessage:
+    chat_id: ChatId
+    type: MessageType
+    content: str | None = field(default=None, metadata=constrained(CONTENT))
+    payload: Mapping[str, Any] | None = field(
+        default=None, metadata=constrained(PAYLOAD)
+    )
+    reply_to_id: MessageId | None = None
+
+
+@frozen
+class EditMessage:
+    message_id: MessageId
+    content: str | None | Unset = field(default=UNSET, metadata=constrained(CONTENT))
+    payload: Mapping[str, Any] | None | Unset = field(
+        default=UNSET, metadata=constrained(PAYLOAD)
+    )
+
+
+@frozen
+class DeleteMessage:
+    message_id: MessageId
+
+
+@frozen
+class ListMessages:
+    """A page of a chat's history; at most one of the three anchors."""
+
+    chat_id: ChatId
+    limit: int | None = field(default=None, metadata=constrained(Count("history_page_max")))
+    before_id: MessageId | None = None
+    after_id: MessageId | None = None
+    around_id: MessageId | None = None

@@ -1,0 +1,175 @@
+"""What a value of the right type must also satisfy, declared once on the field that it binds.
+
+A command's fields carry their constraints as attrs metadata: `check` applies them, and a transport
+writes the same bounds into its schema. A bound is the name of a number in `Limits`.
+"""
+
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from enum import Enum
+from math import isfinite
+from typing import Any, Final, assert_never
+
+from attrs import AttrsInstance, fields, frozen
+
+from messaging_core.errors import FieldError, Invalid
+from messaging_core.limits import Limits
+
+CONSTRAINT = "messaging_core.constraint"
+"""The metadata key under which a field holds its constraint."""
+
+
+class Unset(Enum):
+    """The type of `UNSET`: the field was not sent, which is not the same as null."""
+
+    UNSET = "unset"
+
+
+UNSET: Final = Unset.UNSET
+
+
+@frozen
+class Text:
+    """A string of `minimum` to `maximum` code points that PostgreSQL and UTF-8 can hold."""
+
+    maximum: str
+    minimum: str | None = None
+    lines: bool = False
+    """Whether line breaks and other control characters may stand in it."""
+    blank: bool = False
+    """Whether it may be white space only."""
+    pattern: str | None = None
+    """A regular expression, in the dialect that Python and JavaScript share, for the whole string."""
+    expected: str = ""
+    """What to tell a person whose value does not match the pattern."""
+
+
+@frozen
+class Identifiers:
+    """A list of at most `maximum` identifiers, counting one for the caller."""
+
+    maximum: str
+
+
+@frozen
+class JsonObject:
+    """A JSON object of at most `bytes_maximum` UTF-8 bytes and `depth_maximum` levels.
+
+    Its numbers are finite and its integers fit in 64 bits: what every JSON library reads back.
+    """
+
+    bytes_maximum: str
+    depth_maximum: str
+
+
+@frozen
+class Count:
+    """An integer from 1 to `maximum`."""
+
+    maximum: str
+
+
+Constraint = Text | Identifiers | JsonObject | Count
+
+
+def constrained(constraint: Constraint) -> dict[str, Constraint]:
+    """The metadata of an attrs field that `constraint` binds."""
+    return {CONSTRAINT: constraint}
+
+
+def check(command: AttrsInstance, limits: Limits) -> None:
+    """Raise `Invalid`, naming every field of `command` that breaks its constraint; None and `UNSET` always pass."""
+    errors: list[FieldError] = []
+    for attribute in fields(type(command)):
+        constraint: Constraint | None = attribute.metadata.get(CONSTRAINT)
+        value = getattr(command, attribute.name)
+        if constraint is not None and value is not None and value is not UNSET:
+            found = _violation(constraint, value, limits)
+            if found is not None:
+                errors.append(FieldError(attribute.name, *found))
+    if errors:
+        raise Invalid(*errors)
+
+
+def _violation(
+    constraint: Constraint, value: Any, limits: Limits
+) -> tuple[str, str] | None:
+    match constraint:
+        case Text():
+            return _text_violation(constraint, value, limits)
+        case Identifiers():
+            maximum = getattr(limits, constraint.maximum)
+            if len(value) + 1 > maximum:
+                return "too_long", f"has more than {maximum - 1} entries"
+        case Count():
+            maximum = getattr(limits, constraint.maximum)
+            if not 1 <= value <= maximum:
+                return "out_of_range", f"must be 1 to {maximum}"
+        case JsonObject():
+            return _json_violation(constraint, value, limits)
+        case _:  # pragma: no cover - the type checker proves it unreachable
+            assert_never(constraint)
+    return None
+
+
+_UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+
+
+def _text_violation(
+    constraint: Text, value: str, limits: Limits
+) -> tuple[str, str] | None:
+    maximum = getattr(limits, constraint.maximum)
+    minimum = getattr(limits, constraint.minimum) if constraint.minimum else 1
+    if len(value) > maximum:
+        return "too_long", f"has {len(value)} characters, at most {maximum} are allowed"
+    if len(value) < minimum:
+        return (
+            "too_short",
+            f"has {len(value)} characters, at least {minimum} are needed",
+        )
+    if _UNSTORABLE.search(value):
+        return "unstorable_character", "has a NUL character or half a surrogate pair"
+    if not constraint.lines and _CONTROL.search(value):
+        return "control_character", "has a control character or a line break"
+    if not constraint.blank and not value.strip():
+        return "blank", "is blank"
+    if constraint.pattern and not re.fullmatch(constraint.pattern, value):
+        return "malformed", f"must be {constraint.expected}"
+    return None
+
+
+def _json_violation(
+    constraint: JsonObject, value: Mapping[str, Any], limits: Limits
+) -> tuple[str, str] | None:
+    deepest = getattr(limits, constraint.depth_maximum)
+    maximum = getattr(limits, constraint.bytes_maximum)
+    for item, level in _items(value):
+        if isinstance(item, str):
+            if _UNSTORABLE.search(item):
+                return "unstorable_character", "has a NUL character or half a surrogate pair"
+        elif isinstance(item, float):
+            if not isfinite(item):
+                return "out_of_range", "has a number that JSON cannot hold"
+        elif isinstance(item, int):
+            if not -(2**63) <= item < 2**64:
+                return "out_of_range", "has an integer beyond 64 bits"
+        elif item is not None and level > deepest:
+            return "too_deep", f"is nested deeper than {deepest} levels"
+    encoded = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    if len(encoded.encode()) > maximum:
+        return "too_long", f"has more than {maximum} bytes as JSON"
+    return None
+
+
+def _items(value: Any) -> Iterator[tuple[Any, int]]:
+    """Every key and value in `value`, itself first, with the level on which it stands; without recursion."""
+    pending = [(value, 1)]
+    while pending:
+        item, level = pending.pop()
+        yield item, level
+        if isinstance(item, Mapping):
+            pending.extend((part, level + 1) for pair in item.items() for part in pair)
+        elif isinstance(item, Sequence) and not isinstance(item, str):
+            pending.extend((part, level + 1) for part in item)

@@ -1,0 +1,103 @@
+"""What the shell must do about a decision, in the order in which it must happen.
+
+Storage effects are applied inside the decision's transaction; delivery effects are performed after
+its commit, or never.
+"""
+
+from typing import Generic, TypeVar
+
+from attrs import frozen
+
+from messaging_core.events import Event, LogEntry
+from messaging_core.ids import SessionId, UserId
+from messaging_core.models import Answer, Chat, Message, Session, User
+
+T_co = TypeVar("T_co", covariant=True)
+
+
+@frozen
+class StoreUser:
+    """Keep a new user and the hash of their password."""
+
+    user: User
+    password_hash: str
+
+
+@frozen
+class StoreSession:
+    """Keep a session, new or changed."""
+
+    session: Session
+
+
+@frozen
+class StoreChat:
+    """Keep a new chat with its members; a direct one is found by its pair from now on."""
+
+    chat: Chat
+
+
+@frozen
+class AdvanceChat:
+    """Keep a chat's new `sequence`, `active_at` and `last_message_id`, and nothing else of it."""
+
+    chat: Chat
+
+
+@frozen
+class StoreMessage:
+    """Keep a message, new or changed."""
+
+    message: Message
+
+
+@frozen
+class AppendEvent:
+    """Write a durable event into its chat's log."""
+
+    entry: LogEntry
+
+
+@frozen
+class StoreAnswer:
+    """Keep the answer to a request with an Idempotency-Key."""
+
+    answer: Answer
+
+
+@frozen
+class Deliver:
+    """Tell every online socket of the audience about an event, in the order of `sequence` per chat."""
+
+    event: Event
+    audience: tuple[UserId, ...]
+    entry: LogEntry
+
+
+@frozen
+class CloseSockets:
+    """Close every socket of a session with code 1008 and `reason`."""
+
+    session_id: SessionId
+    reason: str
+
+
+StorageEffect = (
+    StoreUser
+    | StoreSession
+    | StoreChat
+    | AdvanceChat
+    | StoreMessage
+    | AppendEvent
+    | StoreAnswer
+)
+DeliveryEffect = Deliver | CloseSockets
+Effect = StorageEffect | DeliveryEffect
+
+
+@frozen
+class Decision(Generic[T_co]):
+    """What was decided: the result for the caller, and the effects that make it so."""
+
+    result: T_co
+    effects: tuple[Effect, ...] = ()

@@ -1,0 +1,155 @@
+"""Refusals: what the domain says no to, by the state that it found.
+
+A refusal carries a stable `code`, one sentence for the person who meets it, and the fields at fault.
+It knows nothing of HTTP; a transport maps the class to its own status.
+"""
+
+from typing import ClassVar
+
+from attrs import frozen
+
+
+@frozen
+class FieldError:
+    """One thing wrong with one field; `field` is a dotted path such as `member_ids.2`."""
+
+    field: str
+    code: str
+    message: str
+
+
+class Refused(Exception):
+    """The request was understood and is not granted; nothing was changed."""
+
+    code: ClassVar[str] = "refused"
+    sentence: ClassVar[str] = "The request was refused."
+
+    def __init__(
+        self, detail: str | None = None, *, errors: tuple[FieldError, ...] = ()
+    ) -> None:
+        self.detail = detail or self.sentence
+        self.errors = errors
+        super().__init__(self.detail)
+
+
+class Invalid(Refused):
+    """A value has the wrong type, shape or size; `errors` names each."""
+
+    code = "validation_failed"
+    sentence = "The request has invalid fields."
+
+    def __init__(self, *errors: FieldError) -> None:
+        named = "; ".join(f"{error.field}: {error.message}" for error in errors)
+        super().__init__(named or None, errors=errors)
+
+
+class EmailTaken(Refused):
+    code = "email_taken"
+    sentence = (
+        "An account with this e-mail exists already. Log in, or use another e-mail."
+    )
+
+    def __init__(self) -> None:
+        super().__init__(errors=(FieldError("email", self.code, "is taken"),))
+
+
+class InvalidCredentials(Refused):
+    code = "invalid_credentials"
+    sentence = "The e-mail or the password is wrong."
+
+
+class Unauthenticated(Refused):
+    """The caller is not known; `code` is also the reason in a socket's close frame."""
+
+
+class TokenMissing(Unauthenticated):
+    code = "token_missing"
+    sentence = "This needs an access token: send the header 'Authorization: Bearer <access_token>'."
+
+
+class TokenInvalid(Unauthenticated):
+    code = "token_invalid"
+    sentence = "The access token is not one of ours, or is malformed."
+
+
+class TokenExpired(Unauthenticated):
+    code = "token_expired"
+    sentence = "The access token has expired. Refresh it and repeat the request."
+
+
+class SessionRevoked(Unauthenticated):
+    code = "session_revoked"
+    sentence = "This session has ended. Log in again."
+
+
+class RefreshTokenInvalid(Unauthenticated):
+    code = "refresh_token_invalid"
+    sentence = (
+        "The refresh token is not one of ours, or its session has ended. Log in again."
+    )
+
+
+class RefreshTokenExpired(Unauthenticated):
+    code = "refresh_token_expired"
+    sentence = "The refresh token has expired. Log in again."
+
+
+class RefreshTokenReused(Unauthenticated):
+    code = "refresh_token_reused"
+    sentence = "An outdated refresh token was presented, so its session was ended. Log in again."
+
+
+class UserNotFound(Refused):
+    code = "user_not_found"
+    sentence = "There is no such user."
+
+
+class ChatNotFound(Refused):
+    code = "chat_not_found"
+    sentence = "There is no such chat."
+
+
+class MessageNotFound(Refused):
+    code = "message_not_found"
+    sentence = "There is no such message."
+
+
+class NotAParticipant(Refused):
+    code = "not_a_participant"
+    sentence = "You are not a participant of this chat."
+
+
+class NotTheAuthor(Refused):
+    code = "not_the_author"
+    sentence = "Only the author of a message may change it."
+
+
+class MessageDeleted(Refused):
+    code = "message_deleted"
+    sentence = "The message was deleted and cannot be edited."
+
+
+class DirectChatWithSelf(Refused):
+    code = "direct_chat_with_self"
+    sentence = "A direct chat needs two people: user_id is your own."
+
+
+class IdempotencyKeyInvalid(Refused):
+    code = "idempotency_key_invalid"
+    sentence = "Idempotency-Key must be 1 to 255 visible ASCII characters, bare or in double quotes."
+
+
+class IdempotencyKeyReused(Refused):
+    code = "idempotency_key_reused"
+    sentence = "This Idempotency-Key was used with another request body. Use a new key for a new request."
+
+
+class TooManyRequests(Refused):
+    """The caller's bucket is empty; `retry_after` is in seconds, above zero."""
+
+    code = "too_many_requests"
+    sentence = "Too many requests. Try again later."
+
+    def __init__(self, retry_after: float) -> None:
+        self.retry_after = retry_after
+        super().__init__(f"Too many requests. Try again in {retry_after:.1f} s.")

@@ -1,0 +1,113 @@
+"""Who hears what, and in which words.
+
+Every durable event takes the next number of its chat, is written to the chat's log under that number,
+and is delivered to the chat's members. A plain socket (profile 1) knows two event names only.
+"""
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any, Literal, assert_never
+
+from attrs import evolve, frozen
+
+from messaging_core.effects import AdvanceChat, AppendEvent, Deliver, Effect, StoreChat
+from messaging_core.events import (
+    ChatCreated,
+    Event,
+    LogEntry,
+    MessageCreated,
+    MessageUpdated,
+    MessageWithdrawn,
+)
+from messaging_core.ids import ChatId, MessageId, UserId
+from messaging_core.models import Chat, Message, MessageType
+
+
+@frozen
+class PlainMessage:
+    """A message as a plain socket is told of it: the checklist's seven keys."""
+
+    id: MessageId
+    chat_id: ChatId
+    author_id: UserId | None
+    type: MessageType
+    content: str | None
+    payload: Mapping[str, Any] | None
+    ts: datetime
+
+
+@frozen
+class PlainFrame:
+    """The only frame that a plain socket receives."""
+
+    event: Literal["message.created", "message.updated"]
+    data: PlainMessage
+
+
+def announce(chat: Chat, event: Event, *, now: datetime) -> tuple[Effect, ...]:
+    """The effects that number, log and deliver `event`, which happened in `chat` as it was before.
+
+    `chat` must have been read under its lock: the number is taken from it.
+    """
+    sequence = chat.sequence + 1
+    match event:
+        case ChatCreated():
+            about = None
+            kept: Effect = StoreChat(evolve(event.chat, sequence=sequence))
+        case MessageCreated(message):
+            about = message.id
+            kept = AdvanceChat(
+                evolve(
+                    chat,
+                    sequence=sequence,
+                    active_at=message.ts,
+                    last_message_id=message.id,
+                )
+            )
+        case MessageUpdated(message) | MessageWithdrawn(message):
+            about = message.id
+            kept = AdvanceChat(evolve(chat, sequence=sequence))
+        case _:  # pragma: no cover - the type checker proves it unreachable
+            assert_never(event)
+    entry = LogEntry(chat.id, sequence, event_name(event), about, now)
+    return (kept, AppendEvent(entry), Deliver(event, chat.member_ids, entry))
+
+
+def event_name(event: Event) -> str:
+    """The event's name on the wire and in the log."""
+    match event:
+        case ChatCreated():
+            return "chat.created"
+        case MessageCreated():
+            return "message.created"
+        case MessageUpdated():
+            return "message.updated"
+        case MessageWithdrawn():
+            return "message.deleted"
+        case _:  # pragma: no cover - the type checker proves it unreachable
+            assert_never(event)
+
+
+def plain_frame(event: Event) -> PlainFrame | None:
+    """What a plain socket is told of `event`: a deletion is an update, None is nothing at all."""
+    match event:
+        case MessageCreated(message):
+            return PlainFrame("message.created", _plain(message))
+        case MessageUpdated(message) | MessageWithdrawn(message):
+            return PlainFrame("message.updated", _plain(message))
+        case ChatCreated():
+            return None
+        case _:  # pragma: no cover - the type checker proves it unreachable
+            assert_never(event)
+
+
+def _plain(message: Message) -> PlainMessage:
+    return PlainMessage(
+        message.id,
+        message.chat_id,
+        message.author_id,
+        message.type,
+        message.content,
+        message.payload,
+        message.ts,
+    )

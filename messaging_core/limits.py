@@ -1,0 +1,115 @@
+"""Every number that bounds the domain: its unit, its source, and what breaks beyond it."""
+
+from datetime import timedelta
+from math import inf
+
+from attrs import field, frozen
+from attrs.validators import ge, gt, le, lt
+
+ACCESS_TTL_FLOOR = timedelta(minutes=15)
+"""Checklist, section 6: a shorter-lived access token logs people out while they type."""
+
+REFRESH_TTL_FLOOR = timedelta(days=7)
+"""Checklist, section 6: a shorter-lived refresh token sends weekly visitors to the login page."""
+
+
+FRAME_OVERHEAD_BYTES = 1024
+"""More than an event's JSON holds beside a message's payload and content (6 bytes a character at worst)."""
+
+
+@frozen
+class Rate:
+    """How often something may be done: a token bucket's refill and its size."""
+
+    per_second: float = field(validator=[gt(0), lt(inf)])
+    """Permits that flow back each second."""
+    burst: int = field(validator=ge(1))
+    """Permits that a bucket holds when nothing was taken from it."""
+
+
+@frozen(kw_only=True)
+class Limits:
+    """The domain's bounds; a value outside a bound's own range is a `ValueError` when built."""
+
+    access_ttl: timedelta = field(
+        default=timedelta(minutes=15), validator=ge(ACCESS_TTL_FLOOR)
+    )
+    """Lifetime of an access token; at least 15 minutes. Longer: stolen tokens work for longer."""
+    refresh_ttl: timedelta = field(
+        default=timedelta(days=30), validator=ge(REFRESH_TTL_FLOOR)
+    )
+    """Lifetime of a session after its last refresh; at least 7 days."""
+    refresh_grace: timedelta = field(
+        default=timedelta(seconds=30), validator=ge(timedelta(seconds=0))
+    )
+    """How long the refresh token before the current one is still answered with the same successor,
+    once that successor was seen in use. Shorter than a slow page load: reloads log people out."""
+    clock_leeway: timedelta = field(
+        default=timedelta(seconds=5), validator=ge(timedelta(seconds=0))
+    )
+    """Accepted difference between the clocks of the processes that sign and verify tokens."""
+    idempotency_ttl: timedelta = field(
+        default=timedelta(hours=24), validator=gt(timedelta(0))
+    )
+    """How long the answer to a request with an Idempotency-Key is kept and replayed."""
+
+    email_characters: int = field(default=254, validator=[ge(6), le(254)])
+    """RFC 5321 4.5.3.1.3 less its angle brackets; more cannot be sent to."""
+    password_min_characters: int = field(default=8, validator=ge(8))
+    """NIST SP 800-63B 5.1.1.2; fewer are guessed."""
+    password_max_characters: int = field(default=128, validator=[ge(64), le(1024)])
+    """Above NIST's 64, so that every password manager fits; unbounded input is work for free."""
+    display_name_characters: int = field(default=64, validator=[ge(1), le(256)])
+    """What fits a chat's header line."""
+    avatar_url_characters: int = field(default=2048, validator=[ge(64), le(8192)])
+    """The longest address that browsers and proxies agree on."""
+    title_characters: int = field(default=128, validator=[ge(1), le(512)])
+    """A group's title."""
+    group_members: int = field(default=1000, validator=[ge(2), le(100_000)])
+    """People in one group, its owner included; one message costs one delivery to each."""
+    message_characters: int = field(default=4000, validator=[ge(1), le(100_000)])
+    """Code points in a message's content."""
+    message_payload_bytes: int = field(
+        default=32_768, validator=[ge(256), le(1_048_576)]
+    )
+    """UTF-8 bytes of a message's payload as JSON, so that an event stays under 64 KiB."""
+    message_payload_depth: int = field(default=32, validator=[ge(1), le(100)])
+    """Nested arrays and objects in a payload; clients' parsers recurse."""
+    history_page: int = field(default=50, validator=[ge(1), le(200)])
+    """Messages in a page of history that asks for no number."""
+    history_page_max: int = field(default=200, validator=[ge(1), le(1000)])
+    """Messages in the largest page; a page is read in one go on the event loop."""
+    device_characters: int = field(default=200, validator=ge(16))
+    """What is kept of a User-Agent to name a session by."""
+    sockets_per_user: int = field(default=20, validator=ge(1))
+    """Open sockets of one person on one process."""
+    outbox_frames: int = field(default=1000, validator=ge(2))
+    """Frames that wait for one socket; at the bound it is closed as a slow consumer."""
+    outbox_bytes: int = field(default=1_048_576, validator=ge(65_536))
+    """Bytes that wait for one socket; likewise. Times the sockets, it bounds the memory."""
+
+    login_rate: Rate = field(default=Rate(per_second=10 / 60, burst=10))
+    """Attempts to log in, per e-mail and address."""
+    registration_rate: Rate = field(default=Rate(per_second=0.5, burst=30))
+    """Accounts made, per address; each costs an argon2 hash."""
+    refresh_rate: Rate = field(default=Rate(per_second=5, burst=100))
+    """Token refreshes, per address; a browser with many tabs sends dozens at once."""
+    message_rate: Rate = field(default=Rate(per_second=20, burst=100))
+    """Messages sent, edited and deleted, per user."""
+    request_rate: Rate = field(default=Rate(per_second=50, burst=300))
+    """Every other request, per user."""
+
+    def __attrs_post_init__(self) -> None:
+        """Refuse bounds that exclude each other."""
+        if self.password_min_characters > self.password_max_characters:
+            raise ValueError("password_min_characters is above password_max_characters: no password fits")
+        if self.history_page > self.history_page_max:
+            raise ValueError("history_page is above history_page_max: the default page would be refused")
+        if self.access_ttl > self.refresh_ttl:
+            raise ValueError("access_ttl is above refresh_ttl: an access token would outlive its session")
+        largest = self.message_payload_bytes + 6 * self.message_characters + FRAME_OVERHEAD_BYTES
+        if self.outbox_bytes < largest:
+            raise ValueError(
+                f"outbox_bytes is below {largest}: a message that message_payload_bytes and"
+                " message_characters allow would close every socket that it is sent to"
+            )

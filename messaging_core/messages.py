@@ -1,0 +1,209 @@
+"""Messages: who may send, edit and delete them, and how history is paged.
+
+A caller hands in the chat as it is under its lock, or None where there is none.
+"""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from attrs import evolve
+
+from messaging_core.commands import (
+    DeleteMessage,
+    EditMessage,
+    ListMessages,
+    SendMessage,
+)
+from messaging_core.constraints import UNSET, check
+from messaging_core.effects import Decision, StoreMessage
+from messaging_core.errors import (
+    ChatNotFound,
+    FieldError,
+    Invalid,
+    MessageDeleted,
+    MessageNotFound,
+    NotAParticipant,
+    NotTheAuthor,
+)
+from messaging_core.events import MessageCreated, MessageUpdated, MessageWithdrawn
+from messaging_core.fanout import announce
+from messaging_core.ids import MessageId, UserId
+from messaging_core.limits import Limits
+from messaging_core.models import Chat, Member, Message, MessageType, Page, Role
+
+
+def send_message(
+    chat: Chat | None,
+    command: SendMessage,
+    *,
+    author: UserId,
+    replied_to: Message | None,
+    message_id: MessageId,
+    now: datetime,
+    limits: Limits,
+) -> Decision[Message]:
+    """A new message; effects: it is stored, its event numbered, logged, delivered to every member.
+
+    `replied_to` is the message that `reply_to_id` names. Raises `Invalid`, `ChatNotFound`, `NotAParticipant`.
+    """
+    check(command, limits)
+    if command.type is MessageType.SYSTEM:
+        raise Invalid(
+            FieldError(
+                "type", "not_allowed", "system messages are made by the server only"
+            )
+        )
+    _require_substance(command.content, command.payload)
+    chat, _ = _participant(chat, author)
+    if command.reply_to_id is not None and (
+        replied_to is None or replied_to.chat_id != chat.id
+    ):
+        raise Invalid(
+            FieldError(
+                "reply_to_id",
+                MessageNotFound.code,
+                "there is no such message in this chat",
+            )
+        )
+    message = Message(
+        message_id,
+        chat.id,
+        author,
+        command.type,
+        command.content,
+        command.payload,
+        ts=now,
+        reply_to_id=command.reply_to_id,
+        edited_at=None,
+        deleted_at=None,
+    )
+    return _announced(chat, MessageCreated(message), now)
+
+
+def edit_message(
+    chat: Chat | None,
+    message: Message | None,
+    command: EditMessage,
+    *,
+    editor: UserId,
+    now: datetime,
+    limits: Limits,
+) -> Decision[Message]:
+    """The message with what the command sets, which is something; what it leaves unset stays, null removes.
+
+    Raises `Invalid`, `MessageNotFound`, `NotAParticipant`, `NotTheAuthor`, `MessageDeleted`.
+    """
+    check(command, limits)
+    if command.content is UNSET and command.payload is UNSET:
+        _require_substance(None, None)
+    if message is None:
+        raise MessageNotFound
+    chat, _ = _participant(chat, editor)
+    if message.author_id != editor:
+        raise NotTheAuthor
+    if message.deleted_at is not None:
+        raise MessageDeleted
+    content = message.content if command.content is UNSET else command.content
+    payload = message.payload if command.payload is UNSET else command.payload
+    _require_substance(content, payload)
+    edited = evolve(message, content=content, payload=payload, edited_at=now)
+    return _announced(chat, MessageUpdated(edited), now)
+
+
+def delete_message(
+    chat: Chat | None,
+    message: Message | None,
+    command: DeleteMessage,
+    *,
+    deleter: UserId,
+    now: datetime,
+) -> Decision[None]:
+    """Take a message's content away and keep its place; one that is gone already stays so, unannounced.
+
+    Its author may, and in a group its owner and admins. Raises `MessageNotFound`, `NotAParticipant`,
+    `NotTheAuthor`.
+    """
+    if message is None:
+        raise MessageNotFound
+    chat, member = _participant(chat, deleter)
+    moderates = chat.is_group and member.role in {Role.OWNER, Role.ADMIN}
+    if message.author_id != deleter and not moderates:
+        raise NotTheAuthor(
+            "Only the author of a message, or an admin of its group, may delete it."
+        )
+    if message.deleted_at is not None:
+        return Decision(None)
+    withdrawn = evolve(message, content=None, payload={"deleted": True}, deleted_at=now)
+    return Decision(None, _announced(chat, MessageWithdrawn(withdrawn), now).effects)
+
+
+def check_page(command: ListMessages, limits: Limits) -> int:
+    """The number of messages that the page holds at most; raises `Invalid`."""
+    check(command, limits)
+    anchors = [
+        name
+        for name in ("before_id", "after_id", "around_id")
+        if getattr(command, name) is not None
+    ]
+    if len(anchors) > 1:
+        raise Invalid(
+            *(
+                FieldError(
+                    name, "conflict", "give one of before_id, after_id, around_id"
+                )
+                for name in anchors
+            )
+        )
+    return command.limit or limits.history_page
+
+
+def page(
+    older: Sequence[Message],
+    newer: Sequence[Message],
+    *,
+    size: int,
+    forward: bool = False,
+) -> Page:
+    """A page cut from what lies on both sides of its anchor.
+
+    `older` runs newest first and `newer` oldest first, away from the anchor; each reaches one message
+    beyond what the page may take, where there is one. `forward` asks for newer ones first and tells in
+    `has_more` whether still newer ones exist; otherwise it tells whether still older ones do.
+    """
+    if forward:
+        taken_newer = newer[:size]
+        taken_older: Sequence[Message] = ()
+    else:
+        taken_newer = newer[: size // 2]
+        taken_older = older[: size - len(taken_newer)]
+    messages = (*reversed(taken_newer), *taken_older)
+    more_older = len(older) > len(taken_older)
+    return Page(
+        messages,
+        has_more=len(newer) > len(taken_newer) if forward else more_older,
+        next_cursor=messages[-1].id if messages and more_older else None,
+    )
+
+
+def _participant(chat: Chat | None, user_id: UserId) -> tuple[Chat, Member]:
+    if chat is None:
+        raise ChatNotFound
+    member = chat.member(user_id)
+    if member is None:
+        raise NotAParticipant
+    return chat, member
+
+
+def _require_substance(content: str | None, payload: Mapping[str, Any] | None) -> None:
+    if content is None and payload is None:
+        raise Invalid(
+            FieldError("content", "required", "give content, payload, or both")
+        )
+
+
+def _announced(
+    chat: Chat, event: MessageCreated | MessageUpdated | MessageWithdrawn, now: datetime
+) -> Decision[Message]:
+    announced = announce(chat, event, now=now)
+    return Decision(event.message, (StoreMessage(event.message), *announced))

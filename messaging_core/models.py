@@ -1,0 +1,180 @@
+"""What the domain is made of: frozen values, each as it is shown on the wire where it is shown at all.
+
+Times are UTC and whole seconds.
+"""
+
+from collections.abc import Mapping
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+from attrs import frozen
+
+from messaging_core.ids import ChatId, MessageId, SessionId, UserId
+
+
+@frozen
+class User:
+    """A person with an account, as everybody who shares a chat with them sees it."""
+
+    id: UserId
+    email: str
+    display_name: str
+    tag: str
+    avatar_url: str | None
+    created_at: datetime
+
+
+@frozen
+class Session:
+    """One login on one device, and how far its refresh tokens have moved on."""
+
+    id: SessionId
+    user_id: UserId
+    device: str
+    created_at: datetime
+    refreshed_at: datetime
+    expires_at: datetime
+    generation: int
+    """Counts refreshes from 1; the tokens of this generation are the current ones."""
+    confirmed: bool
+    """Whether a token of the current generation has been seen in use."""
+    ended_at: datetime | None
+
+
+@frozen
+class Actor:
+    """Who asks: a person, through one of their sessions."""
+
+    user_id: UserId
+    session_id: SessionId
+
+
+class Role(StrEnum):
+    OWNER = "owner"
+    ADMIN = "admin"
+    MEMBER = "member"
+
+
+@frozen
+class Member:
+    user_id: UserId
+    role: Role
+    joined_at: datetime
+
+
+@frozen
+class Chat:
+    """A direct chat of two people, or a group, with its place in the order of events."""
+
+    id: ChatId
+    title: str
+    is_group: bool
+    created_at: datetime
+    members: tuple[Member, ...]
+    sequence: int
+    """The number of the chat's last event; the next event takes the next number."""
+    active_at: datetime
+    """When its last message was sent, or it was made."""
+    last_message_id: MessageId | None
+
+    @property
+    def member_ids(self) -> tuple[UserId, ...]:
+        return tuple(member.user_id for member in self.members)
+
+    def member(self, user_id: UserId) -> Member | None:
+        return next(
+            (member for member in self.members if member.user_id == user_id), None
+        )
+
+
+@frozen
+class ChatView:
+    """A chat as its participants are shown it."""
+
+    id: ChatId
+    title: str
+    is_group: bool
+    created_at: datetime
+    participants: tuple[User, ...]
+
+
+class MessageType(StrEnum):
+    TEXT = "text"
+    VOICE = "voice"
+    IMAGE = "image"
+    VIDEO = "video"
+    FILE = "file"
+    SYSTEM = "system"
+    """Made by the server only."""
+
+
+@frozen
+class Message:
+    """A message; one that was deleted keeps its place, without content."""
+
+    id: MessageId
+    chat_id: ChatId
+    author_id: UserId | None
+    type: MessageType
+    content: str | None
+    payload: Mapping[str, Any] | None
+    ts: datetime
+    reply_to_id: MessageId | None
+    edited_at: datetime | None
+    deleted_at: datetime | None
+
+
+@frozen
+class Page:
+    """A page of history, newest first."""
+
+    messages: tuple[Message, ...]
+    has_more: bool
+    """Whether more messages lie beyond the page in the direction that was asked for."""
+    next_cursor: MessageId | None
+    """The `before_id` of the next older page; None where nothing is older."""
+
+
+@frozen
+class AccessClaims:
+    """What an access token says."""
+
+    user_id: UserId
+    session_id: SessionId
+    generation: int
+    issued_at: datetime
+    expires_at: datetime
+
+
+@frozen
+class RefreshClaims:
+    """What a refresh token says."""
+
+    user_id: UserId
+    session_id: SessionId
+    generation: int
+    issued_at: datetime
+    expires_at: datetime
+
+
+@frozen
+class IdempotencyKey:
+    """Names one intended request; `user_id` is None where the caller has no account yet."""
+
+    user_id: UserId | None
+    method: str
+    path: str
+    key: str
+
+
+@frozen
+class Answer:
+    """What was answered to the first request with a key, kept to be answered again."""
+
+    key: IdempotencyKey
+    fingerprint: bytes
+    """Tells one request body from another; never made from a password."""
+    status: int
+    body: bytes
+    created_at: datetime

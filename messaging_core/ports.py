@@ -1,0 +1,163 @@
+"""What the domain asks of the world: storage, signatures, passwords.
+
+These protocols fix order, atomicity and repetition; `messaging_core.testing` ships the suite that
+every storage must pass.
+"""
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from datetime import datetime
+from typing import Protocol, TypeVar
+
+from messaging_core.effects import StorageEffect
+from messaging_core.events import LogEntry
+from messaging_core.ids import ChatId, MessageId, SessionId, UserId
+from messaging_core.models import (
+    AccessClaims,
+    Answer,
+    Chat,
+    IdempotencyKey,
+    Message,
+    RefreshClaims,
+    Session,
+    User,
+)
+
+T = TypeVar("T")
+
+
+class Reader(Protocol):
+    """One consistent view of what is committed; in a transaction also of what it has applied itself.
+
+    Look-ups answer None, or leave out, what does not exist.
+    """
+
+    def user(self, user_id: UserId) -> User | None: ...
+
+    def users(self, user_ids: Collection[UserId]) -> Mapping[UserId, User]: ...
+
+    def user_by_email(self, email: str) -> User | None:
+        """By the normalised e-mail."""
+
+    def user_by_tag(self, tag: str) -> User | None:
+        """By the normalised tag."""
+
+    def password_hash(self, user_id: UserId) -> str | None: ...
+
+    def session(self, session_id: SessionId) -> Session | None: ...
+
+    def chat(self, chat_id: ChatId) -> Chat | None: ...
+
+    def direct_chat(self, one: UserId, other: UserId) -> Chat | None:
+        """The direct chat of the two, in whichever order they are named."""
+
+    def chats_of(self, user_id: UserId) -> Sequence[Chat]:
+        """Every chat that the user takes part in, in no order."""
+
+    def message(self, message_id: MessageId) -> Message | None: ...
+
+    def messages_before(
+        self, chat_id: ChatId, before_id: MessageId | None, count: int
+    ) -> Sequence[Message]:
+        """The last `count` messages with smaller ids (None: the last of all), newest first."""
+
+    def messages_after(
+        self, chat_id: ChatId, after_id: MessageId, count: int
+    ) -> Sequence[Message]:
+        """The first `count` messages with greater ids, oldest first."""
+
+    def answer(self, key: IdempotencyKey) -> Answer | None: ...
+
+    def log(
+        self, chat_id: ChatId, after_sequence: int, count: int
+    ) -> Sequence[LogEntry]:
+        """The first `count` entries of a chat's log beyond a sequence number, in order."""
+
+
+class Transaction(Reader, Protocol):
+    """A view that may be changed; whatever it applies is committed together or not at all.
+
+    What a method names as locked cannot change under this transaction until it ends: others that ask
+    for the same lock wait.
+    """
+
+    def lock_chat(self, chat_id: ChatId) -> Chat | None:
+        """The chat, locked: the next number of its log is this transaction's."""
+
+    def lock_direct_chat(self, one: UserId, other: UserId) -> Chat | None:
+        """The direct chat of the two, locked even while there is none."""
+
+    def lock_session(self, session_id: SessionId) -> Session | None: ...
+
+    def lock_answer(self, key: IdempotencyKey) -> Answer | None:
+        """The kept answer, the key locked even while there is none: the second of two waits for the first."""
+
+    def next_user_id(self) -> UserId:
+        """An identifier that was never used and never will be again, greater than every committed one."""
+
+    def next_session_id(self) -> SessionId: ...
+
+    def next_chat_id(self) -> ChatId: ...
+
+    def next_message_id(self) -> MessageId: ...
+
+    def apply(self, effect: StorageEffect) -> None: ...
+
+    def forget_before(self, *, answers: datetime, sessions: datetime) -> int:
+        """Drop answers that were kept, and sessions that ended or expired, before these times; how many."""
+
+
+class Storage(Protocol):
+    """Where everything durable lives."""
+
+    async def transact(
+        self,
+        operation: Callable[[Transaction], T],
+        *,
+        committed: Callable[[T], None] | None = None,
+    ) -> T:
+        """Run `operation` in a transaction, commit it durably, and give its result.
+
+        `operation` must do nothing but use its transaction: it may run in another thread, together with
+        others in one commit, and again after a conflict. An exception from it rolls its transaction back,
+        and only its own, and is raised here.
+
+        `committed(result)` is called once after the commit and before this returns, on the event loop, in
+        the order of the commits, and also when the caller was cancelled meanwhile. A caller cancelled
+        before its operation has begun has changed nothing.
+
+        Raises `StorageUnavailable` when the outcome is that nothing was committed for reasons of the storage.
+        """
+
+    async def read(self, query: Callable[[Reader], T]) -> T:
+        """Run `query` on a consistent view; never waits for a transaction."""
+
+
+class StorageUnavailable(Exception):
+    """The storage cannot commit now (a full disk, a lost connection); nothing was changed, try again later."""
+
+
+class TokenSigner(Protocol):
+    """Makes and verifies signatures; knows nothing of time or sessions. The same claims make the same token."""
+
+    def sign_access(self, claims: AccessClaims) -> str: ...
+
+    def sign_refresh(self, claims: RefreshClaims) -> str: ...
+
+    def read_access(self, token: str) -> AccessClaims:
+        """The claims of a token that we signed, in time or not; raises `TokenInvalid`."""
+
+    def read_refresh(self, token: str) -> RefreshClaims:
+        """The claims of a token that we signed, in time or not; raises `RefreshTokenInvalid`."""
+
+
+class PasswordHasher(Protocol):
+    """Slow on purpose, off the event loop, bounded in number and memory."""
+
+    async def hash(self, password: str) -> str: ...
+
+    async def matches(self, password_hash: str | None, password: str) -> bool:
+        """Whether the password has this hash; does the same work, and answers False, for None."""
+
+
+class PasswordHasherBusy(Exception):
+    """Too many passwords wait to be hashed; nothing was done, try again in a second."""

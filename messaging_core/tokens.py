@@ -1,0 +1,162 @@
+"""Sessions and the tokens that stand for them.
+
+A session counts its refreshes in `generation`. Its two current tokens name the session and the
+generation; nothing else of a token is kept. Presenting a refresh token of
+
+- the current generation moves the session on to the next one;
+- the one before is answered with the same successor: within the grace of 30 seconds always (a page
+  that loads sends several requests, each of which refreshes on its own), later for as long as the
+  successor was not seen in use (the answer was lost on its way);
+- any older one means that somebody keeps a copy: the session ends.
+"""
+
+from datetime import datetime
+
+from attrs import evolve
+
+from messaging_core.effects import CloseSockets, Decision, StoreSession
+from messaging_core.errors import (
+    RefreshTokenExpired,
+    RefreshTokenInvalid,
+    RefreshTokenReused,
+    SessionRevoked,
+    TokenExpired,
+)
+from messaging_core.ids import SessionId, UserId
+from messaging_core.limits import Limits
+from messaging_core.models import AccessClaims, Actor, RefreshClaims, Session
+
+
+def open_session(
+    user_id: UserId,
+    *,
+    session_id: SessionId,
+    device: str,
+    now: datetime,
+    limits: Limits,
+) -> Decision[Session]:
+    """A new session of generation 1; `device` is cut to its limit."""
+    session = Session(
+        session_id,
+        user_id,
+        device[: limits.device_characters],
+        created_at=now,
+        refreshed_at=now,
+        expires_at=now + limits.refresh_ttl,
+        generation=1,
+        confirmed=False,
+        ended_at=None,
+    )
+    return Decision(session, (StoreSession(session),))
+
+
+def access_claims(session: Session, *, now: datetime, limits: Limits) -> AccessClaims:
+    """What an access token issued now for the session says."""
+    return AccessClaims(
+        session.user_id, session.id, session.generation, now, now + limits.access_ttl
+    )
+
+
+def refresh_claims(session: Session) -> RefreshClaims:
+    """What the session's current refresh token says; the same for as long as the generation is."""
+    return RefreshClaims(
+        session.user_id,
+        session.id,
+        session.generation,
+        session.refreshed_at,
+        session.expires_at,
+    )
+
+
+def admit(
+    claims: AccessClaims, session: Session | None, *, now: datetime, limits: Limits
+) -> Actor:
+    """Who an access token with these verified claims speaks for.
+
+    Raises `SessionRevoked` when its session has ended, then `TokenExpired` when its own time, or its
+    session's, is over.
+    """
+    if (
+        session is None
+        or session.user_id != claims.user_id
+        or session.ended_at is not None
+    ):
+        raise SessionRevoked
+    if now >= min(claims.expires_at, session.expires_at) + limits.clock_leeway:
+        raise TokenExpired
+    return Actor(claims.user_id, claims.session_id)
+
+
+def needs_confirmation(claims: AccessClaims, session: Session) -> bool:
+    """Whether this is the first sight of the session's current generation in use."""
+    return not session.confirmed and claims.generation == session.generation
+
+
+def confirm(session: Session | None, generation: int) -> Decision[None]:
+    """Note that a token of `generation` was seen in use; repeating it, or coming late, changes nothing."""
+    if (
+        session is None
+        or session.ended_at is not None
+        or session.generation != generation
+        or session.confirmed
+    ):
+        return Decision(None)
+    return Decision(None, (StoreSession(evolve(session, confirmed=True)),))
+
+
+def rotate(
+    claims: RefreshClaims, session: Session | None, *, now: datetime, limits: Limits
+) -> Decision[Session | RefreshTokenReused]:
+    """The session after a refresh, or, as a result because it must be committed, the refusal that ended it.
+
+    Effects: the stored session; on reuse also its closed sockets. Raises `RefreshTokenInvalid` for an
+    unknown or ended session and for a generation that was never issued, `RefreshTokenExpired` when the
+    token's own time is over.
+    """
+    if (
+        session is None
+        or session.user_id != claims.user_id
+        or session.ended_at is not None
+    ):
+        raise RefreshTokenInvalid
+    if now >= claims.expires_at + limits.clock_leeway:
+        raise RefreshTokenExpired
+    if claims.generation > session.generation:
+        raise RefreshTokenInvalid
+    if claims.generation == session.generation:
+        renewed = evolve(
+            session,
+            generation=session.generation + 1,
+            refreshed_at=now,
+            expires_at=now + limits.refresh_ttl,
+            confirmed=False,
+        )
+        return Decision(renewed, (StoreSession(renewed),))
+    recent = now - session.refreshed_at <= limits.refresh_grace
+    if claims.generation == session.generation - 1 and (
+        recent or not session.confirmed
+    ):
+        return Decision(session)
+    ended = end_session(session, reason=SessionRevoked.code, now=now)
+    return Decision(RefreshTokenReused(), ended.effects)
+
+
+def end_session(
+    session: Session | None, *, reason: str, now: datetime
+) -> Decision[None]:
+    """End a session and close its sockets; one that has ended already stays as it is."""
+    if session is None or session.ended_at is not None:
+        return Decision(None)
+    return Decision(
+        None,
+        (StoreSession(evolve(session, ended_at=now)), CloseSockets(session.id, reason)),
+    )
+
+
+def over(session: Session | None, *, now: datetime, limits: Limits) -> str | None:
+    """Why a socket of this session must close now: the reason's code, or None while it may stay open."""
+    if session is None or session.ended_at is not None:
+        return SessionRevoked.code
+    if now >= session.expires_at + limits.clock_leeway:
+        return TokenExpired.code
+    return None
