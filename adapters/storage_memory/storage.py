@@ -1,0 +1,246 @@
+"""What the storage port means, in as few lines as say it.
+
+Operations run on the event loop, one after another, each to its end: every lock is held by whoever
+runs, and a view is consistent because nothing can happen in between.
+"""
+
+from bisect import bisect_left, bisect_right, insort
+from collections.abc import Callable, Collection, Mapping, Sequence
+from datetime import datetime
+from itertools import count as count_from
+from typing import Any, TypeVar, assert_never
+
+import trio
+from attrs import Factory, evolve, frozen
+
+from messaging_core.effects import (
+    AdvanceChat,
+    AppendEvent,
+    StorageEffect,
+    StoreAnswer,
+    StoreChat,
+    StoreMessage,
+    StoreSession,
+    StoreUser,
+)
+from messaging_core.events import LogEntry
+from messaging_core.ids import ChatId, MessageId, SessionId, UserId
+from messaging_core.models import Answer, Chat, IdempotencyKey, Message, Session, User
+from messaging_core.ports import Reader, Transaction
+
+T = TypeVar("T")
+K = TypeVar("K")
+V = TypeVar("V")
+
+
+@frozen
+class _Tables:
+    users: dict[UserId, User] = Factory(dict)
+    emails: dict[str, UserId] = Factory(dict)
+    tags: dict[str, UserId] = Factory(dict)
+    password_hashes: dict[UserId, str] = Factory(dict)
+    sessions: dict[SessionId, Session] = Factory(dict)
+    chats: dict[ChatId, Chat] = Factory(dict)
+    direct_chats: dict[frozenset[UserId], ChatId] = Factory(dict)
+    chats_of: dict[UserId, dict[ChatId, None]] = Factory(dict)
+    messages: dict[MessageId, Message] = Factory(dict)
+    history: dict[ChatId, list[MessageId]] = Factory(dict)
+    """The ids of each chat's messages, in order."""
+    logs: dict[ChatId, list[LogEntry]] = Factory(dict)
+    """Each chat's log; the entry of sequence n is the nth."""
+    answers: dict[IdempotencyKey, Answer] = Factory(dict)
+
+
+class _View:
+    def __init__(self, tables: _Tables) -> None:
+        self._tables = tables
+
+    def user(self, user_id: UserId) -> User | None:
+        return self._tables.users.get(user_id)
+
+    def users(self, user_ids: Collection[UserId]) -> Mapping[UserId, User]:
+        users = self._tables.users
+        return {user_id: users[user_id] for user_id in user_ids if user_id in users}
+
+    def user_by_email(self, email: str) -> User | None:
+        user_id = self._tables.emails.get(email)
+        return None if user_id is None else self._tables.users[user_id]
+
+    def user_by_tag(self, tag: str) -> User | None:
+        user_id = self._tables.tags.get(tag)
+        return None if user_id is None else self._tables.users[user_id]
+
+    def password_hash(self, user_id: UserId) -> str | None:
+        return self._tables.password_hashes.get(user_id)
+
+    def session(self, session_id: SessionId) -> Session | None:
+        return self._tables.sessions.get(session_id)
+
+    def chat(self, chat_id: ChatId) -> Chat | None:
+        return self._tables.chats.get(chat_id)
+
+    def direct_chat(self, one: UserId, other: UserId) -> Chat | None:
+        chat_id = self._tables.direct_chats.get(frozenset({one, other}))
+        return None if chat_id is None else self._tables.chats[chat_id]
+
+    def chats_of(self, user_id: UserId) -> Sequence[Chat]:
+        return [self._tables.chats[chat_id] for chat_id in self._tables.chats_of.get(user_id, ())]
+
+    def message(self, message_id: MessageId) -> Message | None:
+        return self._tables.messages.get(message_id)
+
+    def messages_before(self, chat_id: ChatId, before_id: MessageId | None, count: int) -> Sequence[Message]:
+        history = self._tables.history.get(chat_id, [])
+        end = len(history) if before_id is None else bisect_left(history, before_id)
+        newest_first = reversed(history[max(0, end - count) : end])
+        return [self._tables.messages[message_id] for message_id in newest_first]
+
+    def messages_after(self, chat_id: ChatId, after_id: MessageId, count: int) -> Sequence[Message]:
+        history = self._tables.history.get(chat_id, [])
+        start = bisect_right(history, after_id)
+        return [self._tables.messages[message_id] for message_id in history[start : start + count]]
+
+    def answer(self, key: IdempotencyKey) -> Answer | None:
+        return self._tables.answers.get(key)
+
+    def log(self, chat_id: ChatId, after_sequence: int, count: int) -> Sequence[LogEntry]:
+        return self._tables.logs.get(chat_id, [])[after_sequence : after_sequence + count]
+
+
+class _Transaction(_View):
+    """Changes the tables at once, and remembers how to change them back."""
+
+    def __init__(self, tables: _Tables, numbers: Mapping[str, "count_from[int]"]) -> None:
+        super().__init__(tables)
+        self._numbers = numbers
+        self._undo: list[Callable[[], object]] = []
+
+    lock_chat = _View.chat
+    lock_direct_chat = _View.direct_chat
+    lock_session = _View.session
+    lock_answer = _View.answer
+
+    # A number taken by a transaction that is rolled back is lost, like any other storage's.
+    def next_user_id(self) -> UserId:
+        return UserId(next(self._numbers["user"]))
+
+    def next_session_id(self) -> SessionId:
+        return SessionId(next(self._numbers["session"]))
+
+    def next_chat_id(self) -> ChatId:
+        return ChatId(next(self._numbers["chat"]))
+
+    def next_message_id(self) -> MessageId:
+        return MessageId(next(self._numbers["message"]))
+
+    def apply(self, effect: StorageEffect) -> None:
+        tables = self._tables
+        match effect:
+            case StoreUser(user, password_hash):
+                self._add(tables.users, user.id, user)
+                self._add(tables.emails, user.email, user.id)
+                self._add(tables.tags, user.tag, user.id)
+                self._add(tables.password_hashes, user.id, password_hash)
+            case StoreSession(session):
+                self._put(tables.sessions, session.id, session)
+            case StoreChat(chat):
+                self._store_chat(chat)
+            case AdvanceChat(chat):
+                advanced = evolve(
+                    tables.chats[chat.id],
+                    sequence=chat.sequence,
+                    active_at=chat.active_at,
+                    last_message_id=chat.last_message_id,
+                )
+                self._put(tables.chats, chat.id, advanced)
+            case StoreMessage(message):
+                self._store_message(message)
+            case AppendEvent(entry):
+                self._append(entry)
+            case StoreAnswer(answer):
+                self._put(tables.answers, answer.key, answer)
+            case _:  # pragma: no cover - the type checker proves it unreachable
+                assert_never(effect)
+
+    def forget_before(self, *, answers: datetime, sessions: datetime) -> int:
+        old_answers = [key for key, answer in self._tables.answers.items() if answer.created_at < answers]
+        old_sessions = [
+            session.id
+            for session in self._tables.sessions.values()
+            if session.expires_at < sessions or (session.ended_at is not None and session.ended_at < sessions)
+        ]
+        for key in old_answers:
+            self._remove(self._tables.answers, key)
+        for session_id in old_sessions:
+            self._remove(self._tables.sessions, session_id)
+        return len(old_answers) + len(old_sessions)
+
+    def roll_back(self) -> None:
+        while self._undo:
+            self._undo.pop()()
+
+    def _store_chat(self, chat: Chat) -> None:
+        self._add(self._tables.chats, chat.id, chat)
+        for user_id in chat.member_ids:
+            self._add(self._tables.chats_of.setdefault(user_id, {}), chat.id, None)
+        if not chat.is_group:
+            self._add(self._tables.direct_chats, frozenset(chat.member_ids), chat.id)
+
+    def _store_message(self, message: Message) -> None:
+        if message.id not in self._tables.messages:
+            history = self._tables.history.setdefault(message.chat_id, [])
+            insort(history, message.id)
+            self._undo.append(lambda: history.remove(message.id))
+        self._put(self._tables.messages, message.id, message)
+
+    def _append(self, entry: LogEntry) -> None:
+        log = self._tables.logs.setdefault(entry.chat_id, [])
+        if entry.sequence != len(log) + 1:
+            raise ValueError(f"{entry} does not follow on the {len(log)} entries of its chat")
+        log.append(entry)
+        self._undo.append(log.pop)
+
+    def _add(self, table: dict[K, V], key: K, value: V) -> None:
+        """Put under a new key; whoever decides must have looked whether it is one."""
+        if key in table:
+            raise ValueError(f"{key!r} is taken")
+        self._put(table, key, value)
+
+    def _put(self, table: dict[K, V], key: K, value: V) -> None:
+        if key in table:
+            before = table[key]
+            self._undo.append(lambda: table.__setitem__(key, before))
+        else:
+            self._undo.append(lambda: table.pop(key))
+        table[key] = value
+
+    def _remove(self, table: dict[K, V], key: K) -> None:
+        before = table.pop(key)
+        self._undo.append(lambda: table.__setitem__(key, before))
+
+
+class MemoryStorage:
+    """A `messaging_core.ports.Storage` that is lost with the process; for tests, and to show how it goes."""
+
+    def __init__(self) -> None:
+        self._tables = _Tables()
+        self._numbers = {kind: count_from(1) for kind in ("user", "session", "chat", "message")}
+
+    async def transact(
+        self, operation: Callable[[Transaction], T], *, committed: Callable[[T], Any] | None = None
+    ) -> T:
+        # The only point at which a cancellation can arrive: before, when nothing has happened yet.
+        await trio.lowlevel.checkpoint()
+        transaction = _Transaction(self._tables, self._numbers)
+        try:
+            result = operation(transaction)
+        except BaseException:
+            transaction.roll_back()
+            raise
+        if committed is not None:
+            committed(result)
+        return result
+
+    async def read(self, query: Callable[[Reader], T]) -> T:
+        await trio.lowlevel.checkpoint()
+        return query(_View(self._tables))

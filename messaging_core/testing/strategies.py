@@ -1,0 +1,202 @@
+"""Hypothesis strategies for the domain's values: all of them valid under the default limits."""
+
+from datetime import UTC, datetime, timedelta
+from string import ascii_lowercase, digits
+from typing import Any
+
+from hypothesis import strategies as st
+
+from messaging_core.commands import CreateGroup, EditMessage, ListMessages, RegisterUser, SendMessage
+from messaging_core.constraints import UNSET
+from messaging_core.ids import MAX_ID, ChatId, MessageId, SessionId, UserId
+from messaging_core.limits import Rate
+from messaging_core.models import (
+    Answer,
+    Chat,
+    IdempotencyKey,
+    Member,
+    Message,
+    MessageType,
+    Role,
+    Session,
+    User,
+)
+
+EPOCH = datetime(2024, 11, 4, 14, 30, tzinfo=UTC)
+"""An ordinary moment."""
+
+times = st.integers(0, 10 * 365 * 86_400).map(lambda seconds: EPOCH + timedelta(seconds=seconds))
+"""Moments as the domain keeps them: UTC, whole seconds."""
+
+ids = st.one_of(st.integers(1, 50), st.integers(1, MAX_ID))
+user_ids = ids.map(UserId)
+session_ids = ids.map(SessionId)
+chat_ids = ids.map(ChatId)
+message_ids = ids.map(MessageId)
+
+
+def texts(*, max_size: int, lines: bool = False) -> st.SearchStrategy[str]:
+    """Text in any script that is not blank, without what no database keeps: NUL and lone surrogates."""
+    characters = (
+        st.characters(exclude_categories=["Cs"], exclude_characters="\x00")
+        if lines
+        else st.characters(exclude_categories=["Cs", "Cc", "Zl", "Zp"])
+    )
+    return st.text(characters, min_size=1, max_size=max_size).filter(lambda text: bool(text.strip()))
+
+
+contents = texts(max_size=200, lines=True)
+emails = st.builds(
+    "{}@{}.test".format,
+    st.text(ascii_lowercase + digits + ".+-", min_size=1, max_size=20),
+    st.text(ascii_lowercase, min_size=1, max_size=10),
+)
+tags = st.from_regex(r"[a-z0-9][a-z0-9_.]{1,30}[a-z0-9]", fullmatch=True)
+
+_keys = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\x00"), max_size=10)
+_scalars = (
+    st.none()
+    | st.booleans()
+    | st.integers(-MAX_ID, MAX_ID)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | texts(max_size=20, lines=True)
+)
+json_values = st.recursive(
+    _scalars,
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(_keys, inner, max_size=4),
+    max_leaves=8,
+)
+payloads: st.SearchStrategy[dict[str, Any]] = st.dictionaries(_keys, json_values, max_size=4)
+"""JSON objects whose numbers a JavaScript number holds exactly."""
+
+users = st.builds(
+    User,
+    id=user_ids,
+    email=emails,
+    display_name=texts(max_size=64),
+    tag=tags,
+    avatar_url=st.none() | st.just("https://example.com/a.png"),
+    created_at=times,
+)
+
+
+@st.composite
+def sessions(draw: st.DrawFn) -> Session:
+    """Sessions of any age, over or not."""
+    created_at = draw(times)
+    refreshed_at = created_at + timedelta(seconds=draw(st.integers(0, 10**7)))
+    return Session(
+        draw(session_ids),
+        draw(user_ids),
+        draw(st.text(ascii_lowercase, max_size=20)),
+        created_at,
+        refreshed_at,
+        refreshed_at + timedelta(days=draw(st.integers(7, 60))),
+        draw(st.integers(1, 10**6)),
+        draw(st.booleans()),
+        draw(st.none() | st.just(refreshed_at)),
+    )
+
+
+@st.composite
+def chats(draw: st.DrawFn, *, is_group: bool | None = None) -> Chat:
+    """Chats with at least their `chat.created` in the log."""
+    group = draw(st.booleans()) if is_group is None else is_group
+    created_at = draw(times)
+    people = draw(st.lists(user_ids, unique=True, min_size=1 if group else 2, max_size=6 if group else 2))
+    roles = [Role.OWNER, *draw(st.lists(st.sampled_from(Role), min_size=5, max_size=5))]
+    members = tuple(
+        Member(user_id, role if group else Role.MEMBER, created_at)
+        for user_id, role in zip(people, roles, strict=False)
+    )
+    return Chat(
+        draw(chat_ids),
+        draw(texts(max_size=128)) if group else "Direct Message",
+        group,
+        created_at,
+        members,
+        draw(st.integers(1, 10**9)),
+        created_at + timedelta(seconds=draw(st.integers(0, 10**7))),
+        draw(st.none() | message_ids),
+    )
+
+
+@st.composite
+def messages(draw: st.DrawFn, *, chat: Chat | None = None) -> Message:
+    """Messages as they were sent: of one of the chat's members where a chat is given."""
+    content, payload = draw(_substance())
+    ts = draw(times)
+    return Message(
+        draw(message_ids),
+        draw(chat_ids) if chat is None else chat.id,
+        draw(user_ids) if chat is None else draw(st.sampled_from(chat.member_ids)),
+        draw(st.sampled_from([kind for kind in MessageType if kind is not MessageType.SYSTEM])),
+        content,
+        payload,
+        ts,
+        draw(st.none() | message_ids),
+        draw(st.none() | st.just(ts + timedelta(seconds=1))),
+        None,
+    )
+
+
+def _substance() -> st.SearchStrategy[tuple[str | None, dict[str, Any] | None]]:
+    """Content and payload, not both null."""
+    return st.one_of(
+        st.tuples(contents, st.none() | payloads),
+        st.tuples(st.none(), payloads),
+    )
+
+
+register_commands = st.builds(
+    RegisterUser,
+    email=emails,
+    password=st.text(ascii_lowercase, min_size=8, max_size=128),
+    display_name=texts(max_size=64),
+    avatar_url=st.none() | st.just("https://example.com/a.png"),
+)
+create_group_commands = st.builds(
+    CreateGroup,
+    title=texts(max_size=128),
+    member_ids=st.lists(user_ids, max_size=6).map(tuple),
+)
+
+
+@st.composite
+def send_commands(draw: st.DrawFn, *, chat_id: st.SearchStrategy[ChatId] = chat_ids) -> SendMessage:
+    """Messages that a member of the chat may send, none of them a reply."""
+    content, payload = draw(_substance())
+    kind = draw(st.sampled_from([kind for kind in MessageType if kind is not MessageType.SYSTEM]))
+    return SendMessage(draw(chat_id), kind, content, payload)
+
+
+edit_commands = st.builds(
+    EditMessage,
+    message_id=message_ids,
+    content=st.just(UNSET) | st.none() | contents,
+    payload=st.just(UNSET) | st.none() | payloads,
+)
+list_commands = st.builds(
+    ListMessages,
+    chat_id=chat_ids,
+    limit=st.none() | st.integers(1, 200),
+    before_id=st.none() | message_ids,
+)
+
+rates = st.builds(Rate, per_second=st.floats(0.01, 100), burst=st.integers(1, 200))
+
+idempotency_keys = st.builds(
+    IdempotencyKey,
+    user_id=st.none() | user_ids,
+    method=st.sampled_from(["POST", "PATCH", "PUT", "DELETE"]),
+    path=st.sampled_from(["/api/v1/messages", "/api/v1/chats/direct", "/api/v1/messages/7"]),
+    key=st.text(st.characters(min_codepoint=0x21, max_codepoint=0x7E), min_size=1, max_size=255),
+)
+answers = st.builds(
+    Answer,
+    key=idempotency_keys,
+    fingerprint=st.binary(min_size=16, max_size=16),
+    status=st.sampled_from([200, 201, 204]),
+    body=st.binary(max_size=200),
+    created_at=times,
+)
