@@ -1,0 +1,16 @@
+"""Carries out what the core decides: runs operations, performs effects, holds the open sockets."""
+
+from adapters.runtime.hub import Hub, LocalSocket, TooManySockets
+from adapters.runtime.messaging import Messaging, Outcome, SignedIn, TokenPair
+from adapters.runtime.operations import Context
+
+__all__ = [
+    "Context",
+    "Hub",
+    "LocalSocket",
+    "Messaging",
+    "Outcome",
+    "SignedIn",
+    "TokenPair",
+    "TooManySockets",
+]

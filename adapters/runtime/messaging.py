@@ -1,0 +1,228 @@
+"""The one interpreter: runs an operation in a transaction, applies its effects, performs its deliveries."""
+
+import secrets
+from collections.abc import Callable, Iterable
+from datetime import UTC, datetime
+from typing import Literal, TypeVar
+
+import structlog
+import trio
+from attrs import frozen
+
+from adapters.runtime import operations
+from adapters.runtime.hub import Hub
+from adapters.runtime.operations import Context, Kept, Once, Operation, Query
+from messaging_core import tokens, users
+from messaging_core.commands import LogIn, RefreshTokens, RegisterUser
+from messaging_core.effects import CloseSockets, Decision, Deliver
+from messaging_core.errors import IdempotencyKeyReused, Refused
+from messaging_core.ids import SessionId, UserId
+from messaging_core.limits import Limits
+from messaging_core.models import Actor, Session, User
+from messaging_core.ports import PasswordHasher, Storage, TokenSigner, Transaction
+
+log = structlog.get_logger(__name__)
+
+T = TypeVar("T")
+
+SWEEP_SECONDS = 30
+"""How often open sockets are held against their sessions, for those that end by the passing of time."""
+FORGET_EVERY = 120
+"""Sweeps between two clearings of outlived answers and sessions: an hour."""
+TAG_TRIES = 20
+
+
+@frozen
+class TokenPair:
+    """The two current tokens of a session; `expires_in` is the access token's lifetime in seconds."""
+
+    access_token: str
+    refresh_token: str
+    token_type: Literal["bearer"]
+    expires_in: int
+
+
+@frozen
+class SignedIn:
+    """The pair twice, at the root and under `tokens`: both readings of the checklist exist in clients."""
+
+    access_token: str
+    refresh_token: str
+    token_type: Literal["bearer"]
+    expires_in: int
+    user: User
+    tokens: TokenPair
+
+
+@frozen
+class Outcome:
+    """What a caller is answered, and whether it was answered before under the same key."""
+
+    result: SignedIn
+    replayed: bool
+
+
+def utc_now() -> datetime:
+    """The time in whole seconds, as the domain counts it."""
+    return datetime.now(UTC).replace(microsecond=0)
+
+
+class Messaging:
+    """Everything that a transport may ask for, over one storage and the sockets of this process."""
+
+    def __init__(
+        self,
+        *,
+        storage: Storage,
+        hub: Hub,
+        signer: TokenSigner,
+        hasher: PasswordHasher,
+        limits: Limits,
+        now: Callable[[], datetime] = utc_now,
+    ) -> None:
+        self.hub = hub
+        self.limits = limits
+        self.now = now
+        self._storage = storage
+        self._signer = signer
+        self._hasher = hasher
+
+    # --- the way in ---
+
+    async def execute(self, operation: Operation[T]) -> T:
+        """The operation's result, once it is durable; its deliveries are performed in the order of commits.
+
+        Raises whatever the decision refused, and `StorageUnavailable`.
+        """
+
+        def transaction(tx: Transaction) -> Decision[T]:
+            decision = operation(tx)
+            for effect in decision.effects:
+                if not isinstance(effect, Deliver | CloseSockets):
+                    tx.apply(effect)
+            return decision
+
+        decision = await self._storage.transact(transaction, committed=self._perform)
+        return decision.result
+
+    async def execute_once(
+        self,
+        operation: Operation[T],
+        once: Once | None,
+        *,
+        status: int,
+        render: Callable[[T], bytes],
+        context: Context,
+    ) -> Kept:
+        """The rendered answer of `operation`, or the one that its key has already."""
+        if once is None:
+            return Kept(render(await self.execute(operation)), status, replayed=False)
+        return await self.execute(
+            operations.once_only(operation, once, status=status, render=render, context=context)
+        )
+
+    async def read(self, query: Query[T]) -> T:
+        return await self._storage.read(query)
+
+    def _perform(self, decision: Decision[object]) -> None:
+        for effect in decision.effects:
+            match effect:
+                case Deliver():
+                    self.hub.deliver(effect)
+                case CloseSockets(session_id, reason):
+                    self.hub.close_session(session_id, reason)
+                case _:
+                    pass  # a storage effect: applied and committed
+
+    # --- who is there ---
+
+    async def authenticate(self, token: str) -> Actor:
+        """Whom an access token speaks for; its first use is noted. Raises `Unauthenticated`."""
+        claims = self._signer.read_access(token)
+        session = await self.read(operations.session(claims.session_id))
+        actor = tokens.admit(claims, session, now=self.now(), limits=self.limits)
+        if session is not None and tokens.needs_confirmation(claims, session):
+            await self.execute(operations.confirm(claims))
+        return actor
+
+    async def register(self, command: RegisterUser, *, device: str, key: str | None, path: str) -> Outcome:
+        """A new account, signed in; a replay checks the password and opens a session of its own.
+
+        Raises `Invalid`, `EmailTaken`, `IdempotencyKeyReused`, `PasswordHasherBusy`.
+        """
+        prepared = users.prepare_registration(command, self.limits)
+        registration = operations.register(
+            prepared,
+            password_hash=await self._hasher.hash(prepared.password),
+            device=device,
+            chance=[secrets.randbits(40) for _ in range(TAG_TRIES)],
+            once=None if key is None else operations.registration_once(prepared, path=path, key=key),
+            now=self.now(),
+            limits=self.limits,
+        )
+        registered = await self.execute(registration)
+        if isinstance(registered, Session):
+            return Outcome(await self._signed_in(registered), replayed=False)
+        user_id = UserId(int(registered.body))
+        known_hash = await self.read(lambda reader: reader.password_hash(user_id))
+        if not await self._hasher.matches(known_hash, prepared.password):
+            raise IdempotencyKeyReused
+        return Outcome(await self._open_session(user_id, device), replayed=True)
+
+    async def log_in(self, command: LogIn, *, device: str) -> SignedIn:
+        """A new session for the right password; raises `InvalidCredentials`, `PasswordHasherBusy`."""
+        email = users.normalise_email(command.email)
+        user, known_hash = await self.read(operations.credentials(email))
+        matches = await self._hasher.matches(known_hash, command.password)
+        return await self._open_session(users.log_in(user, password_matches=matches).id, device)
+
+    async def refresh(self, command: RefreshTokens) -> TokenPair:
+        """The successor of a refresh token; raises `RefreshTokenInvalid` and its two siblings."""
+        claims = self._signer.read_refresh(command.refresh_token)
+        rotated = await self.execute(operations.rotate(claims, now=self.now(), limits=self.limits))
+        if isinstance(rotated, Refused):
+            raise rotated
+        return self._pair(rotated)
+
+    async def _open_session(self, user_id: UserId, device: str) -> SignedIn:
+        session = await self.execute(
+            operations.open_session(user_id, device=device, now=self.now(), limits=self.limits)
+        )
+        return await self._signed_in(session)
+
+    async def _signed_in(self, session: Session) -> SignedIn:
+        user = users.found(await self.read(lambda reader: reader.user(session.user_id)))
+        pair = self._pair(session)
+        return SignedIn(pair.access_token, pair.refresh_token, pair.token_type, pair.expires_in, user, pair)
+
+    def _pair(self, session: Session) -> TokenPair:
+        access = tokens.access_claims(session, now=self.now(), limits=self.limits)
+        return TokenPair(
+            self._signer.sign_access(access),
+            self._signer.sign_refresh(tokens.refresh_claims(session)),
+            "bearer",
+            int(self.limits.access_ttl.total_seconds()),
+        )
+
+    # --- the passing of time ---
+
+    async def keep_house(self) -> None:
+        """For ever: close the sockets of sessions that are over, and forget what has outlived its use."""
+        sweep = 0
+        while True:
+            try:
+                if sweep % FORGET_EVERY == 0:
+                    forgotten = await self.execute(operations.forget(self.now(), self.limits))
+                    log.debug("Forgot outlived answers and sessions", count=forgotten)
+                await self.close_sockets_of_ended_sessions(self.hub.sessions())
+            except Exception:
+                log.exception("Housekeeping failed; it is tried again")
+            sweep += 1
+            await trio.sleep(SWEEP_SECONDS)
+
+    async def close_sockets_of_ended_sessions(self, sessions: Iterable[SessionId]) -> None:
+        for session_id in sessions:
+            session = await self.read(operations.session(session_id))
+            reason = tokens.over(session, now=self.now(), limits=self.limits)
+            if reason is not None:
+                self.hub.close_session(session_id, reason)

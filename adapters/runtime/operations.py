@@ -1,0 +1,333 @@
+"""Load, then decide: every command as a function of a transaction, every query as one of a reader.
+
+An operation does nothing but use its transaction; it may run in another thread, and more than once.
+"""
+
+import json
+from collections.abc import Callable, Iterable, Sequence
+from datetime import datetime
+from typing import TypeVar
+
+from anyascii import anyascii
+from attrs import frozen
+
+from messaging_core import chats, idempotency, messages, tokens, users
+from messaging_core.commands import (
+    CreateGroup,
+    DeleteMessage,
+    EditMessage,
+    FindUserByTag,
+    GetChat,
+    GetOwnUser,
+    GetUser,
+    ListChats,
+    ListMessages,
+    LogOut,
+    OpenDirectChat,
+    RegisterUser,
+    SendMessage,
+)
+from messaging_core.effects import Decision
+from messaging_core.errors import RefreshTokenReused, SessionRevoked
+from messaging_core.ids import MessageId, SessionId, UserId
+from messaging_core.limits import Limits
+from messaging_core.models import (
+    AccessClaims,
+    Actor,
+    Answer,
+    Chat,
+    ChatView,
+    IdempotencyKey,
+    Message,
+    Page,
+    RefreshClaims,
+    Session,
+    User,
+)
+from messaging_core.ports import Reader, Transaction
+
+T = TypeVar("T")
+
+Operation = Callable[[Transaction], Decision[T]]
+Query = Callable[[Reader], T]
+
+
+@frozen
+class Context:
+    """Who asks, when, and within which limits."""
+
+    actor: Actor
+    now: datetime
+    limits: Limits
+
+
+@frozen
+class Once:
+    """A request that its sender wants carried out once, however often it is sent."""
+
+    key: IdempotencyKey
+    fingerprint: bytes
+
+
+def registration_once(command: RegisterUser, *, path: str, key: str) -> Once:
+    """A registration's key; its fingerprint leaves the password out, which a replay checks by its hash."""
+    told = json.dumps([command.email, command.display_name, command.avatar_url]).encode()
+    return Once(IdempotencyKey(None, "POST", path, key), idempotency.fingerprint(told))
+
+
+# --- accounts -----------------------------------------------------------------------------------------------
+
+
+def register(
+    command: RegisterUser,
+    *,
+    password_hash: str,
+    device: str,
+    chance: Iterable[int],
+    once: Once | None,
+    now: datetime,
+    limits: Limits,
+) -> Operation[Session | Answer]:
+    """A prepared registration and its first session, or the answer that its key already has.
+
+    That answer's body is the user's id and nothing more: no token is ever stored.
+    """
+    numbers = tuple(chance)
+
+    def operation(tx: Transaction) -> Decision[Session | Answer]:
+        if once is not None:
+            kept = idempotency.replayed(tx.lock_answer(once.key), once.fingerprint, now=now, limits=limits)
+            if kept is not None:
+                return Decision(kept)
+        tags = users.tag_candidates(anyascii(command.display_name), numbers)
+        registered = users.register(
+            command,
+            known=tx.user_by_email(command.email),
+            tag=next(tag for tag in tags if tx.user_by_tag(tag) is None),
+            user_id=tx.next_user_id(),
+            password_hash=password_hash,
+            now=now,
+        )
+        opened = tokens.open_session(
+            registered.result.id, session_id=tx.next_session_id(), device=device, now=now, limits=limits
+        )
+        effects = (*registered.effects, *opened.effects)
+        if once is not None:
+            body = str(registered.result.id).encode()
+            effects += idempotency.keep(once.key, once.fingerprint, status=201, body=body, now=now).effects
+        return Decision(opened.result, effects)
+
+    return operation
+
+
+def open_session(user_id: UserId, *, device: str, now: datetime, limits: Limits) -> Operation[Session]:
+    return lambda tx: tokens.open_session(
+        user_id, session_id=tx.next_session_id(), device=device, now=now, limits=limits
+    )
+
+
+def rotate(
+    claims: RefreshClaims, *, now: datetime, limits: Limits
+) -> Operation[Session | RefreshTokenReused]:
+    return lambda tx: tokens.rotate(claims, tx.lock_session(claims.session_id), now=now, limits=limits)
+
+
+def confirm(claims: AccessClaims) -> Operation[None]:
+    return lambda tx: tokens.confirm(tx.lock_session(claims.session_id), claims.generation)
+
+
+def log_out(command: LogOut, context: Context) -> Operation[None]:
+    del command
+    return lambda tx: tokens.end_session(
+        tx.lock_session(context.actor.session_id), reason=SessionRevoked.code, now=context.now
+    )
+
+
+def session(session_id: SessionId) -> Query[Session | None]:
+    return lambda reader: reader.session(session_id)
+
+
+def credentials(email: str) -> Query[tuple[User | None, str | None]]:
+    """Who has a normalised e-mail, and the hash of their password."""
+
+    def query(reader: Reader) -> tuple[User | None, str | None]:
+        user = reader.user_by_email(email)
+        return user, None if user is None else reader.password_hash(user.id)
+
+    return query
+
+
+def forget(now: datetime, limits: Limits) -> Operation[int]:
+    """Drop what has outlived its use: kept answers, and sessions that ended or expired."""
+
+    def operation(tx: Transaction) -> Decision[int]:
+        return Decision(
+            tx.forget_before(answers=now - limits.idempotency_ttl, sessions=now - limits.refresh_ttl)
+        )
+
+    return operation
+
+
+# --- users --------------------------------------------------------------------------------------------------
+
+
+def get_own_user(command: GetOwnUser, context: Context) -> Query[User]:
+    del command
+    return lambda reader: users.found(reader.user(context.actor.user_id))
+
+
+def get_user(command: GetUser, context: Context) -> Query[User]:
+    del context
+    return lambda reader: users.found(reader.user(command.user_id))
+
+
+def find_user_by_tag(command: FindUserByTag, context: Context) -> Query[User]:
+    del context
+    return lambda reader: users.found(reader.user_by_tag(users.normalise_tag(command.tag)))
+
+
+# --- chats --------------------------------------------------------------------------------------------------
+
+
+def list_chats(command: ListChats, context: Context) -> Query[Sequence[ChatView]]:
+    del command
+
+    def query(reader: Reader) -> Sequence[ChatView]:
+        found = chats.latest_first(reader.chats_of(context.actor.user_id))
+        people = reader.users({user_id for chat in found for user_id in chat.member_ids})
+        return [chats.view(chat, people) for chat in found]
+
+    return query
+
+
+def get_chat(command: GetChat, context: Context) -> Query[ChatView]:
+    return lambda reader: _view(reader, chats.readable(reader.chat(command.chat_id), context.actor.user_id))
+
+
+def open_direct_chat(command: OpenDirectChat, context: Context) -> Operation[ChatView]:
+    def operation(tx: Transaction) -> Decision[ChatView]:
+        actor = context.actor.user_id
+        existing = tx.lock_direct_chat(actor, command.user_id)
+        decision = chats.open_direct_chat(
+            command,
+            actor=actor,
+            other=tx.user(command.user_id),
+            existing=existing,
+            chat_id=existing.id if existing else tx.next_chat_id(),
+            now=context.now,
+        )
+        return Decision(_view(tx, decision.result), decision.effects)
+
+    return operation
+
+
+def create_group(command: CreateGroup, context: Context) -> Operation[ChatView]:
+    def operation(tx: Transaction) -> Decision[ChatView]:
+        decision = chats.create_group(
+            command,
+            actor=context.actor.user_id,
+            known=tx.users(command.member_ids).keys(),
+            chat_id=tx.next_chat_id(),
+            now=context.now,
+            limits=context.limits,
+        )
+        return Decision(_view(tx, decision.result), decision.effects)
+
+    return operation
+
+
+def _view(reader: Reader, chat: Chat) -> ChatView:
+    return chats.view(chat, reader.users(chat.member_ids))
+
+
+# --- messages -----------------------------------------------------------------------------------------------
+
+
+def send_message(command: SendMessage, context: Context) -> Operation[Message]:
+    return lambda tx: messages.send_message(
+        tx.lock_chat(command.chat_id),
+        command,
+        author=context.actor.user_id,
+        replied_to=None if command.reply_to_id is None else tx.message(command.reply_to_id),
+        message_id=tx.next_message_id(),
+        now=context.now,
+        limits=context.limits,
+    )
+
+
+def edit_message(command: EditMessage, context: Context) -> Operation[Message]:
+    return lambda tx: messages.edit_message(
+        *_locked(tx, command.message_id),
+        command,
+        editor=context.actor.user_id,
+        now=context.now,
+        limits=context.limits,
+    )
+
+
+def delete_message(command: DeleteMessage, context: Context) -> Operation[None]:
+    return lambda tx: messages.delete_message(
+        *_locked(tx, command.message_id), command, deleter=context.actor.user_id, now=context.now
+    )
+
+
+def _locked(tx: Transaction, message_id: MessageId) -> tuple[Chat | None, Message | None]:
+    """A message read under its chat's lock, which alone keeps it from changing."""
+    unlocked = tx.message(message_id)
+    if unlocked is None:
+        return None, None
+    return tx.lock_chat(unlocked.chat_id), tx.message(message_id)
+
+
+def list_messages(command: ListMessages, context: Context) -> Query[Page]:
+    size = messages.check_page(command, context.limits)
+
+    def query(reader: Reader) -> Page:
+        chat = chats.readable(reader.chat(command.chat_id), context.actor.user_id).id
+        if command.after_id is not None:
+            newer = reader.messages_after(chat, command.after_id, size + 1)
+            older = reader.messages_before(chat, MessageId(command.after_id + 1), 1)
+            return messages.page(older, newer, size=size, forward=True)
+        if command.around_id is not None:
+            newer = reader.messages_after(chat, command.around_id, size // 2)
+            older = reader.messages_before(chat, MessageId(command.around_id + 1), size + 1)
+            return messages.page(older, newer, size=size)
+        return messages.page(reader.messages_before(chat, command.before_id, size + 1), (), size=size)
+
+    return query
+
+
+# --- once ---------------------------------------------------------------------------------------------------
+
+
+@frozen
+class Kept:
+    """The answer to a request with a key, and whether it was kept from an earlier one."""
+
+    body: bytes
+    status: int
+    replayed: bool
+
+
+def once_only(
+    operation: Operation[T],
+    once: Once,
+    *,
+    status: int,
+    render: Callable[[T], bytes],
+    context: Context,
+) -> Operation[Kept]:
+    """`operation`, unless its key has an answer; what is answered is kept in the same transaction."""
+
+    def guarded(tx: Transaction) -> Decision[Kept]:
+        kept = idempotency.replayed(
+            tx.lock_answer(once.key), once.fingerprint, now=context.now, limits=context.limits
+        )
+        if kept is not None:
+            return Decision(Kept(kept.body, kept.status, replayed=True))
+        decision = operation(tx)
+        body = render(decision.result)
+        keep = idempotency.keep(once.key, once.fingerprint, status=status, body=body, now=context.now)
+        return Decision(Kept(body, status, replayed=False), (*decision.effects, *keep.effects))
+
+    return guarded

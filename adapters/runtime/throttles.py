@@ -1,0 +1,39 @@
+"""The token buckets of this process."""
+
+from collections.abc import Callable, Hashable
+
+from messaging_core.limits import Rate
+from messaging_core.throttle import Bucket, is_full, take
+
+BUCKETS = 100_000
+"""Buckets kept at once, about 30 MB; beyond, the full ones are forgotten, then those used longest ago."""
+
+
+class Throttles:
+    """A bucket for each (rate, key) that was asked for; `clock` is in seconds and never goes back."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._buckets: dict[Hashable, tuple[Bucket, Rate]] = {}
+
+    def take(self, name: str, key: Hashable, rate: Rate) -> None:
+        """Take one permit; raises `TooManyRequests` when there is none."""
+        now = self._clock()
+        kept = self._buckets.pop((name, key), None)
+        try:
+            bucket = take(kept[0] if kept else None, rate, now=now)
+        except BaseException:
+            if kept:
+                self._buckets[(name, key)] = kept
+            raise
+        self._buckets[(name, key)] = (bucket, rate)
+        if len(self._buckets) > BUCKETS:
+            self._forget(now)
+
+    def _forget(self, now: float) -> None:
+        for key, (bucket, rate) in list(self._buckets.items()):
+            if is_full(bucket, rate, now=now):
+                del self._buckets[key]
+        # A dict keeps the order of insertion, and every use inserts anew: the first are the stalest.
+        for key in list(self._buckets)[: len(self._buckets) - BUCKETS // 2]:
+            del self._buckets[key]

@@ -1,0 +1,73 @@
+"""The secrets that sign tokens, by the name (`kid`) that each token carries.
+
+The first key signs; all of them verify. To rotate, put a new key in front, and drop the old one once the
+last session that it signed for has expired.
+"""
+
+import contextlib
+import os
+import secrets
+from collections.abc import Mapping
+from pathlib import Path
+
+from attrs import frozen
+
+SECRET_MIN_BYTES = 32
+"""RFC 7518 3.2: an HS256 key is at least as long as the hash."""
+
+
+@frozen(repr=False)
+class Keyring:
+    """At least one secret by its `kid`; the first signs."""
+
+    secrets: Mapping[str, bytes]
+
+    @property
+    def signing_kid(self) -> str:
+        return next(iter(self.secrets))
+
+
+def parse_keyring(text: str, *, source: str) -> Keyring:
+    """The keys in `kid:hexadecimal` entries between white space; raises `ValueError` that names `source`."""
+    found: dict[str, bytes] = {}
+    for entry in text.split():
+        kid, colon, digits = entry.partition(":")
+        try:
+            secret = bytes.fromhex(digits)
+        except ValueError:
+            secret = b""
+        if not kid or not colon or len(secret) < SECRET_MIN_BYTES:
+            raise ValueError(
+                f"{source}: key number {len(found) + 1} must be NAME:HEX with at least "
+                f"{SECRET_MIN_BYTES * 2} hexadecimal digits"
+            )
+        found[kid] = secret
+    if not found:
+        raise ValueError(f"{source}: holds no key; write one as NAME:HEX, or remove it to have one made")
+    return Keyring(found)
+
+
+def make_keyring() -> Keyring:
+    """One random key."""
+    return Keyring({secrets.token_hex(4): secrets.token_bytes(SECRET_MIN_BYTES)})
+
+
+def load_or_make_keyring(path: Path) -> Keyring:
+    """The keys kept in a file, which is made with one random key where there is none.
+
+    It is readable by its owner only (mode 0600), and complete before it has its name, so that two processes
+    that start together agree. Raises `ValueError` for what is not keys, and `OSError`.
+    """
+    if not path.exists():
+        draft = path.with_name(f"{path.name}.{secrets.token_hex(4)}")
+        descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        try:
+            with os.fdopen(descriptor, "w") as file:
+                file.writelines(f"{kid}:{secret.hex()}\n" for kid, secret in make_keyring().secrets.items())
+                file.flush()
+                os.fsync(file.fileno())
+            with contextlib.suppress(FileExistsError):
+                os.link(draft, path)
+        finally:
+            draft.unlink()
+    return parse_keyring(path.read_text(), source=str(path))

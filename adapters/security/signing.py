@@ -1,0 +1,81 @@
+"""Access and refresh tokens as JSON Web Tokens (RFC 7519), signed with HS256."""
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+import jwt
+from jwt.types import Options
+
+from adapters.security.keyring import Keyring
+from messaging_core.errors import RefreshTokenInvalid, TokenInvalid
+from messaging_core.ids import MAX_ID, SessionId, UserId
+from messaging_core.models import AccessClaims, RefreshClaims
+
+ALGORITHM = "HS256"
+TOKEN_MAX_CHARACTERS = 1024
+"""Ours have about 250; anything much longer is not decoded at all."""
+
+# Expiry is the core's to judge, which is told what time it is; here only the signature counts.
+_OPTIONS: Options = {
+    "verify_exp": False,
+    "verify_iat": False,
+    "require": ["sub", "sid", "gen", "iat", "exp", "typ"],
+}
+
+
+class JwtSigner:
+    """Signs with the keyring's first key, and verifies with the one that a token's `kid` names."""
+
+    def __init__(self, keyring: Keyring) -> None:
+        self._keyring = keyring
+
+    def sign_access(self, claims: AccessClaims) -> str:
+        return self._sign(claims, "access")
+
+    def sign_refresh(self, claims: RefreshClaims) -> str:
+        return self._sign(claims, "refresh")
+
+    def read_access(self, token: str) -> AccessClaims:
+        try:
+            return AccessClaims(*self._read(token, "access"))
+        except (jwt.InvalidTokenError, ValueError) as error:
+            raise TokenInvalid from error
+
+    def read_refresh(self, token: str) -> RefreshClaims:
+        try:
+            return RefreshClaims(*self._read(token, "refresh"))
+        except (jwt.InvalidTokenError, ValueError) as error:
+            raise RefreshTokenInvalid from error
+
+    def _sign(self, claims: AccessClaims | RefreshClaims, kind: str) -> str:
+        kid = self._keyring.signing_kid
+        payload = {
+            "sub": str(claims.user_id),  # PyJWT refuses an integer
+            "sid": claims.session_id,
+            "gen": claims.generation,
+            "iat": int(claims.issued_at.timestamp()),
+            "exp": int(claims.expires_at.timestamp()),
+            "typ": kind,
+        }
+        return jwt.encode(payload, self._keyring.secrets[kid], algorithm=ALGORITHM, headers={"kid": kid})
+
+    def _read(self, token: str, kind: str) -> tuple[UserId, SessionId, int, datetime, datetime]:
+        if len(token) > TOKEN_MAX_CHARACTERS or not token.isascii():
+            raise jwt.InvalidTokenError("not a token of ours")
+        secret = self._keyring.secrets.get(str(jwt.get_unverified_header(token).get("kid")))
+        if secret is None:
+            raise jwt.InvalidTokenError("signed with a key that is not ours")
+        payload: Mapping[str, Any] = jwt.decode(token, secret, algorithms=[ALGORITHM], options=_OPTIONS)
+        if payload["typ"] != kind:
+            raise jwt.InvalidTokenError(f"not {kind}")
+        user_id = int(payload["sub"])
+        if not 0 < user_id <= MAX_ID:
+            raise jwt.InvalidTokenError("no user")
+        return (
+            UserId(user_id),
+            SessionId(payload["sid"]),
+            payload["gen"],
+            datetime.fromtimestamp(payload["iat"], UTC),
+            datetime.fromtimestamp(payload["exp"], UTC),
+        )
