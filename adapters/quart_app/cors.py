@@ -1,0 +1,87 @@
+"""CORS (the Fetch standard, section 3.2) for every answer, whoever makes it: an ASGI layer around the app.
+
+The origin is reflected, never `*`, because credentials are allowed; `Vary: Origin` keeps caches apart.
+Sockets pass through untouched: browsers do not apply CORS to them.
+"""
+
+from collections.abc import Collection
+
+from hypercorn.typing import (
+    ASGIFramework,
+    ASGIReceiveCallable,
+    ASGISendCallable,
+    ASGISendEvent,
+    HTTPResponseStartEvent,
+    HTTPScope,
+    Scope,
+)
+
+ANY_ORIGIN = "*"
+
+METHODS = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"
+REQUEST_HEADERS = "Authorization, Content-Type, Idempotency-Key, X-Request-ID"
+"""By name: a `*` never covers Authorization."""
+EXPOSED_HEADERS = "Idempotency-Replayed, Retry-After, WWW-Authenticate, X-Request-ID"
+PREFLIGHT_SECONDS = "600"
+
+
+def origin_allowed(origin: str, allowed: Collection[str]) -> bool:
+    """Whether pages of this origin may call; `*` among the allowed stands for all of them."""
+    return ANY_ORIGIN in allowed or origin in allowed
+
+
+class Cors:
+    """Wraps an ASGI application; `origins` are the allowed ones, such as `https://app.example`, or `*`."""
+
+    def __init__(self, app: ASGIFramework, origins: Collection[str]) -> None:
+        self._app = app
+        self._origins = frozenset(origins)
+
+    async def __call__(self, scope: Scope, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        headers = self._headers(scope)
+
+        async def send_with_cors(event: ASGISendEvent) -> None:
+            if event["type"] == "http.response.start":
+                event["headers"] = [*event["headers"], *headers]
+            await send(event)
+
+        if scope["method"] == "OPTIONS" and _header(scope, b"access-control-request-method") is not None:
+            await send_with_cors(
+                HTTPResponseStartEvent(
+                    type="http.response.start", status=204, headers=_preflight_headers(scope)
+                )
+            )
+            await send({"type": "http.response.body", "body": b"", "more_body": False})
+        else:
+            await self._app(scope, receive, send_with_cors)
+
+    def _headers(self, scope: HTTPScope) -> list[tuple[bytes, bytes]]:
+        headers = [(b"vary", b"Origin")]
+        origin = _header(scope, b"origin")
+        if origin is not None and origin_allowed(origin.decode("latin-1"), self._origins):
+            headers += [
+                (b"access-control-allow-origin", origin),
+                (b"access-control-allow-credentials", b"true"),
+                (b"access-control-expose-headers", EXPOSED_HEADERS.encode()),
+            ]
+        return headers
+
+
+def _preflight_headers(scope: HTTPScope) -> list[tuple[bytes, bytes]]:
+    allowed = REQUEST_HEADERS.encode()
+    asked = _header(scope, b"access-control-request-headers")
+    if asked:
+        allowed += b", " + asked
+    return [
+        (b"access-control-allow-methods", METHODS.encode()),
+        (b"access-control-allow-headers", allowed),
+        (b"access-control-max-age", PREFLIGHT_SECONDS.encode()),
+        (b"vary", b"Access-Control-Request-Headers"),
+    ]
+
+
+def _header(scope: HTTPScope, name: bytes) -> bytes | None:
+    return next((value for key, value in scope["headers"] if key == name), None)

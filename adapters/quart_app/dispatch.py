@@ -1,0 +1,153 @@
+"""The one way through: from a request and its endpoint's declaration to an answer."""
+
+from collections.abc import Callable, Hashable
+from typing import Any, assert_never
+
+import structlog
+
+from adapters.quart_app.endpoints import (
+    Auth,
+    Endpoint,
+    Handles,
+    HttpAnswer,
+    HttpRequest,
+    Limit,
+    Per,
+    Reads,
+    Writes,
+)
+from adapters.quart_app.problems import problem, refused, unavailable
+from adapters.quart_app.wire import MalformedJson, decode, encode, from_strings, structure
+from adapters.runtime import Context, Messaging
+from adapters.runtime.operations import Once
+from adapters.runtime.throttles import Throttles
+from messaging_core import idempotency, users
+from messaging_core.errors import Refused, TokenInvalid, TokenMissing
+from messaging_core.models import Actor, IdempotencyKey
+from messaging_core.ports import PasswordHasherBusy, StorageUnavailable
+
+log = structlog.get_logger(__name__)
+
+REPLAYED = ("Idempotency-Replayed", "true")
+
+
+class Dispatcher:
+    """Answers requests for declared endpoints; `throttles` is None where rate limits are off."""
+
+    def __init__(self, messaging: Messaging, throttles: Throttles | None) -> None:
+        self._messaging = messaging
+        self._throttles = throttles
+
+    async def answer(self, endpoint: Endpoint, request: HttpRequest) -> HttpAnswer:
+        """The answer, whatever happens: a refusal is a problem, and so is a fault of ours, which is logged.
+
+        In order: the token, the shape of the request, the rate, the Idempotency-Key, the decision. So a 401
+        comes before anything else is looked at, and nothing before the decision consumes a key.
+        """
+        try:
+            return await self._granted(endpoint, request)
+        except Refused as refusal:
+            return refused(refusal, request_id=request.request_id)
+        except MalformedJson as error:
+            return problem(400, "malformed_json", str(error), request_id=request.request_id)
+        except WrongContentType as error:
+            return problem(415, "unsupported_media_type", str(error), request_id=request.request_id)
+        except StorageUnavailable:
+            log.exception("The storage is unavailable")
+            detail = "Nothing was changed: the storage cannot be written to at the moment. Try again."
+            return unavailable(
+                detail, code="storage_unavailable", request_id=request.request_id, retry_after=2
+            )
+        except PasswordHasherBusy:
+            detail = "Too many people are logging in at this moment. Try again."
+            return unavailable(detail, code="busy", request_id=request.request_id, retry_after=2)
+        except Exception:
+            log.exception("A request failed", method=request.method, path=request.path)
+            detail = "The server failed at this request. It has been logged under this request_id."
+            return problem(500, "internal_error", detail, request_id=request.request_id)
+
+    async def _granted(self, endpoint: Endpoint, request: HttpRequest) -> HttpAnswer:
+        actor = None
+        if endpoint.auth is Auth.SESSION:
+            actor = await self._messaging.authenticate(bearer_token(request.headers.get("authorization")))
+        command = _command(endpoint, request)
+        self._throttle(endpoint.limit, actor, command, request)
+        if isinstance(endpoint.does, Handles):
+            return await endpoint.does.function(command, request, self._messaging)
+        context = Context(_known(actor), self._messaging.now(), self._messaging.limits)
+        match endpoint.does:
+            case Reads(query, show):
+                result = await self._messaging.read(query(command, context))
+                return HttpAnswer(endpoint.status, encode(show(command, result)))
+            case Writes(operation):
+                kept = await self._messaging.execute_once(
+                    operation(command, context),
+                    _once(request, context),
+                    status=endpoint.status,
+                    render=_render(endpoint),
+                    context=context,
+                )
+                return HttpAnswer(kept.status, kept.body, headers=(REPLAYED,) if kept.replayed else ())
+            case _:
+                assert_never(endpoint.does)
+
+    def _throttle(self, limit: Limit | None, actor: Actor | None, command: Any, request: HttpRequest) -> None:
+        if limit is None or self._throttles is None:
+            return
+        match limit.per:
+            case Per.USER:
+                key: Hashable = _known(actor).user_id
+            case Per.ADDRESS:
+                key = request.address
+            case Per.EMAIL_AND_ADDRESS:
+                key = (users.normalise_email(command.email), request.address)
+            case _:
+                assert_never(limit.per)
+        self._throttles.take(limit.rate, key, getattr(self._messaging.limits, limit.rate))
+
+
+class WrongContentType(Exception):
+    """The body does not say that it is JSON."""
+
+
+def bearer_token(authorization: str | None) -> str:
+    """The token of an Authorization header (RFC 6750); raises `TokenMissing`, `TokenInvalid`."""
+    if authorization is None:
+        raise TokenMissing
+    scheme, _, token = authorization.partition(" ")
+    if scheme.lower() != "bearer" or not token.strip():
+        raise TokenInvalid("The Authorization header must be 'Bearer <access_token>'.")
+    return token.strip()
+
+
+def _command(endpoint: Endpoint, request: HttpRequest) -> Any:
+    values: dict[str, object] = {}
+    if endpoint.has_body:
+        kind = request.headers.get("content-type", "application/json").partition(";")[0].strip().lower()
+        if kind != "application/json" and not kind.endswith("+json"):
+            raise WrongContentType(f"Send the body as application/json, not as {kind[:100]}.")
+        body = decode(request.body)
+        if not isinstance(body, dict):
+            return structure(body, endpoint.command)
+        values = body
+    elif endpoint.method == "GET":
+        values = from_strings(request.query, endpoint.command)
+    return structure({**values, **from_strings(request.path_values, endpoint.command)}, endpoint.command)
+
+
+def _known(actor: Actor | None) -> Actor:
+    if actor is None:
+        raise TypeError("what reads, writes or is limited per user is declared with Auth.SESSION")
+    return actor
+
+
+def _once(request: HttpRequest, context: Context) -> Once | None:
+    key = request.idempotency_key
+    if key is None:
+        return None
+    named = IdempotencyKey(context.actor.user_id, request.method, request.path, key)
+    return Once(named, idempotency.fingerprint(request.body))
+
+
+def _render(endpoint: Endpoint) -> Callable[[Any], bytes]:
+    return encode if endpoint.answers is not None else lambda _: b""

@@ -1,0 +1,134 @@
+"""What an endpoint is: one declaration from which it is served, limited, documented and tested."""
+
+from collections.abc import Awaitable, Callable, Mapping
+from enum import Enum
+from typing import Any
+
+from attrs import AttrsInstance, fields, frozen
+
+from adapters.runtime import Context, Messaging
+from adapters.runtime.operations import Operation, Query
+from messaging_core.errors import Refused
+from messaging_core.idempotency import parse_key
+
+API = "/api/v1"
+
+
+@frozen
+class HttpRequest:
+    """A request as every way into the server hands it over; names of headers are in lower case."""
+
+    method: str
+    path: str
+    path_values: Mapping[str, str]
+    query: Mapping[str, str]
+    headers: Mapping[str, str]
+    body: bytes
+    address: str
+    request_id: str
+
+    @property
+    def idempotency_key(self) -> str | None:
+        """The key that was sent, or None; raises `IdempotencyKeyInvalid`."""
+        header = self.headers.get("idempotency-key")
+        return None if header is None else parse_key(header)
+
+
+@frozen
+class HttpAnswer:
+    status: int
+    body: bytes = b""
+    content_type: str = "application/json"
+    headers: tuple[tuple[str, str], ...] = ()
+
+
+class Auth(Enum):
+    NONE = "none"
+    SESSION = "session"
+    """A valid access token, of a session that has not ended."""
+
+
+class Per(Enum):
+    """Whose bucket a request takes its permit from."""
+
+    USER = "user"
+    ADDRESS = "address"
+    EMAIL_AND_ADDRESS = "e-mail and address"
+
+
+@frozen
+class Limit:
+    """A rate in `Limits` by its name, and whose it is."""
+
+    rate: str
+    per: Per
+
+
+def _whole(_command: object, result: object) -> object:
+    return result
+
+
+@frozen
+class Reads:
+    """A query; `show` picks what is shown of its result."""
+
+    query: Callable[[Any, Context], Query[Any]]
+    show: Callable[[Any, Any], object] = _whole
+
+
+@frozen
+class Writes:
+    """An operation, carried out once per Idempotency-Key."""
+
+    operation: Callable[[Any, Context], Operation[Any]]
+
+
+@frozen
+class Handles:
+    """Anything that is more than one transaction, such as a log-in; it sees to its own repetitions."""
+
+    function: Callable[[Any, HttpRequest, Messaging], Awaitable[HttpAnswer]]
+    takes_key: bool = False
+
+
+@frozen(kw_only=True)
+class Endpoint:
+    """One method on one path.
+
+    `command` is built from the path, the query of a GET, the JSON body of anything else; a field named in
+    the path is taken from there. `answers` is the type of the answer's JSON, None for no body.
+    """
+
+    method: str
+    path: str
+    summary: str
+    command: type[AttrsInstance]
+    does: Reads | Writes | Handles
+    status: int = 200
+    answers: Any
+    refusals: tuple[type[Refused], ...] = ()
+    auth: Auth = Auth.SESSION
+    limit: Limit | None = Limit("request_rate", Per.USER)
+
+    @property
+    def name(self) -> str:
+        """The endpoint's name in routing and in the API's description: that of its command."""
+        return self.command.__name__
+
+    @property
+    def takes_key(self) -> bool:
+        """Whether an Idempotency-Key has an effect."""
+        return isinstance(self.does, Writes) or (isinstance(self.does, Handles) and self.does.takes_key)
+
+    @property
+    def path_names(self) -> tuple[str, ...]:
+        return tuple(part[1:-1] for part in self.path.split("/") if part.startswith("{"))
+
+    @property
+    def has_body(self) -> bool:
+        return self.method in {"POST", "PUT", "PATCH"} and bool(self.body_fields)
+
+    @property
+    def body_fields(self) -> tuple[str, ...]:
+        """Fields that come from the body, or from the query of a GET."""
+        return tuple(a.name for a in fields(self.command) if a.name not in self.path_names)

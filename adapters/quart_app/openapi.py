@@ -1,0 +1,134 @@
+"""The API's description (OpenAPI 3.1), made from the endpoints and the classes that validate."""
+
+from collections.abc import Iterable
+from http import HTTPStatus
+from importlib.metadata import version
+from typing import Any
+
+from adapters.quart_app.endpoints import Auth, Endpoint
+from adapters.quart_app.problems import PROBLEM_JSON, Problem, status_of
+from adapters.quart_app.schema import Schema, Schemas
+from messaging_core.errors import (
+    IdempotencyKeyInvalid,
+    Invalid,
+    Refused,
+    SessionRevoked,
+    TokenExpired,
+    TokenInvalid,
+    TokenMissing,
+    TooManyRequests,
+)
+from messaging_core.idempotency import KEY_MAX_CHARACTERS
+from messaging_core.limits import Limits
+
+JSON = "application/json"
+AUTHENTICATION = (TokenMissing, TokenInvalid, TokenExpired, SessionRevoked)
+
+
+def describe(endpoints: Iterable[Endpoint], limits: Limits) -> dict[str, Any]:
+    """The whole document; every schema that it refers to is in it."""
+    schemas = Schemas(limits)
+    paths: dict[str, dict[str, Any]] = {}
+    for endpoint in endpoints:
+        paths.setdefault(endpoint.path, {})[endpoint.method.lower()] = _operation(endpoint, schemas)
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "messaging-core",
+            "version": version("messaging-core"),
+            "description": INTRODUCTION,
+        },
+        "servers": [{"url": "/"}],
+        "paths": paths,
+        "components": {
+            "schemas": dict(sorted(schemas.components.items())),
+            "securitySchemes": {"access_token": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"}},
+        },
+    }
+
+
+INTRODUCTION = """Direct chats, groups and messages, live over a WebSocket.
+
+Register or log in, press **Authorize**, paste the `access_token`, and try the calls out.
+
+Live events come on the socket `/ws?token=<access_token>` as `{"event": …, "data": …}`, where `event` is
+`message.created` or `message.updated` and `data` the whole message; a refused token closes it with code 1008.
+"""
+
+
+def _operation(endpoint: Endpoint, schemas: Schemas) -> dict[str, Any]:
+    refusals = _refusals(endpoint)
+    answer: dict[str, Any] = {"description": HTTPStatus(endpoint.status).phrase}
+    if endpoint.answers is not None:
+        answer["content"] = {JSON: {"schema": schemas.of(endpoint.answers)}}
+    operation: dict[str, Any] = {
+        "operationId": endpoint.name,
+        "summary": endpoint.summary,
+        "tags": [endpoint.path.removeprefix("/api/v1/").strip("/").split("/")[0]],
+        "parameters": _parameters(endpoint, schemas),
+        "responses": {
+            str(endpoint.status): answer,
+            **{str(status): _problem(found, schemas) for status, found in sorted(refusals.items())},
+        },
+    }
+    if endpoint.has_body:
+        operation["requestBody"] = {
+            "required": True,
+            "content": {
+                JSON: {
+                    "schema": {
+                        "type": "object",
+                        "properties": schemas.properties(endpoint.command, endpoint.body_fields),
+                        "required": schemas.required(endpoint.command, endpoint.body_fields),
+                    }
+                }
+            },
+        }
+    if endpoint.auth is Auth.SESSION:
+        operation["security"] = [{"access_token": []}]
+    return operation
+
+
+def _parameters(endpoint: Endpoint, schemas: Schemas) -> list[Schema]:
+    path = schemas.properties(endpoint.command, endpoint.path_names)
+    found = [
+        {"name": name, "in": "path", "required": True, "schema": schema} for name, schema in path.items()
+    ]
+    if endpoint.method == "GET":
+        required = schemas.required(endpoint.command, endpoint.body_fields)
+        query = schemas.properties(endpoint.command, endpoint.body_fields)
+        found += [
+            {"name": name, "in": "query", "required": name in required, "schema": schema}
+            for name, schema in query.items()
+        ]
+    if endpoint.takes_key:
+        key = {"type": "string", "minLength": 1, "maxLength": KEY_MAX_CHARACTERS}
+        told = "Send the same key with the same body to be answered again instead of doing it twice."
+        found.append({"name": "Idempotency-Key", "in": "header", "schema": key, "description": told})
+    return found
+
+
+def _refusals(endpoint: Endpoint) -> dict[int, list[str]]:
+    """The codes that each status may have; what follows from the declaration is not declared again."""
+    refusals: list[type[Refused]] = list(endpoint.refusals)
+    if endpoint.auth is Auth.SESSION:
+        refusals += AUTHENTICATION
+    if endpoint.path_names or endpoint.body_fields:
+        refusals.append(Invalid)
+    if endpoint.takes_key:
+        refusals.append(IdempotencyKeyInvalid)
+    if endpoint.limit is not None:
+        refusals.append(TooManyRequests)
+    codes: dict[int, list[str]] = {}
+    for refusal in refusals:
+        codes.setdefault(status_of(refusal), []).append(refusal.code)
+    if endpoint.has_body:
+        codes.setdefault(400, []).append("malformed_json")
+        codes.setdefault(413, []).append("body_too_large")
+        codes.setdefault(415, []).append("unsupported_media_type")
+    return codes
+
+
+def _problem(codes: list[str], schemas: Schemas) -> dict[str, Any]:
+    told = ", ".join(f"`{code}`" for code in dict.fromkeys(codes))
+    return {"description": told, "content": {PROBLEM_JSON: {"schema": schemas.of(Problem)}}}

@@ -1,0 +1,86 @@
+"""The error table: what each refusal is in HTTP, as `application/problem+json` (RFC 9457)."""
+
+import math
+from http import HTTPStatus
+
+from attrs import frozen
+
+from adapters.quart_app.endpoints import HttpAnswer
+from adapters.quart_app.wire import encode
+from messaging_core import errors
+from messaging_core.errors import FieldError, Refused
+
+PROBLEM_JSON = "application/problem+json"
+
+STATUS: dict[type[Refused], int] = {
+    errors.Invalid: 422,
+    errors.EmailTaken: 409,
+    errors.InvalidCredentials: 401,
+    errors.Unauthenticated: 401,
+    errors.UserNotFound: 404,
+    errors.ChatNotFound: 404,
+    errors.MessageNotFound: 404,
+    errors.NotAParticipant: 403,
+    errors.NotTheAuthor: 403,
+    errors.MessageDeleted: 409,
+    errors.DirectChatWithSelf: 400,
+    errors.IdempotencyKeyInvalid: 400,
+    errors.IdempotencyKeyReused: 422,
+    errors.TooManyRequests: 429,
+}
+
+_BEARER_REFUSALS = (errors.TokenInvalid, errors.TokenExpired, errors.SessionRevoked)
+
+
+@frozen
+class Problem:
+    """The body of every error; `detail` is always one sentence for a person."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    code: str
+    request_id: str
+    errors: tuple[FieldError, ...]
+
+
+def problem(
+    status: int,
+    code: str,
+    detail: str,
+    *,
+    request_id: str,
+    errors: tuple[FieldError, ...] = (),
+    headers: tuple[tuple[str, str], ...] = (),
+) -> HttpAnswer:
+    body = Problem("about:blank", HTTPStatus(status).phrase, status, detail, code, request_id, errors)
+    return HttpAnswer(status, encode(body), PROBLEM_JSON, headers)
+
+
+def status_of(refusal: type[Refused]) -> int:
+    """The status of a refusal: that of the nearest class in the table."""
+    return next(STATUS[cls] for cls in refusal.__mro__ if cls in STATUS)
+
+
+def refused(refusal: Refused, *, request_id: str) -> HttpAnswer:
+    """A refusal as an answer, with the headers that its status calls for."""
+    status = status_of(type(refusal))
+    headers: list[tuple[str, str]] = []
+    if status == HTTPStatus.UNAUTHORIZED:
+        told = f' error="invalid_token", error_description="{refusal.detail}"'
+        headers.append(("WWW-Authenticate", "Bearer" + told * isinstance(refusal, _BEARER_REFUSALS)))
+    if isinstance(refusal, errors.TooManyRequests):
+        headers.append(("Retry-After", str(math.ceil(refusal.retry_after))))
+    return problem(
+        status,
+        refusal.code,
+        refusal.detail,
+        request_id=request_id,
+        errors=refusal.errors,
+        headers=tuple(headers),
+    )
+
+
+def unavailable(detail: str, *, code: str, request_id: str, retry_after: int) -> HttpAnswer:
+    return problem(503, code, detail, request_id=request_id, headers=(("Retry-After", str(retry_after)),))

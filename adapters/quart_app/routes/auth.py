@@ -1,0 +1,99 @@
+"""Accounts and sessions."""
+
+from adapters.quart_app.endpoints import (
+    API,
+    Auth,
+    Endpoint,
+    Handles,
+    HttpAnswer,
+    HttpRequest,
+    Limit,
+    Per,
+    Writes,
+)
+from adapters.quart_app.wire import encode
+from adapters.runtime import Messaging, SignedIn, TokenPair, operations
+from messaging_core.commands import LogIn, LogOut, RefreshTokens, RegisterUser
+from messaging_core.errors import (
+    EmailTaken,
+    IdempotencyKeyReused,
+    InvalidCredentials,
+    RefreshTokenExpired,
+    RefreshTokenInvalid,
+    RefreshTokenReused,
+)
+
+
+async def register(command: RegisterUser, request: HttpRequest, messaging: Messaging) -> HttpAnswer:
+    outcome = await messaging.register(
+        command,
+        device=_device(request),
+        key=request.idempotency_key,
+        path=request.path,
+    )
+    replayed = (("Idempotency-Replayed", "true"),) if outcome.replayed else ()
+    return HttpAnswer(201, encode(outcome.result), headers=(*replayed, *NO_STORE))
+
+
+async def log_in(command: LogIn, request: HttpRequest, messaging: Messaging) -> HttpAnswer:
+    return HttpAnswer(200, encode(await messaging.log_in(command, device=_device(request))), headers=NO_STORE)
+
+
+async def refresh(command: RefreshTokens, request: HttpRequest, messaging: Messaging) -> HttpAnswer:
+    del request
+    return HttpAnswer(200, encode(await messaging.refresh(command)), headers=NO_STORE)
+
+
+NO_STORE = (("Cache-Control", "no-store"),)
+"""RFC 6749 5.1: an answer that holds tokens is kept in no cache."""
+
+
+def _device(request: HttpRequest) -> str:
+    return request.headers.get("user-agent", "")
+
+
+ENDPOINTS = (
+    Endpoint(
+        method="POST",
+        path=f"{API}/auth/register",
+        summary="Make an account, with a tag from its display name, and sign in",
+        command=RegisterUser,
+        does=Handles(register, takes_key=True),
+        status=201,
+        answers=SignedIn,
+        refusals=(EmailTaken, IdempotencyKeyReused),
+        auth=Auth.NONE,
+        limit=Limit("registration_rate", Per.ADDRESS),
+    ),
+    Endpoint(
+        method="POST",
+        path=f"{API}/auth/login",
+        summary="Sign in: a new session",
+        command=LogIn,
+        does=Handles(log_in),
+        answers=SignedIn,
+        refusals=(InvalidCredentials,),
+        auth=Auth.NONE,
+        limit=Limit("login_rate", Per.EMAIL_AND_ADDRESS),
+    ),
+    Endpoint(
+        method="POST",
+        path=f"{API}/auth/refresh",
+        summary="Exchange a refresh token for the next pair; concurrent and repeated exchanges agree",
+        command=RefreshTokens,
+        does=Handles(refresh),
+        answers=TokenPair,
+        refusals=(RefreshTokenInvalid, RefreshTokenExpired, RefreshTokenReused),
+        auth=Auth.NONE,
+        limit=Limit("refresh_rate", Per.ADDRESS),
+    ),
+    Endpoint(
+        method="POST",
+        path=f"{API}/auth/logout",
+        summary="End this session and close its sockets",
+        command=LogOut,
+        does=Writes(operations.log_out),
+        status=204,
+        answers=None,
+    ),
+)

@@ -1,0 +1,61 @@
+"""What an operator's machines ask: is the process alive, may it be sent requests."""
+
+from attrs import frozen
+
+from adapters.quart_app.endpoints import Auth, Endpoint, Handles, HttpAnswer, HttpRequest
+from adapters.quart_app.problems import unavailable
+from adapters.quart_app.wire import encode
+from adapters.runtime import Messaging
+
+
+@frozen
+class CheckHealth:
+    pass
+
+
+@frozen
+class CheckReadiness:
+    pass
+
+
+@frozen
+class Status:
+    status: str
+
+
+async def health(command: CheckHealth, request: HttpRequest, messaging: Messaging) -> HttpAnswer:
+    del command, request, messaging
+    return HttpAnswer(200, encode(Status("ok")))
+
+
+async def readiness(command: CheckReadiness, request: HttpRequest, messaging: Messaging) -> HttpAnswer:
+    del command
+    if messaging.hub.draining:
+        detail = "The server is shutting down. Send requests elsewhere."
+        return unavailable(detail, code="draining", request_id=request.request_id, retry_after=10)
+    await messaging.read(lambda reader: reader.log)
+    return HttpAnswer(200, encode(Status("ready")))
+
+
+ENDPOINTS = (
+    Endpoint(
+        method="GET",
+        path="/health",
+        summary="Is the process alive",
+        command=CheckHealth,
+        does=Handles(health),
+        answers=Status,
+        auth=Auth.NONE,
+        limit=None,
+    ),
+    Endpoint(
+        method="GET",
+        path="/ready",
+        summary="May the process be sent requests: its storage answers and it is not shutting down",
+        command=CheckReadiness,
+        does=Handles(readiness),
+        answers=Status,
+        auth=Auth.NONE,
+        limit=None,
+    ),
+)

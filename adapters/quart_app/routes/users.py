@@ -1,0 +1,36 @@
+"""People."""
+
+from adapters.quart_app.endpoints import API, Endpoint, Reads
+from adapters.runtime import operations
+from messaging_core.commands import FindUserByTag, GetOwnUser, GetUser
+from messaging_core.errors import UserNotFound
+from messaging_core.models import User
+
+ENDPOINTS = (
+    Endpoint(
+        method="GET",
+        path=f"{API}/users/me",
+        summary="Who am I",
+        command=GetOwnUser,
+        does=Reads(operations.get_own_user),
+        answers=User,
+    ),
+    Endpoint(
+        method="GET",
+        path=f"{API}/users/search",
+        summary="Find the one person with a tag, with or without @, in any case of letters",
+        command=FindUserByTag,
+        does=Reads(operations.find_user_by_tag),
+        answers=User,
+        refusals=(UserNotFound,),
+    ),
+    Endpoint(
+        method="GET",
+        path=f"{API}/users/{{user_id}}",
+        summary="One person",
+        command=GetUser,
+        does=Reads(operations.get_user),
+        answers=User,
+        refusals=(UserNotFound,),
+    ),
+)

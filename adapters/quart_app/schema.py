@@ -1,0 +1,119 @@
+"""JSON Schema (2020-12) of the classes that validate requests and make answers."""
+
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from enum import EnumMeta
+from types import NoneType
+from typing import Any, Literal, assert_never, get_args, get_origin, get_type_hints
+
+import attrs
+
+from adapters.quart_app.wire import IDENTIFIERS, without_none
+from messaging_core.constraints import CONSTRAINT, UNSET, Constraint, Count, Identifiers, JsonObject, Text
+from messaging_core.ids import MAX_ID
+from messaging_core.limits import Limits
+
+Schema = dict[str, Any]
+
+IDENTIFIER: Schema = {"type": "integer", "minimum": 1, "maximum": MAX_ID}
+
+
+class Schemas:
+    """Makes schemas, those of named classes in `components`; `limits` gives the constraints their numbers."""
+
+    def __init__(self, limits: Limits) -> None:
+        self.components: dict[str, Schema] = {}
+        self._limits = limits
+
+    def of(self, type_: Any) -> Schema:
+        """The schema of a type; a class of ours is a reference into `components`."""
+        inner = without_none(type_)
+        schemas = [self._of_one(part) for part in inner]
+        if NoneType in get_args(type_):
+            schemas.append({"type": "null"})
+        if len(schemas) == 1:
+            return schemas[0]
+        if len(schemas) == 2 and schemas[1] == {"type": "null"} and isinstance(schemas[0].get("type"), str):
+            return {**schemas[0], "type": [schemas[0]["type"], "null"]}
+        return {"anyOf": schemas}
+
+    def properties(self, class_: type[attrs.AttrsInstance], names: Iterable[str]) -> dict[str, Schema]:
+        """The schema of each of the class's fields that are named, with its constraint and default."""
+        types = get_type_hints(class_)
+        wanted = set(names)
+        return {
+            attribute.name: self._property(attribute, types[attribute.name])
+            for attribute in attrs.fields(class_)
+            if attribute.name in wanted
+        }
+
+    def required(self, class_: type[attrs.AttrsInstance], names: Iterable[str]) -> list[str]:
+        wanted = set(names)
+        return [a.name for a in attrs.fields(class_) if a.name in wanted and a.default is attrs.NOTHING]
+
+    def _property(self, attribute: "attrs.Attribute[Any]", type_: Any) -> Schema:
+        schema = self.of(type_)
+        constraint: Constraint | None = attribute.metadata.get(CONSTRAINT)
+        if constraint is not None:
+            schema = {**schema, **self._bounds(constraint)}
+        if attribute.default not in (attrs.NOTHING, UNSET, None):
+            schema = {**schema, "default": attribute.default}
+        return schema
+
+    def _bounds(self, constraint: Constraint) -> Schema:
+        match constraint:
+            case Text():
+                minimum = getattr(self._limits, constraint.minimum) if constraint.minimum else 1
+                bounds = {"minLength": minimum, "maxLength": getattr(self._limits, constraint.maximum)}
+                if constraint.pattern:
+                    bounds["pattern"] = f"^{constraint.pattern}$"
+                return bounds
+            case Identifiers():
+                return {"maxItems": getattr(self._limits, constraint.maximum) - 1}
+            case Count():
+                return {"minimum": 1, "maximum": getattr(self._limits, constraint.maximum)}
+            case JsonObject():
+                return {
+                    "description": f"At most {getattr(self._limits, constraint.bytes_maximum)} bytes of JSON."
+                }
+            case _:
+                assert_never(constraint)
+
+    def _of_one(self, type_: Any) -> Schema:
+        if type_ in IDENTIFIERS:
+            return dict(IDENTIFIER)
+        if attrs.has(type_):
+            return self._reference(type_)
+        if isinstance(type_, EnumMeta):
+            return {"type": "string", "enum": [choice.value for choice in type_]}  # type: ignore[var-annotated]
+        origin = get_origin(type_)
+        if origin is Literal:
+            return {"enum": list(get_args(type_))}
+        if origin is tuple:
+            return {"type": "array", "items": self.of(get_args(type_)[0])}
+        if origin is Mapping:
+            return {"type": "object"}
+        return dict(PLAIN[type_])
+
+    def _reference(self, class_: type[attrs.AttrsInstance]) -> Schema:
+        name = class_.__name__
+        if name not in self.components:
+            self.components[name] = {}  # a class that names itself finds its place taken
+            names = [attribute.name for attribute in attrs.fields(class_)]
+            # An object's keys are never left out of an answer, so all of them are required.
+            self.components[name] = {
+                "type": "object",
+                "properties": self.properties(class_, names),
+                "required": names,
+            }
+        return {"$ref": f"#/components/schemas/{name}"}
+
+
+PLAIN: dict[Any, Schema] = {
+    int: {"type": "integer"},
+    str: {"type": "string"},
+    bool: {"type": "boolean"},
+    bytes: {"type": "string"},
+    datetime: {"type": "string", "format": "date-time"},
+    Any: {},
+}

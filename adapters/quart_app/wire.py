@@ -1,0 +1,185 @@
+"""JSON and query strings to commands, results to JSON: strict in, one form out.
+
+A command's class is the only description of what may come in; nothing is coerced, and every field
+that is wrong is named.
+"""
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+from enum import EnumMeta
+from types import NoneType, UnionType
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+
+import attrs
+import msgspec
+from cattrs import BaseValidationError, Converter
+from cattrs.errors import AttributeValidationNote
+
+from messaging_core.constraints import Unset
+from messaging_core.errors import FieldError, Invalid
+from messaging_core.ids import MAX_ID, ChatId, MessageId, SessionId, UserId
+
+T = TypeVar("T")
+
+IDENTIFIERS = (UserId, SessionId, ChatId, MessageId)
+
+
+class MalformedJson(Exception):
+    """The bytes are not JSON; the message says where."""
+
+
+class WrongValue(Exception):
+    """A value does not have the type of its field."""
+
+    def __init__(self, code: str, message: str, *, place: str = "") -> None:
+        self.code = code
+        self.place = place
+        super().__init__(message)
+
+
+def decode(body: bytes) -> Any:
+    """The JSON value of a body; raises `MalformedJson`, also for nesting too deep and for bad UTF-8."""
+    try:
+        return msgspec.json.decode(body)
+    except RecursionError:
+        raise MalformedJson("The body is nested too deeply.") from None
+    except UnicodeDecodeError as error:
+        raise MalformedJson(f"The body is not UTF-8 (byte {error.start}).") from None
+    except msgspec.DecodeError as error:
+        reason = "the body is empty" if not body.strip() else str(error)
+        raise MalformedJson(f"The body is not JSON: {reason}.") from None
+
+
+def encode(value: object) -> bytes:
+    """The JSON of a result: attrs classes as objects, times in RFC 3339 with `Z`, without white space."""
+    # Through cattrs, which keeps the order in which a class declares its fields.
+    return msgspec.json.encode(_converter.unstructure(value))
+
+
+def structure(values: object, command: type[T]) -> T:
+    """A command from decoded JSON; raises `Invalid`, which names every field that is missing or wrong."""
+    if not isinstance(values, Mapping):
+        raise Invalid(FieldError("body", "wrong_type", "must be a JSON object"))
+    try:
+        return _converter.structure(values, command)
+    except BaseValidationError as error:
+        raise Invalid(*_field_errors(error)) from None
+
+
+def from_strings(values: Mapping[str, str], command: type[attrs.AttrsInstance]) -> dict[str, object]:
+    """Path and query values, those of integer fields as integers where they are written as such."""
+    types = get_type_hints(command)
+    return {
+        name: int(value) if _is_integer(types.get(name)) and _INTEGER.fullmatch(value) else value
+        for name, value in values.items()
+    }
+
+
+_INTEGER = re.compile("-?[0-9]{1,19}")
+
+
+def _is_integer(type_: Any) -> bool:
+    return any(part is int or part in IDENTIFIERS for part in without_none(type_))
+
+
+def without_none(type_: Any) -> tuple[Any, ...]:
+    """The alternatives of a type that a JSON value other than null may have."""
+    if get_origin(type_) in (Union, UnionType):
+        return tuple(part for part in get_args(type_) if part not in (NoneType, Unset))
+    return (type_,)
+
+
+def _field_errors(error: BaseValidationError) -> Iterator[FieldError]:
+    for cause in error.exceptions:
+        (note,) = (n for n in cause.__notes__ if isinstance(n, AttributeValidationNote))
+        match cause:
+            case WrongValue():
+                yield FieldError(note.name + cause.place, cause.code, str(cause))
+            case KeyError():
+                yield FieldError(note.name, "required", "is required")
+            case _:
+                raise cause
+
+
+def _strict(type_: type, name: str) -> Any:
+    def hook(value: object, _: Any) -> object:
+        if type(value) is not type_:
+            raise WrongValue("wrong_type", f"must be {name}")
+        return value
+
+    return hook
+
+
+def _identifier(value: object, _: Any) -> int:
+    if type(value) is not int:
+        raise WrongValue("wrong_type", "must be an integer")
+    if not 1 <= value <= MAX_ID:
+        raise WrongValue("out_of_range", f"must be 1 to {MAX_ID}")
+    return value
+
+
+def _choice(value: object, type_: Any) -> object:
+    choices = get_args(type_) if get_origin(type_) is Literal else tuple(type_)
+    for choice in choices:
+        if type(value) in (type(choice), str) and value == choice:
+            return choice
+    written = ", ".join(encode(choice).decode() for choice in choices)
+    raise WrongValue("not_allowed", f"must be {'one of ' if len(choices) > 1 else ''}{written}")
+
+
+def _object(value: object, _: Any) -> object:
+    if not isinstance(value, dict):
+        raise WrongValue("wrong_type", "must be a JSON object")
+    return value
+
+
+def _made_of(*origins: Any) -> Callable[[Any], bool]:
+    return lambda type_: get_origin(type_) in origins
+
+
+def _make_converter() -> Converter:
+    converter = Converter(detailed_validation=True)
+    converter.register_structure_hook(int, _strict(int, "an integer"))
+    converter.register_structure_hook(str, _strict(str, "a string"))
+    converter.register_structure_hook(bool, _strict(bool, "true or false"))
+    for identifier in IDENTIFIERS:
+        converter.register_structure_hook(identifier, _identifier)
+    converter.register_structure_hook_func(lambda type_: isinstance(type_, EnumMeta), _choice)
+    converter.register_structure_hook_func(_made_of(Literal), _choice)
+    converter.register_structure_hook_func(_made_of(Mapping), _object)
+    converter.register_unstructure_hook_func(_made_of(Mapping), lambda value: value)
+
+    def union(type_: Any) -> Any:
+        nullable = NoneType in get_args(type_)
+        (inner,) = without_none(type_)
+
+        def hook(value: object, _: Any) -> object:
+            if value is None and nullable:
+                return None
+            return converter.structure(value, inner)
+
+        return hook
+
+    def array(type_: Any) -> Any:
+        inner = get_args(type_)[0]
+
+        def hook(value: object, _: Any) -> object:
+            if not isinstance(value, list):
+                raise WrongValue("wrong_type", "must be an array")
+            return tuple(_item(converter, item, inner, position) for position, item in enumerate(value))
+
+        return hook
+
+    converter.register_structure_hook_factory(_made_of(Union, UnionType), union)
+    converter.register_structure_hook_factory(_made_of(tuple), array)
+    return converter
+
+
+def _item(converter: Converter, item: object, type_: Any, position: int) -> object:
+    try:
+        return converter.structure(item, type_)
+    except WrongValue as error:
+        raise WrongValue(error.code, str(error), place=f".{position}") from None
+
+
+_converter = _make_converter()
