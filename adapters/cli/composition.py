@@ -1,0 +1,133 @@
+"""Puts the server together: a storage, the keys, the application, the listener."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from functools import partial
+from pathlib import Path
+
+import trio
+from attrs import frozen
+
+from adapters.cli.settings import Settings
+from adapters.listener import ListenerConfig, serve
+from adapters.quart_app import HttpConfig, create_app
+from adapters.quart_app.cors import ANY_ORIGIN
+from adapters.quart_app.wire import encode
+from adapters.runtime import Hub, Messaging
+from adapters.security import Argon2Hasher, JwtSigner, Keyring, load_or_make_keyring
+from adapters.security.keyring import make_keyring, parse_keyring
+from adapters.storage_memory import MemoryStorage
+from adapters.storage_sql import open_sqlite
+from messaging_core.ports import Storage
+
+SQLITE = "sqlite:///"
+MEMORY = "memory:"
+
+
+class Unusable(Exception):
+    """The server cannot start with these settings; the message names the setting and says what to do."""
+
+
+@frozen
+class Server:
+    """A server that answers: where, and what its operator should know."""
+
+    addresses: tuple[str, ...]
+    database: str
+    warnings: tuple[str, ...]
+
+
+async def run_server(
+    settings: Settings,
+    *,
+    shutdown: trio.Event,
+    task_status: trio.TaskStatus[Server] = trio.TASK_STATUS_IGNORED,
+) -> None:
+    """Serve until `shutdown` is set and everything in flight is done; raises `Unusable`.
+
+    `task_status.started` gives the server once it answers.
+    """
+    keyring, warnings = _keyring(settings)
+    async with _storage(settings) as storage:
+        messaging = Messaging(
+            storage=storage,
+            hub=Hub(settings.limits, encode),
+            signer=JwtSigner(keyring),
+            hasher=Argon2Hasher(settings.hashing_threads),
+            limits=settings.limits,
+        )
+        app = create_app(
+            messaging,
+            HttpConfig(
+                cors_origins=settings.origins,
+                rate_limits=settings.rate_limits,
+                body_bytes=settings.body_bytes,
+                docs=settings.docs,
+            ),
+        )
+        host, port = settings.bind
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(_drain, shutdown, messaging)
+            listen = ListenerConfig(host=host, port=port)
+            addresses = await nursery.start(partial(serve, app, listen, shutdown=shutdown))
+            told = tuple(f"http://{_spelled(*address)}" for address in addresses)
+            task_status.started(Server(told, settings.database, (*warnings, *_exposure(settings))))
+
+
+async def _drain(shutdown: trio.Event, messaging: Messaging) -> None:
+    await shutdown.wait()
+    messaging.hub.drain()
+
+
+@asynccontextmanager
+async def _storage(settings: Settings) -> AsyncIterator[Storage]:
+    if settings.database == MEMORY:
+        yield MemoryStorage()
+        return
+    async with open_sqlite(database_file(settings)) as storage:
+        yield storage
+
+
+def database_file(settings: Settings) -> Path:
+    """The file of an `sqlite:///` address; raises `Unusable` for any other."""
+    name = settings.database.removeprefix(SQLITE)
+    if name == settings.database or not name:
+        raise Unusable(
+            f"--database (MESSAGING_DATABASE): {settings.database!r} is not sqlite:///FILE, such as "
+            "sqlite:///messaging.db or sqlite:////var/lib/messaging/messaging.db, nor memory:"
+        )
+    return Path(name)
+
+
+def _keyring(settings: Settings) -> tuple[Keyring, tuple[str, ...]]:
+    if settings.signing_keys:
+        try:
+            return parse_keyring(settings.signing_keys, source="--signing-keys (MESSAGING_SIGNING_KEYS)"), ()
+        except ValueError as error:
+            raise Unusable(str(error)) from None
+    if settings.database == MEMORY:
+        return make_keyring(), ("The signing secret is forgotten at the end, as everything is: memory:",)
+    file = database_file(settings)
+    path = file.with_name(f"{file.name}.keys")
+    try:
+        keyring = load_or_make_keyring(path)
+    except (OSError, ValueError) as error:
+        raise Unusable(f"The signing secret cannot be kept beside the database: {error}") from None
+    told = f"The signing secret was made by the server and is kept in {path}; set --signing-keys to manage it"
+    return keyring, (told,)
+
+
+def _exposure(settings: Settings) -> tuple[str, ...]:
+    """What is unfit for production."""
+    warnings = []
+    if ANY_ORIGIN in settings.origins:
+        warnings.append("Pages of any origin may call; set --cors-origins to those of your own")
+    if not settings.rate_limits:
+        warnings.append("Rate limits are off")
+    if settings.database == MEMORY:
+        warnings.append("Nothing is kept: --database memory:")
+    return tuple(warnings)
+
+
+def _spelled(host: str, port: int) -> str:
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

@@ -1,0 +1,39 @@
+"""Logs on stderr: readable on a terminal, one JSON object a line elsewhere; ours and the libraries'."""
+
+import logging
+import sys
+
+import structlog
+from structlog.types import Processor
+
+
+def configure_logs(level: str, style: str) -> None:
+    """Set up logging for the process; `style` is `console`, `json`, or `auto`: is stderr a terminal."""
+    on_terminal = sys.stderr.isatty()
+    console = style == "console" or (style == "auto" and on_terminal)
+    render: list[Processor] = (
+        [structlog.dev.ConsoleRenderer(colors=on_terminal)]
+        if console
+        else [structlog.processors.format_exc_info, structlog.processors.JSONRenderer(ensure_ascii=False)]
+    )
+    shared: list[Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.processors.add_log_level,
+        structlog.processors.TimeStamper(fmt="%H:%M:%S" if console else "iso", utc=not console),
+    ]
+    least = logging.getLevelNamesMapping()[level.upper()]
+    structlog.configure(
+        processors=[*shared, *render],
+        wrapper_class=structlog.make_filtering_bound_logger(least),
+        logger_factory=structlog.WriteLoggerFactory(sys.stderr),
+        cache_logger_on_first_use=True,
+    )
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=shared,
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *render],
+        )
+    )
+    # The libraries' own chatter starts at warnings, whatever we say of ourselves.
+    logging.basicConfig(handlers=[handler], level=max(least, logging.WARNING), force=True)

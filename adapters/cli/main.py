@@ -1,0 +1,72 @@
+"""`messaging`: the command that people type."""
+
+import os
+import signal
+from functools import partial
+from importlib.metadata import version
+
+import click
+import trio
+
+from adapters.cli.composition import Server, Unusable, run_server
+from adapters.cli.logs import configure_logs
+from adapters.cli.settings import Settings, settings_from, settings_options
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(version("messaging-core"), prog_name="messaging")
+def main() -> None:
+    """A messaging backend: direct chats and groups over HTTP, live over WebSocket."""
+
+
+@main.command()
+@settings_options
+def serve(**options: object) -> None:
+    """Serve the API and the socket until SIGTERM or Ctrl-C.
+
+    At the first signal the server stops listening, closes its sockets with code 1012, finishes what is in
+    flight, and ends; at the second it ends at once.
+    """
+    settings = settings_from(options)
+    configure_logs(settings.log_level, settings.log_format)
+    try:
+        trio.run(_serve, settings, strict_exception_groups=False)
+    except (Unusable, OSError) as error:
+        raise click.ClickException(str(error)) from None
+
+
+async def _serve(settings: Settings) -> None:
+    shutdown = trio.Event()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(_await_signals, shutdown)
+        server: Server = await nursery.start(partial(_run, settings, shutdown, nursery.cancel_scope))
+        _greet(server)
+
+
+async def _run(
+    settings: Settings,
+    shutdown: trio.Event,
+    scope: trio.CancelScope,
+    task_status: trio.TaskStatus[Server] = trio.TASK_STATUS_IGNORED,
+) -> None:
+    await run_server(settings, shutdown=shutdown, task_status=task_status)
+    scope.cancel()
+
+
+async def _await_signals(shutdown: trio.Event) -> None:
+    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+        async for number in signals:
+            if shutdown.is_set():
+                os._exit(128 + number)  # whatever is still under way has had its chance
+            shutdown.set()
+
+
+def _greet(server: Server) -> None:
+    click.echo(f"messaging-core {version('messaging-core')}")
+    for address in server.addresses:
+        click.echo(f"  API       {address}/api/v1")
+        click.echo(f"  Socket    {address.replace('http', 'ws', 1)}/ws?token=<access_token>")
+        click.echo(f"  Docs      {address}/docs")
+    click.echo(f"  Database  {server.database}")
+    for warning in server.warnings:
+        click.echo(f"  Warning   {warning}.")

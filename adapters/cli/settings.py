@@ -1,0 +1,208 @@
+"""Every setting once: an option of `messaging serve`, a `MESSAGING_…` variable, a key of the TOML file.
+
+What is given on the command line counts before the environment, and that before the file.
+"""
+
+import ast
+import inspect
+import re
+import textwrap
+import tomllib
+from collections.abc import Callable
+from datetime import timedelta
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, TypeVar
+
+import attrs
+import click
+from attrs import field, frozen
+
+from messaging_core.limits import Limits, Rate
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+PREFIX = "MESSAGING_"
+
+
+@frozen(kw_only=True)
+class Settings:
+    """How the server runs; what bounds the domain is in `limits`."""
+
+    bind: tuple[str, int] = ("127.0.0.1", 8000)
+    """Address to listen on, as HOST:PORT; port 0 takes a free one, [::1]:8000 is IPv6."""
+    database: str = "sqlite:///messaging.db"
+    """Where everything is kept: sqlite:///FILE, or memory: to forget it all at the end."""
+    signing_keys: str = field(default="", repr=False)
+    """Secrets that sign tokens, as NAME:HEX, the first signs and all verify; by default one is made and
+    kept beside the database."""
+    cors_origins: str = "*"
+    """Origins of the pages that may call, separated by spaces, such as https://app.example; * is any."""
+    rate_limits: bool = True
+    """Whether requests are limited in rate; off is for load tests."""
+    docs: bool = True
+    """Whether /docs and /openapi.json are served."""
+    body_bytes: int = 1_048_576
+    """The largest request body, in bytes."""
+    hashing_threads: int = 1
+    """Passwords that are hashed at a time; each takes a core and 19 MiB."""
+    log_level: str = "info"
+    """The least that is logged: debug, info, warning or error."""
+    log_format: str = "auto"
+    """console, json, or auto: console on a terminal, json elsewhere."""
+    limits: Limits
+
+    @property
+    def origins(self) -> tuple[str, ...]:
+        return tuple(self.cors_origins.split())
+
+
+class Address(click.ParamType[tuple[str, int]]):
+    """HOST:PORT, with the host of an IPv6 address in brackets."""
+
+    name = "host:port"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[str, int]:
+        if isinstance(value, tuple):
+            return value
+        host, colon, port = str(value).rpartition(":")
+        if not colon or not port.isascii() or not port.isdigit() or int(port) > 65535:
+            self.fail(f"{value!r} is not HOST:PORT, such as 127.0.0.1:8000", param, ctx)
+        return host.removeprefix("[").removesuffix("]") or "127.0.0.1", int(port)
+
+
+class Duration(click.ParamType[timedelta]):
+    """A number of seconds, or numbers with units: 90s, 15m, 12h, 30d, 1h30m."""
+
+    name = "duration"
+    units = {"d": 86_400, "h": 3_600, "m": 60, "s": 1}  # noqa: RUF012 - click types hold plain attributes
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> timedelta:
+        if isinstance(value, timedelta):
+            return value
+        text = f"{value}s" if str(value).isdigit() else str(value)
+        if len(text) > 40 or not re.fullmatch(r"(?:[0-9]+[dhms])+", text):
+            self.fail(f"{value!r} is not a duration such as 900, 15m, 12h or 30d", param, ctx)
+        parts = re.findall(r"([0-9]+)([dhms])", text)
+        return timedelta(seconds=min(sum(int(n) * self.units[unit] for n, unit in parts), 10**10))
+
+
+class RateType(click.ParamType[Rate]):
+    """PER_SECOND:BURST, such as 20:100."""
+
+    name = "per_second:burst"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Rate:
+        if isinstance(value, Rate):
+            return value
+        per_second, _, burst = str(value).partition(":")
+        try:
+            return Rate(float(per_second), int(burst))
+        except ValueError:
+            self.fail(f"{value!r} is not PER_SECOND:BURST, such as 20:100, both above zero", param, ctx)
+
+
+CHOICES = {
+    "log_level": click.Choice(["debug", "info", "warning", "error"]),
+    "log_format": click.Choice(["auto", "console", "json"]),
+}
+TYPES: dict[Any, click.ParamType[Any]] = {
+    tuple[str, int]: Address(),
+    timedelta: Duration(),
+    Rate: RateType(),
+    int: click.INT,
+    str: click.STRING,
+}
+
+
+def settings_options(command: Command) -> Command:
+    """Give a click command one option for each setting and for each limit, and `--config`."""
+    for class_ in (Limits, Settings):
+        helps = _attribute_docstrings(class_)
+        for attribute in reversed(attrs.fields(class_)):
+            if attribute.name != "limits":
+                command = _option(attribute, helps[attribute.name])(command)
+    config = click.option(
+        "--config",
+        type=click.Path(exists=True, dir_okay=False, path_type=Path),
+        envvar=f"{PREFIX}CONFIG",
+        show_envvar=True,
+        is_eager=True,
+        expose_value=False,
+        callback=_read_config,
+        help="A TOML file of settings, by their names with underscores: access_ttl = '20m'.",
+    )
+    return config(command)
+
+
+def settings_from(options: dict[str, Any]) -> Settings:
+    """The settings that click has parsed; raises `click.UsageError` for one outside its range."""
+    limits = {a.name: options.pop(a.name) for a in attrs.fields(Limits)}
+    try:
+        return Settings(**options, limits=Limits(**limits))
+    except ValueError as error:
+        told = re.sub(r"^'(\w+)'", lambda name: _spelled(name[1]), str(error.args[0]))
+        raise click.UsageError(re.sub(r": ([^:]*(?::\d\d)*)$", r", not \1.", told)) from None
+
+
+def _option(attribute: "attrs.Attribute[Any]", told: str) -> Callable[[Command], Command]:
+    flag = attribute.name.replace("_", "-")
+    kind = click.BOOL if attribute.type is bool else CHOICES.get(attribute.name) or TYPES[attribute.type]
+    return click.option(
+        f"--{flag}/--no-{flag}" if attribute.type is bool else f"--{flag}",
+        attribute.name,
+        default=attribute.default,
+        show_default=_shown(attribute.default),
+        envvar=PREFIX + attribute.name.upper(),
+        show_envvar=True,
+        help=told,
+        type=kind,
+    )
+
+
+def _spelled(name: str) -> str:
+    return f"--{name.replace('_', '-')} ({PREFIX}{name.upper()})"
+
+
+def _shown(default: Any) -> str | bool:
+    match default:
+        case timedelta():
+            seconds = int(default.total_seconds())
+            unit, size = next((u, s) for u, s in Duration.units.items() if seconds % s == 0)
+            return f"{seconds // size}{unit}"
+        case Rate(per_second, burst):
+            return f"{per_second:.3g}:{burst}"
+        case (host, port):
+            return f"{host}:{port}"
+        case "":
+            return False
+        case _:
+            return True
+
+
+def _read_config(context: click.Context, _: click.Parameter, path: Path | None) -> None:
+    if path is None:
+        return
+    try:
+        told = tomllib.loads(path.read_text())
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise click.BadParameter(f"{path} is not TOML: {error}") from None
+    known = {parameter.name for parameter in context.command.params}
+    unknown = sorted(told.keys() - known)
+    if unknown:
+        raise click.BadParameter(f"{path}: there is no setting {', '.join(unknown)}; see --help")
+    context.default_map = {**(context.default_map or {}), **told}
+
+
+def _attribute_docstrings(class_: type) -> dict[str, str]:
+    """The string below each field of a class: written once, for readers and for --help."""
+    (definition,) = ast.parse(textwrap.dedent(inspect.getsource(class_))).body
+    found: dict[str, str] = {}
+    body = definition.body if isinstance(definition, ast.ClassDef) else []
+    for statement, following in pairwise(body):
+        match statement, following:
+            case ast.AnnAssign(target=ast.Name(id=name)), ast.Expr(value=ast.Constant(value=str(told))):
+                found[name] = " ".join(told.split())
+    return found
