@@ -1,0 +1,54 @@
+"""Rates: a bucket a key, bounded in number."""
+
+import pytest
+
+from adapters.runtime import throttles
+from adapters.runtime.throttles import Throttles
+from messaging_core.errors import TooManyRequests
+from messaging_core.limits import Rate
+
+RATE = Rate(per_second=1, burst=2)
+
+
+class Clock:
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def test_each_key_has_its_own_bucket() -> None:
+    """One caller's haste costs another nothing, nor one rate another."""
+    limits = Throttles(Clock())
+    limits.take("message_rate", 1, RATE)
+    limits.take("message_rate", 1, RATE)
+    with pytest.raises(TooManyRequests):
+        limits.take("message_rate", 1, RATE)
+    limits.take("message_rate", 2, RATE)
+    limits.take("request_rate", 1, RATE)
+
+
+def test_a_refused_attempt_costs_no_permit() -> None:
+    """Who keeps trying is let in as soon as one permit has come back."""
+    clock = Clock()
+    limits = Throttles(clock)
+    for _ in range(2):
+        limits.take("message_rate", 1, RATE)
+    for _ in range(10):
+        with pytest.raises(TooManyRequests):
+            limits.take("message_rate", 1, RATE)
+    clock.now = 1.0
+    limits.take("message_rate", 1, RATE)
+
+
+def test_an_attacker_with_many_keys_fills_no_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beyond the bound full buckets are forgotten, then the stalest; the one in use stays empty."""
+    monkeypatch.setattr(throttles, "BUCKETS", 100)
+    limits = Throttles(Clock())
+    for _ in range(2):
+        limits.take("message_rate", "busy", RATE)
+    for key in range(1000):
+        limits.take("message_rate", key, RATE)
+        with pytest.raises(TooManyRequests):
+            limits.take("message_rate", "busy", RATE)
+    assert len(limits._buckets) <= 101

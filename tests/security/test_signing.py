@@ -1,0 +1,92 @@
+"""Tokens: only what we signed, for what it was signed, is believed."""
+
+from datetime import UTC, datetime, timedelta
+
+import jwt
+import pytest
+
+from adapters.security import JwtSigner, Keyring
+from messaging_core.errors import RefreshTokenInvalid, TokenInvalid
+from messaging_core.ids import MAX_ID, SessionId, UserId
+from messaging_core.models import AccessClaims, RefreshClaims
+
+NOW = datetime(2024, 11, 4, 14, 30, tzinfo=UTC)
+OLD, NEW = b"o" * 32, b"n" * 32
+ACCESS = AccessClaims(UserId(7), SessionId(9), 3, NOW, NOW + timedelta(minutes=15))
+REFRESH = RefreshClaims(UserId(7), SessionId(9), 3, NOW, NOW + timedelta(days=30))
+
+
+@pytest.fixture
+def signer() -> JwtSigner:
+    return JwtSigner(Keyring({"new": NEW, "old": OLD}))
+
+
+def forged(
+    claims: dict[str, object], key: bytes | str = NEW, algorithm: str = "HS256", kid: str = "new"
+) -> str:
+    told = {"sub": "7", "sid": 9, "gen": 3, "iat": 1, "exp": 2, "typ": "access", **claims}
+    told = {name: value for name, value in told.items() if value is not None}
+    return jwt.encode(told, key, algorithm=algorithm, headers={"kid": kid})
+
+
+def test_claims_survive_the_round_trip(signer: JwtSigner) -> None:
+    """What was signed is what is read, in time or not: time is the core's to judge."""
+    assert signer.read_access(signer.sign_access(ACCESS)) == ACCESS
+    assert signer.read_refresh(signer.sign_refresh(REFRESH)) == REFRESH
+
+
+def test_the_same_claims_make_the_same_token(signer: JwtSigner) -> None:
+    """A successor that is signed again is the same successor, to the byte."""
+    assert signer.sign_refresh(REFRESH) == signer.sign_refresh(REFRESH)
+
+
+def test_a_token_serves_one_purpose(signer: JwtSigner) -> None:
+    """An access token refreshes nothing, and a refresh token opens nothing."""
+    with pytest.raises(TokenInvalid):
+        signer.read_access(signer.sign_refresh(REFRESH))
+    with pytest.raises(RefreshTokenInvalid):
+        signer.read_refresh(signer.sign_access(ACCESS))
+
+
+def test_keys_rotate_by_kid(signer: JwtSigner) -> None:
+    """The first key signs and every key of the ring verifies, so a rotation logs nobody out."""
+    before = JwtSigner(Keyring({"old": OLD})).sign_access(ACCESS)
+    assert signer.read_access(before) == ACCESS
+    assert jwt.get_unverified_header(signer.sign_access(ACCESS))["kid"] == "new"
+    with pytest.raises(TokenInvalid):
+        JwtSigner(Keyring({"new": NEW})).read_access(before)
+
+
+@pytest.mark.parametrize(
+    "token",
+    [
+        "",
+        "x",
+        "a.b.c",
+        "ÿ.ÿ.ÿ",
+        "." * 2000,
+        forged({}, key=b"z" * 32),
+        forged({}, kid="unknown"),
+        forged({}, kid="old"),
+        forged({}, key=NEW * 2, algorithm="HS512"),
+        forged({"sub": None}),
+        forged({"exp": None}),
+        forged({"gen": None}),
+        forged({"typ": None}),
+        forged({"sub": "seven"}),
+        forged({"sub": "0"}),
+        forged({"sub": str(MAX_ID + 1)}),
+    ],
+)
+def test_anything_else_is_refused(signer: JwtSigner, token: str) -> None:
+    """Garbage, a foreign key, another algorithm, a missing or impossible claim: all invalid, none a crash."""
+    with pytest.raises(TokenInvalid):
+        signer.read_access(token)
+    with pytest.raises(RefreshTokenInvalid):
+        signer.read_refresh(token)
+
+
+def test_an_unsigned_token_is_refused(signer: JwtSigner) -> None:
+    """`alg: none` is not an algorithm of ours."""
+    with pytest.raises(TokenInvalid):
+        signer.read_access(jwt.encode({"sub": "7"}, None, algorithm="none", headers={"kid": "new"}))
