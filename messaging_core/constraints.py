@@ -108,7 +108,7 @@ def _violation(
                 return "out_of_range", f"must be 1 to {maximum}"
         case JsonObject():
             return _json_violation(constraint, value, limits)
-        case _:  # pragma: no cover - the type checker proves it unreachable
+        case _:
             assert_never(constraint)
     return None
 

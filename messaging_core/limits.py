@@ -21,7 +21,7 @@ FRAME_OVERHEAD_BYTES = 1024
 class Rate:
     """How often something may be done: a token bucket's refill and its size."""
 
-    per_second: float = field(validator=[gt(0), lt(inf)])
+    per_second: float = field(validator=[gt(0.0), lt(inf)])
     """Permits that flow back each second."""
     burst: int = field(validator=ge(1))
     """Permits that a bucket holds when nothing was taken from it."""

@@ -65,7 +65,7 @@ def found(user: User | None) -> User:
 
 
 def normalise_email(email: str) -> str:
-    """The form by which an e-mail is unique: case folded, NFC (before too: folding looks at composed letters)."""
+    """The form by which an e-mail is unique: case folded and in NFC; normalising it again changes nothing."""
     return unicodedata.normalize("NFC", unicodedata.normalize("NFC", email).casefold())
 
 
