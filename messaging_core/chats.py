@@ -64,24 +64,21 @@ def create_group(
     """
     check(command, limits)
     unknown = tuple(
-        FieldError(
-            f"member_ids.{position}", UserNotFound.code, f"there is no user {user_id}"
-        )
+        FieldError(f"member_ids.{position}", UserNotFound.code, f"there is no user {user_id}")
         for position, user_id in enumerate(command.member_ids)
         if user_id not in known
     )
     if unknown:
         raise Invalid(*unknown)
-    others = dict.fromkeys(
-        user_id for user_id in command.member_ids if user_id != actor
-    )
+    others = dict.fromkeys(user_id for user_id in command.member_ids if user_id != actor)
     members = (
         Member(actor, Role.OWNER, now),
         *(Member(user_id, Role.MEMBER, now) for user_id in others),
     )
-    return _created(
-        Chat(chat_id, command.title.strip(), True, now, members, 0, now, None)
-    )
+    if len(members) > limits.group_members:
+        too_many = f"makes a group of {len(members)}, at most {limits.group_members} are allowed"
+        raise Invalid(FieldError("member_ids", "too_long", too_many))
+    return _created(Chat(chat_id, command.title.strip(), True, now, members, 0, now, None))
 
 
 def readable(chat: Chat | None, reader: UserId) -> Chat:

@@ -20,12 +20,8 @@ from messaging_core.constraints import (
 from messaging_core.ids import ChatId, MessageId, UserId
 from messaging_core.models import MessageType
 
-EMAIL = Text(
-    "email_characters", pattern=r"[^\s@]+@[^\s@]+", expected="an e-mail address"
-)
-PASSWORD = Text(
-    "password_max_characters", minimum="password_min_characters", lines=True, blank=True
-)
+EMAIL = Text("email_characters", pattern=r"[^\s@]+@[^\s@]+", expected="an e-mail address")
+PASSWORD = Text("password_max_characters", minimum="password_min_characters", lines=True, blank=True)
 DISPLAY_NAME = Text("display_name_characters")
 AVATAR_URL = Text(
     "avatar_url_characters",
@@ -33,7 +29,7 @@ AVATAR_URL = Text(
     expected="an http or https address",
 )
 TITLE = Text("title_characters")
-CONTENT = Text("message_characters", lines=True)
+CONTENT = Text("message_characters", lines=True, blank=True)
 PAYLOAD = JsonObject("message_payload_bytes", "message_payload_depth")
 
 
@@ -94,9 +90,7 @@ class OpenDirectChat:
 @frozen
 class CreateGroup:
     title: str = field(metadata=constrained(TITLE))
-    member_ids: tuple[UserId, ...] = field(
-        metadata=constrained(Identifiers("group_members"))
-    )
+    member_ids: tuple[UserId, ...] = field(metadata=constrained(Identifiers("group_members")))
     is_group: Literal[True] = True
 
 
@@ -105,19 +99,15 @@ class SendMessage:
     chat_id: ChatId
     type: MessageType
     content: str | None = field(default=None, metadata=constrained(CONTENT))
-    payload: Mapping[str, Any] | None = field(
-        default=None, metadata=constrained(PAYLOAD)
-    )
+    payload: Mapping[str, Any] | None = field(default=None, metadata=constrained(PAYLOAD))
     reply_to_id: MessageId | None = None
 
 
 @frozen
 class EditMessage:
     message_id: MessageId
-    content: str | None | Unset = field(default=UNSET, metadata=constrained(CONTENT))
-    payload: Mapping[str, Any] | None | Unset = field(
-        default=UNSET, metadata=constrained(PAYLOAD)
-    )
+    content: str | Unset | None = field(default=UNSET, metadata=constrained(CONTENT))
+    payload: Mapping[str, Any] | Unset | None = field(default=UNSET, metadata=constrained(PAYLOAD))
 
 
 @frozen

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from enum import Enum
 from math import isfinite
 from typing import Any, Final, assert_never
+from unicodedata import category
 
 from attrs import AttrsInstance, fields, frozen
 
@@ -38,7 +39,7 @@ class Text:
     lines: bool = False
     """Whether line breaks and other control characters may stand in it."""
     blank: bool = False
-    """Whether it may be white space only."""
+    """Whether it may be empty or invisible."""
     pattern: str | None = None
     """A regular expression, in the dialect that Python and JavaScript share, for the whole string."""
     expected: str = ""
@@ -47,7 +48,7 @@ class Text:
 
 @frozen
 class Identifiers:
-    """A list of at most `maximum` identifiers, counting one for the caller."""
+    """A list of at most `maximum` identifiers."""
 
     maximum: str
 
@@ -79,7 +80,7 @@ def constrained(constraint: Constraint) -> dict[str, Constraint]:
 
 
 def check(command: AttrsInstance, limits: Limits) -> None:
-    """Raise `Invalid`, naming every field of `command` that breaks its constraint; None and `UNSET` always pass."""
+    """Raise `Invalid`, naming every field of `command` that breaks its constraint; None and `UNSET` pass."""
     errors: list[FieldError] = []
     for attribute in fields(type(command)):
         constraint: Constraint | None = attribute.metadata.get(CONSTRAINT)
@@ -92,16 +93,14 @@ def check(command: AttrsInstance, limits: Limits) -> None:
         raise Invalid(*errors)
 
 
-def _violation(
-    constraint: Constraint, value: Any, limits: Limits
-) -> tuple[str, str] | None:
+def _violation(constraint: Constraint, value: Any, limits: Limits) -> tuple[str, str] | None:
     match constraint:
         case Text():
             return _text_violation(constraint, value, limits)
         case Identifiers():
             maximum = getattr(limits, constraint.maximum)
-            if len(value) + 1 > maximum:
-                return "too_long", f"has more than {maximum - 1} entries"
+            if len(value) > maximum:
+                return "too_long", f"has more than {maximum} entries"
         case Count():
             maximum = getattr(limits, constraint.maximum)
             if not 1 <= value <= maximum:
@@ -117,11 +116,9 @@ _UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 
-def _text_violation(
-    constraint: Text, value: str, limits: Limits
-) -> tuple[str, str] | None:
+def _text_violation(constraint: Text, value: str, limits: Limits) -> tuple[str, str] | None:
     maximum = getattr(limits, constraint.maximum)
-    minimum = getattr(limits, constraint.minimum) if constraint.minimum else 1
+    minimum = getattr(limits, constraint.minimum) if constraint.minimum else not constraint.blank
     if len(value) > maximum:
         return "too_long", f"has {len(value)} characters, at most {maximum} are allowed"
     if len(value) < minimum:
@@ -133,11 +130,16 @@ def _text_violation(
         return "unstorable_character", "has a NUL character or half a surrogate pair"
     if not constraint.lines and _CONTROL.search(value):
         return "control_character", "has a control character or a line break"
-    if not constraint.blank and not value.strip():
+    if not constraint.blank and is_blank(value):
         return "blank", "is blank"
     if constraint.pattern and not re.fullmatch(constraint.pattern, value):
         return "malformed", f"must be {constraint.expected}"
     return None
+
+
+def is_blank(text: str) -> bool:
+    """Whether nothing in the text is visible: white space, control and format characters only."""
+    return all(category(character)[0] in "CZ" for character in text)
 
 
 def _json_violation(

@@ -82,15 +82,7 @@ class CloseSockets:
     reason: str
 
 
-StorageEffect = (
-    StoreUser
-    | StoreSession
-    | StoreChat
-    | AdvanceChat
-    | StoreMessage
-    | AppendEvent
-    | StoreAnswer
-)
+StorageEffect = StoreUser | StoreSession | StoreChat | AdvanceChat | StoreMessage | AppendEvent | StoreAnswer
 DeliveryEffect = Deliver | CloseSockets
 Effect = StorageEffect | DeliveryEffect
 

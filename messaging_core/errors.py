@@ -24,9 +24,7 @@ class Refused(Exception):
     code: ClassVar[str] = "refused"
     sentence: ClassVar[str] = "The request was refused."
 
-    def __init__(
-        self, detail: str | None = None, *, errors: tuple[FieldError, ...] = ()
-    ) -> None:
+    def __init__(self, detail: str | None = None, *, errors: tuple[FieldError, ...] = ()) -> None:
         self.detail = detail or self.sentence
         self.errors = errors
         super().__init__(self.detail)
@@ -45,9 +43,7 @@ class Invalid(Refused):
 
 class EmailTaken(Refused):
     code = "email_taken"
-    sentence = (
-        "An account with this e-mail exists already. Log in, or use another e-mail."
-    )
+    sentence = "An account with this e-mail exists already. Log in, or use another e-mail."
 
     def __init__(self) -> None:
         super().__init__(errors=(FieldError("email", self.code, "is taken"),))
@@ -84,9 +80,7 @@ class SessionRevoked(Unauthenticated):
 
 class RefreshTokenInvalid(Unauthenticated):
     code = "refresh_token_invalid"
-    sentence = (
-        "The refresh token is not one of ours, or its session has ended. Log in again."
-    )
+    sentence = "The refresh token is not one of ours, or its session has ended. Log in again."
 
 
 class RefreshTokenExpired(Unauthenticated):

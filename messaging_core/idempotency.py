@@ -23,9 +23,7 @@ def parse_key(header: str) -> str:
     key = header.strip(" \t")
     if len(key) >= 2 and key[0] == key[-1] == '"':
         key = key[1:-1]
-    if not 1 <= len(key) <= KEY_MAX_CHARACTERS or not all(
-        "!" <= character <= "~" for character in key
-    ):
+    if not 1 <= len(key) <= KEY_MAX_CHARACTERS or not all("!" <= character <= "~" for character in key):
         raise IdempotencyKeyInvalid
     return key
 
@@ -35,9 +33,7 @@ def fingerprint(body: bytes) -> bytes:
     return hashlib.blake2b(body, digest_size=16).digest()
 
 
-def replayed(
-    answer: Answer | None, fingerprint: bytes, *, now: datetime, limits: Limits
-) -> Answer | None:
+def replayed(answer: Answer | None, fingerprint: bytes, *, now: datetime, limits: Limits) -> Answer | None:
     """The answer to give again, or None to go on; raises `IdempotencyKeyReused` for another body."""
     if answer is None or now >= answer.created_at + limits.idempotency_ttl:
         return None

@@ -31,26 +31,16 @@ class Rate:
 class Limits:
     """The domain's bounds; a value outside a bound's own range is a `ValueError` when built."""
 
-    access_ttl: timedelta = field(
-        default=timedelta(minutes=15), validator=ge(ACCESS_TTL_FLOOR)
-    )
+    access_ttl: timedelta = field(default=timedelta(minutes=15), validator=ge(ACCESS_TTL_FLOOR))
     """Lifetime of an access token; at least 15 minutes. Longer: stolen tokens work for longer."""
-    refresh_ttl: timedelta = field(
-        default=timedelta(days=30), validator=ge(REFRESH_TTL_FLOOR)
-    )
+    refresh_ttl: timedelta = field(default=timedelta(days=30), validator=ge(REFRESH_TTL_FLOOR))
     """Lifetime of a session after its last refresh; at least 7 days."""
-    refresh_grace: timedelta = field(
-        default=timedelta(seconds=30), validator=ge(timedelta(seconds=0))
-    )
+    refresh_grace: timedelta = field(default=timedelta(seconds=30), validator=ge(timedelta(seconds=0)))
     """How long the refresh token before the current one is still answered with the same successor,
     once that successor was seen in use. Shorter than a slow page load: reloads log people out."""
-    clock_leeway: timedelta = field(
-        default=timedelta(seconds=5), validator=ge(timedelta(seconds=0))
-    )
+    clock_leeway: timedelta = field(default=timedelta(seconds=5), validator=ge(timedelta(seconds=0)))
     """Accepted difference between the clocks of the processes that sign and verify tokens."""
-    idempotency_ttl: timedelta = field(
-        default=timedelta(hours=24), validator=gt(timedelta(0))
-    )
+    idempotency_ttl: timedelta = field(default=timedelta(hours=24), validator=gt(timedelta(0)))
     """How long the answer to a request with an Idempotency-Key is kept and replayed."""
 
     email_characters: int = field(default=254, validator=[ge(6), le(254)])
@@ -69,9 +59,7 @@ class Limits:
     """People in one group, its owner included; one message costs one delivery to each."""
     message_characters: int = field(default=4000, validator=[ge(1), le(100_000)])
     """Code points in a message's content."""
-    message_payload_bytes: int = field(
-        default=32_768, validator=[ge(256), le(1_048_576)]
-    )
+    message_payload_bytes: int = field(default=32_768, validator=[ge(256), le(1_048_576)])
     """UTF-8 bytes of a message's payload as JSON, so that an event stays under 64 KiB."""
     message_payload_depth: int = field(default=32, validator=[ge(1), le(100)])
     """Nested arrays and objects in a payload; clients' parsers recurse."""

@@ -10,12 +10,11 @@ from typing import Any
 from attrs import evolve
 
 from messaging_core.commands import (
-    DeleteMessage,
     EditMessage,
     ListMessages,
     SendMessage,
 )
-from messaging_core.constraints import UNSET, check
+from messaging_core.constraints import UNSET, check, is_blank
 from messaging_core.effects import Decision, StoreMessage
 from messaging_core.errors import (
     ChatNotFound,
@@ -49,16 +48,10 @@ def send_message(
     """
     check(command, limits)
     if command.type is MessageType.SYSTEM:
-        raise Invalid(
-            FieldError(
-                "type", "not_allowed", "system messages are made by the server only"
-            )
-        )
+        raise Invalid(FieldError("type", "not_allowed", "system messages are made by the server only"))
     _require_substance(command.content, command.payload)
     chat, _ = _participant(chat, author)
-    if command.reply_to_id is not None and (
-        replied_to is None or replied_to.chat_id != chat.id
-    ):
+    if command.reply_to_id is not None and (replied_to is None or replied_to.chat_id != chat.id):
         raise Invalid(
             FieldError(
                 "reply_to_id",
@@ -114,7 +107,6 @@ def edit_message(
 def delete_message(
     chat: Chat | None,
     message: Message | None,
-    command: DeleteMessage,
     *,
     deleter: UserId,
     now: datetime,
@@ -129,9 +121,7 @@ def delete_message(
     chat, member = _participant(chat, deleter)
     moderates = chat.is_group and member.role in {Role.OWNER, Role.ADMIN}
     if message.author_id != deleter and not moderates:
-        raise NotTheAuthor(
-            "Only the author of a message, or an admin of its group, may delete it."
-        )
+        raise NotTheAuthor("Only the author of a message, or an admin of its group, may delete it.")
     if message.deleted_at is not None:
         return Decision(None)
     withdrawn = evolve(message, content=None, payload={"deleted": True}, deleted_at=now)
@@ -141,19 +131,10 @@ def delete_message(
 def check_page(command: ListMessages, limits: Limits) -> int:
     """The number of messages that the page holds at most; raises `Invalid`."""
     check(command, limits)
-    anchors = [
-        name
-        for name in ("before_id", "after_id", "around_id")
-        if getattr(command, name) is not None
-    ]
+    anchors = [name for name in ("before_id", "after_id", "around_id") if getattr(command, name) is not None]
     if len(anchors) > 1:
         raise Invalid(
-            *(
-                FieldError(
-                    name, "conflict", "give one of before_id, after_id, around_id"
-                )
-                for name in anchors
-            )
+            *(FieldError(name, "conflict", "give one of before_id, after_id, around_id") for name in anchors)
         )
     return command.limit or limits.history_page
 
@@ -175,7 +156,8 @@ def page(
         taken_newer = newer[:size]
         taken_older: Sequence[Message] = ()
     else:
-        taken_newer = newer[: size // 2]
+        # Half for each side, and what one side does not fill for the other.
+        taken_newer = newer[: max(size // 2, size - len(older))]
         taken_older = older[: size - len(taken_newer)]
     messages = (*reversed(taken_newer), *taken_older)
     more_older = len(older) > len(taken_older)
@@ -196,10 +178,10 @@ def _participant(chat: Chat | None, user_id: UserId) -> tuple[Chat, Member]:
 
 
 def _require_substance(content: str | None, payload: Mapping[str, Any] | None) -> None:
-    if content is None and payload is None:
-        raise Invalid(
-            FieldError("content", "required", "give content, payload, or both")
-        )
+    if payload is None and content is None:
+        raise Invalid(FieldError("content", "required", "give content, payload, or both"))
+    if payload is None and content is not None and is_blank(content):
+        raise Invalid(FieldError("content", "blank", "is blank, and there is no payload"))
 
 
 def _announced(

@@ -83,9 +83,7 @@ class Chat:
         return tuple(member.user_id for member in self.members)
 
     def member(self, user_id: UserId) -> Member | None:
-        return next(
-            (member for member in self.members if member.user_id == user_id), None
-        )
+        return next((member for member in self.members if member.user_id == user_id), None)
 
 
 @frozen

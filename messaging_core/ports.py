@@ -55,21 +55,15 @@ class Reader(Protocol):
 
     def message(self, message_id: MessageId) -> Message | None: ...
 
-    def messages_before(
-        self, chat_id: ChatId, before_id: MessageId | None, count: int
-    ) -> Sequence[Message]:
+    def messages_before(self, chat_id: ChatId, before_id: MessageId | None, count: int) -> Sequence[Message]:
         """The last `count` messages with smaller ids (None: the last of all), newest first."""
 
-    def messages_after(
-        self, chat_id: ChatId, after_id: MessageId, count: int
-    ) -> Sequence[Message]:
+    def messages_after(self, chat_id: ChatId, after_id: MessageId, count: int) -> Sequence[Message]:
         """The first `count` messages with greater ids, oldest first."""
 
     def answer(self, key: IdempotencyKey) -> Answer | None: ...
 
-    def log(
-        self, chat_id: ChatId, after_sequence: int, count: int
-    ) -> Sequence[LogEntry]:
+    def log(self, chat_id: ChatId, after_sequence: int, count: int) -> Sequence[LogEntry]:
         """The first `count` entries of a chat's log beyond a sequence number, in order."""
 
 
@@ -119,7 +113,8 @@ class Storage(Protocol):
 
         `operation` must do nothing but use its transaction: it may run in another thread, together with
         others in one commit, and again after a conflict. An exception from it rolls its transaction back,
-        and only its own, and is raised here.
+        and only its own, and is raised here. Where two transactions meet on an e-mail, a tag or a pair of
+        people that neither had locked, the later one is run again and finds what the earlier one made.
 
         `committed(result)` is called once after the commit and before this returns, on the event loop, in
         the order of the commits, and also when the caller was cancelled meanwhile. A caller cancelled
@@ -133,11 +128,11 @@ class Storage(Protocol):
 
 
 class StorageUnavailable(Exception):
-    """The storage cannot commit now (a full disk, a lost connection); nothing was changed, try again later."""
+    """The storage cannot commit now (a full disk, a lost connection); nothing was changed."""
 
 
 class TokenSigner(Protocol):
-    """Makes and verifies signatures; knows nothing of time or sessions. The same claims make the same token."""
+    """Makes and verifies signatures, knowing nothing of time; the same claims make the same token."""
 
     def sign_access(self, claims: AccessClaims) -> str: ...
 

@@ -52,9 +52,7 @@ def open_session(
 
 def access_claims(session: Session, *, now: datetime, limits: Limits) -> AccessClaims:
     """What an access token issued now for the session says."""
-    return AccessClaims(
-        session.user_id, session.id, session.generation, now, now + limits.access_ttl
-    )
+    return AccessClaims(session.user_id, session.id, session.generation, now, now + limits.access_ttl)
 
 
 def refresh_claims(session: Session) -> RefreshClaims:
@@ -68,19 +66,13 @@ def refresh_claims(session: Session) -> RefreshClaims:
     )
 
 
-def admit(
-    claims: AccessClaims, session: Session | None, *, now: datetime, limits: Limits
-) -> Actor:
+def admit(claims: AccessClaims, session: Session | None, *, now: datetime, limits: Limits) -> Actor:
     """Who an access token with these verified claims speaks for.
 
     Raises `SessionRevoked` when its session has ended, then `TokenExpired` when its own time, or its
     session's, is over.
     """
-    if (
-        session is None
-        or session.user_id != claims.user_id
-        or session.ended_at is not None
-    ):
+    if session is None or session.user_id != claims.user_id or session.ended_at is not None:
         raise SessionRevoked
     if now >= min(claims.expires_at, session.expires_at) + limits.clock_leeway:
         raise TokenExpired
@@ -113,11 +105,7 @@ def rotate(
     unknown or ended session and for a generation that was never issued, `RefreshTokenExpired` when the
     token's own time is over.
     """
-    if (
-        session is None
-        or session.user_id != claims.user_id
-        or session.ended_at is not None
-    ):
+    if session is None or session.user_id != claims.user_id or session.ended_at is not None:
         raise RefreshTokenInvalid
     if now >= claims.expires_at + limits.clock_leeway:
         raise RefreshTokenExpired
@@ -133,17 +121,13 @@ def rotate(
         )
         return Decision(renewed, (StoreSession(renewed),))
     recent = now - session.refreshed_at <= limits.refresh_grace
-    if claims.generation == session.generation - 1 and (
-        recent or not session.confirmed
-    ):
+    if claims.generation == session.generation - 1 and (recent or not session.confirmed):
         return Decision(session)
     ended = end_session(session, reason=SessionRevoked.code, now=now)
     return Decision(RefreshTokenReused(), ended.effects)
 
 
-def end_session(
-    session: Session | None, *, reason: str, now: datetime
-) -> Decision[None]:
+def end_session(session: Session | None, *, reason: str, now: datetime) -> Decision[None]:
     """End a session and close its sockets; one that has ended already stays as it is."""
     if session is None or session.ended_at is not None:
         return Decision(None)

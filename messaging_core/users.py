@@ -19,17 +19,22 @@ TAG_MAX_CHARACTERS = 32
 _TAG_LETTERS = frozenset("abcdefghijklmnopqrstuvwxyz0123456789")
 _FALLBACK_TAG = "user"
 _NUMBERED_TAGS = 9
-"""`alice`, `alice2` … `alice9`; beyond, wider and wider numbers, so that the thousandth Alice needs few tries."""
+"""`alice`, `alice2` … `alice9`; beyond, wider and wider numbers: the thousandth Alice needs few tries."""
 
 
 def prepare_registration(command: RegisterUser, limits: Limits) -> RegisterUser:
-    """The command with its e-mail in the form by which it is unique and its name in NFC; raises `Invalid`.
+    """The command with e-mail, password and name in the form in which they are kept; raises `Invalid`.
 
     Ask before hashing the password: it is cheap, and hashing is not.
     """
     check(command, limits)
     name = unicodedata.normalize("NFC", command.display_name.strip())
-    return evolve(command, email=normalise_email(command.email), display_name=name)
+    return evolve(
+        command,
+        email=normalise_email(command.email),
+        password=normalise_password(command.password),
+        display_name=name,
+    )
 
 
 def register(
@@ -41,12 +46,10 @@ def register(
     password_hash: str,
     now: datetime,
 ) -> Decision[User]:
-    """A new account from a prepared command; `known` is whoever has the e-mail already. Raises `EmailTaken`."""
+    """A new account from a prepared command; `known` is who has its e-mail already. Raises `EmailTaken`."""
     if known is not None:
         raise EmailTaken
-    user = User(
-        user_id, command.email, command.display_name, tag, command.avatar_url, now
-    )
+    user = User(user_id, command.email, command.display_name, tag, command.avatar_url, now)
     return Decision(user, (StoreUser(user, password_hash),))
 
 
@@ -65,8 +68,13 @@ def found(user: User | None) -> User:
 
 
 def normalise_email(email: str) -> str:
-    """The form by which an e-mail is unique: case folded and in NFC; normalising it again changes nothing."""
-    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", email).casefold())
+    """The form by which an e-mail is unique: lower case, NFC; normalising it again changes nothing."""
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", email).lower())
+
+
+def normalise_password(password: str) -> str:
+    """A password in NFKC (NIST SP 800-63B 5.1.1.2): the same keys make the same one on every device."""
+    return unicodedata.normalize("NFKC", password)
 
 
 def normalise_tag(tag: str) -> str:
@@ -80,9 +88,7 @@ def tag_candidates(romanised_name: str, chance: Iterable[int]) -> Iterator[str]:
     `romanised_name` is the display name in ASCII letters as far as it can be (`Алиса`: `Alisa`); `chance`
     gives random non-negative integers, each of which is cut to one digit more than the last.
     """
-    letters = "".join(
-        letter for letter in romanised_name.lower() if letter in _TAG_LETTERS
-    )
+    letters = "".join(letter for letter in romanised_name.lower() if letter in _TAG_LETTERS)
     base = (letters or _FALLBACK_TAG)[: TAG_MAX_CHARACTERS - 10]
     padding = TAG_MIN_CHARACTERS - len(base)
     if padding <= 0:

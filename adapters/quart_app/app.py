@@ -78,7 +78,7 @@ async def _view(dispatcher: Dispatcher, endpoint: Endpoint, **path_values: str) 
 
 async def _asked(path_values: dict[str, str]) -> HttpRequest:
     # The body first, whatever the answer will be: what is left unread would be taken for the next request.
-    body = await request.get_data(cache=False, as_text=False)
+    body = await request.get_data(cache=False, as_text=False, parse_form_data=False)
     scope = request.scope
     headers: dict[str, str] = {}
     for name, value in scope["headers"]:

@@ -63,13 +63,17 @@ class Schemas:
     def _bounds(self, constraint: Constraint) -> Schema:
         match constraint:
             case Text():
-                minimum = getattr(self._limits, constraint.minimum) if constraint.minimum else 1
+                minimum = (
+                    getattr(self._limits, constraint.minimum)
+                    if constraint.minimum
+                    else int(not constraint.blank)
+                )
                 bounds = {"minLength": minimum, "maxLength": getattr(self._limits, constraint.maximum)}
                 if constraint.pattern:
                     bounds["pattern"] = f"^{constraint.pattern}$"
                 return bounds
             case Identifiers():
-                return {"maxItems": getattr(self._limits, constraint.maximum) - 1}
+                return {"maxItems": getattr(self._limits, constraint.maximum)}
             case Count():
                 return {"minimum": 1, "maximum": getattr(self._limits, constraint.maximum)}
             case JsonObject():

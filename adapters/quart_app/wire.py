@@ -6,7 +6,7 @@ that is wrong is named.
 
 import re
 from collections.abc import Callable, Iterator, Mapping
-from enum import EnumMeta
+from enum import StrEnum
 from types import NoneType, UnionType
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
@@ -144,7 +144,8 @@ def _make_converter() -> Converter:
     converter.register_structure_hook(bool, _strict(bool, "true or false"))
     for identifier in IDENTIFIERS:
         converter.register_structure_hook(identifier, _identifier)
-    converter.register_structure_hook_func(lambda type_: isinstance(type_, EnumMeta), _choice)
+    # By its class: a predicate would come after the hook for str, of which a StrEnum is one.
+    converter.register_structure_hook(StrEnum, _choice)
     converter.register_structure_hook_func(_made_of(Literal), _choice)
     converter.register_structure_hook_func(_made_of(Mapping), _object)
     converter.register_unstructure_hook_func(_made_of(Mapping), lambda value: value)

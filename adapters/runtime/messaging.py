@@ -173,7 +173,7 @@ class Messaging:
         """A new session for the right password; raises `InvalidCredentials`, `PasswordHasherBusy`."""
         email = users.normalise_email(command.email)
         user, known_hash = await self.read(operations.credentials(email))
-        matches = await self._hasher.matches(known_hash, command.password)
+        matches = await self._hasher.matches(known_hash, users.normalise_password(command.password))
         return await self._open_session(users.log_in(user, password_matches=matches).id, device)
 
     async def refresh(self, command: RefreshTokens) -> TokenPair:

@@ -267,7 +267,7 @@ def edit_message(command: EditMessage, context: Context) -> Operation[Message]:
 
 def delete_message(command: DeleteMessage, context: Context) -> Operation[None]:
     return lambda tx: messages.delete_message(
-        *_locked(tx, command.message_id), command, deleter=context.actor.user_id, now=context.now
+        *_locked(tx, command.message_id), deleter=context.actor.user_id, now=context.now
     )
 
 
@@ -289,7 +289,7 @@ def list_messages(command: ListMessages, context: Context) -> Query[Page]:
             older = reader.messages_before(chat, MessageId(command.after_id + 1), 1)
             return messages.page(older, newer, size=size, forward=True)
         if command.around_id is not None:
-            newer = reader.messages_after(chat, command.around_id, size // 2)
+            newer = reader.messages_after(chat, command.around_id, size)
             older = reader.messages_before(chat, MessageId(command.around_id + 1), size + 1)
             return messages.page(older, newer, size=size)
         return messages.page(reader.messages_before(chat, command.before_id, size + 1), (), size=size)

@@ -159,7 +159,7 @@ class _Transaction(_View):
                 self._append(entry)
             case StoreAnswer(answer):
                 self._put(tables.answers, answer.key, answer)
-            case _:  # pragma: no cover - the type checker proves it unreachable
+            case _:
                 assert_never(effect)
 
     def forget_before(self, *, answers: datetime, sessions: datetime) -> int:

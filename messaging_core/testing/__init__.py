@@ -2,4 +2,5 @@
 
 import pytest
 
-pytest.register_assert_rewrite("messaging_core.testing.storage_contract")
+for _name in ("storage_contract", "storage_programs"):
+    pytest.register_assert_rewrite(f"{__name__}.{_name}")

@@ -7,7 +7,7 @@ from typing import Any
 from hypothesis import strategies as st
 
 from messaging_core.commands import CreateGroup, EditMessage, ListMessages, RegisterUser, SendMessage
-from messaging_core.constraints import UNSET
+from messaging_core.constraints import UNSET, is_blank
 from messaging_core.ids import MAX_ID, ChatId, MessageId, SessionId, UserId
 from messaging_core.limits import Rate
 from messaging_core.models import (
@@ -42,7 +42,7 @@ def texts(*, max_size: int, lines: bool = False) -> st.SearchStrategy[str]:
         if lines
         else st.characters(exclude_categories=["Cs", "Cc", "Zl", "Zp"])
     )
-    return st.text(characters, min_size=1, max_size=max_size).filter(lambda text: bool(text.strip()))
+    return st.text(characters, min_size=1, max_size=max_size).filter(lambda text: not is_blank(text))
 
 
 contents = texts(max_size=200, lines=True)

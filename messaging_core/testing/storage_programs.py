@@ -1,0 +1,437 @@
+"""Programs of transactions, run on the storage under test and on its model, and compared in every answer.
+
+A program names what it uses by number: `chat=3` is the third chat that was made so far, counted around.
+The storage under test hands out the identifiers; the model is given the same ones, so that all that they
+answer can be compared as it is.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractAsyncContextManager
+from datetime import UTC, datetime, timedelta
+from itertools import combinations_with_replacement
+from typing import Any, TypeVar
+
+from attrs import evolve, field, frozen
+from hypothesis import strategies as st
+
+from messaging_core.chats import create_group, open_direct_chat
+from messaging_core.commands import (
+    CreateGroup,
+    EditMessage,
+    OpenDirectChat,
+    RegisterUser,
+    SendMessage,
+)
+from messaging_core.effects import (
+    Decision,
+    StorageEffect,
+)
+from messaging_core.errors import Refused
+from messaging_core.idempotency import keep, replayed
+from messaging_core.ids import MAX_ID, ChatId, MessageId, SessionId, UserId
+from messaging_core.limits import Limits
+from messaging_core.messages import delete_message, edit_message, send_message
+from messaging_core.models import (
+    Chat,
+    IdempotencyKey,
+    MessageType,
+)
+from messaging_core.ports import Reader, Storage, Transaction
+from messaging_core.testing import strategies as values
+from messaging_core.tokens import open_session, refresh_claims, rotate
+from messaging_core.users import register
+
+T = TypeVar("T")
+
+OpenStorage = Callable[[], AbstractAsyncContextManager[Storage]]
+"""Opens a fresh, empty storage for as long as the context lasts."""
+
+NOW = datetime(2024, 11, 4, 14, 30, tzinfo=UTC)
+LIMITS = Limits()
+
+
+def enact(tx: Transaction, decision: Decision[T]) -> T:
+    """Apply what a decision says about storage, and give its result."""
+    for effect in decision.effects:
+        if isinstance(effect, StorageEffect):
+            tx.apply(effect)
+    return decision.result
+
+
+class _World:
+    """Every identifier and key that the program has met, also in what was rolled back."""
+
+    def __init__(self) -> None:
+        self.users: list[UserId] = []
+        self.sessions: list[SessionId] = []
+        self.chats: list[ChatId] = []
+        self.messages: list[MessageId] = []
+        self.keys: list[IdempotencyKey] = []
+        self.names: list[str] = []
+
+    def copy(self) -> "_World":
+        copy = _World()
+        for name, value in vars(self).items():
+            setattr(copy, name, list(value))
+        return copy
+
+
+@frozen
+class _Scene:
+    """What one run of one transaction of the program works with."""
+
+    tx: Transaction
+    world: _World
+    now: datetime
+    drawn: list[int] = field(factory=list)
+    """The identifiers that the transaction drew, in order."""
+    given: Iterator[int] | None = None
+    """Where to take them from instead."""
+
+    def draw(self, next_id: Callable[[], T], known: list[T]) -> T:
+        number: Any = next_id() if self.given is None else next(self.given)
+        self.drawn.append(number)
+        known.append(number)
+        return number  # type: ignore[no-any-return]
+
+    def user(self, number: int) -> UserId:
+        return _around(self.world.users, number, UserId(MAX_ID))
+
+    def chat(self, number: int) -> ChatId:
+        return _around(self.world.chats, number, ChatId(MAX_ID))
+
+    def message(self, number: int) -> MessageId:
+        return _around(self.world.messages, number, MessageId(MAX_ID))
+
+    def session(self, number: int) -> SessionId:
+        return _around(self.world.sessions, number, SessionId(MAX_ID))
+
+
+def _around(known: list[T], number: int, otherwise: T) -> T:
+    return known[number % len(known)] if known else otherwise
+
+
+@frozen
+class _Register:
+    name: str
+
+    def run(self, scene: _Scene) -> object:
+        scene.world.names.append(self.name)
+        decision = register(
+            RegisterUser(f"{self.name}@test.com", "password123", self.name),
+            known=scene.tx.user_by_email(f"{self.name}@test.com"),
+            tag=self.name,
+            user_id=scene.draw(scene.tx.next_user_id, scene.world.users),
+            password_hash=f"hash of {self.name}",
+            now=scene.now,
+        )
+        return enact(scene.tx, decision)
+
+
+@frozen
+class _OpenSession:
+    user: int
+
+    def run(self, scene: _Scene) -> object:
+        user = scene.tx.user(scene.user(self.user))
+        if user is None:
+            return None
+        session_id = scene.draw(scene.tx.next_session_id, scene.world.sessions)
+        return enact(
+            scene.tx,
+            open_session(user.id, session_id=session_id, device="a phone", now=scene.now, limits=LIMITS),
+        )
+
+
+@frozen
+class _Refresh:
+    session: int
+    back: int
+
+    def run(self, scene: _Scene) -> object:
+        session = scene.tx.lock_session(scene.session(self.session))
+        if session is None:
+            return None
+        claims = evolve(refresh_claims(session), generation=session.generation - self.back)
+        result = enact(scene.tx, rotate(claims, session, now=scene.now, limits=LIMITS))
+        return result.code if isinstance(result, Refused) else result
+
+
+@frozen
+class _OpenDirectChat:
+    actor: int
+    other: int
+
+    def run(self, scene: _Scene) -> object:
+        actor, other = scene.user(self.actor), scene.user(self.other)
+        if scene.tx.user(actor) is None:
+            return None
+        decision = open_direct_chat(
+            OpenDirectChat(other),
+            actor=actor,
+            other=scene.tx.user(other),
+            existing=scene.tx.lock_direct_chat(actor, other),
+            chat_id=scene.draw(scene.tx.next_chat_id, scene.world.chats),
+            now=scene.now,
+        )
+        return enact(scene.tx, decision)
+
+
+@frozen
+class _CreateGroup:
+    title: str
+    owner: int
+    others: tuple[int, ...]
+
+    def run(self, scene: _Scene) -> object:
+        owner = scene.user(self.owner)
+        if scene.tx.user(owner) is None:
+            return None
+        member_ids = tuple(scene.user(number) for number in self.others)
+        decision = create_group(
+            CreateGroup(self.title, member_ids),
+            actor=owner,
+            known=scene.tx.users(member_ids),
+            chat_id=scene.draw(scene.tx.next_chat_id, scene.world.chats),
+            now=scene.now,
+            limits=LIMITS,
+        )
+        return enact(scene.tx, decision)
+
+
+@frozen
+class _Send:
+    chat: int
+    author: int
+    kind: MessageType
+    content: str
+    payload: Mapping[str, Any] | None
+    reply_to: int | None
+
+    def run(self, scene: _Scene) -> object:
+        chat_id = scene.chat(self.chat)
+        chat = scene.tx.lock_chat(chat_id)
+        # Mostly somebody who may.
+        author = (
+            scene.user(self.author)
+            if chat is None or self.author == 0
+            else (chat.member_ids[self.author % len(chat.members)])
+        )
+        reply_to_id = None if self.reply_to is None else scene.message(self.reply_to)
+        decision = send_message(
+            chat,
+            SendMessage(chat_id, self.kind, self.content, self.payload, reply_to_id),
+            author=author,
+            replied_to=None if reply_to_id is None else scene.tx.message(reply_to_id),
+            message_id=scene.draw(scene.tx.next_message_id, scene.world.messages),
+            now=scene.now,
+            limits=LIMITS,
+        )
+        return enact(scene.tx, decision)
+
+
+@frozen
+class _Change:
+    message: int
+    content: str | None
+    """None deletes the message."""
+
+    def run(self, scene: _Scene) -> object:
+        message = scene.tx.message(scene.message(self.message))
+        if message is None or message.author_id is None:
+            return None
+        chat, who = scene.tx.lock_chat(message.chat_id), message.author_id
+        if self.content is None:
+            return enact(scene.tx, delete_message(chat, message, deleter=who, now=scene.now))
+        command = EditMessage(message.id, self.content)
+        return enact(scene.tx, edit_message(chat, message, command, editor=who, now=scene.now, limits=LIMITS))
+
+
+@frozen
+class _Answer:
+    user: int | None
+    key: str
+    fingerprint: bytes
+    body: bytes
+
+    def run(self, scene: _Scene) -> object:
+        user_id = None if self.user is None else scene.user(self.user)
+        if user_id is not None and scene.tx.user(user_id) is None:
+            return None
+        key = IdempotencyKey(user_id, "POST", "/api/v1/messages", self.key)
+        scene.world.keys.append(key)
+        found = replayed(scene.tx.lock_answer(key), self.fingerprint, now=scene.now, limits=LIMITS)
+        if found is not None:
+            return found
+        return enact(scene.tx, keep(key, self.fingerprint, status=201, body=self.body, now=scene.now))
+
+
+@frozen
+class _Forget:
+    answers: timedelta
+    sessions: timedelta
+
+    def run(self, scene: _Scene) -> object:
+        return scene.tx.forget_before(answers=scene.now - self.answers, sessions=scene.now - self.sessions)
+
+
+_Step = (
+    _Register | _OpenSession | _Refresh | _OpenDirectChat | _CreateGroup | _Send | _Change | _Answer | _Forget
+)
+
+
+@frozen
+class ProgramTransaction:
+    """Some steps after a while, committed or rolled back."""
+
+    steps: list[_Step]
+    rolls_back: bool
+    after: timedelta
+
+
+class _RolledBack(Exception):
+    """Carries a transaction's outcome out through its own rollback."""
+
+    def __init__(self, outcome: "_Outcome") -> None:
+        super().__init__()
+        self.outcome = outcome
+
+
+@frozen
+class _Outcome:
+    world: _World
+    drawn: list[int]
+    results: list[object]
+    """What each step answered: its result, or the code of its refusal."""
+    own_view: list[object]
+
+
+def _as_operation(
+    transaction: ProgramTransaction, world: _World, now: datetime, given: list[int] | None
+) -> Callable[[Transaction], _Outcome]:
+    def operation(tx: Transaction) -> _Outcome:
+        # Made anew in each run: an operation may be run again after a conflict.
+        scene = _Scene(tx, world.copy(), now, given=None if given is None else iter(given))
+        results = [_result(step, scene) for step in transaction.steps]
+        outcome = _Outcome(scene.world, scene.drawn, results, _everything(scene.world)(tx))
+        if transaction.rolls_back:
+            raise _RolledBack(outcome)
+        return outcome
+
+    return operation
+
+
+def _result(step: _Step, scene: _Scene) -> object:
+    try:
+        return step.run(scene)
+    except Refused as refused:
+        return refused.code
+
+
+async def _outcome(storage: Storage, operation: Callable[[Transaction], _Outcome]) -> _Outcome:
+    try:
+        return await storage.transact(operation)
+    except _RolledBack as rolled_back:
+        return rolled_back.outcome
+
+
+async def compare(
+    open_storage: OpenStorage, open_model: OpenStorage, program: list[ProgramTransaction]
+) -> None:
+    world, now = _World(), NOW
+    async with open_storage() as storage, open_model() as model:
+        for transaction in program:
+            now += transaction.after
+            outcome = await _outcome(storage, _as_operation(transaction, world, now, None))
+            expected = await _outcome(model, _as_operation(transaction, world, now, outcome.drawn))
+            assert outcome.results == expected.results
+            assert outcome.own_view == expected.own_view
+            world = outcome.world
+            look = _everything(world)
+            assert await storage.read(look) == await model.read(look)
+
+
+def _everything(world: _World) -> Callable[[Reader], list[object]]:
+    """All that can be read of this world, with nothing left to chance."""
+
+    def look(reader: Reader) -> list[object]:
+        return [
+            dict(reader.users(world.users)),
+            [reader.user(user_id) for user_id in world.users],
+            [reader.password_hash(user_id) for user_id in world.users],
+            [reader.user_by_email(f"{name}@test.com") for name in world.names],
+            [reader.user_by_tag(name) for name in world.names],
+            [reader.session(session_id) for session_id in world.sessions],
+            [reader.chat(chat_id) for chat_id in world.chats],
+            [reader.direct_chat(one, other) for one, other in combinations_with_replacement(world.users, 2)],
+            [_by_id(reader.chats_of(user_id)) for user_id in world.users],
+            [reader.message(message_id) for message_id in world.messages],
+            [list(reader.log(chat_id, after, 3)) for chat_id in world.chats for after in (0, 2)],
+            [list(reader.messages_before(chat_id, None, 100)) for chat_id in world.chats],
+            [
+                (
+                    list(reader.messages_before(chat_id, message_id, 2)),
+                    list(reader.messages_after(chat_id, message_id, 2)),
+                )
+                for chat_id in world.chats
+                for message_id in world.messages
+            ],
+            [reader.answer(key) for key in world.keys],
+        ]
+
+    return look
+
+
+def _by_id(chats: Iterable[Chat]) -> list[Chat]:
+    return sorted(chats, key=lambda chat: chat.id)
+
+
+_numbers = st.integers(0, 7)
+_sends = st.builds(
+    _Send,
+    _numbers,
+    _numbers,
+    st.sampled_from([MessageType.TEXT, MessageType.IMAGE]),
+    values.contents,
+    st.none() | values.payloads,
+    st.none() | st.none() | _numbers,
+)
+_steps = st.one_of(
+    _sends,
+    _sends,
+    st.builds(_Change, _numbers, st.none() | values.contents),
+    st.builds(_Register, st.sampled_from(["alice", "bob", "carol", "dave", "erin"])),
+    st.builds(_OpenDirectChat, _numbers, _numbers),
+    st.builds(_CreateGroup, values.texts(max_size=20), _numbers, st.lists(_numbers, max_size=4).map(tuple)),
+    st.builds(_OpenSession, _numbers),
+    st.builds(_Refresh, _numbers, st.integers(-1, 3)),
+    st.builds(
+        _Answer,
+        st.none() | _numbers,
+        st.sampled_from(["k", "K", "l"]),
+        st.sampled_from([b"f" * 16, b"g" * 16]),
+        st.binary(max_size=20),
+    ),
+    st.builds(
+        _Forget,
+        st.sampled_from([timedelta(0), timedelta(hours=1)]),
+        st.sampled_from([timedelta(0), timedelta(days=1)]),
+    ),
+)
+_opening = ProgramTransaction(
+    [_Register("alice"), _Register("bob"), _OpenDirectChat(0, 1), _CreateGroup("A group", 1, (0,))],
+    rolls_back=False,
+    after=timedelta(0),
+)
+"""Most of what can be done needs people and a chat."""
+programs = st.lists(
+    st.builds(
+        ProgramTransaction,
+        st.lists(_steps, min_size=1, max_size=8),
+        # One in four rolls back.
+        st.integers(0, 3).map(lambda number: number == 3),
+        st.sampled_from([timedelta(0), timedelta(seconds=20), timedelta(hours=30), timedelta(days=20)]),
+    ),
+    min_size=2,
+    max_size=10,
+).map(lambda transactions: [_opening, *transactions])

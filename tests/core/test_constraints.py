@@ -1,0 +1,238 @@
+"""Constraints: every kind, its exact boundaries, and what is hostile."""
+
+from typing import Any
+
+import pytest
+from attrs import field, frozen
+from hypothesis import given
+from hypothesis import strategies as st
+
+from messaging_core.commands import CreateGroup, EditMessage, ListMessages, SendMessage
+from messaging_core.constraints import (
+    UNSET,
+    Count,
+    Identifiers,
+    JsonObject,
+    Text,
+    Unset,
+    check,
+    constrained,
+)
+from messaging_core.errors import Invalid
+from messaging_core.ids import ChatId, MessageId, UserId
+from messaging_core.limits import Limits
+from messaging_core.models import MessageType
+from messaging_core.testing import strategies as values
+
+LIMITS = Limits()
+
+
+@frozen
+class Form:
+    """A command with a field of every kind."""
+
+    free: object = None
+    name: str | Unset | None = field(default=None, metadata=constrained(Text("display_name_characters")))
+    body: str | Unset | None = field(
+        default=None, metadata=constrained(Text("message_characters", lines=True))
+    )
+    secret: str | None = field(
+        default=None,
+        metadata=constrained(
+            Text("password_max_characters", minimum="password_min_characters", lines=True, blank=True)
+        ),
+    )
+    address: str | None = field(
+        default=None,
+        metadata=constrained(
+            Text("avatar_url_characters", pattern=r"https?://[^\s]+", expected="an http or https address")
+        ),
+    )
+    people: tuple[int, ...] | None = field(default=None, metadata=constrained(Identifiers("group_members")))
+    payload: dict[str, Any] | Unset | None = field(
+        default=None, metadata=constrained(JsonObject("message_payload_bytes", "message_payload_depth"))
+    )
+    number: int | None = field(default=None, metadata=constrained(Count("history_page_max")))
+
+
+def codes(command: Any, limits: Limits = LIMITS) -> dict[str, str]:
+    """The code of every field that is wrong."""
+    try:
+        check(command, limits)
+    except Invalid as refused:
+        return {error.field: error.code for error in refused.errors}
+    return {}
+
+
+def nested(levels: int, *, arrays: bool = False) -> dict[str, Any]:
+    """An object of so many levels, itself the first."""
+    inner: Any = {}
+    for _ in range(levels - 1):
+        inner = [inner] if arrays else {"a": inner}
+    return inner if isinstance(inner, dict) else {"a": inner[0]}
+
+
+def test_null_and_unset_always_pass() -> None:
+    """Whether a field may be absent or null is not a constraint's business."""
+    assert codes(Form()) == {}
+    assert codes(Form(name=UNSET, body=UNSET, payload=UNSET)) == {}
+
+
+def test_every_wrong_field_is_named() -> None:
+    """A refusal names all that is wrong at once, and what is right not."""
+    form = Form(free="\x00", name="", body="fine", secret="short", number=0)
+    assert codes(form) == {"name": "too_short", "secret": "too_short", "number": "out_of_range"}
+
+
+@pytest.mark.parametrize(
+    ("form", "wrong"),
+    [
+        (Form(name="x"), {}),
+        (Form(name="x" * 64), {}),
+        (Form(name="x" * 65), {"name": "too_long"}),
+        (Form(name=""), {"name": "too_short"}),
+        (Form(name="\U0001f600" * 64), {}),
+        (Form(name="\U0001f600" * 65), {"name": "too_long"}),
+        (Form(secret="x" * 7), {"secret": "too_short"}),
+        (Form(secret="x" * 8), {}),
+        (Form(secret="x" * 128), {}),
+        (Form(secret="x" * 129), {"secret": "too_long"}),
+        (Form(secret=" \n\t\r     "), {}),
+        (Form(body="x" * 4000), {}),
+        (Form(body="x" * 4001), {"body": "too_long"}),
+        (Form(body="a\nb\tc\u2028\x07"), {}),
+        (Form(body="\x00"), {"body": "unstorable_character"}),
+        (Form(body="\ud83d"), {"body": "unstorable_character"}),
+        (Form(body="x\udfff"), {"body": "unstorable_character"}),
+        (Form(body=" \n\u3000\u00a0"), {"body": "blank"}),
+        (Form(body="\u200b\ufeff"), {"body": "blank"}),  # nothing of it can be seen
+        (Form(body="\u200bx"), {}),
+        (Form(name="a\nb"), {"name": "control_character"}),
+        (Form(name="a\x7f"), {"name": "control_character"}),
+        (Form(name="a\x85"), {"name": "control_character"}),
+        (Form(name="a\u2029"), {"name": "control_character"}),
+        (Form(name="a\x00"), {"name": "unstorable_character"}),
+        (Form(name="  "), {"name": "blank"}),
+        (Form(address="http://a"), {}),
+        (Form(address="https://example.com/\u0444?x=1#y"), {}),
+        (Form(address="ftp://a"), {"address": "malformed"}),
+        (Form(address=" https://a"), {"address": "malformed"}),
+        (Form(address="https://a\n"), {"address": "control_character"}),
+        (Form(number=1), {}),
+        (Form(number=200), {}),
+        (Form(number=0), {"number": "out_of_range"}),
+        (Form(number=-1), {"number": "out_of_range"}),
+        (Form(number=201), {"number": "out_of_range"}),
+        (Form(number=10**400), {"number": "out_of_range"}),
+        (Form(people=()), {}),
+        (Form(people=(1,) * 1000), {}),
+        (Form(people=(1,) * 1001), {"people": "too_long"}),
+    ],
+)
+def test_boundaries(form: Form, wrong: dict[str, str]) -> None:
+    """Each bound is met exactly, in code points where it counts text."""
+    assert codes(form) == wrong
+
+
+def test_a_refusal_says_what_is_wrong() -> None:
+    """The refusal's one string holds what it says of each field."""
+    with pytest.raises(Invalid) as refused:
+        check(Form(secret="short", number=0), LIMITS)
+    assert refused.value.detail == "secret: has 5 characters, at least 8 are needed; number: must be 1 to 200"
+
+
+def test_bounds_come_from_the_limits() -> None:
+    """A constraint names its bound; the number is the limits'."""
+    assert codes(Form(body="x" * 11), Limits(message_characters=10)) == {"body": "too_long"}
+    assert codes(Form(people=(1, 2)), Limits(group_members=2)) == {}
+    assert codes(Form(people=(1, 2, 3)), Limits(group_members=2)) == {"people": "too_long"}
+
+
+@pytest.mark.parametrize("arrays", [False, True])
+def test_depth(arrays: bool) -> None:
+    """An object may hold 32 levels of arrays and objects, itself the first."""
+    assert codes(Form(payload=nested(32, arrays=arrays))) == {}
+    assert codes(Form(payload=nested(33, arrays=arrays))) == {"payload": "too_deep"}
+    assert codes(Form(payload={"a": "x"}), Limits(message_payload_depth=1)) == {}
+    assert codes(Form(payload={"a": []}), Limits(message_payload_depth=1)) == {"payload": "too_deep"}
+
+
+@pytest.mark.parametrize("arrays", [False, True])
+def test_depth_beyond_any_stack(arrays: bool) -> None:
+    """A hundred thousand levels are refused like 33, without recursion."""
+    assert codes(Form(payload=nested(100_000, arrays=arrays))) == {"payload": "too_deep"}
+
+
+def test_size() -> None:
+    """An object's size is that of its UTF-8 JSON without white space."""
+    frame = len('{"a":""}')
+    assert codes(Form(payload={"a": "x" * (32_768 - frame)})) == {}
+    assert codes(Form(payload={"a": "x" * (32_769 - frame)})) == {"payload": "too_long"}
+    assert codes(Form(payload={"a": "я" * ((32_768 - frame) // 2)})) == {}
+    assert codes(Form(payload={"a": "я" * ((32_768 - frame) // 2 + 1)})) == {"payload": "too_long"}
+    assert codes(Form(payload={"a": [0] * 20_000})) == {"payload": "too_long"}
+
+
+@pytest.mark.parametrize(
+    ("payload", "code"),
+    [
+        ({"a": "\x00"}, "unstorable_character"),
+        ({"\x00": 1}, "unstorable_character"),
+        ({"a": [{"b": "x\ud800"}]}, "unstorable_character"),
+        ({"\udfff": 1}, "unstorable_character"),
+        ({"a": float("nan")}, "out_of_range"),
+        ({"a": float("inf")}, "out_of_range"),
+        ({"a": [float("-inf")]}, "out_of_range"),
+        ({"a": 2**64}, "out_of_range"),
+        ({"a": -(2**63) - 1}, "out_of_range"),
+        ({"a": 10**5000}, "out_of_range"),
+    ],
+)
+def test_what_no_store_gives_back_is_refused(payload: dict[str, Any], code: str) -> None:
+    """NUL, half a surrogate pair, and numbers that JSON libraries refuse or change, anywhere in an object."""
+    assert codes(Form(payload=payload)) == {"payload": code}
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [
+        {},
+        {"a": "\\u0000"},  # six characters that spell an escape, not NUL
+        {"a": 2**64 - 1, "b": -(2**63), "c": 1.7976931348623157e308, "d": True, "e": None},
+        {"a": "\ud7ff\ue000\U0010ffff\x01"},
+    ],
+)
+def test_what_every_store_gives_back_passes(payload: dict[str, Any]) -> None:
+    """What only looks dangerous is let through."""
+    assert codes(Form(payload=payload)) == {}
+
+
+@given(st.data())
+def test_what_the_strategies_draw_is_valid(data: st.DataObject) -> None:
+    """The shipped strategies draw commands that the default limits allow."""
+    commands = (
+        values.register_commands
+        | values.create_group_commands
+        | values.send_commands()
+        | values.edit_commands
+        | values.list_commands
+    )
+    assert codes(data.draw(commands)) == {}
+
+
+@pytest.mark.parametrize(
+    ("command", "wrong"),
+    [
+        (CreateGroup("t" * 129, (UserId(1),) * 1001), {"title": "too_long", "member_ids": "too_long"}),
+        (CreateGroup(" ", ()), {"title": "blank"}),
+        (SendMessage(ChatId(1), MessageType.TEXT, ""), {}),  # whether it may be blank depends on the payload
+        (SendMessage(ChatId(1), MessageType.TEXT, "x" * 4001), {"content": "too_long"}),
+        (SendMessage(ChatId(1), MessageType.FILE, None, nested(33)), {"payload": "too_deep"}),
+        (EditMessage(MessageId(1), "\x00", None), {"content": "unstorable_character"}),
+        (ListMessages(ChatId(1), limit=201), {"limit": "out_of_range"}),
+        (ListMessages(ChatId(1), limit=200), {}),
+    ],
+)
+def test_commands_are_bound(command: Any, wrong: dict[str, str]) -> None:
+    """The fields of the commands carry their constraints."""
+    assert codes(command) == wrong

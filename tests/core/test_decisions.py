@@ -1,0 +1,157 @@
+"""What holds for every decision: it is a value that depends on its arguments alone."""
+
+from collections.abc import Callable
+from copy import deepcopy
+from typing import Any
+
+from attrs import frozen
+from hypothesis import given
+from hypothesis import strategies as st
+
+from messaging_core.chats import create_group, open_direct_chat
+from messaging_core.commands import OpenDirectChat
+from messaging_core.effects import Decision, DeliveryEffect, StorageEffect
+from messaging_core.errors import Refused
+from messaging_core.idempotency import keep
+from messaging_core.limits import Limits
+from messaging_core.messages import delete_message, edit_message, send_message
+from messaging_core.testing import strategies as values
+from messaging_core.tokens import confirm, end_session, open_session, refresh_claims, rotate
+from messaging_core.users import register
+
+LIMITS = Limits()
+
+
+@frozen
+class Call:
+    """A decision with arguments."""
+
+    function: Callable[..., Decision[Any]]
+    arguments: tuple[Any, ...]
+    keywords: dict[str, Any]
+
+    def outcome(self) -> object:
+        try:
+            decision = self.function(*self.arguments, **self.keywords)
+        except Refused as refused:
+            return type(refused), refused.code, refused.detail, refused.errors
+        # A refusal as a result is an exception, which equals only itself.
+        result = type(decision.result) if isinstance(decision.result, Refused) else decision.result
+        return result, decision.effects
+
+
+def call(
+    function: Callable[..., Decision[Any]],
+    *arguments: st.SearchStrategy[Any],
+    **keywords: st.SearchStrategy[Any],
+) -> st.SearchStrategy[Call]:
+    return st.builds(Call, st.just(function), st.tuples(*arguments), st.fixed_dictionaries(keywords))
+
+
+limits = st.just(LIMITS)
+maybe_chats = st.none() | values.chats()
+maybe_messages = st.none() | values.messages()
+maybe_sessions = st.none() | values.sessions()
+reasons = st.just("session_revoked")
+
+calls = st.one_of(
+    call(
+        register,
+        values.register_commands,
+        known=st.none() | values.users,
+        tag=values.tags,
+        user_id=values.user_ids,
+        password_hash=st.text(),
+        now=values.times,
+    ),
+    call(
+        open_session,
+        values.user_ids,
+        session_id=values.session_ids,
+        device=st.text(),
+        now=values.times,
+        limits=limits,
+    ),
+    call(
+        rotate,
+        values.sessions().map(refresh_claims),
+        maybe_sessions,
+        now=values.times,
+        limits=limits,
+    ),
+    call(confirm, maybe_sessions, st.integers(1, 3)),
+    call(end_session, maybe_sessions, reason=reasons, now=values.times),
+    call(
+        open_direct_chat,
+        values.user_ids.map(OpenDirectChat),
+        actor=values.user_ids,
+        other=st.none() | values.users,
+        existing=maybe_chats,
+        chat_id=values.chat_ids,
+        now=values.times,
+    ),
+    call(
+        create_group,
+        values.create_group_commands,
+        actor=values.user_ids,
+        known=st.just(range(1, 60)),
+        chat_id=values.chat_ids,
+        now=values.times,
+        limits=limits,
+    ),
+    call(
+        send_message,
+        maybe_chats,
+        values.send_commands(),
+        author=values.user_ids,
+        replied_to=maybe_messages,
+        message_id=values.message_ids,
+        now=values.times,
+        limits=limits,
+    ),
+    call(
+        edit_message,
+        maybe_chats,
+        maybe_messages,
+        values.edit_commands,
+        editor=values.user_ids,
+        now=values.times,
+        limits=limits,
+    ),
+    call(
+        delete_message,
+        maybe_chats,
+        maybe_messages,
+        deleter=values.user_ids,
+        now=values.times,
+    ),
+    call(
+        keep,
+        values.idempotency_keys,
+        st.binary(),
+        status=st.just(201),
+        body=st.binary(),
+        now=values.times,
+    ),
+)
+
+
+@given(calls)
+def test_decisions_are_deterministic(call: Call) -> None:
+    """The same arguments give the same decision or the same refusal, and are left as they were."""
+    before = deepcopy(call)
+    outcome = call.outcome()
+    assert call == before
+    assert outcome == before.outcome() == call.outcome()
+
+
+@given(calls)
+def test_effects_are_in_order(call: Call) -> None:
+    """Everything durable comes before anything that is told."""
+    try:
+        decision = call.function(*call.arguments, **call.keywords)
+    except Refused:
+        return
+    kinds = [isinstance(effect, DeliveryEffect) for effect in decision.effects]
+    assert kinds == sorted(kinds)
+    assert all(isinstance(effect, StorageEffect | DeliveryEffect) for effect in decision.effects)

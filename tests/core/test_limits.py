@@ -1,0 +1,108 @@
+"""Limits: the contract's defaults, and every value outside a bound's own range refused."""
+
+import math
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from attrs import fields
+
+from messaging_core.limits import Limits, Rate
+
+
+def test_defaults() -> None:
+    """The defaults are those that the contract promises."""
+    limits = Limits()
+    assert limits.access_ttl == timedelta(minutes=15)
+    assert limits.refresh_ttl >= timedelta(days=7)
+    assert limits.refresh_grace == timedelta(seconds=30)
+    assert limits.idempotency_ttl == timedelta(hours=24)
+    assert limits.message_characters == 4000
+    assert limits.group_members == 1000
+    assert limits.sockets_per_user == 20
+    assert (limits.password_min_characters, limits.password_max_characters) == (8, 128)
+    assert (limits.history_page, limits.history_page_max) == (50, 200)
+    assert limits.login_rate == Rate(per_second=10 / 60, burst=10)
+    assert limits.message_rate == Rate(per_second=20, burst=100)
+
+
+BOUNDS: dict[str, tuple[Any, Any]] = {
+    # name: the least and the greatest value, None where there is no such
+    "access_ttl": (timedelta(minutes=15), None),
+    "refresh_ttl": (timedelta(days=7), None),
+    "refresh_grace": (timedelta(0), None),
+    "clock_leeway": (timedelta(0), None),
+    "idempotency_ttl": (timedelta(microseconds=1), None),
+    "email_characters": (6, 254),
+    "password_min_characters": (8, None),
+    "password_max_characters": (64, 1024),
+    "display_name_characters": (1, 256),
+    "avatar_url_characters": (64, 8192),
+    "title_characters": (1, 512),
+    "group_members": (2, 100_000),
+    "message_characters": (1, 100_000),
+    "message_payload_bytes": (256, 1_048_576),
+    "message_payload_depth": (1, 100),
+    "history_page": (1, 200),
+    "history_page_max": (1, 1000),
+    "device_characters": (16, None),
+    "sockets_per_user": (1, None),
+    "outbox_frames": (2, None),
+    "outbox_bytes": (65_536, None),
+}
+
+ROOMY: dict[str, Any] = {"outbox_bytes": 2**24, "history_page": 1}
+"""Lets each bound be tried alone."""
+
+
+def build(name: str, value: Any) -> Limits:
+    return Limits(**ROOMY | {name: value})
+
+
+def test_every_bound_is_tried() -> None:
+    """Whoever adds a limit says here what its range is."""
+    numbers = {field.name for field in fields(Limits) if not isinstance(getattr(Limits(), field.name), Rate)}
+    assert numbers == set(BOUNDS)
+
+
+@pytest.mark.parametrize("name", BOUNDS)
+def test_a_value_beyond_its_range_is_refused(name: str) -> None:
+    """The ends of a range are in it; what lies beyond is refused with the limit's name."""
+    for value, step in zip(BOUNDS[name], (-1, 1), strict=True):
+        if value is None:
+            continue
+        assert getattr(build(name, value), name) == value
+        beyond = value + step * (timedelta(microseconds=1) if isinstance(value, timedelta) else 1)
+        with pytest.raises(ValueError, match=name):
+            build(name, beyond)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"password_min_characters": 129},
+        {"history_page": 50, "history_page_max": 49},
+        {"access_ttl": timedelta(days=8), "refresh_ttl": timedelta(days=7)},
+        {"outbox_bytes": 65_536, "message_payload_bytes": 65_536},
+        {"outbox_bytes": 65_536, "message_characters": 100_000},
+    ],
+)
+def test_limits_that_exclude_each_other_are_refused(changes: dict[str, Any]) -> None:
+    """Two limits that each make sense, and together none, are refused with both names."""
+    with pytest.raises(ValueError) as refused:  # noqa: PT011
+        Limits(**changes)
+    assert all(name in str(refused.value) for name in list(changes)[:1])
+
+
+@pytest.mark.parametrize("per_second", [0, -1, math.nan, math.inf])
+def test_a_rate_flows(per_second: float) -> None:
+    """A rate is above zero and finite."""
+    with pytest.raises(ValueError, match="per_second"):
+        Rate(per_second=per_second, burst=1)
+
+
+@pytest.mark.parametrize("burst", [0, -1])
+def test_a_bucket_holds_something(burst: int) -> None:
+    """A bucket of no permits would refuse everything."""
+    with pytest.raises(ValueError, match="burst"):
+        Rate(per_second=1, burst=burst)

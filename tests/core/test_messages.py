@@ -1,0 +1,408 @@
+"""Messages: who may send, edit and delete, what follows in which order, and how history is paged."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from attrs import evolve
+from hypothesis import given
+from hypothesis import strategies as st
+
+from messaging_core.commands import EditMessage, ListMessages, SendMessage
+from messaging_core.constraints import UNSET
+from messaging_core.effects import AdvanceChat, AppendEvent, Decision, Deliver, StoreMessage
+from messaging_core.errors import (
+    ChatNotFound,
+    Invalid,
+    MessageDeleted,
+    MessageNotFound,
+    NotAParticipant,
+    NotTheAuthor,
+)
+from messaging_core.events import LogEntry, MessageCreated, MessageUpdated, MessageWithdrawn
+from messaging_core.ids import ChatId, MessageId, UserId
+from messaging_core.limits import Limits
+from messaging_core.messages import check_page, delete_message, edit_message, page, send_message
+from messaging_core.models import Chat, Member, Message, MessageType, Page, Role
+from messaging_core.testing import strategies as values
+
+NOW = datetime(2024, 11, 4, 14, 30, tzinfo=UTC)
+LATER = NOW + timedelta(hours=1)
+LIMITS = Limits()
+ALICE, BOB, STRANGER = UserId(1), UserId(2), UserId(3)
+CHAT = Chat(
+    ChatId(5),
+    "Direct Message",
+    False,
+    NOW,
+    (Member(ALICE, Role.MEMBER, NOW), Member(BOB, Role.MEMBER, NOW)),
+    6,
+    NOW,
+    None,
+)
+MESSAGE = Message(MessageId(9), CHAT.id, ALICE, MessageType.TEXT, "hello", None, NOW, None, None, None)
+HELLO = SendMessage(CHAT.id, MessageType.TEXT, "hello")
+
+
+def send(
+    command: SendMessage = HELLO,
+    *,
+    chat: Chat | None = CHAT,
+    author: UserId = ALICE,
+    replied_to: Message | None = None,
+) -> Decision[Message]:
+    return send_message(
+        chat, command, author=author, replied_to=replied_to, message_id=MessageId(9), now=LATER, limits=LIMITS
+    )
+
+
+def edit(
+    command: EditMessage,
+    *,
+    chat: Chat | None = CHAT,
+    message: Message | None = MESSAGE,
+    editor: UserId = ALICE,
+) -> Decision[Message]:
+    return edit_message(chat, message, command, editor=editor, now=LATER, limits=LIMITS)
+
+
+def delete(
+    *, chat: Chat | None = CHAT, message: Message | None = MESSAGE, deleter: UserId = ALICE
+) -> Decision[None]:
+    return delete_message(chat, message, deleter=deleter, now=LATER)
+
+
+def group(**roles: Role) -> Chat:
+    members = {"alice": ALICE, "bob": BOB}
+    return evolve(
+        CHAT, is_group=True, members=tuple(Member(members[name], role, NOW) for name, role in roles.items())
+    )
+
+
+def wrong(refused: pytest.ExceptionInfo[Invalid]) -> list[tuple[str, str]]:
+    return [(error.field, error.code) for error in refused.value.errors]
+
+
+# --- sending ------------------------------------------------------------------------------------------------
+
+
+def test_sending() -> None:
+    """A message is stored, the chat moved on, the event logged, then told to every member."""
+    message = evolve(MESSAGE, ts=LATER)
+    advanced = evolve(CHAT, sequence=7, active_at=LATER, last_message_id=message.id)
+    entry = LogEntry(CHAT.id, 7, "message.created", message.id, LATER)
+    assert send() == Decision(
+        message,
+        (
+            StoreMessage(message),
+            AdvanceChat(advanced),
+            AppendEvent(entry),
+            Deliver(MessageCreated(message), (ALICE, BOB), entry),
+        ),
+    )
+
+
+@given(st.data(), values.chats())
+def test_whatever_is_sent(data: st.DataObject, chat: Chat) -> None:
+    """The audience is exactly the members, the sequence takes one step, the message says what was sent."""
+    command = data.draw(values.send_commands(chat_id=st.just(chat.id)))
+    author = data.draw(st.sampled_from(chat.member_ids))
+    decision = send(command, chat=chat, author=author)
+    stored, advanced, appended, delivered = decision.effects
+    assert isinstance(stored, StoreMessage)
+    assert isinstance(advanced, AdvanceChat)
+    assert isinstance(appended, AppendEvent)
+    assert isinstance(delivered, Deliver)
+    assert delivered.audience == chat.member_ids
+    assert author in delivered.audience
+    assert delivered.entry == appended.entry
+    assert appended.entry.sequence == advanced.chat.sequence == chat.sequence + 1
+    assert evolve(advanced.chat, sequence=0, active_at=NOW, last_message_id=None) == evolve(
+        chat, sequence=0, active_at=NOW, last_message_id=None
+    )
+    message = decision.result
+    assert stored.message == message
+    assert delivered.event == MessageCreated(message)
+    assert (message.type, message.content, message.payload) == (
+        command.type,
+        command.content,
+        command.payload,
+    )
+    assert (message.author_id, message.chat_id, message.ts) == (author, chat.id, LATER)
+    assert (message.edited_at, message.deleted_at, message.reply_to_id) == (None, None, None)
+
+
+def test_only_participants_send() -> None:
+    """No chat is not found; in a chat of others nobody sends."""
+    with pytest.raises(ChatNotFound):
+        send(chat=None)
+    with pytest.raises(NotAParticipant):
+        send(author=STRANGER)
+
+
+@pytest.mark.parametrize(
+    ("command", "errors"),
+    [
+        (SendMessage(CHAT.id, MessageType.TEXT), [("content", "required")]),
+        (SendMessage(CHAT.id, MessageType.TEXT, ""), [("content", "blank")]),
+        (SendMessage(CHAT.id, MessageType.TEXT, " \n "), [("content", "blank")]),
+        (SendMessage(CHAT.id, MessageType.TEXT, "x" * 4001), [("content", "too_long")]),
+        (SendMessage(CHAT.id, MessageType.SYSTEM, "x"), [("type", "not_allowed")]),
+        (SendMessage(CHAT.id, MessageType.VOICE, None, {"a": "\x00"}), [("payload", "unstorable_character")]),
+    ],
+)
+def test_what_cannot_be_sent(command: SendMessage, errors: list[tuple[str, str]]) -> None:
+    """Nothing at all, too much, what is not text, and what only the server says; told before who may."""
+    for chat, author in ((CHAT, ALICE), (None, STRANGER)):
+        with pytest.raises(Invalid) as refused:
+            send(command, chat=chat, author=author)
+        assert wrong(refused) == errors
+
+
+@pytest.mark.parametrize(
+    ("content", "payload"), [("x", None), (None, {}), (None, {"a": 1}), ("x", {"a": 1}), ("", {"a": 1})]
+)
+def test_content_or_payload(content: str | None, payload: dict[str, Any] | None) -> None:
+    """Either may be null, not both; an empty payload is one."""
+    message = send(SendMessage(CHAT.id, MessageType.FILE, content, payload)).result
+    assert (message.content, message.payload) == (content, payload)
+
+
+def test_replying() -> None:
+    """A reply names a message of the same chat, deleted or not."""
+    command = evolve(HELLO, reply_to_id=MessageId(4))
+    for replied_to in (evolve(MESSAGE, id=MessageId(4)), evolve(MESSAGE, id=MessageId(4), deleted_at=NOW)):
+        assert send(command, replied_to=replied_to).result.reply_to_id == MessageId(4)
+    for missing in (None, evolve(MESSAGE, id=MessageId(4), chat_id=ChatId(6))):
+        with pytest.raises(Invalid) as refused:
+            send(command, replied_to=missing)
+        assert wrong(refused) == [("reply_to_id", "message_not_found")]
+
+
+# --- editing ------------------------------------------------------------------------------------------------
+
+
+def test_editing() -> None:
+    """An edited message says when; the chat's last activity and last message stay."""
+    edited = evolve(MESSAGE, content="hi", edited_at=LATER)
+    entry = LogEntry(CHAT.id, 7, "message.updated", MESSAGE.id, LATER)
+    assert edit(EditMessage(MESSAGE.id, "hi")) == Decision(
+        edited,
+        (
+            StoreMessage(edited),
+            AdvanceChat(evolve(CHAT, sequence=7)),
+            AppendEvent(entry),
+            Deliver(MessageUpdated(edited), (ALICE, BOB), entry),
+        ),
+    )
+
+
+@pytest.mark.parametrize(
+    ("content", "payload", "expected"),
+    [
+        ("new", UNSET, ("new", {"a": 1})),
+        (UNSET, {"b": 2}, ("old", {"b": 2})),
+        ("new", {"b": 2}, ("new", {"b": 2})),
+        (None, UNSET, (None, {"a": 1})),
+        (UNSET, None, ("old", None)),
+        (None, {"b": 2}, (None, {"b": 2})),
+    ],
+)
+def test_what_is_left_out_stays(content: Any, payload: Any, expected: tuple[Any, Any]) -> None:
+    """A field that was not sent stays, null takes away."""
+    message = evolve(MESSAGE, content="old", payload={"a": 1})
+    edited = edit(EditMessage(MESSAGE.id, content, payload), message=message).result
+    assert (edited.content, edited.payload) == expected
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        EditMessage(MESSAGE.id),
+        EditMessage(MESSAGE.id, None),
+        EditMessage(MESSAGE.id, None, None),
+    ],
+)
+def test_an_edit_leaves_something(command: EditMessage) -> None:
+    """An edit that says nothing, or that would leave nothing, is refused."""
+    with pytest.raises(Invalid) as refused:
+        edit(command)
+    assert wrong(refused) == [("content", "required")]
+
+
+def test_edits_are_bound_like_messages() -> None:
+    """What cannot be sent cannot be edited in."""
+    with pytest.raises(Invalid) as refused:
+        edit(EditMessage(MESSAGE.id, " "))
+    assert wrong(refused) == [("content", "blank")]
+
+
+def test_who_may_edit() -> None:
+    """The author, while a participant; not the other, not an owner, and nobody once it is deleted."""
+    command = EditMessage(MESSAGE.id, "hi")
+    with pytest.raises(MessageNotFound):
+        edit(command, message=None)
+    with pytest.raises(ChatNotFound):
+        edit(command, chat=None)
+    with pytest.raises(NotAParticipant):
+        edit(command, message=evolve(MESSAGE, author_id=STRANGER), editor=STRANGER)
+    for chat in (CHAT, group(alice=Role.MEMBER, bob=Role.OWNER)):
+        with pytest.raises(NotTheAuthor):
+            edit(command, chat=chat, editor=BOB)
+    with pytest.raises(NotTheAuthor):
+        edit(command, message=evolve(MESSAGE, author_id=None))
+    with pytest.raises(MessageDeleted):
+        edit(command, message=evolve(MESSAGE, deleted_at=NOW))
+
+
+# --- deleting -----------------------------------------------------------------------------------------------
+
+
+def test_deleting() -> None:
+    """A deleted message keeps its place, author and time, without what it said."""
+    message = evolve(MESSAGE, payload={"a": 1}, reply_to_id=MessageId(2), edited_at=NOW)
+    gone = evolve(message, content=None, payload={"deleted": True}, deleted_at=LATER)
+    entry = LogEntry(CHAT.id, 7, "message.deleted", MESSAGE.id, LATER)
+    assert delete(message=message) == Decision(
+        None,
+        (
+            StoreMessage(gone),
+            AdvanceChat(evolve(CHAT, sequence=7)),
+            AppendEvent(entry),
+            Deliver(MessageWithdrawn(gone), (ALICE, BOB), entry),
+        ),
+    )
+
+
+def test_deleting_again() -> None:
+    """What is gone stays gone, and nobody is told again."""
+    assert delete(message=evolve(MESSAGE, deleted_at=NOW)) == Decision(None)
+
+
+@pytest.mark.parametrize(
+    ("role", "is_group", "allowed"),
+    [
+        (Role.OWNER, True, True),
+        (Role.ADMIN, True, True),
+        (Role.MEMBER, True, False),
+        (Role.MEMBER, False, False),
+        (Role.ADMIN, False, False),
+    ],
+)
+def test_who_may_delete(role: Role, is_group: bool, allowed: bool) -> None:
+    """Beside its author, a group's owner and admins; in a direct chat nobody else."""
+    chat = evolve(group(alice=Role.MEMBER, bob=role), is_group=is_group)
+    assert delete(chat=chat).effects
+    if allowed:
+        assert delete(chat=chat, deleter=BOB).effects
+        assert delete(chat=chat, deleter=BOB, message=evolve(MESSAGE, author_id=None)).effects
+    else:
+        with pytest.raises(NotTheAuthor):
+            delete(chat=chat, deleter=BOB)
+
+
+def test_what_cannot_be_deleted() -> None:
+    """A message that is not there, of a chat that is not there, or that one has left."""
+    with pytest.raises(MessageNotFound):
+        delete(message=None)
+    with pytest.raises(ChatNotFound):
+        delete(chat=None)
+    with pytest.raises(NotAParticipant):
+        delete(message=evolve(MESSAGE, author_id=STRANGER), deleter=STRANGER)
+
+
+# --- paging -------------------------------------------------------------------------------------------------
+
+
+def test_the_size_of_a_page() -> None:
+    """A page holds 50 unless asked, at most 200."""
+    assert check_page(ListMessages(CHAT.id), LIMITS) == 50
+    assert check_page(ListMessages(CHAT.id, limit=1), LIMITS) == 1
+    assert check_page(ListMessages(CHAT.id, limit=200, around_id=MessageId(1)), LIMITS) == 200
+    for limit in (0, -1, 201, 10**100):
+        with pytest.raises(Invalid) as refused:
+            check_page(ListMessages(CHAT.id, limit=limit), LIMITS)
+        assert wrong(refused) == [("limit", "out_of_range")]
+
+
+def test_one_anchor() -> None:
+    """A page lies before, after or around a message; two at once contradict each other."""
+    with pytest.raises(Invalid) as refused:
+        check_page(ListMessages(CHAT.id, before_id=MessageId(1), around_id=MessageId(2)), LIMITS)
+    assert wrong(refused) == [("before_id", "conflict"), ("around_id", "conflict")]
+
+
+def history(count: int) -> list[Message]:
+    """Messages with odd ids, oldest first."""
+    return [evolve(MESSAGE, id=MessageId(2 * number + 1)) for number in range(count)]
+
+
+def older(messages: list[Message], before_id: int | None, count: int) -> list[Message]:
+    return [m for m in reversed(messages) if before_id is None or m.id < before_id][:count]
+
+
+def newer(messages: list[Message], after_id: int, count: int) -> list[Message]:
+    return [m for m in messages if m.id > after_id][:count]
+
+
+counts, sizes = st.integers(0, 25), st.integers(1, 8)
+
+
+@given(counts, sizes)
+def test_pages_backward_hold_everything_once(count: int, size: int) -> None:
+    """Pages chained by `next_cursor` give the whole history once, newest first, `has_more` until its end."""
+    messages = history(count)
+    cursor: int | None = None
+    seen: list[Message] = []
+    while True:
+        cut = page(older(messages, cursor, size + 1), (), size=size)
+        seen += cut.messages
+        assert cut.has_more == (cut.next_cursor is not None) == (len(seen) < count)
+        if cut.next_cursor is None:
+            break
+        assert len(cut.messages) == size
+        cursor = cut.next_cursor
+    assert seen == messages[::-1]
+
+
+@given(counts, sizes, st.integers(0, 60))
+def test_pages_forward_hold_everything_once(count: int, size: int, after_id: int) -> None:
+    """Pages chained by their newest message give all that came after, and `has_more` until its end."""
+    messages = history(count)
+    cursor, seen = after_id, list[Message]()
+    while True:
+        cut = page(
+            older(messages, cursor + 1, size + 1), newer(messages, cursor, size + 1), size=size, forward=True
+        )
+        ids = [message.id for message in cut.messages]
+        assert ids == sorted(ids, reverse=True)
+        seen += reversed(cut.messages)
+        if not cut.has_more:
+            break
+        assert len(cut.messages) == size
+        cursor = cut.messages[0].id
+    assert seen == [message for message in messages if message.id > after_id]
+
+
+@given(counts, sizes, st.integers(-1, 60))
+def test_a_page_around_a_message(count: int, size: int, around_id: int) -> None:
+    """A page around holds the anchor, has no gap, is full where there is enough, and goes on below."""
+    messages = history(count)
+    cut = page(older(messages, around_id + 1, size + 1), newer(messages, around_id, size + 1), size=size)
+    shown = list(reversed(cut.messages))
+    assert len(shown) <= size
+    if shown:
+        start = messages.index(shown[0])
+        assert shown == messages[start : start + len(shown)]
+        assert cut.has_more == (cut.next_cursor is not None) == (start > 0)
+        assert cut.next_cursor in {None, shown[0].id}
+    if any(message.id == around_id for message in messages):
+        assert around_id in [message.id for message in shown]
+        above = sum(message.id > around_id for message in shown)
+        below = sum(message.id <= around_id for message in messages)
+        assert above == min(count - below, max(size // 2, size - below))
+
+
+def test_an_empty_page() -> None:
+    """Where nothing is, nothing more is."""
+    assert page((), (), size=5) == page((), (), size=5, forward=True) == Page((), False, None)

@@ -1,0 +1,226 @@
+"""Accounts: unique e-mails, tags made from any name, and who may log in."""
+
+import re
+import unicodedata
+from datetime import UTC, datetime
+from itertools import islice
+from random import Random
+
+import pytest
+from attrs import evolve
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from messaging_core.commands import RegisterUser
+from messaging_core.constraints import check
+from messaging_core.effects import Decision, StoreUser
+from messaging_core.errors import EmailTaken, Invalid, InvalidCredentials, UserNotFound
+from messaging_core.ids import UserId
+from messaging_core.limits import Limits
+from messaging_core.models import User
+from messaging_core.testing import strategies as values
+from messaging_core.users import (
+    TAG_MAX_CHARACTERS,
+    TAG_MIN_CHARACTERS,
+    found,
+    log_in,
+    normalise_email,
+    normalise_tag,
+    prepare_registration,
+    register,
+    tag_candidates,
+)
+
+NOW = datetime(2024, 11, 4, 14, 30, tzinfo=UTC)
+LIMITS = Limits()
+ALICE = User(UserId(1), "alice@test.com", "Alice", "alice", None, NOW)
+COMMAND = RegisterUser("alice@test.com", "password123", "Alice")
+
+VALID_TAG = re.compile(r"(?![._])[a-z0-9_.]{3,32}(?<![._])")
+
+
+# --- registration -------------------------------------------------------------------------------------------
+
+
+def test_a_registration_is_prepared() -> None:
+    """The e-mail takes the form by which it is unique, the name is trimmed and composed; the rest stays."""
+    command = RegisterUser("Alice@TEST.com", " Pass word ", "  Ame\u0301lie ", "https://example.com/a.png")
+    prepared = RegisterUser("alice@test.com", " Pass word ", "Amélie", "https://example.com/a.png")
+    assert prepare_registration(command, LIMITS) == prepared
+
+
+@given(values.register_commands)
+def test_preparing_is_idempotent(command: RegisterUser) -> None:
+    """What was prepared needs no preparing."""
+    prepared = prepare_registration(command, LIMITS)
+    assert prepare_registration(prepared, LIMITS) == prepared
+
+
+@pytest.mark.parametrize(
+    ("changes", "field", "code"),
+    [
+        ({"email": "alice"}, "email", "malformed"),
+        ({"email": "@test.com"}, "email", "malformed"),
+        ({"email": "alice@"}, "email", "malformed"),
+        ({"email": "a@b@c"}, "email", "malformed"),
+        ({"email": "al ice@test.com"}, "email", "malformed"),
+        ({"email": "alice@test.com\n"}, "email", "control_character"),
+        ({"email": ""}, "email", "too_short"),
+        ({"email": "a" * 250 + "@b.cd"}, "email", "too_long"),
+        ({"password": "1234567"}, "password", "too_short"),
+        ({"password": "x" * 129}, "password", "too_long"),
+        ({"password": "1234567\x00"}, "password", "unstorable_character"),
+        ({"display_name": ""}, "display_name", "too_short"),
+        ({"display_name": " \u2003 "}, "display_name", "blank"),
+        ({"display_name": "Al\nice"}, "display_name", "control_character"),
+        ({"display_name": "A" * 65}, "display_name", "too_long"),
+        ({"avatar_url": "javascript:alert(1)"}, "avatar_url", "malformed"),
+        ({"avatar_url": "https://"}, "avatar_url", "malformed"),
+        ({"avatar_url": "https://a b"}, "avatar_url", "malformed"),
+    ],
+)
+def test_a_wrong_registration_is_refused(changes: dict[str, str], field: str, code: str) -> None:
+    """A refusal names the field and never repeats the password."""
+    with pytest.raises(Invalid) as refused:
+        prepare_registration(evolve(COMMAND, **changes), LIMITS)
+    assert [(error.field, error.code) for error in refused.value.errors] == [(field, code)]
+    assert COMMAND.password not in str(refused.value)
+
+
+@pytest.mark.parametrize("password", ["x" * 8, "x" * 128, " " * 8, "пароль на юникоде", "line\nbreak"])
+def test_passwords_are_taken_as_they_are(password: str) -> None:
+    """Eight to 128 characters of any kind make a password."""
+    check(evolve(COMMAND, password=password), LIMITS)
+
+
+def test_commands_do_not_show_their_password() -> None:
+    """A command that stands in a log or a traceback keeps its password to itself."""
+    assert "password123" not in repr(COMMAND)
+
+
+def test_registering_makes_the_account() -> None:
+    """A new account is stored with its tag and the password's hash."""
+    decision = register(
+        evolve(COMMAND, avatar_url="https://example.com/a.png"),
+        known=None,
+        tag="alice2",
+        user_id=UserId(7),
+        password_hash="hash",
+        now=NOW,
+    )
+    user = User(UserId(7), "alice@test.com", "Alice", "alice2", "https://example.com/a.png", NOW)
+    assert decision == Decision(user, (StoreUser(user, "hash"),))
+
+
+def test_an_e_mail_makes_one_account() -> None:
+    """A second account of one e-mail is refused, and the field named."""
+    with pytest.raises(EmailTaken) as refused:
+        register(COMMAND, known=ALICE, tag="alice2", user_id=UserId(2), password_hash="hash", now=NOW)
+    assert [error.field for error in refused.value.errors] == ["email"]
+
+
+def test_logging_in() -> None:
+    """The right password lets in; a wrong one and an unknown e-mail are refused with the same words."""
+    assert log_in(ALICE, password_matches=True) is ALICE
+    refusals = []
+    for user, matches in ((ALICE, False), (None, False), (None, True)):
+        with pytest.raises(InvalidCredentials) as refused:
+            log_in(user, password_matches=matches)
+        refusals.append((refused.value.code, refused.value.detail, refused.value.errors))
+    assert len(set(refusals)) == 1
+
+
+def test_a_user_is_found_or_refused() -> None:
+    """Looking somebody up answers with the user or with `UserNotFound`."""
+    assert found(ALICE) is ALICE
+    with pytest.raises(UserNotFound):
+        found(None)
+
+
+# --- e-mails and tags in one form ---------------------------------------------------------------------------
+
+
+@given(st.text())
+@example("\u1ffc\u0308@test.com")  # folding leaves letters that compose anew
+@example("\u0390@test.com")
+@example("ß@İ.com")
+def test_normalising_an_e_mail_is_idempotent(email: str) -> None:
+    """The form of the form is the form, and it is in NFC."""
+    normal = normalise_email(email)
+    assert normalise_email(normal) == normal
+    assert unicodedata.is_normalized("NFC", normal)
+
+
+@given(values.emails)
+def test_e_mails_differ_by_more_than_case(email: str) -> None:
+    """An e-mail in capitals is the same e-mail."""
+    assert normalise_email(email.upper()) == normalise_email(email) == email
+
+
+@pytest.mark.parametrize("text", ["alice", "@alice", "@Alice", " ALICE ", "\t@aLiCe"])
+def test_tags_are_looked_for_in_one_form(text: str) -> None:
+    """A tag is found with or without `@`, in any case."""
+    assert normalise_tag(text) == "alice"
+
+
+@given(values.tags)
+def test_valid_tags_are_in_their_form(tag: str) -> None:
+    """A tag that may be had is what it is looked for by, also behind an `@`."""
+    assert normalise_tag(tag) == normalise_tag("@" + tag.upper()) == tag
+
+
+# --- tags from names ----------------------------------------------------------------------------------------
+
+
+def test_alice_is_alice() -> None:
+    """The first Alice is `alice`, the next `alice2`; beyond nine the numbers are drawn, each wider."""
+    tags = list(tag_candidates("Alice", [7, 12_345, 999_999]))
+    assert tags[:9] == ["alice", *(f"alice{number}" for number in range(2, 10))]
+    assert tags[9:] == ["alice007", "alice2345", "alice99999"]
+
+
+@pytest.mark.parametrize(
+    ("name", "tag"),
+    [
+        ("Alisa Petrova", "alisapetrova"),
+        ("J. R. R. Tolkien", "jrrtolkien"),
+        ("R2-D2", "r2d2"),
+        ("", "user"),
+        ("😀", "user"),
+        ("Al", "al1"),
+        ("X", "x01"),
+        ("x" * 100, "x" * 22),
+        ("İIı", "ii1"),
+    ],
+)
+def test_first_tags(name: str, tag: str) -> None:
+    """A tag holds the name's ASCII letters and digits, is filled up to three characters and cut to 22."""
+    first = next(tag_candidates(name, []))
+    assert first == tag
+
+
+@given(
+    st.text() | st.text("abcdefghijklmnopqrstuvwxyz0123456789", max_size=60),
+    st.lists(st.integers(0) | st.integers(0, 2**64), max_size=40),
+)
+def test_every_candidate_is_a_valid_tag(name: str, chance: list[int]) -> None:
+    """Whatever the name and the chance, each candidate is 3 to 32 of a-z and 0-9, and they come to an end."""
+    tags = list(tag_candidates(name, chance))
+    assert len(chance) + 9 <= len(tags) + 1 <= len(chance) + 10
+    for tag in tags:
+        assert VALID_TAG.fullmatch(tag)
+        assert TAG_MIN_CHARACTERS <= len(tag) <= TAG_MAX_CHARACTERS
+        assert normalise_tag(tag) == tag
+    numbered = tags[: len(tags) - len(chance)]
+    assert len(set(numbered)) == len(numbered)
+
+
+@pytest.mark.parametrize("name", ["Alice", "Al", "", "x" * 40])
+def test_a_thousand_of_one_name_need_few_tries(name: str) -> None:
+    """With drawn numbers that widen, the thousandth of a name finds a free tag within twenty tries."""
+    taken: set[str] = set()
+    draw = Random(name).randrange
+    for _ in range(1000):
+        candidates = islice(tag_candidates(name, (draw(2**32) for _ in range(11))), 20)
+        taken.add(next(tag for tag in candidates if tag not in taken))
+    assert len(taken) == 1000
