@@ -1,0 +1,5 @@
+"""What goes wrong before there is a storage."""
+
+
+class DatabaseUnusable(Exception):
+    """The database cannot be opened; the message names it, says why, and what its operator can do."""

@@ -1,0 +1,163 @@
+"""Rows as the driver gives and takes them, and the values that they stand for."""
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from json import JSONDecoder, JSONEncoder
+from typing import Any
+
+from messaging_core.events import LogEntry
+from messaging_core.models import (
+    Answer,
+    Chat,
+    IdempotencyKey,
+    Member,
+    Message,
+    MessageType,
+    Role,
+    Session,
+    User,
+)
+
+Row = tuple[Any, ...]
+
+_encode = JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
+_decode = JSONDecoder().decode
+
+
+def seconds(at: datetime) -> int:
+    return int(at.timestamp())
+
+
+def moment(at: int) -> datetime:
+    return datetime.fromtimestamp(at, UTC)
+
+
+def _seconds_or_none(at: datetime | None) -> int | None:
+    return None if at is None else int(at.timestamp())
+
+
+def _moment_or_none(at: int | None) -> datetime | None:
+    return None if at is None else datetime.fromtimestamp(at, UTC)
+
+
+def user_row(user: User) -> Row:
+    return (user.id, user.email, user.display_name, user.tag, user.avatar_url, seconds(user.created_at))
+
+
+def user_of(row: Row) -> User:
+    id_, email, display_name, tag, avatar_url, created_at = row
+    return User(id_, email, display_name, tag, avatar_url, moment(created_at))
+
+
+def session_row(session: Session) -> Row:
+    return (
+        session.id,
+        session.user_id,
+        session.device,
+        seconds(session.created_at),
+        seconds(session.refreshed_at),
+        seconds(session.expires_at),
+        session.generation,
+        session.confirmed,
+        _seconds_or_none(session.ended_at),
+    )
+
+
+def session_of(row: Row) -> Session:
+    id_, user_id, device, created_at, refreshed_at, expires_at, generation, confirmed, ended_at = row
+    return Session(
+        id_,
+        user_id,
+        device,
+        moment(created_at),
+        moment(refreshed_at),
+        moment(expires_at),
+        generation,
+        bool(confirmed),
+        _moment_or_none(ended_at),
+    )
+
+
+def chat_row(chat: Chat, *, members_version: int) -> Row:
+    return (
+        chat.id,
+        chat.title,
+        chat.is_group,
+        seconds(chat.created_at),
+        chat.sequence,
+        seconds(chat.active_at),
+        chat.last_message_id,
+        members_version,
+    )
+
+
+def chat_of(row: Row, members: tuple[Member, ...]) -> Chat:
+    id_, title, is_group, created_at, sequence, active_at, last_message_id, _ = row
+    return Chat(
+        id_,
+        title,
+        bool(is_group),
+        moment(created_at),
+        members,
+        sequence,
+        moment(active_at),
+        last_message_id,
+    )
+
+
+def member_row(chat: Chat, position: int, member: Member) -> Row:
+    return (chat.id, position, member.user_id, member.role.value, seconds(member.joined_at))
+
+
+def member_of(row: Row) -> Member:
+    user_id, role, joined_at = row
+    return Member(user_id, Role(role), moment(joined_at))
+
+
+def message_row(message: Message) -> Row:
+    return (
+        message.id,
+        message.chat_id,
+        message.author_id,
+        message.type.value,
+        message.content,
+        _payload_text(message.payload),
+        seconds(message.ts),
+        message.reply_to_id,
+        _seconds_or_none(message.edited_at),
+        _seconds_or_none(message.deleted_at),
+    )
+
+
+def message_of(row: Row) -> Message:
+    id_, chat_id, author_id, type_, content, payload, ts, reply_to_id, edited_at, deleted_at = row
+    return Message(
+        id_,
+        chat_id,
+        author_id,
+        MessageType(type_),
+        content,
+        None if payload is None else _decode(payload),
+        moment(ts),
+        reply_to_id,
+        _moment_or_none(edited_at),
+        _moment_or_none(deleted_at),
+    )
+
+
+def _payload_text(payload: Mapping[str, Any] | None) -> str | None:
+    return None if payload is None else _encode(payload)
+
+
+def entry_row(entry: LogEntry) -> Row:
+    return (entry.chat_id, entry.sequence, entry.name, entry.message_id, seconds(entry.at))
+
+
+def entry_of(row: Row) -> LogEntry:
+    chat_id, sequence, name, message_id, at = row
+    return LogEntry(chat_id, sequence, name, message_id, moment(at))
+
+
+def answer_of(key: IdempotencyKey, row: Row) -> Answer:
+    fingerprint, status, body, created_at = row
+    return Answer(key, fingerprint, status, body, moment(created_at))

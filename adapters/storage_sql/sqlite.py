@@ -1,0 +1,161 @@
+"""The storage in an SQLite file: one thread writes, the event loop reads."""
+
+import json
+import sqlite3
+from collections.abc import AsyncIterator, Callable, Iterable
+from contextlib import asynccontextmanager, closing
+from pathlib import Path
+from typing import Any, TypeVar
+
+import trio
+from sqlalchemy import ColumnElement, Table, bindparam, func, select
+from sqlalchemy.dialects import sqlite
+from sqlalchemy.sql import ClauseElement
+
+from adapters.storage_sql.members import MembersCache, StagedMembers
+from adapters.storage_sql.sqlite_file import connect_reader, connect_writer, owned, prepare
+from adapters.storage_sql.statements import Statements, compile_statements
+from adapters.storage_sql.transaction import Kind, SqlReader, SqlTransaction
+from adapters.storage_sql.writer import Writer, is_unavailable
+from messaging_core.ports import Reader, Storage, StorageUnavailable, Transaction
+
+T = TypeVar("T")
+
+
+@asynccontextmanager
+async def open_sqlite(path: Path) -> AsyncIterator[Storage]:
+    """The storage in an SQLite file, which is made where there is none and upgraded where it is old.
+
+    On leaving, what was asked for is finished and the file is whole; its `.lock` stays beside it.
+    Raises `DatabaseUnusable`.
+    """
+    path = await trio.to_thread.run_sync(path.resolve)
+    with owned(path):
+        await trio.to_thread.run_sync(prepare, path)
+        with closing(connect_writer(path)) as writing, closing(connect_reader(path)) as reading:
+            storage = SqliteStorage(writing, reading)
+            try:
+                yield storage
+            finally:
+                await storage.close()
+
+
+class SqliteStorage:
+    """A `messaging_core.ports.Storage` over two connections to one file in WAL mode."""
+
+    def __init__(self, writing: sqlite3.Connection, reading: sqlite3.Connection) -> None:
+        statements = sqlite_statements()
+        members = MembersCache()
+        self._writing = writing
+        self._reading = reading
+        self._reader = SqlReader(reading, statements, members=members, many=_many)
+        self._writer = Writer(SqliteSession(writing, statements, members))
+        self._closed = False
+
+    async def transact(
+        self, operation: Callable[[Transaction], T], *, committed: Callable[[T], None] | None = None
+    ) -> T:
+        """See `messaging_core.ports.Storage`: several operations may share a commit."""
+        return await self._writer.transact(operation, committed=committed)
+
+    async def read(self, query: Callable[[Reader], T]) -> T:
+        """Run `query` here, on the event loop: a small read takes less than handing it to a thread would.
+
+        Raises `StorageUnavailable`.
+        """
+        await trio.lowlevel.checkpoint()
+        if self._closed:
+            raise StorageUnavailable("The storage is closed")
+        execute = self._reading.execute
+        try:
+            execute("BEGIN")
+            try:
+                return query(self._reader)
+            finally:
+                # A failing disk has ended it already.
+                if self._reading.in_transaction:
+                    execute("ROLLBACK")
+        except sqlite3.Error as error:
+            if is_unavailable(error):
+                raise StorageUnavailable(f"SQLite: {error}") from error
+            raise
+
+    async def close(self) -> None:
+        """Finish what was asked for and move the log into the file; safe to repeat, cannot be cancelled."""
+        await self._writer.close()
+        if not self._closed:
+            self._closed = True
+            with trio.CancelScope(shield=True):
+                await trio.to_thread.run_sync(self._checkpoint)
+
+    def _checkpoint(self) -> None:
+        self._writing.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+
+
+class SqliteSession:
+    """What the writer works with: its connection, and what a commit holds beside rows."""
+
+    def __init__(self, connection: sqlite3.Connection, statements: Statements, members: MembersCache) -> None:
+        self.connection = connection
+        self._members = StagedMembers(members)
+        self._numbers = _Numbers(connection, statements)
+        self.transaction = SqlTransaction(
+            connection, statements, members=self._members, many=_many, numbers=self._numbers
+        )
+
+    def before_commit(self) -> None:
+        self._numbers.store()
+
+    def after_commit(self) -> None:
+        self._numbers.stored()
+        self._members.commit()
+
+    def after_rollback(self) -> None:
+        self._members.roll_back()
+
+
+class _Numbers:
+    """The identifiers of each kind, counted here and written once a commit.
+
+    One that a rolled-back transaction has taken is not given again: counting never goes back. One process
+    owns the file, so nobody else counts.
+    """
+
+    def __init__(self, connection: sqlite3.Connection, statements: Statements) -> None:
+        self._execute = connection.execute
+        self._store = statements.store_sequence
+        self._last: dict[str, int] = dict(connection.execute(statements.sequences).fetchall())
+        self._stored = dict(self._last)
+
+    def next(self, kind: Kind) -> int:
+        number = self._last.get(kind, 0) + 1
+        self._last[kind] = number
+        return number
+
+    def store(self) -> None:
+        for kind, last in self._last.items():
+            if last != self._stored.get(kind):
+                self._execute(self._store, (kind, last))
+
+    def stored(self) -> None:
+        self._stored.update(self._last)
+
+
+def sqlite_statements() -> Statements:
+    return compile_statements(sqlite.dialect(paramstyle="qmark"), among=_among, upsert=_upsert)
+
+
+def _among(column: ColumnElement[Any], name: str) -> ColumnElement[bool]:
+    # One JSON array: any number of values by one statement, which is prepared once.
+    return column.in_(select(func.json_each(bindparam(name)).table_valued("value").c.value))
+
+
+def _many(numbers: Iterable[int]) -> str:
+    return json.dumps(list(numbers))
+
+
+def _upsert(table: Table) -> ClauseElement:
+    statement = sqlite.insert(table)
+    key = list(table.primary_key)
+    rest = {column.name: statement.excluded[column.name] for column in table.c if not column.primary_key}
+    return statement.on_conflict_do_update(index_elements=key, set_=rest)

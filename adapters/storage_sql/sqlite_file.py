@@ -1,0 +1,142 @@
+"""An SQLite file: whose it is, whether it can be used, and connections to it."""
+
+import fcntl
+import os
+import sqlite3
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+from sqlalchemy.engine import URL
+from sqlalchemy.exc import DatabaseError
+
+from adapters.storage_sql.errors import DatabaseUnusable
+from adapters.storage_sql.schema import upgrade
+
+OLDEST_SQLITE = (3, 31, 0)
+"""Of January 2020; older ones lack what is asked of them below."""
+
+WRITER_PRAGMAS: Mapping[str, str | int] = {
+    # A commit returns when the disk has it: what was answered is there after a power cut.
+    "synchronous": "FULL",
+    "foreign_keys": "ON",
+    # No second process of ours can hold the file; a backup or a shell may, for a moment.
+    "busy_timeout": 5000,
+    # After a burst, or behind a long backup, the log gives its space back.
+    "journal_size_limit": 64 * 1024 * 1024,
+    "temp_store": "MEMORY",
+    "trusted_schema": "OFF",
+}
+READER_PRAGMAS: Mapping[str, str | int] = {
+    "query_only": "ON",
+    # The event loop stands while this connection waits, which takes somebody else's exclusive lock.
+    "busy_timeout": 250,
+    "temp_store": "MEMORY",
+    "trusted_schema": "OFF",
+}
+
+_HEADER = b"SQLite format 3\x00"
+
+
+@contextmanager
+def owned(path: Path) -> Iterator[None]:
+    """Be the one process that has the file open; raises `DatabaseUnusable` where another is.
+
+    The lock lies on a side file, which stays; the system takes the lock away with the process, however that
+    ends.
+    """
+    side = path.with_name(f"{path.name}.lock")
+    try:
+        descriptor = os.open(side, os.O_RDWR | os.O_CREAT, 0o600)
+    except OSError as error:
+        raise _unwritable(path, error) from None
+    with os.fdopen(descriptor, "r+", encoding="ascii", errors="replace") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            owner = file.read().strip()
+            raise DatabaseUnusable(
+                f"The database {path} is in use by another process{owner and f' ({owner})'}. Stop that one, "
+                "or name another file: one process owns an SQLite file, and serves all who come."
+            ) from None
+        except OSError as error:
+            raise _unwritable(path, error) from None
+        file.truncate()
+        file.write(f"pid {os.getpid()}")
+        file.flush()
+        yield
+
+
+def prepare(path: Path) -> None:
+    """Make the file where there is none, readable by its owner only, and bring its schema up to date.
+
+    Raises `DatabaseUnusable`.
+    """
+    if sqlite3.sqlite_version_info < OLDEST_SQLITE:
+        oldest = ".".join(map(str, OLDEST_SQLITE))
+        raise DatabaseUnusable(f"SQLite is {sqlite3.sqlite_version} here; {oldest} or newer is needed.")
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+        with os.fdopen(descriptor, "rb") as file:
+            header = file.read(len(_HEADER))
+    except OSError as error:
+        raise _unwritable(path, error) from None
+    if header not in {b"", _HEADER}:
+        raise DatabaseUnusable(f"{path} is not an SQLite database; name another file.")
+    with _explained(path):
+        upgrade(URL.create("sqlite", database=str(path)))
+
+
+def connect_writer(path: Path) -> sqlite3.Connection:
+    """Raises `DatabaseUnusable`."""
+    with _explained(path):
+        connection = _connect(path, "rw", WRITER_PRAGMAS)
+        (mode,) = connection.execute("PRAGMA journal_mode = WAL").fetchone()
+    if mode != "wal":
+        connection.close()
+        raise DatabaseUnusable(
+            f"The database {path} cannot have a write-ahead log (its journal mode stays {mode}), as on a "
+            "network drive; name a file on a local disk."
+        )
+    return connection
+
+
+def connect_reader(path: Path) -> sqlite3.Connection:
+    """Needs a writer's connection to be open; raises `DatabaseUnusable`."""
+    with _explained(path):
+        return _connect(path, "ro", READER_PRAGMAS)
+
+
+def _connect(path: Path, mode: str, pragmas: Mapping[str, str | int]) -> sqlite3.Connection:
+    # The writer's is made on the event loop and used by one thread.
+    connection = sqlite3.connect(
+        f"{path.as_uri()}?mode={mode}",
+        uri=True,
+        isolation_level=None,
+        cached_statements=256,
+        check_same_thread=False,
+    )
+    for name, value in pragmas.items():
+        connection.execute(f"PRAGMA {name} = {value}")
+    return connection
+
+
+@contextmanager
+def _explained(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except (sqlite3.Error, DatabaseError) as error:
+        cause = error.orig if isinstance(error, DatabaseError) else error
+        raise DatabaseUnusable(f"The database {path} cannot be used: {cause}.") from error
+
+
+def _unwritable(path: Path, error: OSError) -> DatabaseUnusable:
+    if not path.parent.is_dir():
+        return DatabaseUnusable(
+            f"The directory of the database {path} does not exist; make it (mkdir -p {path.parent}), or name "
+            "another file."
+        )
+    return DatabaseUnusable(
+        f"The database {path} cannot be opened for writing ({error.strerror}); its directory must be "
+        "writable too."
+    )

@@ -1,0 +1,237 @@
+"""Reads and changes through a raw driver connection, by the compiled statements."""
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from datetime import datetime
+from typing import Any, Literal, Protocol, assert_never
+
+from adapters.storage_sql.rows import (
+    Row,
+    answer_of,
+    chat_of,
+    chat_row,
+    entry_of,
+    entry_row,
+    member_of,
+    member_row,
+    message_of,
+    message_row,
+    seconds,
+    session_of,
+    session_row,
+    user_of,
+    user_row,
+)
+from adapters.storage_sql.statements import Statements
+from adapters.storage_sql.tables import NO_USER
+from messaging_core.effects import (
+    AdvanceChat,
+    AppendEvent,
+    StorageEffect,
+    StoreAnswer,
+    StoreChat,
+    StoreMessage,
+    StoreSession,
+    StoreUser,
+)
+from messaging_core.events import LogEntry
+from messaging_core.ids import MAX_ID, ChatId, MessageId, SessionId, UserId
+from messaging_core.models import Answer, Chat, IdempotencyKey, Member, Message, Session, User
+
+Kind = Literal["user", "session", "chat", "message"]
+
+BEYOND_EVERY_ID = MAX_ID + 1
+
+
+class Cursor(Protocol):
+    """What is used of a driver's cursor."""
+
+    @property
+    def rowcount(self) -> int: ...
+
+    def fetchone(self) -> Any: ...
+
+    def fetchall(self) -> list[Any]: ...
+
+    def executemany(self, sql: str, parameters: Iterable[Row], /) -> object: ...
+
+
+class Connection(Protocol):
+    """What is used of a driver's connection."""
+
+    def execute(self, sql: str, parameters: Row, /) -> Cursor: ...
+
+    def cursor(self) -> Cursor: ...
+
+
+class Members(Protocol):
+    """Where members of chats are kept between two looks at them."""
+
+    def get(self, chat_id: ChatId, version: int) -> tuple[Member, ...] | None: ...
+
+    def put(self, chat_id: ChatId, version: int, members: tuple[Member, ...]) -> None: ...
+
+
+class Numbers(Protocol):
+    """Where new identifiers come from."""
+
+    def next(self, kind: Kind) -> int: ...
+
+
+class Many(Protocol):
+    """How a driver is given many numbers as one parameter."""
+
+    def __call__(self, numbers: Iterable[int], /) -> object: ...
+
+
+class SqlReader:
+    """A `messaging_core.ports.Reader` of whatever transaction its connection is in."""
+
+    def __init__(
+        self, connection: Connection, statements: Statements, *, members: Members, many: Many
+    ) -> None:
+        self._connection = connection
+        self._execute = connection.execute
+        self._sql = statements
+        self._members = members
+        self._many = many
+
+    def user(self, user_id: UserId) -> User | None:
+        row = self._execute(self._sql.user, (user_id,)).fetchone()
+        return None if row is None else user_of(row)
+
+    def users(self, user_ids: Collection[UserId]) -> Mapping[UserId, User]:
+        rows = self._execute(self._sql.users, (self._many(user_ids),)).fetchall()
+        return {row[0]: user_of(row) for row in rows}
+
+    def user_by_email(self, email: str) -> User | None:
+        row = self._execute(self._sql.user_by_email, (email,)).fetchone()
+        return None if row is None else user_of(row)
+
+    def user_by_tag(self, tag: str) -> User | None:
+        row = self._execute(self._sql.user_by_tag, (tag,)).fetchone()
+        return None if row is None else user_of(row)
+
+    def password_hash(self, user_id: UserId) -> str | None:
+        row = self._execute(self._sql.password_hash, (user_id,)).fetchone()
+        return None if row is None else row[0]
+
+    def session(self, session_id: SessionId) -> Session | None:
+        row = self._execute(self._sql.session, (session_id,)).fetchone()
+        return None if row is None else session_of(row)
+
+    def chat(self, chat_id: ChatId) -> Chat | None:
+        return self._chat_of(self._execute(self._sql.chat, (chat_id,)).fetchone())
+
+    def direct_chat(self, one: UserId, other: UserId) -> Chat | None:
+        pair = (min(one, other), max(one, other))
+        return self._chat_of(self._execute(self._sql.direct_chat, pair).fetchone())
+
+    def chats_of(self, user_id: UserId) -> Sequence[Chat]:
+        rows = self._execute(self._sql.chats_of, (user_id,)).fetchall()
+        return [chat_of(row, self._members_of(row)) for row in rows]
+
+    def message(self, message_id: MessageId) -> Message | None:
+        row = self._execute(self._sql.message, (message_id,)).fetchone()
+        return None if row is None else message_of(row)
+
+    def messages_before(self, chat_id: ChatId, before_id: MessageId | None, count: int) -> Sequence[Message]:
+        before = BEYOND_EVERY_ID if before_id is None else before_id
+        rows = self._execute(self._sql.messages_before, (chat_id, before, count)).fetchall()
+        return [message_of(row) for row in rows]
+
+    def messages_after(self, chat_id: ChatId, after_id: MessageId, count: int) -> Sequence[Message]:
+        rows = self._execute(self._sql.messages_after, (chat_id, after_id, count)).fetchall()
+        return [message_of(row) for row in rows]
+
+    def answer(self, key: IdempotencyKey) -> Answer | None:
+        row = self._execute(self._sql.answer, _key_row(key)).fetchone()
+        return None if row is None else answer_of(key, row)
+
+    def log(self, chat_id: ChatId, after_sequence: int, count: int) -> Sequence[LogEntry]:
+        rows = self._execute(self._sql.log, (chat_id, after_sequence, count)).fetchall()
+        return [entry_of(row) for row in rows]
+
+    def _chat_of(self, row: Row | None) -> Chat | None:
+        return None if row is None else chat_of(row, self._members_of(row))
+
+    def _members_of(self, chat: Row) -> tuple[Member, ...]:
+        chat_id, version = chat[0], chat[-1]
+        members = self._members.get(chat_id, version)
+        if members is None:
+            rows = self._execute(self._sql.members, (chat_id,)).fetchall()
+            members = tuple([member_of(row) for row in rows])
+            self._members.put(chat_id, version, members)
+        return members
+
+
+class SqlTransaction(SqlReader):
+    """A `messaging_core.ports.Transaction` on a connection that nobody else writes beside: all is locked."""
+
+    def __init__(
+        self,
+        connection: Connection,
+        statements: Statements,
+        *,
+        members: Members,
+        many: Many,
+        numbers: Numbers,
+    ) -> None:
+        super().__init__(connection, statements, members=members, many=many)
+        self._numbers = numbers
+
+    lock_chat = SqlReader.chat
+    lock_direct_chat = SqlReader.direct_chat
+    lock_session = SqlReader.session
+    lock_answer = SqlReader.answer
+
+    def next_user_id(self) -> UserId:
+        return UserId(self._numbers.next("user"))
+
+    def next_session_id(self) -> SessionId:
+        return SessionId(self._numbers.next("session"))
+
+    def next_chat_id(self) -> ChatId:
+        return ChatId(self._numbers.next("chat"))
+
+    def next_message_id(self) -> MessageId:
+        return MessageId(self._numbers.next("message"))
+
+    def apply(self, effect: StorageEffect) -> None:
+        match effect:
+            case StoreUser(user, password_hash):
+                self._execute(self._sql.insert_user, user_row(user))
+                self._execute(self._sql.insert_password_hash, (user.id, password_hash))
+            case StoreSession(session):
+                self._execute(self._sql.store_session, session_row(session))
+            case StoreChat(chat):
+                self._store_chat(chat)
+            case AdvanceChat(chat):
+                moved = (chat.sequence, seconds(chat.active_at), chat.last_message_id, chat.id)
+                if self._execute(self._sql.advance_chat, moved).rowcount != 1:
+                    raise LookupError(f"there is no chat {chat.id} to advance")
+            case StoreMessage(message):
+                self._execute(self._sql.store_message, message_row(message))
+            case AppendEvent(entry):
+                self._execute(self._sql.append_event, entry_row(entry))
+            case StoreAnswer(answer):
+                kept = (answer.fingerprint, answer.status, answer.body, seconds(answer.created_at))
+                self._execute(self._sql.store_answer, (*_key_row(answer.key), *kept))
+            case _:  # pragma: no cover - the type checker proves it unreachable
+                assert_never(effect)
+
+    def forget_before(self, *, answers: datetime, sessions: datetime) -> int:
+        old_answers = self._execute(self._sql.forget_answers, (seconds(answers),)).rowcount
+        over = seconds(sessions)
+        return old_answers + self._execute(self._sql.forget_sessions, (over, over)).rowcount
+
+    def _store_chat(self, chat: Chat) -> None:
+        self._execute(self._sql.insert_chat, chat_row(chat, members_version=1))
+        rows = [member_row(chat, position, member) for position, member in enumerate(chat.members, 1)]
+        self._connection.cursor().executemany(self._sql.insert_member, rows)
+        if not chat.is_group:
+            low, high = sorted(chat.member_ids)
+            self._execute(self._sql.insert_direct_chat, (low, high, chat.id))
+
+
+def _key_row(key: IdempotencyKey) -> Row:
+    return (NO_USER if key.user_id is None else key.user_id, key.method, key.path, key.key)

@@ -1,0 +1,158 @@
+"""The schema that revisions make, and how a database comes to it."""
+
+import logging
+import sqlite3
+import threading
+from pathlib import Path
+
+import pytest
+from alembic import command, op
+from alembic.autogenerate import compare_metadata
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from sqlalchemy import Engine, create_engine, inspect
+
+from adapters.storage_sql import DatabaseUnusable, open_sqlite, upgrade
+from adapters.storage_sql.tables import metadata
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "test.db"
+
+
+@pytest.fixture
+def url(path: Path) -> str:
+    return f"sqlite:///{path}"
+
+
+def schema_of(engine: Engine) -> dict[str, object]:
+    """What `compare_metadata` does not look at: constraints, and tables without row numbers."""
+    found = inspect(engine)
+    names = set(found.get_table_names()) - {"alembic_version"}
+    with engine.connect() as connection:
+        rows = connection.exec_driver_sql("SELECT name, sql FROM sqlite_master").fetchall()
+    texts: dict[str, str] = dict(tuple(row) for row in rows)
+    return {
+        name: (
+            sorted((each["name"], each["sqltext"]) for each in found.get_check_constraints(name)),
+            sorted((each["name"], *each["constrained_columns"]) for each in found.get_foreign_keys(name)),
+            sorted((each["name"], *each["column_names"]) for each in found.get_unique_constraints(name)),
+            found.get_pk_constraint(name),
+            "WITHOUT ROWID" in texts[name],
+        )
+        for name in names
+    }
+
+
+def test_revisions_make_what_the_tables_say(url: str) -> None:
+    """An upgraded database has the tables, columns, indexes and constraints of `tables`, and no others."""
+    upgrade(url)
+    engine = create_engine(url)
+    with engine.connect() as connection:
+        assert compare_metadata(MigrationContext.configure(connection), metadata) == []
+    made = create_engine("sqlite://")
+    metadata.create_all(made)
+    assert schema_of(engine) == schema_of(made)
+    engine.dispose()
+    made.dispose()
+
+
+def test_upgrading_is_safe_to_repeat(url: str, path: Path) -> None:
+    """A second upgrade changes nothing."""
+    upgrade(url)
+    before = path.read_bytes()
+    upgrade(url)
+    assert path.read_bytes() == before
+
+
+def test_upgrading_at_the_same_time(url: str) -> None:
+    """Of upgrades that run at once, one upgrades and the others find it done."""
+    errors: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            upgrade(url)
+        except BaseException as error:  # noqa: BLE001 - shown below
+            errors.append(error)
+
+    threads = [threading.Thread(target=run) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert errors == []
+
+
+def test_upgrading_is_quiet(url: str, capfd: pytest.CaptureFixture[str]) -> None:
+    """Nothing is printed, and nobody's logging is set up anew."""
+    root = logging.getLogger()
+    before = (list(root.handlers), root.level, logging.root.manager.disable)
+    upgrade(url)
+    assert (list(root.handlers), root.level, logging.root.manager.disable) == before
+    assert not logging.getLogger("adapters").disabled
+    assert capfd.readouterr() == ("", "")
+
+
+def test_an_upgrade_that_fails_leaves_nothing(url: str, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A revision that fails half-way is rolled back, tables and all."""
+    made = op.create_table
+
+    def fail(name: str, *args: object, **options: object) -> object:
+        if name == "messages":
+            raise RuntimeError("a failing revision")
+        return made(name, *args, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(op, "create_table", fail)
+    with pytest.raises(RuntimeError):
+        upgrade(url)
+    with sqlite3.connect(path) as connection:
+        assert connection.execute("SELECT name FROM sqlite_master").fetchall() == []
+    connection.close()
+
+
+def test_an_upgrade_that_breaks_references_leaves_nothing(
+    url: str, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Foreign keys are off while revisions run; a row that then refers to nothing undoes all of them."""
+    run = command.upgrade
+
+    def run_and_break(config: Config, revision: str) -> None:
+        run(config, revision)
+        config.attributes["connection"].exec_driver_sql("INSERT INTO password_hashes VALUES (7, 'hash')")
+
+    monkeypatch.setattr(command, "upgrade", run_and_break)
+    with pytest.raises(DatabaseUnusable, match="password_hashes"):
+        upgrade(url)
+    with sqlite3.connect(path) as connection:
+        assert connection.execute("SELECT name FROM sqlite_master").fetchall() == []
+    connection.close()
+
+
+async def test_opening_upgrades(path: Path) -> None:
+    """A database of no schema is brought to the newest when it is opened."""
+    sqlite3.connect(path).close()
+    async with open_sqlite(path) as storage:
+        assert await storage.transact(lambda tx: tx.next_user_id()) == 1
+
+
+async def test_a_newer_schema(path: Path) -> None:
+    """A schema of a later version is refused, with what to do, and left alone."""
+    async with open_sqlite(path):
+        pass
+    with sqlite3.connect(path) as connection:
+        connection.execute("UPDATE alembic_version SET version_num = '9999'")
+    connection.close()
+    with pytest.raises(DatabaseUnusable, match=r"schema 9999.*newer version.*backup"):
+        async with open_sqlite(path):
+            pass
+
+
+async def test_tables_of_something_else(path: Path) -> None:
+    """The database of another program is not moved into."""
+    with sqlite3.connect(path) as connection:
+        connection.execute("CREATE TABLE bookmarks (url TEXT)")
+    connection.close()
+    with pytest.raises(DatabaseUnusable, match=r"something else.*bookmarks"):
+        async with open_sqlite(path):
+            pass

@@ -1,0 +1,65 @@
+"""What the statements cost: each finds its rows by an index, whatever the tables hold."""
+
+from pathlib import Path
+
+import attrs
+import pytest
+from sqlalchemy import bindparam, select
+from sqlalchemy.dialects import sqlite
+
+from adapters.storage_sql.sqlite import sqlite_statements
+from adapters.storage_sql.sqlite_file import connect_writer, prepare
+from adapters.storage_sql.statements import _text
+from adapters.storage_sql.tables import users
+
+STATEMENTS = attrs.asdict(sqlite_statements())
+
+
+@pytest.mark.parametrize("name", sorted(set(STATEMENTS) - {"sequences"}))
+def test_plans(tmp_path: Path, name: str) -> None:
+    """No statement walks a table or sorts, but for the few rows of `sequences`."""
+    path = tmp_path / "test.db"
+    prepare(path)
+    connection = connect_writer(path)
+    sql = STATEMENTS[name]
+    rows = connection.execute(f"EXPLAIN QUERY PLAN {sql}", (1,) * sql.count("?")).fetchall()
+    connection.close()
+    plan = [detail for *_, detail in rows]
+    # The numbers inside one parameter are a virtual table, walked as is meant.
+    assert not [step for step in plan if step.startswith("SCAN") and "VIRTUAL TABLE" not in step], plan
+    assert not [step for step in plan if "TEMP B-TREE" in step], plan
+
+
+@pytest.mark.parametrize(
+    ("name", "index"),
+    [
+        ("messages_before", "ix_messages_chat_id_id (chat_id=? AND id<?)"),
+        ("messages_after", "ix_messages_chat_id_id (chat_id=? AND id>?)"),
+        ("log", "PRIMARY KEY (chat_id=? AND sequence>?)"),
+        ("chats_of", "ix_members_user_id_chat_id (user_id=?)"),
+    ],
+)
+def test_pages_cost_the_page(tmp_path: Path, name: str, index: str) -> None:
+    """A page is found by both its chat and its anchor: the rest of the history is not looked at."""
+    path = tmp_path / "test.db"
+    prepare(path)
+    connection = connect_writer(path)
+    sql = STATEMENTS[name]
+    plan = connection.execute(f"EXPLAIN QUERY PLAN {sql}", (1,) * sql.count("?")).fetchall()
+    connection.close()
+    assert any(index in detail for *_, detail in plan), plan
+
+
+def test_parameters_are_what_was_declared() -> None:
+    """A statement whose parameters come in another order than its callers give them does not compile."""
+    dialect = sqlite.dialect(paramstyle="qmark")
+    statement = select(users.c.id).where(users.c.email == bindparam("a"), users.c.tag == bindparam("b"))
+    assert _text(statement, dialect, ("a", "b")).count("?") == 2
+    with pytest.raises(ValueError, match="not"):
+        _text(statement, dialect, ("b", "a"))
+
+
+def test_constants_are_part_of_the_text() -> None:
+    """What Core makes a parameter of by itself is not one that a caller would have to know."""
+    statement = select(users.c.id).limit(bindparam("count"))
+    assert "LIMIT ? OFFSET 0" in _text(statement, sqlite.dialect(paramstyle="qmark"), ("count",))
