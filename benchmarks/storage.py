@@ -1,0 +1,189 @@
+"""What the SQLite storage does a second, against one commit for each transaction; and how a busy loop fares.
+
+    python benchmarks/storage.py [SECONDS A FIGURE] [DIRECTORY]
+
+The transaction is the hot one: a message with an Idempotency-Key. Figures in a table are of the same machine,
+minutes apart: read the ratios.
+"""
+
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from itertools import count
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from time import monotonic, perf_counter
+from typing import Any
+
+import trio
+
+from adapters.storage_sql import open_sqlite
+from adapters.storage_sql.members import MembersCache
+from adapters.storage_sql.sqlite import SqliteSession, sqlite_statements
+from adapters.storage_sql.sqlite_file import connect_writer, owned, prepare
+from messaging_core.commands import SendMessage
+from messaging_core.effects import Decision, StorageEffect, StoreChat, StoreUser
+from messaging_core.idempotency import fingerprint, keep, replayed
+from messaging_core.ids import ChatId, UserId
+from messaging_core.limits import Limits
+from messaging_core.messages import send_message
+from messaging_core.models import Chat, IdempotencyKey, Member, MessageType, Role, User
+from messaging_core.ports import Reader, Storage, Transaction
+
+NOW = datetime(2024, 11, 4, 14, 30, tzinfo=UTC)
+LIMITS = Limits()
+CHATS = 100
+SECONDS = float(sys.argv[1]) if len(sys.argv) > 1 else 3.0
+
+Transact = Callable[[Callable[[Transaction], Any]], Awaitable[Any]]
+
+
+def enact(tx: Transaction, decision: Decision[Any]) -> None:
+    for effect in decision.effects:
+        if isinstance(effect, StorageEffect):
+            tx.apply(effect)
+
+
+def prepare_people(tx: Transaction) -> None:
+    """Two people with a hundred chats, and a group of a thousand people."""
+    people = [tx.next_user_id() for _ in range(1000)]
+    for number in people:
+        tx.apply(
+            StoreUser(User(number, f"{number}@test.com", f"User {number}", f"u{number}", None, NOW), "h")
+        )
+    for size in (*(2 for _ in range(CHATS)), 1000):
+        members = tuple(Member(number, Role.MEMBER, NOW) for number in people[:size])
+        tx.apply(StoreChat(Chat(tx.next_chat_id(), "", True, NOW, members, 0, NOW, None)))
+
+
+def sending(number: int, chat_id: int) -> Callable[[Transaction], None]:
+    def operation(tx: Transaction) -> None:
+        key = IdempotencyKey(UserId(1), "POST", "/api/v1/messages", f"request-{number}")
+        digest = fingerprint(b"body")
+        assert replayed(tx.lock_answer(key), digest, now=NOW, limits=LIMITS) is None
+        chat = tx.lock_chat(ChatId(chat_id))
+        command = SendMessage(ChatId(chat_id), MessageType.TEXT, "Hello, how are you today?", None)
+        sent = send_message(
+            chat,
+            command,
+            author=UserId(1),
+            replied_to=None,
+            message_id=tx.next_message_id(),
+            now=NOW,
+            limits=LIMITS,
+        )
+        enact(tx, sent)
+        enact(tx, keep(key, digest, status=201, body=b"x" * 300, now=NOW))
+
+    return operation
+
+
+async def waiting(
+    transact: Transact, tasks: int, *, chat_id: int | None = None, step: float = 0
+) -> tuple[float, list[float]]:
+    """Transactions a second with so many callers, and how long each took; `step` keeps the loop busy."""
+    numbers = count(int(perf_counter() * 1e6))
+    took: list[float] = []
+    steps = 0
+
+    async def caller(scope: trio.CancelScope) -> None:
+        while not scope.cancel_called:
+            number = next(numbers)
+            began = perf_counter()
+            await transact(sending(number, chat_id or 1 + number % CHATS))
+            took.append(perf_counter() - began)
+
+    async def busy(scope: trio.CancelScope) -> None:
+        nonlocal steps
+        while not scope.cancel_called:
+            until = perf_counter() + step
+            while perf_counter() < until:
+                pass
+            steps += 1
+            await trio.lowlevel.checkpoint()
+
+    began = monotonic()
+    async with trio.open_nursery() as nursery:
+        scope = trio.move_on_after(SECONDS)
+        ended = trio.CancelScope()
+        for _ in range(tasks):
+            nursery.start_soon(caller, ended)
+        if step:
+            nursery.start_soon(busy, ended)
+        with scope:
+            await trio.sleep_forever()
+        ended.cancel()
+    elapsed = monotonic() - began
+    if step:
+        print(f"      the loop kept {steps * step / elapsed:4.0%} of its turns", end="")
+    return len(took) / elapsed, sorted(took)
+
+
+@asynccontextmanager
+async def one_commit_each(path: Path) -> AsyncIterator[Transact]:
+    """The same statements, each transaction by itself in a worker thread."""
+    with owned(path):
+        prepare(path)
+        connection = connect_writer(path)
+        session = SqliteSession(connection, sqlite_statements(), MembersCache())
+        limiter = trio.CapacityLimiter(1)
+
+        def run(operation: Callable[[Transaction], Any]) -> Any:
+            connection.execute("BEGIN IMMEDIATE")
+            result = operation(session.transaction)
+            session.before_commit()
+            connection.execute("COMMIT")
+            session.after_commit()
+            return result
+
+        yield lambda operation: trio.to_thread.run_sync(run, operation, limiter=limiter)
+        connection.close()
+
+
+def told(name: str, rate: float, took: list[float], base: float | None = None) -> None:
+    p50, p99, worst = (took[min(int(len(took) * part), len(took) - 1)] * 1e3 for part in (0.5, 0.99, 1))
+    ratio = f"{rate / base:5.1f} x" if base else "       "
+    print(f"{name:42} {rate:8,.0f}/s {ratio}   ms: p50 {p50:7.2f}   p99 {p99:7.2f}   worst {worst:7.1f}")
+
+
+async def main(directory: Path) -> None:
+    bases = {}
+    async with one_commit_each(directory / "one.db") as transact:
+        await transact(prepare_people)
+        for tasks in (1, 16, 64):
+            rate, took = await waiting(transact, tasks)
+            bases[tasks] = rate
+            told(f"one commit each, {tasks} waiting", rate, took)
+    async with open_sqlite(directory / "group.db") as storage:
+        await storage.transact(prepare_people)
+        for tasks in (1, 16, 64):
+            rate, took = await waiting(storage.transact, tasks)
+            told(f"group commit, {tasks} waiting", rate, took, bases[tasks])
+        rate, took = await waiting(storage.transact, 64, chat_id=CHATS + 1)
+        told("group commit, 64 waiting, 1,000 members", rate, took)
+        for tasks in (1, 16, 64):
+            rate, took = await waiting(storage.transact, tasks, step=0.001)
+            print()
+            told(f"group commit, {tasks} waiting, loop busy", rate, took)
+        await reads(storage)
+
+
+async def reads(storage: Storage) -> None:
+    async def measured(name: str, query: Callable[[Reader], Any]) -> None:
+        until, done = perf_counter() + 1, 0
+        while perf_counter() < until:
+            await storage.read(query)
+            done += 1
+        print(f"{name:44} {done:8,}/s")
+
+    await measured("read: a user", lambda reader: reader.user(UserId(1)))
+    await measured("read: a chat of 1,000", lambda reader: reader.chat(ChatId(CHATS + 1)))
+    await measured("read: 1,000 users", lambda reader: reader.users([UserId(n) for n in range(1, 1001)]))
+    await measured("read: a page of 50", lambda reader: reader.messages_before(ChatId(1), None, 50))
+    await measured("read: 100 chats of a user", lambda reader: reader.chats_of(UserId(1)))
+
+
+if __name__ == "__main__":
+    with TemporaryDirectory(dir=sys.argv[2] if len(sys.argv) > 2 else None) as made:
+        trio.run(main, Path(made))
