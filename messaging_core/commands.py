@@ -43,8 +43,12 @@ class RegisterUser:
 
 @frozen
 class LogIn:
-    email: str
-    password: str = field(repr=False)
+    """Bounded in length alone: whatever else is wrong with either is answered like a wrong password."""
+
+    email: str = field(metadata=constrained(Text("email_characters", lines=True, blank=True)))
+    password: str = field(
+        repr=False, metadata=constrained(Text("password_max_characters", lines=True, blank=True))
+    )
 
 
 @frozen

@@ -6,7 +6,7 @@ from datetime import datetime
 
 from attrs import evolve
 
-from messaging_core.commands import RegisterUser
+from messaging_core.commands import LogIn, RegisterUser
 from messaging_core.constraints import check
 from messaging_core.effects import Decision, StoreUser
 from messaging_core.errors import EmailTaken, InvalidCredentials, UserNotFound
@@ -51,6 +51,15 @@ def register(
         raise EmailTaken
     user = User(user_id, command.email, command.display_name, tag, command.avatar_url, now)
     return Decision(user, (StoreUser(user, password_hash),))
+
+
+def prepare_log_in(command: LogIn, limits: Limits) -> LogIn:
+    """The command with e-mail and password in the form in which they are kept; raises `Invalid`.
+
+    Its bounds come first because normalising takes time by the square of the length.
+    """
+    check(command, limits)
+    return LogIn(normalise_email(command.email), normalise_password(command.password))
 
 
 def log_in(user: User | None, *, password_matches: bool) -> User:

@@ -100,7 +100,8 @@ class Dispatcher:
             case Per.ADDRESS:
                 key = request.address
             case Per.EMAIL_AND_ADDRESS:
-                key = (users.normalise_email(command.email), request.address)
+                email = command.email[: self._messaging.limits.email_characters]
+                key = (users.normalise_email(email), request.address)
             case _:
                 assert_never(limit.per)
         self._throttles.take(limit.rate, key, getattr(self._messaging.limits, limit.rate))

@@ -170,10 +170,13 @@ class Messaging:
         return Outcome(await self._open_session(user_id, device), replayed=True)
 
     async def log_in(self, command: LogIn, *, device: str) -> SignedIn:
-        """A new session for the right password; raises `InvalidCredentials`, `PasswordHasherBusy`."""
-        email = users.normalise_email(command.email)
-        user, known_hash = await self.read(operations.credentials(email))
-        matches = await self._hasher.matches(known_hash, users.normalise_password(command.password))
+        """A new session for the right password.
+
+        Raises `Invalid`, `InvalidCredentials`, `PasswordHasherBusy`.
+        """
+        prepared = users.prepare_log_in(command, self.limits)
+        user, known_hash = await self.read(operations.credentials(prepared.email))
+        matches = await self._hasher.matches(known_hash, prepared.password)
         return await self._open_session(users.log_in(user, password_matches=matches).id, device)
 
     async def refresh(self, command: RefreshTokens) -> TokenPair:

@@ -11,7 +11,7 @@ from attrs import evolve
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from messaging_core.commands import RegisterUser
+from messaging_core.commands import LogIn, RegisterUser
 from messaging_core.constraints import check
 from messaging_core.effects import Decision, StoreUser
 from messaging_core.errors import EmailTaken, Invalid, InvalidCredentials, UserNotFound
@@ -26,6 +26,7 @@ from messaging_core.users import (
     log_in,
     normalise_email,
     normalise_tag,
+    prepare_log_in,
     prepare_registration,
     register,
     tag_candidates,
@@ -128,6 +129,22 @@ def test_logging_in() -> None:
             log_in(user, password_matches=matches)
         refusals.append((refused.value.code, refused.value.detail, refused.value.errors))
     assert len(set(refusals)) == 1
+
+
+def test_a_login_is_prepared_like_the_registration() -> None:
+    """Whoever types the same e-mail and password in another case or composition is the same person."""
+    typed = LogIn("ALICE@Test.com", "cafe\u0301 au lait")
+    assert prepare_log_in(typed, LIMITS) == LogIn("alice@test.com", "caf\u00e9 au lait")
+
+
+@pytest.mark.parametrize(
+    ("email", "password", "field"), [("x" * 255, "", "email"), ("", "x" * 129, "password")]
+)
+def test_a_login_is_bounded_before_it_is_normalised(email: str, password: str, field: str) -> None:
+    """Too long is told at once: a megabyte of accents would take minutes to put in order."""
+    with pytest.raises(Invalid) as refused:
+        prepare_log_in(LogIn(email, password), LIMITS)
+    assert [(error.field, error.code) for error in refused.value.errors] == [(field, "too_long")]
 
 
 def test_a_user_is_found_or_refused() -> None:
