@@ -1,0 +1,188 @@
+"""One TCP connection: its reader, its writes, its deadlines, its end."""
+
+import socket
+import struct
+from contextlib import suppress
+from typing import cast
+
+import trio
+from hypercorn.config import Config
+from hypercorn.events import Closed, Event, RawData
+from hypercorn.trio.tcp_server import MAX_RECV, TCPServer
+from hypercorn.trio.worker_context import WorkerContext
+from hypercorn.typing import AppWrapper, LifespanState
+from hypercorn.utils import parse_socket_addr
+
+from adapters.listener.config import ListenerConfig
+from adapters.listener.counts import Counts
+from adapters.listener.http_protocol import HttpProtocol
+from adapters.listener.inbox import AppTasks
+from adapters.listener.logs import log
+
+RESET = struct.pack("ii", 1, 0)
+"""SO_LINGER of zero seconds: close drops what is unsent and resets the connection."""
+
+
+class Connection(TCPServer):
+    """Serves one connection: **its reader is the only task that advances it**.
+
+    Tasks of the application write and set what has changed, then wake the reader; none of them waits for
+    another, so that none can be cancelled halfway through a change of state. Overrides of Hypercorn 0.18: the
+    idle timer (dead after the first request, when quart-trio cancels the task that restarts it), writes
+    without a deadline, a reader that waits for the application, a close that loses what is still unread.
+    """
+
+    protocol: HttpProtocol  # type: ignore[assignment] # ours in place of Hypercorn's choice of protocols
+
+    def __init__(  # noqa: PLR0917 - Hypercorn's five, and ours
+        self,
+        app: AppWrapper,
+        hypercorn: Config,
+        context: WorkerContext,
+        state: LifespanState,
+        stream: trio.SocketStream,
+        config: ListenerConfig,
+        counts: Counts,
+    ) -> None:
+        # Hypercorn's annotation knows TLS only; its code, and ours, take both.
+        super().__init__(app, hypercorn, context, state, cast("trio.SSLStream[trio.SocketStream]", stream))
+        self._socket_stream = stream
+        self._config = config
+        self._counts = counts
+        self._finishing = False
+        self._broken = False
+        self._scope: trio.CancelScope | None = None
+
+    # --- its life ------------------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Serve until either side ends it, then let the application's tasks come to their end.
+
+        Raises what is a fault of ours; the caller is the boundary.
+        """
+        plain = self._socket_stream.socket
+        try:
+            client = parse_socket_addr(plain.family, plain.getpeername())
+            server = parse_socket_addr(plain.family, plain.getsockname())
+        except OSError:
+            return  # it has gone already
+        tasks = AppTasks(self._counts, self._config.inbox_messages, self._config.inbox_bytes)
+        async with tasks:
+            self.protocol = HttpProtocol(self, tasks, self._config, self._counts, client, server)
+            try:
+                await self._read_data()
+            finally:
+                await self.protocol.handle(Closed())
+                await self._close()
+                tasks.abandon_after(self._config.abandon_time)
+        if tasks.abandoned:
+            log.warning("application_abandoned")
+
+    async def _read_data(self) -> None:
+        protocol = self.protocol
+        while True:
+            await protocol.advance()
+            if self._finishing or self._broken:
+                return
+            with trio.CancelScope(deadline=protocol.deadline) as self._scope:
+                if not protocol.reading:
+                    await trio.sleep_forever()
+                try:
+                    data = bytes(await self._socket_stream.receive_some(MAX_RECV))
+                except (trio.BrokenResourceError, trio.ClosedResourceError):
+                    self._broken = True
+                    return
+            if not self._scope.cancelled_caught:
+                await protocol.handle(RawData(data))
+            elif trio.current_time() >= protocol.deadline:
+                await protocol.expire()
+
+    # --- what its protocol and the application's tasks call ------------------------------------------------
+
+    def wake(self) -> None:
+        """Make the reader look again at what it may do: something else than received bytes has changed."""
+        if self._scope is not None:
+            self._scope.cancel()
+
+    def rearm(self) -> None:
+        """Tell the waiting reader that the protocol's deadline has changed."""
+        if self._scope is not None:
+            self._scope.deadline = self.protocol.deadline
+
+    @property
+    def over(self) -> bool:
+        """Whether nothing that is written can arrive any more, or must."""
+        return self._finishing or self._broken
+
+    def finish(self) -> None:
+        """Close, once the reader comes by: everything that was to be sent has been sent."""
+        self._finishing = True
+        self.wake()
+
+    def abort(self) -> None:
+        """Reset the connection now: whoever reads or writes it is set free."""
+        if not self._broken:
+            self._broken = True
+            plain = self._socket_stream.socket
+            with suppress(OSError):  # closed by the other side
+                plain.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
+        self._socket_stream.socket.close()
+        self.wake()
+
+    def drain(self) -> None:
+        """The server ends: an idle connection closes, a request is answered, then it closes."""
+        self.protocol.draining = True
+        self.wake()
+
+    def restart_socket(self) -> None:
+        """The server ends: close the WebSocket with 1012, if it is one and the application has not."""
+        self.protocol.restarting = True
+        self.wake()
+
+    async def protocol_send(self, event: Event) -> None:
+        """Hypercorn's way out: bytes, or the end."""
+        if isinstance(event, RawData):
+            await self._write(event.data)
+        elif isinstance(event, Closed):
+            self.finish()
+
+    # --- writing -------------------------------------------------------------------------------------------
+
+    async def _write(self, data: bytes) -> None:
+        """Write all of it, or reset the connection: never a part, never for ever.
+
+        Shielded, because half a frame or half a response cannot be followed by anything; the deadline holds
+        for each piece, and from the call on for who waits behind another writer.
+        """
+        deadline = trio.current_time() + self._config.write_time
+        with trio.CancelScope(shield=True, deadline=deadline) as scope:
+            async with self.send_lock:
+                view = memoryview(data)
+                for start in range(0, len(data), MAX_RECV):
+                    if self._broken:
+                        break
+                    scope.deadline = trio.current_time() + self._config.write_time
+                    try:
+                        await self._socket_stream.send_all(view[start : start + MAX_RECV])
+                    except (trio.BrokenResourceError, trio.ClosedResourceError):
+                        self._broken = True
+                        self.wake()
+        if scope.cancelled_caught:
+            self._counts.write_timeouts += 1
+            log.info("peer_does_not_read")
+            self.abort()
+
+    # --- the end -------------------------------------------------------------------------------------------
+
+    async def _close(self) -> None:
+        """Close so that the last bytes arrive: end our side, drop what the peer still sends, then close."""
+        if not self._broken:
+            with trio.move_on_after(self._config.linger_time):
+                try:
+                    async with self.send_lock:
+                        await self._socket_stream.send_eof()
+                    while await self._socket_stream.receive_some(MAX_RECV):
+                        pass
+                except (trio.BrokenResourceError, trio.ClosedResourceError):
+                    pass
+        await self._socket_stream.aclose()

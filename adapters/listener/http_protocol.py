@@ -1,0 +1,392 @@
+"""HTTP/1.1 on one connection: heads, bodies, answers, the next request, and the hand-over to a WebSocket."""
+
+from dataclasses import replace
+from enum import Enum, auto
+from math import inf
+from typing import TYPE_CHECKING, cast
+
+import h11
+import trio
+from hypercorn.events import Closed, Event, RawData
+from hypercorn.protocol.events import Body, Data, EndBody, Request, Response, StreamClosed
+from hypercorn.protocol.events import Event as StreamEvent
+from hypercorn.protocol.h11 import STREAM_ID, H11Protocol
+from hypercorn.typing import ConnectionState, H11SendableEvent
+
+from adapters.listener.answers import Refused, closing_answer
+from adapters.listener.config import ListenerConfig
+from adapters.listener.counts import Counts
+from adapters.listener.head import plain_request, take_head
+from adapters.listener.http_stream import HttpStream
+from adapters.listener.inbox import AppTasks
+from adapters.listener.logs import log
+from adapters.listener.socket_handshake import asks_for_socket, plain_handshake
+from adapters.listener.socket_stream import SocketStream
+
+if TYPE_CHECKING:
+    from adapters.listener.connection import Connection
+
+PIPELINE_BYTES = 65_536
+"""How much of the requests to come is read while one is answered; the rest waits in the kernel."""
+
+CLOSE = (b"connection", b"close")
+
+
+class Phase(Enum):
+    """What the bytes that come next belong to."""
+
+    HEAD = auto()
+    """A request's head, or nothing yet: the connection is idle."""
+    BODY = auto()
+    """The body of the request in progress, whose answer may have begun, not ended."""
+    ANSWER = auto()
+    """Later requests: this one is whole, its answer is not."""
+    REST = auto()
+    """A body that nobody wants, since its answer has been given; dropped, within bounds."""
+    SOCKET = auto()
+    """A WebSocket, accepted or about to be."""
+
+
+class HttpProtocol(H11Protocol):
+    """Advances one connection; `advance`, `handle` and `expire` are its reader's alone.
+
+    Overrides of Hypercorn 0.18: no cleartext HTTP/2 (each of its two ways in could end the process), heads
+    judged before h11 sees them, a reader that does not wait for the response, a next cycle that is no task of
+    the application's, the rest of a body after an early answer, bytes before the 101, answers that say why.
+    """
+
+    connection: h11.Connection
+    stream: HttpStream | SocketStream | None
+
+    def __init__(  # noqa: PLR0917 - Hypercorn's takes nine
+        self,
+        link: "Connection",
+        tasks: AppTasks,
+        limits: ListenerConfig,
+        counts: Counts,
+        client: tuple[str, int] | None,
+        server: tuple[str, int] | None,
+    ) -> None:
+        state = ConnectionState(link.state)
+        super().__init__(
+            link.app, link.config, link.context, tasks, state, False, client, server, link.protocol_send
+        )
+        tasks.consumer = self
+        self.draining = False
+        """The server ends: the answer in progress is the last one."""
+        self.restarting = False
+        """And a WebSocket is closed for it."""
+        self._link = link
+        self._tasks = tasks
+        self._limits = limits
+        self._counts = counts
+        self._phase = Phase.HEAD
+        self._received = bytearray()
+        """What neither h11 nor the WebSocket has been given yet."""
+        self._ended = False
+        """The peer sends nothing more; it may still read."""
+        self._held_head = b""
+        """A response's head, to leave in one write with the first bytes of its body."""
+        self._began = trio.current_time()
+        """When the idling, the head or the request began."""
+        self._progressed = self._began
+        self._head_begun = False
+        self._body_bytes = 0
+        self._too_large = False
+        self._declares_too_much = False
+        self._method = b""
+
+    # --- the reader's side ---------------------------------------------------------------------------------
+
+    @property
+    def reading(self) -> bool:
+        """Whether the reader may take bytes off the connection: back-pressure when it may not."""
+        if self._ended:
+            return False
+        if isinstance(self.stream, SocketStream):
+            return self.stream.reading(len(self._received))
+        match self._phase:
+            case Phase.BODY:
+                return not self._tasks.inbox.full and not self._too_large
+            case Phase.ANSWER:
+                return len(self._received) < PIPELINE_BYTES
+            case _:
+                return True
+
+    @property
+    def deadline(self) -> float:
+        """When the reader calls `expire`, unless something comes first; seconds of trio's clock."""
+        if isinstance(self.stream, SocketStream):
+            return self.stream.deadline
+        limits = self._limits
+        match self._phase:
+            case Phase.HEAD:
+                return self._began + (limits.head_time if self._head_begun else limits.idle_time)
+            case Phase.BODY if self._too_large:
+                return self._progressed + limits.refusal_time
+            case Phase.BODY if self._tasks.inbox.full:
+                return inf
+            case Phase.BODY | Phase.REST:
+                return min(self._progressed + limits.body_idle_time, self._began + limits.body_time)
+            case _:
+                return inf
+
+    async def handle(self, event: Event) -> None:
+        """Take in what the reader has: bytes, none for their end, or the end of the connection."""
+        if isinstance(event, RawData):
+            self._received += event.data
+            self._ended = not event.data
+            self._progressed = trio.current_time()
+        elif isinstance(event, Closed):
+            await self._close_stream()
+
+    async def advance(self) -> None:
+        """Take every step that what has come allows; never waits for the application."""
+        try:
+            while not self._link.over and await self._step():
+                pass
+        except Refused as refused:
+            await self._refuse(refused)
+        except h11.RemoteProtocolError as error:
+            # h11's own words may quote the line, and with it a token.
+            await self._refuse(Refused(error.error_status_hint, "The request is not well-formed HTTP/1.1."))
+
+    async def expire(self) -> None:
+        """The deadline has passed."""
+        if isinstance(self.stream, SocketStream):
+            await self.stream.expire()
+        elif self._too_large:
+            detail = f"The body is larger than {self._limits.body_bytes} bytes."
+            await self._refuse(Refused(413, detail, code="body_too_large"))
+        elif self._head_begun or self._phase is Phase.BODY:
+            self._counts.timeouts += 1
+            await self._refuse(Refused(408, "The request took too long to arrive.", code="request_timeout"))
+        else:
+            self._link.finish()
+
+    async def _step(self) -> bool:
+        """One step; whether another may be possible."""
+        match self._phase:
+            case Phase.HEAD:
+                return await self._step_head()
+            case Phase.BODY | Phase.REST:
+                return await self._step_body()
+            case Phase.SOCKET:
+                await self._step_socket()
+        return False
+
+    async def _step_head(self) -> bool:
+        head = take_head(
+            self._received, max_bytes=self._limits.head_bytes, max_fields=self._limits.head_fields
+        )
+        if head is None:
+            if self._received and self._ended:
+                raise Refused(400, "The request ended before its head did.")
+            if self._ended or self.draining:
+                self._link.finish()
+            elif self._received and not self._head_begun:
+                self._head_begun = True
+                self._began = trio.current_time()
+            return False
+        self._head_begun = False
+        self._began = trio.current_time()
+        self.connection.receive_data(head)
+        await self._begin(cast("h11.Request", self.connection.next_event()))
+        return True
+
+    async def _step_body(self) -> bool:
+        if self._phase is Phase.BODY and (self._tasks.inbox.full or self._too_large):
+            return False
+        if self._received:
+            self.connection.receive_data(bytes(self._received))
+            self._received.clear()
+        elif self._ended:
+            self.connection.receive_data(b"")
+        event = self.connection.next_event()
+        if isinstance(event, h11.Data):
+            await self._body(event)
+        elif isinstance(event, h11.EndOfMessage):
+            self._received += self.connection.trailing_data[0]
+            await self._body_ended()
+        else:
+            return False
+        return True
+
+    async def _body(self, event: h11.Data) -> None:
+        self._body_bytes += len(event.data)
+        excess = self._body_bytes - self._limits.body_bytes
+        if self._phase is Phase.REST:
+            if excess > 0:
+                self._link.finish()
+            return
+        data = bytes(event.data)
+        if excess > 0:
+            # One byte too many, so that the application can say so in its own way; then the clock decides.
+            self._too_large = True
+            data = data[: len(data) - excess + 1]
+        if self.stream is not None:
+            await self.stream.handle(Body(stream_id=STREAM_ID, data=data))
+
+    async def _body_ended(self) -> None:
+        if self._phase is Phase.REST:
+            self._next_cycle()
+            return
+        self._phase = Phase.ANSWER
+        if self.stream is not None:
+            await self.stream.handle(EndBody(stream_id=STREAM_ID))
+
+    async def _step_socket(self) -> None:
+        socket = cast("SocketStream", self.stream)
+        if self.restarting:
+            await socket.restart()
+        if self._received and not socket.holding:
+            data = bytes(self._received)
+            self._received.clear()
+            await socket.handle(Data(stream_id=STREAM_ID, data=data))
+        else:
+            await socket.resume()
+        if self._ended:
+            self._link.finish()
+
+    # --- a request begins ----------------------------------------------------------------------------------
+
+    async def _begin(self, request: h11.Request) -> None:
+        self._method = request.method
+        target, fields = plain_request(request)
+        self._phase = Phase.BODY
+        self._progressed = self._began
+        self._declares_too_much = int(dict(fields).get(b"content-length", 0)) > self._limits.body_bytes
+        self._body_bytes = 0
+        self._too_large = False
+        stream: HttpStream | SocketStream
+        if asks_for_socket(request.method, request.http_version, fields):
+            fields = plain_handshake(fields)
+            if not isinstance(self.connection.next_event(), h11.EndOfMessage):
+                raise Refused(400, "A WebSocket's handshake has no body.")
+            self._phase = Phase.SOCKET
+            stream = SocketStream(self, self._tasks, self._limits, self._counts, STREAM_ID)
+        else:
+            stream = HttpStream(
+                self.app,
+                self.config,
+                self.context,
+                self.task_group,
+                self.ssl,
+                self.client,
+                self.server,
+                self.stream_send,
+                STREAM_ID,
+            )
+        self._counts.requests += 1
+        self.stream = stream
+        await stream.handle(
+            Request(
+                stream_id=STREAM_ID,
+                headers=fields,
+                http_version=request.http_version.decode(),
+                # Not in upper case, as Hypercorn has it: h11 frames the answer to a HEAD by the method's own.
+                method=request.method.decode(),
+                raw_path=target,
+                state=self.connection_state,
+            )
+        )
+
+    async def wanted(self) -> None:
+        """The application waits for a body: the peer that waits for a 100 gets it."""
+        connection = self.connection
+        if (
+            self._phase is Phase.BODY
+            and connection.they_are_waiting_for_100_continue
+            and connection.our_state is h11.SEND_RESPONSE
+            and not self._declares_too_much
+        ):
+            with trio.CancelScope(shield=True):
+                await self._send_h11_event(h11.InformationalResponse(status_code=100, headers=[]))
+
+    def changed(self) -> None:
+        """The reader may go on."""
+        self._link.wake()
+
+    def reset(self) -> None:
+        """End the connection without a word."""
+        self._link.abort()
+
+    # --- its answer, from the application's task -----------------------------------------------------------
+
+    async def stream_send(self, event: StreamEvent) -> None:
+        """What a stream has to send; its end runs without a checkpoint, so that nothing can cancel it."""
+        if isinstance(event, StreamClosed):
+            await self._answered()
+        elif isinstance(event, Response) and event.status_code >= 200 and self._is_last:
+            headers = [*event.headers, *([] if CLOSE in event.headers else [CLOSE])]
+            await super().stream_send(replace(event, headers=headers))
+        else:
+            await super().stream_send(event)
+
+    @property
+    def _is_last(self) -> bool:
+        """Whether the connection closes after this answer, whatever the application says."""
+        return (
+            self.draining
+            or self._phase is Phase.SOCKET
+            or self.connection.they_are_waiting_for_100_continue
+            or self._too_large
+            or self._declares_too_much
+        )
+
+    async def _send_h11_event(self, event: H11SendableEvent) -> None:
+        try:
+            data = self.connection.send(event) or b""
+        except h11.LocalProtocolError:
+            if self.connection.their_state is not h11.ERROR:
+                raise
+            return
+        if isinstance(event, h11.Response):
+            self._held_head = data
+            return
+        data = self._held_head + data
+        self._held_head = b""
+        if data:
+            await self.send(RawData(data=data))
+
+    async def _answered(self) -> None:
+        incomplete = self._phase is not Phase.SOCKET and self.connection.our_state is h11.SEND_BODY
+        await self._close_stream()
+        if incomplete:
+            self._link.abort()  # to HTTP/1.0 the plain end of the connection would be the end of the body
+        elif self._phase is Phase.SOCKET or self.connection.our_state is not h11.DONE or self.draining:
+            self._link.finish()
+        elif self._phase is Phase.ANSWER:
+            self._next_cycle()
+        else:
+            self._phase = Phase.REST
+            self._link.wake()
+
+    def _next_cycle(self) -> None:
+        """Await the next request. With a new parser: h11's own next cycle would keep what it has buffered."""
+        self.connection = h11.Connection(
+            h11.SERVER, max_incomplete_event_size=self.config.h11_max_incomplete_size
+        )
+        self._phase = Phase.HEAD
+        self._began = trio.current_time()
+        if self._received or self._ended or self.draining:
+            self._link.wake()
+        else:
+            self._link.rearm()
+
+    async def _refuse(self, refused: Refused) -> None:
+        """Answer in the application's stead if nothing has been answered yet, and close."""
+        self._counts.bad_requests += 1
+        client = None if self.client is None else self.client[0]
+        log.info("request_refused", status=refused.status, code=refused.code, client=client)
+        if isinstance(self.stream, HttpStream):
+            await self.stream.answered_by_listener(refused.status)
+        await self._close_stream()
+        if self.connection.our_state in {h11.IDLE, h11.SEND_RESPONSE}:
+            headers, body = closing_answer(refused)
+            headers += self.config.response_headers("h11")
+            await self._send_h11_event(h11.Response(status_code=refused.status, headers=headers))
+            if self._method != b"HEAD":
+                await self._send_h11_event(h11.Data(data=body))
+            await self._send_h11_event(h11.EndOfMessage())
+        self._link.finish()

@@ -1,0 +1,68 @@
+"""One HTTP request between the connection and the application."""
+
+from time import time
+
+import trio
+from hypercorn.protocol.events import Body, EndBody, Response, StreamClosed
+from hypercorn.protocol.http_stream import ASGIHTTPState, HTTPStream
+from hypercorn.typing import ASGISendEvent
+from hypercorn.utils import suppress_body
+
+from adapters.listener.answers import Refused, closing_answer
+from adapters.listener.logs import Answered
+
+
+class HttpStream(HTTPStream):
+    """Sends whole messages or none.
+
+    Overrides of Hypercorn 0.18: sends that are cut short when the application's task is cancelled, above all
+    the last one, whose http.disconnect makes quart-trio cancel that very task; sends to a peer that has left,
+    which never yield; a 500 without a body.
+    """
+
+    _sent_bytes = 0
+
+    async def app_send(self, message: ASGISendEvent | None) -> None:
+        """ASGI's `send`; None is the application's end. Cancelled before it begins or not at all."""
+        if message is None:
+            with trio.CancelScope(shield=True):
+                await super().app_send(None)
+            return
+        await trio.lowlevel.checkpoint_if_cancelled()
+        if self.closed:
+            await trio.lowlevel.checkpoint()  # a tight loop of sends must let others run
+            return
+        with trio.CancelScope(shield=True):
+            if message["type"] == "http.response.body" and self.state is ASGIHTTPState.RESPONSE:
+                suppressed = suppress_body(self.scope["method"], int(self.response["status"]))
+                self._sent_bytes += 0 if suppressed else len(message.get("body", b""))
+            await super().app_send(message)
+
+    async def answered_by_listener(self, status: int) -> None:
+        """Write it down: the listener has answered this request, the application has not."""
+        self.state = ASGIHTTPState.CLOSED
+        await self._log({"status": status, "headers": []})
+
+    async def _send_closed(self) -> None:
+        await self.send(EndBody(stream_id=self.stream_id))
+        self.state = ASGIHTTPState.CLOSED
+        await self._log(
+            {
+                "status": self.response["status"],
+                "headers": self.response.get("headers", []),
+                "bytes": self._sent_bytes,
+            }
+        )
+        await self.send(StreamClosed(stream_id=self.stream_id))
+
+    async def _send_error_response(self, status_code: int) -> None:
+        headers, body = closing_answer(Refused(status_code, "The server failed.", code="internal_error"))
+        await self.send(Response(stream_id=self.stream_id, headers=headers, status_code=status_code))
+        if not suppress_body(self.scope["method"], status_code):
+            await self.send(Body(stream_id=self.stream_id, data=body))
+        await self.send(EndBody(stream_id=self.stream_id))
+        self.state = ASGIHTTPState.CLOSED
+        await self._log({"status": status_code, "headers": [], "bytes": len(body)})
+
+    async def _log(self, answered: Answered) -> None:
+        await self.config.log.access(self.scope, answered, time() - self.start_time)

@@ -1,0 +1,229 @@
+"""From the listening socket to the last connection's end."""
+
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from functools import partial
+from ipaddress import IPv6Address, ip_address
+from typing import Any
+
+import trio
+from hypercorn.app_wrappers import ASGIWrapper
+from hypercorn.trio.worker_context import WorkerContext
+from hypercorn.typing import ConnectionState, LifespanState
+from hypercorn.utils import LifespanFailureError, LifespanTimeoutError
+
+from adapters.listener.answers import Refused, closing_answer_bytes
+from adapters.listener.boundary import boundary
+from adapters.listener.config import ListenerConfig, hypercorn_config
+from adapters.listener.connection import Connection
+from adapters.listener.counts import Counts
+from adapters.listener.lifespan import LifespanEnded, WatchedLifespan
+from adapters.listener.logs import log
+
+ASGIApp = Callable[[Any, Any, Any], Awaitable[None]]
+Addresses = tuple[tuple[str, int], ...]
+
+ACCEPT_PAUSE = 0.1
+"""Seconds without accepting when the system has run out of descriptors or buffers."""
+POLITE_REFUSALS = 64
+"""Refused connections at a time that get a 503 and a moment to read it; others are closed at once."""
+RETRY_AFTER = b"5"
+
+
+async def serve(
+    app: ASGIApp,
+    config: ListenerConfig,
+    *,
+    shutdown: trio.Event,
+    counts: Counts | None = None,
+    task_status: trio.TaskStatus[Addresses] = trio.TASK_STATUS_IGNORED,
+) -> None:
+    """Serve an ASGI 3 application until `shutdown` is set and everything in flight has come to its end.
+
+    In order: lifespan startup; listening, when `task_status.started` gives each (host, port), the real ones;
+    at the shutdown, no new connection, idle ones closed, requests in flight answered, WebSockets closed with
+    1012 by the application or, after `drain_socket_time`, by the listener; after `drain_time` whoever is left
+    is reset; lifespan shutdown; return. To be cancelled is to end at once, without any of this.
+
+    Raises `OSError` when it cannot listen, `LifespanFailureError` and `LifespanTimeoutError` (Hypercorn's)
+    when the application does not start or end, `LifespanEnded` when its lifespan crashes in between.
+    """
+    wrapped = ASGIWrapper(app)
+    told = hypercorn_config(config)
+    state: LifespanState = {}
+    lifespan = WatchedLifespan(wrapped, told, state)
+    listener = _Listener(wrapped, config, counts if counts is not None else Counts(), state)
+    try:
+        async with trio.open_nursery() as nursery:
+            await nursery.start(lifespan.handle_lifespan)
+            await lifespan.wait_for_startup()
+            nursery.start_soon(_set_after, lifespan.ended, shutdown)
+            await listener.run(shutdown, task_status)
+            await lifespan.wait_for_shutdown()
+            nursery.cancel_scope.cancel()
+    except BaseExceptionGroup as group:
+        # One failure of the lifespan is one exception, however many nurseries it went through.
+        for kind in (LifespanFailureError, LifespanTimeoutError, OSError):
+            if (found := _only(group, kind)) is not None:
+                raise found from None
+        raise
+    if lifespan.ended.is_set():
+        raise LifespanEnded
+
+
+async def _set_after(awaited: trio.Event, event: trio.Event) -> None:
+    await awaited.wait()
+    event.set()
+
+
+def _only(group: BaseExceptionGroup[BaseException], kind: type[Exception]) -> Exception | None:
+    found, others = group.split(kind)
+    while isinstance(found, BaseExceptionGroup) and len(found.exceptions) == 1:
+        found = found.exceptions[0]  # type: ignore[assignment] # the last one is no group
+    return found if others is None and isinstance(found, kind) else None
+
+
+class _Listener:
+    """Accepts connections, keeps their number within bounds, and ends them."""
+
+    def __init__(
+        self, app: ASGIWrapper, config: ListenerConfig, counts: Counts, state: LifespanState
+    ) -> None:
+        self._app = app
+        self._config = config
+        self._counts = counts
+        self._state = state
+        self._hypercorn = hypercorn_config(config)
+        self._context = WorkerContext(None)
+        self._connections: set[Connection] = set()
+        self._per_address: Counter[str] = Counter()
+        self._refusing = 0
+        self._waiting = trio.lowlevel.ParkingLot()
+
+    async def run(self, shutdown: trio.Event, task_status: trio.TaskStatus[Addresses]) -> None:
+        config = self._config
+        listeners = await trio.open_tcp_listeners(config.port, host=config.host, backlog=config.backlog)
+        async with trio.open_nursery() as connections:
+            try:
+                async with trio.open_nursery() as accepting:
+                    for listener in listeners:
+                        accepting.start_soon(self._accept, listener, connections)
+                    addresses = tuple(listener.socket.getsockname()[:2] for listener in listeners)
+                    log.info("listening", addresses=[f"{host} port {port}" for host, port in addresses])
+                    task_status.started(addresses)
+                    await shutdown.wait()
+                    accepting.cancel_scope.cancel()
+                await self._drain()
+            finally:
+                # Writes are shielded: only this sets them free when the caller cancels.
+                for connection in self._connections:
+                    connection.abort()
+            connections.cancel_scope.cancel()
+
+    # --- accepting -----------------------------------------------------------------------------------------
+
+    async def _accept(self, listener: trio.SocketListener, connections: trio.Nursery) -> None:
+        async with listener:
+            while True:
+                try:
+                    stream = await listener.accept()
+                except OSError as error:
+                    # trio.serve_listeners, in Hypercorn, ends at any of these but the lack of descriptors: at
+                    # ECONNABORTED, say, which a peer brings about.
+                    log.warning("accept_failed", error=str(error))
+                    await trio.sleep(ACCEPT_PAUSE)
+                    continue
+                address = _address(stream)
+                if self._may_serve(address):
+                    self._counts.accepted += 1
+                    self._counts.open_connections += 1
+                    self._per_address[address] += 1
+                    connections.start_soon(self._serve, stream, address)
+                else:
+                    self._counts.refused += 1
+                    if self._refusing < POLITE_REFUSALS:
+                        self._refusing += 1
+                        connections.start_soon(self._refuse, stream)
+                    else:
+                        stream.socket.close()
+
+    def _may_serve(self, address: str) -> bool:
+        if self._counts.open_connections >= self._config.connections:
+            return False
+        counted = address not in self._config.uncounted_addresses
+        return not counted or self._per_address[address] < self._config.connections_per_address
+
+    async def _refuse(self, stream: trio.SocketStream) -> None:
+        refused = Refused(
+            503,
+            "There are too many connections.",
+            code="unavailable",
+            headers=((b"retry-after", RETRY_AFTER),),
+        )
+        try:
+            with trio.move_on_after(self._config.linger_time):
+                await stream.send_all(closing_answer_bytes(refused))
+                await stream.send_eof()
+                while await stream.receive_some():
+                    pass
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            pass
+        finally:
+            self._refusing -= 1
+            stream.socket.close()
+
+    async def _serve(self, stream: trio.SocketStream, address: str) -> None:
+        """The boundary: whatever happens in here is the end of this connection and of nothing else."""
+        state = ConnectionState(self._state.copy())
+        connection = Connection(
+            self._app, self._hypercorn, self._context, state, stream, self._config, self._counts
+        )
+        self._connections.add(connection)
+        try:
+            with boundary(partial(self._fault, address)):
+                await connection.run()
+        finally:
+            connection.abort()
+            self._connections.discard(connection)
+            self._counts.open_connections -= 1
+            self._per_address[address] -= 1
+            if not self._per_address[address]:
+                del self._per_address[address]
+            self._waiting.unpark_all()
+
+    def _fault(self, address: str, error: Exception) -> None:
+        self._counts.faults += 1
+        log.error("connection_failed", client=address, exc_info=error)
+
+    # --- ending --------------------------------------------------------------------------------------------
+
+    async def _drain(self) -> None:
+        """Let every connection come to its end; returns when all have, or at the deadline."""
+        log.info("draining", connections=len(self._connections))
+        with trio.move_on_after(self._config.drain_time):
+            for connection in self._connections:
+                connection.drain()
+            with trio.move_on_after(self._config.drain_socket_time):
+                await self._until(lambda: not self._counts.open_sockets)
+            for connection in self._connections:
+                connection.restart_socket()
+            await self._until(lambda: not self._connections)
+        if self._connections:
+            log.warning("drain_cut_short", connections=len(self._connections))
+
+    async def _until(self, done: Callable[[], bool]) -> None:
+        while not done():
+            await self._waiting.park()
+
+
+def _address(stream: trio.SocketStream) -> str:
+    """Whom a connection counts for: an IPv4 address, or the /64 that one IPv6 customer has."""
+    with suppress(OSError, ValueError):
+        address = ip_address(stream.socket.getpeername()[0].partition("%")[0])
+        if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
+            address = address.ipv4_mapped
+        if isinstance(address, IPv6Address) and not address.is_loopback:
+            return f"{IPv6Address(int(address) >> 64 << 64)}/64"
+        return str(address)
+    return ""

@@ -1,0 +1,317 @@
+"""One WebSocket between the connection and the application."""
+
+from enum import IntEnum
+from math import inf
+from time import time
+from typing import TYPE_CHECKING, Any
+
+import trio
+from hypercorn.protocol.events import Body, Data, EndBody, Event, Request, Response, StreamClosed
+from hypercorn.protocol.ws_stream import ASGIWebsocketState, FrameTooLargeError, WebsocketBuffer, WSStream
+from hypercorn.typing import ASGISendEvent
+from wsproto.connection import ConnectionState
+from wsproto.events import CloseConnection, Message, Ping, TextMessage
+
+from adapters.listener.answers import Refused, closing_answer
+from adapters.listener.config import ListenerConfig
+from adapters.listener.counts import Counts
+from adapters.listener.inbox import AppTasks
+from adapters.listener.logs import Answered, log
+
+if TYPE_CHECKING:
+    from adapters.listener.http_protocol import HttpProtocol
+
+HANDSHAKE = ASGIWebsocketState.HANDSHAKE
+CONNECTED = ASGIWebsocketState.CONNECTED
+RESPONSE = ASGIWebsocketState.RESPONSE
+CLOSED = ASGIWebsocketState.CLOSED
+HTTPCLOSED = ASGIWebsocketState.HTTPCLOSED
+
+
+class Code(IntEnum):
+    """The close codes that the listener itself gives or notes (RFC 6455, 7.4.1)."""
+
+    NORMAL = 1000
+    GONE = 1006
+    TOO_BIG = 1009
+    OUR_FAULT = 1011
+    RESTARTING = 1012
+
+
+REFUSALS = {
+    403: ("The server does not take this socket.", "forbidden"),
+    500: ("The server failed.", "internal_error"),
+    503: ("The server takes no socket now.", "unavailable"),
+}
+"""Before the accept: the application closed, raised, or took too long."""
+
+
+class EmptyBytes(bytes):
+    """b"", but true: quart-trio 0.12 reads `event.get("bytes") or event["text"]`, which makes b"" None."""
+
+    __slots__ = ()
+
+    def __bool__(self) -> bool:
+        return True
+
+
+class MessageBuffer(WebsocketBuffer):
+    """Collects a message's fragments; its bound is in bytes, where Hypercorn 0.18 counts characters."""
+
+    size = 0
+
+    def extend(self, event: Message[Any]) -> None:
+        """Add a fragment, or raise `FrameTooLargeError` and add nothing."""
+        wide = isinstance(event, TextMessage) and not event.data.isascii()
+        self.size += len(event.data.encode() if wide else event.data)
+        if self.size > self.max_length:
+            raise FrameTooLargeError
+        super().extend(event)
+
+    def clear(self) -> None:
+        super().clear()
+        self.size = 0
+
+    def to_message(self) -> dict[str, Any]:
+        message = super().to_message()
+        if message["bytes"] == b"":
+            message["bytes"] = EmptyBytes()
+        return message
+
+
+class SocketStream(WSStream):
+    """Advanced by the connection's reader; its timers are deadlines of that reader, so it needs no task.
+
+    Overrides of Hypercorn 0.18: malformed frames that end without a close frame, a limit that counts
+    characters and goes on buffering, pings whose answers nobody checks, a close that is lost when the
+    application ends right after it, a reader that waits for the application, sends that never yield.
+
+    All that goes out passes `_send_wsproto_event`: a sink for frames made elsewhere belongs beside it.
+    """
+
+    def __init__(
+        self,
+        protocol: "HttpProtocol",
+        tasks: AppTasks,
+        limits: ListenerConfig,
+        counts: Counts,
+        stream_id: int,
+    ) -> None:
+        super().__init__(
+            protocol.app,
+            protocol.config,
+            protocol.context,
+            tasks,
+            protocol.ssl,
+            protocol.client,
+            protocol.server,
+            protocol.stream_send,
+            stream_id,
+        )
+        self.buffer = MessageBuffer(limits.message_bytes)
+        self._protocol = protocol
+        self._tasks = tasks
+        self._limits = limits
+        self._counts = counts
+        self._alarm = trio.current_time() + limits.handshake_time
+        self._full_since = inf
+        self._heard = True
+        self._accepted_at = 0.0
+        self._code: int = Code.GONE
+        self._reason = ""
+        self._told = False
+        self._cut = False
+        """The listener has closed it: what the application still sends is dropped."""
+
+    # --- the reader's side ---------------------------------------------------------------------------------
+
+    @property
+    def deadline(self) -> float:
+        """When the reader calls `expire`: for the handshake, a stall, the next ping, the peer's last word."""
+        if self.state is CONNECTED and self._tasks.inbox.full:
+            return self._full_since + self._limits.stall_time
+        return self._alarm
+
+    def reading(self, held: int) -> bool:
+        """Whether more may be read; `held` bytes have come before the accept."""
+        match self.state:
+            case ASGIWebsocketState.HANDSHAKE:
+                return held < self._limits.message_bytes
+            case ASGIWebsocketState.CONNECTED:
+                return not self._tasks.inbox.full
+            case _:
+                return True
+
+    @property
+    def holding(self) -> bool:
+        """Whether bytes that come are held back: nobody has accepted yet."""
+        return self.state is HANDSHAKE
+
+    async def handle(self, event: Event) -> None:
+        """Begin, take in bytes that follow the 101, or note the end. Waits for the peer at most."""
+        if self.closed:
+            return
+        if isinstance(event, Request):
+            await super().handle(event)
+        elif isinstance(event, (Body, Data)):
+            self._heard = True
+            if self.state in {CONNECTED, CLOSED} and self.connection.state is not ConnectionState.CLOSED:
+                self.connection.receive_data(event.data)
+                await self._handle_events()
+        elif isinstance(event, StreamClosed):
+            self.closed = True
+            await self._tell_end()
+
+    async def resume(self) -> None:
+        """Go on with frames that came when the inbox was full."""
+        waiting = self.state is CONNECTED and self._tasks.inbox.full
+        if self.state in {CONNECTED, CLOSED} and not self.closed and not waiting:
+            await self._handle_events()
+
+    async def expire(self) -> None:
+        """The deadline has passed."""
+        if self.state is HANDSHAKE:
+            self._counts.timeouts += 1
+            await self._send_error_response(503)
+            await self._over()
+        elif self.state is not CONNECTED:
+            await self._over(reset=True)
+        elif self._tasks.inbox.full:
+            log.warning("application_does_not_receive", path=self._path)
+            await self._fail(Code.OUR_FAULT, "not_read")
+        elif not self._heard:
+            self._counts.pings_unanswered += 1
+            await self._over(reset=True)
+        else:
+            self._heard = False
+            self._alarm = trio.current_time() + self._limits.ping_interval
+            await self._send_wsproto_event(Ping())
+
+    async def restart(self) -> None:
+        """Close it because the server ends; the peer's answer is awaited for a moment."""
+        if self.state is HANDSHAKE:
+            await self._send_error_response(503)
+            await self._over()
+        elif self.state is CONNECTED:
+            self._cut = True
+            await self._close(Code.RESTARTING, "")
+            await self._tell_end()
+
+    # --- the application's side ----------------------------------------------------------------------------
+
+    async def app_send(self, message: ASGISendEvent | None) -> None:
+        """ASGI's `send`; None is the application's end. Cancelled before it begins or not at all."""
+        if message is not None:
+            await trio.lowlevel.checkpoint_if_cancelled()
+            if self.closed or self._cut:
+                await trio.lowlevel.checkpoint()  # a tight loop of sends must let others run
+                return
+        elif self.closed or self.state is CLOSED:
+            return  # the reader awaits the peer's close: ending now would lose ours
+        with trio.CancelScope(shield=True):
+            await self._send(message)
+
+    async def _send(self, message: ASGISendEvent | None) -> None:
+        if message is None and self.state is CONNECTED:
+            self._cut = True
+            await self._close(Code.OUR_FAULT, "")
+        elif message is not None and message["type"] == "websocket.close" and self.state is CONNECTED:
+            await self._close(int(message.get("code", Code.NORMAL)), message.get("reason") or "")
+        else:
+            await super().app_send(message)
+        if message is not None and message["type"] == "websocket.accept":
+            self._accepted_at = trio.current_time()
+            self._alarm = self._accepted_at + self._limits.ping_interval
+            self._counts.open_sockets += 1
+        self._tasks.consumer.changed()  # what may be read, and until when, has changed
+
+    # --- both ----------------------------------------------------------------------------------------------
+
+    async def _handle_events(self) -> None:
+        for event in self.connection.events():
+            if isinstance(event, Message):
+                if self.state is CONNECTED and not await self._deliver(event):
+                    return
+            elif isinstance(event, Ping):
+                await self._send_wsproto_event(event.response())
+            elif isinstance(event, CloseConnection):
+                await self._peer_closed(event)
+                return
+
+    async def _deliver(self, event: Message[Any]) -> bool:
+        """Whether the next frame may be looked at."""
+        try:
+            self.buffer.extend(event)
+        except FrameTooLargeError:
+            await self._fail(Code.TOO_BIG, "message_too_big")
+            return False
+        if event.message_finished:
+            message = self.buffer.to_message()
+            self.buffer.clear()
+            await self._tasks.inbox.put(message)  # type: ignore[arg-type] # Hypercorn's own is a plain dict too
+            if self._tasks.inbox.full:
+                self._full_since = trio.current_time()
+                return False
+        return True
+
+    async def _peer_closed(self, event: CloseConnection) -> None:
+        if self.connection.state is ConnectionState.REMOTE_CLOSING:
+            self._code, self._reason = event.code, event.reason or ""
+            self.state = CLOSED
+            await self._send_wsproto_event(event.response())
+            await self._over()
+        elif self.connection.state is ConnectionState.CLOSED:
+            await self._over()  # the answer to our own
+        else:
+            await self._fail(event.code, event.reason or "")  # wsproto's way to say: this is no frame
+
+    async def _fail(self, code: int, reason: str) -> None:
+        """Close with a code and never look at what the peer sends after that."""
+        self._counts.protocol_errors += code != Code.OUR_FAULT
+        self._cut = True
+        await self._close(code, reason)
+        await self._over()
+
+    async def _close(self, code: int, reason: str) -> None:
+        if self.state is CONNECTED:
+            self._code, self._reason = code, reason
+        self.state = CLOSED
+        self._alarm = trio.current_time() + self._limits.linger_time
+        await self._send_wsproto_event(CloseConnection(code=code, reason=reason or None))
+
+    async def _over(self, *, reset: bool = False) -> None:
+        """Nothing more goes either way; after a reset not even what has been sent."""
+        if reset:
+            self._protocol.reset()
+        await self.send(StreamClosed(stream_id=self.stream_id))
+
+    async def _tell_end(self) -> None:
+        """Give the application its one websocket.disconnect, with the code of whoever closed first."""
+        if self._told:
+            return
+        self._told = True
+        if self._accepted_at:
+            self._counts.open_sockets -= 1
+            seconds = round(trio.current_time() - self._accepted_at, 1)
+            log.info("socket_closed", path=self._path, code=self._code, seconds=seconds, client=self._client)
+        if self.app_put is not None:
+            await self.app_put({"type": "websocket.disconnect", "code": self._code, "reason": self._reason})
+
+    async def _send_error_response(self, status_code: int) -> None:
+        detail, code = REFUSALS[status_code]
+        headers, body = closing_answer(Refused(status_code, detail, code=code))
+        self.state = HTTPCLOSED
+        self._alarm = inf
+        await self.send(Response(stream_id=self.stream_id, headers=headers, status_code=status_code))
+        await self.send(Body(stream_id=self.stream_id, data=body))
+        await self.send(EndBody(stream_id=self.stream_id))
+        answered: Answered = {"status": status_code, "headers": [], "bytes": len(body)}
+        await self.config.log.access(self.scope, answered, time() - self.start_time)
+
+    @property
+    def _path(self) -> str:
+        return self.scope["raw_path"].decode("latin-1")
+
+    @property
+    def _client(self) -> str | None:
+        return None if self.client is None else self.client[0]
