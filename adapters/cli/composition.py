@@ -6,10 +6,10 @@ from functools import partial
 from pathlib import Path
 
 import trio
-from attrs import frozen
+from attrs import evolve, frozen
 
 from adapters.cli.settings import Settings
-from adapters.listener import ListenerConfig, serve
+from adapters.listener import serve
 from adapters.quart_app import HttpConfig, create_app
 from adapters.quart_app.cors import ANY_ORIGIN
 from adapters.quart_app.wire import encode
@@ -43,7 +43,7 @@ async def run_server(
     shutdown: trio.Event,
     task_status: trio.TaskStatus[Server] = trio.TASK_STATUS_IGNORED,
 ) -> None:
-    """Serve until `shutdown` is set and everything in flight is done; raises `Unusable`.
+    """Serve until `shutdown` is set and everything in flight is done; raises `Unusable`, `DatabaseUnusable`.
 
     `task_status.started` gives the server once it answers.
     """
@@ -61,17 +61,29 @@ async def run_server(
             HttpConfig(
                 cors_origins=settings.origins,
                 rate_limits=settings.rate_limits,
-                body_bytes=settings.body_bytes,
+                body_bytes=settings.listener.body_bytes,
                 docs=settings.docs,
             ),
         )
         host, port = settings.bind
         async with trio.open_nursery() as nursery:
             nursery.start_soon(_drain, shutdown, messaging)
-            listen = ListenerConfig(host=host, port=port)
-            addresses = await nursery.start(partial(serve, app, listen, shutdown=shutdown))
-            told = tuple(f"http://{_spelled(*address)}" for address in addresses)
-            task_status.started(Server(told, settings.database, (*warnings, *_exposure(settings))))
+            listen = evolve(settings.listener, host=host, port=port)
+            try:
+                addresses = await nursery.start(partial(serve, app, listen, shutdown=shutdown))
+            except* OSError as group:
+                told = f"cannot listen on {_spelled(host, port)}: {first_of(group)}"
+                raise Unusable(f"--bind (MESSAGING_BIND): {told}") from None
+            urls = tuple(f"http://{_spelled(*address)}" for address in addresses)
+            task_status.started(Server(urls, settings.database, (*warnings, *_exposure(settings))))
+
+
+def first_of(group: BaseExceptionGroup[Exception]) -> BaseException:
+    """The first exception in a group that is no group itself."""
+    found: BaseException = group
+    while isinstance(found, BaseExceptionGroup):
+        found = found.exceptions[0]
+    return found
 
 
 async def _drain(shutdown: trio.Event, messaging: Messaging) -> None:
@@ -112,7 +124,9 @@ def _keyring(settings: Settings) -> tuple[Keyring, tuple[str, ...]]:
     try:
         keyring = load_or_make_keyring(path)
     except (OSError, ValueError) as error:
-        raise Unusable(f"The signing secret cannot be kept beside the database: {error}") from None
+        raise Unusable(
+            f"--database (MESSAGING_DATABASE): the signing secret cannot be kept beside {file}: {error}"
+        ) from None
     told = f"The signing secret was made by the server and is kept in {path}; set --signing-keys to manage it"
     return keyring, (told,)
 

@@ -8,9 +8,10 @@ from importlib.metadata import version
 import click
 import trio
 
-from adapters.cli.composition import Server, Unusable, run_server
+from adapters.cli.composition import Server, Unusable, first_of, run_server
 from adapters.cli.logs import configure_logs
 from adapters.cli.settings import Settings, settings_from, settings_options
+from adapters.storage_sql import DatabaseUnusable
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -30,9 +31,12 @@ def serve(**options: object) -> None:
     settings = settings_from(options)
     configure_logs(settings.log_level, settings.log_format)
     try:
-        trio.run(_serve, settings, strict_exception_groups=False)
-    except (Unusable, OSError) as error:
-        raise click.ClickException(str(error)) from None
+        trio.run(_serve, settings)
+    except BaseExceptionGroup as group:
+        told, unforeseen = group.split((Unusable, DatabaseUnusable, OSError))
+        if told is None or unforeseen is not None:
+            raise
+        raise click.ClickException(str(first_of(told))) from None
 
 
 async def _serve(settings: Settings) -> None:

@@ -18,6 +18,7 @@ import attrs
 import click
 from attrs import field, frozen
 
+from adapters.listener import ListenerConfig
 from messaging_core.limits import Limits, Rate
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -27,7 +28,7 @@ PREFIX = "MESSAGING_"
 
 @frozen(kw_only=True)
 class Settings:
-    """How the server runs; what bounds the domain is in `limits`."""
+    """How the server runs; `limits` bounds the domain, and `listener` what is borne from a peer."""
 
     bind: tuple[str, int] = ("127.0.0.1", 8000)
     """Address to listen on, as HOST:PORT; port 0 takes a free one, [::1]:8000 is IPv6."""
@@ -42,15 +43,14 @@ class Settings:
     """Whether requests are limited in rate; off is for load tests."""
     docs: bool = True
     """Whether /docs and /openapi.json are served."""
-    body_bytes: int = 1_048_576
-    """The largest request body, in bytes."""
     hashing_threads: int = 1
     """Passwords that are hashed at a time; each takes a core and 19 MiB."""
     log_level: str = "info"
     """The least that is logged: debug, info, warning or error."""
     log_format: str = "auto"
     """console, json, or auto: console on a terminal, json elsewhere."""
-    limits: Limits
+    limits: Limits = field(factory=Limits)
+    listener: ListenerConfig = field(factory=ListenerConfig)
 
     @property
     def origins(self) -> tuple[str, ...]:
@@ -104,6 +104,8 @@ class RateType(click.ParamType[Rate]):
             self.fail(f"{value!r} is not PER_SECOND:BURST, such as 20:100, both above zero", param, ctx)
 
 
+PARTS: dict[str, type[attrs.AttrsInstance]] = {"limits": Limits, "listener": ListenerConfig}
+
 CHOICES = {
     "log_level": click.Choice(["debug", "info", "warning", "error"]),
     "log_format": click.Choice(["auto", "console", "json"]),
@@ -113,17 +115,17 @@ TYPES: dict[Any, click.ParamType[Any]] = {
     timedelta: Duration(),
     Rate: RateType(),
     int: click.INT,
+    float: click.FLOAT,
     str: click.STRING,
 }
 
 
 def settings_options(command: Command) -> Command:
-    """Give a click command one option for each setting and for each limit, and `--config`."""
-    for class_ in (Limits, Settings):
+    """Give a click command one option for each setting, those of the parts included, and `--config`."""
+    for class_ in (*reversed(PARTS.values()), Settings):
         helps = _attribute_docstrings(class_)
-        for attribute in reversed(attrs.fields(class_)):
-            if attribute.name != "limits":
-                command = _option(attribute, helps[attribute.name])(command)
+        for attribute in reversed(_settable(class_)):
+            command = _option(attribute, helps[attribute.name])(command)
     config = click.option(
         "--config",
         type=click.Path(exists=True, dir_okay=False, path_type=Path),
@@ -139,12 +141,18 @@ def settings_options(command: Command) -> Command:
 
 def settings_from(options: dict[str, Any]) -> Settings:
     """The settings that click has parsed; raises `click.UsageError` for one outside its range."""
-    limits = {a.name: options.pop(a.name) for a in attrs.fields(Limits)}
+    values = {name: {a.name: options.pop(a.name) for a in _settable(part)} for name, part in PARTS.items()}
     try:
-        return Settings(**options, limits=Limits(**limits))
+        parts: dict[str, Any] = {name: part(**values[name]) for name, part in PARTS.items()}
+        return Settings(**options, **parts)
     except ValueError as error:
         told = re.sub(r"^'(\w+)'", lambda name: _spelled(name[1]), str(error.args[0]))
         raise click.UsageError(re.sub(r": ([^:]*(?::\d\d)*)$", r", not \1.", told)) from None
+
+
+def _settable(class_: type[attrs.AttrsInstance]) -> list["attrs.Attribute[Any]"]:
+    """The fields that are settings of their own: not the parts, nor what `bind` sets or nobody needs to."""
+    return [a for a in attrs.fields(class_) if a.name not in {*PARTS, "host", "port", "uncounted_addresses"}]
 
 
 def _option(attribute: "attrs.Attribute[Any]", told: str) -> Callable[[Command], Command]:

@@ -1,0 +1,38 @@
+#!/bin/sh
+# Makes the virtual environment at $1 with the newest fitting Python, or says what is missing.
+# PYTHON=/path/to/python chooses one.
+set -eu
+
+venv=$1
+found=
+without_venv=
+
+# Each candidate is run, not looked up: a version manager's shim exists for versions that do not run.
+for candidate in ${PYTHON:-python3.13 python3.12 python3.11 python3}; do
+    "$candidate" -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 || continue
+    if "$candidate" -c 'import ensurepip, venv' >/dev/null 2>&1; then
+        found=$candidate
+        break
+    fi
+    without_venv=${without_venv:-$candidate}
+done
+
+if [ -n "$found" ]; then
+    echo "Creating $venv with $("$found" --version)"
+    exec "$found" -m venv --clear "$venv"
+fi
+
+if [ -n "$without_venv" ]; then
+    version=$("$without_venv" -c 'import sys; print("%d.%d" % sys.version_info[:2])')
+    echo "error: $without_venv (Python $version) cannot make virtual environments: its venv module is missing." >&2
+    echo "       On Debian and Ubuntu: apt-get install python$version-venv" >&2
+    exit 1
+fi
+
+echo "error: Python 3.11 or newer is needed. Tried:" >&2
+for candidate in ${PYTHON:-python3.13 python3.12 python3.11 python3}; do
+    version=$("$candidate" --version 2>/dev/null) || version="does not run here"
+    echo "         $candidate: $version" >&2
+done
+echo "       Install one, or name it: make PYTHON=/path/to/python3 …" >&2
+exit 1

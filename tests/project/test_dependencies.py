@@ -1,0 +1,44 @@
+"""What the adapters import and what the extras declare is the same."""
+
+import ast
+import re
+import sys
+import tomllib
+from importlib.metadata import packages_distributions
+from pathlib import Path
+
+OWN = {"adapters", "messaging_core"}
+
+
+def normalised(name: str) -> str:
+    """A distribution's name in the form in which two spellings compare equal."""
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def imported_packages(directory: Path) -> set[str]:
+    """The top-level names of the packages from elsewhere that the modules below `directory` import, or
+    read files of.
+    """
+    names: set[str] = set()
+    for path in directory.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Import):
+                names |= {alias.name.partition(".")[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+                names.add(node.module.partition(".")[0])
+            elif isinstance(node, ast.Call) and ast.unparse(node.func).split(".")[-1] == "files":
+                names |= {str(name.value) for name in node.args if isinstance(name, ast.Constant)}
+    return names - OWN - set(sys.stdlib_module_names)
+
+
+def test_adapters_declare_what_they_import(root: Path) -> None:
+    """Every package that an adapter imports is declared by name, and none is declared in vain."""
+    project = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    extras = project["optional-dependencies"]
+    declared = {
+        normalised(re.split(r"[^\w.-]", line)[0])
+        for line in [*project["dependencies"], *extras["server"], *extras["sql"]]
+    }
+    owners = packages_distributions()
+    imported = {normalised(owners[name][0]) for name in imported_packages(root / "adapters")}
+    assert imported == declared

@@ -1,0 +1,72 @@
+"""The documentation's examples work, and what it names exists."""
+
+import re
+from pathlib import Path
+
+import pytest
+from click import Context
+from sybil.document import Document
+from sybil.parsers.markdown import PythonCodeBlockParser
+
+from adapters.cli.main import main
+
+ROOT = Path(__file__).parents[2]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+CONSOLE = "\n".join(re.findall(r"^```(?:console|sh|shell|bash)\n(.*?)^```", README, re.MULTILINE | re.DOTALL))
+SPANS = "\n".join(re.findall(r"`([^`\n]+)`", README))
+CODE = re.sub(r"^\$ ", "", f"{CONSOLE}\n{SPANS}", flags=re.MULTILINE)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_python_examples_run(page: Path) -> None:
+    """Every Python example of a page runs, in order, and its assertions hold."""
+    for example in Document.parse(str(page), PythonCodeBlockParser()):
+        example.evaluate()
+
+
+def test_readme_has_a_python_example() -> None:
+    """The README shows the core in use, so that the test above has something to run."""
+    assert "```python\n" in README
+
+
+def test_make_targets_exist() -> None:
+    """Every `make` command of the README is a target of the Makefile."""
+    named = set(re.findall(r"^make ([a-z]+)", CODE, re.MULTILINE))
+    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
+    assert {"serve", "test"} <= named
+    assert named <= targets
+
+
+def test_commands_exist() -> None:
+    """Every `messaging …` command of the README exists, with every option that is given to it."""
+    invocations = re.findall(r"^(?:\S*/)?messaging ([a-z]+)(.*)$", CODE, re.MULTILINE)
+    invocations += [
+        ("serve", options) for options in re.findall(r"\bmake serve ARGS=(.*)$", CODE, re.MULTILINE)
+    ]
+    assert invocations
+    for name, arguments in invocations:
+        command = main.get_command(Context(main), name)
+        assert command is not None, name
+        known = {
+            option for parameter in command.params for option in (*parameter.opts, *parameter.secondary_opts)
+        }
+        assert set(re.findall(r"--[a-z][a-z-]*", arguments)) <= known | {"--help"}
+
+
+def test_settings_exist() -> None:
+    """Every `MESSAGING_…` variable that the README names is one that `serve --help` tells of."""
+    serve = main.get_command(Context(main), "serve")
+    assert serve is not None
+    told = serve.get_help(Context(serve, info_name="serve"))
+    named = set(re.findall(r"\bMESSAGING_[A-Z_]+[A-Z]\b", README))
+    assert {name for name in named if name not in re.sub(r"\s+", "", told)} == set()
+
+
+def test_ci_runs_the_readmes_test_command() -> None:
+    """CI calls the very command that the README gives for testing."""
+    command = re.search(r"## Test.*?^```console\n(?:\$ )?(make test)$", README, re.MULTILINE | re.DOTALL)
+    assert command is not None
+    assert re.search(
+        rf"^step {command[1]}$", (ROOT / ".ci" / "run").read_text(encoding="utf-8"), re.MULTILINE
+    )
