@@ -81,7 +81,7 @@ class Limits:
     registration_rate: Rate = field(default=Rate(per_second=0.5, burst=30))
     """Accounts made, per address; each costs an argon2 hash."""
     refresh_rate: Rate = field(default=Rate(per_second=5, burst=100))
-    """Token refreshes, per address; a browser with many tabs sends dozens at once."""
+    """Token refreshes, per session; a browser with many tabs sends dozens at once."""
     message_rate: Rate = field(default=Rate(per_second=20, burst=100))
     """Messages sent, edited and deleted, per user."""
     request_rate: Rate = field(default=Rate(per_second=50, burst=300))

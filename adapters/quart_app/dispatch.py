@@ -102,6 +102,8 @@ class Dispatcher:
             case Per.EMAIL_AND_ADDRESS:
                 email = command.email[: self._messaging.limits.email_characters]
                 key = (users.normalise_email(email), request.address)
+            case Per.SESSION:
+                key = self._messaging.session_of(command)
             case _:
                 assert_never(limit.per)
         self._throttles.take(limit.rate, key, getattr(self._messaging.limits, limit.rate))

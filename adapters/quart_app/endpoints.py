@@ -54,6 +54,8 @@ class Per(Enum):
     USER = "user"
     ADDRESS = "address"
     EMAIL_AND_ADDRESS = "e-mail and address"
+    SESSION = "session"
+    """Of the refresh token: an address may be a whole office's, and a refusal logs people out."""
 
 
 @frozen

@@ -179,6 +179,10 @@ class Messaging:
         matches = await self._hasher.matches(known_hash, prepared.password)
         return await self._open_session(users.log_in(user, password_matches=matches).id, device)
 
+    def session_of(self, command: RefreshTokens) -> SessionId:
+        """The session that a refresh token of ours names, ended or not; raises `RefreshTokenInvalid`."""
+        return self._signer.read_refresh(command.refresh_token).session_id
+
     async def refresh(self, command: RefreshTokens) -> TokenPair:
         """The successor of a refresh token; raises `RefreshTokenInvalid` and its two siblings."""
         claims = self._signer.read_refresh(command.refresh_token)

@@ -85,7 +85,7 @@ ENDPOINTS = (
         answers=TokenPair,
         refusals=(RefreshTokenInvalid, RefreshTokenExpired, RefreshTokenReused),
         auth=Auth.NONE,
-        limit=Limit("refresh_rate", Per.ADDRESS),
+        limit=Limit("refresh_rate", Per.SESSION),
     ),
     Endpoint(
         method="POST",
