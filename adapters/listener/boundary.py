@@ -1,24 +1,43 @@
 """Where an exception stops."""
 
-from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from collections.abc import Callable
+from types import TracebackType
+from typing import Literal
 
 import trio
 
 
-@contextmanager
-def boundary(report: Callable[[Exception], None]) -> Generator[None]:
-    """Report what fails inside and go on; a cancellation, and what ends the process, pass through."""
-    try:
-        yield
-    except Exception as error:  # noqa: BLE001 - that is what a boundary is
-        report(error)
-    except BaseExceptionGroup as group:
+class Boundary:
+    """Reports what fails inside and goes on; a cancellation, and what ends the process, pass through.
+
+    A class of its own, because a `contextmanager` takes 500 bytes a connection for as long as it lasts.
+    """
+
+    __slots__ = ("_report",)
+
+    def __init__(self, report: Callable[[Exception], None]) -> None:
+        self._report = report
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> bool:
+        if isinstance(error, Exception):
+            self._report(error)
+            return True
+        if isinstance(error, BaseExceptionGroup):
+            return self._split(error)
+        return False
+
+    def _split(self, group: BaseExceptionGroup[BaseException]) -> Literal[False]:
+        """Report the failures among what passes through: cancellations come in groups with others."""
         cancelled, others = group.split(trio.Cancelled)
         if others is not None:
             failed, fatal = others.split(Exception)
-            if fatal is not None or failed is None:
-                raise
-            report(ExceptionGroup(failed.message, failed.exceptions))
-        if cancelled is not None:
-            raise cancelled from None
+            if failed is not None:
+                self._report(ExceptionGroup(failed.message, failed.exceptions))
+            if fatal is None and cancelled is not None:
+                raise cancelled from None
+        return False

@@ -1,5 +1,6 @@
 """One TCP connection: its reader, its writes, its deadlines, its end."""
 
+import os
 import socket
 import struct
 from contextlib import suppress
@@ -32,6 +33,15 @@ class Connection(TCPServer):
     without a deadline, a reader that waits for the application, a close that loses what is still unread.
     """
 
+    __slots__ = (
+        "_broken",
+        "_config",
+        "_counts",
+        "_finishing",
+        "_scope",
+        "_socket_stream",
+    )
+
     protocol: HttpProtocol  # type: ignore[assignment] # ours in place of Hypercorn's choice of protocols
 
     def __init__(  # noqa: PLR0917 - Hypercorn's five, and ours
@@ -46,12 +56,15 @@ class Connection(TCPServer):
     ) -> None:
         # Hypercorn's annotation knows TLS only; its code, and ours, take both.
         super().__init__(app, hypercorn, context, state, cast("trio.SSLStream[trio.SocketStream]", stream))
+        del self.idle_task  # its work is the reader's deadline here
         self._socket_stream = stream
         self._config = config
         self._counts = counts
         self._finishing = False
         self._broken = False
         self._scope: trio.CancelScope | None = None
+        self._rest = b""
+        """Of a frame that `write_now` has begun; it goes out before anything else."""
 
     # --- its life ------------------------------------------------------------------------------------------
 
@@ -148,6 +161,26 @@ class Connection(TCPServer):
 
     # --- writing -------------------------------------------------------------------------------------------
 
+    def write_now(self, frame: bytes) -> int:
+        """Write what the kernel takes at once, unless something else is being written or is to be."""
+        if self._broken or self._rest or self.send_lock.locked():
+            return 0
+        try:
+            written = os.write(self._socket_stream.socket.fileno(), frame)
+        except OSError:
+            return 0  # the kernel is full; or the peer has gone, which the reader hears of
+        if written:
+            self._rest = frame[written:]
+        return written
+
+    async def write_frames(self, frames: bytes) -> None:
+        """Write the rest of what `write_now` has begun, and whole frames after it."""
+        await trio.lowlevel.checkpoint_if_cancelled()
+        if self._broken:
+            await trio.lowlevel.checkpoint()  # a tight loop of sends must let others run
+        else:
+            await self._write(frames)
+
     async def _write(self, data: bytes) -> None:
         """Write all of it, or reset the connection: never a part, never for ever.
 
@@ -157,6 +190,7 @@ class Connection(TCPServer):
         deadline = trio.current_time() + self._config.write_time
         with trio.CancelScope(shield=True, deadline=deadline) as scope:
             async with self.send_lock:
+                data, self._rest = self._rest + data, b""
                 view = memoryview(data)
                 for start in range(0, len(data), MAX_RECV):
                     if self._broken:

@@ -30,6 +30,9 @@ PIPELINE_BYTES = 65_536
 """How much of the requests to come is read while one is answered; the rest waits in the kernel."""
 
 CLOSE = (b"connection", b"close")
+SWITCHING = 101
+NO_MORE_HTTP = h11.Connection(h11.SERVER)
+"""In place of the parser of a connection that has become a WebSocket; never fed."""
 
 
 class Phase(Enum):
@@ -55,6 +58,26 @@ class HttpProtocol(H11Protocol):
     the application's, the rest of a body after an early answer, bytes before the 101, answers that say why.
     """
 
+    __slots__ = (
+        "_began",
+        "_body_bytes",
+        "_counts",
+        "_declares_too_much",
+        "_ended",
+        "_head_begun",
+        "_held_head",
+        "_limits",
+        "_link",
+        "_method",
+        "_phase",
+        "_progressed",
+        "_received",
+        "_tasks",
+        "_too_large",
+        "draining",
+        "restarting",
+    )  # beside Hypercorn's dictionary: half the bytes a connection
+
     connection: h11.Connection
     stream: HttpStream | SocketStream | None
 
@@ -76,7 +99,7 @@ class HttpProtocol(H11Protocol):
         """The server ends: the answer in progress is the last one."""
         self.restarting = False
         """And a WebSocket is closed for it."""
-        self._link = link
+        self.link = link
         self._tasks = tasks
         self._limits = limits
         self._counts = counts
@@ -143,7 +166,7 @@ class HttpProtocol(H11Protocol):
     async def advance(self) -> None:
         """Take every step that what has come allows; never waits for the application."""
         try:
-            while not self._link.over and await self._step():
+            while not self.link.over and await self._step():
                 pass
         except Refused as refused:
             await self._refuse(refused)
@@ -162,7 +185,7 @@ class HttpProtocol(H11Protocol):
             self._counts.timeouts += 1
             await self._refuse(Refused(408, "The request took too long to arrive.", code="request_timeout"))
         else:
-            self._link.finish()
+            self.link.finish()
 
     async def _step(self) -> bool:
         """One step; whether another may be possible."""
@@ -183,7 +206,7 @@ class HttpProtocol(H11Protocol):
             if self._received and self._ended:
                 raise Refused(400, "The request ended before its head did.")
             if self._ended or self.draining:
-                self._link.finish()
+                self.link.finish()
             elif self._received and not self._head_begun:
                 self._head_begun = True
                 self._began = trio.current_time()
@@ -217,7 +240,7 @@ class HttpProtocol(H11Protocol):
         excess = self._body_bytes - self._limits.body_bytes
         if self._phase is Phase.REST:
             if excess > 0:
-                self._link.finish()
+                self.link.finish()
             return
         data = bytes(event.data)
         if excess > 0:
@@ -246,7 +269,7 @@ class HttpProtocol(H11Protocol):
         else:
             await socket.resume()
         if self._ended:
-            self._link.finish()
+            self.link.finish()
 
     # --- a request begins ----------------------------------------------------------------------------------
 
@@ -305,11 +328,11 @@ class HttpProtocol(H11Protocol):
 
     def changed(self) -> None:
         """The reader may go on."""
-        self._link.wake()
+        self.link.wake()
 
     def reset(self) -> None:
         """End the connection without a word."""
-        self._link.abort()
+        self.link.abort()
 
     # --- its answer, from the application's task -----------------------------------------------------------
 
@@ -346,6 +369,8 @@ class HttpProtocol(H11Protocol):
             return
         data = self._held_head + data
         self._held_head = b""
+        if isinstance(event, h11.InformationalResponse) and event.status_code == SWITCHING:
+            self.connection = NO_MORE_HTTP  # thousands of these stay open: their parsers need not
         if data:
             await self.send(RawData(data=data))
 
@@ -353,14 +378,14 @@ class HttpProtocol(H11Protocol):
         incomplete = self._phase is not Phase.SOCKET and self.connection.our_state is h11.SEND_BODY
         await self._close_stream()
         if incomplete:
-            self._link.abort()  # to HTTP/1.0 the plain end of the connection would be the end of the body
+            self.link.abort()  # to HTTP/1.0 the plain end of the connection would be the end of the body
         elif self._phase is Phase.SOCKET or self.connection.our_state is not h11.DONE or self.draining:
-            self._link.finish()
+            self.link.finish()
         elif self._phase is Phase.ANSWER:
             self._next_cycle()
         else:
             self._phase = Phase.REST
-            self._link.wake()
+            self.link.wake()
 
     def _next_cycle(self) -> None:
         """Await the next request. With a new parser: h11's own next cycle would keep what it has buffered."""
@@ -370,9 +395,9 @@ class HttpProtocol(H11Protocol):
         self._phase = Phase.HEAD
         self._began = trio.current_time()
         if self._received or self._ended or self.draining:
-            self._link.wake()
+            self.link.wake()
         else:
-            self._link.rearm()
+            self.link.rearm()
 
     async def _refuse(self, refused: Refused) -> None:
         """Answer in the application's stead if nothing has been answered yet, and close."""
@@ -389,4 +414,4 @@ class HttpProtocol(H11Protocol):
             if self._method != b"HEAD":
                 await self._send_h11_event(h11.Data(data=body))
             await self._send_h11_event(h11.EndOfMessage())
-        self._link.finish()
+        self.link.finish()

@@ -14,7 +14,7 @@ from hypercorn.typing import ConnectionState, LifespanState
 from hypercorn.utils import LifespanFailureError, LifespanTimeoutError
 
 from adapters.listener.answers import Refused, closing_answer_bytes
-from adapters.listener.boundary import boundary
+from adapters.listener.boundary import Boundary
 from adapters.listener.config import ListenerConfig, hypercorn_config
 from adapters.listener.connection import Connection
 from adapters.listener.counts import Counts
@@ -181,7 +181,7 @@ class _Listener:
         )
         self._connections.add(connection)
         try:
-            with boundary(partial(self._fault, address)):
+            with Boundary(partial(self._fault, address)):
                 await connection.run()
         finally:
             connection.abort()

@@ -43,6 +43,7 @@ def plain_handshake(fields: Fields) -> Fields:
     if len(keys := found.get(b"sec-websocket-key", [])) != 1 or not _is_key(keys[0]):
         raise Refused(400, "Sec-WebSocket-Key is not 16 bytes in base64.")
     joined = {name: b", ".join(found[name]) for name in _JOINED if name in found}
+    joined[b"upgrade"] = b"websocket"  # whatever else was offered; Hypercorn compares the whole value
     if not all(value.isascii() for value in joined.values()):
         raise Refused(400, "The handshake holds what is not ASCII.")
     others = [(name, value) for name, value in fields if name not in _HANDLED]

@@ -15,6 +15,7 @@ from wsproto.events import CloseConnection, Message, Ping, TextMessage
 from adapters.listener.answers import Refused, closing_answer
 from adapters.listener.config import ListenerConfig
 from adapters.listener.counts import Counts
+from adapters.listener.direct import EXTENSION, DirectFrames
 from adapters.listener.inbox import AppTasks
 from adapters.listener.logs import Answered, log
 
@@ -39,11 +40,12 @@ class Code(IntEnum):
 
 
 REFUSALS = {
+    400: ("This is no handshake.", "bad_request"),
     403: ("The server does not take this socket.", "forbidden"),
     500: ("The server failed.", "internal_error"),
     503: ("The server takes no socket now.", "unavailable"),
 }
-"""Before the accept: the application closed, raised, or took too long."""
+"""Before the accept: Hypercorn does not take it; the application closed, raised, or took too long."""
 
 
 class EmptyBytes(bytes):
@@ -86,8 +88,23 @@ class SocketStream(WSStream):
     characters and goes on buffering, pings whose answers nobody checks, a close that is lost when the
     application ends right after it, a reader that waits for the application, sends that never yield.
 
-    All that goes out passes `_send_wsproto_event`: a sink for frames made elsewhere belongs beside it.
+    All that goes out passes `_send_wsproto_event`, but for frames made elsewhere: those pass `DirectFrames`.
     """
+
+    __slots__ = (
+        "_accepted_at",
+        "_alarm",
+        "_code",
+        "_counts",
+        "_cut",
+        "_full_since",
+        "_heard",
+        "_limits",
+        "_protocol",
+        "_reason",
+        "_tasks",
+        "_told",
+    )
 
     def __init__(
         self,
@@ -121,7 +138,7 @@ class SocketStream(WSStream):
         self._reason = ""
         self._told = False
         self._cut = False
-        """The listener has closed it: what the application still sends is dropped."""
+        """Closed by another than the application: what that still sends is dropped."""
 
     # --- the reader's side ---------------------------------------------------------------------------------
 
@@ -153,6 +170,8 @@ class SocketStream(WSStream):
             return
         if isinstance(event, Request):
             await super().handle(event)
+            # The application's task has not begun yet: nothing above has waited.
+            self.scope["extensions"][EXTENSION] = {"sink": DirectFrames(self._protocol.link, self)}
         elif isinstance(event, (Body, Data)):
             self._heard = True
             if self.state in {CONNECTED, CLOSED} and self.connection.state is not ConnectionState.CLOSED:
@@ -219,10 +238,13 @@ class SocketStream(WSStream):
             await self._close(int(message.get("code", Code.NORMAL)), message.get("reason") or "")
         else:
             await super().app_send(message)
-        if message is not None and message["type"] == "websocket.accept":
+        if message is not None and message["type"] == "websocket.accept" and not self._told:
             self._accepted_at = trio.current_time()
             self._alarm = self._accepted_at + self._limits.ping_interval
             self._counts.open_sockets += 1
+            del self.handshake
+        if self.state is HTTPCLOSED:
+            await self._over()
         self._tasks.consumer.changed()  # what may be read, and until when, has changed
 
     # --- both ----------------------------------------------------------------------------------------------
@@ -256,14 +278,15 @@ class SocketStream(WSStream):
 
     async def _peer_closed(self, event: CloseConnection) -> None:
         if self.connection.state is ConnectionState.REMOTE_CLOSING:
-            self._code, self._reason = event.code, event.reason or ""
+            self._code, self._reason = int(event.code), event.reason or ""
             self.state = CLOSED
+            self._cut = True
             await self._send_wsproto_event(event.response())
             await self._over()
         elif self.connection.state is ConnectionState.CLOSED:
             await self._over()  # the answer to our own
         else:
-            await self._fail(event.code, event.reason or "")  # wsproto's way to say: this is no frame
+            await self._fail(int(event.code), event.reason or "")  # wsproto's way to say: this is no frame
 
     async def _fail(self, code: int, reason: str) -> None:
         """Close with a code and never look at what the peer sends after that."""
@@ -293,7 +316,9 @@ class SocketStream(WSStream):
         if self._accepted_at:
             self._counts.open_sockets -= 1
             seconds = round(trio.current_time() - self._accepted_at, 1)
-            log.info("socket_closed", path=self._path, code=self._code, seconds=seconds, client=self._client)
+            log.info(
+                "socket_closed", path=self._path, code=int(self._code), seconds=seconds, client=self._client
+            )
         if self.app_put is not None:
             await self.app_put({"type": "websocket.disconnect", "code": self._code, "reason": self._reason})
 

@@ -11,14 +11,18 @@ from quart import websocket
 from adapters.quart_app.cors import origin_allowed
 from adapters.quart_app.dispatch import bearer_token
 from adapters.runtime import LocalSocket, Messaging, TooManySockets
-from adapters.runtime.hub import POLICY_VIOLATION, TOO_MANY_SOCKETS, Close
+from adapters.runtime.hub import POLICY_VIOLATION, TOO_MANY_SOCKETS, Close, Transport
 from messaging_core.errors import TokenInvalid, Unauthenticated
+from messaging_core.sockets import payloads
 
 log = structlog.get_logger(__name__)
 
 OUR_FAULT = Close(1011, "internal_error")
 ORIGIN_NOT_ALLOWED = Close(POLICY_VIOLATION, "origin_not_allowed")
 PROFILE_UNKNOWN = Close(4500, "profile_unknown")
+
+DIRECT_FRAMES = "direct_frames"
+"""The scope's extension by which our own listener takes frames that are made once for many sockets."""
 
 BEARER = "bearer"
 """The subprotocol that is offered together with a token, where a client can set no header."""
@@ -96,10 +100,21 @@ def _query(name: str) -> str | None:
 async def _serve(socket: LocalSocket) -> None:
     async with trio.open_nursery() as nursery:
         nursery.start_soon(_drain)
-        while isinstance(sent := await socket.receive(), bytes):
-            await websocket.send(sent.decode())
-        await _close(sent)
+        sink: Transport | None = websocket.scope["extensions"].get(DIRECT_FRAMES, {}).get("sink")
+        await _close(await socket.write_to(sink or _Messages()))
         nursery.cancel_scope.cancel()
+
+
+class _Messages:
+    """The way out through ASGI, for a server that offers no other: one message at a time."""
+
+    def offer(self, frame: bytes) -> int:
+        del frame
+        return 0
+
+    async def write(self, frames: bytes) -> None:
+        for payload in payloads(frames):
+            await websocket.send(payload.decode())
 
 
 async def _drain() -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
+from typing import Protocol
 
 import structlog
 import trio
@@ -13,7 +14,7 @@ from messaging_core.fanout import PlainFrame, plain_frame
 from messaging_core.ids import SessionId, UserId
 from messaging_core.limits import Limits
 from messaging_core.models import Actor
-from messaging_core.sockets import Outbox, Room
+from messaging_core.sockets import Outbox, Room, text_frame
 
 log = structlog.get_logger(__name__)
 
@@ -36,23 +37,67 @@ class TooManySockets(Exception):
     """The user has as many sockets open as one user may."""
 
 
-class LocalSocket:
-    """One open socket: frames go in without waiting, and are taken out by its one writer."""
+class Transport(Protocol):
+    """How frames leave: at once where there is room, or by the socket's writer."""
 
-    __slots__ = ("_close", "_outbox", "_wakeup", "actor")
+    def offer(self, frame: bytes) -> int:
+        """Write a frame without waiting; how many of its bytes were taken, the rest being written first."""
+
+    async def write(self, frames: bytes) -> None:
+        """Write what an offer has left, and then frames, one after another."""
+
+
+WRITE_BYTES = 65_536
+"""What a writer takes at a time: more would count as written while it waits."""
+
+
+class LocalSocket:
+    """One open socket: frames go straight out, or, while the line is full, to its one writer."""
+
+    __slots__ = ("_begun", "_close", "_idle", "_outbox", "_wakeup", "actor")
 
     def __init__(self, actor: Actor, limits: Limits) -> None:
         self.actor = actor
         self._outbox = Outbox(limits)
+        self._idle: Transport | None = None
+        """The transport while its writer waits and nothing else does: nothing can be overtaken."""
+        self._begun = False
+        """Whether an offer has left a part of its frame to the writer."""
         self._close: Close | None = None
         self._wakeup = trio.Event()
 
     def send(self, frame: bytes) -> None:
-        """Queue a durable frame; where it finds no room the socket is closed as a slow consumer."""
-        if self._close is None and self._outbox.put(frame) is Room.FULL:
+        """Write or queue a durable frame; where it finds no room the socket is closed as a slow consumer."""
+        if self._close is not None:
+            return
+        if self._idle is not None:
+            taken = self._idle.offer(frame)
+            if taken == len(frame):
+                return
+            self._idle = None
+            self._begun = taken > 0
+            if self._begun:
+                self._wakeup.set()
+                return
+        if self._outbox.put(frame) is Room.FULL:
             self._close = SLOW_CONSUMER
             log.warning("WebSocket closed: too slow", user_id=self.actor.user_id, waiting=len(self._outbox))
         self._wakeup.set()
+
+    async def write_to(self, transport: Transport) -> Close:
+        """Be the writer: write what comes until the socket is to be closed; how."""
+        while True:
+            # A slow consumer's frames are dropped.
+            frames = b"" if self._close is SLOW_CONSUMER else self._outbox.take(WRITE_BYTES)
+            if frames or self._begun:
+                self._begun = False
+                await transport.write(frames)
+            elif self._close is not None:
+                return self._close
+            else:
+                self._idle, self._wakeup = transport, trio.Event()
+                await self._wakeup.wait()
+                self._idle = None
 
     def close(self, close: Close) -> None:
         """Have the socket closed after what waits; the first of several closes counts."""
@@ -60,19 +105,9 @@ class LocalSocket:
             self._close = close
         self._wakeup.set()
 
-    async def receive(self) -> bytes | Close:
-        """The next frame to write, or how to close; waits for one. A slow consumer's frames are dropped."""
-        while True:
-            if self._close is not SLOW_CONSUMER and (frame := self._outbox.get()) is not None:
-                return frame
-            if self._close is not None:
-                return self._close
-            self._wakeup = trio.Event()
-            await self._wakeup.wait()
-
 
 class Hub:
-    """The sockets of this process by user; `encode` writes a frame once for all of them."""
+    """The sockets of this process by user; `encode` gives an event's JSON, framed once for all of them."""
 
     def __init__(self, limits: Limits, encode: Callable[[PlainFrame], bytes]) -> None:
         self._limits = limits
@@ -106,7 +141,7 @@ class Hub:
         if isinstance(delivery.event, MessageCreated):
             log.info("Message created: %d in chat %d", message.id, message.chat_id)
         log.info("Broadcasting to %d participants", len(delivery.audience))
-        encoded = self._encode(frame)
+        encoded = text_frame(self._encode(frame))
         for user_id in delivery.audience:
             sockets = self._sockets.get(user_id)
             if sockets:

@@ -1,18 +1,20 @@
-"""A socket's outbox: bounded whatever comes, first in first out, ephemeral frames shed first."""
+"""A socket's frames, and its outbox: bounded whatever comes, in order, ephemeral frames shed first."""
 
 from collections import deque
 
 from hypothesis import given
 from hypothesis import strategies as st
+from wsproto.connection import Connection, ConnectionType
+from wsproto.events import TextMessage
 
 from messaging_core.limits import Limits
-from messaging_core.sockets import Outbox, Room
+from messaging_core.sockets import Outbox, Room, payloads, text_frame
 
 SMALL = Limits(outbox_frames=4)
 BYTES = SMALL.outbox_bytes
 
 puts = st.tuples(
-    st.sampled_from([0, 1, 1000, BYTES // 4, BYTES // 2, BYTES // 2 + 1, BYTES, BYTES + 1]), st.booleans()
+    st.sampled_from([1, 2, 1000, BYTES // 4, BYTES // 2, BYTES // 2 + 1, BYTES, BYTES + 1]), st.booleans()
 )
 
 
@@ -23,7 +25,7 @@ def test_any_sequence(actions: list[tuple[int, bool] | None]) -> None:
     waiting: deque[bytes] = deque()
     for number, action in enumerate(actions):
         if action is None:
-            assert outbox.get() == (waiting.popleft() if waiting else None)
+            assert outbox.take() == (waiting.popleft() if waiting else b"")
         else:
             size, ephemeral = action
             frame = bytes([number]) * size
@@ -40,9 +42,35 @@ def test_any_sequence(actions: list[tuple[int, bool] | None]) -> None:
                 assert room is (Room.SHED if ephemeral else Room.FULL)
         assert len(outbox) == len(waiting) <= SMALL.outbox_frames
         assert outbox.size == sum(map(len, waiting)) <= BYTES
-    assert [outbox.get() for _ in waiting] == list(waiting)
-    assert outbox.get() is None
+    assert [outbox.take() for _ in waiting] == list(waiting)
+    assert outbox.take() == b""
     assert outbox.size == len(outbox) == 0
+
+
+@given(st.lists(st.binary(min_size=1, max_size=9), max_size=20), st.lists(st.integers(0, 30), max_size=20))
+def test_frames_are_taken_together(frames: list[bytes], sizes: list[int]) -> None:
+    """As many whole frames as fit are taken at a time, in order, and one even if it does not fit."""
+    outbox = Outbox(Limits(outbox_frames=20))
+    assert all(outbox.put(frame) is Room.TAKEN for frame in frames)
+    waiting = deque(frames)
+    for size in sizes:
+        expected = waiting.popleft() if waiting else b""
+        while waiting and len(expected) + len(waiting[0]) <= size:
+            expected += waiting.popleft()
+        assert outbox.take(size) == expected
+        assert outbox.size == sum(map(len, waiting))
+
+
+@given(st.lists(st.sampled_from([0, 1, 125, 126, 127, 65535, 65536]) | st.integers(0, 300), max_size=5))
+def test_frames_are_what_a_client_reads(sizes: list[int]) -> None:
+    """A client's parser finds each payload as one text message, whatever its length."""
+    sent = [b"x" * size for size in sizes]
+    frames = b"".join(map(text_frame, sent))
+    client = Connection(ConnectionType.CLIENT)
+    client.receive_data(frames)
+    received = "".join(event.data for event in client.events() if isinstance(event, TextMessage))
+    assert received == "x" * sum(sizes)
+    assert list(payloads(frames)) == sent
 
 
 def test_frames_are_counted() -> None:
@@ -51,7 +79,7 @@ def test_frames_are_counted() -> None:
     assert [outbox.put(b"x", ephemeral=True) for _ in range(3)] == [Room.TAKEN, Room.TAKEN, Room.SHED]
     assert [outbox.put(b"x") for _ in range(3)] == [Room.TAKEN, Room.TAKEN, Room.FULL]
     assert outbox.put(b"x", ephemeral=True) is Room.SHED
-    outbox.get()
+    outbox.take()
     assert outbox.put(b"x") is Room.TAKEN
 
 

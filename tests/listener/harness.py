@@ -1,0 +1,293 @@
+"""A listener on a real port, and a peer that says exactly the bytes that a test wants said."""
+
+import os
+import struct
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import trio
+from attrs import define, field, frozen
+
+from adapters.listener import ASGIApp, Counts, ListenerConfig, serve
+
+PATIENCE = 5.0
+"""Seconds after which a test gives up waiting for what must come; no test waits so long when all is well."""
+
+KEY = b"AAAAAAAAAAAAAAAAAAAAAA=="
+UPGRADE = (
+    b"GET /ws HTTP/1.1\r\nHost: test\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+    b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: " + KEY + b"\r\n"
+)
+
+TEXT, BINARY, CLOSE, PING, PONG = 1, 2, 8, 9, 10
+
+
+@frozen
+class Served:
+    """A running listener."""
+
+    address: tuple[str, int]
+    counts: Counts
+    shutdown: trio.Event
+    cancel: Callable[[], None]
+    ended: trio.Event
+
+
+@asynccontextmanager
+async def serving(app: ASGIApp, *, faults: int = 0, **numbers: Any) -> AsyncIterator[Served]:
+    """Serve `app` on a free port; at the end it must shut down within its deadline, with `faults` faults."""
+    shutdown, ended, counts = trio.Event(), trio.Event(), Counts()
+    numbers = {"linger_time": 1.0, "drain_time": 2.0, "drain_socket_time": 0.0, "abandon_time": 1.0} | numbers
+    scope = trio.CancelScope()
+
+    async def run(task_status: trio.TaskStatus[Any]) -> None:
+        with scope:
+            config = ListenerConfig(port=0, **numbers)
+            await serve(app, config, shutdown=shutdown, counts=counts, task_status=task_status)
+        ended.set()
+
+    async with trio.open_nursery() as nursery:
+        addresses = await nursery.start(run)
+        yield Served(addresses[0], counts, shutdown, scope.cancel, ended)
+        shutdown.set()
+        with trio.fail_after(PATIENCE + numbers["drain_time"]):
+            await ended.wait()
+    assert counts.faults == faults
+    assert counts.open_connections == 0
+    assert counts.open_sockets == 0
+
+
+@frozen
+class Answer:
+    """An HTTP response as it came."""
+
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+
+@frozen
+class Frame:
+    """A WebSocket frame as it came."""
+
+    opcode: int
+    payload: bytes
+    fin: bool = True
+
+    @property
+    def close(self) -> tuple[int, str]:
+        """Of a close frame: code and reason."""
+        assert self.opcode == CLOSE, self
+        code = struct.unpack("!H", self.payload[:2])[0] if self.payload else 1005
+        return code, self.payload[2:].decode()
+
+
+def frame(opcode: int, payload: bytes = b"", *, fin: bool = True, rsv: int = 0, masked: bool = True) -> bytes:
+    """A client's frame, in the shortest form; `rsv` are three bits."""
+    size = len(payload)
+    mask = 0x80 if masked else 0
+    if size < 126:
+        length = bytes([mask | size])
+    elif size < 65_536:
+        length = bytes([mask | 126]) + struct.pack("!H", size)
+    else:
+        length = bytes([mask | 127]) + struct.pack("!Q", size)
+    head = bytes([fin << 7 | rsv << 4 | opcode]) + length
+    if not masked:
+        return head + payload
+    key = os.urandom(4)
+    pad = key * (size // 4 + 1)
+    hidden = (int.from_bytes(payload) ^ int.from_bytes(pad[:size])).to_bytes(size)
+    return head + key + hidden
+
+
+def close_frame(code: int, reason: str = "") -> bytes:
+    return frame(CLOSE, struct.pack("!H", code) + reason.encode())
+
+
+class Gone(Exception):
+    """The server has ended the connection; `reset` tells how."""
+
+    def __init__(self, *, reset: bool) -> None:
+        super().__init__("reset" if reset else "closed")
+        self.reset = reset
+
+
+@define
+class Peer:
+    """One TCP connection to a listener, seen from outside."""
+
+    stream: trio.SocketStream
+    _rest: bytearray = field(factory=bytearray)
+
+    async def send(self, *parts: bytes) -> None:
+        """Send each part in a segment of its own."""
+        with trio.fail_after(PATIENCE):
+            for part in parts:
+                try:
+                    await self.stream.send_all(part)
+                except trio.BrokenResourceError:
+                    raise Gone(reset=True) from None
+
+    async def half_close(self) -> None:
+        await self.stream.send_eof()
+
+    async def more(self) -> None:
+        """Wait for bytes; raises `Gone` when there are no more."""
+        with trio.fail_after(PATIENCE):
+            try:
+                data = await self.stream.receive_some()
+            except trio.BrokenResourceError:
+                raise Gone(reset=True) from None
+        if not data:
+            raise Gone(reset=False)
+        self._rest += data
+
+    async def exactly(self, size: int) -> bytes:
+        while len(self._rest) < size:
+            await self.more()
+        taken = bytes(self._rest[:size])
+        del self._rest[:size]
+        return taken
+
+    async def until(self, end: bytes) -> bytes:
+        while end not in self._rest:
+            await self.more()
+        return await self.exactly(self._rest.index(end) + len(end))
+
+    async def end(self) -> bytes:
+        """All that comes until the server ends the connection in an orderly way."""
+        try:
+            while True:
+                await self.more()
+        except Gone as gone:
+            assert not gone.reset, f"reset after {bytes(self._rest)!r}"
+        return await self.exactly(len(self._rest))
+
+    async def answer(self, *, head: bool = False) -> Answer:
+        """The next response; of a request with HEAD, without a body."""
+        lines = (await self.until(b"\r\n\r\n")).decode("latin-1").split("\r\n")
+        headers = {
+            name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines[1:-2])
+        }
+        status = int(lines[0].split(" ")[1])
+        body = b""
+        if headers.get("transfer-encoding") == "chunked":
+            while size := int(await self.until(b"\r\n"), 16):
+                body += (await self.exactly(size + 2))[:-2]
+            await self.exactly(2)
+        elif not head and status >= 200:
+            body = await self.exactly(int(headers.get("content-length", 0)))
+        return Answer(status, headers, body)
+
+    async def ask(self, *parts: bytes) -> Answer:
+        await self.send(*parts)
+        return await self.answer()
+
+    async def upgrade(self, *after: bytes, headers: bytes = b"") -> Answer:
+        """Ask for a WebSocket, in one segment with the bytes that follow."""
+        return await self.ask(b"".join([UPGRADE, headers, b"\r\n", *after]))
+
+    async def frame(self) -> Frame:
+        first, second = await self.exactly(2)
+        assert not second & 0x80, "a server does not mask"
+        size = second & 0x7F
+        if size == 126:
+            size = struct.unpack("!H", await self.exactly(2))[0]
+        elif size == 127:
+            size = struct.unpack("!Q", await self.exactly(8))[0]
+        return Frame(first & 0x0F, await self.exactly(size), bool(first & 0x80))
+
+    async def frame_of(self, opcode: int) -> Frame:
+        """The next frame of a kind; others are passed over."""
+        while (found := await self.frame()).opcode != opcode:
+            pass
+        return found
+
+
+@asynccontextmanager
+async def connected(served: Served, *, receive_buffer: int | None = None) -> AsyncIterator[Peer]:
+    """A peer; with a small receive buffer, one whose unread bytes soon stop the server."""
+    plain = trio.socket.socket()
+    if receive_buffer is not None:
+        plain.setsockopt(trio.socket.SOL_SOCKET, trio.socket.SO_RCVBUF, receive_buffer)
+    try:
+        await plain.connect(served.address)
+    except OSError:
+        plain.close()
+        raise
+    async with trio.SocketStream(plain) as stream:
+        yield Peer(stream)
+
+
+@asynccontextmanager
+async def socket_to(served: Served, **how: Any) -> AsyncIterator[Peer]:
+    """A peer whose WebSocket is open."""
+    async with connected(served, **how) as peer:
+        assert (await peer.upgrade()).status == 101
+        yield peer
+
+
+# --- applications --------------------------------------------------------------------------------------------
+
+Receive = Callable[[], Awaitable[dict[str, Any]]]
+Send = Callable[[dict[str, Any]], Awaitable[None]]
+
+
+async def respond(send: Send, status: int = 200, body: bytes = b"ok", *headers: tuple[bytes, bytes]) -> None:
+    length = (b"content-length", b"%d" % len(body))
+    await send({"type": "http.response.start", "status": status, "headers": [length, *headers]})
+    await send({"type": "http.response.body", "body": body})
+
+
+async def whole_body(receive: Receive) -> bytes:
+    """A request's body; `Gone` when the peer left before its end."""
+    body = b""
+    while True:
+        event = await receive()
+        if event["type"] == "http.disconnect":
+            raise Gone(reset=False)
+        body += event["body"]
+        if not event["more_body"]:
+            return body
+
+
+async def echo(scope: dict[str, Any], receive: Receive, send: Send) -> None:
+    """Answers a request with its method, target and body, a WebSocket with what it says."""
+    if scope["type"] == "http":
+        body = await whole_body(receive)
+        told = f"{scope['method']} {scope['path']}?{scope['query_string'].decode()} ".encode()
+        await respond(send, 200, told + body)
+    elif scope["type"] == "websocket":
+        await receive()
+        await send({"type": "websocket.accept"})
+        while (event := await receive())["type"] == "websocket.receive":
+            await send({"type": "websocket.send", "bytes": event["bytes"], "text": event["text"]})
+    else:
+        await lifespan(scope, receive, send)
+
+
+async def lifespan(scope: dict[str, Any], receive: Receive, send: Send) -> None:
+    assert scope["type"] == "lifespan"
+    await receive()
+    await send({"type": "lifespan.startup.complete"})
+    await receive()
+    await send({"type": "lifespan.shutdown.complete"})
+
+
+def application(http: Any = echo, websocket: Any = echo) -> ASGIApp:
+    """An application of two parts, each called as ASGI calls one, with a lifespan of its own."""
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        part = {"http": http, "websocket": websocket, "lifespan": lifespan}[scope["type"]]
+        await part(scope, receive, send)
+
+    return app
+
+
+async def wait_until(true: Callable[[], bool]) -> None:
+    """Wait for what has no event of its own; fails after the tests' patience."""
+    with trio.fail_after(PATIENCE):
+        while not true():
+            await trio.sleep(0.005)  # noqa: ASYNC110 - a test looks from outside

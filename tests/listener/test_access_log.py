@@ -1,0 +1,92 @@
+"""One line per request, and no secret in any line."""
+
+from typing import Any
+
+from structlog.testing import capture_logs
+
+from tests.listener.harness import (
+    TEXT,
+    Receive,
+    Send,
+    application,
+    connected,
+    echo,
+    frame,
+    respond,
+    serving,
+    wait_until,
+)
+
+SECRETS = (
+    b"Referer: https://app.example/?token=secret\r\nAuthorization: Bearer secret\r\n"
+    b"Cookie: session=secret\r\nSec-WebSocket-Protocol: bearer, secret\r\n"
+)
+
+
+async def answering(scope: Any, receive: Receive, send: Send) -> None:
+    await respond(send, 201, b"12345", (b"x-request-id", b"r-1"))
+
+
+async def test_a_request_is_one_line_without_query_and_headers() -> None:
+    with capture_logs() as logs:
+        async with serving(application(http=answering)) as served, connected(served) as peer:
+            await peer.ask(b"GET /a%20b?token=secret HTTP/1.1\r\nHost: test\r\n" + SECRETS + b"\r\n")
+    (line,) = [line for line in logs if line["event"] == "request"]
+    assert isinstance(line.pop("ms"), float)
+    assert line == {
+        "event": "request",
+        "log_level": "info",
+        "method": "GET",
+        "path": "/a%20b",
+        "status": 201,
+        "bytes": 5,
+        "client": "127.0.0.1",
+        "request_id": "r-1",
+    }
+    assert "secret" not in str(logs)
+
+
+async def test_a_handshake_and_its_end_are_a_line_each() -> None:
+    with capture_logs() as logs:
+        async with serving(echo) as served, connected(served) as peer:
+            await peer.send(
+                b"GET /ws?token=secret HTTP/1.1\r\nHost: test\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+                b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n"
+                + SECRETS
+                + b"\r\n"
+            )
+            assert (await peer.answer()).status == 101
+            await peer.send(frame(TEXT, b"secret"))
+            await peer.frame()
+    told = [(line["event"], line.get("path"), line.get("status") or line.get("code")) for line in logs]
+    assert ("request", "/ws", 101) in told
+    assert ("socket_closed", "/ws", 1006) in told
+    assert "secret" not in str(logs)
+
+
+async def test_a_refused_request_is_a_line_without_what_was_sent() -> None:
+    """h11's own words quote the line that it does not take, and that may be a token's."""
+    with capture_logs() as logs:
+        async with serving(echo) as served, connected(served) as peer:
+            answer = await peer.ask(
+                b"GET /?token=secret HTTP/1.1\r\nHost: test\r\nAuthor ization: secret\r\n\r\n"
+            )
+            assert answer.status == 400
+            assert b"secret" not in answer.body
+    (line,) = [line for line in logs if line["event"] == "request_refused"]
+    assert (line["status"], line["client"]) == (400, "127.0.0.1")
+    assert "secret" not in str(logs)
+
+
+async def test_a_failing_application_is_logged_without_its_query() -> None:
+    async def failing(scope: Any, receive: Receive, send: Send) -> None:
+        raise RuntimeError("a bug")
+
+    with capture_logs() as logs:
+        async with serving(application(http=failing)) as served, connected(served) as peer:
+            await peer.ask(b"GET /a?token=secret HTTP/1.1\r\nHost: test\r\n" + SECRETS + b"\r\n")
+            await wait_until(lambda: any(line["event"] == "request" for line in logs))
+    told = {line["event"]: line for line in logs}
+    assert told["application_failed"]["path"] == "/a"
+    assert told["request"]["status"] == 500
+    assert "secret" not in str(logs)

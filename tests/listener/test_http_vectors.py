@@ -1,0 +1,44 @@
+"""HTTP/1.1 shapes that servers and proxies read differently, and what each must get: `http_vectors.toml`."""
+
+import re
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.listener.harness import connected, echo, serving
+
+VECTORS = tomllib.loads(Path(__file__).with_name("http_vectors.toml").read_text())["vector"]
+ANOTHER = b"GET /another HTTP/1.1\r\nHost: test\r\n\r\n"
+
+
+def segment(told: str) -> bytes:
+    """A segment's bytes; `{x*3}` stands for xxx."""
+    repeated = re.sub(r"\{([^{}]*)\*(\d+)\}", lambda found: found[1] * int(found[2]), told)
+    return repeated.encode("latin-1")
+
+
+@pytest.mark.parametrize("vector", VECTORS, ids=[vector["name"] for vector in VECTORS])
+async def test_a_shape_gets_what_it_must(vector: dict[str, Any]) -> None:
+    async with serving(echo, **vector.get("numbers", {})) as served, connected(served) as peer:
+        await peer.send(*map(segment, vector["send"]))
+        if vector.get("half_close"):
+            await peer.half_close()
+        answers = [await peer.answer() for _ in vector["statuses"]]
+        assert [answer.status for answer in answers] == vector["statuses"]
+        if "bodies" in vector:
+            assert [answer.body.decode() for answer in answers] == vector["bodies"]
+        for answer in answers:
+            if answer.status >= 400:
+                assert answer.headers["content-type"] == "application/problem+json"
+                assert answer.headers["connection"] == "close"
+        if vector["then"] == "closed":
+            assert await peer.end() == b""
+        else:
+            assert (await peer.ask(ANOTHER)).body == b"GET /another? "
+
+
+def test_every_vector_has_a_name_of_its_own() -> None:
+    names = [vector["name"] for vector in VECTORS]
+    assert len(names) == len(set(names))

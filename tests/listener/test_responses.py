@@ -1,0 +1,303 @@
+"""Requests are answered whole, in order, and the connection is what it said it would be afterwards."""
+
+from typing import Any
+
+import pytest
+import trio
+from quart import ResponseReturnValue, request, websocket
+from quart_trio import QuartTrio
+
+from adapters.listener import ASGIApp
+from tests.listener.harness import (
+    BINARY,
+    CLOSE,
+    Gone,
+    Peer,
+    Receive,
+    Send,
+    application,
+    connected,
+    echo,
+    frame,
+    respond,
+    serving,
+    socket_to,
+    wait_until,
+    whole_body,
+)
+
+CLOSING = b"GET /a HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n"
+GET = b"GET /a HTTP/1.1\r\nHost: test\r\n\r\n"
+POST = b"POST /early HTTP/1.1\r\nHost: test\r\nContent-Length: 4\r\n\r\n"
+
+
+def quart_application() -> ASGIApp:
+    """What the faults of quart-trio need: it cancels a request's task as soon as it hears http.disconnect."""
+    app = QuartTrio(__name__)
+
+    @app.get("/a")
+    async def a() -> ResponseReturnValue:
+        return "ok"
+
+    @app.post("/early")
+    async def early() -> ResponseReturnValue:
+        return "no", 401
+
+    @app.post("/body")
+    async def body() -> ResponseReturnValue:
+        return await request.get_data()
+
+    @app.websocket("/ws")
+    async def ws() -> None:
+        while True:
+            message = await websocket.receive()
+            await websocket.send(f"{isinstance(message, bytes)} {len(message)}")
+
+    return app
+
+
+@pytest.mark.parametrize("head", [CLOSING, b"GET /a HTTP/1.0\r\n\r\n"])
+async def test_the_last_response_of_a_connection_closes_it(head: bytes) -> None:
+    """Connection: close and HTTP/1.0: quart-trio's cancellation must not keep the socket open."""
+    async with serving(quart_application()) as served:
+        for _ in range(10):
+            async with connected(served) as peer:
+                assert (await peer.ask(head)).body == b"ok"
+                assert await peer.end() == b""
+
+
+async def test_an_idle_connection_is_closed_after_every_request_too() -> None:
+    """The keep-alive timeout is as alive after a request as it was before the first."""
+    async with serving(quart_application(), idle_time=0.2) as served, connected(served) as peer:
+        for _ in range(3):
+            assert (await peer.ask(GET)).status == 200
+        assert await peer.end() == b""
+
+
+async def test_an_early_answer_does_not_wedge_the_connection() -> None:
+    """A 401 before the body: what follows of the body is dropped, and the next request is answered."""
+    async with serving(quart_application()) as served:
+        for _ in range(10):
+            async with connected(served) as peer:
+                assert (await peer.ask(POST)).status == 401
+                assert (await peer.ask(b"body" + GET)).body == b"ok"
+                assert (await peer.ask(b"POST /body" + POST[11:], b"bo", b"dy")).body == b"body"
+
+
+async def test_after_an_early_answer_only_a_bounded_rest_is_read() -> None:
+    endless = b"POST /early HTTP/1.1\r\nHost: test\r\nTransfer-Encoding: chunked\r\n\r\n"
+    chunk = b"1000\r\n" + b"x" * 0x1000 + b"\r\n"
+    async with serving(quart_application(), body_bytes=0x10000) as served, connected(served) as peer:
+        assert (await peer.ask(endless)).status == 401
+        with pytest.raises((Gone, trio.TooSlowError)):
+            while True:
+                await peer.send(chunk)
+        await wait_until(lambda: not served.counts.open_connections)
+
+
+async def test_after_an_early_answer_the_rest_may_not_take_for_ever() -> None:
+    async with serving(quart_application(), body_idle_time=0.2) as served, connected(served) as peer:
+        assert (await peer.ask(POST)).status == 401
+        assert await peer.end() == b""
+
+
+async def test_pipelined_requests_are_answered_in_their_order() -> None:
+    many = [b"POST /%d HTTP/1.1\r\nHost: test\r\nContent-Length: 2\r\n\r\n%02d" % (n, n) for n in range(50)]
+    async with serving(echo) as served, connected(served) as peer:
+        await peer.send(b"".join(many))
+        for n in range(50):
+            assert (await peer.answer()).body == f"POST /{n}? {n:02}".encode()
+
+
+async def test_a_client_that_half_closes_gets_every_answer() -> None:
+    """What is being committed is not cancelled, and its answer is sent."""
+    committed = []
+
+    async def slow(scope: Any, receive: Receive, send: Send) -> None:
+        await whole_body(receive)
+        with trio.move_on_after(0.1):
+            committed.append((await receive())["type"])
+        await respond(send)
+
+    async with serving(application(http=slow)) as served, connected(served) as peer:
+        await peer.send(GET, GET)
+        await peer.half_close()
+        assert (await peer.answer()).body == b"ok"
+        assert (await peer.answer()).body == b"ok"
+        assert await peer.end() == b""
+        assert committed == []
+
+
+async def test_a_client_that_leaves_in_its_body_disconnects_the_application() -> None:
+    heard: list[str] = []
+
+    async def reading(scope: Any, receive: Receive, send: Send) -> None:
+        while not heard or heard[-1] != "http.disconnect":
+            heard.append((await receive())["type"])
+
+    async with serving(application(http=reading)) as served:
+        async with connected(served) as peer:
+            await peer.send(POST + b"b")
+            await wait_until(lambda: bool(heard))
+        await wait_until(lambda: heard[-1] == "http.disconnect")
+
+
+async def test_100_continue_comes_when_the_application_wants_the_body() -> None:
+    head = b"POST / HTTP/1.1\r\nHost: test\r\nContent-Length: 4\r\nExpect: 100-continue\r\n\r\n"
+    async with serving(echo) as served, connected(served) as peer:
+        for _ in range(2):
+            assert (await peer.ask(head)).status == 100
+            assert (await peer.ask(b"body")).body == b"POST /? body"
+
+
+async def test_without_100_continue_an_early_answer_ends_the_connection() -> None:
+    """Nobody can tell whether the client will still send the body, so that the next head cannot be found."""
+
+    async def refusing(scope: Any, receive: Receive, send: Send) -> None:
+        await respond(send, 401)
+
+    head = b"POST / HTTP/1.1\r\nHost: test\r\nContent-Length: 4\r\nExpect: 100-continue\r\n\r\n"
+    async with serving(application(http=refusing)) as served, connected(served) as peer:
+        answer = await peer.ask(head)
+        assert (answer.status, answer.headers["connection"]) == (401, "close")
+        assert await peer.end() == b""
+
+
+async def test_a_body_is_taken_only_as_fast_as_the_application_takes_it() -> None:
+    """Beyond the inbox's bound the reader stops, and goes on when the application does."""
+    go = trio.Event()
+
+    async def late(scope: Any, receive: Receive, send: Send) -> None:
+        await go.wait()
+        await respond(send, 200, b"%d" % len(await whole_body(receive)))
+
+    size = 8_000_000
+    sent = trio.Event()
+
+    async def send_body(peer: Peer) -> None:
+        await peer.send(b"x" * size)
+        sent.set()
+
+    app = application(http=late)
+    async with serving(app, body_bytes=size) as served, connected(served) as peer:
+        await peer.send(b"POST / HTTP/1.1\r\nHost: test\r\nContent-Length: %d\r\n\r\n" % size)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(send_body, peer)
+            with trio.move_on_after(0.2):
+                await sent.wait()
+            assert not sent.is_set()
+            go.set()
+            assert (await peer.answer()).body == b"%d" % size
+
+
+async def test_a_body_beyond_the_bound_leaves_the_answer_to_the_application() -> None:
+    """It gets one byte more than the bound; only when it says nothing does the listener answer 413."""
+
+    async def counting(scope: Any, receive: Receive, send: Send) -> None:
+        size = 0
+        while True:
+            event = await receive()
+            size += len(event.get("body", b""))
+            if size > 1000 and scope["path"] == "/own":
+                return await respond(send, 413, b"%d" % size)
+
+    chunked = b" HTTP/1.1\r\nHost: test\r\nTransfer-Encoding: chunked\r\n\r\n" + b"800\r\n" + b"x" * 2048
+    app = application(http=counting)
+    async with serving(app, body_bytes=1000, refusal_time=0.1) as served:
+        async with connected(served) as peer:
+            answer = await peer.ask(b"POST /own" + chunked)
+            assert (answer.status, answer.body) == (413, b"1001")
+            assert await peer.end() == b""
+        async with connected(served) as peer:
+            answer = await peer.ask(b"POST /" + chunked)
+            assert (answer.status, answer.headers["connection"]) == (413, "close")
+            assert b'"code":"body_too_large"' in answer.body
+            assert await peer.end() == b""
+
+
+@pytest.mark.parametrize(
+    ("target", "told"),
+    [
+        (b"/path?x", "/path?x"),
+        (b"/path?", "/path?"),
+        (b"/%ff%00?%", "/\ufffd\x00?%"),
+        (b"//a//b", "//a//b?"),
+        (b"http://other/path?x=1", "/path?x=1"),
+        (b"HTTP://other:80", "/?"),
+        (b"http://other?x", "/?x"),
+    ],
+)
+async def test_odd_but_legal_targets_reach_the_application_as_paths(target: bytes, told: str) -> None:
+    async with serving(echo) as served, connected(served) as peer:
+        answer = await peer.ask(b"GET " + target + b" HTTP/1.1\r\nHost: test\r\n\r\n")
+        assert (answer.status, answer.body.decode()) == (200, f"GET {told} ")
+
+
+@pytest.mark.parametrize("target", [b"/a?x", b"http://other/a", b"/%ff", b"/a?%ff", b"//a", b"/a%00"])
+async def test_quart_answers_no_odd_target_with_a_500(target: bytes) -> None:
+    async with serving(quart_application()) as served, connected(served) as peer:
+        answer = await peer.ask(b"GET " + target + b" HTTP/1.1\r\nHost: test\r\n\r\n")
+        assert answer.status in {200, 404}
+        assert served.counts.application_errors == 0
+
+
+async def test_an_absolute_target_names_the_host() -> None:
+    async def host(scope: Any, receive: Receive, send: Send) -> None:
+        await respond(send, 200, b",".join(value for name, value in scope["headers"] if name == b"host"))
+
+    async with serving(application(http=host)) as served, connected(served) as peer:
+        answer = await peer.ask(b"GET http://other:81/ HTTP/1.1\r\nHost: test\r\n\r\n")
+        assert answer.body == b"other:81"
+
+
+async def test_responses_name_no_server() -> None:
+    async with serving(echo) as served, connected(served) as peer:
+        for request_ in (GET, b"nonsense\r\n\r\n"):
+            answer = await peer.ask(request_)
+            assert "server" not in answer.headers
+            assert "date" in answer.headers
+
+
+async def test_head_has_headers_and_no_body() -> None:
+    async with serving(quart_application()) as served, connected(served) as peer:
+        await peer.send(b"HEAD /a HTTP/1.1\r\nHost: test\r\n\r\n")
+        assert (await peer.answer(head=True)).headers["content-length"] == "2"
+        assert (await peer.ask(GET)).body == b"ok"
+
+
+async def test_the_scope_names_the_tcp_peer() -> None:
+    seen: list[Any] = []
+
+    async def noting(scope: Any, receive: Receive, send: Send) -> None:
+        seen.append(scope["client"])
+        await respond(send)
+
+    async with serving(application(http=noting)) as served, connected(served) as peer:
+        forged = b"GET / HTTP/1.1\r\nHost: test\r\nX-Forwarded-For: 9.9.9.9\r\n\r\n"
+        assert (await peer.ask(forged)).status == 200
+        assert seen == [peer.stream.socket.getsockname()]
+
+
+async def test_small_responses_do_not_wait_for_acknowledgements() -> None:
+    """TCP_NODELAY: the listener's side of a connection has it set."""
+    seen: list[int] = []
+    taken = trio.SocketStream.send_all
+
+    async def watching(stream: trio.SocketStream, data: Any) -> None:
+        if stream.socket.getsockname() == served.address:
+            seen.append(stream.getsockopt(trio.socket.IPPROTO_TCP, trio.socket.TCP_NODELAY))
+        await taken(stream, data)
+
+    async with serving(echo) as served, connected(served) as peer:
+        with pytest.MonkeyPatch.context() as patched:
+            patched.setattr(trio.SocketStream, "send_all", watching)
+            await peer.ask(GET)
+    assert seen == [1]
+
+
+async def test_an_empty_binary_message_reaches_quart_as_bytes() -> None:
+    """quart-trio 0.12 makes it None, unless it is true."""
+    async with serving(quart_application()) as served, socket_to(served) as peer:
+        await peer.send(frame(BINARY))
+        assert (await peer.frame()).payload == b"True 0"
+        await peer.send(frame(CLOSE))

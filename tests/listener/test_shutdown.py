@@ -1,0 +1,234 @@
+"""The end: everybody is told, what is in flight is finished, and nobody can delay it beyond its bound."""
+
+from contextlib import AsyncExitStack
+from typing import Any
+
+import pytest
+import trio
+from hypercorn.utils import LifespanFailureError
+from trio.testing import wait_all_tasks_blocked
+
+from adapters.listener import LifespanEnded, ListenerConfig, serve
+from tests.listener.harness import (
+    CLOSE,
+    TEXT,
+    UPGRADE,
+    Gone,
+    Peer,
+    Receive,
+    Send,
+    application,
+    close_frame,
+    connected,
+    echo,
+    frame,
+    respond,
+    serving,
+    socket_to,
+    wait_until,
+    whole_body,
+)
+
+GET = b"GET / HTTP/1.1\r\nHost: test\r\n\r\n"
+
+
+async def test_fifty_of_fifty_sockets_are_closed_with_1012() -> None:
+    codes: list[int] = []
+
+    async def listen(peer: Peer) -> None:
+        codes.append((await peer.frame_of(CLOSE)).close[0])
+        await peer.send(close_frame(1012))
+        await peer.end()
+
+    async with (
+        serving(echo, drain_time=5.0) as served,
+        AsyncExitStack() as peers,
+        trio.open_nursery() as nursery,
+    ):
+        for _ in range(50):
+            nursery.start_soon(listen, await peers.enter_async_context(socket_to(served)))
+        served.shutdown.set()
+        with trio.fail_after(4):
+            await served.ended.wait()
+    assert codes == [1012] * 50
+
+
+async def test_the_application_may_close_its_sockets_itself() -> None:
+    """It has `drain_socket_time` for that, and only the others are closed by the listener."""
+    shutdown = trio.Event()
+
+    async def own(scope: Any, receive: Receive, send: Send) -> None:
+        await send({"type": "websocket.accept"})
+        if scope["path"] == "/own":
+            await shutdown.wait()
+            await send({"type": "websocket.close", "code": 4001})
+        else:
+            await trio.sleep_forever()
+
+    app = application(websocket=own)
+    async with serving(app, drain_socket_time=0.5, drain_time=5.0) as served:
+        async with connected(served) as one, connected(served) as two:
+            assert (await one.ask(UPGRADE.replace(b"/ws", b"/own") + b"\r\n")).status == 101
+            assert (await two.upgrade()).status == 101
+            served.shutdown.set()
+            shutdown.set()
+            assert (await one.frame()).close[0] == 4001
+            assert (await two.frame()).close[0] == 1012
+
+
+async def test_a_request_in_flight_is_answered_and_its_connection_closed() -> None:
+    go, begun = trio.Event(), trio.Event()
+
+    async def slow(scope: Any, receive: Receive, send: Send) -> None:
+        await whole_body(receive)
+        begun.set()
+        await go.wait()
+        await respond(send)
+
+    async with (
+        serving(application(http=slow), linger_time=0.2) as served,
+        connected(served) as peer,
+        connected(served) as idle,
+    ):
+        await peer.send(GET)
+        await begun.wait()
+        served.shutdown.set()
+        assert await idle.end() == b""
+        assert not served.ended.is_set()
+        go.set()
+        answer = await peer.answer()
+        assert (answer.status, answer.headers["connection"]) == (200, "close")
+        assert await peer.end() == b""
+        with trio.fail_after(1):
+            await served.ended.wait()
+
+
+async def test_no_connection_is_accepted_once_it_begins() -> None:
+    async def slow(scope: Any, receive: Receive, send: Send) -> None:
+        await trio.sleep_forever()
+
+    async with serving(application(http=slow), drain_time=0.3) as served, connected(served) as peer:
+        await peer.send(GET)
+        await wait_until(lambda: served.counts.requests == 1)
+        served.shutdown.set()
+        await wait_all_tasks_blocked()
+        with pytest.raises(OSError, match="refused"):
+            async with connected(served):
+                pass
+
+
+async def test_peers_that_do_not_read_delay_nothing() -> None:
+    """Ten sockets whose handlers are stuck in a send; the drain's deadline holds, not the write's."""
+
+    async def flooding(scope: Any, receive: Receive, send: Send) -> None:
+        await send({"type": "websocket.accept"})
+        while True:
+            await send({"type": "websocket.send", "bytes": bytes(1_000_000)})
+
+    app = application(websocket=flooding)
+    async with serving(app, write_time=60.0, drain_time=0.5) as served, AsyncExitStack() as peers:
+        for _ in range(10):
+            peer = await peers.enter_async_context(connected(served, receive_buffer=4096))
+            await peer.send(UPGRADE + b"\r\n")
+        await wait_until(lambda: served.counts.open_sockets == 10)
+        served.shutdown.set()
+        began = trio.current_time()
+        with trio.fail_after(3):
+            await served.ended.wait()
+        assert trio.current_time() - began < 2
+
+
+async def test_the_callers_cancellation_ends_at_once() -> None:
+    """As a second signal does: no drain, not even for writes, which are shielded."""
+
+    async def flooding(scope: Any, receive: Receive, send: Send) -> None:
+        await send({"type": "websocket.accept"})
+        while True:
+            await send({"type": "websocket.send", "bytes": bytes(1_000_000)})
+
+    app = application(websocket=flooding)
+    async with serving(app, write_time=60.0, drain_time=60.0) as served:
+        async with connected(served, receive_buffer=4096) as peer:
+            await peer.send(UPGRADE + b"\r\n")
+            await wait_until(lambda: served.counts.open_sockets == 1)
+            served.shutdown.set()
+            await trio.sleep(0.05)
+            served.cancel()
+            with trio.fail_after(1):
+                await served.ended.wait()
+            with pytest.raises(Gone):
+                while True:
+                    await peer.more()
+
+
+async def test_startup_comes_before_the_first_connection_and_shutdown_after_the_last() -> None:
+    order: list[str] = []
+
+    async def app(scope: Any, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await receive()
+            order.append("startup")
+            scope["state"]["shared"] = order
+            await send({"type": "lifespan.startup.complete"})
+            await receive()
+            order.append("shutdown")
+            await send({"type": "lifespan.shutdown.complete"})
+        else:
+            scope["state"]["shared"].append("request")
+            await respond(send)
+
+    async with serving(app) as served, connected(served) as peer:
+        assert (await peer.ask(GET)).status == 200
+    assert order == ["startup", "request", "shutdown"]
+
+
+async def _serve(app: Any) -> None:
+    with trio.fail_after(3):
+        await serve(app, ListenerConfig(port=0), shutdown=trio.Event())
+
+
+async def test_an_application_that_cannot_start_is_not_served() -> None:
+    async def app(scope: Any, receive: Receive, send: Send) -> None:
+        await receive()
+        await send({"type": "lifespan.startup.failed", "message": "no database"})
+
+    with pytest.raises(LifespanFailureError, match="no database"):
+        await _serve(app)
+
+
+async def test_a_port_that_is_taken_is_an_os_error() -> None:
+    async with serving(echo) as served:
+        with pytest.raises(OSError, match="in use"):
+            await serve(echo, ListenerConfig(port=served.address[1]), shutdown=trio.Event())
+
+
+async def test_a_lifespan_that_crashes_ends_the_server() -> None:
+    """Hypercorn 0.18 goes on serving, without the application's background tasks."""
+
+    async def app(scope: Any, receive: Receive, send: Send) -> None:
+        await receive()
+        await send({"type": "lifespan.startup.complete"})
+        raise RuntimeError("a background task has crashed")
+
+    with pytest.raises(LifespanEnded):
+        await _serve(app)
+
+
+async def test_an_application_without_a_lifespan_is_served() -> None:
+    async def app(scope: Any, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            raise NotImplementedError
+        await respond(send)
+
+    async with serving(app) as served, connected(served) as peer:
+        assert (await peer.ask(GET)).status == 200
+
+
+async def test_a_socket_whose_peer_never_answers_the_close_ends_in_time() -> None:
+    async with serving(echo, drain_time=1.0, linger_time=0.2) as served, socket_to(served) as peer:
+        await peer.send(frame(TEXT, b"x"))
+        assert (await peer.frame()).payload == b"x"
+        served.shutdown.set()
+        assert (await peer.frame()).close[0] == 1012
+        with trio.fail_after(2):
+            await served.ended.wait()

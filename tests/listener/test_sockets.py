@@ -1,0 +1,401 @@
+"""WebSockets: what a peer sends arrives, is bounded, and every end has its code."""
+
+import resource
+import struct
+from contextlib import suppress
+from typing import Any
+
+import pytest
+import trio
+
+from tests.listener.harness import (
+    BINARY,
+    CLOSE,
+    PING,
+    PONG,
+    TEXT,
+    UPGRADE,
+    Gone,
+    Peer,
+    Receive,
+    Send,
+    application,
+    close_frame,
+    connected,
+    echo,
+    frame,
+    lifespan,
+    serving,
+    socket_to,
+    wait_until,
+)
+
+LIMIT = 65_536
+
+
+class Recording:
+    """Accepts, and keeps every event that the application is given."""
+
+    def __init__(self) -> None:
+        self.events: list[dict[str, Any]] = []
+
+    async def __call__(self, scope: Any, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            return await lifespan(scope, receive, send)
+        await receive()
+        await send({"type": "websocket.accept"})
+        while not self.ends:
+            self.events.append(await receive())
+
+    @property
+    def ends(self) -> list[int]:
+        return [event["code"] for event in self.events if event["type"] == "websocket.disconnect"]
+
+
+# --- the handshake -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("offered", [b"permessage-deflate", b"permessage-deflate; client_max_window_bits, x"])
+async def test_no_extension_is_ever_agreed_on(offered: bytes) -> None:
+    """permessage-deflate costs 92 KB a connection, and a bomb of 58 KB peaked at 220 MB."""
+    async with serving(echo) as served, connected(served) as peer:
+        answer = await peer.upgrade(headers=b"Sec-WebSocket-Extensions: " + offered + b"\r\n")
+        assert answer.status == 101
+        assert "sec-websocket-extensions" not in answer.headers
+        await peer.send(frame(TEXT, b"compressed?", rsv=0b100))
+        assert (await peer.frame()).close[0] == 1002
+
+
+async def test_another_version_is_told_which_one_is_spoken() -> None:
+    async with serving(echo) as served, connected(served) as peer:
+        answer = await peer.ask(UPGRADE.replace(b"Version: 13", b"Version: 8") + b"\r\n")
+        assert (answer.status, answer.headers["sec-websocket-version"]) == (426, "13")
+
+
+@pytest.mark.parametrize("key", [b"", b"short", b"A" * 24, b"\xff" * 24, b"AAAAAAAAAAAAAAAAAAAAAA=="[:-1]])
+async def test_a_key_that_is_none_is_a_bad_request(key: bytes) -> None:
+    head, _, _ = UPGRADE.partition(b"Sec-WebSocket-Key")
+    async with serving(echo) as served, connected(served) as peer:
+        assert (await peer.ask(head + b"Sec-WebSocket-Key: " + key + b"\r\n\r\n")).status == 400
+
+
+async def test_header_lines_of_a_handshake_are_joined() -> None:
+    """RFC 9110, 5.3. Hypercorn 0.18 takes the last line of each and forgets the others."""
+    seen: list[Any] = []
+
+    async def noting(scope: Any, receive: Receive, send: Send) -> None:
+        seen.extend(scope["subprotocols"])
+        await send({"type": "websocket.accept", "subprotocol": scope["subprotocols"][0]})
+
+    several = b"Connection: keep-alive\r\nUpgrade: h2c\r\nSec-WebSocket-Protocol: a, b\r\nSec-WebSocket-Protocol: c\r\n"
+    async with serving(application(websocket=noting)) as served, connected(served) as peer:
+        answer = await peer.upgrade(headers=several)
+        assert (answer.status, answer.headers["sec-websocket-protocol"]) == (101, "a")
+        assert seen == ["a", "b", "c"]
+
+
+async def test_a_close_before_the_accept_is_a_403() -> None:
+    heard: list[Any] = []
+
+    async def refusing(scope: Any, receive: Receive, send: Send) -> None:
+        await receive()
+        await send({"type": "websocket.close", "code": 1008})
+        heard.append(await receive())
+
+    async with serving(application(websocket=refusing)) as served, connected(served) as peer:
+        assert (await peer.upgrade()).status == 403
+        assert await peer.end() == b""
+        await wait_until(lambda: heard == [{"type": "websocket.disconnect", "code": 1006, "reason": ""}])
+
+
+async def test_a_response_in_place_of_an_accept_is_sent() -> None:
+    """ASGI's extension websocket.http.response."""
+
+    async def answering(scope: Any, receive: Receive, send: Send) -> None:
+        assert "websocket.http.response" in scope["extensions"]
+        headers = [(b"content-length", b"2")]
+        await send({"type": "websocket.http.response.start", "status": 401, "headers": headers})
+        await send({"type": "websocket.http.response.body", "body": b"no"})
+
+    async with serving(application(websocket=answering)) as served, connected(served) as peer:
+        answer = await peer.upgrade()
+        assert (answer.status, answer.body, answer.headers["connection"]) == (401, b"no", "close")
+        assert await peer.end() == b""
+
+
+async def test_an_application_that_fails_before_the_accept_is_a_500() -> None:
+    async def failing(scope: Any, receive: Receive, send: Send) -> None:
+        raise RuntimeError("a bug")
+
+    async with serving(application(websocket=failing)) as served, connected(served) as peer:
+        assert (await peer.upgrade()).status == 500
+        assert await peer.end() == b""
+
+
+# --- messages ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("opcode", "payload"), [(TEXT, b""), (BINARY, b""), (TEXT, "é".encode()), (BINARY, b"\xff")]
+)
+async def test_messages_arrive_as_they_were_sent(opcode: int, payload: bytes) -> None:
+    """Exactly one of text and bytes is there, an empty message's too."""
+    app = Recording()
+    async with serving(app) as served, socket_to(served) as peer:
+        await peer.send(frame(opcode, payload))
+        await wait_until(lambda: bool(app.events))
+    event = app.events[0]
+    expected = (payload.decode(), None) if opcode == TEXT else (None, payload)
+    assert (event["text"], event["bytes"]) == expected
+
+
+@pytest.mark.parametrize(
+    ("opcode", "unit"),
+    [
+        pytest.param(TEXT, b"x", id="ascii"),
+        pytest.param(TEXT, "é".encode(), id="two bytes a character"),
+        pytest.param(BINARY, b"\x00", id="binary"),
+    ],
+)
+@pytest.mark.parametrize("pieces", [1, 4])
+async def test_the_limit_counts_bytes_and_all_fragments(opcode: int, unit: bytes, pieces: int) -> None:
+    """A message of exactly the limit passes, one of a byte more is closed with 1009."""
+
+    def message(size: int) -> list[bytes]:
+        payload = unit * (LIMIT // len(unit)) + b"x" * (size - LIMIT)
+        step = len(payload) // pieces + 1
+        parts = [payload[start : start + step] for start in range(0, len(payload), step)]
+        last = len(parts) - 1
+        return [frame(0 if n else opcode, part, fin=n == last) for n, part in enumerate(parts)]
+
+    async with serving(echo) as served, socket_to(served) as peer:
+        await peer.send(*message(LIMIT))
+        assert len((await peer.frame()).payload) == LIMIT
+        await peer.send(*message(LIMIT + 1))
+        assert (await peer.frame()).close == (1009, "message_too_big")
+
+
+async def test_beyond_the_limit_nothing_is_buffered() -> None:
+    """Hypercorn 0.18 says 1009 and goes on collecting: 100 MB sent made 147 MB."""
+    app = Recording()
+    async with serving(app) as served, socket_to(served) as peer:
+        endless = bytes([0x82, 0xFF]) + struct.pack("!Q", 1 << 40) + bytes(4)
+        await peer.send(endless)
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        with suppress(Gone):
+            for _ in range(1_000):
+                await peer.send(bytes(100_000))
+        await wait_until(lambda: app.ends == [1009])
+        assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 20_000  # KiB
+    assert [event["type"] for event in app.events] == ["websocket.disconnect"]
+
+
+@pytest.mark.parametrize(
+    ("sent", "code"),
+    [
+        pytest.param(frame(3), 1002, id="reserved opcode"),
+        pytest.param(frame(TEXT, rsv=1), 1002, id="reserved bit"),
+        pytest.param(frame(TEXT, b"x", masked=False), 1002, id="no mask"),
+        pytest.param(frame(PING, fin=False), 1002, id="fragmented ping"),
+        pytest.param(frame(PING, bytes(126)), 1002, id="long ping"),
+        pytest.param(frame(0, b"x"), 1002, id="continuation of nothing"),
+        pytest.param(frame(TEXT, b"x", fin=False) + frame(TEXT, b"y"), 1002, id="message in a message"),
+        pytest.param(frame(CLOSE, b"x"), 1002, id="half a close code"),
+        pytest.param(close_frame(1005), 1002, id="close code that is never sent"),
+        pytest.param(close_frame(99), 1002, id="no close code"),
+        pytest.param(frame(TEXT, b"\xff"), 1007, id="no UTF-8"),
+        pytest.param(frame(TEXT, b"\xed\xa0\x80"), 1007, id="a surrogate"),
+        pytest.param(frame(CLOSE, b"\x03\xe8\xff"), 1007, id="no UTF-8 in a reason"),
+    ],
+)
+async def test_what_is_no_frame_is_closed_with_a_code(sent: bytes, code: int) -> None:
+    """The peer and the application see the same code, once; then the connection ends."""
+    app = Recording()
+    async with serving(app) as served, socket_to(served) as peer:
+        await peer.send(sent)
+        assert (await peer.frame()).close[0] == code
+        assert await peer.end() == b""
+        await wait_until(lambda: app.ends == [code])
+        assert served.counts.protocol_errors == 1
+
+
+# --- closing -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("sent", "answered", "told"),
+    [
+        (close_frame(1000, "bye"), (1000, "bye"), 1000),
+        (close_frame(4000), (4000, ""), 4000),
+        (frame(CLOSE), (1005, ""), 1005),
+    ],
+)
+async def test_a_peers_close_is_answered_and_told_once(sent: bytes, answered: Any, told: int) -> None:
+    app = Recording()
+    async with serving(app) as served, socket_to(served) as peer:
+        await peer.send(sent)
+        assert (await peer.frame()).close == answered
+        assert await peer.end() == b""
+        await wait_until(lambda: bool(app.ends))
+    assert app.ends == [told]
+
+
+async def test_a_peer_that_vanishes_is_told_as_1006() -> None:
+    app = Recording()
+    async with serving(app) as served:
+        async with socket_to(served):
+            pass
+        await wait_until(lambda: app.ends == [1006])
+
+
+@pytest.mark.parametrize("busy", [False, True])
+async def test_accept_then_close_arrives_with_code_and_reason(busy: bool) -> None:
+    """Also when the peer is sending at that moment: closing without reading on would reset the connection."""
+
+    async def refusing(scope: Any, receive: Receive, send: Send) -> None:
+        await receive()
+        await send({"type": "websocket.accept"})
+        await send({"type": "websocket.close", "code": 1008, "reason": "token_invalid"})
+
+    async def flood(peer: Peer) -> None:
+        with pytest.raises((Gone, trio.TooSlowError)):
+            while True:
+                await peer.send(frame(BINARY, bytes(10_000)))
+
+    async with serving(application(websocket=refusing), linger_time=0.5) as served:
+        for _ in range(10):
+            async with connected(served) as peer, trio.open_nursery() as nursery:
+                assert (await peer.upgrade()).status == 101
+                if busy:
+                    nursery.start_soon(flood, peer)
+                assert (await peer.frame()).close == (1008, "token_invalid")
+                if busy:
+                    nursery.cancel_scope.cancel()
+
+
+async def test_a_close_waits_for_the_peers_answer_but_not_for_long() -> None:
+    async def closing(scope: Any, receive: Receive, send: Send) -> None:
+        await send({"type": "websocket.accept"})
+        await send({"type": "websocket.close", "code": 4000})
+
+    async with serving(application(websocket=closing), linger_time=0.3) as served, socket_to(served) as peer:
+        assert (await peer.frame()).close[0] == 4000
+        assert served.counts.open_connections == 1
+        with trio.fail_after(2), pytest.raises(Gone):
+            await peer.more()
+
+
+async def test_an_application_that_fails_closes_with_1011() -> None:
+    async def failing(scope: Any, receive: Receive, send: Send) -> None:
+        await send({"type": "websocket.accept"})
+        raise RuntimeError("a bug")
+
+    async with serving(application(websocket=failing)) as served, socket_to(served) as peer:
+        assert (await peer.frame()).close == (1011, "")
+        await peer.send(close_frame(1011))
+        assert await peer.end() == b""
+        assert served.counts.application_errors == 1
+
+
+# --- pings ---------------------------------------------------------------------------------------------------
+
+
+async def test_a_ping_is_answered_though_the_application_is_busy() -> None:
+    """The listener answers pings, whether or not the application receives."""
+
+    async def deaf(scope: Any, receive: Receive, send: Send) -> None:
+        await send({"type": "websocket.accept"})
+        await trio.sleep_forever()
+
+    async with serving(application(websocket=deaf)) as served, socket_to(served) as peer:
+        for _ in range(100):
+            await peer.send(frame(TEXT, b"not read") if _ % 2 else frame(PING, b"%d" % _))
+        assert [(await peer.frame_of(PONG)).payload for _ in range(50)] == [
+            b"%d" % n for n in range(0, 100, 2)
+        ]
+
+
+async def test_a_peer_that_answers_no_ping_is_dropped_within_two_intervals() -> None:
+    """Half-open: nothing comes, not even an end. The application hears of it as 1006."""
+    app = Recording()
+    async with serving(app, ping_interval=0.2) as served, socket_to(served) as peer:
+        began = trio.current_time()
+        assert (await peer.frame()).opcode == PING
+        with pytest.raises(Gone):
+            await peer.frame()
+        assert trio.current_time() - began < 2
+        await wait_until(lambda: app.ends == [1006])
+        assert served.counts.pings_unanswered == 1
+
+
+@pytest.mark.parametrize("sign", [PONG, TEXT])
+async def test_a_peer_that_gives_a_sign_of_life_is_kept(sign: int) -> None:
+    async with serving(Recording(), ping_interval=0.1) as served, socket_to(served) as peer:
+        for _ in range(6):
+            payload = (await peer.frame_of(PING)).payload
+            await peer.send(frame(sign, payload))
+        assert served.counts.pings_unanswered == 0
+
+
+# --- an application that does not receive --------------------------------------------------------------------
+
+
+async def test_what_an_application_does_not_take_is_bounded_and_then_closed() -> None:
+    """A full inbox stops the reader (back-pressure); taken from for too long by nobody, it ends in 1011."""
+    asleep = trio.Event()
+    heard: list[Any] = []
+
+    async def deaf(scope: Any, receive: Receive, send: Send) -> None:
+        await send({"type": "websocket.accept"})
+        await asleep.wait()
+        while not heard or heard[-1]["type"] != "websocket.disconnect":
+            heard.append(await receive())
+
+    async def flood(peer: Peer) -> None:
+        with pytest.raises((Gone, trio.TooSlowError)):
+            while True:
+                await peer.send(frame(TEXT, b"x" * 50))
+
+    app = application(websocket=deaf)
+    async with serving(app, stall_time=0.3, inbox_messages=8, abandon_time=5) as served:
+        async with socket_to(served) as peer, trio.open_nursery() as nursery:
+            nursery.start_soon(flood, peer)
+            assert (await peer.frame()).close == (1011, "not_read")
+            nursery.cancel_scope.cancel()
+        asleep.set()
+        await wait_until(lambda: bool(heard) and heard[-1]["type"] == "websocket.disconnect")
+    kinds = [event["type"] for event in heard]
+    assert kinds == ["websocket.connect"] + ["websocket.receive"] * 7 + ["websocket.disconnect"]
+
+
+async def test_an_application_that_is_slow_gets_everything_in_order() -> None:
+    """Back-pressure, no loss."""
+    numbers: list[int] = []
+
+    async def slow(scope: Any, receive: Receive, send: Send) -> None:
+        await receive()
+        await send({"type": "websocket.accept"})
+        while len(numbers) < 500:
+            numbers.append(int((await receive())["text"]))
+            await trio.sleep(0.0005)
+        await send({"type": "websocket.close"})
+
+    app = application(websocket=slow)
+    async with serving(app, inbox_messages=4) as served, socket_to(served) as peer:
+        await peer.send(b"".join(frame(TEXT, b"%d" % n) for n in range(500)))
+        assert (await peer.frame()).close[0] == 1000
+    assert numbers == list(range(500))
+
+
+async def test_early_frames_are_bounded_too() -> None:
+    """Before the accept the reader stops at one message's size."""
+
+    async def undecided(scope: Any, receive: Receive, send: Send) -> None:
+        await trio.sleep_forever()
+
+    app = application(websocket=undecided)
+    async with serving(app, message_bytes=10_000, handshake_time=0.5) as served, connected(served) as peer:
+        await peer.send(UPGRADE + b"\r\n")
+        with pytest.raises((Gone, trio.TooSlowError)):
+            while True:
+                await peer.send(bytes(100_000))

@@ -1,0 +1,276 @@
+"""Nobody holds a connection, a handler or the server for longer than it is worth."""
+
+import resource
+from typing import Any
+
+import pytest
+import trio
+
+from adapters.listener import ListenerConfig
+from tests.listener.harness import (
+    UPGRADE,
+    Gone,
+    Receive,
+    Send,
+    application,
+    connected,
+    echo,
+    respond,
+    serving,
+    socket_to,
+    wait_until,
+    whole_body,
+)
+
+GET = b"GET / HTTP/1.1\r\nHost: test\r\n\r\n"
+POST = b"POST / HTTP/1.1\r\nHost: test\r\nContent-Length: 1000\r\n\r\n"
+SMALL = 4096
+"""Bytes of a receive buffer that fills at once."""
+
+
+@pytest.mark.parametrize("before", [b"", GET])
+async def test_a_head_has_its_time_however_it_drips(before: bytes) -> None:
+    """Slow-loris: bytes that trickle in do not extend it, in the first request as in a later one."""
+    async with serving(echo, head_time=0.3) as served, connected(served) as peer:
+        if before:
+            assert (await peer.ask(before)).status == 200
+        began = trio.current_time()
+        await peer.send(b"GET / HTTP/1.1\r\n")
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(_drip, peer.stream, b"X: y\r\n")
+            assert (await peer.answer()).status == 408
+            assert await peer.end() == b""
+            assert trio.current_time() - began < 2
+            nursery.cancel_scope.cancel()
+        assert served.counts.timeouts == 1
+
+
+async def _drip(stream: trio.SocketStream, data: bytes) -> None:
+    with trio.move_on_after(60):
+        try:
+            while True:
+                await stream.send_all(data)
+                await trio.sleep(0.02)
+        except trio.BrokenResourceError:
+            pass
+
+
+async def test_a_connection_that_says_nothing_is_closed_without_a_word() -> None:
+    async with serving(echo, idle_time=0.1) as served, connected(served) as peer:
+        assert await peer.end() == b""
+
+
+async def test_a_body_may_not_pause_for_long() -> None:
+    async with serving(echo, body_idle_time=0.2) as served, connected(served) as peer:
+        assert (await peer.ask(POST, b"x")).status == 408
+        assert await peer.end() == b""
+
+
+async def test_a_body_has_its_time_however_it_drips() -> None:
+    async with serving(echo, body_time=0.3, body_idle_time=5) as served, connected(served) as peer:
+        await peer.send(POST)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(_drip, peer.stream, b"x")
+            assert (await peer.answer()).status == 408
+            nursery.cancel_scope.cancel()
+
+
+async def test_an_application_hears_of_the_body_that_does_not_come() -> None:
+    heard: list[str] = []
+
+    async def reading(scope: Any, receive: Receive, send: Send) -> None:
+        with pytest.raises(Gone):
+            await whole_body(receive)
+        heard.append("gone")
+        await respond(send)  # is dropped: the listener has answered
+
+    app = application(http=reading)
+    async with serving(app, body_idle_time=0.1) as served, connected(served) as peer:
+        assert (await peer.ask(POST)).status == 408
+        await wait_until(lambda: heard == ["gone"])
+
+
+async def test_a_handshake_that_nobody_decides_is_refused() -> None:
+    heard: list[str] = []
+
+    async def undecided(scope: Any, receive: Receive, send: Send) -> None:
+        heard.extend([(await receive())["type"] for _ in range(2)])
+
+    app = application(websocket=undecided)
+    async with serving(app, handshake_time=0.1) as served, connected(served) as peer:
+        assert (await peer.ask(UPGRADE + b"\r\n")).status == 503
+        assert await peer.end() == b""
+        await wait_until(lambda: heard == ["websocket.connect", "websocket.disconnect"])
+
+
+# --- writes --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["http", "websocket"])
+async def test_a_peer_that_does_not_read_is_reset(kind: str) -> None:
+    """A handler that sends to it is held for the write's time at most, and then goes on."""
+    state = {"sent": 0, "over": False}
+
+    async def flooding(scope: Any, receive: Receive, send: Send) -> None:
+        if scope["type"] == "websocket":
+            await send({"type": "websocket.accept"})
+        else:
+            await send({"type": "http.response.start", "status": 200, "headers": []})
+        while not state["over"]:
+            if scope["type"] == "websocket":
+                await send({"type": "websocket.send", "bytes": bytes(100_000)})
+            else:
+                await send({"type": "http.response.body", "body": bytes(100_000), "more_body": True})
+            state["sent"] += 1
+            state["over"] = served.counts.write_timeouts > 0
+
+    async with (
+        serving(application(flooding, flooding), write_time=0.3) as served,
+        connected(served, receive_buffer=SMALL) as peer,
+    ):
+        await peer.send(GET if kind == "http" else UPGRADE + b"\r\n")
+        await wait_until(lambda: state["over"])
+        with pytest.raises(Gone) as gone:
+            while True:
+                await peer.more()
+        assert gone.value.reset
+
+
+async def test_a_peer_that_reads_slowly_but_reads_is_served() -> None:
+    """The deadline is for each piece, not for the whole."""
+    size = 1_000_000
+
+    async def large(scope: Any, receive: Receive, send: Send) -> None:
+        await respond(send, 200, bytes(size))
+
+    app = application(http=large)
+    async with serving(app, write_time=0.5) as served, connected(served, receive_buffer=SMALL) as peer:
+        await peer.send(GET)
+        await peer.until(b"\r\n\r\n")
+        began = trio.current_time()
+        left = size
+        while left:
+            taken = min(left, 50_000)
+            await peer.exactly(taken)
+            left -= taken
+            await trio.sleep(0.04)
+        assert trio.current_time() - began > 0.5
+
+
+async def test_a_send_to_a_peer_that_has_left_lets_others_run() -> None:
+    """A tight loop of sends freezes nobody, and can be cancelled."""
+    turns = 0
+
+    async def flooding(scope: Any, receive: Receive, send: Send) -> None:
+        nonlocal turns
+        await send({"type": "websocket.accept"})
+        with trio.move_on_after(0.2):
+            while True:
+                await send({"type": "websocket.send", "text": "x"})
+                turns += 1
+
+    async with serving(application(websocket=flooding)) as served:
+        async with socket_to(served):
+            pass
+        with trio.fail_after(2):
+            await wait_until(lambda: not served.counts.open_connections)
+    assert turns > 1
+
+
+async def test_a_handler_that_never_looks_is_cancelled_some_time_after_its_connection() -> None:
+    cancelled = trio.Event()
+
+    async def deaf(scope: Any, receive: Receive, send: Send) -> None:
+        await send({"type": "websocket.accept"})
+        try:
+            await trio.sleep_forever()
+        finally:
+            cancelled.set()
+
+    async with serving(application(websocket=deaf), abandon_time=0.1) as served:
+        async with socket_to(served):
+            pass
+        with trio.fail_after(2):
+            await cancelled.wait()
+
+
+# --- limits --------------------------------------------------------------------------------------------------
+
+
+async def test_one_connection_too_many_is_told_so() -> None:
+    async with serving(echo, connections=2) as served, connected(served) as one, connected(served) as two:
+        assert (await one.ask(GET)).status == (await two.ask(GET)).status == 200
+        async with connected(served) as three:
+            answer = await three.ask(GET)
+            assert answer.status == 503
+            assert answer.headers["connection"] == "close"
+            assert int(answer.headers["retry-after"]) > 0
+            assert await three.end() == b""
+        assert served.counts.refused == 1
+        assert (await one.ask(GET)).status == 200
+
+
+async def test_a_place_is_free_again_after_its_connection() -> None:
+    async with serving(echo, connections=1, linger_time=0.2) as served:
+        for _ in range(5):
+            async with connected(served) as peer:
+                assert (await peer.ask(GET)).status == 200
+            await wait_until(lambda: not served.counts.open_connections)
+
+
+async def test_one_address_does_not_take_all_places() -> None:
+    async with serving(echo, connections_per_address=1, uncounted_addresses=frozenset()) as served:
+        async with connected(served) as one, connected(served) as two:
+            assert (await one.ask(GET)).status == 200
+            assert (await two.answer()).status == 503
+        plain = trio.socket.socket()
+        await plain.bind(("127.0.0.2", 0))
+        await plain.connect(served.address)
+        async with trio.SocketStream(plain) as other:
+            await other.send_all(GET)
+            assert b"200" in await other.receive_some()
+
+
+async def test_a_proxy_on_this_machine_counts_as_nobody() -> None:
+    async with serving(echo, connections_per_address=1) as served:
+        async with connected(served) as one, connected(served) as two:
+            assert (await one.ask(GET)).status == (await two.ask(GET)).status == 200
+
+
+async def test_running_out_of_descriptors_is_no_end() -> None:
+    """Accepting pauses and goes on; trio.serve_listeners does the same for this error, and for no other."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    async with serving(echo) as served:
+        plain = trio.socket.socket()
+        resource.setrlimit(resource.RLIMIT_NOFILE, (plain.fileno() + 1, hard))
+        try:
+            await plain.connect(served.address)
+            await trio.sleep(0.05)
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        async with trio.SocketStream(plain) as stream:
+            await stream.send_all(GET)
+            with trio.fail_after(2):
+                assert b"200" in await stream.receive_some()
+
+
+async def test_an_accept_that_fails_is_no_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """ECONNABORTED, which a peer brings about, ends trio.serve_listeners, and with it Hypercorn 0.18."""
+    accept = trio.SocketListener.accept
+    failures = [ConnectionAbortedError(103, "aborted"), OSError(71, "protocol error")]
+
+    async def failing(listener: trio.SocketListener) -> trio.SocketStream:
+        if failures:
+            raise failures.pop()
+        return await accept(listener)
+
+    monkeypatch.setattr(trio.SocketListener, "accept", failing)
+    async with serving(echo) as served, connected(served) as peer:
+        assert (await peer.ask(GET)).status == 200
+    assert not failures
+
+
+@pytest.mark.parametrize("name", ["head_bytes", "write_time", "connections", "drain_time"])
+def test_a_number_that_makes_no_sense_is_refused(name: str) -> None:
+    with pytest.raises(ValueError, match=name):
+        ListenerConfig(**{name: 0})
