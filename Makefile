@@ -19,7 +19,7 @@ ARGS ?=
 
 .PHONY: help
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 # --- the environment -------------------------------------------------------------------------------------------
 
@@ -59,6 +59,16 @@ ifeq ($(strip $(ARGS)),)
 	@$(BIN)/coverage report --include='adapters/*'
 	@$(BIN)/coverage report --include='messaging_core/*' --fail-under=100
 endif
+
+.PHONY: browser
+browser: $(VENV)/.dev-installed ## Test the reference client in Chromium, and its modules in Node.js
+	@command -v node >/dev/null || { echo "error: Node.js is needed to test the client's modules" >&2; exit 1; }
+	@node --test --test-reporter=dot tests/client/
+	@$(BIN)/pytest -m browser tests/client $(ARGS)
+
+.PHONY: screenshots
+screenshots: $(VENV)/.dev-installed ## Take the pictures in docs/screenshots anew
+	@SCREENSHOTS=docs/screenshots $(BIN)/pytest -m browser tests/client/test_screenshots.py $(ARGS)
 
 .PHONY: lint
 lint: $(VENV)/.dev-installed ## Check style, formatting and the direction of imports

@@ -63,6 +63,7 @@ async def run_server(
                 rate_limits=settings.rate_limits,
                 body_bytes=settings.listener.body_bytes,
                 docs=settings.docs,
+                client=settings.client,
             ),
         )
         host, port = settings.bind

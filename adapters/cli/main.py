@@ -8,6 +8,7 @@ from importlib.metadata import version
 import click
 import trio
 
+from adapters.checklist.command import check
 from adapters.cli.composition import Server, Unusable, first_of, run_server
 from adapters.cli.logs import configure_logs
 from adapters.cli.settings import Settings, settings_from, settings_options
@@ -18,6 +19,9 @@ from adapters.storage_sql import DatabaseUnusable
 @click.version_option(version("messaging-core"), prog_name="messaging")
 def main() -> None:
     """A messaging backend: direct chats and groups over HTTP, live over WebSocket."""
+
+
+main.add_command(check)
 
 
 @main.command()
@@ -44,7 +48,7 @@ async def _serve(settings: Settings) -> None:
     async with trio.open_nursery() as nursery:
         nursery.start_soon(_await_signals, shutdown)
         server: Server = await nursery.start(partial(_run, settings, shutdown, nursery.cancel_scope))
-        _greet(server)
+        _greet(server, docs=settings.docs)
 
 
 async def _run(
@@ -65,12 +69,13 @@ async def _await_signals(shutdown: trio.Event) -> None:
             shutdown.set()
 
 
-def _greet(server: Server) -> None:
+def _greet(server: Server, *, docs: bool) -> None:
     click.echo(f"messaging-core {version('messaging-core')}")
     for address in server.addresses:
         click.echo(f"  API       {address}/api/v1")
         click.echo(f"  Socket    {address.replace('http', 'ws', 1)}/ws?token=<access_token>")
-        click.echo(f"  Docs      {address}/docs")
+        if docs:
+            click.echo(f"  Docs      {address}/docs")
     click.echo(f"  Database  {server.database}")
     for warning in server.warnings:
         click.echo(f"  Warning   {warning}.")

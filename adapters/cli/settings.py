@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 import attrs
 import click
 from attrs import field, frozen
+from attrs.validators import ge
 
 from adapters.listener import ListenerConfig
 from messaging_core.limits import Limits, Rate
@@ -43,7 +44,9 @@ class Settings:
     """Whether requests are limited in rate; off is for load tests."""
     docs: bool = True
     """Whether /docs and /openapi.json are served."""
-    hashing_threads: int = 1
+    client: bool = True
+    """Whether the reference client, a messenger in the browser, is served at /."""
+    hashing_threads: int = field(default=1, validator=ge(1))
     """Passwords that are hashed at a time; each takes a core and 19 MiB."""
     log_level: str = "info"
     """The least that is logged: debug, info, warning or error."""
@@ -146,8 +149,14 @@ def settings_from(options: dict[str, Any]) -> Settings:
         parts: dict[str, Any] = {name: part(**values[name]) for name, part in PARTS.items()}
         return Settings(**options, **parts)
     except ValueError as error:
-        told = re.sub(r"^'(\w+)'", lambda name: _spelled(name[1]), str(error.args[0]))
-        raise click.UsageError(re.sub(r": ([^:]*(?::\d\d)*)$", r", not \1.", told)) from None
+        raise click.UsageError(_refusal(str(error.args[0]))) from None
+
+
+def _refusal(told: str) -> str:
+    """What attrs, or a class of ours, says of values outside their bounds, with the settings as options."""
+    if told.startswith("'"):
+        told = re.sub(r": ([^:]*(?::\d\d)*)$", r", not \1.", told)
+    return re.sub(r"'(\w+)'|\b([a-z]+_\w+)", lambda name: _spelled(name[1] or name[2]), told)
 
 
 def _settable(class_: type[attrs.AttrsInstance]) -> list["attrs.Attribute[Any]"]:
@@ -197,11 +206,27 @@ def _read_config(context: click.Context, _: click.Parameter, path: Path | None) 
         told = tomllib.loads(path.read_text())
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise click.BadParameter(f"{path} is not TOML: {error}") from None
-    known = {parameter.name for parameter in context.command.params}
+    known = {parameter.name for parameter in context.command.params if parameter.expose_value}
     unknown = sorted(told.keys() - known)
     if unknown:
         raise click.BadParameter(f"{path}: there is no setting {', '.join(unknown)}; see --help")
-    context.default_map = {**(context.default_map or {}), **told}
+    context.default_map = {
+        **(context.default_map or {}),
+        **{name: _written(name, value) for name, value in told.items()},
+    }
+
+
+def _written(name: str, value: object) -> str:
+    """A value of the file as it would be written on the command line, so that both are checked alike."""
+    match value:
+        case str():
+            return value
+        case bool():
+            return str(value).lower()
+        case int() | float():
+            return str(value)
+        case _:
+            raise click.BadParameter(f"{_spelled(name)} must be a string, a number, true or false")
 
 
 def _attribute_docstrings(class_: type) -> dict[str, str]:

@@ -393,6 +393,7 @@ class HttpProtocol(H11Protocol):
             h11.SERVER, max_incomplete_event_size=self.config.h11_max_incomplete_size
         )
         self._phase = Phase.HEAD
+        self._method = b""
         self._began = trio.current_time()
         if self._received or self._ended or self.draining:
             self.link.wake()

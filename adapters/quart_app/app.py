@@ -13,6 +13,7 @@ from quart import Response, request
 from quart_trio import QuartTrio
 from werkzeug.exceptions import HTTPException, InternalServerError
 
+from adapters.quart_app.client_page import client_page
 from adapters.quart_app.cors import ANY_ORIGIN, Cors
 from adapters.quart_app.dispatch import Dispatcher
 from adapters.quart_app.docs import documentation
@@ -40,6 +41,8 @@ class HttpConfig:
     """The largest request body; a larger one is a 413 and is not read."""
     docs: bool = True
     """Whether `/docs` and `/openapi.json` are served."""
+    client: bool = True
+    """Whether the reference client is served at `/`."""
 
 
 def create_app(messaging: Messaging, config: HttpConfig) -> ASGIFramework:
@@ -61,6 +64,8 @@ def create_app(messaging: Messaging, config: HttpConfig) -> ASGIFramework:
     )
     if config.docs:
         app.register_blueprint(documentation(ENDPOINTS, messaging.limits))
+    if config.client:
+        app.register_blueprint(client_page())
     app.register_error_handler(HTTPException, _http_error)
 
     @app.before_serving

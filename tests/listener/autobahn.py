@@ -1,6 +1,7 @@
 """Runs Autobahn's cases against the listener: `python -m tests.listener.autobahn` writes docs/autobahn.md.
 
-kosoku is the fuzzing client: it drives the case files of the Autobahn testsuite, whose own runner is Python 2.
+kosoku is the fuzzing client: it drives the case files of the Autobahn testsuite, whose own runner needs
+Python 2.
 """
 
 import json
@@ -102,15 +103,16 @@ def table(verdicts: Sequence[Verdict]) -> str:
 INTRODUCTION = """# Autobahn's WebSocket testsuite
 
 Made by `python -m tests.listener.autobahn`, which runs the cases of the Autobahn testsuite through
-[kosoku]({project}) {version} against the listener with an echo application, in a process of its own. kosoku drives
-Autobahn's own case files; the suite's original runner needs Python 2 and finds the same
-(`docs/listener.md` says how that was seen).
+[kosoku]({project}) {version} against the listener with an echo application, in a process of
+its own. kosoku drives Autobahn's own case files; the suite's original runner needs Python 2, and finds the
+same (`docs/listener.md`).
 
-{total} cases apply and {passed} pass. Sections 12 and 13 are permessage-deflate, which the listener never agrees on.
-Section 9 sends messages of up to 16 MiB: for it alone the limit is raised from 64 KiB.
+{total} cases apply and {passed} pass. Sections 12 and 13 are permessage-deflate, which the listener never
+agrees on. Section 9 sends messages of up to 16 MiB: for it alone the limit is raised from 64 KiB.
 
-*Non-strict* are cases in which a good message and a violation come in one segment: the connection is failed at
-once, and the echo of that message is not awaited. RFC 6455 allows it. *Informational* cases have no right answer.
+*Non-strict* are cases in which a good message and a violation come in one segment: the connection is failed
+at once, and the echo of that message is not awaited. RFC 6455 allows it. *Informational* cases have no right
+answer.
 
 """
 

@@ -23,7 +23,7 @@ PATIENCE = 10.0
 """Seconds within which the server must have ended a connection whose peer has."""
 CHECK_EVERY = 1_000
 
-# --- the inputs ----------------------------------------------------------------------------------------------
+# --- the inputs -------------------------------------------------------------------------------------------
 
 junk = st.binary(max_size=40)
 
@@ -57,10 +57,9 @@ names = st.sampled_from(
 )
 values = st.one_of(
     st.sampled_from(
-        b"test|close|keep-alive, Upgrade|upgrade|websocket|h2c|0|3|3, 3|-1|+3|1e3|99999999999|chunked|gzip, chunked|"
-        b"\x0bchunked|100-continue|13|8|permessage-deflate; client_max_window_bits|a, b|a/b|[::1]:8".split(
-            b"|"
-        )
+        b"test|close|keep-alive, Upgrade|upgrade|websocket|h2c|0|3|3, 3|-1|+3|1e3|99999999999|chunked|"
+        b"gzip, chunked|\x0bchunked|100-continue|13|8|permessage-deflate; client_max_window_bits|"
+        b"a, b|a/b|[::1]:8".split(b"|")
     ),
     st.just(KEY),
     junk,
@@ -153,7 +152,7 @@ def sessions(draw: st.DrawFn) -> Session:
     )
 
 
-# --- the fire ------------------------------------------------------------------------------------------------
+# --- the fire ---------------------------------------------------------------------------------------------
 
 
 class Failed(AssertionError):
@@ -162,19 +161,18 @@ class Failed(AssertionError):
 
 def play(address: tuple[str, int], session: Session) -> None:
     """Say one session's bytes; raises `Failed` when the server does not end the connection in its turn."""
-    with socket.create_connection(address, timeout=PATIENCE) as peer:
-        with suppress(ConnectionError):
-            for part in session.segments:
-                peer.sendall(part)
-            if session.end == "reset":
-                peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-            elif session.end == "half-close":
-                peer.shutdown(socket.SHUT_WR)
-                try:
-                    while peer.recv(65_536):
-                        pass
-                except TimeoutError:
-                    raise Failed(f"the connection does not end after {session}") from None
+    with socket.create_connection(address, timeout=PATIENCE) as peer, suppress(ConnectionError):
+        for part in session.segments:
+            peer.sendall(part)
+        if session.end == "reset":
+            peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        elif session.end == "half-close":
+            peer.shutdown(socket.SHUT_WR)
+            try:
+                while peer.recv(65_536):
+                    pass
+            except TimeoutError:
+                raise Failed(f"the connection does not end after {session}") from None
 
 
 class Witness:
@@ -221,7 +219,7 @@ class Report:
 def fuzz(inputs: int) -> Report:
     """Play so many generated inputs; raises `Failed` with the input that did it."""
     report = Report()
-    with server(linger_time=1.0, drain_time=5.0) as served:
+    with server(linger_time=1.0, drain_time=5.0, ping_interval=3600.0) as served:
         witness = Witness(served.address)
 
         @settings(

@@ -3,7 +3,7 @@
 import os
 import struct
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import trio
@@ -156,14 +156,25 @@ class Peer:
             await self.more()
         return await self.exactly(self._rest.index(end) + len(end))
 
-    async def end(self) -> bytes:
-        """All that comes until the server ends the connection in an orderly way."""
+    async def gone(self) -> Gone:
+        """Read until the server ends the connection, and tell how it did."""
         try:
             while True:
                 await self.more()
         except Gone as gone:
-            assert not gone.reset, f"reset after {bytes(self._rest)!r}"
+            return gone
+
+    async def end(self) -> bytes:
+        """All that comes until the server ends the connection in an orderly way."""
+        gone = await self.gone()
+        assert not gone.reset, f"reset after {bytes(self._rest)!r}"
         return await self.exactly(len(self._rest))
+
+    async def flood(self, data: bytes) -> None:
+        """Send it again and again, until the server ends the connection or takes no more of it."""
+        with suppress(Gone, trio.TooSlowError):
+            while True:
+                await self.send(data)
 
     async def answer(self, *, head: bool = False) -> Answer:
         """The next response; of a request with HEAD, without a body."""
@@ -229,7 +240,7 @@ async def socket_to(served: Served, **how: Any) -> AsyncIterator[Peer]:
         yield peer
 
 
-# --- applications --------------------------------------------------------------------------------------------
+# --- applications -----------------------------------------------------------------------------------------
 
 Receive = Callable[[], Awaitable[dict[str, Any]]]
 Send = Callable[[dict[str, Any]], Awaitable[None]]
@@ -248,7 +259,7 @@ async def whole_body(receive: Receive) -> bytes:
         event = await receive()
         if event["type"] == "http.disconnect":
             raise Gone(reset=False)
-        body += event["body"]
+        body += bytes(event["body"])
         if not event["more_body"]:
             return body
 
@@ -289,5 +300,5 @@ def application(http: Any = echo, websocket: Any = echo) -> ASGIApp:
 async def wait_until(true: Callable[[], bool]) -> None:
     """Wait for what has no event of its own; fails after the tests' patience."""
     with trio.fail_after(PATIENCE):
-        while not true():
-            await trio.sleep(0.005)  # noqa: ASYNC110 - a test looks from outside
+        while not true():  # noqa: ASYNC110 - a test looks from outside
+            await trio.sleep(0.005)

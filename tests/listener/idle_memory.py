@@ -1,8 +1,8 @@
 """What an idle WebSocket takes: `python -m tests.listener.idle_memory --sockets 5000`.
 
-The server is a process of its own with the echo application, whose task waits in `receive`; its resident memory
-is read before and after, so the figure holds what the interpreter, trio and the application's task take, and not
-the kernel's buffers.
+The server is a process of its own with the echo application, whose task waits in `receive`. Its resident
+memory is read before and after: the figure holds what trio, the listener and the application's task take, and
+not the kernel's buffers.
 """
 
 import argparse

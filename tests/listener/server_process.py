@@ -1,6 +1,7 @@
 """A listener in a process of its own: `python -m tests.listener.server_process '{"message_bytes": 1000}'`.
 
-Serves the echo application with these settings, prints its port, and at SIGTERM shuts down and prints its counts.
+Serves the echo application with these settings and prints its port; at SIGTERM it shuts down and prints its
+counts.
 """
 
 import json

@@ -6,6 +6,7 @@ from structlog.testing import capture_logs
 
 from tests.listener.harness import (
     TEXT,
+    UPGRADE,
     Receive,
     Send,
     application,
@@ -49,12 +50,7 @@ async def test_a_request_is_one_line_without_query_and_headers() -> None:
 async def test_a_handshake_and_its_end_are_a_line_each() -> None:
     with capture_logs() as logs:
         async with serving(echo) as served, connected(served) as peer:
-            await peer.send(
-                b"GET /ws?token=secret HTTP/1.1\r\nHost: test\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
-                b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n"
-                + SECRETS
-                + b"\r\n"
-            )
+            await peer.send(UPGRADE.replace(b"/ws", b"/ws?token=secret") + SECRETS + b"\r\n")
             assert (await peer.answer()).status == 101
             await peer.send(frame(TEXT, b"secret"))
             await peer.frame()

@@ -164,6 +164,7 @@ async def test_http_stream_closes_what_quart_trio_cancels() -> None:
 
 
 async def test_connections_idle_timer() -> None:
+    """Stock keep-alive connections never time out after their first request."""
     async with stock(quart_application(), keep_alive_timeout=0.1) as found, connected(found.served) as peer:
         assert (await peer.ask(GET)).status == 200
         assert not await ends(peer), needless("Connection (deadlines of its reader)")
@@ -178,14 +179,17 @@ async def test_connections_write_deadline() -> None:
         with trio.move_on_after(0.1):
             while True:
                 await send({"type": "websocket.send", "bytes": bytes(1_000_000)})
+                await trio.lowlevel.checkpoint()  # which send itself makes none of, once the peer has left
         over.set()
 
-    async with stock(application(websocket=flooding)) as found:
-        async with connected(found.served, receive_buffer=4096) as peer:
-            await peer.send(UPGRADE + b"\r\n")
-            with trio.move_on_after(SOON):
-                await over.wait()
-            assert not over.is_set(), needless("Connection._write")
+    async with (
+        stock(application(websocket=flooding)) as found,
+        connected(found.served, receive_buffer=4096) as peer,
+    ):
+        await peer.send(UPGRADE + b"\r\n")
+        with trio.move_on_after(SOON):
+            await over.wait()
+        assert not over.is_set(), needless("Connection._write")
 
 
 @pytest.mark.parametrize(("sent", "code"), [(frame(3), 1002), (frame(TEXT, b"\xff"), 1007)])
@@ -263,6 +267,7 @@ async def test_app_tasks_inbox() -> None:
 
 
 async def test_watched_lifespan() -> None:
+    """Stock Hypercorn goes on serving an application whose lifespan has crashed."""
     async def app(scope: Any, receive: Receive, send: Send) -> None:
         if scope["type"] != "lifespan":
             return await echo(scope, receive, send)
@@ -288,6 +293,7 @@ async def test_structlog_logger_keeps_the_referer_out() -> None:
 
 
 async def test_empty_bytes() -> None:
+    """quart-trio gives an application None for an empty binary message."""
     async with stock(quart_application()) as found, socket_to(found.served) as peer:
         await peer.send(frame(BINARY))
         assert (await peer.frame()).payload == b"None", needless("EmptyBytes", "quart-trio")

@@ -1,0 +1,198 @@
+// Puts the client together: session, API, socket, store and views, and what happens when one of them speaks.
+
+import { Api, exchangeTokens, Refusal } from "./api.js";
+import { Outbox } from "./outbox.js";
+import { Session } from "./session.js";
+import { LiveSocket } from "./socket.js";
+import { chatName, isDeleted, isMine, Store } from "./store.js";
+import { Sync } from "./sync.js";
+import { timesIn } from "./times.js";
+import { chooseLanguage, otherLanguage, preferredLanguage, WORDS } from "./words.js";
+import { Shell } from "./views/shell.js";
+import { welcome } from "./views/welcome.js";
+
+const SOCKET_FIRST = 700; // ms that the first requests wait for the socket: it then misses nothing
+const AGAIN = 3_000; // ms until requests that went unanswered are repeated
+
+class App {
+  constructor() {
+    this.store = new Store();
+    this.session = new Session({ storage: localStorage, locks: navigator.locks, exchange: exchangeTokens });
+    this.api = new Api(this.session);
+    this.sync = new Sync(this);
+    this.socket = new LiveSocket({
+      session: this.session,
+      onFrame: (frame) => this.hear(frame),
+      onStatus: (status) => this.connectionChanged(status),
+    });
+    this.outbox = new Outbox({ ...this, storage: sessionStorage, onDeaf: () => this.socket.restart() });
+    this.drafts = new Map(); // chat id -> what is written and not sent
+    this.shell = null;
+    this.speak(preferredLanguage());
+
+    this.session.onEnd(() => this.leave());
+    this.store.subscribe((state) => this.shell?.update(state));
+    window.addEventListener("hashchange", () => this.route());
+    window.addEventListener("storage", (event) => Session.concerns(event) && this.otherTabChanged());
+    window.addEventListener("online", () => this.socket.restart());
+    window.addEventListener("offline", () => this.socket.restart());
+  }
+
+  start() {
+    if (this.session.tokens) this.enter();
+    else this.showWelcome();
+  }
+
+  // --- who is here -----------------------------------------------------------------------------------------
+
+  enter() {
+    this.userId = this.session.tokens.user_id;
+    this.shell = new Shell(this);
+    document.body.replaceChildren(this.shell.element);
+    this.route();
+    this.socket.start();
+    this.catchUpTimer = setTimeout(() => this.catchUp(), SOCKET_FIRST);
+  }
+
+  leave() {
+    clearTimeout(this.catchUpTimer);
+    this.socket.stop();
+    this.shell = null;
+    this.store.dispatch({ type: "session/ended" });
+    this.drafts.clear();
+    this.restored = false;
+    this.showWelcome();
+  }
+
+  async logOut() {
+    try {
+      await this.api.logOut();
+    } catch {
+      // Out of here in any case; the session ends on the server by itself.
+    }
+    this.outbox.forget();
+    history.replaceState(null, "", location.pathname);
+    this.session.end();
+  }
+
+  showWelcome() {
+    document.title = this.words.app;
+    document.body.replaceChildren(welcome(this));
+    document.querySelector("[data-first]")?.focus();
+  }
+
+  signedIn(answer) {
+    this.session.begin(answer);
+    this.enter();
+    this.shell.focusFirst();
+  }
+
+  otherTabChanged() {
+    const { tokens } = this.session;
+    if (tokens === null) {
+      if (this.shell) this.leave();
+    } else if (!this.shell) this.enter();
+    else if (tokens.user_id !== this.userId) location.reload();
+  }
+
+  // --- what the server says --------------------------------------------------------------------------------
+
+  connectionChanged(status) {
+    this.store.dispatch({ type: "connection/changed", status });
+    if (status === "open") this.catchUp();
+  }
+
+  /** Fetch what was missed, until it is here; a newer call takes over from an older one. */
+  async catchUp() {
+    clearTimeout(this.catchUpTimer);
+    const turn = (this.turn = {});
+    try {
+      await this.sync.everything();
+      this.restoreOutbox();
+    } catch (error) {
+      if (turn !== this.turn || !this.shell || error.status === 401) return;
+      this.catchUpTimer = setTimeout(() => this.catchUp(), (error.retryAfter ?? 0) * 1000 || AGAIN);
+    }
+  }
+
+  restoreOutbox() {
+    if (this.restored) return this.outbox.flush();
+    this.restored = true;
+    this.outbox.restore();
+  }
+
+  hear({ event, data }) {
+    const before = this.store.state;
+    this.store.dispatch({ type: "event", event, data });
+    const { state } = this.store;
+    if (state.clock === before.clock) return;
+    const known = before.logs[data.chat_id]?.byId[data.id];
+    const arrived = async () => {
+      await this.sync.unknownChat(data.chat_id);
+      if (event === "message.created" && !known && !isMine(state, data) && !isDeleted(data))
+        this.announce(data);
+    };
+    arrived().catch(() => {}); // the list is fetched again with the next connection
+  }
+
+  announce(message) {
+    const { state } = this.store;
+    const chat = state.chats[message.chat_id];
+    if (!chat || !this.shell) return;
+    const name = state.users[message.author_id]?.display_name ?? this.words.someone;
+    const text = message.content ?? this.words.types[message.type];
+    this.shell.announce(
+      chat.is_group ? this.words.said_in(name, chatName(state, chat), text) : this.words.said(name, text),
+    );
+  }
+
+  // --- what the person does --------------------------------------------------------------------------------
+
+  /** The chat in the address is the open one: so back, reload and links do what they should. */
+  route() {
+    if (!this.shell) return;
+    const named = /^#\/chat\/(\d{1,16})$/.exec(location.hash);
+    const chatId = named ? Number(named[1]) : null;
+    this.store.dispatch({ type: "chat/opened", chat_id: chatId });
+    this.shell.update(this.store.state);
+    this.shell.opened(chatId);
+    if (chatId !== null && this.store.state.loaded) this.load(chatId);
+  }
+
+  async load(chatId) {
+    try {
+      await this.sync.unknownChat(chatId);
+      await this.sync.conversation(chatId);
+    } catch (error) {
+      if (error instanceof Refusal || this.store.state.open !== chatId) return;
+      setTimeout(() => this.store.state.open === chatId && this.load(chatId), AGAIN);
+    }
+  }
+
+  open(chatId) {
+    location.hash = `#/chat/${chatId}`;
+  }
+
+  close() {
+    location.hash = "#/";
+  }
+
+  switchLanguage() {
+    const language = otherLanguage(this.language);
+    chooseLanguage(language);
+    this.speak(language);
+    if (!this.shell) return this.showWelcome();
+    this.shell = new Shell(this);
+    document.body.replaceChildren(this.shell.element);
+    this.shell.update(this.store.state);
+  }
+
+  speak(language) {
+    this.language = language;
+    this.words = WORDS[language];
+    this.times = timesIn(language, this.words);
+    document.documentElement.lang = language;
+  }
+}
+
+new App().start();

@@ -1,0 +1,138 @@
+// What was written and not yet answered: sent in order, each under one key however often it is tried.
+//
+// pending -> (201) -> a message
+//         -> (no answer, no connection) waits, and is tried again when there is one
+//         -> (refused, or no answer in spite of a connection) failed: its author tries again or drops it
+
+import { newKey, Unreachable } from "./api.js";
+
+const TRIES = 3; // with a connection that seems to work
+const PAUSE = 1_000; // ms between tries
+const OWN_EVENT = 2_000; // ms after the answer in which the author's own socket must have told of the message
+
+export class Outbox {
+  #busy = new Set(); // ids of chats that are being sent to
+
+  constructor({ api, store, storage, onDeaf }) {
+    this.api = api;
+    this.store = store;
+    this.storage = storage; // of this tab: a reload finds what was not sent
+    this.onDeaf = onDeaf; // the socket is open and did not tell of an own message
+  }
+
+  send(chatId, content) {
+    const item = {
+      key: newKey(),
+      chat_id: chatId,
+      content,
+      state: "pending",
+      error: null,
+      seen_as: null,
+      written_at: Date.now(),
+    };
+    this.store.dispatch({ type: "outbox/added", item });
+    this.#keep();
+    this.#work(chatId);
+  }
+
+  /** Try a failed one again, under the same key: if the server has it after all, it answers as it did. */
+  retry(key) {
+    this.#change(key, { state: "pending", error: null });
+    this.#work(this.#item(key)?.chat_id);
+  }
+
+  drop(key) {
+    this.store.dispatch({ type: "outbox/removed", key });
+    this.#keep();
+  }
+
+  /** Send what waits for a connection. */
+  flush() {
+    for (const chatId of new Set(this.store.state.outbox.map((item) => item.chat_id))) this.#work(chatId);
+  }
+
+  /** The person leaves for good: nothing of theirs stays behind. */
+  forget() {
+    this.storage.removeItem(this.#name);
+  }
+
+  /** What this tab had not sent before it was reloaded. */
+  restore() {
+    try {
+      const kept = JSON.parse(this.storage.getItem(this.#name)) ?? [];
+      for (const item of kept)
+        this.store.dispatch({ type: "outbox/added", item: { ...item, seen_as: null } });
+    } catch {
+      this.storage.removeItem(this.#name);
+    }
+    this.flush();
+  }
+
+  async #work(chatId) {
+    if (chatId === undefined || this.#busy.has(chatId)) return;
+    this.#busy.add(chatId);
+    try {
+      for (let item; (item = this.#next(chatId));) {
+        if (!(await this.#deliver(item))) break; // without a connection: later, in the same order
+      }
+    } finally {
+      this.#busy.delete(chatId);
+      this.#keep();
+    }
+  }
+
+  #next(chatId) {
+    return this.store.state.outbox.find((item) => item.chat_id === chatId && item.state === "pending");
+  }
+
+  /** Whether the item is done with, one way or the other. */
+  async #deliver({ key, chat_id, content }) {
+    for (let tries = 1; ; tries++) {
+      const since = this.store.state.clock;
+      try {
+        const message = await this.api.send(chat_id, content, key);
+        this.store.dispatch({ type: "outbox/answered", key, message, since });
+        this.#expectEvent(message);
+        return true;
+      } catch (error) {
+        const lasting = !(error instanceof Unreachable || error.status === 429 || error.status >= 500);
+        if (lasting) return this.#fail(key, error.code || "refused");
+        await new Promise((resolve) => setTimeout(resolve, (error.retryAfter ?? 0) * 1000 || PAUSE));
+        if (error instanceof Unreachable && this.store.state.connection !== "open") return false;
+        if (tries >= TRIES) return this.#fail(key, "unreachable");
+      }
+    }
+  }
+
+  #fail(key, error) {
+    this.#change(key, { state: "failed", error, seen_as: null });
+    return true;
+  }
+
+  #expectEvent({ chat_id, id }) {
+    setTimeout(() => {
+      const { connection, logs } = this.store.state;
+      if (connection === "open" && !logs[chat_id]?.byId[id]?.heard) this.onDeaf();
+    }, OWN_EVENT);
+  }
+
+  #item(key) {
+    return this.store.state.outbox.find((item) => item.key === key);
+  }
+
+  #change(key, change) {
+    this.store.dispatch({ type: "outbox/changed", key, change });
+    this.#keep();
+  }
+
+  get #name() {
+    return `messaging.outbox.${this.store.state.me?.id}`;
+  }
+
+  #keep() {
+    if (!this.store.state.me) return;
+    const { outbox } = this.store.state;
+    if (outbox.length) this.storage.setItem(this.#name, JSON.stringify(outbox));
+    else this.storage.removeItem(this.#name);
+  }
+}

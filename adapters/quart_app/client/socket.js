@@ -1,0 +1,143 @@
+// The live connection: open for as long as the session lasts, with longer and longer pauses between tries.
+
+const FIRST_PAUSE = 500; // ms
+const LONGEST_PAUSE = 15_000;
+const SETTLED = 5_000; // open for this long, a connection counts as good
+const HEARTBEAT = 10_000; // a page whose timers stood still for longer has slept, and so has its connection
+
+const AUTHENTICATION = 1008;
+const RENEWABLE = new Set(["token_expired", "token_invalid", "session_revoked", ""]);
+
+/** Whether a server that closes with this code does not want the client back. */
+export function isFinal(code) {
+  return code >= 4500 && code <= 4999;
+}
+
+/** The pause after so many failures, in ms; `chance`, from 0 to 1, keeps clients from returning together. */
+export function pause(failures, chance) {
+  return Math.min(LONGEST_PAUSE, FIRST_PAUSE * 2 ** failures) * (0.5 + chance / 2);
+}
+
+/**
+ * `onStatus` hears `connecting`, `open`, `waiting` (for the next try) and `refused` (no next try);
+ * `onFrame` hears `{event, data}`.
+ */
+export class LiveSocket {
+  #socket = null;
+  #timer = null;
+  #settling = null;
+  #failures = 0;
+  #refusals = 0;
+  #running = false;
+  #beat = null;
+
+  constructor({ session, onFrame, onStatus, address = defaultAddress }) {
+    this.session = session;
+    this.onFrame = onFrame;
+    this.onStatus = onStatus;
+    this.address = address;
+  }
+
+  start() {
+    if (this.#running) return;
+    this.#running = true;
+    this.#failures = this.#refusals = 0;
+    let last = Date.now();
+    this.#beat = setInterval(() => {
+      if (Date.now() - last > 4 * HEARTBEAT) this.restart();
+      last = Date.now();
+    }, HEARTBEAT);
+    this.#connect();
+  }
+
+  stop() {
+    this.#running = false;
+    clearInterval(this.#beat);
+    this.#drop();
+  }
+
+  /** Connect anew, at once: the network came back, or the connection is open and brings nothing. */
+  restart() {
+    if (!this.#running) return;
+    this.#drop();
+    this.onStatus("waiting");
+    this.#connect();
+  }
+
+  #drop() {
+    clearTimeout(this.#timer);
+    clearTimeout(this.#settling);
+    const socket = this.#socket;
+    this.#socket = null; // from here on it is not listened to
+    socket?.close();
+  }
+
+  #connect() {
+    const token = this.session.tokens?.access_token;
+    if (!token) return;
+    this.onStatus("connecting");
+    const socket = new WebSocket(this.address(token));
+    this.#socket = socket;
+    socket.onopen = () => {
+      if (socket !== this.#socket) return;
+      // A refused token is told after opening, so open is not yet good.
+      this.#settling = setTimeout(() => (this.#failures = this.#refusals = 0), SETTLED);
+      this.onStatus("open");
+    };
+    socket.onmessage = ({ data }) => {
+      if (socket === this.#socket) this.#hear(data);
+    };
+    socket.onclose = ({ code, reason }) => {
+      if (socket === this.#socket) this.#closed(code, reason, token);
+    };
+  }
+
+  #hear(data) {
+    let frame;
+    try {
+      frame = JSON.parse(data);
+    } catch {
+      return;
+    }
+    if (typeof frame?.event === "string") this.onFrame(frame); // names that are new are the store's to ignore
+  }
+
+  #closed(code, reason, token) {
+    clearTimeout(this.#settling);
+    this.#socket = null;
+    if (isFinal(code) || (code === AUTHENTICATION && !RENEWABLE.has(reason))) {
+      this.#running = false;
+      clearInterval(this.#beat);
+      this.onStatus("refused");
+    } else if (code === AUTHENTICATION) {
+      this.onStatus("waiting");
+      this.#renew(token);
+    } else {
+      this.#later();
+    }
+  }
+
+  async #renew(token) {
+    let next = null;
+    try {
+      next = await this.session.refresh(token);
+    } catch {
+      return this.#later();
+    }
+    if (next === null || !this.#running || this.#socket) return; // the session is over, and says so itself
+    if (this.#refusals++ === 0) this.#connect();
+    else this.#later();
+  }
+
+  #later() {
+    if (!this.#running) return;
+    this.onStatus("waiting");
+    clearTimeout(this.#timer);
+    this.#timer = setTimeout(() => this.#connect(), pause(this.#failures++, Math.random()));
+  }
+}
+
+function defaultAddress(token) {
+  const { protocol, host } = location;
+  return `${protocol === "https:" ? "wss" : "ws"}://${host}/ws?token=${encodeURIComponent(token)}`;
+}

@@ -1,0 +1,121 @@
+// Brings what the socket does not tell: the chats, their history, and everything that was missed.
+
+import { oldestId } from "./store.js";
+
+const PAGE = 50;
+const LARGEST_PAGE = 200;
+const PAGES_TO_CATCH_UP = 5; // beyond, the log starts anew from its latest page
+
+export class Sync {
+  #older = new Set(); // chats whose older messages are under way
+  #previews = new Set();
+  #chats = new Map(); // chats that are asked for, by id
+  #pulls = new Map(); // chats whose latest messages are under way
+
+  constructor({ api, store }) {
+    this.api = api;
+    this.store = store;
+  }
+
+  /** Who I am, my chats, and what the open chat lacks. */
+  async everything() {
+    const { store } = this;
+    const since = store.state.clock;
+    const [me, chats] = await Promise.all([this.api.me(), this.api.chats()]);
+    store.dispatch({ type: "session/started", me });
+    store.dispatch({ type: "chats/loaded", chats, since });
+    const { open } = store.state;
+    if (open !== null && store.state.chats[open]) await this.conversation(open);
+  }
+
+  /** Whatever a chat that is about to be shown lacks. */
+  conversation(chatId) {
+    if (!this.#pulls.has(chatId)) {
+      this.#pulls.set(
+        chatId,
+        this.#pull(chatId).finally(() => this.#pulls.delete(chatId)),
+      );
+    }
+    return this.#pulls.get(chatId);
+  }
+
+  async #pull(chatId) {
+    const log = this.store.state.logs[chatId];
+    if (!log?.loaded) await this.#latest(chatId);
+    else if (log.gapAfter !== null) await this.#closeGap(chatId, log.gapAfter);
+  }
+
+  async #latest(chatId) {
+    await this.#page(chatId, "latest", PAGE);
+  }
+
+  async #closeGap(chatId, gapAfter) {
+    const { epoch } = this.store.state;
+    if (gapAfter === 0) return this.#startAnew(chatId);
+    // First what was edited or deleted in what is here, then what is new.
+    const oldest = oldestId(this.store.state, chatId);
+    for (let before = gapAfter + 1, pages = 0; before > oldest; pages++) {
+      if (pages === PAGES_TO_CATCH_UP) break;
+      const { messages } = await this.#page(chatId, "refresh", LARGEST_PAGE, { before_id: before });
+      if (!messages.length) break;
+      before = messages.at(-1).id;
+    }
+    for (let after = gapAfter, pages = 0; ; pages++) {
+      if (pages === PAGES_TO_CATCH_UP) return this.#startAnew(chatId);
+      const { messages, has_more } = await this.#page(chatId, "newer", LARGEST_PAGE, { after_id: after });
+      if (!has_more || !messages.length) break;
+      after = messages[0].id;
+    }
+    this.store.dispatch({ type: "gap/closed", chat_id: chatId, epoch });
+  }
+
+  async #startAnew(chatId) {
+    this.store.dispatch({ type: "gap/lost", chat_id: chatId });
+    await this.#latest(chatId);
+  }
+
+  /** The page of history before the oldest message that is here. */
+  async older(chatId) {
+    const log = this.store.state.logs[chatId];
+    if (!log?.loaded || !log.hasOlder || this.#older.has(chatId)) return;
+    this.#older.add(chatId);
+    try {
+      const before_id = oldestId(this.store.state, chatId);
+      await this.#page(chatId, "older", PAGE, before_id ? { before_id } : {});
+    } finally {
+      this.#older.delete(chatId);
+    }
+  }
+
+  /** The last message of a chat in the list; once, until the connection was lost. */
+  async preview(chatId) {
+    const { state } = this.store;
+    if (this.#previews.has(chatId) || state.logs[chatId]?.previewed) return;
+    this.#previews.add(chatId);
+    const { clock: since, epoch } = state;
+    try {
+      const { messages } = await this.api.messages(chatId, 1);
+      this.store.dispatch({ type: "preview/loaded", chat_id: chatId, messages, since, epoch });
+    } finally {
+      this.#previews.delete(chatId);
+    }
+  }
+
+  /** A chat that a message was told of, and that the list does not hold. */
+  async unknownChat(chatId) {
+    if (this.store.state.chats[chatId] || this.#chats.has(chatId)) return this.#chats.get(chatId);
+    const asked = this.api
+      .chat(chatId)
+      .then((chat) => this.store.dispatch({ type: "chat/loaded", chat }))
+      .finally(() => this.#chats.delete(chatId));
+    this.#chats.set(chatId, asked);
+    return asked;
+  }
+
+  async #page(chatId, kind, limit, anchor) {
+    const { clock: since, epoch } = this.store.state;
+    const page = await this.api.messages(chatId, limit, anchor);
+    this.store.dispatch({ type: "page/loaded", chat_id: chatId, kind, since, epoch, ...page });
+    return page;
+  }
+}

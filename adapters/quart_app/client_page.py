@@ -1,0 +1,88 @@
+"""`/`: the reference client, plain files of this machine under a strict content policy."""
+
+import hashlib
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from attrs import frozen
+from quart import Blueprint, Response, request
+from werkzeug.exceptions import NotFound
+
+FILES = Path(__file__).with_name("client")
+PAGE = "index.html"
+
+CONTENT_TYPES = {
+    ".html": "text/html; charset=utf-8",
+    ".js": "text/javascript; charset=utf-8",
+    ".css": "text/css; charset=utf-8",
+    ".svg": "image/svg+xml",
+}
+
+HOST = re.compile(r"(?:[A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?")
+"""What may be said of the Host header in another header."""
+
+
+@frozen
+class File:
+    """A file of the client, as it is sent."""
+
+    content: bytes
+    content_type: str
+    etag: str
+
+
+def client_page() -> Blueprint:
+    """The routes of the client; its files are read once.
+
+    A browser keeps them, and asks each time whether they have changed: a new server's client is never mixed
+    with an old one's.
+    """
+    files = dict(_read_files())
+    blueprint = Blueprint("client", __name__)
+
+    @blueprint.get("/")
+    async def page() -> Response:
+        response = await _send(files[PAGE])
+        response.headers["Content-Security-Policy"] = _content_security_policy(request.host)
+        return response
+
+    @blueprint.get("/client/<path:name>")
+    async def file(name: str) -> Response:
+        if name not in files or name == PAGE:
+            raise NotFound
+        response = await _send(files[name])
+        # A drawing that is opened by itself is a document of this origin, and may do nothing here.
+        response.headers["Content-Security-Policy"] = "default-src 'none'"
+        return response
+
+    return blueprint
+
+
+def _read_files() -> Iterator[tuple[str, File]]:
+    for path in FILES.rglob("*"):
+        if path.suffix in CONTENT_TYPES:
+            content = path.read_bytes()
+            etag = hashlib.sha256(content).hexdigest()[:32]
+            yield path.relative_to(FILES).as_posix(), File(content, CONTENT_TYPES[path.suffix], etag)
+
+
+async def _send(file: File) -> Response:
+    response = Response(file.content, content_type=file.content_type)
+    response.set_etag(file.etag)
+    response.headers["Cache-Control"] = "no-cache"
+    response.headers["X-Content-Type-Options"] = "nosniff"
+    response.headers["Referrer-Policy"] = "no-referrer"
+    response.headers["Cross-Origin-Opener-Policy"] = "same-origin"
+    await response.make_conditional(request)
+    return response
+
+
+def _content_security_policy(host: str) -> str:
+    # Not every browser takes 'self' for the sockets of the same host.
+    sockets = f" ws://{host} wss://{host}" if HOST.fullmatch(host) else ""
+    return (
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' https: data:; "
+        f"connect-src 'self'{sockets}; frame-ancestors 'none'; base-uri 'none'; form-action 'none'; "
+        "require-trusted-types-for 'script'; trusted-types 'none'"
+    )
