@@ -1,0 +1,40 @@
+"""A server in this process, its clients, and two people who have a chat."""
+
+from collections.abc import AsyncIterator
+
+import httpx
+import pytest
+
+from tests.server.clients import Person, browser, register
+from tests.server.servers import ServerHere, serving
+
+
+@pytest.fixture
+async def server() -> AsyncIterator[ServerHere]:
+    """A fresh server with the defaults, but for the rate limits, which are off."""
+    async with serving() as running:
+        yield running
+
+
+@pytest.fixture
+async def http(server: ServerHere) -> AsyncIterator[httpx.AsyncClient]:
+    """A client of the API that nobody is signed in to."""
+    async with browser(server) as client:
+        yield client
+
+
+@pytest.fixture
+async def alice(server: ServerHere, http: httpx.AsyncClient) -> Person:
+    return await register(server, http, "Alice")
+
+
+@pytest.fixture
+async def bob(server: ServerHere, http: httpx.AsyncClient, alice: Person) -> Person:
+    """The second to register, always."""
+    return await register(server, http, "Bob")
+
+
+@pytest.fixture
+async def chat(alice: Person, bob: Person) -> int:
+    """The direct chat of the two."""
+    return await alice.direct_chat_with(bob)

@@ -1,0 +1,320 @@
+"""`messaging serve`: what it takes, what it refuses and how clearly, what it says when it starts."""
+
+import re
+import sys
+from importlib.metadata import version
+from pathlib import Path
+
+import attrs
+import pytest
+import trio
+from click.testing import CliRunner, Result
+
+from adapters.cli import main as program
+from adapters.cli.main import main
+from adapters.cli.settings import PARTS, Settings
+from tests.server.clients import browser, expect, register
+from tests.server.servers import process, run_to_its_end
+
+OPTIONS = {
+    parameter.name: parameter for parameter in main.commands["serve"].params if parameter.name != "help"
+}
+
+
+def serve(*arguments: str, **variables: str) -> Result:
+    """The command in this process, up to where it would start to serve: there it ends with status 99."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(program, "configure_logs", lambda *_: sys.exit(99))
+        return CliRunner().invoke(main, ["serve", *arguments], env=variables)
+
+
+def refuses(result: Result, option: str) -> str:
+    """It ended with click's status for wrong usage, and named the setting in both of its forms."""
+    assert result.exit_code == 2, result.output
+    flat = " ".join(result.output.split())
+    assert f"--{option}" in flat
+    assert f"MESSAGING_{option.upper().replace('-', '_')}" in flat
+    assert "Traceback" not in flat
+    return flat
+
+
+# --- the settings -------------------------------------------------------------------------------------------
+
+
+def test_help_shows_every_setting() -> None:
+    """Each setting has its option, its variable, its default where it has one, and a line of explanation."""
+    result = serve("--help")
+    assert result.exit_code == 0
+    told = " ".join(result.output.split())
+    classes: tuple[type[attrs.AttrsInstance], ...] = (Settings, *PARTS.values())
+    settings = {attribute.name for class_ in classes for attribute in attrs.fields(class_)}
+    settings -= {*PARTS, "host", "port", "uncounted_addresses"}
+    assert settings <= set(OPTIONS)
+    for name in OPTIONS:
+        assert f"--{str(name).replace('_', '-')}" in told
+        assert f"MESSAGING_{str(name).upper()}" in told
+    assert "default: (15m)" in told
+
+
+@pytest.mark.parametrize("arguments", [[], ["--help"], ["-h"]])
+def test_help_of_the_program(arguments: list[str]) -> None:
+    """Without a command the program says which there are."""
+    result = CliRunner().invoke(main, arguments)
+    assert "serve" in result.output
+    assert "Traceback" not in result.output
+
+
+def test_version() -> None:
+    """`messaging --version` names the distribution's version."""
+    result = CliRunner().invoke(main, ["--version"])
+    assert result.exit_code == 0
+    assert version("messaging-core") in result.output
+
+
+WRONG = {
+    "bind": [
+        "nonsense",
+        "127.0.0.1",
+        "127.0.0.1:",
+        "127.0.0.1:x",
+        "127.0.0.1:65536",
+        "127.0.0.1:-1",
+        ":８０",
+    ],
+    "access-ttl": ["14m59s", "0", "-1", "15", "15x", "1.5h", "m", "nan", "", "9" * 50, "40d"],
+    "refresh-ttl": ["6d23h", "0", "never"],
+    "refresh-grace": ["-1", "x"],
+    "idempotency-ttl": ["0", "0s"],
+    "login-rate": ["0:1", "1:0", "-1:1", "nan:1", "inf:1", "x", "1", "1:1:1", "1:1.5"],
+    "message-rate": ["", "20", ":100"],
+    "message-characters": ["0", "-1", "100001", "4k", "1.0", "1e3"],
+    "group-members": ["1", "100001"],
+    "password-min-characters": ["7", "129"],
+    "history-page": ["0", "201"],
+    "sockets-per-user": ["0"],
+    "body-bytes": ["0", "-1", "1MB"],
+    "hashing-threads": ["0", "-1", "many"],
+    "log-level": ["loud", ""],
+    "log-format": ["xml"],
+    "head-time": ["0", "-1", "nan", "x"],
+}
+
+
+@pytest.mark.parametrize(
+    ("option", "value"), [(option, value) for option, values in WRONG.items() for value in values]
+)
+def test_wrong_values_are_refused_by_the_settings_name(option: str, value: str) -> None:
+    """On the command line, in the environment or in the file: the setting is named, and nothing starts."""
+    refuses(serve(f"--{option}", value), option)
+    if value:
+        refuses(serve(**{f"MESSAGING_{option.upper().replace('-', '_')}": value}), option)
+
+
+@pytest.mark.parametrize("value", ["maybe", "2", "oui"])
+def test_wrong_switches_are_refused(value: str) -> None:
+    """A switch is on or off, true or false, yes or no, 1 or 0."""
+    refuses(serve(MESSAGING_RATE_LIMITS=value), "rate-limits")
+
+
+def test_unknown_options_are_refused() -> None:
+    """A misspelt option is not passed over."""
+    result = serve("--acess-ttl", "20m")
+    assert result.exit_code == 2
+    assert "--acess-ttl" in result.output
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("acess_ttl = '20m'", "acess_ttl"),
+        ("[limits]\naccess_ttl = '20m'", "limits"),
+        ("config = 'other.toml'", "config"),
+        ("access_ttl = ", "not TOML"),
+        ("access_ttl = '1m'", "--access-ttl"),
+        ("access_ttl = [1]", "--access-ttl"),
+        ("access_ttl = true", "--access-ttl"),
+        ("message_characters = 1.5", "--message-characters"),
+        ("message_characters = true", "--message-characters"),
+        ("rate_limits = 'maybe'", "--rate-limits"),
+        ("bind = 8000", "--bind"),
+        ("bind = ['127.0.0.1', 8000]", "--bind"),
+        ("body_bytes = {a = 1}", "--body-bytes"),
+    ],
+)
+def test_wrong_files_are_refused(tmp_path: Path, text: str, told: str) -> None:
+    """A file with an unknown key, a wrong value, or no TOML at all is refused, and what is wrong is named."""
+    file = tmp_path / "messaging.toml"
+    file.write_text(text)
+    result = serve("--config", str(file))
+    assert result.exit_code == 2, result.output
+    assert told in " ".join(result.output.split())
+    assert "Traceback" not in result.output
+
+
+def test_files_that_are_none(tmp_path: Path) -> None:
+    """A file that is missing, a directory, or not text."""
+    (tmp_path / "binary").write_bytes(b"\xff\xfe\x00")
+    for name in ("missing", ".", "binary"):
+        result = serve("--config", str(tmp_path / name))
+        assert result.exit_code == 2
+        assert "--config" in result.output
+
+
+async def test_what_is_nearer_counts(tmp_path: Path) -> None:
+    """The command line counts before the environment, and that before the file."""
+    file = tmp_path / "messaging.toml"
+    file.write_text("access_ttl = '20m'\nrefresh_ttl = '8d'\nmessage_characters = 5\ndatabase = 'memory:'\n")
+    variables = {
+        "MESSAGING_CONFIG": str(file),
+        "MESSAGING_ACCESS_TTL": "30m",
+        "MESSAGING_MESSAGE_CHARACTERS": "6",
+    }
+    async with (
+        process(tmp_path, "--message-characters", "7", variables=variables) as server,
+        browser(server) as http,
+    ):
+        assert "memory:" in server.output
+        alice = await register(server, http, "Alice")
+        bob = await register(server, http, "Bob")
+        answer = await http.post("/auth/refresh", json={"refresh_token": alice.refresh_token})
+        assert expect(answer, 200)["expires_in"] == 1800
+        chat = await alice.direct_chat_with(bob)
+        await alice.send(chat, "1234567")
+        body = {"chat_id": chat, "type": "text", "content": "12345678"}
+        expect(await alice.ask("POST", "/messages", body), 422)
+
+
+# --- what keeps it from starting ----------------------------------------------------------------------------
+
+
+async def ends_with_one_line(directory: Path, *arguments: str, **variables: str) -> str:
+    """It ends with a status that is not 0, and says why in one line without a traceback."""
+    ended = await run_to_its_end("serve", *arguments, directory=directory, variables=variables)
+    told = ended.stdout + ended.stderr
+    assert ended.returncode not in {0, -9}, told
+    assert "Traceback" not in told
+    assert ended.stdout == ""
+    (line,) = ended.stderr.splitlines()
+    assert line.startswith("Error: ")
+    return line
+
+
+async def test_a_busy_port(tmp_path: Path) -> None:
+    """The address is named."""
+    (listener,) = await trio.open_tcp_listeners(0, host="127.0.0.1")
+    async with listener:
+        port = listener.socket.getsockname()[1]
+        arguments = ("--bind", f"127.0.0.1:{port}", "--database", "memory:")
+        line = await ends_with_one_line(tmp_path, *arguments)
+    assert "--bind" in line
+    assert f"127.0.0.1:{port}" in line
+    assert "in use" in line
+
+
+async def test_an_address_that_is_not_ours(tmp_path: Path) -> None:
+    """An address of another machine (RFC 5737) cannot be listened on."""
+    line = await ends_with_one_line(tmp_path, "--bind", "192.0.2.1:8000", "--database", "memory:")
+    assert "192.0.2.1:8000" in line
+
+
+@pytest.mark.parametrize(
+    "database",
+    [
+        *(
+            "postgresql://localhost/x",
+            "sqlite://",
+            "sqlite:///",
+            "messaging.db",
+            "sqlite:////nowhere/at/all.db",
+        ),
+        *(
+            "",
+            "sqlite:///file/messaging.db",
+            "sqlite:///noise.db",
+            "sqlite:///directory",
+            "sqlite:////proc/x.db",
+        ),
+    ],
+)
+async def test_databases_that_cannot_be(tmp_path: Path, database: str) -> None:
+    """A wrong address, a directory that is missing or cannot be written to, a file that is something else."""
+    (tmp_path / "file").touch()
+    (tmp_path / "noise.db").write_bytes(b"this is no database" * 100)
+    (tmp_path / "directory").mkdir()
+    before = {path.name for path in tmp_path.iterdir()}  # noqa: ASYNC240 - three files
+    line = await ends_with_one_line(tmp_path, "--bind", "127.0.0.1:0", "--database", database)
+    assert "database" in line.lower()
+    made = {path.name for path in tmp_path.iterdir()} - before  # noqa: ASYNC240
+    assert [name for name in made if not name.endswith((".keys", ".lock"))] == []
+
+
+async def test_a_database_that_is_in_use(tmp_path: Path) -> None:
+    """One process owns an SQLite file; the second one says so and leaves it alone."""
+    async with process(tmp_path):
+        line = await ends_with_one_line(tmp_path, "--bind", "127.0.0.1:0")
+    assert "messaging.db" in line
+
+
+@pytest.mark.parametrize("keys", ["x", "a:zz", "a:" + "00" * 31])
+async def test_signing_keys_that_are_none(tmp_path: Path, keys: str) -> None:
+    """The setting is named, the secret is not repeated."""
+    line = await ends_with_one_line(tmp_path, "--bind", "127.0.0.1:0", MESSAGING_SIGNING_KEYS=keys)
+    assert "MESSAGING_SIGNING_KEYS" in line
+    assert "00" * 31 not in line
+
+
+async def test_a_damaged_file_of_keys(tmp_path: Path) -> None:
+    """Nothing new is made in its place: that would log everybody out."""
+    keys = tmp_path / "messaging.db.keys"
+    keys.write_text("damaged")
+    line = await ends_with_one_line(tmp_path, "--bind", "127.0.0.1:0")
+    assert "messaging.db.keys" in line
+    assert keys.read_text() == "damaged"
+
+
+# --- what it says when it starts ----------------------------------------------------------------------------
+
+
+async def test_the_greeting(tmp_path: Path) -> None:
+    """The address, the documentation's, the database, the version, and what is unfit for production."""
+    async with process(tmp_path) as server:
+        await server.stop()
+    told = server.output
+    assert version("messaging-core") in told
+    assert re.search(rf"^  API +{server.address}/api/v1$", told, re.MULTILINE)
+    assert re.search(rf"^  Docs +{server.address}/docs$", told, re.MULTILINE)
+    assert re.search(r"^  Database +sqlite:///messaging\.db$", told, re.MULTILINE)
+    warnings = re.findall(r"^  Warning +(.+)$", told, re.MULTILINE)
+    assert any("origin" in warning for warning in warnings)
+    assert any("messaging.db.keys" in warning for warning in warnings)
+    secret = (tmp_path / "messaging.db.keys").read_text().strip().rpartition(":")[2]
+    assert secret not in told + server.log
+
+
+async def test_fit_for_production_there_is_no_warning(tmp_path: Path) -> None:
+    """Chosen origins and keys of one's own leave nothing to warn of."""
+    variables = {"MESSAGING_SIGNING_KEYS": "k1:" + "0f" * 32, "MESSAGING_CORS_ORIGINS": "https://app.example"}
+    async with process(tmp_path, "--no-docs", variables=variables) as server:
+        await server.stop()
+    assert "Warning" not in server.output
+    assert "Docs" not in server.output
+    assert "0f" * 32 not in server.output + server.log
+
+
+async def test_logs_can_be_read_by_people_too(tmp_path: Path) -> None:
+    """`--log-format console` writes lines for people; without a terminal the default is JSON."""
+    async with process(tmp_path, "--log-format", "console") as server, browser(server) as http:
+        alice = await register(server, http, "Alice")
+        async with alice.socket():
+            pass
+        await server.stop()
+    assert "WebSocket connected: user_id=1" in server.log
+    assert not server.log.startswith("{")
+
+
+async def test_the_loopback_of_ipv6(tmp_path: Path) -> None:
+    """`--bind [::1]:0` serves IPv6 and prints an address that can be opened."""
+    async with process(tmp_path, "--bind", "[::1]:0") as server, browser(server) as http:
+        assert server.address.startswith("http://[::1]:")
+        alice = await register(server, http, "Alice")
+        expect(await alice.ask("GET", "/users/me"), 200)

@@ -1,0 +1,195 @@
+"""What was answered is kept, through a power cut and through a restart, by the process that people start."""
+
+import signal
+import stat
+from pathlib import Path
+from typing import Any
+
+import httpx
+import trio
+
+from tests.server.clients import (
+    BROKEN_OFF,
+    Person,
+    Socket,
+    browser,
+    collect_what_was_broken_off,
+    expect,
+    log_in,
+    new_key,
+    register,
+)
+from tests.server.servers import PATIENCE, ServerProcess, process
+
+KILLS = 20
+SENDERS = 4
+ANSWERS = 25
+"""Answers that are awaited before the server is killed, while more requests are under way."""
+UNLIMITED = {"MESSAGING_RATE_LIMITS": "off", "MESSAGING_LOG_LEVEL": "warning"}
+
+
+class Stream:
+    """Messages that are sent one after another by several senders, and what became of each."""
+
+    def __init__(self) -> None:
+        self.sent: dict[str, str] = {}
+        """The content of every message that was sent, by its key."""
+        self.answered: dict[str, int] = {}
+        """The id of every message that was answered with 201, by its key."""
+
+    async def run(self, server: ServerProcess, person: Person, chat: int) -> None:
+        """Send until the server has answered often enough, then kill it in the midst of it."""
+        enough = trio.Event()
+        until = len(self.answered) + ANSWERS
+
+        async def send() -> None:
+            while True:
+                key = new_key()
+                self.sent[key] = f"message {len(self.sent)}"
+                try:
+                    self.answered[key] = (await person.send(chat, self.sent[key], key=key))["id"]
+                except httpx.TransportError:
+                    return
+                if len(self.answered) >= until:
+                    enough.set()
+
+        async with trio.open_nursery() as nursery:
+            for _ in range(SENDERS):
+                nursery.start_soon(send)
+            with trio.fail_after(PATIENCE):
+                await enough.wait()
+            await server.kill()
+        collect_what_was_broken_off()
+
+
+async def history(person: Person, chat: int) -> list[dict[str, Any]]:
+    """The whole of it, page by page, newest first."""
+    found: list[dict[str, Any]] = []
+    cursor = ""
+    while True:
+        page = expect(await person.ask("GET", f"/messages?chat_id={chat}&limit=200{cursor}"), 200)
+        found += page["messages"]
+        if page["next_cursor"] is None:
+            return found
+        cursor = f"&before_id={page['next_cursor']}"
+
+
+@BROKEN_OFF
+async def test_killed_twenty_times(tmp_path: Path) -> None:
+    """Whatever was answered with 201 is there afterwards, and nothing is there twice, retries included."""
+    stream = Stream()
+    pair = None
+    chat = 0
+    kept: list[dict[str, Any]] = []
+    for round_ in range(KILLS + 1):
+        async with process(tmp_path, variables=UNLIMITED) as server, browser(server) as http:
+            if pair is None:
+                alice, bob = await register(server, http, "Alice"), await register(server, http, "Bob")
+                chat = await alice.direct_chat_with(bob)
+                pair = (alice, bob)
+            alice, bob = (
+                Person(server, http, known.user, known.access_token, known.refresh_token) for known in pair
+            )
+            await retry_unanswered(alice, chat, stream)
+            if round_ < KILLS:
+                await stream.run(server, alice, chat)
+                continue
+            kept = await history(bob, chat)
+            assert await server.stop() == 0
+    assert len(stream.answered) >= KILLS * ANSWERS
+    assert sorted(message["content"] for message in kept) == sorted(stream.sent.values())
+    assert {message["id"] for message in kept} == set(stream.answered.values())
+    assert [message["id"] for message in kept] == sorted(stream.answered.values(), reverse=True)
+
+
+async def retry_unanswered(person: Person, chat: int, stream: Stream) -> None:
+    """What a client does whose connection broke: the same again, with the same key."""
+    for key in stream.sent.keys() - stream.answered.keys():
+        stream.answered[key] = (await person.send(chat, stream.sent[key], key=key))["id"]
+    # Those of the last moments before the kill, once more: the answers must be the same.
+    for key in list(stream.answered)[-SENDERS:]:
+        assert (await person.send(chat, stream.sent[key], key=key))["id"] == stream.answered[key]
+
+
+async def test_a_restart_logs_nobody_out(tmp_path: Path) -> None:
+    """Both tokens work on; what was there is there; the files that hold secrets are their owner's alone."""
+    async with process(tmp_path) as server, browser(server) as http:
+        alice, bob = await register(server, http, "Alice"), await register(server, http, "Bob")
+        chat = await alice.direct_chat_with(bob)
+        sent = await alice.send(chat, "before", key="k")
+        gone = await log_in(server, http, "Alice")
+        expect(await gone.ask("POST", "/auth/logout"), 204)
+        assert await server.stop() == 0
+    for name in ("messaging.db", "messaging.db.keys"):
+        assert stat.S_IMODE((tmp_path / name).stat().st_mode) == 0o600
+    async with process(tmp_path) as server, browser(server) as http:
+        again = Person(server, http, alice.user, alice.access_token, alice.refresh_token)
+        assert expect(await again.ask("GET", "/users/me"), 200) == alice.user
+        async with again.socket() as socket:
+            assert await again.send(chat, "before", key="k") == sent
+            later = await again.send(chat, "after")
+            assert later["id"] > sent["id"]
+            assert (await socket.message())["id"] == later["id"]
+        expect(await http.post("/auth/refresh", json={"refresh_token": alice.refresh_token}), 200)
+        still_gone = Person(server, http, gone.user, gone.access_token, gone.refresh_token)
+        expect(await still_gone.ask("GET", "/users/me"), 401, "session_revoked")
+        expect(await http.post("/auth/refresh", json={"refresh_token": gone.refresh_token}), 401)
+
+
+async def test_sigterm_tells_every_socket(tmp_path: Path) -> None:
+    """SIGTERM: sockets get 1012 after what was on its way to them, and the exit status is 0."""
+    async with process(tmp_path) as server, browser(server) as http:
+        alice, bob = await register(server, http, "Alice"), await register(server, http, "Bob")
+        chat = await alice.direct_chat_with(bob)
+        async with alice.socket() as a1, alice.socket() as a2, bob.socket() as b:
+            sent = await alice.send(chat)
+            server.process.terminate()
+            closes: list[tuple[int, str]] = []
+            async with trio.open_nursery() as nursery:
+                for socket in (a1, a2, b):
+                    nursery.start_soon(hear_then_close, socket, sent["id"], closes)
+        assert await server.wait() == 0
+        assert closes == [(1012, "restarting")] * 3
+    assert '"level": "error"' not in server.log
+    assert "Traceback" not in server.log
+
+
+async def hear_then_close(socket: Socket, message_id: int, closes: list[tuple[int, str]]) -> None:
+    assert (await socket.message())["id"] == message_id
+    closes.append(await socket.closed())
+
+
+@BROKEN_OFF
+async def test_requests_under_way_are_finished(tmp_path: Path) -> None:
+    """SIGTERM: what was accepted is answered; nothing that was answered is lost."""
+    answered: list[int] = []
+    async with process(tmp_path, variables=UNLIMITED) as server, browser(server) as http:
+        alice, bob = await register(server, http, "Alice"), await register(server, http, "Bob")
+        chat = await alice.direct_chat_with(bob)
+
+        async def send() -> None:
+            while True:
+                try:
+                    answered.append((await alice.send(chat))["id"])
+                except httpx.TransportError:
+                    return
+                if len(answered) == ANSWERS:
+                    server.process.terminate()
+
+        async with trio.open_nursery() as nursery:
+            for _ in range(SENDERS):
+                nursery.start_soon(send)
+        collect_what_was_broken_off()
+        assert await server.wait() == 0
+    async with process(tmp_path, variables=UNLIMITED) as server, browser(server) as http:
+        again = Person(server, http, bob.user, bob.access_token, bob.refresh_token)
+        assert set(answered) <= {message["id"] for message in await history(again, chat)}
+
+
+async def test_ctrl_c_is_a_clean_end_too(tmp_path: Path) -> None:
+    """SIGINT ends the server as SIGTERM does: exit status 0, no traceback."""
+    async with process(tmp_path) as server, browser(server) as http:
+        expect(await http.get(f"{server.address}/ready"), 200)
+        server.process.send_signal(signal.SIGINT)
+        assert await server.wait() == 0
+    assert "Traceback" not in server.log

@@ -1,0 +1,249 @@
+"""What many ask for at the same moment happens once, and everybody is told the same."""
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+from typing import TypeVar
+
+import httpx
+import pytest
+import trio
+
+from tests.server.clients import PASSWORD, Person, expect, log_in, new_key, register
+from tests.server.servers import ServerHere, serving
+
+T = TypeVar("T")
+
+MANY = 32
+
+
+@pytest.fixture(params=["memory:", "sqlite:///messaging.db"])
+async def server(
+    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[ServerHere]:
+    """A server on each of the storages: one runs operations in turn, the other in batches in a thread."""
+    monkeypatch.chdir(tmp_path)
+    async with serving(database=request.param) as running:
+        yield running
+
+
+async def at_once(count: int, ask: Callable[[int], Awaitable[T]]) -> list[T]:
+    """The results of `count` calls that are all started before the first one is under way."""
+    results: list[T] = []
+
+    async def run(number: int) -> None:
+        results.append(await ask(number))
+
+    async with trio.open_nursery() as nursery:
+        for number in range(count):
+            nursery.start_soon(run, number)
+    return results
+
+
+async def refresh(http: httpx.AsyncClient, token: str) -> httpx.Response:
+    return await http.post("/auth/refresh", json={"refresh_token": token})
+
+
+# --- refreshing ---------------------------------------------------------------------------------------------
+
+
+async def test_refresh_raced_by_eight(http: httpx.AsyncClient, alice: Person) -> None:
+    """Part 3: eight clients with one refresh token all succeed, and all get the same successor."""
+    answers = [
+        expect(response, 200) for response in await at_once(8, lambda _: refresh(http, alice.refresh_token))
+    ]
+    assert len({answer["refresh_token"] for answer in answers}) == 1
+    assert answers[0]["refresh_token"] != alice.refresh_token
+    for answer in answers:
+        assert set(answer) == {"access_token", "refresh_token", "token_type", "expires_in"}
+        headers = {"Authorization": f"Bearer {answer['access_token']}"}
+        expect(await http.get("/users/me", headers=headers), 200)
+    expect(await refresh(http, answers[0]["refresh_token"]), 200)
+
+
+async def test_an_older_token_ends_the_session(
+    server: ServerHere, http: httpx.AsyncClient, alice: Person, bob: Person, chat: int
+) -> None:
+    """Part 3: a token before the last one is a stolen one: 401, the session ends, its sockets close."""
+    other = await log_in(server, http, "Alice")
+    async with alice.socket() as mine, other.socket() as elsewhere:
+        second = expect(await refresh(http, alice.refresh_token), 200)
+        third = expect(await refresh(http, second["refresh_token"]), 200)
+        expect(await refresh(http, alice.refresh_token), 401, "refresh_token_reused")
+        assert await mine.closed() == (1008, "session_revoked")
+        sent = await other.send(chat)
+        assert (await elsewhere.message())["id"] == sent["id"]
+    for token in (alice.access_token, second["access_token"], third["access_token"]):
+        headers = {"Authorization": f"Bearer {token}"}
+        expect(await http.get("/users/me", headers=headers), 401, "session_revoked")
+    for token in (alice.refresh_token, second["refresh_token"], third["refresh_token"]):
+        expect(await refresh(http, token), 401, "refresh_token_invalid")
+    async with alice.socket() as late:
+        assert await late.closed() == (1008, "session_revoked")
+
+
+async def test_the_previous_token_after_its_successor_was_used(
+    server: ServerHere, http: httpx.AsyncClient, alice: Person
+) -> None:
+    """Part 3: within 30 s it is answered still; after that it is a reuse."""
+    second = expect(await refresh(http, alice.refresh_token), 200)
+    headers = {"Authorization": f"Bearer {second['access_token']}"}
+    expect(await http.get("/users/me", headers=headers), 200)
+    server.clock.advance(seconds=29)
+    assert expect(await refresh(http, alice.refresh_token), 200)["refresh_token"] == second["refresh_token"]
+    server.clock.advance(seconds=3)
+    expect(await refresh(http, alice.refresh_token), 401, "refresh_token_reused")
+
+
+async def test_a_lost_answer_logs_nobody_out(
+    server: ServerHere, http: httpx.AsyncClient, alice: Person
+) -> None:
+    """Part 3: for as long as the successor was not seen in use, the token before it keeps its answer."""
+    lost = expect(await refresh(http, alice.refresh_token), 200)
+    server.clock.advance(days=3)
+    again = expect(await refresh(http, alice.refresh_token), 200)
+    assert again["refresh_token"] == lost["refresh_token"]
+    headers = {"Authorization": f"Bearer {again['access_token']}"}
+    expect(await http.get("/users/me", headers=headers), 200)
+
+
+async def test_a_socket_counts_as_use(server: ServerHere, http: httpx.AsyncClient, alice: Person) -> None:
+    """Part 3: a page that only opens its socket has seen its new pair as well."""
+    second = expect(await refresh(http, alice.refresh_token), 200)
+    renewed = Person(server, http, alice.user, second["access_token"], second["refresh_token"])
+    async with renewed.socket():
+        expect(await renewed.ask("GET", "/users/me"), 200)
+    server.clock.advance(seconds=40)
+    expect(await refresh(http, alice.refresh_token), 401, "refresh_token_reused")
+
+
+async def test_logging_out_while_refreshing(http: httpx.AsyncClient, alice: Person) -> None:
+    """However the two fall together, afterwards the session is over and none of its tokens works."""
+
+    async def ask(number: int) -> httpx.Response:
+        if number == 4:
+            return await alice.ask("POST", "/auth/logout")
+        return await refresh(http, alice.refresh_token)
+
+    answers = await at_once(8, ask)
+    assert {answer.status_code for answer in answers} <= {200, 204, 401}
+    for answer in answers:
+        if answer.status_code == 200:
+            headers = {"Authorization": f"Bearer {answer.json()['access_token']}"}
+            expect(await http.get("/users/me", headers=headers), 401, "session_revoked")
+            expect(await refresh(http, answer.json()["refresh_token"]), 401, "refresh_token_invalid")
+
+
+# --- chats and messages -------------------------------------------------------------------------------------
+
+
+async def test_direct_chat_raced_from_both_sides(alice: Person, bob: Person) -> None:
+    """C8: 32 calls from both sides, with keys and without, make one chat and answer it 32 times."""
+
+    async def ask(number: int) -> httpx.Response:
+        me, other = ((alice, bob), (bob, alice))[number % 2]
+        key = new_key() if number % 4 < 2 else None
+        return await me.ask("POST", "/chats/direct", {"user_id": other.id}, key=key)
+
+    answers = [expect(response, 200) for response in await at_once(MANY, ask)]
+    assert all(answer == answers[0] for answer in answers)
+    assert len(expect(await alice.ask("GET", "/chats"), 200)) == 1
+    assert len(expect(await bob.ask("GET", "/chats"), 200)) == 1
+
+
+async def test_message_key_raced(alice: Person, bob: Person, chat: int) -> None:
+    """Part 5: 32 sends with one key: one message, one event on every socket, 31 replays of one answer."""
+    body = {"chat_id": chat, "type": "text", "content": "once"}
+    key = new_key()
+    async with alice.socket() as a, bob.socket() as b:
+        responses = await at_once(MANY, lambda _: alice.ask("POST", "/messages", body, key=key))
+        answers = [expect(response, 201) for response in responses]
+        assert all(response.content == responses[0].content for response in responses)
+        replays = [response for response in responses if "Idempotency-Replayed" in response.headers]
+        assert len(replays) == MANY - 1
+        assert {response.headers["Idempotency-Replayed"] for response in replays} == {"true"}
+        fence = await alice.send(chat, "the end")
+        for socket in (a, b):
+            assert [(await socket.message())["id"] for _ in range(2)] == [answers[0]["id"], fence["id"]]
+    messages = expect(await bob.ask("GET", f"/messages?chat_id={chat}"), 200)
+    assert [message["content"] for message in messages] == ["the end", "once"]
+
+
+async def test_message_key_raced_with_different_bodies(alice: Person, bob: Person, chat: int) -> None:
+    """Part 5: of two contents under one key one wins; the other is told that the key is taken."""
+    key = new_key()
+
+    async def ask(number: int) -> httpx.Response:
+        body = {"chat_id": chat, "type": "text", "content": f"version {number % 2}"}
+        return await alice.ask("POST", "/messages", body, key=key)
+
+    answers = await at_once(MANY, ask)
+    assert sorted(answer.status_code for answer in answers) == [201] * (MANY // 2) + [422] * (MANY // 2)
+    assert len({answer.content for answer in answers if answer.status_code == 201}) == 1
+    assert len(expect(await bob.ask("GET", f"/messages?chat_id={chat}"), 200)) == 1
+
+
+async def test_edits_raced_with_a_deletion(alice: Person, bob: Person, chat: int) -> None:
+    """Whatever comes first, a deleted message stays deleted, and the last frame says so."""
+    sent = await alice.send(chat)
+
+    async def ask(number: int) -> httpx.Response:
+        if number == MANY // 2:
+            return await alice.ask("DELETE", f"/messages/{sent['id']}")
+        return await alice.ask("PATCH", f"/messages/{sent['id']}", {"content": f"version {number}"})
+
+    async with bob.socket() as socket:
+        statuses = [answer.status_code for answer in await at_once(MANY, ask)]
+        assert set(statuses) <= {200, 204, 409}
+        frames = [await socket.frame() for _ in range(statuses.count(200) + 1)]
+    assert frames[-1]["data"]["payload"] == {"deleted": True}
+    assert all(frame["data"]["payload"] is None for frame in frames[:-1])
+    (read,) = expect(await bob.ask("GET", f"/messages?chat_id={chat}"), 200)
+    assert (read["content"], read["payload"]) == (None, {"deleted": True})
+
+
+# --- registering --------------------------------------------------------------------------------------------
+
+
+async def test_register_raced_with_one_key(http: httpx.AsyncClient) -> None:
+    """Part 5: one account; every answer is 201 with a working pair."""
+    body = {"email": "alice@test.com", "password": PASSWORD, "display_name": "Alice"}
+    headers = {"Idempotency-Key": new_key()}
+    responses = await at_once(8, lambda _: http.post("/auth/register", json=body, headers=headers))
+    answers = [expect(response, 201) for response in responses]
+    assert {answer["user"]["id"] for answer in answers} == {answers[0]["user"]["id"]}
+    assert [response.headers.get("Idempotency-Replayed") for response in responses].count("true") == 7
+    for answer in answers:
+        authorization = {"Authorization": f"Bearer {answer['access_token']}"}
+        assert expect(await http.get("/users/me", headers=authorization), 200) == answers[0]["user"]
+
+
+async def test_register_raced_with_one_email(http: httpx.AsyncClient) -> None:
+    """Part 2: one gets the account, the others a 409 that names the field; in any case of letters."""
+
+    async def ask(number: int) -> httpx.Response:
+        email = "Alice@Test.com" if number % 2 else "alice@test.com"
+        body = {"email": email, "password": PASSWORD, "display_name": f"Alice {number}"}
+        return await http.post("/auth/register", json=body, headers={"Idempotency-Key": new_key()})
+
+    responses = await at_once(8, ask)
+    assert sorted(response.status_code for response in responses) == [201] + [409] * 7
+    for response in responses:
+        if response.status_code == 409:
+            body = expect(response, 409, "email_taken")
+            assert [error["field"] for error in body["errors"]] == ["email"]
+
+
+async def test_tags_raced_by_people_of_one_name(server: ServerHere, http: httpx.AsyncClient) -> None:
+    """C10: everybody who registers as Alice gets a tag of their own, by which they are found."""
+    emails = [f"alice{number}@test.com" for number in range(12)]
+
+    async def ask(number: int) -> httpx.Response:
+        body = {"email": emails[number], "password": PASSWORD, "display_name": "Alice"}
+        return await http.post("/auth/register", json=body)
+
+    users = [expect(response, 201)["user"] for response in await at_once(len(emails), ask)]
+    assert len({user["tag"] for user in users}) == len(emails)
+    assert "alice" in {user["tag"] for user in users}
+    reader = await register(server, http, "Reader")
+    for user in users:
+        assert expect(await reader.ask("GET", f"/users/search?tag=@{user['tag']}"), 200) == user

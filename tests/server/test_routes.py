@@ -1,0 +1,372 @@
+"""Every endpoint is declared once, and what is declared is what happens."""
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import httpx
+import pytest
+from jsonschema import Draft202012Validator
+
+from adapters.quart_app.endpoints import Auth, Endpoint, Per
+from adapters.quart_app.problems import status_of
+from adapters.quart_app.routes import ENDPOINTS
+from messaging_core import errors
+from messaging_core.errors import Refused
+from messaging_core.limits import Limits, Rate
+from tests.server.calls import CALLS, Scene, call
+from tests.server.clients import Person, browser, expect, register
+from tests.server.servers import ServerHere, ServerProcess, process, serving
+
+BY_NAME = {endpoint.name: endpoint for endpoint in ENDPOINTS}
+
+each_endpoint = pytest.mark.parametrize("endpoint", ENDPOINTS, ids=lambda endpoint: endpoint.name)
+
+
+@pytest.fixture
+async def scene(alice: Person, bob: Person, chat: int) -> Scene:
+    return Scene(alice, bob, chat, (await alice.send(chat))["id"])
+
+
+@pytest.fixture
+async def description(server: ServerHere, http: httpx.AsyncClient) -> Any:
+    async with httpx.AsyncClient(verify=False) as stranger:  # noqa: S501
+        return (await stranger.get(f"{server.address}/openapi.json")).json()
+
+
+def refusals(of: type[Refused] = Refused) -> Iterator[type[Refused]]:
+    for class_ in of.__subclasses__():
+        yield class_
+        yield from refusals(class_)
+
+
+# --- what is declared ---
+
+
+@each_endpoint
+def test_declares_what_a_reader_needs(endpoint: Endpoint) -> None:
+    """An endpoint says who may call it, how often, what it answers, and in one line what it is for."""
+    assert endpoint.summary
+    assert endpoint.method in {"GET", "POST", "PUT", "PATCH", "DELETE"}
+    assert 200 <= endpoint.status < 300
+    assert (endpoint.answers is None) == (endpoint.status == 204)
+    assert endpoint.limit is not None or endpoint.path in {"/health", "/ready"}
+    assert endpoint.auth is Auth.SESSION or endpoint.path.startswith(
+        ("/api/v1/auth/", "/health", "/ready")
+    ), "open to everybody"
+    if endpoint.limit is not None:
+        assert isinstance(getattr(Limits(), endpoint.limit.rate), Rate)
+        assert endpoint.auth is Auth.SESSION or endpoint.limit.per is not Per.USER
+
+
+def test_no_two_endpoints_are_one() -> None:
+    """A method on a path, and a name in the description, belong to one endpoint."""
+    assert len({(endpoint.method, endpoint.path) for endpoint in ENDPOINTS}) == len(ENDPOINTS)
+    assert len(BY_NAME) == len(ENDPOINTS)
+
+
+def test_every_endpoint_is_called_in_these_tests() -> None:
+    """A new endpoint that the tests below do not know fails here."""
+    assert set(CALLS) == set(BY_NAME)
+
+
+@pytest.mark.parametrize("refusal", sorted(refusals(), key=str))
+def test_every_refusal_has_a_status_and_a_code(refusal: type[Refused]) -> None:
+    """Whatever a decision refuses is told by a status of its own and a code that no other class has."""
+    assert 400 <= status_of(refusal) < 500
+    assert re.fullmatch(r"[a-z0-9_]+", refusal.code)
+    if not refusal.__subclasses__():
+        assert [other for other in refusals() if other.code == refusal.code] == [refusal]
+        assert refusal.sentence.endswith(".")
+
+
+# --- what happens ---
+
+
+@each_endpoint
+async def test_is_reachable_and_answers_as_described(
+    scene: Scene, description: Any, endpoint: Endpoint
+) -> None:
+    """A call that is granted has the declared status, and a body that its schema in the description takes."""
+    response = await call(scene, endpoint)
+    body = expect(response, endpoint.status)
+    described = description["paths"][endpoint.path][endpoint.method.lower()]
+    assert described["operationId"] == endpoint.name
+    answer = described["responses"][str(endpoint.status)]
+    assert ("content" in answer) == (body is not None)
+    if body is not None:
+        assert response.headers["Content-Type"] == "application/json"
+        validate(body, answer["content"]["application/json"]["schema"], description)
+
+
+async def test_bare_history_is_described_too(scene: Scene, description: Any) -> None:
+    """`GET /messages` without a page answers an array; the description knows both."""
+    response = await call(scene, BY_NAME["ListMessages"], {"chat_id": scene.chat})
+    body = expect(response, 200)
+    assert isinstance(body, list)
+    schema = description["paths"]["/api/v1/messages"]["get"]["responses"]["200"]["content"]
+    validate(body, schema["application/json"]["schema"], description)
+
+
+def validate(body: Any, schema: Any, description: Any) -> None:
+    whole = {**schema, "components": description["components"]}
+    Draft202012Validator(whole, format_checker=Draft202012Validator.FORMAT_CHECKER).validate(body)
+
+
+async def test_the_description_covers_every_route_and_nothing_else(description: Any) -> None:
+    """OpenAPI holds all endpoints, and each has its security and its parameters."""
+    described = {
+        (method.upper(), path) for path, methods in description["paths"].items() for method in methods
+    }
+    assert described == {(endpoint.method, endpoint.path) for endpoint in ENDPOINTS}
+    for endpoint in ENDPOINTS:
+        operation = description["paths"][endpoint.path][endpoint.method.lower()]
+        assert ("security" in operation) == (endpoint.auth is Auth.SESSION)
+        assert ("requestBody" in operation) == endpoint.has_body
+        named = {parameter["name"] for parameter in operation["parameters"]}
+        assert set(endpoint.path_names) <= named
+        assert ("Idempotency-Key" in named) == endpoint.takes_key
+
+
+@each_endpoint
+async def test_needs_a_token_where_it_says_so(scene: Scene, endpoint: Endpoint) -> None:
+    """Without a token: 401 where a session is needed, and what was asked for everywhere else."""
+    response = await call(scene, endpoint, signed_in=False)
+    if endpoint.auth is Auth.SESSION:
+        expect(response, 401, "token_missing")
+    else:
+        expect(response, endpoint.status)
+
+
+REFUSED: dict[str, tuple[str, dict[str, Any], type[Refused]]] = {
+    "unknown chat": ("GetChat", {"chat_id": 999}, errors.ChatNotFound),
+    "chat of others": ("GetChat", {"chat_id": 2}, errors.NotAParticipant),
+    "unknown user": ("GetUser", {"user_id": 999}, errors.UserNotFound),
+    "unknown tag": ("FindUserByTag", {"tag": "nobody"}, errors.UserNotFound),
+    "history of an unknown chat": ("ListMessages", {"chat_id": 999}, errors.ChatNotFound),
+    "history of others": ("ListMessages", {"chat_id": 2}, errors.NotAParticipant),
+    "into an unknown chat": (
+        "SendMessage",
+        {"chat_id": 999, "type": "text", "content": "x"},
+        errors.ChatNotFound,
+    ),
+    "into others' chat": (
+        "SendMessage",
+        {"chat_id": 2, "type": "text", "content": "x"},
+        errors.NotAParticipant,
+    ),
+    "as the system": ("SendMessage", {"chat_id": 1, "type": "system", "content": "x"}, errors.Invalid),
+    "no substance": ("SendMessage", {"chat_id": 1, "type": "text"}, errors.Invalid),
+    "nothing but nulls": (
+        "SendMessage",
+        {"chat_id": 1, "type": "text", "content": None, "payload": None},
+        errors.Invalid,
+    ),
+    "reply to nothing": (
+        "SendMessage",
+        {"chat_id": 1, "type": "text", "content": "x", "reply_to_id": 999},
+        errors.Invalid,
+    ),
+    "reply into another chat": (
+        "SendMessage",
+        {"chat_id": 1, "type": "text", "content": "x", "reply_to_id": 4},
+        errors.Invalid,
+    ),
+    "edit of nothing": ("EditMessage", {"message_id": 999, "content": "x"}, errors.MessageNotFound),
+    "edit of another's": ("EditMessage", {"message_id": 2, "content": "x"}, errors.NotTheAuthor),
+    "edit in another's chat": ("EditMessage", {"message_id": 4, "content": "x"}, errors.NotAParticipant),
+    "edit of a deleted one": ("EditMessage", {"message_id": 3, "content": "x"}, errors.MessageDeleted),
+    "edit into nothing": ("EditMessage", {"message_id": 1, "content": None}, errors.Invalid),
+    "edit that says nothing": ("EditMessage", {"message_id": 1}, errors.Invalid),
+    "deletion of nothing": ("DeleteMessage", {"message_id": 999}, errors.MessageNotFound),
+    "deletion of another's": ("DeleteMessage", {"message_id": 2}, errors.NotTheAuthor),
+    "deletion in another's chat": ("DeleteMessage", {"message_id": 4}, errors.NotAParticipant),
+    "with oneself": ("OpenDirectChat", {"user_id": 1}, errors.DirectChatWithSelf),
+    "with nobody": ("OpenDirectChat", {"user_id": 999}, errors.UserNotFound),
+    "group of nobody": ("CreateGroup", {"title": "T", "member_ids": [2, 999]}, errors.Invalid),
+    "group that is none": (
+        "CreateGroup",
+        {"title": "T", "member_ids": [2], "is_group": False},
+        errors.Invalid,
+    ),
+    "e-mail taken": (
+        "RegisterUser",
+        {"email": "bob@test.com", "password": "password123", "display_name": "Bob"},
+        errors.EmailTaken,
+    ),
+}
+
+
+@pytest.fixture
+async def neighbours(server: ServerHere, scene: Scene) -> Scene:
+    """The scene, with messages 2 of Bob and 3 deleted, and in chat 2 of two others message 4."""
+    await scene.bob.send(scene.chat)
+    deleted = await scene.alice.send(scene.chat)
+    expect(await scene.alice.ask("DELETE", f"/messages/{deleted['id']}"), 204)
+    carol = await register(server, scene.http, "Carol")
+    other = await carol.direct_chat_with(scene.bob)
+    await carol.send(other)
+    return scene
+
+
+@pytest.mark.parametrize("name", REFUSED)
+async def test_refusals_are_declared_and_change_nothing(
+    server: ServerHere, neighbours: Scene, description: Any, name: str
+) -> None:
+    """Each refusal has its code and status; the description names both; nothing is changed."""
+    called, values, refusal = REFUSED[name]
+    endpoint = BY_NAME[called]
+    before = server.state()
+    response = await call(neighbours, endpoint, values)
+    body = expect(response, status_of(refusal), refusal.code)
+    assert server.state() == before
+    described = description["paths"][endpoint.path][endpoint.method.lower()]["responses"]
+    answer = described[str(response.status_code)]
+    assert f"`{refusal.code}`" in answer["description"]
+    validate(body, answer["content"]["application/problem+json"]["schema"], description)
+    if refusal is errors.Invalid:
+        assert body["errors"]
+
+
+async def test_every_declared_refusal_is_met() -> None:
+    """What an endpoint declares to refuse it does refuse: above, or in the other files."""
+    met = {(called, refusal) for called, _, refusal in REFUSED.values()}
+    elsewhere = {
+        ("LogIn", errors.InvalidCredentials),
+        *(("RefreshTokens", r) for r in BY_NAME["RefreshTokens"].refusals),
+        *((name, errors.IdempotencyKeyReused) for name, endpoint in BY_NAME.items() if endpoint.takes_key),
+    }
+    declared = {(name, refusal) for name, endpoint in BY_NAME.items() for refusal in endpoint.refusals}
+    assert declared <= met | elsewhere
+
+
+async def test_head_is_answered_where_get_is(scene: Scene) -> None:
+    """HEAD: the status and headers of GET, and no body."""
+    for path in ("/users/me", "/chats", f"/chats/{scene.chat}"):
+        got, headed = await scene.alice.ask("GET", path), await scene.alice.ask("HEAD", path)
+        assert headed.status_code == got.status_code == 200
+        assert headed.content == b""
+        assert headed.headers["Content-Type"] == got.headers["Content-Type"]
+        assert headed.headers["Content-Length"] == got.headers["Content-Length"]
+
+
+async def test_other_methods_name_those_that_are_taken(scene: Scene) -> None:
+    """405 comes with Allow (RFC 9110 15.5.6)."""
+    for path in {endpoint.path for endpoint in ENDPOINTS}:
+        taken = {endpoint.method for endpoint in ENDPOINTS if endpoint.path == path}
+        filled = re.sub(r"\{\w+\}", "1", path)
+        for method in {"GET", "POST", "PUT", "PATCH", "DELETE"} - taken:
+            response = await scene.http.request(method, f"{scene.alice.server.address}{filled}")
+            if response.status_code != 405:  # /chats/direct is also /chats/{chat_id}, to a GET
+                assert method == "GET"
+                continue
+            expect(response, 405, "method_not_allowed")
+            assert taken <= set(response.headers["Allow"].split(", "))
+
+
+# --- how often ---
+
+LIMITED = [endpoint for endpoint in ENDPOINTS if endpoint.limit is not None]
+FEW = 4
+
+
+@pytest.mark.parametrize("endpoint", LIMITED, ids=lambda endpoint: endpoint.name)
+async def test_limits_are_enforced(endpoint: Endpoint) -> None:
+    """Beyond the burst: 429 with Retry-After in whole seconds, and nothing is done."""
+    assert endpoint.limit is not None
+    few: dict[str, Any] = {endpoint.limit.rate: Rate(0.01, FEW)}
+    async with serving(Limits(**few), rate_limits=True) as server, browser(server) as http:
+        scene = await limited_scene(server, http)
+        # An endpoint that ends the session is not called before: the limit is one for all of its kind.
+        taken = BY_NAME["GetOwnUser"] if endpoint.name == "LogOut" else endpoint
+        for _ in range(FEW):
+            await call(scene, taken)
+        before = server.state()
+        response = await call(scene, endpoint)
+        expect(response, 429, "too_many_requests")
+        assert 1 <= int(response.headers["Retry-After"]) <= 100
+        assert server.state() == before
+
+
+async def limited_scene(server: ServerHere, http: httpx.AsyncClient) -> Scene:
+    """The scene, made with three requests of Alice's at most."""
+    alice, bob = await register(server, http, "Alice"), await register(server, http, "Bob")
+    chat = await bob.direct_chat_with(alice)
+    return Scene(alice, bob, chat, (await alice.send(chat))["id"])
+
+
+async def test_limits_are_each_persons_own() -> None:
+    """Somebody who is refused keeps nobody else from sending; log-ins are counted per e-mail."""
+    limits = Limits(message_rate=Rate(0.01, 1), login_rate=Rate(0.01, 1))
+    async with serving(limits, rate_limits=True) as server, browser(server) as http:
+        alice, bob = await register(server, http, "Alice"), await register(server, http, "Bob")
+        chat = await alice.direct_chat_with(bob)
+        body = {"chat_id": chat, "type": "text", "content": "x"}
+        for person in (alice, bob):
+            expect(await person.ask("POST", "/messages", body), 201)
+            expect(await person.ask("POST", "/messages", body), 429)
+            expect(await person.ask("GET", f"/messages?chat_id={chat}"), 200)
+        for email in ("alice@test.com", "bob@test.com"):
+            login = {"email": email, "password": "password123"}
+            expect(await http.post("/auth/login", json=login), 200)
+            expect(await http.post("/auth/login", json={**login, "email": email.upper()}), 429)
+
+
+async def test_a_429_consumes_no_key() -> None:
+    """Part 5: a request that came too often is repeated later with its key, and is then done."""
+    limits = Limits(message_rate=Rate(2, 1))
+    async with serving(limits, rate_limits=True) as server, browser(server) as http:
+        alice, bob = await register(server, http, "Alice"), await register(server, http, "Bob")
+        chat = await alice.direct_chat_with(bob)
+        body = {"chat_id": chat, "type": "text", "content": "x"}
+        statuses: list[int] = []
+        while statuses.count(201) < 2:
+            response = await alice.ask("POST", "/messages", body, key=f"key-{statuses.count(201)}")
+            statuses.append(response.status_code)
+            assert "Idempotency-Replayed" not in response.headers
+        assert 429 in statuses
+        assert len(expect(await bob.ask("GET", f"/messages?chat_id={chat}"), 200)) == 2
+
+
+async def test_the_checklists_pace_is_within_the_limits() -> None:
+    """Part 6: with the defaults nobody meets a limit who loads a page and writes as fast as people do."""
+    async with serving(rate_limits=True) as server, browser(server) as http:
+        alice, bob = await register(server, http, "Alice"), await register(server, http, "Bob")
+        chat = await alice.direct_chat_with(bob)
+        for _ in range(20):
+            for path in ("/users/me", "/chats", f"/chats/{chat}", f"/messages?chat_id={chat}"):
+                expect(await alice.ask("GET", path), 200)
+            await alice.send(chat)
+
+
+async def test_limits_can_be_turned_off(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Part 6: `MESSAGING_RATE_LIMITS=off` is for load tests: 12 log-ins, where 10 a minute are allowed."""
+    limited: dict[str, str] = {}
+    for variables, statuses in (
+        (limited, [200] * 10 + [429] * 2),
+        ({"MESSAGING_RATE_LIMITS": "off"}, [200] * 12),
+    ):
+        directory = tmp_path_factory.mktemp("server")
+        async with (
+            process(directory, "--database", "memory:", variables=variables) as running,
+            browser(running) as http,
+        ):
+            await log_in_often(running, http, statuses)
+
+
+async def log_in_often(server: ServerProcess, http: httpx.AsyncClient, statuses: list[int]) -> None:
+    await register(server, http, "Alice")
+    login = {"email": "alice@test.com", "password": "password123"}
+    answered = [(await http.post("/auth/login", json=login)).status_code for _ in statuses]
+    assert answered == statuses
+
+
+async def test_sockets_are_limited_per_user() -> None:
+    """Part 6: one socket more than a user may have is closed with 4429; when one leaves, there is room."""
+    async with serving(Limits(sockets_per_user=2)) as server, browser(server) as http:
+        alice = await register(server, http, "Alice")
+        async with alice.socket():
+            async with alice.socket(), alice.socket() as third:
+                assert await third.closed() == (4429, "too_many_sockets")
+            async with alice.socket() as socket:
+                await socket.connection.ping()

@@ -1,0 +1,302 @@
+"""Signing in and out, what a 401 says, and keys that make a repetition harmless."""
+
+from typing import Any
+
+import httpx
+import jwt
+import pytest
+
+from tests.server.clients import PASSWORD, Person, expect, log_in, new_key, register
+from tests.server.servers import ServerHere
+
+# --- signing in and out -------------------------------------------------------------------------------------
+
+
+async def test_logout_ends_the_session_and_no_other(
+    server: ServerHere, http: httpx.AsyncClient, alice: Person, chat: int
+) -> None:
+    """Part 2: 204; the session's sockets close with 1008, its tokens are refused, other devices go on."""
+    phone = await log_in(server, http, "Alice")
+    async with alice.socket() as tab, alice.socket() as other_tab, phone.socket() as pocket:
+        expect(await alice.ask("POST", "/auth/logout"), 204)
+        assert await tab.closed() == (1008, "session_revoked")
+        assert await other_tab.closed() == (1008, "session_revoked")
+        sent = await phone.send(chat)
+        assert (await pocket.message())["id"] == sent["id"]
+    expect(await alice.ask("GET", "/users/me"), 401, "session_revoked")
+    expect(await alice.ask("POST", "/auth/logout"), 401, "session_revoked")
+    refresh = {"refresh_token": alice.refresh_token}
+    expect(await http.post("/auth/refresh", json=refresh), 401, "refresh_token_invalid")
+    expect(await phone.ask("GET", "/users/me"), 200)
+
+
+async def test_logout_takes_a_key_and_a_body(alice: Person) -> None:
+    """Clients that send a key and `{}` with every POST are served like all others."""
+    expect(await alice.ask("POST", "/auth/logout", {}, key=new_key()), 204)
+
+
+async def test_login_does_not_tell_who_has_an_account(
+    server: ServerHere, http: httpx.AsyncClient, alice: Person
+) -> None:
+    """Part 2: an unknown e-mail and a wrong password have the same answer and cost the same one hash."""
+    answers = []
+    for email in ("alice@test.com", "nobody@test.com", "not an e-mail", ""):
+        before = server.hasher.verified
+        response = await http.post("/auth/login", json={"email": email, "password": "wrong-password"})
+        body = expect(response, 401, "invalid_credentials")
+        del body["request_id"]
+        answers.append((body, response.headers["WWW-Authenticate"]))
+        assert server.hasher.verified == before + 1, email
+    assert all(answer == answers[0] for answer in answers)
+    assert server.hasher.made == 1
+    expect(await http.post("/auth/login", json={"email": "alice@test.com", "password": PASSWORD}), 200)
+
+
+@pytest.mark.parametrize("email", ["alice@test.com", "ALICE@test.com", "Alice@TEST.COM"])
+async def test_login_takes_the_email_in_any_case(http: httpx.AsyncClient, alice: Person, email: str) -> None:
+    """Phones capitalise the first letter; the account is the same."""
+    answer = expect(await http.post("/auth/login", json={"email": email, "password": PASSWORD}), 200)
+    assert answer["user"] == alice.user
+
+
+@pytest.mark.parametrize(
+    "password", ["Password123", "password123 ", " password123", "password12", "", "é" * 64]
+)
+async def test_login_takes_the_password_to_the_letter(
+    http: httpx.AsyncClient, alice: Person, password: str
+) -> None:
+    """A password is compared as it is; a wrong one is never a 422 that tells more."""
+    body = {"email": "alice@test.com", "password": password}
+    expect(await http.post("/auth/login", json=body), 401, "invalid_credentials")
+
+
+@pytest.mark.parametrize("password", ["пароль из букв", "🔑" * 8, " spaces ", "line\nbreak tab\t", "x" * 128])
+async def test_any_password_works(http: httpx.AsyncClient, password: str) -> None:
+    """8 to 128 characters, whichever they are."""
+    account = {"email": "a@test.com", "password": password}
+    expect(await http.post("/auth/register", json={**account, "display_name": "A"}), 201)
+    expect(await http.post("/auth/login", json=account), 200)
+
+
+async def test_refresh_needs_nothing_but_its_token(http: httpx.AsyncClient, alice: Person) -> None:
+    """Part 2: no Authorization; one that has expired or is nonsense does no harm."""
+    for authorization in ("Bearer garbage", "nonsense"):
+        answer = await http.post(
+            "/auth/refresh",
+            json={"refresh_token": alice.refresh_token},
+            headers={"Authorization": authorization},
+        )
+        expect(answer, 200)
+
+
+@pytest.mark.parametrize("token", ["", "garbage", "a.b.c", "я", "\x00", "a" * 100_000])
+async def test_refresh_refuses_what_is_no_token(http: httpx.AsyncClient, token: str) -> None:
+    """Part 2: any string that is not a refresh token of ours is a 401."""
+    expect(await http.post("/auth/refresh", json={"refresh_token": token}), 401, "refresh_token_invalid")
+
+
+async def test_tokens_do_not_stand_for_each_other(http: httpx.AsyncClient, alice: Person) -> None:
+    """Part 3: an access token refreshes nothing, a refresh token opens nothing."""
+    refresh = {"refresh_token": alice.access_token}
+    expect(await http.post("/auth/refresh", json=refresh), 401, "refresh_token_invalid")
+    headers = {"Authorization": f"Bearer {alice.refresh_token}"}
+    expect(await http.get("/users/me", headers=headers), 401, "token_invalid")
+
+
+async def test_refresh_tokens_expire(server: ServerHere, http: httpx.AsyncClient, alice: Person) -> None:
+    """Part 3: `refresh_ttl` after its last refresh a session is over."""
+    server.clock.advance(days=31)
+    refresh = {"refresh_token": alice.refresh_token}
+    expect(await http.post("/auth/refresh", json=refresh), 401, "refresh_token_expired")
+
+
+async def test_what_an_access_token_says(alice: Person) -> None:
+    """Part 3: `sub` is a string; `sid`, `iat`, `exp` and `typ` are there, `exp` 15 minutes after `iat`."""
+    claims = jwt.decode(alice.access_token, options={"verify_signature": False})
+    assert claims["sub"] == str(alice.id)
+    assert {"sid", "iat", "exp", "typ"} <= set(claims)
+    assert claims["exp"] - claims["iat"] == 900
+    header = jwt.get_unverified_header(alice.access_token)
+    assert header["alg"] == "HS256"
+    assert header["kid"]
+
+
+# --- what a 401 says ----------------------------------------------------------------------------------------
+
+
+async def test_www_authenticate(server: ServerHere, http: httpx.AsyncClient, alice: Person) -> None:
+    """RFC 6750 3: `Bearer` alone where no token was sent, with `error="invalid_token"` where one was."""
+    asked = await http.get("/chats")
+    assert asked.headers["WWW-Authenticate"] == "Bearer"
+    for token in ("garbage", alice.refresh_token):
+        refused = await http.get("/chats", headers={"Authorization": f"Bearer {token}"})
+        assert refused.headers["WWW-Authenticate"].startswith('Bearer error="invalid_token"')
+    server.clock.advance(minutes=16)
+    expired = await alice.ask("GET", "/chats")
+    assert expired.headers["WWW-Authenticate"].startswith('Bearer error="invalid_token"')
+    login = await http.post("/auth/login", json={"email": "a@test.com", "password": PASSWORD})
+    assert login.headers["WWW-Authenticate"] == "Bearer"
+
+
+async def test_a_401_comes_before_everything_else(http: httpx.AsyncClient) -> None:
+    """What a stranger sends is not looked at: no 400, 404, 415 or 422 before the token."""
+    expect(await http.post("/messages", content=b"{"), 401, "token_missing")
+    expect(await http.post("/messages", json={}), 401, "token_missing")
+    expect(await http.post("/chats", content=b"x", headers={"Content-Type": "text/plain"}), 401)
+    expect(await http.get("/chats/nonsense"), 401, "token_missing")
+    expect(await http.post("/messages", json={}, headers=[(b"Idempotency-Key", b"\xff")]), 401)
+
+
+# --- Idempotency-Key ----------------------------------------------------------------------------------------
+
+
+async def test_a_401_consumes_no_key(
+    server: ServerHere, http: httpx.AsyncClient, alice: Person, bob: Person, chat: int
+) -> None:
+    """P2: a request refused for its token is repeated with the same key, and is the first of its key."""
+    key = new_key()
+    body = {"chat_id": chat, "type": "text", "content": "after the refresh"}
+    server.clock.advance(minutes=16)
+    expect(await alice.ask("POST", "/messages", body, key=key), 401, "token_expired")
+    again = await log_in(server, http, "Alice")
+    response = await again.ask("POST", "/messages", body, key=key)
+    expect(response, 201)
+    assert "Idempotency-Replayed" not in response.headers
+
+
+async def test_refusals_consume_no_key(alice: Person, bob: Person, chat: int) -> None:
+    """Part 5: only what was done is kept; after a refusal the key is free for the corrected body."""
+    key = new_key()
+    for body, status in (
+        ({"chat_id": 999, "type": "text", "content": "x"}, 404),
+        ({"chat_id": chat, "type": "text", "content": ""}, 422),
+        ({"chat_id": chat, "type": "text"}, 422),
+    ):
+        expect(await alice.ask("POST", "/messages", body, key=key), status)
+    sent = await alice.send(chat, "now it is right", key=key)
+    assert await alice.send(chat, "now it is right", key=key) == sent
+
+
+async def test_a_replay_repeats_the_answer_and_nothing_else(alice: Person, bob: Person, chat: int) -> None:
+    """Part 5: status and body to the byte, `Idempotency-Replayed: true`; the message is there once."""
+    key = new_key()
+    body = {"chat_id": chat, "type": "text", "content": "once"}
+    first = await alice.ask("POST", "/messages", body, key=key)
+    expect(await alice.ask("DELETE", f"/messages/{first.json()['id']}"), 204)
+    again = await alice.ask("POST", "/messages", body, key=key)
+    assert (again.status_code, again.content) == (first.status_code, first.content)
+    assert again.headers["Content-Type"] == first.headers["Content-Type"]
+    assert again.headers["Idempotency-Replayed"] == "true"
+    assert "Idempotency-Replayed" not in first.headers
+    assert len(expect(await bob.ask("GET", f"/messages?chat_id={chat}"), 200)) == 1
+
+
+async def test_another_body_under_a_key(alice: Person, bob: Person, chat: int) -> None:
+    """Part 5: 422 `idempotency_key_reused`, and nothing is done."""
+    key = new_key()
+    await alice.send(chat, "one", key=key)
+    body = {"chat_id": chat, "type": "text", "content": "two"}
+    expect(await alice.ask("POST", "/messages", body, key=key), 422, "idempotency_key_reused")
+    assert len(expect(await bob.ask("GET", f"/messages?chat_id={chat}"), 200)) == 1
+
+
+async def test_keys_are_each_persons_and_each_paths_own(alice: Person, bob: Person, chat: int) -> None:
+    """Part 5: a key counts per user, method and path."""
+    await alice.send(chat, "hers", key="k")
+    mine = await bob.send(chat, "his", key="k")
+    response = await bob.ask("POST", "/chats/direct", {"user_id": alice.id}, key="k")
+    assert "Idempotency-Replayed" not in response.headers
+    response = await bob.ask("DELETE", f"/messages/{mine['id']}", key="k")
+    assert "Idempotency-Replayed" not in response.headers
+    assert len(expect(await bob.ask("GET", f"/messages?chat_id={chat}"), 200)) == 2
+
+
+async def test_keys_are_forgotten_after_a_day(
+    server: ServerHere, http: httpx.AsyncClient, alice: Person, bob: Person, chat: int
+) -> None:
+    """Part 5: a key is kept for 24 h."""
+    sent = await alice.send(chat, "x", key="k")
+    server.clock.advance(hours=23, minutes=59)
+    alice = await log_in(server, http, "Alice")
+    assert await alice.send(chat, "x", key="k") == sent
+    server.clock.advance(minutes=2)
+    assert (await alice.send(chat, "x", key="k"))["id"] != sent["id"]
+
+
+async def test_a_key_is_the_same_bare_and_quoted(alice: Person, bob: Person, chat: int) -> None:
+    """Checklist and IETF draft: `uuidgen`'s bare key and the draft's quoted one are one key."""
+    key = new_key()
+    sent = await alice.send(chat, "once", key=key)
+    assert await alice.send(chat, "once", key=f'"{key}"') == sent
+
+
+@pytest.mark.parametrize("key", ["", '""', "two words", "k" * 256, "tab\tbed", "ключ".encode(), b"\xff"])
+async def test_bad_keys(server: ServerHere, alice: Person, bob: Person, chat: int, key: Any) -> None:
+    """Part 5: 1 to 255 visible characters; anything else is a 400 and nothing is done."""
+    body = {"chat_id": chat, "type": "text", "content": "x"}
+    before = server.state()
+    expect(await alice.ask("POST", "/messages", body, key=key), 400, "idempotency_key_invalid")
+    assert server.state() == before
+
+
+async def test_edits_and_deletions_are_replayed(alice: Person, bob: Person, chat: int) -> None:
+    """Part 5: PATCH and DELETE with a key are done once; a replay tells no socket."""
+    sent = await alice.send(chat)
+    path = f"/messages/{sent['id']}"
+    async with bob.socket() as socket:
+        first = await alice.ask("PATCH", path, {"content": "edited"}, key="edit")
+        again = await alice.ask("PATCH", path, {"content": "edited"}, key="edit")
+        assert (first.status_code, first.content) == (again.status_code, again.content)
+        assert again.headers["Idempotency-Replayed"] == "true"
+        other = await alice.ask("PATCH", path, {"content": "otherwise"}, key="edit")
+        expect(other, 422, "idempotency_key_reused")
+        expect(await alice.ask("DELETE", path, key="delete"), 204)
+        again = await alice.ask("DELETE", path, key="delete")
+        expect(again, 204)
+        assert again.headers["Idempotency-Replayed"] == "true"
+        expect(await alice.ask("PATCH", path, {"content": "edited"}, key="edit"), 200)
+        fence = await alice.send(chat, "the end")
+        frames = [await socket.frame() for _ in range(3)]
+    assert [frame["event"] for frame in frames] == ["message.updated", "message.updated", "message.created"]
+    assert frames[-1]["data"]["id"] == fence["id"]
+
+
+async def test_groups_are_made_once(alice: Person, bob: Person) -> None:
+    """Part 5: a repeated POST /chats with one key makes one group."""
+    body = {"title": "Trip", "member_ids": [bob.id]}
+    first = expect(await alice.ask("POST", "/chats", body, key="k"), 201)
+    assert expect(await alice.ask("POST", "/chats", body, key="k"), 201) == first
+    assert len(expect(await bob.ask("GET", "/chats"), 200)) == 1
+
+
+async def test_a_replayed_registration_signs_in_afresh(server: ServerHere, http: httpx.AsyncClient) -> None:
+    """Part 5: no token is stored; the same key and body answer the same user and a working new pair."""
+    key = new_key()
+    first = await register(server, http, "Alice", key=key)
+    again = await register(server, http, "Alice", key=key)
+    assert again.user == first.user
+    assert again.refresh_token != first.refresh_token
+    expect(await first.ask("POST", "/auth/logout"), 204)
+    expect(await again.ask("GET", "/users/me"), 200)
+
+
+async def test_a_replayed_registration_needs_the_password(
+    server: ServerHere, http: httpx.AsyncClient
+) -> None:
+    """Part 5: who has found a key but not the password gets no account."""
+    key = {"Idempotency-Key": new_key()}
+    await register(server, http, "Alice", key=key["Idempotency-Key"])
+    body = {"email": "alice@test.com", "password": "another-password", "display_name": "Alice"}
+    expect(await http.post("/auth/register", json=body, headers=key), 422, "idempotency_key_reused")
+    body = {"email": "mallory@test.com", "password": PASSWORD, "display_name": "Alice"}
+    expect(await http.post("/auth/register", json=body, headers=key), 422, "idempotency_key_reused")
+
+
+async def test_no_token_and_no_password_is_kept(
+    server: ServerHere, alice: Person, bob: Person, chat: int
+) -> None:
+    """Part 5: nothing that is stored holds a token or a password."""
+    await alice.send(chat, "hello", key=new_key())
+    kept = repr(server.state())
+    for secret in (PASSWORD, alice.access_token, alice.refresh_token, bob.refresh_token):
+        assert secret not in kept
