@@ -1,0 +1,203 @@
+// What the smaller modules promise: words, links, lengths, times, pauses, and one refresh for all tabs.
+
+import assert from "node:assert/strict";
+import { test } from "node:test";
+
+import { Refusal, Unreachable } from "../../adapters/quart_app/client/api.js";
+import { Session } from "../../adapters/quart_app/client/session.js";
+import { isFinal, pause } from "../../adapters/quart_app/client/socket.js";
+import { initials, isBlank, length, pieces, webAddress } from "../../adapters/quart_app/client/text.js";
+import { timesIn } from "../../adapters/quart_app/client/times.js";
+import { errorWords, fieldWords, preferredLanguage, WORDS } from "../../adapters/quart_app/client/words.js";
+
+const shape = (value) =>
+  typeof value === "object"
+    ? Object.fromEntries(Object.entries(value).map(([key, part]) => [key, shape(part)]))
+    : typeof value;
+
+test("every word is there in every language, and takes the same", () => {
+  assert.deepEqual(shape(WORDS.ru), shape(WORDS.en));
+});
+
+test("numbers are counted as each language counts", () => {
+  assert.deepEqual([1, 2, 5, 21].map(WORDS.ru.people), [
+    "1 участник",
+    "2 участника",
+    "5 участников",
+    "21 участник",
+  ]);
+  assert.deepEqual([1, 2].map(WORDS.en.people), ["1 person", "2 people"]);
+});
+
+test("the language is the chosen one, else the browser's first that is known, else English", () => {
+  const storage = (value) => ({ getItem: () => value });
+  assert.equal(preferredLanguage(storage("ru"), ["en"]), "ru");
+  assert.equal(preferredLanguage(storage(null), ["fr-CA", "ru-RU", "en"]), "ru");
+  assert.equal(preferredLanguage(storage("xx"), ["fr"]), "en");
+});
+
+test("an error is told by its code, else by whether there was an answer", () => {
+  assert.equal(
+    errorWords(WORDS.en, new Refusal(401, { code: "invalid_credentials" })),
+    WORDS.en.errors.invalid_credentials,
+  );
+  assert.equal(errorWords(WORDS.en, new Refusal(500, {})), WORDS.en.errors.unknown);
+  assert.equal(errorWords(WORDS.en, new Unreachable()), WORDS.en.errors.unreachable);
+  const told = fieldWords(
+    WORDS.ru,
+    new Refusal(422, {
+      errors: [
+        { field: "password", code: "too_short", message: "x" },
+        { field: "email", code: "new_rule", message: "must rhyme" },
+      ],
+    }),
+  );
+  assert.deepEqual(told, { password: WORDS.ru.field_errors["password.too_short"], email: "must rhyme" });
+});
+
+test("links are web addresses, without the sentence around them, and the pieces are the text", () => {
+  for (const [text, ...links] of [
+    ["plain"],
+    [""],
+    ["https://a.test", "https://a.test"],
+    ["see http://a.test/x?y=1#z, then", "http://a.test/x?y=1#z"],
+    ["(https://a.test/b_(c))", "https://a.test/b_(c)"],
+    ["«https://a.test/д»!", "https://a.test/д"],
+    ["javascript:alert(1) data:text/html,x vbscript:x ftp://a.test file:///etc"],
+    ["https:// http://"],
+    ['https://a.test"onclick=x', "https://a.test"],
+    ["xhttps://a.test"],
+    ["https://user:pass@a.test/ https://a.test:99999/", "https://user:pass@a.test/"],
+  ]) {
+    const found = pieces(text);
+    assert.equal(found.map((piece) => piece.text).join(""), text);
+    assert.deepEqual(
+      found.filter((piece) => piece.href).map((piece) => piece.text),
+      links,
+      text,
+    );
+  }
+  assert.equal(webAddress("javascript:alert(1)"), null);
+  assert.equal(webAddress(" jAvascript:alert(1)"), null);
+});
+
+test("lengths are code points, initials whole characters", () => {
+  assert.equal(length("a😀é"), 3);
+  assert.deepEqual(["Alice", "alice moreau", "Анна Мария Ли", "👩‍👩‍👧 family", "  x  ", "李"].map(initials), [
+    "A",
+    "AM",
+    "АЛ",
+    "👩‍👩‍👧F",
+    "X",
+    "李",
+  ]);
+});
+
+test("what cannot be seen is blank", () => {
+  for (const text of ["", " ", "\n\t", "\u200b", "\u3000"]) assert.equal(isBlank(text), true);
+  for (const text of ["x", " . ", "ㅤ"]) assert.equal(isBlank(text), false);
+});
+
+test("days have names while they are near", () => {
+  const times = timesIn("en-GB", WORDS.en);
+  const now = new Date(2024, 10, 4, 0, 30);
+  assert.equal(times.separator(new Date(2024, 10, 4, 0, 1), now), "Today");
+  assert.equal(times.separator(new Date(2024, 10, 3, 23, 59), now), "Yesterday");
+  assert.equal(times.separator(new Date(2024, 10, 1, 12, 0), now), "Friday 1 November");
+  assert.equal(times.separator(new Date(2022, 0, 1, 12, 0), now), "1 January 2022");
+  assert.equal(times.brief(new Date(2024, 10, 4, 0, 1), now), "00:01");
+  assert.equal(times.brief(new Date(2024, 10, 1, 12, 0), now), "Fri");
+});
+
+test("pauses grow to a bound and are spread, and some closes are final", () => {
+  assert.deepEqual(
+    [0, 1, 2, 20].map((failures) => pause(failures, 1)),
+    [500, 1000, 2000, 15000],
+  );
+  assert.equal(pause(3, 0), pause(3, 1) / 2);
+  assert.deepEqual(
+    [1000, 1006, 1008, 1012, 4408, 4429, 4499, 4500, 4999, 5000].filter(isFinal),
+    [4500, 4999],
+  );
+});
+
+// --- the session -------------------------------------------------------------------------------------------
+
+class Memory {
+  items = new Map();
+  getItem = (name) => this.items.get(name) ?? null;
+  setItem = (name, value) => this.items.set(name, value);
+  removeItem = (name) => this.items.delete(name);
+}
+
+class Locks {
+  last = Promise.resolve();
+  request = (_, held) => (this.last = this.last.then(held, held));
+}
+
+function signedIn(exchange, locks = undefined) {
+  const session = new Session({ storage: new Memory(), locks, exchange });
+  session.begin({ access_token: "a1", refresh_token: "r1", user: { id: 7 } });
+  return session;
+}
+
+const pair = (number) => ({ access_token: `a${number}`, refresh_token: `r${number}` });
+
+test("with locks, many refusals are one exchange", async () => {
+  let exchanges = 0;
+  const session = signedIn(async () => pair(++exchanges + 1), new Locks());
+  assert.deepEqual(await Promise.all([1, 2, 3].map(() => session.refresh("a1"))), ["a2", "a2", "a2"]);
+  assert.equal(exchanges, 1);
+  assert.deepEqual(session.tokens, { ...pair(2), user_id: 7 });
+});
+
+test("without locks, each presents the token that it has, and all go on", async () => {
+  const presented = [];
+  const session = signedIn(async (token) => (presented.push(token), pair(2)));
+  assert.deepEqual(await Promise.all([session.refresh("a1"), session.refresh("a1")]), ["a2", "a2"]);
+  assert.deepEqual(presented, ["r1", "r1"]);
+});
+
+test("a token that another tab exchanged meanwhile is taken without asking", async () => {
+  const session = signedIn(() => assert.fail("asked"));
+  assert.equal(await session.refresh("a0"), "a1");
+});
+
+test("a refused exchange ends the session, unless another tab's succeeded", async () => {
+  const ended = signedIn(async () => {
+    throw new Refusal(401, { code: "refresh_token_reused" });
+  });
+  let told = 0;
+  ended.onEnd(() => told++);
+  assert.equal(await ended.refresh("a1"), null);
+  assert.deepEqual([ended.tokens, told], [null, 1]);
+  const saved = signedIn(async () => {
+    saved.begin({ ...pair(2), user: { id: 7 } });
+    throw new Refusal(401, {});
+  });
+  assert.equal(await saved.refresh("a1"), "a2");
+});
+
+test("a server that does not answer, or is busy, ends nothing", async () => {
+  for (const error of [new Unreachable(), new Refusal(503, {}), new Refusal(429, {}), new Refusal(500, {})]) {
+    const session = signedIn(async () => {
+      throw error;
+    });
+    await assert.rejects(session.refresh("a1"), error);
+    assert.equal(session.tokens.refresh_token, "r1");
+  }
+});
+
+test("a log-out during an exchange stays one", async () => {
+  const session = signedIn(async () => (session.end(), pair(2)));
+  assert.equal(await session.refresh("a1"), null);
+  assert.equal(session.tokens, null);
+});
+
+test("what is no session in the storage is none", () => {
+  const session = signedIn();
+  for (const junk of ["", "{", "undefined", "1]"]) {
+    session.storage.setItem("messaging.session", junk);
+    assert.equal(session.tokens, null);
+  }
+});

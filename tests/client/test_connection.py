@@ -1,0 +1,241 @@
+"""What happens when the server, the network or the socket fails in mid-conversation."""
+
+import re
+
+import pytest
+from playwright.sync_api import WebSocketRoute, expect
+
+from tests.client.conftest import MakeAccount, MakeTab
+from tests.client.people import Account, LiveServer, Requests, swallow_answer
+
+pytestmark = pytest.mark.browser
+
+SOCKETS = re.compile("/ws\\?")
+NO_CONNECTION = "No connection. What you write is sent when it is back."
+
+
+def test_server_killed_and_restarted(own_server: LiveServer, account: MakeAccount, tab: MakeTab) -> None:
+    """What was written while the server was dead is sent once when it lives again, to everybody."""
+    alice, bob = account("Alice", own_server), account("Bob", own_server)
+    chat = alice.chat_with(bob)
+    alices = tab(own_server).enter(alice).open("Bob")
+    bobs = tab(own_server).enter(bob).open("Alice")
+    alices.is_connected()
+    bobs.is_connected()
+    alices.write("Before")
+    bobs.sees("Before")
+
+    own_server.kill()
+    expect(alices.page.locator(".banner span")).to_have_text(NO_CONNECTION)
+    alices.write("While it was dead")
+    bobs.write("So did I")
+    alices.sees("While it was dead", "pending")
+    own_server.start()
+    # Somebody is quicker than the clients, who must fetch what they were not told.
+    alice.http.base_url = f"{own_server.url}/api/v1"
+    alice.say(chat, "Told to nobody")
+    for each, own, other in (
+        (alices, "While it was dead", "So did I"),
+        (bobs, "So did I", "While it was dead"),
+    ):
+        each.is_connected()
+        each.sees(own, "sent")
+        each.sees(other)
+        each.sees("Told to nobody")
+        expect(each.page.locator(".banner")).to_be_hidden()
+    said = alice.history(chat)
+    assert alices.texts() == bobs.texts() == said
+    assert sorted(filter(None, said)) == sorted(["Before", "While it was dead", "So did I", "Told to nobody"])
+
+
+def test_offline_and_back(tab: MakeTab, alice: Account, bob: Account) -> None:
+    """Back from being offline, everything is there: new messages, edits, deletions, and one's own pending."""
+    chat = alice.chat_with(bob)
+    first, second = alice.say(chat, "one"), alice.say(chat, "two")
+    alice.say(chat, "three")
+    bobs = tab().enter(bob).open("Alice")
+    bobs.is_connected()
+    bobs.page.context.set_offline(True)
+    bobs.write("Written in a tunnel")
+    bobs.sees("Written in a tunnel", "pending")
+    alice.http.patch(f"/messages/{first}", json={"content": "one, edited"}).raise_for_status()
+    alice.http.delete(f"/messages/{second}").raise_for_status()
+    alice.say(chat, "four")
+    expect(bobs.page.locator(".banner span")).to_have_text(NO_CONNECTION)
+    assert bobs.texts() == ["one", "two", "three", "Written in a tunnel"]
+    bobs.page.context.set_offline(False)
+    bobs.sees("Written in a tunnel", "sent")
+    bobs.sees("four")
+    assert bobs.texts() == ["one, edited", "Message deleted", "three", "four", "Written in a tunnel"]
+    assert alice.history(chat) == ["one, edited", None, "three", "four", "Written in a tunnel"]
+
+
+def test_long_absence_leaves_no_hole(tab: MakeTab, alice: Account, bob: Account) -> None:
+    """More was missed than one page holds: all of it is fetched, in order."""
+    chat = alice.chat_with(bob)
+    alice.say(chat, "last seen")
+    bobs = tab().enter(bob).open("Alice")
+    bobs.is_connected()
+    bobs.sees("last seen")
+    bobs.page.context.set_offline(True)
+    missed = [f"missed {n}" for n in range(230)]
+    for text in missed:
+        alice.say(chat, text)
+    bobs.page.context.set_offline(False)
+    bobs.sees(missed[-1])
+    expect(bobs.page.locator(".message")).to_have_count(231)
+    assert bobs.texts() == ["last seen", *missed]
+
+
+def test_lost_answer_makes_no_second_message(tab: MakeTab, alice: Account, bob: Account) -> None:
+    """An answer that never arrives is asked for again, under the same Idempotency-Key."""
+    chat = alice.chat_with(bob)
+    alices = tab().enter(alice).open("Bob")
+    alices.is_connected()
+    sent = Requests().watch(alices.page, "/messages")
+    alices.page.route("**/api/v1/messages", swallow_answer, times=1)
+    with alices.page.expect_response("**/api/v1/messages") as repeated:
+        alices.write("Only once")
+        # The author's own event makes it a message; the answer to the repetition changes nothing.
+        alices.sees("Only once", "sent")
+    assert repeated.value.headers["idempotency-replayed"] == "true"
+    alices.sees("Only once", "sent")
+    assert len(sent.keys) == 2
+    assert len(set(sent.keys)) == 1
+    assert alice.history(chat) == ["Only once"]
+
+
+def test_failed_message_can_be_tried_again(tab: MakeTab, alice: Account, bob: Account) -> None:
+    """Without answer and event, an optimistic message fails; its retry has the same key."""
+    chat = alice.chat_with(bob)
+    alices = tab().enter(alice).open("Bob")
+    alices.is_connected()
+    sent = Requests().watch(alices.page, "/messages")
+    alices.page.route("**/api/v1/messages", lambda route: route.abort())
+    alices.write("Please go")
+    failed = alices.sees("Please go", "failed")
+    expect(failed.get_by_role("alert")).to_contain_text("Not sent.")
+    alices.page.unroute("**/api/v1/messages")
+    failed.get_by_role("button", name="Try again").click()
+    alices.sees("Please go", "sent")
+    assert len(set(sent.keys)) == 1
+    assert alice.history(chat) == ["Please go"]
+
+
+def test_refused_message_fails_at_once(tab: MakeTab, alice: Account, bob: Account) -> None:
+    """What the server refuses is not repeated by itself; the author may discard it."""
+    alice.chat_with(bob)
+    alices = tab().enter(alice).open("Bob")
+    alices.is_connected()
+    sent = Requests().watch(alices.page, "/messages")
+    problem = (
+        '{"code": "not_a_participant", "detail": "You are not a participant of this chat.", "errors": []}'
+    )
+    alices.page.route(
+        "**/api/v1/messages",
+        lambda route: route.fulfill(status=403, content_type="application/problem+json", body=problem),
+    )
+    alices.write("Let me in")
+    failed = alices.sees("Let me in", "failed")
+    expect(failed.get_by_role("alert")).to_have_text("Not sent. You are not in this chat.")
+    assert len(sent.keys) == 1
+    failed.get_by_role("button", name="Discard").click()
+    expect(alices.message("Let me in")).to_have_count(0)
+    expect(alices.composer).to_be_focused()
+
+
+def test_unsent_message_survives_a_reload(own_server: LiveServer, account: MakeAccount, tab: MakeTab) -> None:
+    """What waits to be sent is sent after a reload too, once."""
+    alice, bob = account("Alice", own_server), account("Bob", own_server)
+    chat = alice.chat_with(bob)
+    alices = tab(own_server).enter(alice).open("Bob")
+    alices.is_connected()
+    alices.page.route("**/api/v1/messages", swallow_answer)
+    alices.write("Kept for later")
+    assert alices.page.evaluate("sessionStorage.length") == 1
+    with alices.page.expect_response("**/api/v1/messages"):
+        alices.page.reload()
+        alices.page.unroute("**/api/v1/messages")
+    alices.sees("Kept for later", "sent")
+    assert alice.history(chat) == ["Kept for later"]
+
+
+def test_deaf_socket_is_replaced(tab: MakeTab, alice: Account, bob: Account) -> None:
+    """C3: a socket that does not tell its author of a message within 2 s of the answer is opened anew."""
+    chat = alice.chat_with(bob)
+    alices = tab()
+    opened = []
+
+    def deaf_at_first(socket: WebSocketRoute) -> None:
+        server = socket.connect_to_server()
+        opened.append(socket)
+        if len(opened) == 1:
+            server.on_message(lambda _: None)
+
+    alices.page.route_web_socket(SOCKETS, deaf_at_first)
+    alices.enter(alice).open("Bob")
+    alices.is_connected()
+    bob.say(chat, "Nobody tells Alice")
+    alices.write("Anybody there?")
+    alices.sees("Anybody there?", "sent")
+    alices.sees("Nobody tells Alice")
+    assert len(opened) == 2
+    bob.say(chat, "Now I hear you")
+    alices.sees("Now I hear you")
+
+
+@pytest.mark.parametrize("code", [1012, 4408, 4429])
+def test_close_codes_to_come_back_from(tab: MakeTab, alice: Account, bob: Account, code: int) -> None:
+    """After a close that does not forbid it, the client comes back by itself."""
+    chat = alice.chat_with(bob)
+    alices = tab()
+    opened: list[WebSocketRoute] = []
+
+    def watch(socket: WebSocketRoute) -> None:
+        socket.connect_to_server()
+        opened.append(socket)
+
+    alices.page.route_web_socket(SOCKETS, watch)
+    alices.enter(alice).open("Bob")
+    alices.is_connected()
+    opened[0].close(code=code, reason="told so")
+    bob.say(chat, "After the break")
+    alices.sees("After the break")
+    assert len(opened) == 2
+
+
+def test_final_close_is_final(tab: MakeTab, alice: Account) -> None:
+    """After a close of 4500 to 4999 the client stays away, says so, and offers to reload."""
+    alices = tab()
+    opened: list[WebSocketRoute] = []
+    alices.page.route_web_socket(SOCKETS, lambda socket: opened.append(socket))  # noqa: PLW0108
+    alices.enter(alice)
+    alices.is_connected()
+    opened[0].close(code=4500, reason="profile_unknown")
+    expect(alices.page.locator(".banner")).to_contain_text("The server refuses the connection.")
+    expect(alices.page.get_by_role("button", name="Reload")).to_be_visible()
+    assert alices.page.locator(".shell").get_attribute("data-connection") == "refused"
+    assert len(opened) == 1
+
+
+def test_refused_token_is_renewed(tab: MakeTab, alice: Account, bob: Account) -> None:
+    """After 1008 the token is exchanged and the socket opened with the new one."""
+    chat = alice.chat_with(bob)
+    alices = tab()
+    opened: list[WebSocketRoute] = []
+
+    def expired_at_first(socket: WebSocketRoute) -> None:
+        opened.append(socket)
+        if len(opened) == 1:
+            socket.close(code=1008, reason="token_expired")
+        else:
+            socket.connect_to_server()
+
+    alices.page.route_web_socket(SOCKETS, expired_at_first)
+    refreshes = Requests().watch(alices.page, "/auth/refresh")
+    alices.enter(alice).open("Bob")
+    alices.is_connected()
+    bob.say(chat, "Heard after all")
+    alices.sees("Heard after all")
+    assert len(refreshes.headers) == 1
+    assert opened[0].url != opened[1].url

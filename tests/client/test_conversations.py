@@ -1,0 +1,287 @@
+"""Two people talk: what one writes, the other sees."""
+
+import re
+
+import pytest
+from playwright.sync_api import expect
+
+from tests.client.conftest import MakeAccount, MakeTab
+from tests.client.people import PASSWORD, Account, Tab
+
+pytestmark = pytest.mark.browser
+
+
+@pytest.fixture
+def chat(alice: Account, bob: Account) -> int:
+    return alice.chat_with(bob)
+
+
+@pytest.fixture
+def two(tab: MakeTab, alice: Account, bob: Account, chat: int) -> tuple[Tab, Tab]:
+    """Alice and Bob, each with their chat open and connected."""
+    alices, bobs = tab().enter(alice).open("Bob"), tab().enter(bob).open("Alice")
+    alices.is_connected()
+    bobs.is_connected()
+    return alices, bobs
+
+
+def test_strangers_sign_up_find_each_other_and_talk(tab: MakeTab) -> None:
+    """From nothing to a conversation, in the client alone: sign up, find @tag, open the chat, write."""
+    people = {}
+    for name in ("Carol Strand", "Dmitri"):
+        page = tab().visit().page
+        page.get_by_role("button", name="Make an account").click()
+        page.get_by_label("Your name").fill(name)
+        page.get_by_label("E-mail").fill(f"{name.split()[0].lower()}@example.org")
+        page.get_by_label("Password", exact=True).fill(PASSWORD)
+        page.get_by_role("button", name="Sign up", exact=True).click()
+        page.get_by_role("heading", name="No chats yet").wait_for()
+        people[name] = Tab(page, "")
+    carol, dmitri = people["Carol Strand"], people["Dmitri"]
+    carol.page.get_by_role("searchbox").fill("@Dmitri")
+    carol.page.get_by_role("button", name="Find @Dmitri").click()
+    carol.page.get_by_role("button", name="Message Dmitri").click()
+    carol.write("Hello from nowhere")
+    dmitri.open("Carol Strand").sees("Hello from nowhere")
+    carol.sees("Hello from nowhere", "sent")
+
+
+def test_message_appears_without_reload(two: tuple[Tab, Tab]) -> None:
+    """P1: what either writes appears with both, once, in the same order, and the list shows it."""
+    alices, bobs = two
+    alices.write("Hi Bob")
+    bobs.sees("Hi Bob")
+    bobs.write("Hi Alice")
+    alices.sees("Hi Alice")
+    alices.sees("Hi Bob", "sent")
+    alices.write("Two\nlines")
+    bobs.sees("Two\nlines")
+    assert alices.texts() == bobs.texts() == ["Hi Bob", "Hi Alice", "Two\nlines"]
+    expect(bobs.page.locator(".chats .preview")).to_have_text("Two\nlines")
+    expect(alices.page.locator(".chats .preview")).to_have_text("You: Two\nlines")
+
+
+def test_message_appears_in_every_tab(two: tuple[Tab, Tab], tab: MakeTab) -> None:
+    """A second tab of the author shows the message too, and none of them twice."""
+    alices, bobs = two
+    second = tab(beside=alices).visit().open("Bob")
+    second.is_connected()
+    alices.write("To all tabs")
+    second.sees("To all tabs", "sent")
+    bobs.sees("To all tabs")
+    alices.sees("To all tabs", "sent")
+
+
+def test_same_words_twice_are_two_messages(two: tuple[Tab, Tab]) -> None:
+    """Messages are told apart by id, not by what they say."""
+    alices, bobs = two
+    for _ in range(3):
+        alices.write("ha")
+    expect(bobs.message("ha")).to_have_count(3)
+    expect(alices.message("ha")).to_have_count(3)
+    expect(alices.page.locator('.status[data-kind="sent"]')).to_have_count(3)
+
+
+def test_quick_messages_keep_their_order(two: tuple[Tab, Tab]) -> None:
+    """What is written before the first answer came is sent in the order of writing."""
+    alices, bobs = two
+    said = [f"line {number}" for number in range(12)]
+    for text in said:
+        alices.write(text)
+    bobs.sees(said[-1])
+    alices.sees(said[-1], "sent")
+    assert alices.texts() == bobs.texts() == said
+
+
+def test_chat_of_a_stranger_appears_by_itself(tab: MakeTab, alice: Account, bob: Account) -> None:
+    """A chat that somebody else opened is in the list with its first message."""
+    bobs = tab().enter(bob)
+    bobs.is_connected()
+    alice.say(alice.chat_with(bob), "You do not know me yet")
+    bobs.page.get_by_role("link", name="Alice").wait_for()
+    expect(bobs.page.locator(".chats .preview")).to_have_text("You do not know me yet")
+
+
+def test_latest_activity_is_first(tab: MakeTab, account: MakeAccount, alice: Account) -> None:
+    """The list is ordered by the last message, at once and as messages come."""
+    chats = {name: alice.chat_with(account(name)) for name in ("Nora", "Omar", "Pia")}
+    for chat in chats.values():
+        alice.say(chat, "start")
+    names = (alices := tab().enter(alice)).page.locator(".chats .name")
+    alices.is_connected()
+    expect(names).to_have_text(["Pia", "Omar", "Nora"])
+    alice.say(chats["Nora"], "again")
+    expect(names).to_have_text(["Nora", "Pia", "Omar"])
+
+
+def test_edit(two: tuple[Tab, Tab]) -> None:
+    """An author's edit shows with both, marked as one; the arrow key brings the last message back."""
+    alices, bobs = two
+    alices.write("Teh plan")
+    alices.sees("Teh plan", "sent")
+    alices.composer.press("ArrowUp")
+    expect(alices.composer).to_have_value("Teh plan")
+    alices.write("The plan")
+    for each in (alices, bobs):
+        assert "edited" in each.sees("The plan").inner_text()
+        expect(each.message("Teh plan")).to_have_count(0)
+    expect(alices.composer).to_have_value("")
+
+
+def test_edit_is_left_with_escape(two: tuple[Tab, Tab]) -> None:
+    """Leaving an edit changes nothing and brings back what was being written."""
+    alices, _ = two
+    alices.write("As it is")
+    alices.sees("As it is", "sent")
+    alices.composer.fill("A draft")
+    alices.message("As it is").hover()
+    alices.page.get_by_role("button", name="Edit").click()
+    alices.composer.fill("Otherwise")
+    alices.composer.press("Escape")
+    expect(alices.composer).to_have_value("A draft")
+    alices.sees("As it is")
+
+
+def test_delete(two: tuple[Tab, Tab]) -> None:
+    """After a question, a message of one's own disappears with both, and its place stays."""
+    alices, bobs = two
+    alices.write("Oops")
+    alices.write("After it")
+    alices.sees("After it", "sent")
+    alices.message("Oops").hover()
+    alices.message("Oops").get_by_role("button", name="Delete").click()
+    dialog = alices.page.get_by_role("dialog")
+    dialog.get_by_role("button", name="Cancel").click()
+    alices.sees("Oops")
+    alices.message("Oops").hover()
+    alices.message("Oops").get_by_role("button", name="Delete").click()
+    dialog.get_by_role("button", name="Delete").click()
+    for each in (alices, bobs):
+        each.sees("Message deleted")
+        assert each.texts() == ["Message deleted", "After it"]
+
+
+def test_others_messages_offer_no_actions(two: tuple[Tab, Tab]) -> None:
+    """Only the author may edit and delete."""
+    alices, bobs = two
+    alices.write("Mine")
+    row = bobs.sees("Mine")
+    row.hover()
+    expect(row.get_by_role("button")).to_have_count(0)
+
+
+def test_group(tab: MakeTab, account: MakeAccount, alice: Account, bob: Account) -> None:
+    """A group of several is made in the client; its messages name their author."""
+    carla = account("Carla")
+    alice.chat_with(bob)
+    alices, carlas = tab().enter(alice), tab().enter(carla)
+    carlas.is_connected()
+    alices.page.get_by_role("button", name="New group").click()
+    dialog = alices.page.get_by_role("dialog", name="New group")
+    dialog.get_by_role("button", name="Create group").click()
+    expect(dialog.get_by_label("Name of the group")).to_be_focused()
+    dialog.get_by_label("Name of the group").fill("Weekend")
+    dialog.get_by_role("checkbox", name="Bob").check()
+    dialog.get_by_label("Add by @tag").fill("@nobody_has_this")
+    dialog.get_by_role("button", name="Add", exact=True).click()
+    expect(dialog.get_by_role("alert")).to_have_text("Nobody has the tag @nobody_has_this.")
+    dialog.get_by_label("Add by @tag").fill(carla.tag)
+    dialog.get_by_label("Add by @tag").press("Enter")
+    dialog.get_by_role("button", name="Remove Carla").wait_for()
+    dialog.get_by_role("button", name="Create group").click()
+    expect(alices.page.get_by_role("heading", name="Weekend")).to_be_visible()
+    expect(alices.page.locator(".about")).to_have_text("3 people: You, Bob, Carla")
+    alices.write("Who is in?")
+    carlas.open("Weekend").sees("Who is in?")
+    expect(carlas.page.locator(".author:visible")).to_have_text(["Alice"])
+
+
+def test_history_loads_while_scrolling_up(tab: MakeTab, alice: Account, bob: Account) -> None:
+    """The latest page first, older ones when the top comes near; what is being read stays where it is."""
+    chat = alice.chat_with(bob)
+    said = [f"number {n}" + "\nand more" * (n % 3) for n in range(130)]
+    for text in said:
+        alice.say(chat, text)
+    bobs = tab().enter(bob).open("Alice")
+    bobs.sees(said[-1])
+    assert bobs.texts() == said[-50:]
+    expect(bobs.message(said[-1])).to_be_in_viewport()
+    read = bobs.message(said[-50])
+    before = read.evaluate(
+        """(row) => { row.closest(".scroll").scrollTop = 40; return row.getBoundingClientRect().top; }"""
+    )
+    expect(bobs.page.locator(".message")).to_have_count(100)
+    assert abs(read.evaluate("(row) => row.getBoundingClientRect().top") - before) <= 1
+    bobs.page.locator(".history .scroll").evaluate("(scroll) => { scroll.scrollTop = 0; }")
+    expect(bobs.page.locator(".message")).to_have_count(130)
+    assert bobs.texts() == said
+    expect(bobs.page.locator(".history .top")).to_have_text("The beginning of the conversation")
+
+
+def test_reader_of_history_is_not_torn_away(tab: MakeTab, alice: Account, bob: Account) -> None:
+    """Who reads further up stays there when a message comes, and is offered the way down."""
+    chat = alice.chat_with(bob)
+    for n in range(40):
+        alice.say(chat, f"number {n}")
+    bobs = tab().enter(bob).open("Alice")
+    bobs.is_connected()
+    bobs.sees("number 39")
+    scroll = bobs.page.locator(".history .scroll")
+    scroll.evaluate("(scroll) => { scroll.scrollTop = 300; }")
+    alice.say(chat, "just now")
+    bobs.page.get_by_role("button", name="New messages").wait_for()
+    assert scroll.evaluate("(scroll) => scroll.scrollTop") == 300
+    bobs.page.get_by_role("button", name="New messages").click()
+    expect(bobs.message("just now")).to_be_in_viewport()
+    expect(bobs.page.get_by_role("button", name=re.compile("New messages|newest"))).to_have_count(0)
+
+
+def test_days_are_separated(two: tuple[Tab, Tab]) -> None:
+    """A day's messages stand under the day."""
+    alices, _ = two
+    alices.write("Today's")
+    alices.sees("Today's", "sent")
+    expect(alices.page.locator(".day")).to_have_text(["Today"])
+
+
+def test_russian(tab: MakeTab, alice: Account, bob: Account) -> None:
+    """The browser's language is spoken; the switch turns to the other, and a reload keeps it."""
+    alice.chat_with(bob)
+    page = tab(locale="ru-RU").visit().page
+    expect(page.get_by_role("button", name="Войти", exact=True)).to_be_visible()
+    page.get_by_label("Эл. почта").fill(alice.email)
+    page.get_by_label("Пароль", exact=True).fill("not the password")
+    page.get_by_role("button", name="Войти", exact=True).click()
+    expect(page.get_by_role("alert")).to_have_text("Неверная почта или пароль.")
+    page.get_by_role("button", name="Language: English").click()
+    expect(page.get_by_role("button", name="Log in", exact=True)).to_be_visible()
+    assert page.locator("html").get_attribute("lang") == "en"
+    page.reload()
+    expect(page.get_by_role("button", name="Log in", exact=True)).to_be_visible()
+
+
+def test_what_is_wrong_is_said_at_the_field(tab: MakeTab, alice: Account) -> None:
+    """The server's errors[] stand at their fields, which are marked and focused."""
+    page = tab().visit().page
+    page.get_by_role("button", name="Make an account").click()
+    page.get_by_label("Your name").fill("Alice")
+    page.get_by_label("E-mail").fill(alice.email)
+    page.get_by_label("Password", exact=True).fill("short")
+    page.get_by_role("button", name="Sign up", exact=True).click()
+    password = page.get_by_label("Password", exact=True)
+    expect(password).to_have_accessible_description("The password needs at least 8 characters.")
+    expect(password).to_have_attribute("aria-invalid", "true")
+    expect(password).to_be_focused()
+    password.fill(PASSWORD)
+    page.get_by_role("button", name="Sign up", exact=True).click()
+    expect(page.get_by_label("E-mail")).to_have_accessible_description("This e-mail has an account already.")
+
+
+def test_long_message_is_stopped_before_it_is_sent(two: tuple[Tab, Tab]) -> None:
+    """The limit is counted as the server counts, in code points; what fits goes through."""
+    alices, bobs = two
+    alices.composer.fill("😀" * 4001)
+    expect(alices.page.get_by_role("button", name="Send")).to_be_disabled()
+    expect(alices.page.locator(".count")).to_have_text("1 characters too many")
+    alices.write("😀" * 4000)
+    bobs.sees("😀" * 4000)

@@ -1,0 +1,146 @@
+"""What the client and the documentation look like, in pictures for the README.
+
+The pictures are kept only where the variable SCREENSHOTS names a directory (`make screenshots`): a run of the
+tests leaves the tree as it was.
+"""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from attrs import frozen
+from playwright.sync_api import Page, expect
+
+from tests.client.conftest import DESKTOP, PHONE, MakeTab
+from tests.client.people import Account, LiveServer, Tab, register
+
+pytestmark = pytest.mark.browser
+
+LARGEST = 150_000
+"""Bytes; a README is read on the road too."""
+
+
+@pytest.fixture(scope="session")
+def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    asked = os.environ.get("SCREENSHOTS")
+    chosen = Path(asked) if asked else tmp_path_factory.mktemp("screenshots")
+    chosen.mkdir(parents=True, exist_ok=True)
+    return chosen
+
+
+@frozen
+class Camera:
+    directory: Path
+
+    def take(self, page: Page, name: str) -> None:
+        """The page as it is, without a caret, in a file small enough."""
+        page.mouse.move(0, 0)
+        page.evaluate("document.activeElement?.blur()")
+        page.evaluate("document.fonts.ready.then(() => true)")
+        path = self.directory / f"{name}.png"
+        page.screenshot(path=path, caret="hide", animations="disabled", scale="device")
+        assert path.stat().st_size < LARGEST
+
+
+@pytest.fixture
+def camera(directory: Path) -> Camera:
+    return Camera(directory)
+
+
+@frozen
+class Scene:
+    """Two people in the middle of a conversation, and what else is in the list of one of them."""
+
+    maya: Account
+    jonas: Account
+
+
+@pytest.fixture(scope="module")
+def scene_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveServer]:
+    server = LiveServer(tmp_path_factory.mktemp("scene"))
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="module")
+def scene(scene_server: LiveServer) -> Iterator[Scene]:
+    """Everything is said over the API, in an order that makes a lively list."""
+    names = ("Maya Lindqvist", "Jonas Weber", "Анна Белова", "عمر خالد", "Yuki Tanaka")
+    people = [register(scene_server.url, name, f"{name.split()[0].lower()}@example.org") for name in names]
+    maya, jonas, anna, omar, yuki = people
+    yuki.say(yuki.chat_with(maya), "The slides are in the shared folder now.")
+    omar.say(omar.chat_with(maya), "أراك غدًا في المحطة")
+    group = maya.chat_with(jonas, anna, yuki, title="North Ridge, Saturday")
+    anna.say(group, "Прогноз хороший: солнце и почти без ветра.")
+    yuki.say(group, "Then I bring the big thermos 🍵")
+    anna.say(anna.chat_with(maya), "Спасибо, получила!")
+    chat = maya.chat_with(jonas)
+    jonas.say(chat, "Morning! Is the hike still on?")
+    maya.say(chat, "It is. The forecast says sun until four.")
+    jonas.say(
+        chat, "Perfect. I looked at the map again, and the path along the river is closed after the storm."
+    )
+    jonas.say(chat, "We could go round by the lake: https://example.org/trails/north-ridge")
+    maya.say(chat, "Two kilometres more, but much prettier")
+    first = maya.say(chat, "Meet at the station at eight?")
+    maya.http.patch(f"/messages/{first}", json={"content": "Meet at the station at half past eight?"})
+    yield Scene(maya, jonas)
+    for each in people:
+        each.http.close()
+
+
+def talk(maya: Tab, jonas: Tab) -> None:
+    """The last two messages are written in the client, each seen by the other."""
+    for each in (maya, jonas):
+        each.is_connected()
+    for author, reader, text in (
+        (jonas, maya, "Half past eight is fine. I bring coffee ☕️"),
+        (maya, jonas, "You are the best"),
+    ):
+        if author.message(text).count() == 0:
+            author.write(text)
+        author.sees(text)
+        reader.sees(text)
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_two_people_talk(
+    tab: MakeTab, scene_server: LiveServer, scene: Scene, camera: Camera, scheme: str
+) -> None:
+    """Both widths show the conversation of two people, and the narrow one the list by itself."""
+    options: dict[str, Any] = {"color_scheme": scheme}
+    maya = tab(scene_server, viewport=DESKTOP, **options).enter(scene.maya).open("Jonas Weber")
+    phone: dict[str, Any] = {
+        "viewport": PHONE,
+        "has_touch": True,
+        "is_mobile": True,
+        "device_scale_factor": 2,
+    }
+    jonas = tab(scene_server, **phone, **options).enter(scene.jonas).open("Maya Lindqvist")
+    talk(maya, jonas)
+    expect(maya.page.locator(".chats .preview")).to_have_count(5)
+    expect(maya.page.locator(".chats .preview", has_text="thermos")).to_be_visible()
+    camera.take(maya.page, f"client-desktop-{scheme}")
+    camera.take(jonas.page, f"client-phone-{scheme}")
+    list_tab = tab(scene_server, **phone, **options).enter(scene.maya)
+    expect(list_tab.page.locator(".chats .preview", has_text="thermos")).to_be_visible()
+    camera.take(list_tab.page, f"client-phone-list-{scheme}")
+
+
+def test_signing_up(tab: MakeTab, scene_server: LiveServer, camera: Camera) -> None:
+    """The first page that anybody sees."""
+    page = tab(scene_server).visit().page
+    page.get_by_role("button", name="Make an account").click()
+    camera.take(page, "client-sign-up")
+
+
+def test_documentation(tab: MakeTab, scene_server: LiveServer, camera: Camera) -> None:
+    """D: /docs shows the API's endpoints, without breaking its content policy."""
+    opened = tab(scene_server)
+    opened.page.goto(f"{scene_server.url}/docs")
+    expect(opened.page.locator(".opblock").first).to_be_visible()
+    assert opened.page.locator(".opblock").count() > 10
+    camera.take(opened.page, "docs")
