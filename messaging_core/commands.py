@@ -43,7 +43,7 @@ class RegisterUser:
 
 @frozen
 class LogIn:
-    """Bounded in length alone: whatever else is wrong with either is answered like a wrong password."""
+    """Both are bounded, and storable; whatever else is wrong with one is answered like a wrong password."""
 
     email: str = field(metadata=constrained(Text("email_characters", lines=True, blank=True)))
     password: str = field(

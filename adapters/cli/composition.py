@@ -22,6 +22,8 @@ from messaging_core.ports import Storage
 
 SQLITE = "sqlite:///"
 MEMORY = "memory:"
+REFUSAL_HEADERS = ((b"access-control-allow-origin", b"*"),)
+"""What is refused before its Origin is read is still told to the page that asked."""
 
 
 class Unusable(Exception):
@@ -69,7 +71,7 @@ async def run_server(
         host, port = settings.bind
         async with trio.open_nursery() as nursery:
             nursery.start_soon(_drain, shutdown, messaging)
-            listen = evolve(settings.listener, host=host, port=port)
+            listen = evolve(settings.listener, host=host, port=port, refusal_headers=REFUSAL_HEADERS)
             try:
                 addresses = await nursery.start(partial(serve, app, listen, shutdown=shutdown))
             except* OSError as group:

@@ -107,6 +107,9 @@ class RateType(click.ParamType[Rate]):
             self.fail(f"{value!r} is not PER_SECOND:BURST, such as 20:100, both above zero", param, ctx)
 
 
+UNSETTABLE = {"host", "port", "uncounted_addresses", "refusal_headers"}
+"""What `bind` sets, what the composition sets, and what nobody needs to."""
+
 PARTS: dict[str, type[attrs.AttrsInstance]] = {"limits": Limits, "listener": ListenerConfig}
 
 CHOICES = {
@@ -160,8 +163,8 @@ def _refusal(told: str) -> str:
 
 
 def _settable(class_: type[attrs.AttrsInstance]) -> list["attrs.Attribute[Any]"]:
-    """The fields that are settings of their own: not the parts, nor what `bind` sets or nobody needs to."""
-    return [a for a in attrs.fields(class_) if a.name not in {*PARTS, "host", "port", "uncounted_addresses"}]
+    """The fields that are settings of their own."""
+    return [a for a in attrs.fields(class_) if a.name not in {*PARTS, *UNSETTABLE}]
 
 
 def _option(attribute: "attrs.Attribute[Any]", told: str) -> Callable[[Command], Command]:

@@ -72,6 +72,9 @@ class ListenerConfig:
     abandon_time: float = field(default=30.0, validator=gt(0))
     """An application's task that goes on so long after its connection's end is cancelled."""
 
+    refusal_headers: tuple[tuple[bytes, bytes], ...] = ()
+    """Header fields of the listener's own refusals, which no layer of the application sees: CORS, say."""
+
     drain_time: float = field(default=10.0, validator=gt(0))
     """From the shutdown's trigger until connections that are left are reset and their tasks cancelled."""
     drain_socket_time: float = field(default=1.0, validator=ge(0))

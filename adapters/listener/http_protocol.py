@@ -410,7 +410,7 @@ class HttpProtocol(H11Protocol):
         await self._close_stream()
         if self.connection.our_state in {h11.IDLE, h11.SEND_RESPONSE}:
             headers, body = closing_answer(refused)
-            headers += self.config.response_headers("h11")
+            headers += [*self._limits.refusal_headers, *self.config.response_headers("h11")]
             await self._send_h11_event(h11.Response(status_code=refused.status, headers=headers))
             if self._method != b"HEAD":
                 await self._send_h11_event(h11.Data(data=body))

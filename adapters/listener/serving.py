@@ -159,7 +159,7 @@ class _Listener:
             503,
             "There are too many connections.",
             code="unavailable",
-            headers=((b"retry-after", RETRY_AFTER),),
+            headers=((b"retry-after", RETRY_AFTER), *self._config.refusal_headers),
         )
         try:
             with trio.move_on_after(self._config.linger_time):

@@ -481,6 +481,7 @@ async def test_heads_that_are_too_much(server: ServerHere, sent: dict[str, Any],
         assert response.status_code == status
         assert response.headers["Content-Type"] == "application/problem+json"
         assert response.headers["Connection"] == "close"
+        assert response.headers["Access-Control-Allow-Origin"] == "*"  # its Origin was never read
         assert list(response.json()) == PROBLEM_KEYS
         assert (await client.get(f"{server.address}/health")).status_code == 200
 
