@@ -268,6 +268,7 @@ async def test_app_tasks_inbox() -> None:
 
 async def test_watched_lifespan() -> None:
     """Stock Hypercorn goes on serving an application whose lifespan has crashed."""
+
     async def app(scope: Any, receive: Receive, send: Send) -> None:
         if scope["type"] != "lifespan":
             return await echo(scope, receive, send)
