@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser, expect, sync_playwright
 
-from tests.client.people import Account, LiveServer, Tab, register
+from tests.client.people import PATIENCE, Account, LiveServer, Tab, register
+
+expect.set_options(timeout=PATIENCE * 1000)
 
 CHROMIUM_NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 CHROMIUM_OPTIONS = [

@@ -286,10 +286,6 @@ test("a chat that a message names before it is known waits for its details", () 
   );
 });
 
-test("nothing of a session outlives it", () => {
-  assert.equal(reduce(after(latest(1), item("k", "secret")), { type: "session/ended" }), initial);
-});
-
 test("an unknown action is an error", () => {
   assert.throws(() => reduce(initial, { type: "chat/exploded" }), /no such action/);
 });

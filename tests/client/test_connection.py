@@ -3,7 +3,7 @@
 import re
 
 import pytest
-from playwright.sync_api import WebSocketRoute, expect
+from playwright.sync_api import Route, WebSocketRoute, expect
 
 from tests.client.conftest import MakeAccount, MakeTab
 from tests.client.people import Account, LiveServer, Requests, swallow_answer
@@ -239,3 +239,32 @@ def test_refused_token_is_renewed(tab: MakeTab, alice: Account, bob: Account) ->
     alices.sees("Heard after all")
     assert len(refreshes.headers) == 1
     assert opened[0].url != opened[1].url
+
+
+def test_without_sockets_messages_still_come(tab: MakeTab, alice: Account, bob: Account) -> None:
+    """Where a proxy lets no socket through, what was missed is asked for with every try to connect."""
+    chat = alice.chat_with(bob)
+    alices = tab()
+    alices.page.route_web_socket(SOCKETS, lambda socket: socket.close(code=1011, reason="not through here"))
+    alices.enter(alice).open("Bob")
+    alices.write("Can you read this?")
+    alices.sees("Can you read this?", "sent")
+    bob.say(chat, "I can")
+    alices.sees("I can")
+
+
+def test_answers_of_an_earlier_session_are_dropped(tab: MakeTab, alice: Account, bob: Account) -> None:
+    """What was asked for by the one who left does not reach the one who comes."""
+    alice.chat_with(bob)
+    shared = tab().log_in(alice)
+    shared.is_connected()
+    held: list[Route] = []
+    shared.page.route("**/api/v1/chats", lambda route: held.append(route), times=1)  # noqa: PLW0108
+    with shared.page.expect_request("**/api/v1/chats"):
+        shared.page.evaluate("window.dispatchEvent(new Event('online'))")  # asks for everything again
+    shared.page.get_by_role("button", name="Log out").click()
+    shared.log_in(bob)
+    secret = {"id": 999, "title": "Secret", "is_group": True, "created_at": "2024-11-04T14:00:00Z"}
+    with shared.page.expect_event("requestfinished", lambda request: request.url.endswith("/chats")):
+        held[0].fulfill(json=[{**secret, "participants": []}])
+    expect(shared.page.locator(".chats .name")).to_have_text(["Alice"])

@@ -4,7 +4,10 @@ The pictures are kept only where the variable SCREENSHOTS names a directory (`ma
 tests leaves the tree as it was.
 """
 
+import html
 import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -117,7 +120,7 @@ def test_two_people_talk(
         "viewport": PHONE,
         "has_touch": True,
         "is_mobile": True,
-        "device_scale_factor": 2,
+        "device_scale_factor": 1.5,
     }
     jonas = tab(scene_server, **phone, **options).enter(scene.jonas).open("Maya Lindqvist")
     talk(maya, jonas)
@@ -144,3 +147,23 @@ def test_documentation(tab: MakeTab, scene_server: LiveServer, camera: Camera) -
     expect(opened.page.locator(".opblock").first).to_be_visible()
     assert opened.page.locator(".opblock").count() > 10
     camera.take(opened.page, "docs")
+
+
+@pytest.mark.parametrize("language", ["en", "ru"])
+def test_report(tab: MakeTab, scene_server: LiveServer, camera: Camera, language: str) -> None:
+    """F: `messaging check` finds every row in order, and its report reads well in a terminal's letters."""
+    program = Path(sys.executable).with_name("messaging")
+    command = [str(program), "check", scene_server.url, "--lang", language]
+    run = subprocess.run(
+        command, capture_output=True, text=True, check=True, env={**os.environ, "COLUMNS": "90"}
+    )
+    page = tab(scene_server).page
+    page.set_content(
+        "<style>body { margin: 0; background: #14171a; color: #e6e4df }"
+        "pre { margin: 0; padding: 20px 24px; font: 14px/1.45 monospace; width: max-content }</style>"
+        f"<pre>{html.escape(run.stdout)}</pre>"
+    )
+    size = page.locator("pre").bounding_box()
+    assert size is not None
+    page.set_viewport_size({"width": round(size["width"]), "height": round(size["height"])})
+    camera.take(page, f"check-{language}")
