@@ -103,7 +103,7 @@ def table(verdicts: Sequence[Verdict]) -> str:
 INTRODUCTION = """# Autobahn's WebSocket testsuite
 
 Made by `python -m tests.listener.autobahn`, which runs the cases of the Autobahn testsuite through
-[kosoku]({project}) {version} against the listener with an echo application, in a process of
+kosoku {version}, from PyPI, against the listener with an echo application, in a process of
 its own. kosoku drives Autobahn's own case files; the suite's original runner needs Python 2, and finds the
 same (`docs/listener.md`).
 
@@ -121,7 +121,6 @@ def main() -> None:
     verdicts = run_all()
     passed = sum(verdict.passed for verdict in verdicts)
     introduction = INTRODUCTION.format(
-        project="https://pypi.org/project/kosoku/",
         version=version("kosoku"),
         total=len(verdicts),
         passed=passed,
