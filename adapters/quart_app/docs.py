@@ -70,7 +70,8 @@ def documentation(endpoints: Iterable[Endpoint], limits: Limits) -> Blueprint:
     @blueprint.get("/docs/<name>")
     async def asset(name: str) -> Response:
         if name == "start.js":
-            return Response(START, content_type="text/javascript; charset=utf-8")
+            headers = {"X-Content-Type-Options": "nosniff"}
+            return Response(START, content_type="text/javascript; charset=utf-8", headers=headers)
         if name not in ASSETS:
             raise NotFound
         headers = {"Cache-Control": "public, max-age=86400", "X-Content-Type-Options": "nosniff"}

@@ -158,8 +158,11 @@ class Tab:
         return self
 
     def log_in(self, account: Account) -> "Tab":
-        """Through the form, as people do."""
-        self.visit()
+        """Visit and log in through the form, as people do."""
+        return self.visit().sign_in(account)
+
+    def sign_in(self, account: Account) -> "Tab":
+        """Through the form that is on the page."""
         self.page.get_by_label("E-mail").fill(account.email)
         self.page.get_by_label("Password", exact=True).fill(PASSWORD)
         self.page.get_by_role("button", name="Log in", exact=True).click()

@@ -263,7 +263,7 @@ def test_answers_of_an_earlier_session_are_dropped(tab: MakeTab, alice: Account,
     with shared.page.expect_request("**/api/v1/chats"):
         shared.page.evaluate("window.dispatchEvent(new Event('online'))")  # asks for everything again
     shared.page.get_by_role("button", name="Log out").click()
-    shared.log_in(bob)
+    shared.sign_in(bob)
     secret = {"id": 999, "title": "Secret", "is_group": True, "created_at": "2024-11-04T14:00:00Z"}
     with shared.page.expect_event("requestfinished", lambda request: request.url.endswith("/chats")):
         held[0].fulfill(json=[{**secret, "participants": []}])

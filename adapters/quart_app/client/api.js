@@ -73,13 +73,13 @@ export class Api {
   }
 
   async #call(method, path, options = {}) {
-    const token = this.session.tokens?.access_token;
+    const { access_token: token, user_id } = this.session.tokens ?? {};
     try {
       return await exchange(method, path, { ...options, token });
     } catch (error) {
       if (error.status !== 401 || !token) throw error;
       const next = await this.session.refresh(token);
-      if (next === null) throw error;
+      if (next === null || this.session.tokens?.user_id !== user_id) throw error; // somebody else is here now
       return exchange(method, path, { ...options, token: next });
     }
   }

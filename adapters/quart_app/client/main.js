@@ -16,22 +16,17 @@ const AGAIN = 3_000; // ms until requests that went unanswered are repeated
 
 class App {
   constructor() {
-    this.store = new Store();
     this.session = new Session({ storage: localStorage, locks: navigator.locks, exchange: exchangeTokens });
     this.api = new Api(this.session);
-    this.sync = new Sync(this);
     this.socket = new LiveSocket({
       session: this.session,
       onFrame: (frame) => this.hear(frame),
       onStatus: (status) => this.connectionChanged(status),
     });
-    this.outbox = new Outbox({ ...this, storage: sessionStorage, onDeaf: () => this.socket.restart() });
-    this.drafts = new Map(); // chat id -> what is written and not sent
     this.shell = null;
     this.speak(preferredLanguage());
 
     this.session.onEnd(() => this.leave());
-    this.store.subscribe((state) => this.shell?.update(state));
     window.addEventListener("hashchange", () => this.route());
     window.addEventListener("storage", (event) => Session.concerns(event) && this.otherTabChanged());
     window.addEventListener("online", () => this.socket.restart());
@@ -47,6 +42,13 @@ class App {
 
   enter() {
     this.userId = this.session.tokens.user_id;
+    // New for each session: an answer that was meant for the one before finds nobody.
+    this.store = new Store();
+    this.sync = new Sync(this);
+    this.outbox = new Outbox({ ...this, storage: sessionStorage, onDeaf: () => this.socket.restart() });
+    this.drafts = new Map(); // chat id -> what is written and not sent
+    this.restored = false;
+    this.forget = this.store.subscribe((state) => this.shell.update(state));
     this.shell = new Shell(this);
     document.body.replaceChildren(this.shell.element);
     this.route();
@@ -57,10 +59,8 @@ class App {
   leave() {
     clearTimeout(this.catchUpTimer);
     this.socket.stop();
+    this.forget();
     this.shell = null;
-    this.store.dispatch({ type: "session/ended" });
-    this.drafts.clear();
-    this.restored = false;
     this.showWelcome();
   }
 
@@ -98,11 +98,13 @@ class App {
   // --- what the server says --------------------------------------------------------------------------------
 
   connectionChanged(status) {
+    const { connection } = this.store.state;
     this.store.dispatch({ type: "connection/changed", status });
-    if (status === "open") this.catchUp();
+    // Where sockets do not get through, each failed try is a reason to ask: slower, but messages come.
+    if (status === "open" || (status === "waiting" && connection === "connecting")) this.catchUp();
   }
 
-  /** Fetch what was missed, until it is here; a newer call takes over from an older one. */
+  /** Fetch what was missed, again and again until it is here; a newer call takes over from an older one. */
   async catchUp() {
     clearTimeout(this.catchUpTimer);
     const turn = (this.turn = {});
@@ -110,7 +112,7 @@ class App {
       await this.sync.everything();
       this.restoreOutbox();
     } catch (error) {
-      if (turn !== this.turn || !this.shell || error.status === 401) return;
+      if (turn !== this.turn || !this.shell || this.store.state.connection !== "open") return;
       this.catchUpTimer = setTimeout(() => this.catchUp(), (error.retryAfter ?? 0) * 1000 || AGAIN);
     }
   }

@@ -3,7 +3,8 @@
 const FIRST_PAUSE = 500; // ms
 const LONGEST_PAUSE = 15_000;
 const SETTLED = 5_000; // open for this long, a connection counts as good
-const HEARTBEAT = 10_000; // a page whose timers stood still for longer has slept, and so has its connection
+const HEARTBEAT = 15_000;
+const SLEPT = 150_000; // timers of a hidden page run once a minute; what stood still for longer has slept
 
 const AUTHENTICATION = 1008;
 const RENEWABLE = new Set(["token_expired", "token_invalid", "session_revoked", ""]);
@@ -44,7 +45,7 @@ export class LiveSocket {
     this.#failures = this.#refusals = 0;
     let last = Date.now();
     this.#beat = setInterval(() => {
-      if (Date.now() - last > 4 * HEARTBEAT) this.restart();
+      if (Date.now() - last > SLEPT) this.restart();
       last = Date.now();
     }, HEARTBEAT);
     this.#connect();

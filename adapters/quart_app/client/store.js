@@ -33,8 +33,6 @@ export function reduce(state, action) {
   switch (action.type) {
     case "session/started":
       return { ...state, me: action.me, users: keepUsers(state.users, [action.me]) };
-    case "session/ended":
-      return initial;
     case "connection/changed":
       return connectionChanged(state, action.status);
     case "chat/opened":
@@ -42,7 +40,7 @@ export function reduce(state, action) {
     case "chats/loaded":
       return chatsLoaded(state, action);
     case "chat/loaded":
-      return chatLoaded(state, action.chat, action.first);
+      return chatLoaded(state, action.chat);
     case "page/loaded":
       return pageLoaded(state, action);
     case "preview/loaded":
@@ -103,8 +101,8 @@ function chatsLoaded(state, { chats, since }) {
   return { ...state, users, chats: known, order: [...new Set([...busier, ...told])], loaded: true };
 }
 
-function chatLoaded(state, chat, first = false) {
-  const order = state.order.includes(chat.id) && !first ? state.order : inFront(state.order, chat.id);
+function chatLoaded(state, chat) {
+  const order = state.order.includes(chat.id) ? state.order : inFront(state.order, chat.id);
   return {
     ...state,
     users: keepUsers(state.users, chat.participants),
