@@ -12,7 +12,7 @@ from click.testing import CliRunner, Result
 
 from adapters.cli import main as program
 from adapters.cli.main import main
-from adapters.cli.settings import PARTS, Settings
+from adapters.cli.settings import PARTS, UNSETTABLE, Settings
 from tests.server.clients import browser, expect, register
 from tests.server.servers import process, run_to_its_end
 
@@ -48,7 +48,7 @@ def test_help_shows_every_setting() -> None:
     told = " ".join(result.output.split())
     classes: tuple[type[attrs.AttrsInstance], ...] = (Settings, *PARTS.values())
     settings = {attribute.name for class_ in classes for attribute in attrs.fields(class_)}
-    settings -= {*PARTS, "host", "port", "uncounted_addresses"}
+    settings -= {*PARTS, *UNSETTABLE}
     assert settings <= set(OPTIONS)
     for name in OPTIONS:
         assert f"--{str(name).replace('_', '-')}" in told
