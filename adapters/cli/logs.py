@@ -12,7 +12,8 @@ def configure_logs(level: str, style: str) -> None:
     on_terminal = sys.stderr.isatty()
     console = style == "console" or (style == "auto" and on_terminal)
     render: list[Processor] = (
-        [structlog.dev.ConsoleRenderer(colors=on_terminal)]
+        # Plain tracebacks: the ones with local variables would print a request's headers, and its token.
+        [structlog.dev.ConsoleRenderer(colors=on_terminal, exception_formatter=structlog.dev.plain_traceback)]
         if console
         else [structlog.processors.format_exc_info, structlog.processors.JSONRenderer(ensure_ascii=False)]
     )

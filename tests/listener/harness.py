@@ -267,7 +267,10 @@ async def whole_body(receive: Receive) -> bytes:
 async def echo(scope: dict[str, Any], receive: Receive, send: Send) -> None:
     """Answers a request with its method, target and body, a WebSocket with what it says."""
     if scope["type"] == "http":
-        body = await whole_body(receive)
+        try:
+            body = await whole_body(receive)
+        except Gone:
+            return
         told = f"{scope['method']} {scope['path']}?{scope['query_string'].decode()} ".encode()
         await respond(send, 200, told + body)
     elif scope["type"] == "websocket":
