@@ -170,20 +170,14 @@ async def race(contender: Callable[[int], Any], count: int = RACERS) -> None:
 
 
 class StorageContract:
-    """Derive, name the class `Test…`, and override `open_storage` and `open_model`."""
+    """Derive, name the class `Test…`, and give it two fixtures that return an `OpenStorage`.
+
+    `open_storage` says how the storage under test is opened, `open_model` how the one that it is compared
+    with is: the memory storage, usually.
+    """
 
     programs = 100
     """How many programs the model-based test tries; each opens the storage anew."""
-
-    @pytest.fixture
-    def open_storage(self) -> OpenStorage:
-        """How the storage under test is opened."""
-        raise NotImplementedError("override the fixture open_storage")
-
-    @pytest.fixture
-    def open_model(self) -> OpenStorage:
-        """How the storage that it is compared with is opened: the memory storage, usually."""
-        raise NotImplementedError("override the fixture open_model")
 
     @pytest.fixture
     async def storage(self, open_storage: OpenStorage) -> AsyncIterator[Storage]:
