@@ -12,7 +12,7 @@ from collections.abc import Callable
 from datetime import timedelta
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import attrs
 import click
@@ -80,7 +80,7 @@ class Duration(click.ParamType[timedelta]):
     """A number of seconds, or numbers with units: 90s, 15m, 12h, 30d, 1h30m."""
 
     name = "duration"
-    units = {"d": 86_400, "h": 3_600, "m": 60, "s": 1}  # noqa: RUF012 - click types hold plain attributes
+    units: ClassVar = {"d": 86_400, "h": 3_600, "m": 60, "s": 1}
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> timedelta:
         if isinstance(value, timedelta):
