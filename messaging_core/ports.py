@@ -24,6 +24,9 @@ from messaging_core.models import (
 
 T = TypeVar("T")
 
+FORGOTTEN_AT_ONCE = 1000
+"""Rows of a kind that one transaction drops; 5 ms or so, in which others wait."""
+
 
 class Reader(Protocol):
     """One consistent view of what is committed; in a transaction also of what it has applied itself.
@@ -97,7 +100,10 @@ class Transaction(Reader, Protocol):
     def apply(self, effect: StorageEffect) -> None: ...
 
     def forget_before(self, *, answers: datetime, sessions: datetime) -> int:
-        """Drop answers that were kept, and sessions that ended or expired, before these times; how many."""
+        """Drop answers that were kept, and sessions that ended or expired, before these times; how many.
+
+        Drops at most `FORGOTTEN_AT_ONCE` of each: call it again, in another transaction, until it is 0.
+        """
 
 
 class Storage(Protocol):

@@ -26,7 +26,7 @@ from messaging_core.effects import (
 from messaging_core.events import LogEntry
 from messaging_core.ids import ChatId, MessageId, SessionId, UserId
 from messaging_core.models import Answer, Chat, IdempotencyKey, Message, Session, User
-from messaging_core.ports import Reader, Transaction
+from messaging_core.ports import FORGOTTEN_AT_ONCE, Reader, Transaction
 
 T = TypeVar("T")
 K = TypeVar("K")
@@ -169,6 +169,8 @@ class _Transaction(_View):
             for session in self._tables.sessions.values()
             if session.expires_at < sessions or (session.ended_at is not None and session.ended_at < sessions)
         ]
+        del old_answers[FORGOTTEN_AT_ONCE:]
+        del old_sessions[FORGOTTEN_AT_ONCE:]
         for key in old_answers:
             self._remove(self._tables.answers, key)
         for session_id in old_sessions:

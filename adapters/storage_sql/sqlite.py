@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import trio
-from sqlalchemy import ColumnElement, Table, bindparam, func, select
+from sqlalchemy import ColumnElement, Insert, Table, bindparam, func, select
 from sqlalchemy.dialects import sqlite
 from sqlalchemy.sql import ClauseElement
 
@@ -142,7 +142,8 @@ class _Numbers:
 
 
 def sqlite_statements() -> Statements:
-    return compile_statements(sqlite.dialect(paramstyle="qmark"), among=_among, upsert=_upsert)
+    dialect = sqlite.dialect(paramstyle="qmark")
+    return compile_statements(dialect, among=_among, upsert=_upsert, replace=_replace)
 
 
 def _among(column: ColumnElement[Any], name: str) -> ColumnElement[bool]:
@@ -159,3 +160,7 @@ def _upsert(table: Table) -> ClauseElement:
     key = list(table.primary_key)
     rest = {column.name: statement.excluded[column.name] for column in table.c if not column.primary_key}
     return statement.on_conflict_do_update(index_elements=key, set_=rest)
+
+
+def _replace(table: Table) -> Insert:
+    return sqlite.insert(table).prefix_with("OR REPLACE")

@@ -20,8 +20,10 @@ WRITER_PRAGMAS: Mapping[str, str | int] = {
     # A commit returns when the disk has it: what was answered is there after a power cut.
     "synchronous": "FULL",
     "foreign_keys": "ON",
-    # No second process of ours can hold the file; a backup or a shell may, for a moment.
-    "busy_timeout": 5000,
+    # The event loop begins transactions; where it would have to wait, the thread does (`writer.PATIENCE`).
+    "busy_timeout": 0,
+    # The writer sees to it, between two commits.
+    "wal_autocheckpoint": 0,
     # After a burst, or behind a long backup, the log gives its space back.
     "journal_size_limit": 64 * 1024 * 1024,
     "temp_store": "MEMORY",

@@ -8,7 +8,19 @@ from collections.abc import Callable
 from typing import Any
 
 from attrs import frozen
-from sqlalchemy import ColumnElement, Table, bindparam, delete, insert, or_, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Insert,
+    Table,
+    bindparam,
+    delete,
+    func,
+    insert,
+    or_,
+    select,
+    tuple_,
+    update,
+)
 from sqlalchemy.engine import Dialect
 from sqlalchemy.sql import ClauseElement
 
@@ -30,6 +42,9 @@ Among = Callable[[ColumnElement[Any], str], ColumnElement[bool]]
 
 Upsert = Callable[[Table], ClauseElement]
 """Insert a row of all columns, or replace all but the key of the one that has its key."""
+
+Replace = Callable[[Table], Insert]
+"""Insert a row, in place of one that would have the same values where they are unique."""
 
 
 @frozen
@@ -67,7 +82,7 @@ class Statements:
     store_sequence: str
 
 
-def compile_statements(dialect: Dialect, *, among: Among, upsert: Upsert) -> Statements:
+def compile_statements(dialect: Dialect, *, among: Among, upsert: Upsert, replace: Replace) -> Statements:
     """Every statement in `dialect`, whose placeholders must be positional."""
 
     def compiled(statement: ClauseElement, *parameters: str) -> str:
@@ -161,20 +176,37 @@ def compile_statements(dialect: Dialect, *, among: Among, upsert: Upsert) -> Sta
         ),
         store_message=stored(messages),
         append_event=inserted(events),
-        store_answer=stored(answers),
-        forget_answers=compiled(delete(answers).where(answers.c.created_at < bindparam("before")), "before"),
+        store_answer=compiled(
+            replace(answers).values({name: bindparam(name) for name in answers.c.keys()[1:]}),
+            *answers.c.keys()[1:],
+        ),
+        forget_answers=compiled(
+            delete(answers).where(
+                answers.c.id < select(func.min(answers.c.id)).scalar_subquery() + bindparam("count"),
+                answers.c.created_at < bindparam("before"),
+            ),
+            *("count", "before"),
+        ),
         forget_sessions=compiled(
-            delete(sessions).where(
+            _delete_some(
+                sessions,
                 or_(
                     sessions.c.expires_at < bindparam("expired_before"),
                     sessions.c.ended_at < bindparam("ended_before"),
-                )
+                ),
             ),
-            *("expired_before", "ended_before"),
+            *("expired_before", "ended_before", "count"),
         ),
         sequences=compiled(select(sequences)),
         store_sequence=stored(sequences),
     )
+
+
+def _delete_some(table: Table, condition: ColumnElement[bool]) -> ClauseElement:
+    """Delete `count` rows at most: neither engine has LIMIT there, as it is commonly built."""
+    key = tuple(table.primary_key)
+    which = tuple_(*key) if len(key) > 1 else key[0]
+    return delete(table).where(which.in_(select(*key).where(condition).limit(bindparam("count"))))
 
 
 def _text(statement: ClauseElement, dialect: Dialect, parameters: tuple[str, ...]) -> str:

@@ -171,6 +171,10 @@ NO_USER = 0
 answers = Table(
     "answers",
     metadata,
+    # Counts upwards, so that the rows, which are large, lie in the order of their age: new ones share a page,
+    # and the oldest are found without an index. Clients choose keys at random: clustered by them, each answer
+    # would be written to a page of its own, and often split it.
+    Column("id", _Int64, primary_key=True),
     Column("user_id", _Int64, nullable=False),
     Column("method", Text, nullable=False),
     Column("path", Text, nullable=False),
@@ -178,7 +182,6 @@ answers = Table(
     Column("fingerprint", LargeBinary, nullable=False),
     Column("status", _Int64, nullable=False),
     Column("body", LargeBinary, nullable=False),
-    Column("created_at", _Int64, nullable=False, index=True),
-    PrimaryKeyConstraint("user_id", "method", "path", "key"),
-    sqlite_with_rowid=False,
+    Column("created_at", _Int64, nullable=False),
+    UniqueConstraint("user_id", "key", "path", "method"),
 )

@@ -36,6 +36,7 @@ from messaging_core.effects import (
 from messaging_core.events import LogEntry
 from messaging_core.ids import MAX_ID, ChatId, MessageId, SessionId, UserId
 from messaging_core.models import Answer, Chat, IdempotencyKey, Member, Message, Session, User
+from messaging_core.ports import FORGOTTEN_AT_ONCE
 
 Kind = Literal["user", "session", "chat", "message"]
 
@@ -220,9 +221,11 @@ class SqlTransaction(SqlReader):
                 assert_never(effect)
 
     def forget_before(self, *, answers: datetime, sessions: datetime) -> int:
-        old_answers = self._execute(self._sql.forget_answers, (seconds(answers),)).rowcount
+        old_answers = self._execute(self._sql.forget_answers, (FORGOTTEN_AT_ONCE, seconds(answers))).rowcount
         over = seconds(sessions)
-        return old_answers + self._execute(self._sql.forget_sessions, (over, over)).rowcount
+        return (
+            old_answers + self._execute(self._sql.forget_sessions, (over, over, FORGOTTEN_AT_ONCE)).rowcount
+        )
 
     def _store_chat(self, chat: Chat) -> None:
         self._execute(self._sql.insert_chat, chat_row(chat, members_version=1))

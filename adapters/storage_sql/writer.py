@@ -1,20 +1,28 @@
-"""The one thread that writes: takes whoever waits, runs them in one transaction, commits once.
+"""The one place that writes: the event loop runs operations, and commits those that wait together.
 
-A commit costs a flush to the disk, however much it holds, so those that wait while one is under way share
-the next. Each operation has a savepoint of its own: one that fails is rolled back alone. When the commit
-itself fails, nothing of it is kept, and each operation is run again in a transaction of its own.
+An operation takes some 50 us, a commit several times that, however much it holds. So whoever waits is run
+here, on the loop, in one transaction, and shares its commit. Each operation has a savepoint of its own: one
+that fails is rolled back alone. When the commit itself fails, nothing of it is kept, and each operation is
+run again in a transaction of its own.
+
+A commit waits for the disk. While that is quick the loop waits with it: to hand it to a thread and back, and
+to fight that thread for the interpreter, would take longer. A disk that has shown itself slow is waited for by
+the thread, and so is what takes long in any case.
 """
 
 import logging
 import sqlite3
 import threading
-from collections.abc import Callable, Sequence
-from itertools import islice
+from collections import deque
+from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
+from queue import SimpleQueue
 from time import monotonic
 from typing import Any, Protocol, TypeVar
 
 import trio
-from attrs import field, frozen
+from attrs import define
 from outcome import Error, Outcome, Value, capture
 
 from messaging_core.ports import StorageUnavailable, Transaction
@@ -24,24 +32,33 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 BATCH = 256
-"""Operations in one commit; at about 0.1 ms each, what the first of them waits for at most."""
+"""Operations in one commit."""
+OPERATING = 0.005
+"""Seconds after which the event loop begins no more operations of a batch; the rest is the next one."""
 MAX_WAITING = 10_000
-"""Operations that wait for the thread; beyond it, callers are told at once."""
-LEND_AFTER = 0.005
-"""Seconds after which an operation that has no outcome counts as starved by a busy event loop."""
-LEND_FOR = 0.025
-"""Seconds for which the event loop stands still at most, at a time, to let the thread work."""
-LEND_AGAIN_AFTER = 0.001
-"""Seconds between two times of standing still for the same operation."""
-LEND_FLUSHING = 0.0002
-"""The same while the disk works: long enough for the thread to go on, if the disk is done."""
+"""Operations that wait; beyond it, callers are told at once."""
+FLUSH_HERE = 0.004
+"""Seconds of one commit for which the loop may stand still; a longer one is the last here for a while."""
+AWAY = 20
+"""Commits in the thread after one that was slow; then the disk is tried again."""
+GATHERING = 6
+"""Turns of the loop for which a batch waits at most, while each brings somebody new to share it."""
+CHECKPOINT_AFTER = 5_000
+"""Rows changed after which the write-ahead log is brought into the database: about 15 MB of log."""
+PATIENCE = 5.0
+"""Seconds for which the thread waits while somebody else writes: a backup, or a shell."""
+GIVE_WAY_AFTER = 0.001
+"""Seconds that the thread has been away for when a busy event loop first gives way to it."""
+GIVE_WAY_FOR = 0.0002
+"""Seconds for which the loop stands still at most, at a time: the thread needs a tenth of it."""
 
 
 class Session(Protocol):
     """A connection, and what its commits and rollbacks mean to the program."""
 
     @property
-    def connection(self) -> sqlite3.Connection: ...
+    def connection(self) -> sqlite3.Connection:
+        """Waits for nobody: its `busy_timeout` is 0."""
 
     @property
     def transaction(self) -> Transaction: ...
@@ -54,12 +71,11 @@ class Session(Protocol):
         """Called for a savepoint too."""
 
 
-@frozen(eq=False)
+@define(eq=False)
 class _Job:
     operation: Callable[[Transaction], Any]
     committed: Callable[[Any], None] | None
     task: trio.lowlevel.Task
-    since: float = field(factory=monotonic)
 
 
 class Writer:
@@ -69,161 +85,143 @@ class Writer:
         self._session = session
         self._batch = batch
         self._max_waiting = max_waiting
-        self._loop = trio.lowlevel.current_trio_token()
-        # Guards what follows, and is notified when the thread has something to do, or needs no turn.
-        self._state = threading.Condition()
         self._waiting: dict[_Job, None] = {}
-        self._claimed: Sequence[_Job] = ()
-        self._flushing = False
+        self._apart: deque[_Job] = deque()
+        """Claimed, to be run again alone."""
+        self._claimed: deque[_Job] = deque()
+        self._outcomes: list[Outcome[Any]] = []
+        self._busy = False
+        self._away = 0
+        """How many commits go to the thread before the disk is tried again."""
+        self._checkpointed = session.connection.total_changes
+        self._rest = trio.lowlevel.ParkingLot()
         self._closed: str | None = None
-        self._lending = trio.CancelScope()
-        self._asked = trio.lowlevel.ParkingLot()
-        trio.lowlevel.spawn_system_task(self._lend_turns)
-        self._thread = threading.Thread(target=self._run, name="storage writer", daemon=True)
-        self._thread.start()
-
-    # --- on the event loop ---------------------------------------------------------------------------------
+        self._ended = False
+        self._thread = _Thread(died=partial(self._step, self._died))
 
     async def transact(
         self, operation: Callable[[Transaction], T], *, committed: Callable[[T], None] | None = None
     ) -> T:
         """See `messaging_core.ports.Storage.transact`."""
         await trio.lowlevel.checkpoint_if_cancelled()
+        if self._closed is not None:
+            raise StorageUnavailable(self._closed)
+        if len(self._waiting) >= self._max_waiting:
+            raise StorageUnavailable(f"{len(self._waiting)} transactions wait already")
         job = _Job(operation, committed, trio.lowlevel.current_task())
-        with self._state:
-            if self._closed is not None:
-                raise StorageUnavailable(self._closed)
-            if len(self._waiting) >= self._max_waiting:
-                raise StorageUnavailable(f"{len(self._waiting)} transactions wait already")
-            self._waiting[job] = None
-            self._state.notify()
-        self._asked.unpark()
+        self._waiting[job] = None
+        if not self._busy:
+            self._go_on()
 
         def cancel(_: object) -> trio.lowlevel.Abort:
-            # Whoever takes the job out of the queue decides: the thread to run it, or its caller not to.
-            with self._state:
-                withdrawn = job in self._waiting
-                self._waiting.pop(job, None)
-            return trio.lowlevel.Abort.SUCCEEDED if withdrawn else trio.lowlevel.Abort.FAILED
+            # A job that is claimed will be run, and its caller told.
+            if job not in self._waiting:
+                return trio.lowlevel.Abort.FAILED
+            del self._waiting[job]
+            return trio.lowlevel.Abort.SUCCEEDED
 
         result: T = await trio.lowlevel.wait_task_rescheduled(cancel)
         return result
 
     async def close(self) -> None:
         """Refuse what is new, finish what waits, and end the thread; cannot be cancelled."""
-        self._refuse("The storage is closed")
+        self._closed = self._closed or "The storage is closed"
         with trio.CancelScope(shield=True):
-            await trio.to_thread.run_sync(self._thread.join)
-        self._lending.cancel()
+            while self._busy:
+                await self._rest.park()
+            if not self._ended:
+                self._ended = True
+                self._roll_back()
+            await self._thread.end()
 
-    async def _lend_turns(self) -> None:
-        """Let the thread work when the loop is so busy that the interpreter's lock keeps it from working.
+    # --- one transaction after another ---------------------------------------------------------------------
 
-        After each call into SQLite the thread needs the lock again, and a loop without a pause gives it up
-        every 5 ms only: a dozen calls take a dozen such waits. Standing still for as long as the thread runs
-        operations, but not while it waits for the disk, costs the loop less than it saves the callers.
-        """
-        with self._lending:
-            while True:
-                with self._state:
-                    oldest = next(iter(self._claimed or self._waiting), None)
-                if oldest is None:
-                    await self._asked.park()
-                    await trio.sleep(LEND_AFTER)
-                elif (wait := LEND_AFTER - (monotonic() - oldest.since)) > 0:
-                    await trio.sleep(wait)
-                else:
-                    # A thread that has had this long is inside SQLite: standing still does not help it.
-                    await trio.sleep(LEND_AGAIN_AFTER if self._lend_turn() else 4 * LEND_FOR)
+    def _go_on(self) -> None:
+        """Begin the next transaction soon: whoever is awake now, and asks, has a part in it."""
+        self._busy = bool(self._apart or self._waiting)
+        if self._session.connection.total_changes - self._checkpointed >= CHECKPOINT_AFTER:
+            self._busy = True
+            self._checkpointed = self._session.connection.total_changes
+            self._send(self._checkpoint, lambda _: self._go_on())
+        elif self._busy:
+            self._thread.loop.run_sync_soon(self._step, self._gather, 0, GATHERING)
+        else:
+            self._rest.unpark_all()
 
-    def _lend_turn(self) -> bool:
-        """Stand still until the thread needs the lock no more; whether that was in time."""
-        with self._state:
-            if self._flushing:
-                self._state.wait(LEND_FLUSHING)
-            return self._state.wait_for(self._needs_no_turn, LEND_FOR)
+    def _gather(self, seen: int, turns: int) -> None:
+        # In step with a thread they gather by themselves, while it works.
+        if len(self._waiting) > seen and turns and not (self._away or self._apart):
+            self._thread.loop.run_sync_soon(self._step, self._gather, len(self._waiting), turns - 1)
+        else:
+            self._begin()
 
-    def _needs_no_turn(self) -> bool:
-        return self._flushing or not (self._claimed or self._waiting)
-
-    def _deliver(self, jobs: Sequence[_Job], outcomes: Sequence[Outcome[Any]]) -> None:
-        for job, outcome in zip(jobs, outcomes, strict=True):
-            if job.committed is not None and isinstance(outcome, Value):
-                try:
-                    job.committed(outcome.value)
-                except Exception:
-                    log.exception("what was committed could not be told")
-        for job, outcome in zip(jobs, outcomes, strict=True):
-            trio.lowlevel.reschedule(job.task, outcome)
-
-    # --- on the thread -------------------------------------------------------------------------------------
-
-    def _run(self) -> None:
+    def _step(self, step: Callable[..., None], *args: object) -> None:
         try:
-            while jobs := self._claim():
-                self._hand_over(jobs, self._outcomes(jobs))
+            step(*args)
         except BaseException as error:
-            # A defect of this module. Nobody may wait for a thread that is no more.
-            log.critical("the storage's thread has died: restart the process", exc_info=True)
-            self._refuse("The storage's thread has died")
-            with self._state:
-                waiting, self._waiting = tuple(self._waiting), {}
-            unknown = RuntimeError("The storage's thread has died: it is not known what was committed")
-            unknown.__cause__ = error
-            nothing = StorageUnavailable("The storage's thread has died")
-            self._hand_over(
-                (*self._claimed, *waiting),
-                [Error(unknown) for _ in self._claimed] + [Error(nothing) for _ in waiting],
-            )
+            # A defect of this module. Nobody may wait for what does not go on.
+            log.critical("the storage has failed: restart the process", exc_info=True)
+            self._give_up(error)
 
-    def _claim(self) -> Sequence[_Job]:
-        with self._state:
-            self._state.wait_for(lambda: self._waiting or self._closed is not None)
-            self._claimed = tuple(islice(self._waiting, self._batch))
-            for job in self._claimed:
-                del self._waiting[job]
-            return self._claimed
+    def _died(self, error: BaseException) -> None:
+        raise error
 
-    def _outcomes(self, jobs: Sequence[_Job]) -> list[Outcome[Any]]:
+    def _send(self, errand: Callable[[], object], then: Callable[[Outcome[Any]], None]) -> None:
+        self._thread.send(errand, lambda outcome: self._step(then, outcome))
+
+    def _begin(self) -> None:
         try:
             self._session.connection.execute("BEGIN IMMEDIATE")
-        except sqlite3.Error as error:
-            # Somebody else writes, for longer than we wait: to ask again for each alone would take as long.
-            return [Error(_told(error)) for _ in jobs]
-        try:
-            outcomes = self._commit(jobs)
-        except BaseException as error:  # noqa: BLE001 - goes to whoever asked for it
-            if len(jobs) > 1:
-                return [self._outcomes((job,))[0] for job in jobs]
-            return [Error(_told(error))]
-        self._session.after_commit()
-        return outcomes
+        except sqlite3.Error:
+            # Somebody else writes: the event loop cannot wait for them.
+            self._send(self._begin_patiently, self._begun)
+        else:
+            self._operate()
 
-    def _commit(self, jobs: Sequence[_Job]) -> list[Outcome[Any]]:
-        """Run and commit all of `jobs`; whatever is raised, nothing of it is kept."""
-        session = self._session
+    def _begun(self, begun: Outcome[None]) -> None:
+        if isinstance(begun, Error):
+            # To ask again for each alone would take as long.
+            self._claimed.extend((*self._apart, *self._waiting))
+            self._apart.clear()
+            self._waiting.clear()
+            self._outcomes = [Error(_told(begun.error)) for _ in self._claimed]
+            self._tell()
+        else:
+            self._operate()
+
+    def _operate(self) -> None:
+        until = monotonic() + OPERATING
+        source, bound = (self._apart, 1) if self._apart else (self._waiting, self._batch)
         try:
-            outcomes = [self._in_savepoint(job) for job in jobs]
-            session.before_commit()
+            while source and len(self._claimed) < bound and monotonic() < until:
+                job = self._claim()
+                self._outcomes.append(self._in_savepoint(job))
+            self._session.before_commit()
+        except BaseException as error:  # noqa: BLE001 - goes to whoever asked for it
+            self._roll_back()
+            self._failed(error)
+        else:
             self._flush()
-        except BaseException:
-            session.after_rollback()
-            # A full disk or a failing one has rolled back already.
-            if session.connection.in_transaction:
-                session.connection.execute("ROLLBACK")
-            raise
-        return outcomes
 
     def _flush(self) -> None:
-        with self._state:
-            self._flushing = True
-            self._state.notify()
-        try:
-            self._session.connection.execute("COMMIT")
-        finally:
-            with self._state:
-                self._flushing = False
-                self._state.notify()
+        if self._away:
+            self._away -= 1
+            self._send(self._commit, self._flushed)
+            return
+        started = monotonic()
+        flushed = capture(self._commit)
+        if monotonic() - started > FLUSH_HERE:
+            self._away = AWAY
+        self._flushed(flushed)
+
+    def _claim(self) -> _Job:
+        if self._apart:
+            job = self._apart.popleft()
+        else:
+            job = next(iter(self._waiting))
+            del self._waiting[job]
+        self._claimed.append(job)
+        return job
 
     def _in_savepoint(self, job: _Job) -> Outcome[Any]:
         connection = self._session.connection
@@ -237,19 +235,147 @@ class Writer:
         connection.execute("RELEASE operation")
         return outcome
 
-    def _hand_over(self, jobs: Sequence[_Job], outcomes: Sequence[Outcome[Any]]) -> None:
-        try:
-            self._loop.run_sync_soon(self._deliver, jobs, outcomes)
-        except trio.RunFinishedError:
-            log.warning("the event loop ended before %d transactions could be answered", len(jobs))
-        with self._state:
-            self._claimed = ()
-            self._state.notify()
+    def _flushed(self, flushed: Outcome[None]) -> None:
+        if isinstance(flushed, Error):
+            self._failed(flushed.error)
+        else:
+            self._session.after_commit()
+            self._tell()
 
-    def _refuse(self, reason: str) -> None:
-        with self._state:
-            self._closed = self._closed or reason
-            self._state.notify()
+    def _failed(self, error: BaseException) -> None:
+        """Nothing of the transaction was kept."""
+        self._session.after_rollback()
+        self._outcomes = [Error(_told(error))]
+        if len(self._claimed) > 1:
+            self._apart.extend(self._claimed)
+            self._claimed.clear()
+            self._outcomes = []
+        self._tell()
+
+    def _tell(self) -> None:
+        outcomes, self._outcomes = self._outcomes, []
+        for job, outcome in zip(self._claimed, outcomes, strict=True):
+            if job.committed is not None and isinstance(outcome, Value):
+                try:
+                    job.committed(outcome.value)
+                except Exception:
+                    log.exception("what was committed could not be told")
+        for outcome in outcomes:
+            trio.lowlevel.reschedule(self._claimed.popleft().task, outcome)
+        self._go_on()
+
+    def _give_up(self, error: BaseException) -> None:
+        self._closed = "The storage has failed"
+        unknown = RuntimeError("The storage has failed: it is not known what was committed")
+        unknown.__cause__ = error
+        claimed, waiting = (*self._claimed, *self._apart), tuple(self._waiting)
+        for jobs in (self._claimed, self._apart, self._waiting):
+            jobs.clear()
+        for job in claimed:
+            trio.lowlevel.reschedule(job.task, Error(unknown))
+        for job in waiting:
+            trio.lowlevel.reschedule(job.task, Error(StorageUnavailable(self._closed)))
+        self._go_on()
+
+    def _commit(self) -> None:
+        try:
+            self._session.connection.execute("COMMIT")
+        except BaseException:
+            self._roll_back()
+            raise
+
+    # --- on the thread -------------------------------------------------------------------------------------
+
+    def _begin_patiently(self) -> None:
+        execute = self._session.connection.execute
+        execute(f"PRAGMA busy_timeout = {PATIENCE * 1000:.0f}")
+        try:
+            execute("BEGIN IMMEDIATE")
+        finally:
+            execute("PRAGMA busy_timeout = 0")
+
+    def _checkpoint(self) -> None:
+        # Not by COMMIT itself, which would then take ten times as long, for whoever happens to be in it.
+        self._session.connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+
+    # --- on either -----------------------------------------------------------------------------------------
+
+    def _roll_back(self) -> None:
+        # A full disk or a failing one has rolled back already.
+        if self._session.connection.in_transaction:
+            self._session.connection.execute("ROLLBACK")
+
+
+Errand = Callable[[], object]
+
+
+class _Thread(trio.abc.Instrument):
+    """Does one errand at a time away from the event loop, which tells the outcome."""
+
+    def __init__(self, *, died: Callable[[BaseException], None]) -> None:
+        self._died = died
+        self.loop = trio.lowlevel.current_trio_token()
+        self._errands: SimpleQueue[tuple[Errand, Callable[[Outcome[Any]], None]] | None] = SimpleQueue()
+        # Held, but for moments: the thread frees it when it needs the interpreter no more.
+        self._freed = threading.Lock()
+        self._freed.acquire()
+        self._sent = 0.0
+        self._give_way_at: float | None = None
+        self._thread = threading.Thread(target=self._run, name="storage writer", daemon=True)
+        self._thread.start()
+        trio.lowlevel.add_instrument(self)
+
+    def send(self, errand: Errand, then: Callable[[Outcome[Any]], None]) -> None:
+        """Have `errand` done; `then` is called with its outcome on the loop."""
+        self._freed.acquire(blocking=False)
+        self._errands.put((errand, then))
+        self._give_way()
+        self._sent = monotonic()
+        self._give_way_at = self._sent + GIVE_WAY_AFTER
+
+    async def end(self) -> None:
+        """Once nothing is sent any more; safe to repeat."""
+        self._errands.put(None)
+        await trio.to_thread.run_sync(self._thread.join)
+        with suppress(KeyError):
+            trio.lowlevel.remove_instrument(self)
+
+    def before_io_wait(self, timeout: float) -> None:
+        """Give way to a thread that needs the interpreter's lock, on a loop too busy to wait for anything.
+
+        Such a loop gives the lock up for moments only, too short for a thread to take it: for seconds on end.
+        """
+        if timeout == 0 and self._give_way_at is not None and (now := monotonic()) >= self._give_way_at:
+            self._give_way()
+            # Ever more seldom: what takes long is the disk.
+            self._give_way_at = now + (now - self._sent) / 2
+
+    def _give_way(self) -> None:
+        self._freed.acquire(timeout=GIVE_WAY_FOR)
+
+    def _done(self, then: Callable[[Outcome[Any]], None], outcome: Outcome[Any]) -> None:
+        self._give_way_at = None
+        then(outcome)
+
+    # --- on the thread -------------------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        try:
+            while (sent := self._errands.get()) is not None:
+                errand, then = sent
+                self._free()
+                outcome = capture(errand)
+                self.loop.run_sync_soon(self._done, then, outcome)
+                self._free()
+        except trio.RunFinishedError:
+            log.warning("the event loop ended before transactions could be answered")
+        except BaseException as error:  # noqa: BLE001 - a defect of this module: nobody may wait for ever
+            with suppress(trio.RunFinishedError):
+                self.loop.run_sync_soon(self._died, error)
+
+    def _free(self) -> None:
+        if self._freed.locked():
+            self._freed.release()
 
 
 _UNAVAILABLE = frozenset(

@@ -51,7 +51,7 @@ from messaging_core.models import (
     Session,
     User,
 )
-from messaging_core.ports import Reader, Storage, Transaction
+from messaging_core.ports import FORGOTTEN_AT_ONCE, Reader, Storage, Transaction
 from messaging_core.testing.storage_programs import (
     LIMITS,
     NOW,
@@ -492,6 +492,29 @@ class StorageContract:
         assert await storage.read(left) == {"new", "open", "expires now", "ended now"}
         assert await storage.transact(forget) == 0
         assert await storage.read(lambda reader: reader.user(alice.id)) == alice
+
+    async def test_forgetting_by_parts(self, storage: Storage) -> None:
+        """One transaction forgets a bounded part of what is old, so that nobody waits long for it."""
+        [alice] = await people(storage, "alice")
+        second = timedelta(seconds=1)
+        surplus = 3
+
+        def fill(tx: Transaction) -> list[IdempotencyKey]:
+            keys = [idempotency_key(alice, str(n)) for n in range(FORGOTTEN_AT_ONCE + surplus)]
+            for key in keys:
+                tx.apply(StoreAnswer(Answer(key, b"f" * 16, 200, b"", NOW - second)))
+                session = add_session(tx, alice)
+                tx.apply(StoreSession(evolve(session, ended_at=NOW - second)))
+            return keys
+
+        def forget(tx: Transaction) -> int:
+            return tx.forget_before(answers=NOW, sessions=NOW)
+
+        keys = await storage.transact(fill)
+        assert await storage.transact(forget) == 2 * FORGOTTEN_AT_ONCE
+        assert await storage.read(lambda reader: sum(map(bool, map(reader.answer, keys)))) == surplus
+        assert await storage.transact(forget) == 2 * surplus
+        assert await storage.transact(forget) == 0
 
     async def test_log(self, storage: Storage) -> None:
         """A chat's log is read in its own order from beyond a number, each entry naming its message."""

@@ -16,9 +16,11 @@ from attrs import evolve
 from trio.testing import wait_all_tasks_blocked
 
 from adapters.storage_sql import open_sqlite
+from adapters.storage_sql import writer as writer_module
 from adapters.storage_sql.members import MembersCache
 from adapters.storage_sql.sqlite import SqliteStorage
 from adapters.storage_sql.transaction import SqlTransaction
+from adapters.storage_sql.writer import AWAY, FLUSH_HERE
 from messaging_core.effects import AdvanceChat, StoreChat, StoreMessage, StoreUser
 from messaging_core.ids import ChatId, MessageId, UserId
 from messaging_core.models import Chat, Member, Message, MessageType, Role, User
@@ -74,21 +76,33 @@ class Held(Exception):
 
 
 @contextmanager
-def held(storage: SqliteStorage, nursery: trio.Nursery) -> Iterator[trio.Event]:
-    """Keep the writer inside a transaction, so that whoever comes meanwhile shares the next one."""
+def commit_held(storage: SqliteStorage) -> Iterator[trio.Event]:
+    """Keep the next commit under way, in the thread, until the block is left; the event: it has begun."""
     began, release = trio.Event(), threading.Event()
     loop = trio.lowlevel.current_trio_token()
+    writer = storage._writer
+    commit = writer._commit
 
-    def operation(tx: Transaction) -> None:
-        send(tx, "held")
+    def wait_and_commit() -> None:
+        vars(writer).pop("_commit")
         loop.run_sync_soon(began.set)
         assert release.wait(60)
+        commit()
 
-    nursery.start_soon(storage.transact, operation)
+    vars(writer)["_commit"] = wait_and_commit
+    writer._away = 1
     try:
         yield began
     finally:
         release.set()
+
+
+@contextmanager
+def held(storage: SqliteStorage, nursery: trio.Nursery) -> Iterator[trio.Event]:
+    """Keep the commit of one message under way, so that whoever comes meanwhile shares the next one."""
+    with commit_held(storage) as began:
+        nursery.start_soon(storage.transact, lambda tx: send(tx, "held"))
+        yield began
 
 
 async def together(storage: SqliteStorage, *operations: Callable[[Transaction], Any]) -> list[object]:
@@ -198,25 +212,18 @@ async def test_cancelled_while_it_waits(storage: SqliteStorage) -> None:
 
 async def test_cancelled_after_it_began(storage: SqliteStorage) -> None:
     """An operation that has begun is finished: its caller gets the result, and `committed` is called."""
-    began, release = trio.Event(), threading.Event()
-    loop = trio.lowlevel.current_trio_token()
     outcomes: list[object] = []
 
-    def operation(tx: Transaction) -> MessageId:
-        loop.run_sync_soon(began.set)
-        assert release.wait(60)
-        return send(tx)
-
     async def caller() -> None:
-        outcomes.append(await storage.transact(operation, committed=outcomes.append))
+        outcomes.append(await storage.transact(send, committed=outcomes.append))
         await trio.lowlevel.checkpoint()
         raise AssertionError("the cancellation was forgotten")
 
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(caller)
-        await began.wait()
-        nursery.cancel_scope.cancel()
-        release.set()
+        with commit_held(storage) as began:
+            nursery.start_soon(caller)
+            await began.wait()
+            nursery.cancel_scope.cancel()
     assert outcomes == [1, 1]
     assert await storage.read(history) == [1]
 
@@ -382,29 +389,28 @@ async def test_readers_do_not_wait(storage: SqliteStorage) -> None:
     assert await storage.read(history) == [1, 2]
 
 
-async def test_a_read_is_of_one_moment(storage: SqliteStorage, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_read_is_of_one_moment(storage: SqliteStorage) -> None:
     """Two looks in one read agree, whatever is committed in between."""
     looked, committed = threading.Event(), threading.Event()
-    hand_over = storage._writer._hand_over
+    writer = storage._writer
+    commit = writer._commit
 
-    def operation(tx: Transaction) -> MessageId:
+    def commit_in_between() -> None:
         assert looked.wait(60)
-        return send(tx)
-
-    def tell_and_hand_over(*outcomes: Any) -> None:
+        commit()
         committed.set()
-        hand_over(*outcomes)
 
     def look_twice(reader: Reader) -> tuple[list[MessageId], list[MessageId]]:
         before = history(reader)
         looked.set()
-        # The event loop stands here; the writer is another thread, and commits meanwhile.
+        # The event loop stands here; the thread commits meanwhile.
         assert committed.wait(60)
         return before, history(reader)
 
-    monkeypatch.setattr(storage._writer, "_hand_over", tell_and_hand_over)
+    vars(writer)["_commit"] = commit_in_between
+    writer._away = 1
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(storage.transact, operation)
+        nursery.start_soon(storage.transact, send)
         await settled()
         assert await storage.read(look_twice) == ([], [])
     assert await storage.read(history) == [1]
@@ -451,25 +457,33 @@ async def test_closing_survives_a_cancelled_caller(tmp_path: Path) -> None:
         assert await storage.transact(send) == 1
 
 
-async def test_a_dead_thread_is_loud(
-    storage: SqliteStorage, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("place", ["after the commit", "in the thread"])
+async def test_a_defect_is_loud(
+    storage: SqliteStorage, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, place: str
 ) -> None:
-    """Should the thread die, nobody waits for it: who was being served is told that nothing is known."""
+    """Should the writer break down, nobody waits for it: who was being served is told that nothing is known."""
 
     def defect(*_: object) -> Any:
         raise RuntimeError("a defect")
 
-    monkeypatch.setattr(storage._writer, "_outcomes", defect)
+    writer = storage._writer
+    if place == "in the thread":
+        writer._away = 1
+        monkeypatch.setattr(writer._thread, "_free", defect)
+    else:
+        monkeypatch.setattr(writer._session, "after_commit", defect)
     with pytest.raises(RuntimeError, match="not known"):
         await storage.transact(send)
-    assert "has died" in caplog.text
-    with pytest.raises(StorageUnavailable, match="has died"):
+    assert "has failed" in caplog.text
+    with pytest.raises(StorageUnavailable, match="has failed"):
         await storage.transact(send)
 
 
-async def test_a_busy_loop_does_not_starve_the_thread(storage: SqliteStorage) -> None:
-    """While the event loop always has something to do, transactions are still carried out."""
+@pytest.mark.parametrize("away", [0, 1000])
+async def test_a_busy_loop_does_not_starve_transactions(storage: SqliteStorage, away: int) -> None:
+    """While the event loop always has something to do, transactions are carried out, wherever they commit."""
     done = False
+    storage._writer._away = away
 
     async def keep_busy() -> None:
         while not done:
@@ -480,11 +494,70 @@ async def test_a_busy_loop_does_not_starve_the_thread(storage: SqliteStorage) ->
 
     async with trio.open_nursery() as nursery:
         nursery.start_soon(keep_busy)
-        # Takes 0.3 s; with a loop that does not lend its turns, a minute.
+        # Takes 0.3 s; with a loop that does not give way to the thread, a minute.
         with trio.fail_after(15):
             for _ in range(30):
                 await storage.transact(send)
         done = True
+
+
+async def test_the_loop_does_not_wait_for_a_slow_disk(
+    storage: SqliteStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After one slow commit the thread takes those that follow, and then the disk is tried again."""
+    here: list[bool] = []
+    writer = storage._writer
+    commit = writer._commit
+    slow = True
+
+    def noting() -> None:
+        here.append(threading.current_thread() is threading.main_thread())
+        if slow:
+            release.wait(2 * FLUSH_HERE)
+        commit()
+
+    release = threading.Event()
+    writer._away = 0
+    vars(writer)["_commit"] = noting
+    for _ in range(2 + AWAY):
+        await storage.transact(send)
+    assert here == [True, *(AWAY * [False]), True], "the slow one is here, and one in so many"
+    slow = False
+    monkeypatch.setattr(writer_module, "FLUSH_HERE", 60)  # whatever else this machine is doing
+    writer._away = 0
+    here.clear()
+    for _ in range(5):
+        await storage.transact(send)
+    assert here == 5 * [True], "a quick one is not handed about"
+
+
+async def test_those_who_come_in_one_turn_share_a_commit(storage: SqliteStorage) -> None:
+    """Requests that the loop takes in together are committed together, though nothing makes them wait."""
+    commits: list[str] = []
+    storage._writing.set_trace_callback(commits.append)
+    async with trio.open_nursery() as nursery:
+        for _ in range(50):
+            nursery.start_soon(storage.transact, send)
+    assert commits.count("COMMIT") == 1
+
+
+async def test_the_log_is_brought_in_while_writing_goes_on(
+    storage: SqliteStorage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However long there is no pause, the write-ahead log does not grow beyond what a checkpoint leaves."""
+    monkeypatch.setattr(writer_module, "CHECKPOINT_AFTER", 50)
+    log = tmp_path / "test.db-wal"
+    sizes: list[int] = []
+
+    async def keep_writing() -> None:
+        for _ in range(40):
+            await storage.transact(send)
+            sizes.append(log.stat().st_size)
+
+    async with trio.open_nursery() as nursery:
+        for _ in range(8):
+            nursery.start_soon(keep_writing)
+    assert max(sizes[len(sizes) // 2 :]) <= max(sizes[: len(sizes) // 2])
 
 
 async def test_identifiers_survive(tmp_path: Path) -> None:

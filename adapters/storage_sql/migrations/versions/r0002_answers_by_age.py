@@ -1,0 +1,32 @@
+"""Answers lie in the order of their age, and are found by an index."""
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0002"
+down_revision = "0001"
+
+Int64 = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
+
+KEPT = "user_id, method, path, key, fingerprint, status, body, created_at"
+
+
+def upgrade() -> None:
+    op.rename_table("answers", "answers_by_key")
+    op.drop_index("ix_answers_created_at", "answers_by_key")
+    op.create_table(
+        "answers",
+        sa.Column("id", Int64, nullable=False),
+        sa.Column("user_id", Int64, nullable=False),
+        sa.Column("method", sa.Text, nullable=False),
+        sa.Column("path", sa.Text, nullable=False),
+        sa.Column("key", sa.Text, nullable=False),
+        sa.Column("fingerprint", sa.LargeBinary, nullable=False),
+        sa.Column("status", Int64, nullable=False),
+        sa.Column("body", sa.LargeBinary, nullable=False),
+        sa.Column("created_at", Int64, nullable=False),
+        sa.PrimaryKeyConstraint("id", name="pk_answers"),
+        sa.UniqueConstraint("user_id", "key", "path", "method", name="uq_answers_user_id_key_path_method"),
+    )
+    op.execute(f"INSERT INTO answers ({KEPT}) SELECT {KEPT} FROM answers_by_key ORDER BY created_at")
+    op.drop_table("answers_by_key")
