@@ -24,7 +24,7 @@ from messaging_core.models import (
 
 T = TypeVar("T")
 
-FORGOTTEN_AT_ONCE = 1000
+FORGOTTEN_AT_ONCE = 250
 """Rows of a kind that one transaction drops; 5 ms or so, in which others wait."""
 
 

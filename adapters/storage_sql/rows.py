@@ -20,6 +20,8 @@ from messaging_core.models import (
 
 Row = tuple[Any, ...]
 
+_TYPES = {type_.value: type_ for type_ in MessageType}  # a tenth of the price of calling the class
+
 _encode = JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
 _decode = JSONDecoder().decode
 
@@ -135,7 +137,7 @@ def message_of(row: Row) -> Message:
         id_,
         chat_id,
         author_id,
-        MessageType(type_),
+        _TYPES[type_],
         content,
         None if payload is None else _decode(payload),
         moment(ts),

@@ -6,8 +6,8 @@ that fails is rolled back alone. When the commit itself fails, nothing of it is 
 run again in a transaction of its own.
 
 A commit waits for the disk. While that is quick the loop waits with it: to hand it to a thread and back, and
-to fight that thread for the interpreter, would take longer. A disk that has shown itself slow is waited for by
-the thread, and so is what takes long in any case.
+to fight that thread for the interpreter, would take longer. A disk that has shown itself slow is waited for
+by the thread, until it has shown itself quick again, and so is what takes long in any case.
 """
 
 import logging
@@ -38,9 +38,9 @@ OPERATING = 0.005
 MAX_WAITING = 10_000
 """Operations that wait; beyond it, callers are told at once."""
 FLUSH_HERE = 0.004
-"""Seconds of one commit for which the loop may stand still; a longer one is the last here for a while."""
+"""Seconds of one commit for which the loop may stand still; after a longer one the thread commits."""
 AWAY = 20
-"""Commits in the thread after one that was slow; then the disk is tried again."""
+"""Commits in the thread, all of them quick, after which the loop waits for the disk itself again."""
 GATHERING = 6
 """Turns of the loop for which a batch waits at most, while each brings somebody new to share it."""
 CHECKPOINT_AFTER = 5_000
@@ -92,12 +92,19 @@ class Writer:
         self._outcomes: list[Outcome[Any]] = []
         self._busy = False
         self._away = 0
-        """How many commits go to the thread before the disk is tried again."""
+        """How many quick commits in the thread are missing until the loop commits again."""
+        self._took = 0.0
         self._checkpointed = session.connection.total_changes
         self._rest = trio.lowlevel.ParkingLot()
         self._closed: str | None = None
+        self._failed_for_good = False
         self._ended = False
         self._thread = _Thread(died=partial(self._step, self._died))
+        self._due = False
+        """Whether the next transaction is to begin."""
+        self._beginning = trio.CancelScope()
+        self._asked = trio.lowlevel.ParkingLot()
+        trio.lowlevel.spawn_system_task(self._begin_each)
 
     async def transact(
         self, operation: Callable[[Transaction], T], *, committed: Callable[[T], None] | None = None
@@ -131,6 +138,7 @@ class Writer:
                 await self._rest.park()
             if not self._ended:
                 self._ended = True
+                self._beginning.cancel()
                 self._roll_back()
             await self._thread.end()
 
@@ -138,22 +146,40 @@ class Writer:
 
     def _go_on(self) -> None:
         """Begin the next transaction soon: whoever is awake now, and asks, has a part in it."""
+        if self._failed_for_good:
+            # There may be no thread any more: what is sent to it would never come back.
+            self._busy = False
+            self._rest.unpark_all()
+            return
         self._busy = bool(self._apart or self._waiting)
         if self._session.connection.total_changes - self._checkpointed >= CHECKPOINT_AFTER:
             self._busy = True
             self._checkpointed = self._session.connection.total_changes
             self._send(self._checkpoint, lambda _: self._go_on())
         elif self._busy:
-            self._thread.loop.run_sync_soon(self._step, self._gather, 0, GATHERING)
+            self._due = True
+            self._asked.unpark()
         else:
             self._rest.unpark_all()
 
-    def _gather(self, seen: int, turns: int) -> None:
+    async def _begin_each(self) -> None:
+        """Begin a transaction whenever one is asked for and nothing is under way."""
+        with self._beginning:
+            while True:
+                if self._due:
+                    await trio.lowlevel.checkpoint()  # those who have just been told go first
+                else:
+                    await self._asked.park()
+                self._due = False
+                await self._gather()
+                self._step(self._begin)
+
+    async def _gather(self) -> None:
         # In step with a thread they gather by themselves, while it works.
-        if len(self._waiting) > seen and turns and not (self._away or self._apart):
-            self._thread.loop.run_sync_soon(self._step, self._gather, len(self._waiting), turns - 1)
-        else:
-            self._begin()
+        seen, turns = 0, 0 if self._away or self._apart else GATHERING
+        while turns and len(self._waiting) > seen:
+            seen, turns = len(self._waiting), turns - 1
+            await trio.lowlevel.checkpoint()
 
     def _step(self, step: Callable[..., None], *args: object) -> None:
         try:
@@ -205,14 +231,9 @@ class Writer:
 
     def _flush(self) -> None:
         if self._away:
-            self._away -= 1
             self._send(self._commit, self._flushed)
-            return
-        started = monotonic()
-        flushed = capture(self._commit)
-        if monotonic() - started > FLUSH_HERE:
-            self._away = AWAY
-        self._flushed(flushed)
+        else:
+            self._flushed(capture(self._commit))
 
     def _claim(self) -> _Job:
         if self._apart:
@@ -236,6 +257,8 @@ class Writer:
         return outcome
 
     def _flushed(self, flushed: Outcome[None]) -> None:
+        # The thread tries the disk, so that the loop stands for one slow commit and not for one in so many.
+        self._away = AWAY if self._took > FLUSH_HERE else max(self._away - 1, 0)
         if isinstance(flushed, Error):
             self._failed(flushed.error)
         else:
@@ -265,6 +288,7 @@ class Writer:
         self._go_on()
 
     def _give_up(self, error: BaseException) -> None:
+        self._failed_for_good = True
         self._closed = "The storage has failed"
         unknown = RuntimeError("The storage has failed: it is not known what was committed")
         unknown.__cause__ = error
@@ -278,11 +302,14 @@ class Writer:
         self._go_on()
 
     def _commit(self) -> None:
+        started = monotonic()
         try:
             self._session.connection.execute("COMMIT")
         except BaseException:
             self._roll_back()
             raise
+        finally:
+            self._took = monotonic() - started
 
     # --- on the thread -------------------------------------------------------------------------------------
 

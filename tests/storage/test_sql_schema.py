@@ -3,6 +3,9 @@
 import logging
 import sqlite3
 import threading
+from collections.abc import Callable
+from contextlib import closing
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -10,9 +13,11 @@ from alembic import command, op
 from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from sqlalchemy import Engine, create_engine, inspect
 
 from adapters.storage_sql import DatabaseUnusable, open_sqlite, upgrade
+from adapters.storage_sql.schema import NEWEST
 from adapters.storage_sql.tables import metadata
 
 
@@ -56,6 +61,31 @@ def test_revisions_make_what_the_tables_say(url: str) -> None:
     assert schema_of(engine) == schema_of(made)
     engine.dispose()
     made.dispose()
+
+
+def test_the_newest_revision_is_the_last_one() -> None:
+    """What a database is compared with before Alembic is loaded is what Alembic would say."""
+    config = Config()
+    config.set_main_option("script_location", "adapters.storage_sql:migrations")
+    assert ScriptDirectory.from_config(config).get_heads() == [NEWEST]
+
+
+def test_kept_answers_survive_their_new_layout(url: str, path: Path) -> None:
+    """Upgrading from the first tables loses no Idempotency-Key, and the oldest answer comes first."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(command, "upgrade", partial(_upgrade_to, command.upgrade, "0001"))
+        upgrade(url)
+    with closing(sqlite3.connect(path)) as connection, connection:
+        rows = [(7, "POST", "/x", f"key{n}", b"f", 201, b"body", 100 - n) for n in range(3)]
+        connection.executemany("INSERT INTO answers VALUES (?, ?, ?, ?, ?, ?, ?, ?)", rows)
+    upgrade(url)
+    with closing(sqlite3.connect(path)) as connection:
+        kept = connection.execute("SELECT * FROM answers ORDER BY id").fetchall()
+    assert [row[1:] for row in kept] == rows[::-1]
+
+
+def _upgrade_to(upgrade_: Callable[[Config, str], None], revision: str, config: Config, _: str) -> None:
+    upgrade_(config, revision)
 
 
 def test_upgrading_is_safe_to_repeat(url: str, path: Path) -> None:

@@ -8,8 +8,6 @@ down_revision = "0001"
 
 Int64 = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 
-KEPT = "user_id, method, path, key, fingerprint, status, body, created_at"
-
 
 def upgrade() -> None:
     op.rename_table("answers", "answers_by_key")
@@ -28,5 +26,9 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name="pk_answers"),
         sa.UniqueConstraint("user_id", "key", "path", "method", name="uq_answers_user_id_key_path_method"),
     )
-    op.execute(f"INSERT INTO answers ({KEPT}) SELECT {KEPT} FROM answers_by_key ORDER BY created_at")
+    op.execute(
+        "INSERT INTO answers (user_id, method, path, key, fingerprint, status, body, created_at) "
+        "SELECT user_id, method, path, key, fingerprint, status, body, created_at "
+        "FROM answers_by_key ORDER BY created_at"
+    )
     op.drop_table("answers_by_key")
