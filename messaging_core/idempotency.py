@@ -5,6 +5,7 @@ leaves the key free.
 """
 
 import hashlib
+import re
 from datetime import datetime
 
 from messaging_core.effects import Decision, StoreAnswer
@@ -13,6 +14,7 @@ from messaging_core.limits import Limits
 from messaging_core.models import Answer, IdempotencyKey
 
 KEY_MAX_CHARACTERS = 255
+_KEY = re.compile("[!-~]+")
 
 
 def parse_key(header: str) -> str:
@@ -23,7 +25,7 @@ def parse_key(header: str) -> str:
     key = header.strip(" \t")
     if len(key) >= 2 and key[0] == key[-1] == '"':
         key = key[1:-1]
-    if not 1 <= len(key) <= KEY_MAX_CHARACTERS or not all("!" <= character <= "~" for character in key):
+    if len(key) > KEY_MAX_CHARACTERS or not _KEY.fullmatch(key):
         raise IdempotencyKeyInvalid
     return key
 

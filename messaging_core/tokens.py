@@ -74,9 +74,14 @@ def admit(claims: AccessClaims, session: Session | None, *, now: datetime, limit
     """
     if session is None or session.user_id != claims.user_id or session.ended_at is not None:
         raise SessionRevoked
-    if now >= min(claims.expires_at, session.expires_at) + limits.clock_leeway:
+    if now >= admitted_until(claims, session, limits=limits):
         raise TokenExpired
     return Actor(claims.user_id, claims.session_id)
+
+
+def admitted_until(claims: AccessClaims, session: Session, *, limits: Limits) -> datetime:
+    """When an access token stops being admitted, unless its session ends before that."""
+    return min(claims.expires_at, session.expires_at) + limits.clock_leeway
 
 
 def needs_confirmation(claims: AccessClaims, session: Session) -> bool:

@@ -73,7 +73,9 @@ async def run_server(
             nursery.start_soon(_drain, shutdown, messaging)
             listen = evolve(settings.listener, host=host, port=port, refusal_headers=REFUSAL_HEADERS)
             try:
-                addresses = await nursery.start(partial(serve, app, listen, shutdown=shutdown))
+                quick = app.quick_path if listen.quick_path else None
+                serving = partial(serve, app, listen, shutdown=shutdown, whole_requests=quick)
+                addresses = await nursery.start(serving)
             except* OSError as group:
                 told = f"cannot listen on {_spelled(host, port)}: {first_of(group)}"
                 raise Unusable(f"--bind (MESSAGING_BIND): {told}") from None

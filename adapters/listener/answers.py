@@ -47,8 +47,9 @@ def closing_answer(refused: Refused) -> tuple[Headers, bytes]:
     return headers, body
 
 
-def closing_answer_bytes(refused: Refused) -> bytes:
-    """The same as it goes over the wire, for a peer whose request is never read."""
+def closing_answer_bytes(refused: Refused, *more: tuple[bytes, bytes]) -> bytes:
+    """The same as it goes over the wire, with more headers, where no parser has read the request."""
     headers, body = closing_answer(refused)
+    headers += more
     line = f"HTTP/1.1 {refused.status} {HTTPStatus(refused.status).phrase}".encode()
     return b"\r\n".join([line, *(name + b": " + value for name, value in headers), b"", body])

@@ -72,6 +72,10 @@ class ListenerConfig:
     abandon_time: float = field(default=30.0, validator=gt(0))
     """An application's task that goes on so long after its connection's end is cancelled."""
 
+    quick_path: bool = True
+    """Whether whole requests and frames that are made once go past ASGI and the web framework, where the
+    application can do without; if not, every answer is the same, and slower."""
+
     refusal_headers: tuple[tuple[bytes, bytes], ...] = ()
     """Header fields of the listener's own refusals, which no layer of the application sees: CORS, say."""
 

@@ -1,8 +1,11 @@
 """HTTP/1.1 on one connection: heads, bodies, answers, the next request, and the hand-over to a WebSocket."""
 
+from collections.abc import Iterable
 from dataclasses import replace
 from enum import Enum, auto
+from functools import partial
 from math import inf
+from time import perf_counter
 from typing import TYPE_CHECKING, cast
 
 import h11
@@ -13,15 +16,25 @@ from hypercorn.protocol.events import Event as StreamEvent
 from hypercorn.protocol.h11 import STREAM_ID, H11Protocol
 from hypercorn.typing import ConnectionState, H11SendableEvent
 
-from adapters.listener.answers import Refused, closing_answer
+from adapters.listener.answers import Refused, closing_answer, closing_answer_bytes
+from adapters.listener.boundary import Boundary
 from adapters.listener.config import ListenerConfig
 from adapters.listener.counts import Counts
 from adapters.listener.head import plain_request, take_head
 from adapters.listener.http_stream import HttpStream
 from adapters.listener.inbox import AppTasks
-from adapters.listener.logs import log
+from adapters.listener.logs import REQUEST_ID, log, log_request
 from adapters.listener.socket_handshake import asks_for_socket, plain_handshake
 from adapters.listener.socket_stream import SocketStream
+from adapters.listener.whole_requests import (
+    MAX_BODY,
+    Answerer,
+    Head,
+    WholeRequest,
+    WholeRequests,
+    answer_bytes,
+    plain_head,
+)
 
 if TYPE_CHECKING:
     from adapters.listener.connection import Connection
@@ -31,6 +44,7 @@ PIPELINE_BYTES = 65_536
 
 CLOSE = (b"connection", b"close")
 SWITCHING = 101
+NOT_WELL_FORMED = "The request is not well-formed HTTP/1.1."
 NO_MORE_HTTP = h11.Connection(h11.SERVER)
 """In place of the parser of a connection that has become a WebSocket; never fed."""
 
@@ -42,6 +56,8 @@ class Phase(Enum):
     """A request's head, or nothing yet: the connection is idle."""
     BODY = auto()
     """The body of the request in progress, whose answer may have begun, not ended."""
+    WHOLE = auto()
+    """The body of a request that is answered once all of it is here."""
     ANSWER = auto()
     """Later requests: this one is whole, its answer is not."""
     REST = auto()
@@ -74,6 +90,8 @@ class HttpProtocol(H11Protocol):
         "_received",
         "_tasks",
         "_too_large",
+        "_whole",
+        "_whole_requests",
         "draining",
         "restarting",
     )  # beside Hypercorn's dictionary: half the bytes a connection
@@ -89,11 +107,13 @@ class HttpProtocol(H11Protocol):
         counts: Counts,
         client: tuple[str, int] | None,
         server: tuple[str, int] | None,
+        whole_requests: WholeRequests | None = None,
     ) -> None:
         state = ConnectionState(link.state)
         super().__init__(
             link.app, link.config, link.context, tasks, state, False, client, server, link.protocol_send
         )
+        del self.can_read  # nobody waits for it here
         tasks.consumer = self
         self.draining = False
         """The server ends: the answer in progress is the last one."""
@@ -118,6 +138,9 @@ class HttpProtocol(H11Protocol):
         self._too_large = False
         self._declares_too_much = False
         self._method = b""
+        self._whole_requests = whole_requests
+        self._whole: tuple[Head, Answerer] | None = None
+        """The request whose body is awaited whole, and who answers it."""
 
     # --- the reader's side ---------------------------------------------------------------------------------
 
@@ -149,7 +172,7 @@ class HttpProtocol(H11Protocol):
                 return self._progressed + limits.refusal_time
             case Phase.BODY if self._tasks.inbox.full:
                 return inf
-            case Phase.BODY | Phase.REST:
+            case Phase.BODY | Phase.WHOLE | Phase.REST:
                 return min(self._progressed + limits.body_idle_time, self._began + limits.body_time)
             case _:
                 return inf
@@ -172,7 +195,7 @@ class HttpProtocol(H11Protocol):
             await self._refuse(refused)
         except h11.RemoteProtocolError as error:
             # h11's own words may quote the line, and with it a token.
-            await self._refuse(Refused(error.error_status_hint, "The request is not well-formed HTTP/1.1."))
+            await self._refuse(Refused(error.error_status_hint, NOT_WELL_FORMED))
 
     async def expire(self) -> None:
         """The deadline has passed."""
@@ -181,7 +204,7 @@ class HttpProtocol(H11Protocol):
         elif self._too_large:
             detail = f"The body is larger than {self._limits.body_bytes} bytes."
             await self._refuse(Refused(413, detail, code="body_too_large"))
-        elif self._head_begun or self._phase is Phase.BODY:
+        elif self._head_begun or self._phase in {Phase.BODY, Phase.WHOLE}:
             self._counts.timeouts += 1
             await self._refuse(Refused(408, "The request took too long to arrive.", code="request_timeout"))
         else:
@@ -192,6 +215,8 @@ class HttpProtocol(H11Protocol):
         match self._phase:
             case Phase.HEAD:
                 return await self._step_head()
+            case Phase.WHOLE:
+                return await self._step_whole()
             case Phase.BODY | Phase.REST:
                 return await self._step_body()
             case Phase.SOCKET:
@@ -213,9 +238,81 @@ class HttpProtocol(H11Protocol):
             return False
         self._head_begun = False
         self._began = trio.current_time()
+        self._whole = self._answered_whole(head)
+        if self._whole is not None:
+            self._phase = Phase.WHOLE
+            self._progressed = self._began
+            self._counts.requests += 1
+            return True
         self.connection.receive_data(head)
         await self._begin(cast("h11.Request", self.connection.next_event()))
         return True
+
+    def _answered_whole(self, head: bytes) -> tuple[Head, Answerer] | None:
+        """The request, if it goes the short way, and who answers it."""
+        if self._whole_requests is None or (plain := plain_head(head)) is None:
+            return None
+        if plain.length > min(MAX_BODY, self._limits.body_bytes, self._whole_requests.body_bytes):
+            return None
+        answerer = self._whole_requests.answerer(plain.method, plain.path)
+        return None if answerer is None else (plain, answerer)
+
+    async def _step_whole(self) -> bool:
+        head, answerer = cast("tuple[Head, Answerer]", self._whole)
+        if len(self._received) < head.length:
+            if self._ended:
+                raise Refused(400, NOT_WELL_FORMED)
+            return False
+        body = bytes(self._received[: head.length])
+        del self._received[: head.length]
+        client = "" if self.client is None else self.client[0]
+        asked = WholeRequest(head.method, head.path, head.query, head.fields, body, client)
+        started = perf_counter()
+        data = b""
+        with Boundary(partial(self._tasks.report, head.path)):
+            answer = await answerer(asked)
+            last = self.draining
+            data = answer_bytes(answer, close=last)
+        if not data:
+            await self._fail_whole(head, perf_counter() - started)
+            return False
+        await self.link.write(data)
+        self._log_whole(head, answer.status, len(answer.body), perf_counter() - started, answer.fields)
+        self._whole = None
+        if last:
+            self.link.finish()
+            return False
+        self._phase = Phase.HEAD
+        self._began = trio.current_time()
+        if self._received:
+            await trio.lowlevel.checkpoint()  # who sends requests in one go must let others run
+        return True
+
+    async def _fail_whole(self, head: Head, seconds: float) -> None:
+        """Answer for the application, which has failed."""
+        refused = Refused(500, "The server failed.", code="internal_error")
+        _, body = closing_answer(refused)
+        await self.link.write(closing_answer_bytes(refused, *self.config.response_headers("h11")))
+        self._log_whole(head, refused.status, len(body), seconds)
+        self.link.finish()
+
+    def _log_whole(
+        self,
+        head: Head,
+        status: int,
+        size: int,
+        seconds: float,
+        fields: Iterable[tuple[str, str]] = (),
+    ) -> None:
+        log_request(
+            head.method,
+            head.path,
+            status,
+            size=size,
+            seconds=seconds,
+            client=None if self.client is None else self.client[0],
+            request_id=next((value for name, value in fields if name == REQUEST_ID), None),
+        )
 
     async def _step_body(self) -> bool:
         if self._phase is Phase.BODY and (self._tasks.inbox.full or self._too_large):
@@ -407,6 +504,8 @@ class HttpProtocol(H11Protocol):
         log.info("request_refused", status=refused.status, code=refused.code, client=client)
         if isinstance(self.stream, HttpStream):
             await self.stream.answered_by_listener(refused.status)
+        elif self._whole is not None:
+            self._log_whole(self._whole[0], refused.status, 0, trio.current_time() - self._began)
         await self._close_stream()
         if self.connection.our_state in {h11.IDLE, h11.SEND_RESPONSE}:
             headers, body = closing_answer(refused)

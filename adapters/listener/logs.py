@@ -1,7 +1,8 @@
 """One line per request, and Hypercorn's own log lines, through structlog; never a query, never a header."""
 
+import logging
 import sys
-from typing import Any
+from typing import Any, cast
 
 import structlog
 from hypercorn.config import Config
@@ -10,7 +11,7 @@ from hypercorn.typing import ResponseSummary, WWWScope
 
 log = structlog.get_logger("adapters.listener")
 
-REQUEST_ID = b"x-request-id"
+REQUEST_ID = "x-request-id"
 
 
 class Answered(ResponseSummary, total=False):
@@ -34,15 +35,15 @@ class StructlogLogger(Logger):
     async def access(self, request: WWWScope, response: ResponseSummary | None, request_time: float) -> None:
         """Log a request that ended; `response` is None when the peer left before there was one."""
         client = request["client"]
-        log.info(
-            "request",
-            method=request["method"] if request["type"] == "http" else "WEBSOCKET",
-            path=request["raw_path"].decode("latin-1"),
-            status=None if response is None else int(response["status"]),
-            bytes=0 if response is None else response.get("bytes", 0),
-            ms=round(request_time * 1000, 1),
+        answered = cast("Answered", response or {})
+        log_request(
+            request["method"] if request["type"] == "http" else "WEBSOCKET",
+            request["raw_path"].decode("latin-1"),
+            None if response is None else int(response["status"]),
+            size=answered.get("bytes", 0),
+            seconds=request_time,
             client=None if client is None else client[0],
-            **_request_id(response),
+            request_id=_request_id(response),
         )
 
     async def critical(self, message: str, *args: Any, **kwargs: Any) -> None:
@@ -67,8 +68,34 @@ class StructlogLogger(Logger):
         log.log(level, message, *args, **kwargs)
 
 
-def _request_id(response: ResponseSummary | None) -> dict[str, str]:
+def log_request(
+    method: str,
+    path: str,
+    status: int | None,
+    *,
+    size: int,
+    seconds: float,
+    client: str | None,
+    request_id: str | None,
+) -> None:
+    """Log a request that ended, whichever way it took; `size` is in bytes, of the answer's body."""
+    if not log.is_enabled_for(logging.INFO):
+        return
+    told = {} if request_id is None else {"request_id": request_id}
+    log.info(
+        "request",
+        method=method,
+        path=path,
+        status=status,
+        bytes=size,
+        ms=round(seconds * 1000, 1),
+        client=client,
+        **told,
+    )
+
+
+def _request_id(response: ResponseSummary | None) -> str | None:
     for name, value in [] if response is None else response.get("headers", []):
-        if name.lower() == REQUEST_ID:
-            return {"request_id": value.decode("latin-1")}
-    return {}
+        if name.lower() == REQUEST_ID.encode():
+            return value.decode("latin-1")
+    return None

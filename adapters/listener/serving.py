@@ -20,6 +20,7 @@ from adapters.listener.connection import Connection
 from adapters.listener.counts import Counts
 from adapters.listener.lifespan import LifespanEnded, WatchedLifespan
 from adapters.listener.logs import log
+from adapters.listener.whole_requests import WholeRequests
 
 ASGIApp = Callable[[Any, Any, Any], Awaitable[None]]
 Addresses = tuple[tuple[str, int], ...]
@@ -37,6 +38,7 @@ async def serve(
     *,
     shutdown: trio.Event,
     counts: Counts | None = None,
+    whole_requests: WholeRequests | None = None,
     task_status: trio.TaskStatus[Addresses] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Serve an ASGI 3 application until `shutdown` is set and everything in flight has come to its end.
@@ -45,6 +47,7 @@ async def serve(
     at the shutdown, no new connection, idle ones closed, requests in flight answered, WebSockets closed with
     1012 by the application or, after `drain_socket_time`, by the listener; after `drain_time` whoever is left
     is reset; lifespan shutdown; return. To be cancelled is to end at once, without any of this.
+    `whole_requests` are those that the application answers without ASGI.
 
     Raises `OSError` when it cannot listen, `LifespanFailureError` and `LifespanTimeoutError` (Hypercorn's)
     when the application does not start or end, `LifespanEnded` when its lifespan crashes in between.
@@ -53,7 +56,8 @@ async def serve(
     told = hypercorn_config(config)
     state: LifespanState = {}
     lifespan = WatchedLifespan(wrapped, told, state)
-    listener = _Listener(wrapped, config, counts if counts is not None else Counts(), state)
+    counts = counts if counts is not None else Counts()
+    listener = _Listener(wrapped, config, counts, state, whole_requests)
     try:
         async with trio.open_nursery() as nursery:
             await nursery.start(lifespan.handle_lifespan)
@@ -88,12 +92,18 @@ class _Listener:
     """Accepts connections, keeps their number within bounds, and ends them."""
 
     def __init__(
-        self, app: ASGIWrapper, config: ListenerConfig, counts: Counts, state: LifespanState
+        self,
+        app: ASGIWrapper,
+        config: ListenerConfig,
+        counts: Counts,
+        state: LifespanState,
+        whole_requests: WholeRequests | None,
     ) -> None:
         self._app = app
         self._config = config
         self._counts = counts
         self._state = state
+        self._whole_requests = whole_requests
         self._hypercorn = hypercorn_config(config)
         self._context = WorkerContext(None)
         self._connections: set[Connection] = set()
@@ -139,7 +149,7 @@ class _Listener:
                     self._counts.accepted += 1
                     self._counts.open_connections += 1
                     self._per_address[address] += 1
-                    connections.start_soon(self._serve, stream, address)
+                    connections.start_soon(self._serve, stream, address, connections)
                 else:
                     self._counts.refused += 1
                     if self._refusing < POLITE_REFUSALS:
@@ -173,11 +183,19 @@ class _Listener:
             self._refusing -= 1
             stream.socket.close()
 
-    async def _serve(self, stream: trio.SocketStream, address: str) -> None:
+    async def _serve(self, stream: trio.SocketStream, address: str, connections: trio.Nursery) -> None:
         """The boundary: whatever happens in here is the end of this connection and of nothing else."""
         state = ConnectionState(self._state.copy())
         connection = Connection(
-            self._app, self._hypercorn, self._context, state, stream, self._config, self._counts
+            self._app,
+            self._hypercorn,
+            self._context,
+            state,
+            stream,
+            self._config,
+            self._counts,
+            connections,
+            self._whole_requests,
         )
         self._connections.add(connection)
         try:

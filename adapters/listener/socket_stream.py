@@ -1,18 +1,21 @@
 """One WebSocket between the connection and the application."""
 
+from collections.abc import Awaitable, Callable
 from enum import IntEnum
+from functools import partial
 from math import inf
 from time import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import trio
 from hypercorn.protocol.events import Body, Data, EndBody, Event, Request, Response, StreamClosed
 from hypercorn.protocol.ws_stream import ASGIWebsocketState, FrameTooLargeError, WebsocketBuffer, WSStream
-from hypercorn.typing import ASGISendEvent
+from hypercorn.typing import ASGISendEvent, WebsocketScope
 from wsproto.connection import ConnectionState
 from wsproto.events import CloseConnection, Message, Ping, TextMessage
 
 from adapters.listener.answers import Refused, closing_answer
+from adapters.listener.boundary import Boundary
 from adapters.listener.config import ListenerConfig
 from adapters.listener.counts import Counts
 from adapters.listener.direct import EXTENSION, DirectFrames
@@ -57,6 +60,15 @@ class EmptyBytes(bytes):
         return True
 
 
+class _Few(list[Any]):
+    """In place of wsproto's queue of events, a deque, which takes 700 bytes when it is empty."""
+
+    __slots__ = ()
+
+    def popleft(self) -> Any:
+        return self.pop(0)
+
+
 class MessageBuffer(WebsocketBuffer):
     """Collects a message's fragments; its bound is in bytes, where Hypercorn 0.18 counts characters."""
 
@@ -97,6 +109,7 @@ class SocketStream(WSStream):
         "_code",
         "_counts",
         "_cut",
+        "_ended",
         "_full_since",
         "_heard",
         "_limits",
@@ -139,6 +152,8 @@ class SocketStream(WSStream):
         self._told = False
         self._cut = False
         """Closed by another than the application: what that still sends is dropped."""
+        self._ended: Callable[[], None] | None = None
+        """Whom to tell of the end, once the socket is adopted: no task of the application's reads it."""
 
     # --- the reader's side ---------------------------------------------------------------------------------
 
@@ -170,8 +185,9 @@ class SocketStream(WSStream):
             return
         if isinstance(event, Request):
             await super().handle(event)
-            # The application's task has not begun yet: nothing above has waited.
-            self.scope["extensions"][EXTENSION] = {"sink": DirectFrames(self._protocol.link, self)}
+            if self._limits.quick_path:
+                # The application's task has not begun yet: nothing above has waited.
+                self.scope["extensions"][EXTENSION] = {"sink": DirectFrames(self._protocol.link, self)}
         elif isinstance(event, (Body, Data)):
             self._heard = True
             if self.state in {CONNECTED, CLOSED} and self.connection.state is not ConnectionState.CLOSED:
@@ -225,8 +241,8 @@ class SocketStream(WSStream):
             if self.closed or self._cut:
                 await trio.lowlevel.checkpoint()  # a tight loop of sends must let others run
                 return
-        elif self.closed or self.state is CLOSED:
-            return  # the reader awaits the peer's close: ending now would lose ours
+        elif self.closed or self.state is CLOSED or self._ended is not None:
+            return  # the reader awaits the peer's close: ending now would lose ours; or it is adopted
         with trio.CancelScope(shield=True):
             await self._send(message)
 
@@ -246,6 +262,31 @@ class SocketStream(WSStream):
         if self.state is HTTPCLOSED:
             await self._over()
         self._tasks.consumer.changed()  # what may be read, and until when, has changed
+
+    @property
+    def open(self) -> bool:
+        """Whether frames may be written."""
+        return self.state is CONNECTED and not self.closed
+
+    def adopt(self, ended: Callable[[], None]) -> None:
+        """See `DirectFrames.adopt`."""
+        if self.state is HANDSHAKE:
+            raise RuntimeError("a socket is adopted after its accept")
+        if self._told:
+            ended()
+        else:
+            self._ended = ended
+            self._tasks.inbox.drop()
+            self._tasks.consumer.changed()
+            # There may be thousands, and each would keep its handshake: what is left is for the log.
+            self.scope = cast("WebsocketScope", {"type": "websocket", "raw_path": self.scope["raw_path"]})
+            self.app_put = None
+            self.connection._events = _Few()  # type: ignore[assignment] # noqa: SLF001
+
+    def start_soon(self, task: Callable[[], Awaitable[None]]) -> None:
+        """See `DirectFrames.start_soon`."""
+        if not self._told:
+            self._tasks.start_soon(self._path, task)
 
     # --- both ----------------------------------------------------------------------------------------------
 
@@ -267,7 +308,9 @@ class SocketStream(WSStream):
         except FrameTooLargeError:
             await self._fail(Code.TOO_BIG, "message_too_big")
             return False
-        if event.message_finished:
+        if event.message_finished and self._ended is not None:
+            self.buffer.clear()
+        elif event.message_finished:
             message = self.buffer.to_message()
             self.buffer.clear()
             await self._tasks.inbox.put(message)  # type: ignore[arg-type] # Hypercorn's own is a plain dict too
@@ -319,7 +362,10 @@ class SocketStream(WSStream):
             log.info(
                 "socket_closed", path=self._path, code=int(self._code), seconds=seconds, client=self._client
             )
-        if self.app_put is not None:
+        if self._ended is not None:
+            with Boundary(partial(self._tasks.report, self._path)):
+                self._ended()
+        elif self.app_put is not None:
             await self.app_put({"type": "websocket.disconnect", "code": self._code, "reason": self._reason})
 
     async def _send_error_response(self, status_code: int) -> None:

@@ -1,14 +1,12 @@
 """The application: every endpoint's route, the socket, the documentation, and CORS around it all."""
 
-import re
-import secrets
 from functools import partial
-from urllib.parse import parse_qsl
+from http import HTTPStatus
 
 import structlog
 import trio
 from attrs import field, frozen
-from hypercorn.typing import ASGIFramework
+from hypercorn.typing import ASGIFramework, ASGIReceiveCallable, ASGISendCallable, Scope
 from quart import Response, request
 from quart_trio import QuartTrio
 from werkzeug.exceptions import HTTPException, InternalServerError
@@ -17,16 +15,16 @@ from adapters.quart_app.client_page import client_page
 from adapters.quart_app.cors import ANY_ORIGIN, Cors
 from adapters.quart_app.dispatch import Dispatcher
 from adapters.quart_app.docs import documentation
-from adapters.quart_app.endpoints import Endpoint, HttpAnswer, HttpRequest
+from adapters.quart_app.endpoints import Endpoint, HttpAnswer, HttpRequest, request_id
 from adapters.quart_app.problems import problem
+from adapters.quart_app.quick_path import QuickPath
 from adapters.quart_app.routes import ENDPOINTS
-from adapters.quart_app.socket import serve_socket
+from adapters.quart_app.socket import PATH as SOCKET_PATH
+from adapters.quart_app.socket import SocketEndpoint
 from adapters.runtime import Messaging
 from adapters.runtime.throttles import Throttles
 
 log = structlog.get_logger(__name__)
-
-REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 
 @frozen(kw_only=True)
@@ -45,8 +43,23 @@ class HttpConfig:
     """Whether the reference client is served at `/`."""
 
 
-def create_app(messaging: Messaging, config: HttpConfig) -> ASGIFramework:
-    """An ASGI application over `messaging`, whose housekeeping runs for as long as the application does."""
+class Application:
+    """An ASGI application, and the part of it that a listener may ask without ASGI."""
+
+    def __init__(self, pages: ASGIFramework, socket: SocketEndpoint, quick_path: QuickPath) -> None:
+        self._pages = pages
+        self._socket = socket
+        self.quick_path = quick_path
+
+    async def __call__(self, scope: Scope, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
+        if scope["type"] == "websocket" and scope["path"] == SOCKET_PATH:
+            await self._socket(scope, receive, send)
+        else:
+            await self._pages(scope, receive, send)
+
+
+def create_app(messaging: Messaging, config: HttpConfig) -> Application:
+    """The application over `messaging`, whose housekeeping runs for as long as the application does."""
     app = QuartTrio(__name__, static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = config.body_bytes
     app.config["PROVIDE_AUTOMATIC_OPTIONS"] = True
@@ -59,9 +72,6 @@ def create_app(messaging: Messaging, config: HttpConfig) -> ASGIFramework:
             view_func=partial(_view, dispatcher, endpoint),
             methods=[endpoint.method],
         )
-    app.add_websocket(
-        "/ws", endpoint="socket", view_func=partial(serve_socket, messaging, config.cors_origins)
-    )
     if config.docs:
         app.register_blueprint(documentation(ENDPOINTS, messaging.limits))
     if config.client:
@@ -72,13 +82,17 @@ def create_app(messaging: Messaging, config: HttpConfig) -> ASGIFramework:
     async def start_housekeeping() -> None:
         app.nursery.start_soon(messaging.keep_house)
 
-    return Cors(app, config.cors_origins)
+    cors = Cors(app, config.cors_origins)
+    return Application(
+        cors,
+        SocketEndpoint(messaging, config.cors_origins),
+        QuickPath(dispatcher, ENDPOINTS, cors, body_bytes=config.body_bytes),
+    )
 
 
 async def _view(dispatcher: Dispatcher, endpoint: Endpoint, **path_values: str) -> Response:
     asked = await _asked(path_values)
-    with structlog.contextvars.bound_contextvars(request_id=asked.request_id):
-        return _response(await dispatcher.answer(endpoint, asked), asked.request_id)
+    return _response(await dispatcher.answer(endpoint, asked), asked.request_id)
 
 
 async def _asked(path_values: dict[str, str]) -> HttpRequest:
@@ -94,26 +108,20 @@ async def _asked(path_values: dict[str, str]) -> HttpRequest:
         method=request.method,
         path=request.path,
         path_values=path_values,
-        query=dict(parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True)),
+        query=scope["query_string"],
         headers=headers,
         body=body,
         address=request.remote_addr or "",
-        request_id=_request_id(headers.get("x-request-id", "")),
+        request_id=request_id(headers.get("x-request-id")),
     )
 
 
-def _request_id(told: str) -> str:
-    """The caller's id for the request, where it can stand in a log line; otherwise one of ours."""
-    return told if REQUEST_ID.fullmatch(told) else secrets.token_hex(8)
-
-
-def _response(answer: HttpAnswer, request_id: str) -> Response:
+def _response(answer: HttpAnswer, id_: str) -> Response:
     response = Response(answer.body, answer.status)
     del response.headers["Content-Type"]
-    if answer.body:
-        response.headers["Content-Type"] = answer.content_type
-    response.headers.extend(answer.headers)
-    response.headers["X-Request-ID"] = request_id
+    if answer.status == HTTPStatus.NO_CONTENT:
+        del response.headers["Content-Length"]  # RFC 9110, 8.6
+    response.headers.extend(answer.fields(id_))
     return response
 
 
@@ -127,7 +135,7 @@ CODES = {
 
 async def _http_error(error: HTTPException) -> Response:
     """What the framework refuses before an endpoint is reached, in the same form as every other error."""
-    request_id = _request_id(request.headers.get("X-Request-ID", ""))
+    id_ = request_id(request.headers.get("X-Request-ID"))
     status = error.code or 500
     if isinstance(error, InternalServerError):
         log.error(
@@ -142,7 +150,7 @@ async def _http_error(error: HTTPException) -> Response:
         status,
         code,
         detail,
-        request_id=request_id,
+        request_id=id_,
         headers=(*kept, *close),
     )
-    return _response(answer, request_id)
+    return _response(answer, id_)

@@ -41,7 +41,7 @@ class Cors:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        headers = self._headers(scope)
+        headers = self.headers(_header(scope, b"origin"))
 
         async def send_with_cors(event: ASGISendEvent) -> None:
             if event["type"] == "http.response.start":
@@ -58,9 +58,9 @@ class Cors:
         else:
             await self._app(scope, receive, send_with_cors)
 
-    def _headers(self, scope: HTTPScope) -> list[tuple[bytes, bytes]]:
+    def headers(self, origin: bytes | None) -> list[tuple[bytes, bytes]]:
+        """What is added to the answer for a page of this origin, or for who tells none."""
         headers = [(b"vary", b"Origin")]
-        origin = _header(scope, b"origin")
         if origin is not None and origin_allowed(origin.decode("latin-1"), self._origins):
             headers += [
                 (b"access-control-allow-origin", origin),
@@ -84,4 +84,5 @@ def _preflight_headers(scope: HTTPScope) -> list[tuple[bytes, bytes]]:
 
 
 def _header(scope: HTTPScope, name: bytes) -> bytes | None:
-    return next((value for key, value in scope["headers"] if key == name), None)
+    """A field's value, of one that was sent several times all of them (RFC 9110, 5.3)."""
+    return b", ".join(value for key, value in scope["headers"] if key == name) or None

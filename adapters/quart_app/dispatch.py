@@ -28,6 +28,7 @@ from messaging_core.ports import PasswordHasherBusy, StorageUnavailable
 
 log = structlog.get_logger(__name__)
 
+JSON = "application/json"
 REPLAYED = ("Idempotency-Replayed", "true")
 
 
@@ -44,6 +45,13 @@ class Dispatcher:
         In order: the token, the shape of the request, the rate, the Idempotency-Key, the decision. So a 401
         comes before anything else is looked at, and nothing before the decision consumes a key.
         """
+        bound = structlog.contextvars.bind_contextvars(request_id=request.request_id)
+        try:
+            return await self._answer(endpoint, request)
+        finally:
+            structlog.contextvars.reset_contextvars(**bound)
+
+    async def _answer(self, endpoint: Endpoint, request: HttpRequest) -> HttpAnswer:
         try:
             return await self._granted(endpoint, request)
         except Refused as refusal:
@@ -126,16 +134,23 @@ def bearer_token(authorization: str | None) -> str:
 def _command(endpoint: Endpoint, request: HttpRequest) -> Any:
     values: dict[str, object] = {}
     if endpoint.has_body:
-        kind = request.headers.get("content-type", "application/json").partition(";")[0].strip().lower()
-        if kind != "application/json" and not kind.endswith("+json"):
-            raise WrongContentType(f"Send the body as application/json, not as {kind[:100]}.")
+        _check_content_type(request.headers.get("content-type", JSON))
         body = decode(request.body)
         if not isinstance(body, dict):
             return structure(body, endpoint.command)
         values = body
     elif endpoint.method == "GET":
         values = from_strings(request.query, endpoint.command)
-    return structure({**values, **from_strings(request.path_values, endpoint.command)}, endpoint.command)
+    if request.path_values:
+        values = {**values, **from_strings(request.path_values, endpoint.command)}
+    return structure(values, endpoint.command)
+
+
+def _check_content_type(told: str) -> None:
+    if told != JSON:
+        kind = told.partition(";")[0].strip().lower()
+        if kind != JSON and not kind.endswith("+json"):
+            raise WrongContentType(f"Send the body as {JSON}, not as {kind[:100]}.")
 
 
 def _known(actor: Actor | None) -> Actor:

@@ -1,10 +1,15 @@
 """What an endpoint is: one declaration from which it is served, limited, documented and tested."""
 
+import re
+import secrets
 from collections.abc import Awaitable, Callable, Mapping
 from enum import Enum
+from functools import cached_property
+from itertools import count
 from typing import Any
+from urllib.parse import parse_qsl
 
-from attrs import AttrsInstance, fields, frozen
+from attrs import AttrsInstance, field, fields, frozen
 
 from adapters.runtime import Context, Messaging
 from adapters.runtime.operations import Operation, Query
@@ -14,6 +19,22 @@ from messaging_core.idempotency import parse_key
 API = "/api/v1"
 
 
+REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+
+
+_PROCESS = secrets.token_hex(4)
+_requests = count(1)
+
+
+def request_id(told: str | None) -> str:
+    """The caller's id for the request, where it can stand in a log line; otherwise one of ours."""
+    return told if told is not None and REQUEST_ID.fullmatch(told) else f"{_PROCESS}{next(_requests):08x}"
+
+
+def _parsed(query: bytes) -> Mapping[str, str]:
+    return dict(parse_qsl(query.decode("latin-1"), keep_blank_values=True)) if query else {}
+
+
 @frozen
 class HttpRequest:
     """A request as every way into the server hands it over; names of headers are in lower case."""
@@ -21,7 +42,8 @@ class HttpRequest:
     method: str
     path: str
     path_values: Mapping[str, str]
-    query: Mapping[str, str]
+    query: Mapping[str, str] = field(converter=_parsed)
+    """Made of the query string."""
     headers: Mapping[str, str]
     body: bytes
     address: str
@@ -40,6 +62,15 @@ class HttpAnswer:
     body: bytes = b""
     content_type: str = "application/json"
     headers: tuple[tuple[str, str], ...] = ()
+
+    def fields(self, request_id: str) -> tuple[tuple[str, str], ...]:
+        """All of its header fields but those that a server adds; names in lower case."""
+        kind = (("content-type", self.content_type),) if self.body else ()
+        return (
+            *kind,
+            *((name.lower(), value) for name, value in self.headers),
+            ("x-request-id", request_id),
+        )
 
 
 class Auth(Enum):
@@ -117,20 +148,20 @@ class Endpoint:
         """The endpoint's name in routing and in the API's description: that of its command."""
         return self.command.__name__
 
-    @property
+    @cached_property
     def takes_key(self) -> bool:
         """Whether an Idempotency-Key has an effect."""
         return isinstance(self.does, Writes) or (isinstance(self.does, Handles) and self.does.takes_key)
 
-    @property
+    @cached_property
     def path_names(self) -> tuple[str, ...]:
         return tuple(part[1:-1] for part in self.path.split("/") if part.startswith("{"))
 
-    @property
+    @cached_property
     def has_body(self) -> bool:
         return self.method in {"POST", "PUT", "PATCH"} and bool(self.body_fields)
 
-    @property
+    @cached_property
     def body_fields(self) -> tuple[str, ...]:
         """Fields that come from the body, or from the query of a GET."""
         return tuple(a.name for a in fields(self.command) if a.name not in self.path_names)

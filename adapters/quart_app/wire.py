@@ -7,6 +7,7 @@ that is wrong is named.
 import re
 from collections.abc import Callable, Iterator, Mapping
 from enum import StrEnum
+from functools import cache
 from types import NoneType, UnionType
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
@@ -68,14 +69,21 @@ def structure(values: object, command: type[T]) -> T:
 
 def from_strings(values: Mapping[str, str], command: type[attrs.AttrsInstance]) -> dict[str, object]:
     """Path and query values, those of integer fields as integers where they are written as such."""
-    types = get_type_hints(command)
+    if not values:
+        return {}
+    integers = _integer_fields(command)
     return {
-        name: int(value) if _is_integer(types.get(name)) and _INTEGER.fullmatch(value) else value
+        name: int(value) if name in integers and _INTEGER.fullmatch(value) else value
         for name, value in values.items()
     }
 
 
 _INTEGER = re.compile("-?[0-9]{1,19}")
+
+
+@cache
+def _integer_fields(command: type[attrs.AttrsInstance]) -> frozenset[str]:
+    return frozenset(name for name, type_ in get_type_hints(command).items() if _is_integer(type_))
 
 
 def _is_integer(type_: Any) -> bool:
@@ -119,12 +127,17 @@ def _identifier(value: object, _: Any) -> int:
 
 
 def _choice(value: object, type_: Any) -> object:
-    choices = get_args(type_) if get_origin(type_) is Literal else tuple(type_)
-    for choice in choices:
-        if type(value) in (type(choice), str) and value == choice:
-            return choice
-    written = ", ".join(encode(choice).decode() for choice in choices)
+    choices = _choices(type_)
+    choice = choices.get(value) if isinstance(value, (str, int)) else None
+    if choice is not None and type(value) in (type(choice), str):
+        return choice
+    written = ", ".join(encode(choice).decode() for choice in choices.values())
     raise WrongValue("not_allowed", f"must be {'one of ' if len(choices) > 1 else ''}{written}")
+
+
+@cache
+def _choices(type_: Any) -> Mapping[object, Any]:
+    return {choice: choice for choice in (get_args(type_) if get_origin(type_) is Literal else type_)}
 
 
 def _object(value: object, _: Any) -> object:

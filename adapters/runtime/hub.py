@@ -1,7 +1,6 @@
 """The sockets that are open in this process, and what waits to be written to each."""
 
-from collections.abc import Callable, Collection, Iterator
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from typing import Protocol
 
 import structlog
@@ -11,7 +10,7 @@ from attrs import frozen
 from messaging_core.effects import Deliver
 from messaging_core.events import MessageCreated
 from messaging_core.fanout import PlainFrame, plain_frame
-from messaging_core.ids import SessionId, UserId
+from messaging_core.ids import ChatId, SessionId, UserId
 from messaging_core.limits import Limits
 from messaging_core.models import Actor
 from messaging_core.sockets import Outbox, Room, text_frame
@@ -38,86 +37,126 @@ class TooManySockets(Exception):
 
 
 class Transport(Protocol):
-    """How frames leave: at once where there is room, or by the socket's writer."""
+    """How frames leave: at once where there is room, or by a writer where there is not."""
 
-    def offer(self, frame: bytes) -> int:
-        """Write a frame without waiting; how many of its bytes were taken, the rest being written first."""
+    def offer(self, frames: bytes) -> int:
+        """Write whole frames without waiting; how many bytes were taken, the rest being written first."""
 
     async def write(self, frames: bytes) -> None:
         """Write what an offer has left, and then frames, one after another."""
 
+    async def close(self, code: int, reason: str) -> None:
+        """Close after all that was written."""
+
+    def start_soon(self, task: Callable[[], Awaitable[None]]) -> None:
+        """Run a task that does not outlive the connection; nothing happens once that is over."""
+
 
 WRITE_BYTES = 65_536
-"""What a writer takes at a time: more would count as written while it waits."""
+"""What is offered, or taken by a writer, at a time: more would count as written while it waits."""
 
 
 class LocalSocket:
-    """One open socket: frames go straight out, or, while the line is full, to its one writer."""
+    """One open socket: frames go straight out, or, while the line is full, through its outbox and a writer.
 
-    __slots__ = ("_begun", "_close", "_idle", "_outbox", "_wakeup", "actor")
+    The writer is a task that is there only while it is needed: an idle socket costs none.
+    """
+
+    __slots__ = ("_limits", "_outbox", "_transport", "_writing", "actor", "closing")
 
     def __init__(self, actor: Actor, limits: Limits) -> None:
         self.actor = actor
-        self._outbox = Outbox(limits)
-        self._idle: Transport | None = None
-        """The transport while its writer waits and nothing else does: nothing can be overtaken."""
-        self._begun = False
-        """Whether an offer has left a part of its frame to the writer."""
-        self._close: Close | None = None
-        self._wakeup = trio.Event()
+        self._limits = limits
+        self._outbox: Outbox | None = None
+        self._transport: Transport | None = None
+        self._writing = False
+        """Whether there is a writer, or the last one has been; otherwise a frame may go straight out."""
+        self.closing: Close | None = None
+        """How it is to be closed, once that is settled: nothing more is taken."""
 
-    def send(self, frame: bytes) -> None:
-        """Write or queue a durable frame; where it finds no room the socket is closed as a slow consumer."""
-        if self._close is not None:
+    def attach(self, transport: Transport) -> None:
+        """From now on frames leave, those first that have come already."""
+        self._transport = transport
+        if self._outbox is not None or self.closing is not None:
+            self._start_writer()
+
+    def send(self, frames: Sequence[bytes], joined: bytes) -> None:
+        """Write or queue durable frames; where one finds no room the socket is closed as a slow consumer.
+
+        `joined` is the same frames as one, made once for many sockets.
+        """
+        if self.closing is not None:
             return
-        if self._idle is not None:
-            taken = self._idle.offer(frame)
-            if taken == len(frame):
+        if self._transport is not None and not self._writing:
+            taken = self._transport.offer(joined)
+            if taken == len(joined):
                 return
-            self._idle = None
-            self._begun = taken > 0
-            if self._begun:
-                self._wakeup.set()
+            if taken:
+                self._start_writer()
                 return
-        if self._outbox.put(frame) is Room.FULL:
-            self._close = SLOW_CONSUMER
-            log.warning("WebSocket closed: too slow", user_id=self.actor.user_id, waiting=len(self._outbox))
-        self._wakeup.set()
-
-    async def write_to(self, transport: Transport) -> Close:
-        """Be the writer: write what comes until the socket is to be closed; how."""
-        while True:
-            # A slow consumer's frames are dropped.
-            frames = b"" if self._close is SLOW_CONSUMER else self._outbox.take(WRITE_BYTES)
-            if frames or self._begun:
-                self._begun = False
-                await transport.write(frames)
-            elif self._close is not None:
-                return self._close
-            else:
-                self._idle, self._wakeup = transport, trio.Event()
-                await self._wakeup.wait()
-                self._idle = None
+        if self._outbox is None:
+            self._outbox = Outbox(self._limits)
+        for frame in frames:
+            if self._outbox.put(frame) is Room.FULL:
+                self.closing = SLOW_CONSUMER
+                log.warning(
+                    "WebSocket closed: too slow", user_id=self.actor.user_id, waiting=len(self._outbox)
+                )
+                break
+        self._start_writer()
 
     def close(self, close: Close) -> None:
         """Have the socket closed after what waits; the first of several closes counts."""
-        if self._close is None:
-            self._close = close
-        self._wakeup.set()
+        if self.closing is None:
+            self.closing = close
+            self._start_writer()
+
+    def _start_writer(self) -> None:
+        if self._transport is not None and not self._writing:
+            self._writing = True
+            self._transport.start_soon(self._write)
+
+    async def _write(self) -> None:
+        """Write until nothing waits; a close is the last that is written."""
+        transport = self._transport
+        if transport is None:
+            return
+        await transport.write(b"")  # the rest of what was offered
+        while True:
+            # A slow consumer's frames are dropped.
+            waiting = None if self.closing is SLOW_CONSUMER else self._outbox
+            frames = b"" if waiting is None else waiting.take(WRITE_BYTES)
+            if frames:
+                await transport.write(frames)
+            elif self.closing is not None:
+                await transport.close(self.closing.code, self.closing.reason)
+                return
+            else:
+                self._outbox = None
+                self._writing = False
+                return
 
 
 class Hub:
-    """The sockets of this process by user; `encode` gives an event's JSON, framed once for all of them."""
+    """The sockets of this process by user; `encode` gives an event's JSON, framed once for all of them.
+
+    Deliveries that come in one turn of the loop, as those of one commit do, leave together: each socket gets
+    what is new in a chat by one write.
+    """
 
     def __init__(self, limits: Limits, encode: Callable[[PlainFrame], bytes]) -> None:
         self._limits = limits
         self._encode = encode
         self._sockets: dict[UserId, dict[LocalSocket, None]] = {}
+        self._waiting: dict[ChatId, tuple[Sequence[UserId], list[bytes]]] = {}
+        """What is to leave at the end of this turn, by chat: its audience and its frames."""
+        self._flushing: trio.lowlevel.ParkingLot | None = None
+        """Where the task that flushes waits, once there has been something to flush."""
         self.draining = False
 
-    @contextmanager
-    def connected(self, actor: Actor) -> Iterator[LocalSocket]:
-        """A socket that hears everything from now until the end of the block; raises `TooManySockets`."""
+    def connect(self, actor: Actor) -> LocalSocket:
+        """A socket that hears everything from now until it is disconnected; raises `TooManySockets`."""
+        self.flush()
         own = self._sockets.setdefault(actor.user_id, {})
         if len(own) >= self._limits.sockets_per_user:
             raise TooManySockets
@@ -125,38 +164,72 @@ class Hub:
         own[socket] = None
         if self.draining:
             socket.close(RESTARTING)
-        try:
-            yield socket
-        finally:
-            del own[socket]
-            if not own and self._sockets.get(actor.user_id) is own:
-                del self._sockets[actor.user_id]
+        return socket
+
+    def disconnect(self, socket: LocalSocket) -> None:
+        """Forget a socket; repeating it changes nothing."""
+        own = self._sockets.get(socket.actor.user_id, {})
+        own.pop(socket, None)
+        if not own:
+            self._sockets.pop(socket.actor.user_id, None)
 
     def deliver(self, delivery: Deliver) -> None:
-        """Queue an event on every socket of its audience; never waits."""
+        """Have an event leave, at the end of this turn of the loop, to every socket of its audience."""
         frame = plain_frame(delivery.event)
         if frame is None:
             return
         message = frame.data
+        logger = log.bind()  # once: below it may be asked a thousand times
         if isinstance(delivery.event, MessageCreated):
-            log.info("Message created: %d in chat %d", message.id, message.chat_id)
-        log.info("Broadcasting to %d participants", len(delivery.audience))
-        encoded = text_frame(self._encode(frame))
+            logger.info("Message created: %d in chat %d", message.id, message.chat_id)
+        logger.info("Broadcasting to %d participants", len(delivery.audience))
         for user_id in delivery.audience:
-            sockets = self._sockets.get(user_id)
-            if sockets:
-                log.info("Sending WebSocket event to user %d: %s", user_id, frame.event)
-                for socket in sockets:
-                    socket.send(encoded)
+            if user_id in self._sockets:
+                logger.info("Sending WebSocket event to user %d: %s", user_id, frame.event)
+        if self._flushing is None:
+            self._flushing = trio.lowlevel.ParkingLot()
+            trio.lowlevel.spawn_system_task(self._flush_each_turn)
+        self._flushing.unpark()
+        encoded = text_frame(self._encode(frame))
+        audience, frames = self._waiting.get(message.chat_id, (delivery.audience, []))
+        if audience != delivery.audience or sum(map(len, frames)) + len(encoded) > WRITE_BYTES:
+            self._leave(audience, frames)
+            frames = []
+        frames.append(encoded)
+        self._waiting[message.chat_id] = (delivery.audience, frames)
+
+    def flush(self) -> None:
+        """Have everything leave now."""
+        waiting, self._waiting = self._waiting, {}
+        for audience, frames in waiting.values():
+            self._leave(audience, frames)
+
+    async def _flush_each_turn(self) -> None:
+        while True:
+            self.flush()
+            if self._flushing is not None:
+                await self._flushing.park()
+
+    def _leave(self, audience: Sequence[UserId], frames: Sequence[bytes]) -> None:
+        joined = b"".join(frames)
+        for user_id in audience:
+            for socket in tuple(self._sockets.get(user_id, ())):
+                try:
+                    socket.send(frames, joined)
+                except Exception:
+                    # A fault of one transport must not cost others their events.
+                    log.exception("A WebSocket could not be written to", user_id=user_id)
 
     def close_session(self, session_id: SessionId, reason: str) -> None:
-        """Close a session's sockets with code 1008."""
+        """Close a session's sockets with code 1008, after what has been delivered."""
+        self.flush()
         for socket in self._all():
             if socket.actor.session_id == session_id:
                 socket.close(Close(POLICY_VIOLATION, reason))
 
     def drain(self) -> None:
         """Close every socket, and every one that still comes, because the server is about to restart."""
+        self.flush()
         self.draining = True
         for socket in self._all():
             socket.close(RESTARTING)

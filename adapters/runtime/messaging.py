@@ -10,6 +10,7 @@ import trio
 from attrs import frozen
 
 from adapters.runtime import operations
+from adapters.runtime.admissions import Admissions
 from adapters.runtime.hub import Hub
 from adapters.runtime.operations import Context, Kept, Once, Operation, Query
 from messaging_core import tokens, users
@@ -30,6 +31,8 @@ SWEEP_SECONDS = 30
 FORGET_EVERY = 120
 """Sweeps between two clearings of outlived answers and sessions: an hour."""
 TAG_TRIES = 20
+DELIVERIES = (Deliver, CloseSockets)
+"""The effects that are performed after the commit; a tuple, for a union would be made at each look."""
 
 
 @frozen
@@ -86,6 +89,7 @@ class Messaging:
         self._storage = storage
         self._signer = signer
         self._hasher = hasher
+        self._admissions = Admissions()
 
     # --- the way in ---
 
@@ -98,7 +102,7 @@ class Messaging:
         def transaction(tx: Transaction) -> Decision[T]:
             decision = operation(tx)
             for effect in decision.effects:
-                if not isinstance(effect, Deliver | CloseSockets):
+                if not isinstance(effect, DELIVERIES):
                     tx.apply(effect)
             return decision
 
@@ -130,6 +134,7 @@ class Messaging:
                 case Deliver():
                     self.hub.deliver(effect)
                 case CloseSockets(session_id, reason):
+                    self._admissions.end(session_id)
                     self.hub.close_session(session_id, reason)
                 case _:
                     pass  # a storage effect: applied and committed
@@ -138,11 +143,18 @@ class Messaging:
 
     async def authenticate(self, token: str) -> Actor:
         """Whom an access token speaks for; its first use is noted. Raises `Unauthenticated`."""
+        known = self._admissions.actor(token, now=self.now())
+        if known is not None:
+            return known
         claims = self._signer.read_access(token)
+        endings = self._admissions.endings
         session = await self.read(operations.session(claims.session_id))
         actor = tokens.admit(claims, session, now=self.now(), limits=self.limits)
-        if session is not None and tokens.needs_confirmation(claims, session):
-            await self.execute(operations.confirm(claims))
+        if session is not None:
+            if tokens.needs_confirmation(claims, session):
+                await self.execute(operations.confirm(claims))
+            until = tokens.admitted_until(claims, session, limits=self.limits)
+            self._admissions.keep(token, actor, until=until, endings=endings)
         return actor
 
     async def register(self, command: RegisterUser, *, device: str, key: str | None, path: str) -> Outcome:
@@ -219,8 +231,8 @@ class Messaging:
         while True:
             try:
                 if sweep % FORGET_EVERY == 0:
-                    forgotten = await self.execute(operations.forget(self.now(), self.limits))
-                    log.debug("Forgot outlived answers and sessions", count=forgotten)
+                    while count := await self.execute(operations.forget(self.now(), self.limits)):
+                        log.debug("Forgot outlived answers and sessions", count=count)
                 await self.close_sockets_of_ended_sessions(self.hub.sessions())
             except Exception:
                 log.exception("Housekeeping failed; it is tried again")

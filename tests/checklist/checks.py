@@ -10,6 +10,7 @@ import structlog
 from adapters.checklist.judging import Verdict
 from adapters.checklist.running import Plan, Result, run_check
 from adapters.cli import composition
+from adapters.listener import ListenerConfig
 from adapters.quart_app import create_app
 from adapters.security import passwords
 from messaging_core.limits import Limits
@@ -30,6 +31,7 @@ async def spoiled(
         if layer is not None:
             whole = create_app
             patch.setattr(composition, "create_app", lambda *parts, **more: layer(whole(*parts, **more)))
+            settings["listener"] = ListenerConfig(quick_path=False)  # the layer is one of ASGI
         # Caught, and not printed: a check makes hundreds of lines.
         with structlog.testing.capture_logs():
             async with serving(limits, **settings) as server:

@@ -22,6 +22,7 @@ from messaging_core.models import AccessClaims, Actor, RefreshClaims, Session
 from messaging_core.tokens import (
     access_claims,
     admit,
+    admitted_until,
     confirm,
     end_session,
     needs_confirmation,
@@ -108,6 +109,30 @@ def test_no_access_token_outlives_its_session() -> None:
     assert admit(claims, session, now=late, limits=LIMITS) == Actor(ALICE, session.id)
     with pytest.raises(TokenExpired):
         admit(claims, session, now=session.expires_at + LIMITS.clock_leeway, limits=LIMITS)
+
+
+@pytest.mark.parametrize("late", [timedelta(), timedelta(days=30) - SECOND])
+def test_until_when_a_token_is_admitted(late: timedelta) -> None:
+    """The verdict holds until exactly then: the token's end or the session's, whichever comes first."""
+    session = opened()
+    claims = access_claims(session, now=NOW + late, limits=LIMITS)
+    until = admitted_until(claims, session, limits=LIMITS)
+    assert until == min(claims.expires_at, session.expires_at) + LIMITS.clock_leeway
+    assert admit(claims, session, now=until - SECOND, limits=LIMITS) == Actor(ALICE, session.id)
+    with pytest.raises(TokenExpired):
+        admit(claims, session, now=until, limits=LIMITS)
+
+
+def test_a_refresh_shortens_no_tokens_time() -> None:
+    """What was told of the session before it still holds."""
+    session = opened()
+    for late in (timedelta(), timedelta(days=30) - SECOND):
+        now = NOW + late
+        claims = access_claims(session, now=now, limits=LIMITS)
+        renewed = refreshed(session, now=now)
+        assert admitted_until(claims, renewed, limits=LIMITS) >= admitted_until(
+            claims, session, limits=LIMITS
+        )
 
 
 def test_why_a_socket_must_close() -> None:

@@ -10,6 +10,7 @@ import trio
 from attrs import define, field, frozen
 
 from adapters.listener import ASGIApp, Counts, ListenerConfig, serve
+from adapters.listener.whole_requests import WholeRequest, WholeRequests
 
 PATIENCE = 5.0
 """Seconds after which a test gives up waiting for what must come; no test waits so long when all is well."""
@@ -35,7 +36,9 @@ class Served:
 
 
 @asynccontextmanager
-async def serving(app: ASGIApp, *, faults: int = 0, **numbers: Any) -> AsyncIterator[Served]:
+async def serving(
+    app: ASGIApp, *, whole_requests: WholeRequests | None = None, faults: int = 0, **numbers: Any
+) -> AsyncIterator[Served]:
     """Serve `app` on a free port; at the end it must shut down within its deadline, with `faults` faults."""
     shutdown, ended, counts = trio.Event(), trio.Event(), Counts()
     numbers = {"linger_time": 1.0, "drain_time": 2.0, "drain_socket_time": 0.0, "abandon_time": 1.0} | numbers
@@ -44,7 +47,14 @@ async def serving(app: ASGIApp, *, faults: int = 0, **numbers: Any) -> AsyncIter
     async def run(task_status: trio.TaskStatus[Any]) -> None:
         with scope:
             config = ListenerConfig(port=0, **numbers)
-            await serve(app, config, shutdown=shutdown, counts=counts, task_status=task_status)
+            await serve(
+                app,
+                config,
+                shutdown=shutdown,
+                counts=counts,
+                whole_requests=whole_requests,
+                task_status=task_status,
+            )
         ended.set()
 
     async with trio.open_nursery() as nursery:
@@ -288,6 +298,32 @@ async def lifespan(scope: dict[str, Any], receive: Receive, send: Send) -> None:
     await send({"type": "lifespan.startup.complete"})
     await receive()
     await send({"type": "lifespan.shutdown.complete"})
+
+
+@frozen
+class Told:
+    """An answer in one piece."""
+
+    status: int = 200
+    body: bytes = b"ok"
+    fields: tuple[tuple[str, str], ...] = ()
+
+
+@frozen
+class Whole:
+    """Requests that `answer` answers without ASGI, on every path or on one."""
+
+    answer: Callable[[WholeRequest], Awaitable[Told]]
+    path: str | None = None
+    body_bytes: int = 1_048_576
+
+    def answerer(self, method: str, path: str) -> Callable[[WholeRequest], Awaitable[Told]] | None:
+        return self.answer if self.path in {None, path} else None
+
+
+async def echo_whole(asked: WholeRequest) -> Told:
+    """Answers as `echo` does."""
+    return Told(200, f"{asked.method} {asked.path}?{asked.query.decode()} ".encode() + asked.body)
 
 
 def application(http: Any = echo, websocket: Any = echo) -> ASGIApp:

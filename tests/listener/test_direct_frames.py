@@ -1,20 +1,35 @@
-"""Frames that the application makes once for many sockets: each socket gets them whole and in order."""
+"""Frames that the application makes once for many sockets: each socket gets them whole and in order.
 
-from collections.abc import Awaitable, Callable
+And sockets that the listener keeps for the application: their end is told once, whoever brings it about.
+"""
+
+import socket
+import struct
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
 import trio
+import trio.testing
+from attrs import define, field
+from structlog.testing import capture_logs
 
 from adapters.listener.direct import EXTENSION, DirectFrames
+from adapters.listener.socket_stream import MessageBuffer
 from messaging_core.sockets import text_frame
 from tests.listener.harness import (
     CLOSE,
     PING,
+    PONG,
     TEXT,
+    Peer,
     Receive,
     Send,
+    Served,
     application,
+    close_frame,
+    connected,
     frame,
     serving,
     socket_to,
@@ -110,3 +125,344 @@ async def test_a_peer_that_does_not_read_is_cut_off(write_time: float) -> None:
     app = pushing(frames)
     async with serving(app, write_time=write_time) as served, socket_to(served, receive_buffer=4096):
         await wait_until(lambda: served.counts.write_timeouts == 1)
+
+
+# --- sockets that are adopted -------------------------------------------------------------------------------
+
+
+@define
+class Adopted:
+    """A socket without a task of the application's."""
+
+    served: Served
+    peer: Peer
+    sink: DirectFrames
+    ends: list[float] = field(factory=list)
+    """When its end was told; once."""
+
+    async def end(self) -> None:
+        """Wait until it has been told, and the connection is over."""
+        await wait_until(lambda: bool(self.ends))
+        await wait_until(lambda: self.served.counts.open_connections == 0)
+        assert self.served.counts.open_sockets == 0
+
+
+@asynccontextmanager
+async def adopted(*, receive_buffer: int | None = None, **numbers: Any) -> AsyncIterator[Adopted]:
+    """A socket whose application has returned; its end must be told once. Others may come after it."""
+    sinks, ends, returned = list[DirectFrames](), list[float](), trio.Event()
+
+    async def app(scope: dict[str, Any], receive: Receive, send: Send) -> None:
+        await receive()
+        await send({"type": "websocket.accept"})
+        sink: DirectFrames = scope["extensions"][EXTENSION]["sink"]
+        mine = [] if sinks else ends
+        sink.adopt(lambda: mine.append(trio.current_time()))
+        sinks.append(sink)
+        returned.set()
+
+    async with (
+        serving(application(websocket=app), **{"linger_time": 0.2, **numbers}) as served,
+        socket_to(served, receive_buffer=receive_buffer) as peer,
+    ):
+        await returned.wait()
+        await trio.testing.wait_all_tasks_blocked()
+        assert not ends
+        assert served.counts.open_sockets == 1
+        yield Adopted(served, peer, sinks[0], ends)
+    assert len(ends) == 1
+
+
+async def test_an_adopted_socket_stays_open_and_takes_frames() -> None:
+    """Its application has returned; pings are answered, and what is written arrives."""
+    async with adopted() as it:
+        for payload in (b"one", b"two"):
+            offered = text_frame(payload)
+            assert it.sink.offer(offered) == len(offered)
+            assert (await it.peer.frame()).payload == payload
+            await it.peer.send(frame(PING, payload))
+            assert (await it.peer.frame_of(PONG)).payload == payload
+        await it.sink.write(text_frame(b"three"))
+        assert (await it.peer.frame()).payload == b"three"
+
+
+async def leave_with_a_close(it: Adopted) -> None:
+    await it.peer.send(close_frame(1000))
+    assert (await it.peer.frame_of(CLOSE)).close[0] == 1000
+
+
+async def leave_half(it: Adopted) -> None:
+    await it.peer.half_close()
+
+
+async def leave_at_once(it: Adopted) -> None:
+    await it.peer.stream.aclose()
+
+
+async def leave_with_a_reset(it: Adopted) -> None:
+    it.peer.stream.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    await it.peer.stream.aclose()
+
+
+async def be_closed(it: Adopted) -> None:
+    await it.sink.close(4001, "enough")
+    assert (await it.peer.frame_of(CLOSE)).close == (4001, "enough")
+    await it.peer.send(close_frame(4001))
+
+
+async def be_closed_and_say_nothing(it: Adopted) -> None:
+    await it.sink.close(4001, "enough")
+    assert (await it.peer.gone()).reset
+
+
+async def close_at_the_same_time(it: Adopted) -> None:
+    await it.peer.send(close_frame(1000))
+    await it.sink.close(4001, "enough")
+
+
+async def be_closed_by_a_task(it: Adopted) -> None:
+    async def task() -> None:
+        await it.sink.close(4001, "enough")
+        await it.sink.close(4002, "enough and more")
+
+    it.sink.start_soon(task)
+    it.sink.start_soon(task)
+    assert (await it.peer.frame_of(CLOSE)).close == (4001, "enough")
+    await it.peer.send(close_frame(4001))
+    assert await it.peer.end() == b""
+
+
+async def be_silent(it: Adopted) -> None:
+    assert (await it.peer.gone()).reset
+    assert it.served.counts.pings_unanswered == 1
+
+
+async def read_nothing(it: Adopted) -> None:
+    offered = text_frame(b"x" * 60_000)
+    while it.sink.offer(offered) == len(offered):
+        pass
+    await it.sink.write(offered)
+    assert it.served.counts.write_timeouts == 1
+
+
+def send_and_be_closed(sent: bytes, code: int) -> Callable[[Adopted], Awaitable[None]]:
+    async def way(it: Adopted) -> None:
+        await it.peer.send(sent)
+        assert (await it.peer.frame_of(CLOSE)).close[0] == code
+        assert it.served.counts.protocol_errors == 1
+
+    return way
+
+
+async def be_restarted(it: Adopted) -> None:
+    it.served.shutdown.set()
+    assert (await it.peer.frame_of(CLOSE)).close[0] == 1012
+    await it.peer.send(close_frame(1012))
+    assert await it.peer.end() == b""
+
+
+async def be_restarted_and_say_nothing(it: Adopted) -> None:
+    it.served.shutdown.set()
+    assert (await it.peer.gone()).reset
+
+
+async def be_cancelled(it: Adopted) -> None:
+    it.served.cancel()
+    await it.peer.gone()
+
+
+ENDS: dict[str, tuple[Callable[[Adopted], Awaitable[None]], dict[str, Any]]] = {
+    "the peer closes": (leave_with_a_close, {}),
+    "the peer ends its side": (leave_half, {}),
+    "the peer ends": (leave_at_once, {}),
+    "the peer resets": (leave_with_a_reset, {}),
+    "the application closes": (be_closed, {}),
+    "the application closes, and the peer does not answer": (be_closed_and_say_nothing, {}),
+    "both close": (close_at_the_same_time, {}),
+    "tasks of the application close": (be_closed_by_a_task, {}),
+    "no answer to a ping": (be_silent, {"ping_interval": 0.1}),
+    "the peer does not read": (read_nothing, {"write_time": 0.2, "receive_buffer": 4096}),
+    "no frame": (send_and_be_closed(frame(TEXT, b"x", rsv=7), 1002), {}),
+    "a frame without a mask": (send_and_be_closed(frame(TEXT, b"x", masked=False), 1002), {}),
+    "no UTF-8": (send_and_be_closed(frame(TEXT, b"\xff"), 1007), {}),
+    "a message beyond its bound": (
+        send_and_be_closed(frame(TEXT, b"x" * 1001), 1009),
+        {"message_bytes": 1000},
+    ),
+    "fragments beyond their bound": (
+        send_and_be_closed(
+            frame(TEXT, b"x" * 600, fin=False) + frame(0, b"x" * 600, fin=False),
+            1009,
+        ),
+        {"message_bytes": 1000},
+    ),
+    "a restart": (be_restarted, {}),
+    "a restart, and the peer does not answer": (be_restarted_and_say_nothing, {}),
+    "a cancellation": (be_cancelled, {}),
+}
+
+
+@pytest.mark.parametrize("name", ENDS)
+async def test_the_end_of_an_adopted_socket_is_told_once(name: str) -> None:
+    """Whoever brings it about; from then on nothing is written, started or closed."""
+    way, numbers = ENDS[name]
+    started = list[str]()
+
+    async def task() -> None:
+        started.append("a task")
+
+    async with adopted(**numbers) as it:
+        await way(it)
+        await it.end()
+        assert it.sink.offer(text_frame(b"too late")) == 0
+        await it.sink.write(text_frame(b"too late"))
+        await it.sink.close(4000, "too late")
+        it.sink.start_soon(task)
+        await trio.testing.wait_all_tasks_blocked()
+        assert not started
+
+
+async def test_a_socket_that_has_ended_is_adopted_for_nothing() -> None:
+    """Its end is told at once."""
+    told = list[str]()
+
+    async def app(scope: dict[str, Any], receive: Receive, send: Send) -> None:
+        await send({"type": "websocket.accept"})
+        while (await receive())["type"] != "websocket.disconnect":
+            pass
+        scope["extensions"][EXTENSION]["sink"].adopt(lambda: told.append("ended"))
+        told.append("adopted")
+
+    async with serving(application(websocket=app)) as served:
+        async with socket_to(served):
+            pass
+        await wait_until(lambda: len(told) == 2)
+    assert told == ["ended", "adopted"]
+
+
+async def test_what_comes_to_an_adopted_socket_is_dropped() -> None:
+    """However much it is, whole or in fragments: nothing of it is kept, and pings are answered meanwhile."""
+    async with adopted(message_bytes=1000, inbox_messages=4, inbox_bytes=2000) as it:
+        for n in range(50):
+            await it.peer.send(frame(TEXT, b"x" * 1000))
+            await it.peer.send(frame(2, b"x" * 400, fin=False), frame(PING, b"amid"))
+            await it.peer.send(frame(0, b"x" * 600))
+            await it.peer.send(frame(PING, b"%d" % n))
+            assert (await it.peer.frame_of(PONG)).payload == b"amid"
+            assert (await it.peer.frame_of(PONG)).payload == b"%d" % n
+        stream = it.sink._stream
+        assert isinstance(stream.buffer, MessageBuffer)
+        assert stream.buffer.size == 0
+        assert stream._tasks.inbox.bytes == 0
+        assert not stream._tasks.inbox.full
+
+
+async def test_a_message_that_has_begun_before_the_adoption_ends_after_it() -> None:
+    """Its parts are held against one bound, and are no fault."""
+    begun, going_on = trio.Event(), trio.Event()
+
+    async def app(scope: dict[str, Any], receive: Receive, send: Send) -> None:
+        await receive()
+        await send({"type": "websocket.accept"})
+        begun.set()
+        await going_on.wait()
+        scope["extensions"][EXTENSION]["sink"].adopt(lambda: None)
+
+    async with (
+        serving(application(websocket=app), message_bytes=1000) as served,
+        socket_to(served) as peer,
+    ):
+        await begun.wait()
+        await peer.send(frame(TEXT, b"x" * 600, fin=False), frame(PING, b"1"))
+        assert (await peer.frame_of(PONG)).payload == b"1"
+        going_on.set()
+        await trio.testing.wait_all_tasks_blocked()
+        await peer.send(frame(0, b"x" * 400), frame(PING, b"2"))
+        assert (await peer.frame_of(PONG)).payload == b"2"
+        await peer.send(frame(TEXT, b"x" * 600, fin=False) + frame(0, b"x" * 401))
+        assert (await peer.frame_of(CLOSE)).close[0] == 1009
+
+
+async def test_messages_before_the_adoption_fill_nothing() -> None:
+    """An inbox that was full, so that nothing was read any more, is in nobody's way afterwards."""
+    going_on = trio.Event()
+    sinks = list[DirectFrames]()
+
+    async def app(scope: dict[str, Any], receive: Receive, send: Send) -> None:
+        await receive()
+        sinks.append(scope["extensions"][EXTENSION]["sink"])
+        await send({"type": "websocket.accept"})
+        await going_on.wait()
+        sinks[0].adopt(lambda: None)
+
+    async with (
+        serving(application(websocket=app), inbox_messages=4, stall_time=60.0) as served,
+        socket_to(served) as peer,
+    ):
+        await peer.send(frame(TEXT, b"x") * 10)
+        await wait_until(lambda: sinks[0]._stream._tasks.inbox.full)
+        await trio.testing.wait_all_tasks_blocked()
+        going_on.set()
+        await peer.send(frame(PING, b"!"))
+        assert (await peer.frame_of(PONG)).payload == b"!"
+
+
+async def test_messages_that_come_with_the_handshake_are_dropped() -> None:
+    """They are held back until the accept, and nobody receives them after it."""
+
+    async def app(scope: dict[str, Any], receive: Receive, send: Send) -> None:
+        await receive()
+        await trio.testing.wait_all_tasks_blocked()
+        await send({"type": "websocket.accept"})
+        scope["extensions"][EXTENSION]["sink"].adopt(lambda: None)
+
+    async with (
+        serving(application(websocket=app), inbox_messages=4, stall_time=60.0) as served,
+        connected(served) as peer,
+    ):
+        assert (await peer.upgrade(frame(TEXT, b"x") * 10, frame(PING, b"!"))).status == 101
+        assert (await peer.frame_of(PONG)).payload == b"!"
+
+
+async def test_a_task_of_an_adopted_socket_runs_and_may_write() -> None:
+    async with adopted() as it:
+
+        async def task() -> None:
+            await it.sink.write(text_frame(b"from a task"))
+
+        it.sink.start_soon(task)
+        assert (await it.peer.frame()).payload == b"from a task"
+
+
+async def test_an_exception_in_a_task_is_contained() -> None:
+    """It is logged and counted; the socket stays open, and so do others."""
+
+    async def task() -> None:
+        raise RuntimeError("a bug")
+
+    with capture_logs() as logs:
+        async with adopted() as it, socket_to(it.served) as other:
+            it.sink.start_soon(task)
+            await wait_until(lambda: it.served.counts.application_errors == 1)
+            for peer in (it.peer, other):
+                await peer.send(frame(PING, b"!"))
+                assert (await peer.frame_of(PONG)).payload == b"!"
+    (failed,) = [line for line in logs if line["event"] == "application_failed"]
+    assert failed["path"] == "/ws"
+
+
+async def test_a_task_does_not_outlive_its_connection_for_long() -> None:
+    """What still runs `abandon_time` after the end is cancelled, as the application's own task is."""
+    cancelled = trio.Event()
+
+    async def task() -> None:
+        try:
+            await trio.sleep_forever()
+        finally:
+            cancelled.set()
+
+    async with adopted(abandon_time=0.1) as it:
+        it.sink.start_soon(task)
+        await it.peer.send(close_frame(1000))
+        await it.end()
+        assert cancelled.is_set()

@@ -1,4 +1,7 @@
-"""HTTP/1.1 shapes that servers and proxies read differently, and what each must get: `http_vectors.toml`."""
+"""HTTP/1.1 shapes that servers and proxies read differently, and what each must get: `http_vectors.toml`.
+
+Each must get it whichever way requests take, through ASGI or whole.
+"""
 
 import re
 import tomllib
@@ -7,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from tests.listener.harness import connected, echo, serving
+from adapters.listener.whole_requests import WholeRequest
+from tests.listener.harness import Told, Whole, connected, echo, echo_whole, serving
 
 VECTORS = tomllib.loads(Path(__file__).with_name("http_vectors.toml").read_text())["vector"]
 ANOTHER = b"GET /another HTTP/1.1\r\nHost: test\r\n\r\n"
@@ -19,9 +23,20 @@ def segment(told: str) -> bytes:
     return repeated.encode("latin-1")
 
 
+@pytest.mark.parametrize("whole", [False, True], ids=["through ASGI", "whole"])
 @pytest.mark.parametrize("vector", VECTORS, ids=[vector["name"] for vector in VECTORS])
-async def test_a_shape_gets_what_it_must(vector: dict[str, Any]) -> None:
-    async with serving(echo, **vector.get("numbers", {})) as served, connected(served) as peer:
+async def test_a_shape_gets_what_it_must(vector: dict[str, Any], whole: bool) -> None:
+    taken: list[str] = []
+
+    async def echo_noted(asked: WholeRequest) -> Told:
+        taken.append(asked.path)
+        return await echo_whole(asked)
+
+    offered = Whole(echo_noted) if whole else None
+    async with (
+        serving(echo, whole_requests=offered, **vector.get("numbers", {})) as served,
+        connected(served) as peer,
+    ):
         await peer.send(*map(segment, vector["send"]))
         if vector.get("half_close"):
             await peer.half_close()
@@ -38,6 +53,7 @@ async def test_a_shape_gets_what_it_must(vector: dict[str, Any]) -> None:
             assert await peer.end() == b""
         else:
             assert (await peer.ask(ANOTHER)).body == b"GET /another? "
+            assert ("/another" in taken) == whole
 
 
 def test_every_vector_has_a_name_of_its_own() -> None:

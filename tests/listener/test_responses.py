@@ -8,6 +8,7 @@ from quart import ResponseReturnValue, request, websocket
 from quart_trio import QuartTrio
 
 from adapters.listener import ASGIApp
+from adapters.listener.connection import Connection
 from tests.listener.harness import (
     BINARY,
     CLOSE,
@@ -278,16 +279,15 @@ async def test_the_scope_names_the_tcp_peer() -> None:
 async def test_small_responses_do_not_wait_for_acknowledgements() -> None:
     """TCP_NODELAY: the listener's side of a connection has it set."""
     seen: list[int] = []
-    taken = trio.SocketStream.send_all
+    taken = Connection.write
 
-    async def watching(stream: trio.SocketStream, data: Any) -> None:
-        if stream.socket.getsockname() == served.address:
-            seen.append(stream.getsockopt(trio.socket.IPPROTO_TCP, trio.socket.TCP_NODELAY))
-        await taken(stream, data)
+    async def watching(connection: Connection, data: bytes) -> None:
+        seen.append(connection.stream.getsockopt(trio.socket.IPPROTO_TCP, trio.socket.TCP_NODELAY))
+        await taken(connection, data)
 
     async with serving(echo) as served, connected(served) as peer:
         with pytest.MonkeyPatch.context() as patched:
-            patched.setattr(trio.SocketStream, "send_all", watching)
+            patched.setattr(Connection, "write", watching)
             await peer.ask(GET)
     assert seen == [1]
 

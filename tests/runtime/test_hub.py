@@ -1,5 +1,7 @@
 """The hub: every socket of the audience, in order, and none that slows another."""
 
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 
 import pytest
@@ -26,20 +28,25 @@ def written(frame: PlainFrame) -> bytes:
 
 
 class Line:
-    """A transport that takes at once what it has room for, and by its writer everything."""
+    """A transport that takes at once what it has room for, and by a writer everything."""
 
-    def __init__(self, room: int = 0) -> None:
+    def __init__(self, nursery: trio.Nursery, room: int = 0) -> None:
         self.room = room
         self.rest = b""
         self.received = b""
+        self.writes = 0
+        self.writers = 0
         self.blocked = False
+        self.closed: Close | None = None
+        self._nursery = nursery
 
-    def offer(self, frame: bytes) -> int:
+    def offer(self, frames: bytes) -> int:
         assert not self.rest, "a frame would overtake the rest of another"
-        taken = min(self.room, len(frame))
+        taken = min(self.room, len(frames))
         self.room -= taken
-        self.received += frame[:taken]
-        self.rest = frame[taken:] if taken else b""
+        self.received += frames[:taken]
+        self.rest = frames[taken:] if taken else b""
+        self.writes += 1
         return taken
 
     async def write(self, frames: bytes) -> None:
@@ -49,17 +56,42 @@ class Line:
         self.received += self.rest + frames
         self.rest = b""
 
+    async def close(self, code: int, reason: str) -> None:
+        assert not self.rest
+        assert self.closed is None
+        await trio.lowlevel.checkpoint()
+        self.closed = Close(code, reason)
+
+    def start_soon(self, task: Callable[[], Awaitable[None]]) -> None:
+        self.writers += 1
+        self._nursery.start_soon(task)
+
     @property
     def messages(self) -> list[str]:
         return [payload.decode() for payload in payloads(self.received)]
 
 
-async def closed(socket: LocalSocket, line: Line | None = None) -> tuple[list[str], Close]:
+@contextmanager
+def connected(hub: Hub, actor: Actor) -> Iterator[LocalSocket]:
+    socket = hub.connect(actor)
+    try:
+        yield socket
+    finally:
+        hub.disconnect(socket)
+
+
+async def settled() -> None:
+    """Everything that can happen without more being asked has happened."""
+    await trio.testing.wait_all_tasks_blocked()
+
+
+async def closed(socket: LocalSocket) -> tuple[list[str], Close | None]:
     """What a socket writes until it is closed, and how it is."""
-    line = line or Line()
-    with trio.fail_after(5):
-        close = await socket.write_to(line)
-    return line.messages, close
+    async with trio.open_nursery() as nursery:
+        line = Line(nursery)
+        socket.attach(line)
+        await settled()
+    return line.messages, line.closed
 
 
 def created(number: int, *audience: UserId) -> Deliver:
@@ -78,10 +110,10 @@ def hub() -> Hub:
 async def test_every_socket_of_the_audience_hears_it(hub: Hub) -> None:
     """Two tabs of one user and the other user's socket all hear an event; a stranger's does not."""
     with (
-        hub.connected(ALICE) as tab,
-        hub.connected(ALICE) as other_tab,
-        hub.connected(BOB) as bobs,
-        hub.connected(Actor(UserId(3), SessionId(3))) as strangers,
+        connected(hub, ALICE) as tab,
+        connected(hub, ALICE) as other_tab,
+        connected(hub, BOB) as bobs,
+        connected(hub, Actor(UserId(3), SessionId(3))) as strangers,
     ):
         hub.deliver(created(1, UserId(1), UserId(2)))
         hub.deliver(created(2, UserId(1), UserId(2)))
@@ -93,7 +125,7 @@ async def test_every_socket_of_the_audience_hears_it(hub: Hub) -> None:
 
 async def test_what_a_plain_socket_does_not_know_is_not_sent(hub: Hub) -> None:
     """A new chat is no event of profile 1."""
-    with hub.connected(ALICE) as socket:
+    with connected(hub, ALICE) as socket:
         entry = LogEntry(ChatId(1), 1, "chat.created", None, NOW)
         hub.deliver(Deliver(ChatCreated(CHAT), (UserId(1),), entry))
         hub.deliver(created(1, UserId(1)))
@@ -102,64 +134,105 @@ async def test_what_a_plain_socket_does_not_know_is_not_sent(hub: Hub) -> None:
 
 
 @pytest.mark.parametrize("room", range(12))
-async def test_nothing_is_overtaken_or_lost(hub: Hub, room: int) -> None:
+async def test_nothing_is_overtaken_or_lost(hub: Hub, room: int, nursery: trio.Nursery) -> None:
     """However much of the frames the line takes at once, all come out whole and in order."""
-    line = Line(room)
-    with hub.connected(ALICE) as socket:
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(socket.write_to, line)
-            await trio.testing.wait_all_tasks_blocked()
-            for number in range(1, 5):
-                hub.deliver(created(number, UserId(1)))
-            await trio.testing.wait_all_tasks_blocked()
-            assert line.messages == ["1", "2", "3", "4"]
-            line.room = 100
-            hub.deliver(created(5, UserId(1)))
-            assert line.messages == ["1", "2", "3", "4", "5"], "an idle line takes a frame at once"
-            hub.drain()
+    line = Line(nursery, room)
+    with connected(hub, ALICE) as socket:
+        socket.attach(line)
+        for number in range(1, 5):
+            hub.deliver(created(number, UserId(1)))
+            if number % 2:
+                hub.flush()
+        await settled()
+        assert line.messages == ["1", "2", "3", "4"]
+        line.room = 100
+        hub.deliver(created(5, UserId(1)))
+        hub.flush()
+        assert line.messages == ["1", "2", "3", "4", "5"], "an idle line takes a frame at once"
+        hub.drain()
+        await settled()
+        assert line.closed == RESTARTING
 
 
-async def test_a_slow_consumer_is_closed_alone(hub: Hub) -> None:
+async def test_what_one_turn_delivers_in_a_chat_leaves_by_one_write(hub: Hub, nursery: trio.Nursery) -> None:
+    """A commit holds many messages; each socket of a busy group gets them in one go, and no task is made."""
+    line = Line(nursery, room=100)
+    with connected(hub, ALICE) as socket:
+        socket.attach(line)
+        for number in range(1, 5):
+            hub.deliver(created(number, UserId(1)))
+        assert line.messages == []
+        await settled()
+        assert (line.messages, line.writes, line.writers) == (["1", "2", "3", "4"], 1, 0)
+
+
+async def test_an_audience_that_changes_in_one_turn_hears_only_its_own(
+    hub: Hub, nursery: trio.Nursery
+) -> None:
+    """Who has come into a chat between two messages of one commit gets the second and not the first."""
+    alices, bobs = Line(nursery, room=100), Line(nursery, room=100)
+    with connected(hub, ALICE) as alice, connected(hub, BOB) as bob:
+        alice.attach(alices)
+        bob.attach(bobs)
+        hub.deliver(created(1, UserId(1)))
+        hub.deliver(created(2, UserId(1), UserId(2)))
+        await settled()
+        assert (alices.messages, bobs.messages) == (["1", "2"], ["2"])
+
+
+async def test_what_leaves_at_a_time_is_bounded(nursery: trio.Nursery) -> None:
+    """What would be larger than one write goes in several: it would count as written while it waits."""
+    hub = Hub(Limits(), lambda frame: str(frame.data.id).encode() * 20_000)
+    line = Line(nursery, room=1_000_000)
+    with connected(hub, ALICE) as socket:
+        socket.attach(line)
+        for number in range(1, 9):
+            hub.deliver(created(number, UserId(1)))
+        await settled()
+        assert line.writes == 3
+        assert [message[0] for message in line.messages] == list("12345678")
+
+
+async def test_a_slow_consumer_is_closed_alone(hub: Hub, nursery: trio.Nursery) -> None:
     """A socket that is not read is closed with 4408 at its bound; the others get everything."""
-    stuck, line = Line(), Line(room=1000)
+    stuck, line = Line(nursery), Line(nursery, room=1000)
     stuck.blocked = True
-    with hub.connected(ALICE) as slow, hub.connected(BOB) as quick:
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(slow.write_to, stuck)
-            nursery.start_soon(quick.write_to, line)
-            await trio.testing.wait_all_tasks_blocked()
-            for number in range(1, 8):
-                hub.deliver(created(number, UserId(1), UserId(2)))
-                await trio.testing.wait_all_tasks_blocked()
-            assert line.messages == ["1", "2", "3", "4", "5", "6", "7"]
-            nursery.cancel_scope.cancel()
-        assert await closed(slow) == ([], SLOW_CONSUMER)
+    with connected(hub, ALICE) as slow, connected(hub, BOB) as quick:
+        slow.attach(stuck)
+        quick.attach(line)
+        for number in range(1, 8):
+            hub.deliver(created(number, UserId(1), UserId(2)))
+            await settled()
+        assert line.messages == ["1", "2", "3", "4", "5", "6", "7"]
+        assert line.closed is None
+        nursery.cancel_scope.cancel()
+        assert slow.closing == SLOW_CONSUMER
 
 
 async def test_a_close_comes_after_what_waits(hub: Hub) -> None:
     """What was queued before a close is still written; what comes after it is not."""
-    with hub.connected(ALICE) as socket:
+    with connected(hub, ALICE) as socket:
         hub.deliver(created(1, UserId(1)))
         hub.close_session(SessionId(1), "session_revoked")
         hub.deliver(created(2, UserId(1)))
         assert await closed(socket) == (["1"], Close(1008, "session_revoked"))
 
 
-async def test_a_close_wakes_a_writer_that_waits(hub: Hub) -> None:
+async def test_a_close_reaches_an_idle_socket(hub: Hub, nursery: trio.Nursery) -> None:
     """The end of a session reaches a socket on which nothing happens."""
-    line = Line()
-    with hub.connected(ALICE) as socket:
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(socket.write_to, line)
-            await trio.testing.wait_all_tasks_blocked()
-            hub.close_session(SessionId(1), "session_revoked")
-        assert line.messages == []
+    line = Line(nursery)
+    with connected(hub, ALICE) as socket:
+        socket.attach(line)
+        await settled()
+        hub.close_session(SessionId(1), "session_revoked")
+        await settled()
+        assert (line.messages, line.closed) == ([], Close(1008, "session_revoked"))
 
 
 async def test_only_the_ended_sessions_sockets_close(hub: Hub) -> None:
     """Another session of the same user stays connected."""
     other = Actor(UserId(1), SessionId(9))
-    with hub.connected(ALICE) as ended, hub.connected(other) as stays:
+    with connected(hub, ALICE) as ended, connected(hub, other) as stays:
         hub.close_session(SessionId(1), "session_revoked")
         hub.deliver(created(1, UserId(1)))
         hub.drain()
@@ -169,10 +242,10 @@ async def test_only_the_ended_sessions_sockets_close(hub: Hub) -> None:
 
 async def test_a_user_has_a_bounded_number_of_sockets(hub: Hub) -> None:
     """One more than allowed is refused, and a place that is given back can be taken again."""
-    with hub.connected(ALICE):
-        with hub.connected(ALICE), pytest.raises(TooManySockets), hub.connected(ALICE):
+    with connected(hub, ALICE):
+        with connected(hub, ALICE), pytest.raises(TooManySockets), connected(hub, ALICE):
             pass
-        with hub.connected(ALICE):
+        with connected(hub, ALICE):
             assert len(hub) == 2
     assert len(hub) == 0
     assert hub.sessions() == set()
@@ -181,5 +254,5 @@ async def test_a_user_has_a_bounded_number_of_sockets(hub: Hub) -> None:
 async def test_who_comes_while_draining_is_sent_away(hub: Hub) -> None:
     """A socket that opens during shutdown is closed with 1012 like the others."""
     hub.drain()
-    with hub.connected(ALICE) as late:
+    with connected(hub, ALICE) as late:
         assert await closed(late) == ([], RESTARTING)

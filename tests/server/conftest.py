@@ -5,14 +5,21 @@ from collections.abc import AsyncIterator
 import httpx
 import pytest
 
+from adapters.listener import ListenerConfig
 from tests.server.clients import Person, browser, register
 from tests.server.servers import ServerHere, serving
 
 
 @pytest.fixture
-async def server() -> AsyncIterator[ServerHere]:
+def quick_path() -> bool:
+    """Whether requests may go past the framework; a module that must hold both ways says so itself."""
+    return True
+
+
+@pytest.fixture
+async def server(quick_path: bool) -> AsyncIterator[ServerHere]:
     """A fresh server with the defaults, but for the rate limits, which are off."""
-    async with serving() as running:
+    async with serving(listener=ListenerConfig(quick_path=quick_path)) as running:
         yield running
 
 

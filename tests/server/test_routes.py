@@ -23,6 +23,12 @@ BY_NAME = {endpoint.name: endpoint for endpoint in ENDPOINTS}
 each_endpoint = pytest.mark.parametrize("endpoint", ENDPOINTS, ids=lambda endpoint: endpoint.name)
 
 
+@pytest.fixture(params=[True, False], ids=["quick path", "framework"])
+def quick_path(request: pytest.FixtureRequest) -> bool:
+    """What is declared happens both ways: past the framework and through it."""
+    return bool(request.param)
+
+
 @pytest.fixture
 async def scene(alice: Person, bob: Person, chat: int) -> Scene:
     return Scene(alice, bob, chat, (await alice.send(chat))["id"])

@@ -1,0 +1,95 @@
+"""The declared endpoints without the framework's cost, for a listener that hands over whole requests.
+
+The same declarations through the same dispatcher: what differs is who makes the `HttpRequest`. Everything
+else, such as documentation, the client, preflights and unknown paths, is the framework's.
+"""
+
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from functools import partial
+from typing import NamedTuple, Protocol
+
+from adapters.quart_app.cors import Cors
+from adapters.quart_app.dispatch import Dispatcher
+from adapters.quart_app.endpoints import Endpoint, HttpRequest, request_id
+
+
+class Asked(Protocol):
+    """A whole request, as the listener gives it."""
+
+    @property
+    def method(self) -> str: ...
+
+    @property
+    def path(self) -> str: ...
+
+    @property
+    def query(self) -> bytes: ...
+
+    @property
+    def fields(self) -> Mapping[str, str]: ...
+
+    @property
+    def body(self) -> bytes: ...
+
+    @property
+    def client(self) -> str: ...
+
+
+class Answered(NamedTuple):
+    """What the listener writes."""
+
+    status: int
+    fields: tuple[tuple[str, str], ...]
+    body: bytes
+
+
+class QuickPath:
+    """Answers whole requests for endpoints with at most one variable in their path, at its end."""
+
+    def __init__(
+        self, dispatcher: Dispatcher, endpoints: Iterable[Endpoint], cors: Cors, *, body_bytes: int
+    ) -> None:
+        self.body_bytes = body_bytes
+        self._dispatcher = dispatcher
+        self._cors = cors
+        self._routes = {
+            (endpoint.method, endpoint.path): endpoint
+            for endpoint in endpoints
+            if "{" not in endpoint.path.rpartition("/")[0]
+        }
+        self._variables = {
+            (method, path.rpartition("/")[0]): endpoint
+            for (method, path), endpoint in self._routes.items()
+            if endpoint.path_names
+        }
+
+    def answerer(self, method: str, path: str) -> Callable[[Asked], Awaitable[Answered]] | None:
+        """Who answers this route, or None where it is no endpoint's."""
+        endpoint = self._routes.get((method, path))
+        if endpoint is not None:
+            return partial(self._answer, endpoint, {})
+        parent, _, value = path.rpartition("/")
+        endpoint = self._variables.get((method, parent))
+        if endpoint is None or not value:
+            return None
+        return partial(self._answer, endpoint, {endpoint.path_names[0]: value})
+
+    async def _answer(self, endpoint: Endpoint, path_values: dict[str, str], asked: Asked) -> Answered:
+        request = HttpRequest(
+            asked.method,
+            asked.path,
+            path_values,
+            asked.query,
+            asked.fields,
+            asked.body,
+            asked.client,
+            request_id(asked.fields.get("x-request-id")),
+        )
+        answer = await self._dispatcher.answer(endpoint, request)
+        added = self._cors.headers(asked.fields.get("origin", "").encode("latin-1") or None)
+        fields = answer.fields(request.request_id)
+        return Answered(
+            answer.status,
+            (*fields, *((name.decode("latin-1"), value.decode("latin-1")) for name, value in added)),
+            answer.body,
+        )

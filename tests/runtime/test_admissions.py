@@ -1,0 +1,296 @@
+"""Tokens that were verified before: as good as verified again, at every moment."""
+
+from collections.abc import AsyncIterator, Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import httpx
+import pytest
+import trio
+from attrs import evolve
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+
+from adapters.runtime import Context, operations
+from adapters.runtime.admissions import Admissions
+from adapters.runtime.operations import Query
+from adapters.security import JwtSigner
+from messaging_core.commands import LogOut
+from messaging_core.ids import SessionId, UserId
+from messaging_core.limits import Limits
+from messaging_core.models import AccessClaims, Actor
+from tests.server.clients import Person, browser, expect, log_in, register
+from tests.server.servers import PATIENCE, ServerHere, serving
+
+NOW = datetime(2024, 11, 4, 14, 30, tzinfo=UTC)
+SECOND = timedelta(seconds=1)
+ALICE = Actor(UserId(1), SessionId(1))
+BOB = Actor(UserId(2), SessionId(2))
+SESSION = SessionId(1)
+"""The first one of a server."""
+
+
+def test_a_token_is_known_until_its_time() -> None:
+    """Not at it: then it is verified again, and forgotten here."""
+    admissions = Admissions()
+    admissions.keep("a", ALICE, until=NOW, endings=0)
+    assert admissions.actor("a", now=NOW - SECOND) == ALICE
+    assert admissions.actor("b", now=NOW - SECOND) is None
+    assert admissions.actor("a", now=NOW) is None
+    assert admissions.actor("a", now=NOW - SECOND) is None
+
+
+def test_a_session_takes_all_of_its_tokens_with_it() -> None:
+    """And nobody else's; not even the same person's of another session."""
+    admissions = Admissions()
+    elsewhere = Actor(ALICE.user_id, SessionId(3))
+    for token, actor in (("a", ALICE), ("b", BOB), ("c", ALICE), ("d", elsewhere)):
+        admissions.keep(token, actor, until=NOW, endings=0)
+    admissions.end(ALICE.session_id)
+    known = [admissions.actor(token, now=NOW - SECOND) for token in "abcd"]
+    assert known == [None, BOB, None, elsewhere]
+
+
+def test_a_verdict_from_before_an_ending_is_not_kept() -> None:
+    """Whichever session has ended: it may be this one."""
+    admissions = Admissions()
+    endings = admissions.endings
+    admissions.end(ALICE.session_id)
+    admissions.keep("a", ALICE, until=NOW, endings=endings)
+    assert admissions.actor("a", now=NOW - SECOND) is None
+    admissions.keep("b", BOB, until=NOW, endings=admissions.endings)
+    assert admissions.actor("b", now=NOW - SECOND) == BOB
+
+
+def test_an_ending_that_nobody_is_known_for_counts_too() -> None:
+    """A verdict may be under way."""
+    admissions = Admissions()
+    admissions.end(SessionId(9))
+    assert admissions.endings == 1
+
+
+def test_the_number_is_bounded() -> None:
+    """The one kept longest makes room; its session's others stay, and can be ended."""
+    admissions = Admissions(tokens_kept=3)
+    for token in "abcde":
+        admissions.keep(token, ALICE, until=NOW, endings=0)
+    known = [token for token in "abcde" if admissions.actor(token, now=NOW - SECOND)]
+    assert known == ["c", "d", "e"]
+    admissions.end(ALICE.session_id)
+    assert not any(admissions.actor(token, now=NOW - SECOND) for token in "abcde")
+
+
+SESSIONS = st.integers(1, 3).map(SessionId)
+WORDS = st.sampled_from([f"{session}{letter}" for session in (1, 2, 3) for letter in "abcd"])
+
+
+class AdmissionsAgree(RuleBasedStateMachine):
+    """Whatever happens, nobody is admitted whom a verification would refuse, and little is kept."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.admissions = Admissions(tokens_kept=4)
+        self.now = NOW
+        self.until: dict[str, datetime] = {}
+        self.ended: set[SessionId] = set()
+
+    @staticmethod
+    def actor(token: str) -> Actor:
+        """The first character is the session's."""
+        return Actor(UserId(int(token[0])), SessionId(int(token[0])))
+
+    @rule(token=WORDS, seconds=st.integers(-1, 5), stale=st.booleans())
+    def verify(self, token: str, seconds: int, stale: bool) -> None:
+        actor = self.actor(token)
+        until = self.until.setdefault(token, self.now + seconds * SECOND)  # a token's time is one time
+        if actor.session_id in self.ended and not stale:
+            return
+        endings = self.admissions.endings - (actor.session_id in self.ended)
+        self.admissions.keep(token, actor, until=until, endings=endings)
+
+    @rule(session=SESSIONS)
+    def end(self, session: SessionId) -> None:
+        self.ended.add(session)
+        self.admissions.end(session)
+
+    @rule(seconds=st.integers(0, 2))
+    def wait(self, seconds: int) -> None:
+        self.now += seconds * SECOND
+
+    @rule(token=WORDS)
+    def ask(self, token: str) -> None:
+        admitted = self.admissions.actor(token, now=self.now)
+        if admitted is not None:
+            assert admitted == self.actor(token)
+            assert admitted.session_id not in self.ended
+            assert self.now < self.until[token]
+
+    @invariant()
+    def little_is_kept(self) -> None:
+        kept = self.admissions._admitted
+        assert len(kept) <= 4
+        assert {token for words in self.admissions._of_session.values() for token in words} == set(kept)
+        assert all(self.admissions._of_session.values())
+
+
+TestAdmissionsAgree = AdmissionsAgree.TestCase
+TestAdmissionsAgree.settings = settings(max_examples=50, stateful_step_count=30, deadline=None)
+
+
+# --- over a real server -------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+async def server() -> AsyncIterator[ServerHere]:
+    async with serving() as running:
+        yield running
+
+
+@pytest.fixture
+async def http(server: ServerHere) -> AsyncIterator[httpx.AsyncClient]:
+    async with browser(server) as client:
+        yield client
+
+
+@pytest.fixture
+async def alice(server: ServerHere, http: httpx.AsyncClient) -> Person:
+    return await register(server, http, "Alice")
+
+
+@pytest.fixture
+def verified() -> Iterator[list[str]]:
+    """The access tokens whose signatures are looked at, in order."""
+    tokens, read = list[str](), JwtSigner.read_access
+
+    def noted(signer: JwtSigner, token: str) -> AccessClaims:
+        tokens.append(token)
+        return read(signer, token)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(JwtSigner, "read_access", noted)
+        yield tokens
+
+
+async def test_a_token_is_verified_once(verified: list[str], alice: Person) -> None:
+    """Each new one, and each that is no good every time."""
+    for _ in range(3):
+        expect(await alice.ask("GET", "/users/me"), 200)
+        async with alice.socket():
+            pass
+    assert verified == [alice.access_token]
+    wrong = evolve(alice, access_token=alice.access_token[:-4] + "AAAA")
+    for _ in range(2):
+        expect(await wrong.ask("GET", "/users/me"), 401, "token_invalid")
+    assert verified[1:] == [wrong.access_token] * 2
+
+
+async def test_after_a_log_out_the_next_request_is_refused(server: ServerHere, alice: Person) -> None:
+    """On another connection as on this one, a socket as a request; another session goes on."""
+    async with browser(server) as elsewhere:
+        there = evolve(alice, http=elsewhere)
+        other = await log_in(server, elsewhere, "Alice")
+        for _ in range(5):
+            for person in (alice, there, other):
+                expect(await person.ask("GET", "/users/me"), 200)
+        expect(await alice.ask("POST", "/auth/logout"), 204)
+        expect(await there.ask("GET", "/users/me"), 401, "session_revoked")
+        expect(await alice.ask("GET", "/users/me"), 401, "session_revoked")
+        async with there.socket() as socket:
+            assert await socket.closed() == (1008, "session_revoked")
+        expect(await other.ask("GET", "/users/me"), 200)
+
+
+async def test_a_stolen_refresh_token_takes_the_known_tokens_with_it(
+    server: ServerHere, alice: Person
+) -> None:
+    """The reuse of a refresh token ends the session: 401 for each of its access tokens, the newest too."""
+    pairs = [alice]
+    for _ in range(3):
+        body = {"refresh_token": pairs[-1].refresh_token}
+        told = expect(await alice.http.post("/auth/refresh", json=body), 200)
+        renewed = evolve(alice, access_token=told["access_token"], refresh_token=told["refresh_token"])
+        expect(await renewed.ask("GET", "/users/me"), 200)
+        pairs.append(renewed)
+    server.clock.advance(minutes=1)
+    body = {"refresh_token": alice.refresh_token}
+    expect(await alice.http.post("/auth/refresh", json=body), 401, "refresh_token_reused")
+    for person in pairs:
+        expect(await person.ask("GET", "/users/me"), 401, "session_revoked")
+
+
+async def test_a_known_token_expires_at_its_time(server: ServerHere, alice: Person) -> None:
+    """The same as one that is verified: its lifetime and the clocks' leeway, and not longer."""
+    limits = server.messaging.limits
+    lifetime = (limits.access_ttl + limits.clock_leeway).total_seconds()
+    expect(await alice.ask("GET", "/users/me"), 200)
+    server.clock.advance(seconds=lifetime - PATIENCE)
+    expect(await alice.ask("GET", "/users/me"), 200)
+    server.clock.advance(seconds=PATIENCE)
+    expect(await alice.ask("GET", "/users/me"), 401, "token_expired")
+
+
+async def test_no_known_token_outlives_its_session() -> None:
+    """One that was issued when its session had less time left ends with it."""
+    week, seconds = timedelta(days=7), 20
+    limits = Limits(access_ttl=week, refresh_ttl=week)
+    async with serving(limits) as server, browser(server) as http:
+        alice = await register(server, http, "Alice")
+        body = {"refresh_token": alice.refresh_token}
+        expect(await http.post("/auth/refresh", json=body), 200)
+        server.clock.advance(seconds=seconds)
+        told = expect(await http.post("/auth/refresh", json=body), 200)  # its session's time runs already
+        late = evolve(alice, access_token=told["access_token"])
+        expect(await late.ask("GET", "/users/me"), 200)
+        server.clock.advance(seconds=(week + limits.clock_leeway).total_seconds() - seconds)
+        expect(await late.ask("GET", "/users/me"), 401, "token_expired")
+
+
+async def test_an_old_token_of_a_refreshed_session_goes_on_until_its_time(
+    server: ServerHere, alice: Person
+) -> None:
+    """In another tab, say. The new one is noted as seen although the old one is known."""
+    limits = server.messaging.limits
+    expect(await alice.ask("GET", "/users/me"), 200)
+    server.clock.advance(minutes=5)
+    told = expect(await alice.http.post("/auth/refresh", json={"refresh_token": alice.refresh_token}), 200)
+    renewed = evolve(alice, access_token=told["access_token"])
+    for person in (alice, renewed, alice):
+        expect(await person.ask("GET", "/users/me"), 200)
+    session = await server.messaging.read(operations.session(SESSION))
+    assert session is not None
+    assert (session.generation, session.confirmed) == (2, True)
+    server.clock.advance(seconds=(limits.access_ttl + limits.clock_leeway).total_seconds() - 300)
+    expect(await alice.ask("GET", "/users/me"), 401, "token_expired")
+    expect(await renewed.ask("GET", "/users/me"), 200)
+
+
+async def test_a_session_that_ends_while_its_token_is_verified(
+    server: ServerHere, alice: Person, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The request that was under way may be granted; no later one is."""
+    read, going_on, reading = server.messaging.read, trio.Event(), trio.Event()
+
+    async def slow(query: Query[Any]) -> Any:
+        found = await read(query)
+        reading.set()
+        await going_on.wait()
+        return found
+
+    admitted = list[Actor]()
+
+    async def authenticate() -> None:
+        admitted.append(await server.messaging.authenticate(alice.access_token))
+
+    other = await log_in(server, alice.http, "Alice")
+    async with trio.open_nursery() as nursery:
+        with monkeypatch.context() as patch:
+            patch.setattr(server.messaging, "read", slow)
+            nursery.start_soon(authenticate)
+            await reading.wait()
+        first = Context(Actor(UserId(alice.id), SESSION), server.messaging.now(), server.messaging.limits)
+        await server.messaging.execute(operations.log_out(LogOut(), first))
+        going_on.set()
+    assert len(admitted) == 1
+    expect(await alice.ask("GET", "/users/me"), 401, "session_revoked")
+    expect(await other.ask("GET", "/users/me"), 200)
