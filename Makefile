@@ -41,6 +41,12 @@ $(VENV)/.dev-installed: $(VENV)/.created requirements/dev.txt requirements/serve
 	@$(PIP) --no-deps --no-build-isolation --editable .
 	@touch $(VENV)/.server-installed $@
 
+# What the peers are built with; what it shares with server.txt is there in the same versions.
+$(VENV)/.bench-installed: $(VENV)/.server-installed requirements/bench.txt
+	@echo "Installing requirements/bench.txt"
+	@$(PIP) --require-hashes --requirement requirements/bench.txt
+	@touch $@
+
 .PHONY: install
 install: $(VENV)/.dev-installed ## Install everything that serving, testing and linting need into .venv
 
@@ -94,8 +100,25 @@ node_modules/.package-lock.json: package.json package-lock.json .npmrc
 	@npm ci --ignore-scripts --no-audit --no-fund --loglevel=error
 	@touch $@
 
+.PHONY: bench
+bench: $(VENV)/.bench-installed benchmarks/peers/node/node_modules/.built ## Compare with four peers on this machine, 20 minutes; a smoke run: ARGS=--quick
+	@exec $(BIN)/python -m benchmarks.compare $(ARGS)
+
+# The scripts of packages do not run, but for the one that compiles SQLite's binding: about a minute.
+benchmarks/peers/node/node_modules/.built: benchmarks/peers/node/package.json benchmarks/peers/node/package-lock.json
+	@command -v npm >/dev/null || { echo "error: npm is needed for one of the peers (Node.js 20.12 or newer)" >&2; exit 1; }
+	@cd benchmarks/peers/node && npm ci --ignore-scripts --no-audit --no-fund --loglevel=error
+	@home=$$(node -p 'require("path").resolve(process.execPath, "../..")'); \
+	if [ -f "$$home/include/node/node.h" ]; then \
+		export npm_config_nodedir="$$home" npm_config_build_from_source=true; \
+	fi; \
+	cd benchmarks/peers/node && npm rebuild better-sqlite3 --loglevel=error
+	@touch $@
+
 .PHONY: lock
 lock: $(VENV)/.dev-installed ## Write the lock files again from pyproject.toml; ARGS=--upgrade takes newer versions
 	@$(LOCK) --extra server --extra sql --group build --output-file requirements/server.txt $(ARGS)
 	@$(LOCK) --extra server --extra sql --group dev --constraint requirements/server.txt \
 		--output-file requirements/dev.txt $(ARGS)
+	@$(LOCK) --extra server --extra sql --group bench --constraint requirements/dev.txt \
+		--output-file requirements/bench.txt $(ARGS)

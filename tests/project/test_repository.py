@@ -16,6 +16,10 @@ INDEX_OPTION = re.compile(
 INSTALLERS = [
     "requirements/server.txt",
     "requirements/dev.txt",
+    "requirements/bench.txt",
+    "benchmarks/peers/node/package.json",
+    "benchmarks/peers/node/package-lock.json",
+    "benchmarks/peers/node/.npmrc",
     "package.json",
     "package-lock.json",
     ".npmrc",
@@ -33,7 +37,7 @@ def test_installing_names_no_host(root: Path, name: str) -> None:
     assert [line for line in lines if ADDRESS.search(line) or INDEX_OPTION.search(line)] == []
 
 
-@pytest.mark.parametrize("name", ["requirements/server.txt", "requirements/dev.txt"])
+@pytest.mark.parametrize("name", [name for name in INSTALLERS if name.startswith("requirements/")])
 def test_every_locked_package_has_a_hash(root: Path, name: str) -> None:
     """A lock names an exact version and the hashes of its files, for every package."""
     text = (root / name).read_text(encoding="utf-8")

@@ -1,0 +1,40 @@
+"""Who is compared."""
+
+from pathlib import Path
+
+from attrs import frozen
+
+from benchmarks.load.processes import ours, peer
+from benchmarks.load.seeding import fill_ours, fill_peers, seed_ours, seed_peers
+
+
+@frozen
+class Contestant:
+    key: str
+    label: str
+    program: str | None
+    """A file among the peers; None for our server."""
+
+    @property
+    def schema(self) -> str:
+        """Which of the seeded databases it serves."""
+        return "ours" if self.program is None else "peers"
+
+    def command(self, port: int, database: Path, ours_options: str) -> list[str]:
+        if self.program is None:
+            return ours(port, database, ours_options)
+        return peer(self.program, port, database)
+
+
+OURS = Contestant("ours", "messaging-core", None)
+CONTESTANTS = (
+    OURS,
+    Contestant("fastapi", "FastAPI", "fastapi_plain.py"),
+    Contestant("node", "Node.js", "node/server.js"),
+    Contestant("quart", "Quart-Trio", "quart_plain.py"),
+    Contestant("tuned", "FastAPI, tuned", "fastapi_tuned.py"),
+)
+"""In the order in which they are shown."""
+
+SEEDERS = {"ours": (seed_ours, fill_ours), "peers": (seed_peers, fill_peers)}
+"""What makes a database with people and chats, and what puts messages into it, by schema."""

@@ -1,0 +1,158 @@
+"""The figures as Markdown: each peer's, and ours divided by it."""
+
+from collections.abc import Mapping, Sequence
+
+from attrs import frozen
+
+from benchmarks.compare.contestants import OURS, Contestant
+from benchmarks.compare.measuring import Results
+from benchmarks.compare.plan import GROUP_SENDERS, SENDERS
+
+BUSY = 0.85
+"""Above this share of its core, the load may be what was measured."""
+DISTURBED = 0.10
+"""Above this share of the time, something else had the server's core, or kept the load waiting for its."""
+
+
+MARKS = (("†", ("load_cpu",), BUSY), ("‡", ("load_waited", "server_others"), DISTURBED))
+
+
+@frozen
+class Line:
+    """A line of the table: one figure of one row."""
+
+    row: str
+    figure: str
+    title: str
+    higher_is_better: bool
+    scale: float = 1.0
+
+    @property
+    def arrow(self) -> str:
+        return "↑" if self.higher_is_better else "↓"
+
+
+def lines(large: int) -> list[Line]:
+    """Every line, in the table's order; `large` is the length of the longest history."""
+    made: list[Line] = []
+    for senders in SENDERS:
+        row, among = f"sends-{senders}", f"{senders} sender{'s' if senders > 1 else ''}"
+        made += [
+            Line(row, "per_second", f"messages/s, {among}", True),
+            Line(row, "answer_p50_ms", f"answer p50, ms, {among}", False),
+            Line(row, "answer_p99_ms", f"answer p99, ms, {among}", False),
+            Line(row, "delivery_p50_ms", f"delivery p50, ms, {among}", False),
+            Line(row, "delivery_p99_ms", f"delivery p99, ms, {among}", False),
+        ]
+    for people, senders in GROUP_SENDERS:
+        row, among = f"group-{people}-{senders}", f"group of {people:,}, {senders} senders"
+        made += [
+            Line(row, "deliveries_per_second", f"deliveries/s, {among}", True),
+            Line(row, "delivery_p50_ms", f"delivery p50, ms, {among}", False),
+            Line(row, "delivery_p99_ms", f"delivery p99, ms, {among}", False),
+        ]
+    made.append(Line("idle", "bytes_per_socket", "memory of an idle socket, KiB", False, 1 / 1024))
+    made.append(Line("idle", "opened_per_second", "sockets opened/s", True))
+    for what, title in (("messages", "pages of history"), ("chats", "lists of chats")):
+        for name, stored in (("one", "1"), ("thousand", "1,000"), ("million", f"{large:,}")):
+            for connections in (1, 16):
+                row = f"{what}-{name}-{connections}"
+                among = f"{stored} stored, {connections} connection{'s' if connections > 1 else ''}"
+                made += [
+                    Line(row, "per_second", f"{title}/s, {among}", True),
+                    Line(row, "answer_p50_ms", f"{title} p50, ms, {among}", False),
+                    Line(row, "answer_p99_ms", f"{title} p99, ms, {among}", False),
+                ]
+    made.append(Line("startup", "seconds", "start-up, s", False))
+    return made
+
+
+SHORT = {
+    ("sends-1", "per_second"),
+    ("sends-16", "per_second"),
+    ("sends-16", "answer_p99_ms"),
+    ("sends-64", "per_second"),
+    ("sends-64", "delivery_p99_ms"),
+    ("group-100-4", "deliveries_per_second"),
+    ("group-1000-4", "deliveries_per_second"),
+    ("group-1000-4", "delivery_p99_ms"),
+    ("idle", "bytes_per_socket"),
+    ("messages-thousand-16", "per_second"),
+    ("messages-million-16", "per_second"),
+    ("messages-million-16", "answer_p99_ms"),
+    ("chats-million-16", "per_second"),
+    ("startup", "seconds"),
+}
+"""What the short table holds."""
+
+
+def short_lines(large: int) -> list[Line]:
+    return [line for line in lines(large) if (line.row, line.figure) in SHORT]
+
+
+def render(results: Results, contestants: Sequence[Contestant], shown: Sequence[Line]) -> str:
+    """A Markdown table of the lines that were measured, with what its marks mean below it."""
+    labels = [contestant.label for contestant in contestants]
+    table = [_joined(["", *labels]), _joined(["---", *["---:"] * len(labels)])]
+    marks: set[str] = set()
+    for line in shown:
+        if line.row not in results.rounds and line.row not in results.void:
+            continue
+        cells = [_cell(results, contestant, line, marks) for contestant in contestants]
+        table.append(_joined([f"{line.title} {line.arrow}", *cells]))
+    meanings = {
+        "†": f"the load used more than {BUSY:.0%} of its core: the server may do better",
+        "‡": f"something else had one of the two cores for more than {DISTURBED:.0%} of the time",
+        "void": "the server did not do what it must, or ended",
+    }
+    told = [f"{mark}: {meaning}." for mark, meaning in meanings.items() if mark in marks]
+    return "\n".join([*table, *(["", *told] if told else [])])
+
+
+def _cell(results: Results, contestant: Contestant, line: Line, marks: set[str]) -> str:
+    if contestant.key in results.void.get(line.row, {}):
+        marks.add("void")
+        return "void"
+    figures = results.medians(line.row, contestant.key)
+    if figures is None:
+        return ""
+    found = [mark for mark, shares, bound in MARKS if max(figures.get(share, 0) for share in shares) > bound]
+    marks.update(found)
+    value = figures[line.figure] * line.scale
+    shown = number(value) + "".join(found)
+    ours = results.medians(line.row, OURS.key)
+    if contestant is OURS or ours is None or value == 0:
+        return shown
+    return f"{shown} ({ratio(ours[line.figure] * line.scale / value)})"
+
+
+def number(value: float) -> str:
+    """Three digits or more, grouped."""
+    decimals = 0 if abs(value) >= 100 else 1 if abs(value) >= 10 else 2
+    return f"{value:,.{decimals}f}"
+
+
+def ratio(value: float) -> str:
+    """Two digits, or three: 0.43x, 3.4x, 120x."""
+    decimals = 0 if value >= 10 else 1 if value >= 1 else 2
+    return f"{value:.{decimals}f}×"
+
+
+def ceiling_line(shown: Mapping[str, Mapping[str, float]]) -> str:
+    """What the load itself can take, in a sentence."""
+
+    def told(row: str, figure: str) -> str:
+        return number(shown[row][figure])
+
+    return (
+        "The load by itself, against a server that does nothing: "
+        f"{told('sends-1', 'per_second')}, {told('sends-16', 'per_second')} and "
+        f"{told('sends-64', 'per_second')} messages/s with 1, 16 and 64 senders, and "
+        f"{told('group-1000-4', 'deliveries_per_second')} and "
+        f"{told('group-1000-16', 'deliveries_per_second')} deliveries/s into a group of 1,000 "
+        "with 4 and 16."
+    )
+
+
+def _joined(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cells)} |"

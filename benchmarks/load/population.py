@@ -1,0 +1,52 @@
+"""Who is in every seeded database, in ours and in the peers' alike, and the tokens they carry."""
+
+import time
+
+import jwt
+from attrs import frozen
+
+PEOPLE = 5000
+"""The people 1 to so many; each has the session of the same number."""
+
+SECRET = "a secret that signs the tokens of benchmarks, and nothing else"
+KID = "bench"
+
+
+@frozen
+class SeededChat:
+    id: int
+    title: str
+    people: range
+
+    @property
+    def is_group(self) -> bool:
+        return len(self.people) > 2
+
+    def role(self, person: int) -> str:
+        """A group is its first person's."""
+        return "owner" if self.is_group and person == self.people[0] else "member"
+
+
+DIRECT_CHATS = tuple(
+    SeededChat(number, "Direct Message", range(2 * number - 1, 2 * number + 1)) for number in range(1, 65)
+)
+READER = 201
+READERS_CHATS = tuple(
+    SeededChat(65 + number, "Direct Message", range(READER, READER + number + 2, number + 1))
+    for number in range(20)
+)
+"""Direct chats of one person, who is in nothing else."""
+HISTORY = READERS_CHATS[0]
+"""The chat that holds the messages that a database was seeded with."""
+GROUPS = {
+    100: SeededChat(85, "A hundred people", range(301, 401)),
+    1000: SeededChat(86, "A thousand people", range(1001, 2001)),
+}
+CHATS = (*DIRECT_CHATS, *READERS_CHATS, *GROUPS.values())
+
+
+def token_of(user_id: int) -> str:
+    """An access token that is good for a day."""
+    now = int(time.time())
+    claims = {"sub": str(user_id), "sid": user_id, "gen": 1, "iat": now, "exp": now + 86_400, "typ": "access"}
+    return jwt.encode(claims, SECRET.encode(), algorithm="HS256", headers={"kid": KID})
