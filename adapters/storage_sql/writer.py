@@ -40,7 +40,7 @@ MAX_WAITING = 10_000
 FLUSH_HERE = 0.004
 """Seconds of one commit for which the loop may stand still; after a longer one the thread commits."""
 AWAY = 20
-"""Commits in the thread, all of them quick, after which the loop waits for the disk itself again."""
+"""How many more quick commits than slow ones the thread does until the loop waits for the disk again."""
 GATHERING = 6
 """Turns of the loop for which a batch waits at most, while each brings somebody new to share it."""
 CHECKPOINT_AFTER = 5_000
@@ -257,8 +257,14 @@ class Writer:
         return outcome
 
     def _flushed(self, flushed: Outcome[None]) -> None:
-        # The thread tries the disk, so that the loop stands for one slow commit and not for one in so many.
-        self._away = AWAY if self._took > FLUSH_HERE else max(self._away - 1, 0)
+        # The thread tries the disk, so that the loop stands for one slow commit and not for one in so many. It
+        # may have waited for the interpreter too: not every commit that took long there was one of the disk's.
+        if not self._away:
+            self._away = AWAY if self._took > FLUSH_HERE else 0
+        elif self._took <= FLUSH_HERE:
+            self._away -= 1
+        else:
+            self._away = min(self._away + 1, AWAY)
         if isinstance(flushed, Error):
             self._failed(flushed.error)
         else:
