@@ -257,8 +257,8 @@ class Writer:
         return outcome
 
     def _flushed(self, flushed: Outcome[None]) -> None:
-        # The thread tries the disk, so that the loop stands for one slow commit and not for one in so many. It
-        # may have waited for the interpreter too: not every commit that took long there was one of the disk's.
+        # The thread tries the disk, so that the loop stands for one slow commit and not for one in so many.
+        # What took long there may have waited for the interpreter: not all of it was the disk.
         if not self._away:
             self._away = AWAY if self._took > FLUSH_HERE else 0
         elif self._took <= FLUSH_HERE:
