@@ -21,7 +21,7 @@ from uuid import uuid4
 import trio
 
 from adapters.storage_sql import open_sqlite
-from adapters.storage_sql.members import MembersCache
+from adapters.storage_sql.kept import Committed
 from adapters.storage_sql.sqlite import SqliteSession, sqlite_statements
 from adapters.storage_sql.sqlite_file import connect_writer, owned, prepare
 from messaging_core.commands import SendMessage
@@ -131,7 +131,7 @@ async def one_commit_each(path: Path) -> AsyncIterator[Transact]:
         connection = connect_writer(path)
         # What our writer does between commits is left to SQLite here, which does it inside them.
         connection.execute("PRAGMA wal_autocheckpoint = 1000")
-        session = SqliteSession(connection, sqlite_statements(), MembersCache())
+        session = SqliteSession(connection, sqlite_statements(), Committed())
         limiter = trio.CapacityLimiter(1)
 
         def run(operation: Callable[[Transaction], Any]) -> Any:

@@ -9,7 +9,7 @@ from typing import ClassVar
 from attrs import frozen
 
 
-@frozen
+@frozen(slots=False)
 class FieldError:
     """One thing wrong with one field; `field` is a dotted path such as `member_ids.2`."""
 

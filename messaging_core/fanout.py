@@ -23,7 +23,7 @@ from messaging_core.ids import ChatId, MessageId, UserId
 from messaging_core.models import Chat, Message, MessageType
 
 
-@frozen
+@frozen(slots=False)
 class PlainMessage:
     """A message as a plain socket is told of it: the checklist's seven keys."""
 
@@ -36,7 +36,7 @@ class PlainMessage:
     ts: datetime
 
 
-@frozen
+@frozen(slots=False)
 class PlainFrame:
     """The only frame that a plain socket receives."""
 

@@ -1,6 +1,7 @@
 """What the domain is made of: frozen values, each as it is shown on the wire where it is shown at all.
 
-Times are UTC and whole seconds.
+Times are UTC and whole seconds. What is shown has no slots: Python sorts them by name, and JSON comes in the
+order in which an object holds its fields.
 """
 
 from collections.abc import Mapping
@@ -13,7 +14,7 @@ from attrs import frozen
 from messaging_core.ids import ChatId, MessageId, SessionId, UserId
 
 
-@frozen
+@frozen(slots=False)
 class User:
     """A person with an account, as everybody who shares a chat with them sees it."""
 
@@ -86,7 +87,7 @@ class Chat:
         return next((member for member in self.members if member.user_id == user_id), None)
 
 
-@frozen
+@frozen(slots=False)
 class ChatView:
     """A chat as its participants are shown it."""
 
@@ -107,7 +108,7 @@ class MessageType(StrEnum):
     """Made by the server only."""
 
 
-@frozen
+@frozen(slots=False)
 class Message:
     """A message; one that was deleted keeps its place, without content."""
 
@@ -123,7 +124,7 @@ class Message:
     deleted_at: datetime | None
 
 
-@frozen
+@frozen(slots=False)
 class Page:
     """A page of history, newest first."""
 

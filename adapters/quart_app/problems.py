@@ -32,7 +32,7 @@ STATUS: dict[type[Refused], int] = {
 _BEARER_REFUSALS = (errors.TokenInvalid, errors.TokenExpired, errors.SessionRevoked)
 
 
-@frozen
+@frozen(slots=False)
 class Problem:
     """The body of every error; `detail` is always one sentence for a person."""
 

@@ -35,7 +35,7 @@ DELIVERIES = (Deliver, CloseSockets)
 """The effects that are performed after the commit; a tuple, for a union would be made at each look."""
 
 
-@frozen
+@frozen(slots=False)
 class TokenPair:
     """The two current tokens of a session; `expires_in` is the access token's lifetime in seconds."""
 
@@ -45,7 +45,7 @@ class TokenPair:
     expires_in: int
 
 
-@frozen
+@frozen(slots=False)
 class SignedIn:
     """The pair twice, at the root and under `tokens`: both readings of the checklist exist in clients."""
 

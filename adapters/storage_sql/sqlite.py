@@ -12,10 +12,11 @@ from sqlalchemy import ColumnElement, Insert, Table, bindparam, func, select
 from sqlalchemy.dialects import sqlite
 from sqlalchemy.sql import ClauseElement
 
-from adapters.storage_sql.members import MembersCache, StagedMembers
+from adapters.storage_sql.kept import Committed, KeptReader, KeptTransaction, Staged
+from adapters.storage_sql.rows import Row
 from adapters.storage_sql.sqlite_file import connect_reader, connect_writer, owned, prepare
 from adapters.storage_sql.statements import Statements, compile_statements
-from adapters.storage_sql.transaction import Kind, SqlReader, SqlTransaction
+from adapters.storage_sql.transaction import Kind
 from adapters.storage_sql.writer import Writer, is_unavailable
 from messaging_core.ports import Reader, Storage, StorageUnavailable, Transaction
 
@@ -45,11 +46,12 @@ class SqliteStorage:
 
     def __init__(self, writing: sqlite3.Connection, reading: sqlite3.Connection) -> None:
         statements = sqlite_statements()
-        members = MembersCache()
+        committed = Committed()
         self._writing = writing
         self._reading = reading
-        self._reader = SqlReader(reading, statements, members=members, many=_many)
-        self._writer = Writer(SqliteSession(writing, statements, members))
+        self._view = _View(reading)
+        self._reader = KeptReader(self._view, statements, committed=committed, many=_many)
+        self._writer = Writer(SqliteSession(writing, statements, committed))
         self._closed = False
 
     async def transact(
@@ -66,15 +68,11 @@ class SqliteStorage:
         await trio.lowlevel.checkpoint()
         if self._closed:
             raise StorageUnavailable("The storage is closed")
-        execute = self._reading.execute
         try:
-            execute("BEGIN")
             try:
                 return query(self._reader)
             finally:
-                # A failing disk has ended it already.
-                if self._reading.in_transaction:
-                    execute("ROLLBACK")
+                self._view.end()
         except sqlite3.Error as error:
             if is_unavailable(error):
                 raise StorageUnavailable(f"SQLite: {error}") from error
@@ -92,26 +90,46 @@ class SqliteStorage:
         self._writing.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
 
 
+class _View:
+    """The reading connection: its view begins with the first statement, for much is read without any."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+
+    def execute(self, sql: str, parameters: Row, /) -> sqlite3.Cursor:
+        if not self._connection.in_transaction:
+            self._connection.execute("BEGIN")
+        return self._connection.execute(sql, parameters)
+
+    def cursor(self) -> sqlite3.Cursor:
+        return self._connection.cursor()
+
+    def end(self) -> None:
+        if self._connection.in_transaction:  # a failing disk has ended it already
+            self._connection.execute("ROLLBACK")
+
+
 class SqliteSession:
     """What the writer works with: its connection, and what a commit holds beside rows."""
 
-    def __init__(self, connection: sqlite3.Connection, statements: Statements, members: MembersCache) -> None:
+    def __init__(self, connection: sqlite3.Connection, statements: Statements, committed: Committed) -> None:
         self.connection = connection
-        self._members = StagedMembers(members)
+        self._staged = Staged(committed)
         self._numbers = _Numbers(connection, statements)
-        self.transaction = SqlTransaction(
-            connection, statements, members=self._members, many=_many, numbers=self._numbers
+        self.transaction = KeptTransaction(
+            connection, statements, staged=self._staged, many=_many, numbers=self._numbers
         )
 
     def before_commit(self) -> None:
         self._numbers.store()
+        self._staged.begin_commit()
 
     def after_commit(self) -> None:
         self._numbers.stored()
-        self._members.commit()
+        self._staged.end_commit()
 
     def after_rollback(self) -> None:
-        self._members.roll_back()
+        self._staged.roll_back()
 
 
 class _Numbers:

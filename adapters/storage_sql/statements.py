@@ -60,6 +60,7 @@ class Statements:
     chat: str
     direct_chat: str
     chats_of: str
+    chat_ids_of: str
     members: str
     message: str
     messages_before: str
@@ -120,6 +121,9 @@ def compile_statements(dialect: Dialect, *, among: Among, upsert: Upsert, replac
             .join(members, members.c.chat_id == chats.c.id)
             .where(members.c.user_id == bindparam("user_id")),
             "user_id",
+        ),
+        chat_ids_of=compiled(
+            select(members.c.chat_id).where(members.c.user_id == bindparam("user_id")), "user_id"
         ),
         members=compiled(
             select(members.c.user_id, members.c.role, members.c.joined_at)

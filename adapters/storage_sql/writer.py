@@ -1,9 +1,9 @@
 """The one place that writes: the event loop runs operations, and commits those that wait together.
 
 An operation takes some 50 us, a commit several times that, however much it holds. So whoever waits is run
-here, on the loop, in one transaction, and shares its commit. Each operation has a savepoint of its own: one
-that fails is rolled back alone. When the commit itself fails, nothing of it is kept, and each operation is
-run again in a transaction of its own.
+here, on the loop, in one transaction, and shares its commit. One that is refused has changed nothing yet. If
+one fails that has, or the commit itself, nothing of the transaction is kept, and each operation is run again
+in a transaction of its own.
 
 A commit waits for the disk. While that is quick the loop waits with it: to hand it to a thread and back, and
 to fight that thread for the interpreter, would take longer. A disk that has shown itself slow is waited for
@@ -67,8 +67,7 @@ class Session(Protocol):
 
     def after_commit(self) -> None: ...
 
-    def after_rollback(self) -> None:
-        """Called for a savepoint too."""
+    def after_rollback(self) -> None: ...
 
 
 @define(eq=False)
@@ -221,7 +220,7 @@ class Writer:
         try:
             while source and len(self._claimed) < bound and monotonic() < until:
                 job = self._claim()
-                self._outcomes.append(self._in_savepoint(job))
+                self._outcomes.append(self._outcome_of(job))
             self._session.before_commit()
         except BaseException as error:  # noqa: BLE001 - goes to whoever asked for it
             self._roll_back()
@@ -244,16 +243,16 @@ class Writer:
         self._claimed.append(job)
         return job
 
-    def _in_savepoint(self, job: _Job) -> Outcome[Any]:
+    def _outcome_of(self, job: _Job) -> Outcome[Any]:
         connection = self._session.connection
-        connection.execute("SAVEPOINT operation")
+        changes = connection.total_changes
         outcome: Outcome[Any] = capture(job.operation, self._session.transaction)
-        if isinstance(outcome, Error):
-            if is_unavailable(outcome.error) or not connection.in_transaction:
-                raise outcome.error
-            connection.execute("ROLLBACK TO operation")
-            self._session.after_rollback()
-        connection.execute("RELEASE operation")
+        if isinstance(outcome, Error) and (
+            connection.total_changes != changes
+            or not connection.in_transaction
+            or is_unavailable(outcome.error)
+        ):
+            raise outcome.error
         return outcome
 
     def _flushed(self, flushed: Outcome[None]) -> None:

@@ -2,17 +2,19 @@
 
 import re
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
+import attrs
 import httpx
 import pytest
 from jsonschema import Draft202012Validator
 
 from adapters.quart_app.endpoints import Auth, Endpoint, Per
-from adapters.quart_app.problems import status_of
+from adapters.quart_app.problems import Problem, status_of
 from adapters.quart_app.routes import ENDPOINTS
 from messaging_core import errors
 from messaging_core.errors import Refused
+from messaging_core.fanout import PlainFrame
 from messaging_core.limits import Limits, Rate
 from tests.server.calls import CALLS, Scene, call
 from tests.server.clients import Person, browser, expect, register
@@ -63,6 +65,25 @@ def test_declares_what_a_reader_needs(endpoint: Endpoint) -> None:
     if endpoint.limit is not None:
         assert isinstance(getattr(Limits(), endpoint.limit.rate), Rate)
         assert endpoint.auth is Auth.SESSION or endpoint.limit.per is not Per.USER
+
+
+def shown(type_: Any) -> Iterator[type]:
+    """The classes that JSON of this type is made of."""
+    if isinstance(type_, type) and attrs.has(type_):
+        yield type_
+        for part in get_type_hints(type_).values():
+            yield from shown(part)
+    for part in get_args(type_):
+        yield from shown(part)
+
+
+@pytest.mark.parametrize(
+    "class_",
+    {class_ for what in (*(e.answers for e in ENDPOINTS), Problem, PlainFrame) for class_ in shown(what)},
+)
+def test_what_is_shown_has_no_slots(class_: type) -> None:
+    """JSON has the fields in their declared order: slots would be sorted by name."""
+    assert "__slots__" not in vars(class_)
 
 
 def test_no_two_endpoints_are_one() -> None:

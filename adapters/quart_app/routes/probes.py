@@ -18,7 +18,7 @@ class CheckReadiness:
     pass
 
 
-@frozen
+@frozen(slots=False)
 class Status:
     status: str
 

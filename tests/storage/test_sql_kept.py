@@ -1,0 +1,259 @@
+"""What is kept of an SQLite file in memory: never anything else than what the file says."""
+
+import json
+import threading
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import closing
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trio
+from attrs import evolve
+from hypothesis import given
+from hypothesis import strategies as st
+
+from adapters.storage_sql import kept, open_sqlite
+from adapters.storage_sql.kept import Committed, Kept, KeptReader, tail_of
+from adapters.storage_sql.sqlite import SqliteStorage, sqlite_statements
+from adapters.storage_sql.sqlite_file import connect_reader
+from messaging_core.effects import AdvanceChat, StoreChat, StoreMessage, StoreUser
+from messaging_core.ids import ChatId, MessageId, UserId
+from messaging_core.models import Chat, Member, Message, MessageType, Role, User
+from messaging_core.ports import Reader, Transaction
+
+NOW = datetime(2024, 11, 4, 14, 30, tzinfo=UTC)
+PEOPLE = 3
+CHATS = 2
+
+
+class Failed(Exception):
+    pass
+
+
+def a_message(id_: int, chat_id: int, content: str = "hello") -> Message:
+    return Message(
+        *(MessageId(id_), ChatId(chat_id), UserId(1), MessageType.TEXT, content, None, NOW, None, None, None)
+    )
+
+
+# --- steps of a program: each changes something, and may fail after that ------------------------------------
+
+
+def add_user(tx: Transaction, _: int) -> None:
+    number = tx.next_user_id()
+    tx.apply(StoreUser(User(number, f"{number}@test.com", "Name", f"tag{number}", None, NOW), "hash"))
+
+
+def add_chat(tx: Transaction, _: int) -> None:
+    members = tuple(Member(UserId(user_id), Role.MEMBER, NOW) for user_id in (1, 2))
+    tx.apply(StoreChat(Chat(tx.next_chat_id(), "Group", True, NOW, members, 0, NOW, None)))
+
+
+def send(tx: Transaction, number: int) -> None:
+    chat = tx.lock_chat(ChatId(number % CHATS + 1))
+    assert chat is not None
+    message = a_message(tx.next_message_id(), chat.id)
+    tx.apply(StoreMessage(message))
+    moved = evolve(
+        chat,
+        title="not this",
+        sequence=chat.sequence + 1,
+        active_at=chat.active_at + timedelta(seconds=1),
+        last_message_id=message.id,
+    )
+    tx.apply(AdvanceChat(moved))
+
+
+def edit(tx: Transaction, number: int) -> None:
+    message = tx.message(MessageId(number + 1))
+    if message is not None:
+        tx.apply(StoreMessage(evolve(message, content=f"edited {number}")))
+
+
+def advance(tx: Transaction, number: int) -> None:
+    """Without a look at the chat before."""
+    chat = Chat(ChatId(number % CHATS + 1), "not this", False, NOW, (), 1000 + number, NOW, None)
+    tx.apply(AdvanceChat(chat))
+
+
+STEPS = (add_user, add_chat, send, send, send, edit, advance)
+Step = tuple[Callable[[Transaction, int], None], int]
+
+
+def operation(steps: Sequence[Step], fails: bool) -> Callable[[Transaction], None]:
+    def run(tx: Transaction) -> None:
+        for step, number in steps:
+            step(tx, number)
+        look(tx)
+        if fails:
+            raise Failed
+
+    return run
+
+
+def look(reader: Reader) -> list[Any]:
+    """All that can be asked for of what is kept."""
+    users = [UserId(number) for number in range(1, 8)]
+    chats = [ChatId(number) for number in range(1, 6)]
+    return [
+        [reader.user(user_id) for user_id in users],
+        reader.users(users),
+        [reader.chat(chat_id) for chat_id in chats],
+        [sorted(reader.chats_of(user_id), key=lambda chat: chat.id) for user_id in users],
+        [list(reader.messages_before(chat_id, None, size)) for chat_id in chats for size in (1, 3, 5, 200)],
+    ]
+
+
+def by_the_file(path: Path) -> list[Any]:
+    """The same, of somebody who has kept nothing yet."""
+    with closing(connect_reader(path)) as connection:
+        return look(KeptReader(connection, sqlite_statements(), committed=Committed(), many=json.dumps))
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "test.db"
+
+
+@pytest.fixture
+async def storage(path: Path) -> AsyncIterator[SqliteStorage]:
+    async with open_sqlite(path) as storage:
+        assert isinstance(storage, SqliteStorage)
+        await storage.transact(prepare)
+        yield storage
+
+
+def prepare(tx: Transaction) -> None:
+    for _ in range(PEOPLE):
+        add_user(tx, 0)
+    for _ in range(CHATS):
+        add_chat(tx, 0)
+
+
+programs = st.lists(
+    st.tuples(
+        st.lists(st.tuples(st.sampled_from(STEPS), st.integers(0, 9)), max_size=4),
+        st.booleans(),
+        st.booleans(),
+    ),
+    max_size=12,
+)
+
+
+@given(program=programs, together=st.booleans(), in_the_thread=st.booleans())
+async def test_what_is_kept_is_what_the_file_says(
+    tmp_path_factory: pytest.TempPathFactory,
+    program: list[tuple[list[Step], bool, bool]],
+    together: bool,
+    in_the_thread: bool,
+) -> None:
+    """After any transactions, also failed ones, alone or sharing commits, every answer is the file's."""
+    path = tmp_path_factory.mktemp("kept") / "test.db"
+    async with open_sqlite(path) as storage:
+        assert isinstance(storage, SqliteStorage)
+        await storage.transact(prepare)
+        if in_the_thread:
+            storage._writer._away = 1_000_000
+
+        async def run(steps: list[Step], fails: bool) -> None:
+            try:
+                await storage.transact(operation(steps, fails))
+            except Failed:
+                assert fails
+
+        async with trio.open_nursery() as nursery:
+            for steps, fails, looks in program:
+                if looks:
+                    await storage.read(look)
+                if together:
+                    nursery.start_soon(run, steps, fails)
+                else:
+                    await run(steps, fails)
+        assert await storage.read(look) == by_the_file(path)
+
+
+async def test_nothing_is_kept_of_what_a_commit_changes_meanwhile(storage: SqliteStorage, path: Path) -> None:
+    """A read while a thread commits sees one state or the other, and leaves nothing out of date behind."""
+    await storage.transact(lambda tx: send(tx, 0))
+    before = await storage.read(look)
+    writer = storage._writer
+    commit = writer._commit
+    committed, release = trio.Event(), threading.Event()
+    loop = trio.lowlevel.current_trio_token()
+
+    def commit_and_wait() -> None:
+        vars(writer).pop("_commit")
+        commit()
+        loop.run_sync_soon(committed.set)
+        assert release.wait(60)
+
+    vars(writer)["_commit"] = commit_and_wait
+    writer._away = 1
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(storage.transact, operation([(send, 0), (add_user, 0)], fails=False))
+        await committed.wait()
+        meanwhile = await storage.read(look)
+        assert meanwhile != before
+        assert await storage.read(look) == meanwhile
+        release.set()
+    assert await storage.read(look) == meanwhile == by_the_file(path)
+
+
+async def test_hot_reads_need_no_statement(storage: SqliteStorage) -> None:
+    """People, chats and a chat's last page are read once, and after a message not again."""
+    await storage.read(look)
+    await storage.transact(lambda tx: send(tx, 0))
+    statements: list[str] = []
+    storage._reading.set_trace_callback(statements.append)
+
+    def hot(reader: Reader) -> int:
+        assert reader.user(UserId(1)) is not None
+        assert reader.chat(ChatId(1)) is not None
+        return len(reader.messages_before(ChatId(1), None, 51))
+
+    assert await storage.read(hot) == 1
+    assert statements == []
+
+
+def test_what_is_kept_is_bounded() -> None:
+    """Beyond its bound it drops whatever was put longest ago, and replaces what is renewed."""
+    texts: Kept[int, str] = Kept(10, len)
+    texts.put(1, "aaaa")
+    texts.put(2, "bbbb")
+    texts.put(1, "cc")
+    texts.put(3, "dddd")
+    assert [texts.get(key) for key in (1, 2, 3)] == ["cc", "bbbb", "dddd"]
+    texts.put(4, "e")
+    assert [texts.get(key) for key in (1, 2, 3, 4)] == ["cc", None, "dddd", "e"]
+    assert texts.weight == 7
+    texts.drop(3)
+    texts.drop(3)
+    assert (len(texts), texts.weight) == (2, 3)
+
+
+@given(st.lists(st.tuples(st.booleans(), st.integers(1, 150)), max_size=150), st.integers(0, 130))
+def test_a_tail_is_the_last_messages(changes: list[tuple[bool, int]], stored: int) -> None:
+    """However messages come and change, the tail is the last ones, and knows what they weigh."""
+    messages = {number: a_message(number, 1) for number in range(1, stored + 1)}
+    tail = tail_of([messages[number] for number in sorted(messages, reverse=True)[: kept.TAIL]])
+    for new, number in changes:
+        id_ = max(messages, default=0) + 1 if new else number
+        if id_ not in messages and not new:
+            continue
+        messages[id_] = a_message(id_, 1, "x" * number)
+        changed = tail.with_message(messages[id_])
+        assert changed is not None
+        tail = changed
+    newest = [messages[number] for number in sorted(messages, reverse=True)[: kept.TAIL]]
+    assert list(tail.messages) == newest
+    assert tail.characters == tail_of(newest).characters
+    assert tail.whole is (len(messages) < kept.TAIL) or len(messages) == kept.TAIL
+
+
+def test_a_message_out_of_order_ends_a_tail() -> None:
+    """Where a message belongs between others the tail cannot tell: it is read again."""
+    tail = tail_of([a_message(5, 1), a_message(3, 1)])
+    assert tail.with_message(a_message(4, 1)) is None
+    assert tail.with_message(a_message(1, 1)) is None
