@@ -19,7 +19,7 @@ import click
 from attrs import field, frozen
 from attrs.validators import ge
 
-from adapters.listener import ListenerConfig
+from adapters.listener import ListenerConfig, TrustedProxies, parse_proxies
 from messaging_core.limits import Limits, Rate
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -107,6 +107,20 @@ class RateType(click.ParamType[Rate]):
             self.fail(f"{value!r} is not PER_SECOND:BURST, such as 20:100, both above zero", param, ctx)
 
 
+class Proxies(click.ParamType[TrustedProxies]):
+    """Addresses and networks, separated by spaces."""
+
+    name = "addresses"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> TrustedProxies:
+        if isinstance(value, TrustedProxies):
+            return value
+        try:
+            return parse_proxies(str(value))
+        except ValueError as error:
+            self.fail(f"{error}; give addresses and networks, such as 127.0.0.1 10.0.0.0/8", param, ctx)
+
+
 UNSETTABLE = {"host", "port", "uncounted_addresses", "refusal_headers"}
 """What `bind` sets, what the composition sets, and what nobody needs to."""
 
@@ -120,6 +134,7 @@ TYPES: dict[Any, click.ParamType[Any]] = {
     tuple[str, int]: Address(),
     timedelta: Duration(),
     Rate: RateType(),
+    TrustedProxies: Proxies(),
     int: click.INT,
     float: click.FLOAT,
     str: click.STRING,
@@ -196,7 +211,7 @@ def _shown(default: Any) -> str | bool:
             return f"{per_second:.3g}:{burst}"
         case (host, port):
             return f"{host}:{port}"
-        case "":
+        case "" | TrustedProxies():
             return False
         case _:
             return True

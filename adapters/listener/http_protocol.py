@@ -24,6 +24,7 @@ from adapters.listener.head import plain_request, take_head
 from adapters.listener.http_stream import HttpStream
 from adapters.listener.inbox import AppTasks
 from adapters.listener.logs import REQUEST_ID, log, log_request
+from adapters.listener.proxies import parse_address, seen_through
 from adapters.listener.socket_handshake import asks_for_socket, plain_handshake
 from adapters.listener.socket_stream import SocketStream
 from adapters.listener.whole_requests import (
@@ -87,6 +88,7 @@ class HttpProtocol(H11Protocol):
         "_method",
         "_phase",
         "_progressed",
+        "_proxy",
         "_received",
         "_tasks",
         "_too_large",
@@ -138,6 +140,11 @@ class HttpProtocol(H11Protocol):
         self._too_large = False
         self._declares_too_much = False
         self._method = b""
+        self._proxy = ""
+        """The peer's address, where what it says of its clients' is believed."""
+        trusted = limits.trusted_proxies
+        if trusted and client is not None and parse_address(client[0]) in trusted:
+            self._proxy = client[0]
         self._whole_requests = whole_requests
         self._whole: tuple[Head, Answerer] | None = None
         """The request whose body is awaited whole, and who answers it."""
@@ -224,6 +231,8 @@ class HttpProtocol(H11Protocol):
         return False
 
     async def _step_head(self) -> bool:
+        if self._proxy:
+            self.client = (self._proxy, 0)  # until this head says whose it is, nobody knows
         head = take_head(
             self._received, max_bytes=self._limits.head_bytes, max_fields=self._limits.head_fields
         )
@@ -238,6 +247,10 @@ class HttpProtocol(H11Protocol):
             return False
         self._head_begun = False
         self._began = trio.current_time()
+        if self._proxy:
+            # Here once, for every way that the request may take; `ssl` is what Hypercorn makes the scheme of.
+            seen = seen_through(head, self._proxy, self._limits.trusted_proxies)
+            self.client, self.ssl = (seen.client, 0), seen.secure
         self._whole = self._answered_whole(head)
         if self._whole is not None:
             self._phase = Phase.WHOLE

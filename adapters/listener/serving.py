@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from functools import partial
-from ipaddress import IPv6Address, ip_address
+from ipaddress import IPv6Address
 from typing import Any
 
 import trio
@@ -20,6 +20,7 @@ from adapters.listener.connection import Connection
 from adapters.listener.counts import Counts
 from adapters.listener.lifespan import LifespanEnded, WatchedLifespan
 from adapters.listener.logs import log
+from adapters.listener.proxies import Address, parse_address
 from adapters.listener.whole_requests import WholeRequests
 
 ASGIApp = Callable[[Any, Any, Any], Awaitable[None]]
@@ -144,8 +145,9 @@ class _Listener:
                     log.warning("accept_failed", error=str(error))
                     await trio.sleep(ACCEPT_PAUSE)
                     continue
-                address = _address(stream)
-                if self._may_serve(address):
+                peer = _peer(stream)
+                address = _counted_as(peer)
+                if self._may_serve(peer, address):
                     self._counts.accepted += 1
                     self._counts.open_connections += 1
                     self._per_address[address] += 1
@@ -158,11 +160,13 @@ class _Listener:
                     else:
                         stream.socket.close()
 
-    def _may_serve(self, address: str) -> bool:
-        if self._counts.open_connections >= self._config.connections:
+    def _may_serve(self, peer: Address | None, address: str) -> bool:
+        config = self._config
+        if self._counts.open_connections >= config.connections:
             return False
-        counted = address not in self._config.uncounted_addresses
-        return not counted or self._per_address[address] < self._config.connections_per_address
+        if address in config.uncounted_addresses or peer in config.trusted_proxies:
+            return True
+        return self._per_address[address] < config.connections_per_address
 
     async def _refuse(self, stream: trio.SocketStream) -> None:
         refused = Refused(
@@ -235,13 +239,15 @@ class _Listener:
             await self._waiting.park()
 
 
-def _address(stream: trio.SocketStream) -> str:
+def _peer(stream: trio.SocketStream) -> Address | None:
+    """Whose connection it is, or None if they have gone."""
+    with suppress(OSError):
+        return parse_address(stream.socket.getpeername()[0])
+    return None
+
+
+def _counted_as(peer: Address | None) -> str:
     """Whom a connection counts for: an IPv4 address, or the /64 that one IPv6 customer has."""
-    with suppress(OSError, ValueError):
-        address = ip_address(stream.socket.getpeername()[0].partition("%")[0])
-        if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
-            address = address.ipv4_mapped
-        if isinstance(address, IPv6Address) and not address.is_loopback:
-            return f"{IPv6Address(int(address) >> 64 << 64)}/64"
-        return str(address)
-    return ""
+    if isinstance(peer, IPv6Address) and not peer.is_loopback:
+        return f"{IPv6Address(int(peer) >> 64 << 64)}/64"
+    return "" if peer is None else str(peer)

@@ -96,6 +96,7 @@ WRONG = {
     "hashing-threads": ["0", "-1", "many"],
     "log-level": ["loud", ""],
     "log-format": ["xml"],
+    "trusted-proxies": ["proxy.example", "10.0.0.1/8", "*", "1.2.3.4;5.6.7.8"],
     "head-time": ["0", "-1", "nan", "x"],
 }
 

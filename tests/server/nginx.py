@@ -1,0 +1,111 @@
+"""nginx with the site that the project ships, in a directory and on a port of its own."""
+
+import os
+import shutil
+import socket
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
+from subprocess import STDOUT
+
+import pytest
+import trio
+from attrs import frozen
+
+from tests.server.servers import PATIENCE
+
+SITE = Path(__file__).parents[2] / "deploy" / "nginx" / "messaging.conf"
+
+MAIN = """
+daemon off;
+worker_processes 1;
+pid {directory}/nginx.pid;
+error_log {directory}/error.log notice;
+events {{ worker_connections 256; }}
+http {{
+    client_body_temp_path {directory}/body;
+    proxy_temp_path {directory}/proxy;
+    fastcgi_temp_path {directory}/fastcgi;
+    uwsgi_temp_path {directory}/uwsgi;
+    scgi_temp_path {directory}/scgi;
+    include {directory}/messaging.conf;
+}}
+"""
+
+
+@frozen
+class Nginx:
+    """An nginx that forwards."""
+
+    address: str
+    directory: Path
+
+    @property
+    def log(self) -> str:
+        return (self.directory / "access.log").read_text(encoding="utf-8")
+
+
+def program() -> str:
+    """Where nginx is; Debian has it where only root looks."""
+    found = shutil.which("nginx", path=f"{os.environ.get('PATH', os.defpath)}:/usr/sbin")
+    if found is None:
+        pytest.skip("nginx is not installed")
+    return found
+
+
+def configure(directory: Path, *, port: int, server: str) -> Path:
+    """The shipped site, changed where it is meant to be; the path of the whole configuration."""
+    site = SITE.read_text(encoding="utf-8")
+    for shipped, ours in (
+        ("listen 80;", f"listen 127.0.0.1:{port};"),
+        ("listen [::]:80;", ""),
+        ("server 127.0.0.1:8000;", f"server {server.removeprefix('http://')};"),
+        ("/var/log/nginx/messaging.log", str(directory / "access.log")),
+    ):
+        assert site.count(shipped) == 1, shipped
+        site = site.replace(shipped, ours)
+    (directory / "messaging.conf").write_text(site, encoding="utf-8")
+    main = directory / "nginx.conf"
+    # Started by root it would become somebody who may not write here.
+    user = "user root root;\n" if os.geteuid() == 0 else ""
+    main.write_text(user + MAIN.format(directory=directory), encoding="utf-8")
+    return main
+
+
+@contextmanager
+def reserved_port() -> Iterator[int]:
+    """A port that nobody else is given while nginx uses it."""
+    with socket.socket() as held:
+        held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        held.bind(("127.0.0.1", 0))
+        yield held.getsockname()[1]
+
+
+@asynccontextmanager
+async def nginx_before(server: str, directory: Path) -> AsyncIterator[Nginx]:
+    """Nginx in front of the server at this address, from the moment on at which it takes connections."""
+    with reserved_port() as port, (directory / "output").open("wb") as output:
+        main = configure(directory, port=port, server=server)
+        child = await trio.lowlevel.open_process(
+            [program(), "-c", str(main), "-e", str(directory / "error.log")], stdout=output, stderr=STDOUT
+        )
+        try:
+            await _until_it_listens(child, port, directory)
+            yield Nginx(f"http://127.0.0.1:{port}", directory)
+        finally:
+            with trio.CancelScope(shield=True):
+                child.terminate()
+                await child.wait()
+
+
+async def _until_it_listens(child: trio.Process, port: int, directory: Path) -> None:
+    with trio.fail_after(PATIENCE):
+        while True:
+            assert child.poll() is None, (directory / "output").read_text(encoding="utf-8")
+            try:
+                stream = await trio.open_tcp_stream("127.0.0.1", port)
+            except OSError:
+                await trio.sleep(0.01)
+            else:
+                await stream.aclose()
+                return

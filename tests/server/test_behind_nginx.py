@@ -1,0 +1,171 @@
+"""Behind nginx with the site that the project ships: everything works, and everybody is who they are."""
+
+import re
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import httpx
+import pytest
+import trio
+from attrs import evolve, frozen
+from structlog.testing import capture_logs
+from structlog.typing import EventDict
+
+from adapters.listener import ListenerConfig, parse_proxies
+from messaging_core.limits import Limits, Rate
+from tests.listener.harness import CLOSE, PING, TEXT, UPGRADE, Peer, wait_until
+from tests.server.clients import expect, is_a_problem, log_in, register
+from tests.server.nginx import SITE, Nginx, nginx_before
+from tests.server.servers import ServerHere, serving
+
+PROXY, ALICES, BOBS = "127.0.0.1", "127.0.0.2", "127.0.0.3"
+"""nginx's own address, as the server sees it, and those of its clients."""
+FORGED = "198.51.100.9"
+LIMITS = Limits(login_rate=Rate(per_second=0.001, burst=2))
+
+
+@frozen
+class Front:
+    """A server as its clients see it, by nginx's address."""
+
+    server: ServerHere
+    nginx: Nginx
+    logs: list[EventDict]
+
+    def clients(self, event: str, path: str) -> list[str]:
+        return [line["client"] for line in self.logs if line["event"] == event and line.get("path") == path]
+
+
+@pytest.fixture
+def logs() -> Iterator[list[EventDict]]:
+    with capture_logs() as captured:
+        yield captured
+
+
+@pytest.fixture
+def trusted() -> str:
+    return PROXY
+
+
+@pytest.fixture
+def quick_path() -> bool:
+    return True
+
+
+@pytest.fixture
+async def front(
+    tmp_path: Path, trusted: str, quick_path: bool, logs: list[EventDict]
+) -> AsyncIterator[Front]:
+    listener = ListenerConfig(
+        trusted_proxies=parse_proxies(trusted), quick_path=quick_path, ping_interval=0.2
+    )
+    async with (
+        serving(LIMITS, listener=listener, rate_limits=True) as server,
+        nginx_before(server.address, tmp_path) as nginx,
+    ):
+        yield Front(evolve(server, address=nginx.address), nginx, logs)
+
+
+@asynccontextmanager
+async def calling_from(front: Front, address: str) -> AsyncIterator[httpx.AsyncClient]:
+    """A client of nginx that has this address."""
+    async with httpx.AsyncClient(
+        base_url=f"{front.server.address}/api/v1",
+        transport=httpx.AsyncHTTPTransport(local_address=address),
+        trust_env=False,
+        timeout=20,
+    ) as client:
+        yield client
+
+
+@asynccontextmanager
+async def socket_from(front: Front, address: str, token: str) -> AsyncIterator[Peer]:
+    """A socket through nginx, with a header that its client has made up."""
+    plain = trio.socket.socket()
+    await plain.bind((address, 0))
+    url = httpx.URL(front.server.address)
+    await plain.connect((url.host, url.port))
+    async with trio.SocketStream(plain) as stream:
+        peer = Peer(stream)
+        told = f"X-Forwarded-For: {FORGED}\r\n\r\n".encode()
+        answer = await peer.ask(UPGRADE.replace(b"/ws", f"/ws?token={token}".encode()) + told)
+        assert answer.status == 101
+        yield peer
+
+
+async def test_messages_arrive_and_everybody_is_who_they_are(front: Front) -> None:
+    """Sockets open, messages and pings come through, and the log has each client's address, forged or not."""
+    async with calling_from(front, ALICES) as hers, calling_from(front, BOBS) as his:
+        hers.headers["X-Forwarded-For"] = FORGED
+        alice = await register(front.server, hers, "Alice")
+        bob = await register(front.server, his, "Bob")
+        chat = await alice.direct_chat_with(bob)
+        async with (
+            socket_from(front, ALICES, alice.access_token) as one,
+            socket_from(front, BOBS, bob.access_token) as other,
+        ):
+            await alice.send(chat, "Hello Bob!")
+            for peer in (one, other):
+                assert b"Hello Bob!" in (await peer.frame_of(TEXT)).payload
+                await peer.frame_of(PING)
+    assert front.clients("request", "/api/v1/auth/register") == [ALICES, BOBS]
+    assert front.clients("request", "/api/v1/messages") == [ALICES]
+    assert front.clients("request", "/ws") == [ALICES, BOBS]
+    await wait_until(lambda: sorted(front.clients("socket_closed", "/ws")) == [ALICES, BOBS])
+    assert alice.access_token not in front.nginx.log
+    assert f"{ALICES} " in front.nginx.log
+
+
+async def test_close_codes_come_through(front: Front) -> None:
+    """1008 for a token that is none, 1012 for a restart."""
+    async with calling_from(front, ALICES) as hers:
+        alice = await register(front.server, hers, "Alice")
+    async with socket_from(front, ALICES, "none") as refused:
+        assert (await refused.frame_of(CLOSE)).close == (1008, "token_invalid")
+    async with socket_from(front, ALICES, alice.access_token) as peer:
+        front.server.shutdown.set()
+        assert (await peer.frame_of(CLOSE)).close[0] == 1012
+
+
+async def wrong_password(http: httpx.AsyncClient, **headers: str) -> int:
+    body = {"email": "alice@test.com", "password": "not-the-one"}
+    return (await http.post("/auth/login", json=body, headers=headers)).status_code
+
+
+@pytest.mark.parametrize("quick_path", [True, False])
+async def test_rates_hold_for_each_client(front: Front) -> None:
+    """One who guesses passwords locks out nobody else, and gets no further by inventing addresses."""
+    async with calling_from(front, ALICES) as hers, calling_from(front, BOBS) as his:
+        await register(front.server, hers, "Alice")
+        assert [await wrong_password(his) for _ in range(3)] == [401, 401, 429]
+        assert await wrong_password(his, **{"X-Forwarded-For": FORGED}) == 429
+        assert await wrong_password(his, Forwarded=f"for={FORGED}") == 429
+        await log_in(front.server, hers, "Alice")
+
+
+@pytest.mark.parametrize("trusted", ["", "192.0.2.0/24"])
+async def test_a_proxy_that_is_not_trusted_is_everybody(front: Front) -> None:
+    """By default nobody's header is believed, and so all count as the proxy."""
+    async with calling_from(front, ALICES) as hers, calling_from(front, BOBS) as his:
+        assert [await wrong_password(his) for _ in range(2)] == [401, 401]
+        assert await wrong_password(hers) == 429
+    assert front.clients("request", "/api/v1/auth/login") == [PROXY] * 3
+
+
+async def test_what_is_too_large_is_refused_by_the_server(front: Front) -> None:
+    """Its own answer comes through, which a page can read; nginx's has no CORS."""
+    async with calling_from(front, ALICES) as hers:
+        answer = await hers.post("/auth/register", content=b" " * (2**20 + 1))
+    expect(answer, 413, "body_too_large")
+    is_a_problem(answer)
+
+
+def test_its_timeouts_fit_the_servers() -> None:
+    """Nginx waits longer than the server between two pings, and takes larger bodies than it."""
+    site = SITE.read_text(encoding="utf-8")
+    (seconds,) = re.findall(r"proxy_read_timeout (\d+)s;", site)
+    assert int(seconds) > 2 * ListenerConfig().ping_interval
+    (mebibytes,) = re.findall(r"client_max_body_size (\d+)m;", site)
+    assert int(mebibytes) * 2**20 > ListenerConfig().body_bytes
+    assert ListenerConfig().idle_time > 60, "nginx keeps idle connections to the server for 60 s"
