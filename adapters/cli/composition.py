@@ -21,6 +21,7 @@ from adapters.storage_sql import open_sqlite
 from messaging_core.ports import Storage
 
 SQLITE = "sqlite:///"
+POSTGRESQL = "postgresql://"
 MEMORY = "memory:"
 REFUSAL_HEADERS = ((b"access-control-allow-origin", b"*"),)
 """What is refused before its Origin is read is still told to the page that asked."""
@@ -77,10 +78,34 @@ async def run_server(
                 serving = partial(serve, app, listen, shutdown=shutdown, whole_requests=quick)
                 addresses = await nursery.start(serving)
             except* OSError as group:
-                told = f"cannot listen on {_spelled(host, port)}: {first_of(group)}"
-                raise Unusable(f"--bind (MESSAGING_BIND): {told}") from None
-            urls = tuple(f"http://{_spelled(*address)}" for address in addresses)
+                raise cannot_listen(settings, first_of(group)) from None
+            urls = tuple(f"http://{spelled(*address)}" for address in addresses)
             task_status.started(Server(urls, settings.database, (*warnings, *_exposure(settings))))
+
+
+def must_be_shareable(settings: Settings) -> None:
+    """Raise `Unusable` where several workers have a database that one process owns."""
+    if settings.workers > 1 and not can_be_shared(settings.database):
+        raise Unusable(
+            f"--workers (MESSAGING_WORKERS): {settings.workers} processes cannot share "
+            f"{settings.database}: one process owns it, and serves all who come. Use --workers 1, or "
+            f"PostgreSQL: --database {POSTGRESQL}HOST/NAME"
+        )
+
+
+def can_be_shared(database: str) -> bool:
+    """Whether several processes can use the database at this address."""
+    return database.startswith(POSTGRESQL)
+
+
+def spelled(host: str, port: int) -> str:
+    """An address as it stands in a URL."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def cannot_listen(settings: Settings, cause: BaseException) -> Unusable:
+    """What to say when the address is in use, or none of this machine's."""
+    return Unusable(f"--bind (MESSAGING_BIND): cannot listen on {spelled(*settings.bind)}: {cause}")
 
 
 def first_of(group: BaseExceptionGroup[Exception]) -> BaseException:
@@ -146,7 +171,3 @@ def _exposure(settings: Settings) -> tuple[str, ...]:
     if settings.database == MEMORY:
         warnings.append("Nothing is kept: --database memory:")
     return tuple(warnings)
-
-
-def _spelled(host: str, port: int) -> str:
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

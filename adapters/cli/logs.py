@@ -4,11 +4,14 @@ import logging
 import sys
 
 import structlog
-from structlog.types import Processor
+from structlog.types import EventDict, Processor, WrappedLogger
 
 
-def configure_logs(level: str, style: str) -> None:
-    """Set up logging for the process; `style` is `console`, `json`, or `auto`: is stderr a terminal."""
+def configure_logs(level: str, style: str, worker: int | None = None) -> None:
+    """Set up logging for the process; `style` is `console`, `json`, or `auto`: is stderr a terminal.
+
+    Of several processes that serve together each says in every line which `worker` it is.
+    """
     on_terminal = sys.stderr.isatty()
     console = style == "console" or (style == "auto" and on_terminal)
     render: list[Processor] = (
@@ -19,6 +22,7 @@ def configure_logs(level: str, style: str) -> None:
     )
     shared: list[Processor] = [
         structlog.contextvars.merge_contextvars,
+        *([] if worker is None else [_adding("worker", worker)]),
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="%H:%M:%S" if console else "iso", utc=not console),
     ]
@@ -38,3 +42,11 @@ def configure_logs(level: str, style: str) -> None:
     )
     # The libraries' own chatter starts at warnings, whatever we say of ourselves.
     logging.basicConfig(handlers=[handler], level=max(least, logging.WARNING), force=True)
+
+
+def _adding(name: str, value: object) -> Processor:
+    def add(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
+        event.setdefault(name, value)
+        return event
+
+    return add

@@ -38,6 +38,9 @@ class Settings:
     signing_keys: str = field(default="", repr=False)
     """Secrets that sign tokens, as NAME:HEX, the first signs and all verify; by default one is made and
     kept beside the database."""
+    workers: int = field(default=1, validator=ge(1))
+    """Processes that serve, on this machine and one address. Several need a database that they can share,
+    which is PostgreSQL; each counts for itself what is limited in number or rate."""
     cors_origins: str = "*"
     """Origins of the pages that may call, separated by spaces, such as https://app.example; * is any."""
     rate_limits: bool = True
@@ -121,7 +124,7 @@ class Proxies(click.ParamType[TrustedProxies]):
             self.fail(f"{error}; give addresses and networks, such as 127.0.0.1 10.0.0.0/8", param, ctx)
 
 
-UNSETTABLE = {"host", "port", "uncounted_addresses", "refusal_headers"}
+UNSETTABLE = {"host", "port", "inherited", "uncounted_addresses", "refusal_headers"}
 """What `bind` sets, what the composition sets, and what nobody needs to."""
 
 PARTS: dict[str, type[attrs.AttrsInstance]] = {"limits": Limits, "listener": ListenerConfig}

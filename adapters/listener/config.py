@@ -19,6 +19,8 @@ class ListenerConfig:
     """An address or a name; a name is listened on at each of its addresses."""
     port: int = field(default=8000, validator=ge(0))
     """0 takes a free one: `serve` reports which."""
+    inherited: tuple[int, ...] = ()
+    """Descriptors of listening sockets that the process was given, in place of `host` and `port`."""
     backlog: int = field(default=1024, validator=gt(0))
     """Connections that the kernel may hold until they are accepted; a reconnecting crowd comes at once."""
 
@@ -87,7 +89,8 @@ class ListenerConfig:
     drain_time: float = field(default=10.0, validator=gt(0))
     """From the shutdown's trigger until connections that are left are reset and their tasks cancelled."""
     drain_socket_time: float = field(default=1.0, validator=ge(0))
-    """Of that, for the application to close its sockets itself; then the listener does, with 1012."""
+    """Of that, for the application to close its sockets itself; then the listener does, with 1012. Who has
+    just come has as long for the first request."""
     startup_time: float = field(default=60.0, validator=gt(0))
     """For the application's lifespan startup: migrations may run in it."""
     shutdown_time: float = field(default=10.0, validator=gt(0))

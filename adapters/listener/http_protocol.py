@@ -95,6 +95,7 @@ class HttpProtocol(H11Protocol):
         "_whole",
         "_whole_requests",
         "draining",
+        "fresh",
         "restarting",
     )  # beside Hypercorn's dictionary: half the bytes a connection
 
@@ -119,6 +120,8 @@ class HttpProtocol(H11Protocol):
         tasks.consumer = self
         self.draining = False
         """The server ends: the answer in progress is the last one."""
+        self.fresh = True
+        """No request has come yet: who has just connected is owed an answer to the first."""
         self.restarting = False
         """And a WebSocket is closed for it."""
         self.link = link
@@ -239,13 +242,14 @@ class HttpProtocol(H11Protocol):
         if head is None:
             if self._received and self._ended:
                 raise Refused(400, "The request ended before its head did.")
-            if self._ended or self.draining:
+            if self._ended or (self.draining and (self.restarting or not self.fresh)):
+                self.fresh = False
                 self.link.finish()
             elif self._received and not self._head_begun:
                 self._head_begun = True
                 self._began = trio.current_time()
             return False
-        self._head_begun = False
+        self._head_begun = self.fresh = False
         self._began = trio.current_time()
         if self._proxy:
             # Here once, for every way that the request may take; `ssl` is what Hypercorn makes the scheme of.

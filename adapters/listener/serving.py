@@ -1,7 +1,9 @@
 """From the listening socket to the last connection's end."""
 
+import os
+import socket
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import suppress
 from functools import partial
 from ipaddress import IPv6Address
@@ -113,8 +115,7 @@ class _Listener:
         self._waiting = trio.lowlevel.ParkingLot()
 
     async def run(self, shutdown: trio.Event, task_status: trio.TaskStatus[Addresses]) -> None:
-        config = self._config
-        listeners = await trio.open_tcp_listeners(config.port, host=config.host, backlog=config.backlog)
+        listeners = await self._listeners()
         async with trio.open_nursery() as connections:
             try:
                 async with trio.open_nursery() as accepting:
@@ -125,8 +126,14 @@ class _Listener:
                     task_status.started(addresses)
                     await shutdown.wait()
                     accepting.cancel_scope.cancel()
+                for listener in listeners:
+                    for stream in _waiting_at(listener, self._config.backlog):
+                        self._take(stream, connections)
+                    listener.socket.close()
                 await self._drain()
             finally:
+                for listener in listeners:
+                    listener.socket.close()
                 # Writes are shielded: only this sets them free when the caller cancels.
                 for connection in self._connections:
                     connection.abort()
@@ -134,31 +141,41 @@ class _Listener:
 
     # --- accepting -----------------------------------------------------------------------------------------
 
+    async def _listeners(self) -> list[trio.SocketListener]:
+        config = self._config
+        if not config.inherited:
+            return await trio.open_tcp_listeners(config.port, host=config.host, backlog=config.backlog)
+        given = [trio.socket.from_stdlib_socket(socket.socket(fileno=number)) for number in config.inherited]
+        return [trio.SocketListener(one) for one in given]
+
     async def _accept(self, listener: trio.SocketListener, connections: trio.Nursery) -> None:
-        async with listener:
-            while True:
-                try:
-                    stream = await listener.accept()
-                except OSError as error:
-                    # trio.serve_listeners, in Hypercorn, ends at any of these but the lack of descriptors: at
-                    # ECONNABORTED, say, which a peer brings about.
-                    log.warning("accept_failed", error=str(error))
-                    await trio.sleep(ACCEPT_PAUSE)
-                    continue
-                peer = _peer(stream)
-                address = _counted_as(peer)
-                if self._may_serve(peer, address):
-                    self._counts.accepted += 1
-                    self._counts.open_connections += 1
-                    self._per_address[address] += 1
-                    connections.start_soon(self._serve, stream, address, connections)
-                else:
-                    self._counts.refused += 1
-                    if self._refusing < POLITE_REFUSALS:
-                        self._refusing += 1
-                        connections.start_soon(self._refuse, stream)
-                    else:
-                        stream.socket.close()
+        while True:
+            try:
+                stream = await listener.accept()
+            except OSError as error:
+                # trio.serve_listeners, in Hypercorn, ends at any of these but the lack of descriptors: at
+                # ECONNABORTED, say, which a peer brings about.
+                log.warning("accept_failed", error=str(error))
+                await trio.sleep(ACCEPT_PAUSE)
+            else:
+                self._take(stream, connections)
+
+    def _take(self, stream: trio.SocketStream, connections: trio.Nursery) -> None:
+        """Serve a connection, or refuse it."""
+        peer = _peer(stream)
+        address = _counted_as(peer)
+        if self._may_serve(peer, address):
+            self._counts.accepted += 1
+            self._counts.open_connections += 1
+            self._per_address[address] += 1
+            connections.start_soon(self._serve, stream, address, connections)
+        else:
+            self._counts.refused += 1
+            if self._refusing < POLITE_REFUSALS:
+                self._refusing += 1
+                connections.start_soon(self._refuse, stream)
+            else:
+                stream.socket.close()
 
     def _may_serve(self, peer: Address | None, address: str) -> bool:
         config = self._config
@@ -224,19 +241,32 @@ class _Listener:
         """Let every connection come to its end; returns when all have, or at the deadline."""
         log.info("draining", connections=len(self._connections))
         with trio.move_on_after(self._config.drain_time):
+            await trio.lowlevel.checkpoint()  # the connections that were taken last begin
             for connection in self._connections:
                 connection.drain()
             with trio.move_on_after(self._config.drain_socket_time):
-                await self._until(lambda: not self._counts.open_sockets)
+                await self._until(lambda: not self._counts.open_sockets and not self._any_fresh())
             for connection in self._connections:
                 connection.restart_socket()
             await self._until(lambda: not self._connections)
         if self._connections:
             log.warning("drain_cut_short", connections=len(self._connections))
 
+    def _any_fresh(self) -> bool:
+        return any(connection.protocol.fresh for connection in self._connections)
+
     async def _until(self, done: Callable[[], bool]) -> None:
         while not done():
             await self._waiting.park()
+
+
+def _waiting_at(listener: trio.SocketListener, most: int) -> Iterator[trio.SocketStream]:
+    """Whom the kernel has taken in and nobody has accepted: when the socket closes they would be reset."""
+    with socket.socket(fileno=os.dup(listener.socket.fileno())) as plain, suppress(OSError):
+        plain.setblocking(False)
+        for _ in range(most):
+            stream, _ = plain.accept()
+            yield trio.SocketStream(trio.socket.from_stdlib_socket(stream))
 
 
 def _peer(stream: trio.SocketStream) -> Address | None:

@@ -1,5 +1,7 @@
 """The end: everybody is told, what is in flight is finished, and nobody can delay it beyond its bound."""
 
+import os
+import socket
 from contextlib import AsyncExitStack
 from typing import Any
 
@@ -234,3 +236,45 @@ async def test_a_socket_whose_peer_never_answers_the_close_ends_in_time() -> Non
         assert (await peer.frame()).close[0] == 1012
         with trio.fail_after(2):
             await served.ended.wait()
+
+
+async def test_who_has_just_connected_is_answered_once() -> None:
+    """Accepted or not, with or without its request on the way: it was not refused, so it gets its answer."""
+    async with serving(echo, drain_time=5.0, drain_socket_time=4.0) as served, AsyncExitStack() as peers:
+        early = await peers.enter_async_context(connected(served))
+        await wait_until(lambda: served.counts.accepted == 1)
+        served.shutdown.set()
+        # This does not let the listener run: the kernel alone takes it in.
+        plain = trio.socket.from_stdlib_socket(socket.create_connection(served.address))
+        late = Peer(await peers.enter_async_context(trio.SocketStream(plain)))
+        await wait_until(lambda: served.counts.accepted == 2)
+        await wait_all_tasks_blocked()
+        for peer in (early, late):
+            answer = await peer.ask(GET)
+            assert (answer.status, answer.headers["connection"]) == (200, "close")
+            assert await peer.end() == b""
+
+
+async def test_who_connects_and_says_nothing_delays_the_end_by_little() -> None:
+    """It has the time that sockets have."""
+    async with serving(echo, drain_time=60.0, drain_socket_time=0.1) as served, connected(served) as peer:
+        await wait_until(lambda: served.counts.accepted == 1)
+        served.shutdown.set()
+        assert await peer.end() == b""
+        with trio.fail_after(3):
+            await served.ended.wait()
+
+
+async def test_it_serves_on_a_socket_that_it_was_given() -> None:
+    """Such a socket is whose that made it: connections that come after the listener's end wait there."""
+    with socket.create_server(("127.0.0.1", 0)) as given:
+        address = given.getsockname()
+        for _ in range(2):
+            async with serving(echo, inherited=(os.dup(given.fileno()),)) as served:
+                assert served.address == address
+                async with connected(served) as peer:
+                    assert (await peer.ask(GET)).status == 200
+        with socket.create_connection(address) as waiting:
+            waiting.sendall(GET)
+            async with serving(echo, inherited=(os.dup(given.fileno()),)) as served:
+                await wait_until(lambda: served.counts.requests == 1)

@@ -94,6 +94,7 @@ WRONG = {
     "sockets-per-user": ["0"],
     "body-bytes": ["0", "-1", "1MB"],
     "hashing-threads": ["0", "-1", "many"],
+    "workers": ["0", "-1", "auto"],
     "log-level": ["loud", ""],
     "log-format": ["xml"],
     "trusted-proxies": ["proxy.example", "10.0.0.1/8", "*", "1.2.3.4;5.6.7.8"],
@@ -319,3 +320,23 @@ async def test_the_loopback_of_ipv6(tmp_path: Path) -> None:
         assert server.address.startswith("http://[::1]:")
         alice = await register(server, http, "Alice")
         expect(await alice.ask("GET", "/users/me"), 200)
+
+
+@pytest.mark.parametrize("database", ["sqlite:///messaging.db", "memory:"])
+async def test_several_workers_need_a_database_that_they_can_share(tmp_path: Path, database: str) -> None:
+    """What to use instead is said, and nothing has been made."""
+    line = await ends_with_one_line(tmp_path, "--workers", "2", "--database", database)
+    assert "--workers (MESSAGING_WORKERS)" in line
+    assert "postgresql://" in line
+    assert list(tmp_path.iterdir()) == []  # noqa: ASYNC240 - an empty directory
+
+
+async def test_a_busy_port_is_the_same_for_several_workers(tmp_path: Path) -> None:
+    """Said once, before any of them is started."""
+    (listener,) = await trio.open_tcp_listeners(0, host="127.0.0.1")
+    async with listener:
+        address = f"127.0.0.1:{listener.socket.getsockname()[1]}"
+        options = ("--bind", address, "--workers", "2", "--database", "postgresql://localhost/none")
+        line = await ends_with_one_line(tmp_path, *options)
+    assert f"--bind (MESSAGING_BIND): cannot listen on {address}" in line
+    assert "in use" in line

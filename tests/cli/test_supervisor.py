@@ -1,0 +1,248 @@
+"""`--workers`: who serves, whoever dies; and that nothing is left when it ends, however it ends."""
+
+import os
+import signal
+import socket
+import sys
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+import trio
+
+from adapters.cli.address import shared_address
+from tests.cli.supervisors import answered, is_alive, over, refuses, serving, supervised
+
+# --- serving ------------------------------------------------------------------------------------------------
+
+
+async def test_connections_are_spread_over_the_workers(tmp_path: Path) -> None:
+    """One free port for all of them, and each gets its share."""
+    async with serving(tmp_path, over()) as it:
+        who = [await it.ask() for _ in range(100)]
+        assert {number for number, _ in who} == {1, 2, 3}
+        assert dict(who) == it.serving()
+        assert it.told == f"{it.port} I am 1 {it.serving()[1]}\n"
+        assert await it.end() == 0
+
+
+async def test_a_worker_that_is_killed_is_started_again(tmp_path: Path) -> None:
+    """At once; who connects in between waits for it, and nobody is refused."""
+    async with serving(tmp_path, over()) as it:
+        before = it.serving()
+        os.kill(before[2], signal.SIGKILL)
+        await it.until(lambda: not is_alive(before[2]))
+        who = {await it.ask() for _ in range(100)}
+        assert {number for number, _ in who} == {1, 2, 3}
+        after = it.serving()
+        assert after[2] != before[2]
+        assert {**after, 2: before[2]} == before
+        assert {pid for _, pid in who} <= {*before.values(), after[2]}
+        (died,) = it.events("worker_died")
+        assert (died["worker"], died["pid"], died["status"], died["again_in"]) == (2, before[2], 137, 0)
+
+
+async def test_one_that_dies_again_and_again_is_given_pauses_and_nobody_waits_for_it(tmp_path: Path) -> None:
+    """What comes while it pauses goes to the others; when it can start, it serves again."""
+    async with serving(tmp_path, over()) as it:
+        (tmp_path / "cannot-start").write_text("2", encoding="ascii")
+        os.kill(it.serving()[2], signal.SIGKILL)
+        await it.until(lambda: len(it.events("worker_died")) >= 3)
+        for _ in range(50):
+            with suppress(trio.BrokenResourceError, ValueError):  # who was in its queue when that was closed
+                assert (await it.ask())[0] in {1, 3}
+        pauses = [line["again_in"] for line in it.events("worker_died")]
+        assert pauses[:3] == [0, 0.5, 1]
+        (tmp_path / "cannot-start").unlink()
+        await it.until(lambda: len(it.events("worker_serves")) == 4)
+        assert {(await it.ask())[0] for _ in range(100)} == {1, 2, 3}
+
+
+# --- not starting -------------------------------------------------------------------------------------------
+
+
+async def test_a_worker_that_cannot_start_ends_everything_once(tmp_path: Path) -> None:
+    """With its own words, its own status, and no second attempt."""
+    (tmp_path / "cannot-start").write_text("1 2 3", encoding="ascii")
+    async with supervised(tmp_path, over()) as it:
+        assert await it.wait() == 1
+        assert [line for line in it.lines if "Error" in line] == ["Error: this one cannot start"]
+        assert len(it.events("worker_started")) == 1
+
+
+async def test_a_later_one_that_cannot_start_ends_everything_too(tmp_path: Path) -> None:
+    """Those that serve already are told to drain."""
+    (tmp_path / "cannot-start").write_text("3", encoding="ascii")
+    async with supervised(tmp_path, over()) as it:
+        assert await it.wait() == 1
+        assert [line for line in it.lines if "Error" in line] == ["Error: this one cannot start"]
+        assert [line["worker"] for line in it.events("worker_started")].count(3) == 1
+
+
+async def test_a_command_that_does_not_exist_is_an_error(tmp_path: Path) -> None:
+    """It is the supervisor's own then."""
+    async with supervised(tmp_path, over(("./nothing",))) as it:
+        assert await it.wait() == 1
+        assert any("nothing" in line for line in it.lines)
+
+
+# --- ending -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+async def test_at_the_first_signal_every_worker_drains(tmp_path: Path, number: signal.Signals) -> None:
+    """Whoever waits for an answer gets it, whoever comes later is refused, and the status is 0."""
+    async with serving(tmp_path, over()) as it:
+        waiting = [await it.connect() for _ in range(20)]
+        for stream in waiting:
+            await stream.send_all(b"wait")
+        it.process.send_signal(number)
+        await it.until(lambda: refuses(it.port))
+        who = []
+        for stream in waiting:
+            async with stream:
+                who.append(await answered(stream))
+        assert {pid for _, pid in who} == set(it.serving().values())
+        assert await it.wait() == 0
+        assert sorted(line["status"] for line in it.events("worker_ended")) == [0, 0, 0]
+
+
+async def test_at_the_second_signal_it_ends_at_once(tmp_path: Path) -> None:
+    """Although a worker drains still."""
+    async with serving(tmp_path, over()) as it, await it.connect() as stream:
+        await stream.send_all(b"wait")
+        it.process.terminate()
+        await it.until(lambda: refuses(it.port))
+        assert await it.end() == 143
+
+
+async def test_a_worker_that_does_not_drain_is_killed(tmp_path: Path) -> None:
+    """After the time that it has; and the status tells of it."""
+    (tmp_path / "deaf").write_text("2", encoding="ascii")
+    async with serving(tmp_path, over(patience=0.3)) as it:
+        assert await it.end() == 1
+        assert [line["worker"] for line in it.events("worker_killed")] == [2]
+        assert sorted(line["status"] for line in it.events("worker_ended")) == [0, 0, 137]
+
+
+async def test_a_supervisor_that_is_killed_leaves_no_orphans(tmp_path: Path) -> None:
+    """They drain as if they had been told to: the one with a request in flight answers it."""
+    async with serving(tmp_path, over()) as it:
+        stream = await it.connect()
+        await stream.send_all(b"wait")
+        await it.end(signal.SIGKILL)
+        await it.until(lambda: refuses(it.port))
+        async with stream:
+            _, pid = await answered(stream)
+        assert pid in it.serving().values()
+
+
+async def test_a_signal_during_the_start_ends_it(tmp_path: Path) -> None:
+    """Also while nobody serves yet."""
+    async with supervised(tmp_path, over((sys.executable, "-c", "import time; time.sleep(60)"))) as it:
+        await it.until(lambda: bool(it.events("worker_started")))
+        assert await it.end() == 0
+        assert len(it.events("worker_started")) == 1
+
+
+async def test_a_terminals_ctrl_c_is_for_the_supervisor_alone(tmp_path: Path) -> None:
+    """Each worker is in a process group of its own: it would be told twice."""
+    async with serving(tmp_path, over()) as it:
+        groups = {os.getpgid(pid) for pid in it.serving().values()}
+        assert len(groups) == 3
+        assert os.getpgid(it.process.pid) not in groups
+
+
+# --- replacing ----------------------------------------------------------------------------------------------
+
+
+async def test_at_sighup_all_are_replaced_and_nobody_is_refused(tmp_path: Path) -> None:
+    """The next one serves before the one before it drains, on a socket that stays open."""
+    async with serving(tmp_path, over()) as it:
+        before = it.serving()
+        asking = True
+        who: list[tuple[int, int]] = []
+
+        async def keep_asking() -> None:
+            while asking:
+                who.append(await it.ask())
+
+        async with trio.open_nursery() as nursery:
+            for _ in range(4):
+                nursery.start_soon(keep_asking)
+            it.process.send_signal(signal.SIGHUP)
+            await it.until(lambda: bool(it.events("workers_have_been_replaced")))
+            asking = False
+        after = it.serving()
+        assert not set(before.values()) & set(after.values())
+        assert {number for number, _ in who} == {1, 2, 3}
+        assert not any(map(is_alive, before.values()))
+        assert {(await it.ask())[1] for _ in range(50)} <= set(after.values())
+        assert it.events("worker_died") == []
+
+
+async def test_one_that_cannot_replace_another_leaves_it_be(tmp_path: Path) -> None:
+    """A mistake in the configuration, say: those that serve go on, and the next SIGHUP tries again."""
+    async with serving(tmp_path, over()) as it:
+        before = it.serving()
+        (tmp_path / "cannot-start").write_text("1 2 3", encoding="ascii")
+        it.process.send_signal(signal.SIGHUP)
+        await it.until(lambda: bool(it.events("worker_not_replaced")))
+        assert it.serving() == before
+        assert {(await it.ask())[1] for _ in range(100)} == set(before.values())
+        (tmp_path / "cannot-start").unlink()
+        it.process.send_signal(signal.SIGHUP)
+        await it.until(lambda: bool(it.events("workers_have_been_replaced")))
+        assert not set(before.values()) & set(it.serving().values())
+
+
+# --- the address --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("spreads", [True, False])
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
+def test_an_address_outlives_who_listens(host: str, spreads: bool) -> None:
+    """It stays the same, whoever closes and listens again; and at the end it is free."""
+    with shared_address(host, 0, 10, spreads=spreads) as address:
+        ports = set()
+        for _ in range(2):
+            for one in (*address.listen(), *address.listen()):
+                ports.add(one.getsockname()[1])
+                with one, socket.create_connection((host, one.getsockname()[1])):
+                    pass
+        (port,) = ports
+    with socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET):
+        pass
+
+
+def test_who_queues_at_a_socket_waits_for_the_next_who_serves_it() -> None:
+    """The supervisor's copy keeps it open: what the kernel has taken in is not reset."""
+    with shared_address("127.0.0.1", 0, 10) as address:
+        (kept,) = address.listen()
+        with kept, socket.create_connection(kept.getsockname()) as waiting:
+            with kept.dup() as served:
+                served.listen()
+            with kept.dup() as served:
+                accepted, _ = served.accept()
+                with accepted:
+                    accepted.sendall(b"hello")
+                    assert waiting.recv(5) == b"hello"
+
+
+@pytest.mark.parametrize("spreads", [True, False])
+def test_an_address_in_use_is_refused_although_it_could_be_shared(spreads: bool) -> None:
+    """A second server of the same user would take half of the first one's connections."""
+    with (
+        socket.create_server(("127.0.0.1", 0)) as taken,
+        pytest.raises(OSError, match="in use"),
+        shared_address("127.0.0.1", taken.getsockname()[1], 10, spreads=spreads),
+    ):
+        pass
+    with shared_address("127.0.0.1", 0, 10, spreads=spreads) as address:
+        (listening,) = address.listen()
+        port = listening.getsockname()[1]
+        with listening:
+            with pytest.raises(OSError, match="in use"), shared_address("127.0.0.1", port, 10):
+                pass
+            with pytest.raises(OSError, match="in use"):
+                socket.create_server(("127.0.0.1", port))

@@ -1,0 +1,118 @@
+"""`messaging serve` as a worker: it takes over and hands over, and drains as it does alone."""
+
+import os
+import re
+import signal
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import httpx
+import trio
+
+from tests.cli.supervisors import Supervised, is_alive, over, refuses, serving
+from tests.server.clients import BROKEN_OFF, browser, collect_what_was_broken_off, expect, register
+from tests.server.servers import ServerProcess, command_line
+
+SHARED = """
+from adapters.cli import composition
+from adapters.cli.main import main
+
+composition.can_be_shared = lambda database: True
+main(prog_name="messaging")
+"""
+"""The program, for which each worker's memory will do: the tests below ask for nothing that they share."""
+
+
+GREETING = re.compile(r"^  API +http://127.0.0.1:(?P<port>\d+)/.*^  Workers +2$", re.MULTILINE | re.DOTALL)
+
+
+@asynccontextmanager
+async def two_workers(directory: Path) -> AsyncIterator[Supervised]:
+    """`messaging serve --workers 2`, each with a memory of its own."""
+    options = ("--workers", "2", "--bind", "127.0.0.1:0", "--database", "memory:")
+    async with serving(directory, [sys.executable, "-c", SHARED, "serve", *options], GREETING) as it:
+        yield it
+
+
+@asynccontextmanager
+async def one_worker(directory: Path) -> AsyncIterator[tuple[Supervised, ServerProcess]]:
+    """A supervisor with a single worker, which is a whole server by itself."""
+    async with serving(directory, over(command_line("serve", "--database", "memory:"), workers=1)) as it:
+        yield it, ServerProcess(f"http://127.0.0.1:{it.port}", it.process, it.log_file, it.told)
+
+
+async def test_a_worker_drains_as_a_server_does_alone(tmp_path: Path) -> None:
+    """Its sockets get 1012, its lines say which worker it is, and the status is 0.
+
+    A service manager may signal every process: to a worker that is no second order.
+    """
+    async with one_worker(tmp_path) as (it, server), browser(server) as http:
+        alice = await register(server, http, "Alice")
+        async with alice.socket() as socket:
+            for pid in (it.serving()[1], it.process.pid, it.serving()[1]):
+                os.kill(pid, signal.SIGTERM)
+            assert (await socket.closed())[0] == 1012
+        assert await it.wait() == 0
+        for event in ("listening", "request", "socket_closed", "draining"):
+            assert {line["worker"] for line in it.events(event)} == {1}, event
+
+
+async def test_while_workers_are_replaced_no_request_is_refused(tmp_path: Path) -> None:
+    """Each has its place taken before it drains."""
+    async with two_workers(tmp_path) as it:
+        before = it.serving()
+        asking = True
+
+        async def keep_asking() -> None:
+            # A connection for each: one that is kept may end between two requests, which clients know of.
+            async with httpx.AsyncClient(
+                base_url=f"http://127.0.0.1:{it.port}", trust_env=False, headers={"Connection": "close"}
+            ) as client:
+                while asking:
+                    expect(await client.get("/health"), 200)
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(keep_asking)
+            it.process.send_signal(signal.SIGHUP)
+            await it.until(lambda: bool(it.events("workers_have_been_replaced")))
+            asking = False
+        assert not set(before.values()) & set(it.serving().values())
+
+
+@BROKEN_OFF
+async def test_a_worker_that_is_killed_costs_its_own_requests_only(tmp_path: Path) -> None:
+    """Those in flight there are lost; who asks again is answered, by whoever is there."""
+    async with two_workers(tmp_path) as it:
+        victim = it.serving()[2]
+        answered = 0
+
+        async def keep_asking() -> None:
+            nonlocal answered
+            async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{it.port}", trust_env=False) as client:
+                while len(it.events("worker_serves")) < 3:
+                    try:
+                        expect(await client.get("/health"), 200)
+                        answered += 1
+                    except httpx.TransportError:
+                        await trio.lowlevel.checkpoint()
+
+        async with trio.open_nursery() as nursery:
+            for _ in range(4):
+                nursery.start_soon(keep_asking)
+            os.kill(victim, signal.SIGKILL)
+        assert answered
+        assert not is_alive(victim)
+        collect_what_was_broken_off()
+
+
+async def test_workers_without_a_supervisor_drain_and_end(tmp_path: Path) -> None:
+    """However the supervisor went: sockets get 1012, and the port is free."""
+    async with one_worker(tmp_path) as (it, server), browser(server) as http:
+        alice = await register(server, http, "Alice")
+        async with alice.socket() as socket:
+            await it.end(signal.SIGKILL)
+            assert (await socket.closed())[0] == 1012
+        await it.until(lambda: not any(map(is_alive, it.serving().values())))
+        assert refuses(it.port)
