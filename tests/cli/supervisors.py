@@ -85,7 +85,7 @@ def is_alive(pid: int) -> bool:
     """Whether there is such a process, one that has ended and that nobody has asked after not counted."""
     try:
         return Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()[0] != "Z"
-    except FileNotFoundError:
+    except (FileNotFoundError, ProcessLookupError):  # gone before it was opened, or read
         return False
 
 
