@@ -14,7 +14,7 @@ from attrs import frozen
 
 from tests.server.servers import PATIENCE
 
-SITE = Path(__file__).parents[2] / "deploy" / "nginx" / "messaging.conf"
+SITE = Path(__file__).parents[2] / "deploy" / "nginx.conf"
 
 MAIN = """
 daemon off;
