@@ -3,6 +3,7 @@
 import os
 import socket
 import struct
+from collections.abc import Callable
 from contextlib import suppress
 from typing import cast
 
@@ -13,12 +14,14 @@ from hypercorn.trio.tcp_server import MAX_RECV, TCPServer
 from hypercorn.trio.worker_context import WorkerContext
 from hypercorn.typing import AppWrapper, LifespanState
 from hypercorn.utils import parse_socket_addr
+from outcome import Value
 
 from adapters.listener.config import ListenerConfig
 from adapters.listener.counts import Counts
 from adapters.listener.http_protocol import HttpProtocol
 from adapters.listener.inbox import AppTasks
 from adapters.listener.logs import log
+from adapters.listener.watch import Watch
 from adapters.listener.whole_requests import WholeRequests
 
 RESET = struct.pack("ii", 1, 0)
@@ -29,7 +32,10 @@ class Connection(TCPServer):
     """Serves one connection: **its reader is the only task that advances it**.
 
     Tasks of the application write and set what has changed, then wake the reader; none of them waits for
-    another, so that none can be cancelled halfway through a change of state. Overrides of Hypercorn 0.18: the
+    another, so that none can be cancelled halfway through a change of state. A WebSocket whose application
+    waits for nothing sleeps: its reader has ended, and begins again when something comes or is due.
+
+    Overrides of Hypercorn 0.18: the
     idle timer (dead after the first request, when quart-trio cancels the task that restarts it), writes
     without a deadline, a reader that waits for the application, a close that loses what is still unread.
     """
@@ -40,8 +46,13 @@ class Connection(TCPServer):
         "_counts",
         "_finishing",
         "_nursery",
-        "_scope",
+        "_parked",
+        "_place",
+        "_received",
         "_socket_stream",
+        "_tasks",
+        "_wake_up",
+        "_watch",
         "_whole_requests",
         "_writing",
     )
@@ -58,6 +69,7 @@ class Connection(TCPServer):
         config: ListenerConfig,
         counts: Counts,
         nursery: trio.Nursery,
+        watch: Watch,
         whole_requests: WholeRequests | None,
     ) -> None:
         # Hypercorn's annotation knows TLS only; its code, and ours, take both.
@@ -70,79 +82,132 @@ class Connection(TCPServer):
         self._config = config
         self._counts = counts
         self._nursery = nursery
+        self._watch = watch
+        self._place = watch.enter(stream.socket.fileno(), self)
         self._whole_requests = whole_requests
+        self._tasks: AppTasks | None = None
+        self._parked: trio.lowlevel.Task | None = None
+        """The reader, while it waits."""
+        self._wake_up: Callable[[], None] | None = None
+        """Begins a reader, while there is none."""
+        self._received: bytes | None = None
+        """What has come for a reader that is about to begin."""
         self._finishing = False
         self._broken = False
-        self._scope: trio.CancelScope | None = None
         self._rest = b""
         """Of a frame that `write_now` has begun; it goes out before anything else."""
 
     # --- its life ------------------------------------------------------------------------------------------
 
-    async def run(self) -> None:
-        """Serve until either side ends it, then let the application's tasks come to their end.
+    async def serve(self, wake_up: Callable[[], None]) -> bool:
+        """Serve until either side ends it, then let the application's tasks come to their end: true.
 
-        Raises what is a fault of ours; the caller is the boundary.
+        False: it sleeps. It calls `wake_up` once, and must then be served again. Raises what is a fault of
+        ours; the caller is the boundary.
         """
+        tasks = self._tasks or self._begin()
+        if tasks is None:
+            return True
+        over = True
+        try:
+            over = await self._read()
+            if not over:
+                self._wake_up = wake_up
+                self._await_more()
+        finally:
+            if over:
+                await self.protocol.handle(Closed())
+                await self._close()
+                if await tasks.end(self._config.abandon_time):
+                    log.warning("application_abandoned")
+        return over
+
+    def _begin(self) -> AppTasks | None:
         plain = self._socket_stream.socket
         try:
             client = parse_socket_addr(plain.family, plain.getpeername())
             server = parse_socket_addr(plain.family, plain.getsockname())
         except OSError:
-            return  # it has gone already
+            return None  # it has gone already
         config = self._config
-        tasks = AppTasks(self._nursery, self._counts, config.inbox_messages, config.inbox_bytes)
-        self.protocol = HttpProtocol(self, tasks, config, self._counts, client, server, self._whole_requests)
-        try:
-            await self._read_data()
-        finally:
-            await self.protocol.handle(Closed())
-            await self._close()
-            if await tasks.end(config.abandon_time):
-                log.warning("application_abandoned")
+        self._tasks = AppTasks(self._nursery, self._counts, config.inbox_messages, config.inbox_bytes)
+        self.protocol = HttpProtocol(
+            self, self._tasks, config, self._counts, client, server, self._whole_requests
+        )
+        return self._tasks
 
-    async def _read_data(self) -> None:
+    async def _read(self) -> bool:
+        """Advance by whatever comes, until the connection is over, or sleeps: which of the two."""
         protocol = self.protocol
+        data, self._received = self._received, None
         while True:
-            await protocol.advance()
-            if self._finishing or self._broken:
-                return
-            with trio.CancelScope(deadline=protocol.deadline) as self._scope:
-                if not protocol.reading:
-                    await trio.sleep_forever()
-                try:
-                    data = await self._receive()
-                except (OSError, trio.ClosedResourceError):
-                    self._broken = True
-                    return
-            if not self._scope.cancelled_caught:
+            if data is not None:
                 await protocol.handle(RawData(data))
             elif trio.current_time() >= protocol.deadline:
                 await protocol.expire()
+            await protocol.advance()
+            if self._finishing or self._broken:
+                return True
+            if protocol.sleeping:
+                return False
+            data = await self._wait()
 
-    async def _receive(self) -> bytes:
-        """What the peer has sent, once there is something; nothing for the end.
+    async def _wait(self) -> bytes | None:
+        """What the peer has sent, nothing for the end; None if there is something else to look at."""
+        self._await_more()
+        self._parked = trio.lowlevel.current_task()
+        data: bytes | None = await trio.lowlevel.wait_task_rescheduled(self._leave_off)
+        return data
 
-        Waits first, as there seldom is anything yet: trio's own tries first and fails at a third of the cost
-        of a request.
-        """
-        plain = self._socket_stream.socket
-        while True:
-            await trio.lowlevel.wait_readable(plain)
-            with suppress(BlockingIOError):  # woken for nothing
-                return os.read(plain.fileno(), MAX_RECV)
+    def _leave_off(self, _: object) -> trio.lowlevel.Abort:
+        self._parked = None
+        return trio.lowlevel.Abort.SUCCEEDED
+
+    def _await_more(self) -> None:
+        self._watch.move(self._place, self.protocol.deadline)
+        if self.protocol.reading:
+            self._watch.read(self._place)
+
+    # --- what the watch calls ------------------------------------------------------------------------------
+
+    def readable(self) -> None:
+        """Read what has come, if anybody wants it now."""
+        if (self._parked is None and self._wake_up is None) or not self.protocol.reading:
+            self._watch.stop(self._place)
+            return
+        try:
+            data = os.read(self._place.descriptor, MAX_RECV)
+        except BlockingIOError:
+            return  # woken for nothing
+        except OSError:
+            self._broken = True
+            self._go_on(None)
+        else:
+            self._go_on(data)
+
+    def due(self) -> None:
+        """The protocol's deadline has passed."""
+        self._go_on(None)
+
+    def _go_on(self, data: bytes | None) -> None:
+        """Let the reader go on, or begin, if it waits."""
+        if self._parked is not None:
+            reader, self._parked = self._parked, None
+            trio.lowlevel.reschedule(reader, Value(data))
+        elif self._wake_up is not None:
+            wake_up, self._wake_up = self._wake_up, None
+            self._received = data
+            wake_up()
 
     # --- what its protocol and the application's tasks call ------------------------------------------------
 
     def wake(self) -> None:
         """Make the reader look again at what it may do: something else than received bytes has changed."""
-        if self._scope is not None:
-            self._scope.cancel()
+        self._go_on(None)
 
     def rearm(self) -> None:
         """Tell the waiting reader that the protocol's deadline has changed."""
-        if self._scope is not None:
-            self._scope.deadline = self.protocol.deadline
+        self._watch.move(self._place, self.protocol.deadline)
 
     @property
     def over(self) -> bool:
@@ -161,6 +226,7 @@ class Connection(TCPServer):
             plain = self._socket_stream.socket
             with suppress(OSError):  # closed by the other side
                 plain.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
+        self._watch.leave(self._place)
         self._socket_stream.socket.close()
         self.wake()
 
@@ -244,6 +310,7 @@ class Connection(TCPServer):
 
     async def _close(self) -> None:
         """Close so that the last bytes arrive: end our side, drop what the peer still sends, then close."""
+        self._watch.leave(self._place)
         if not self._broken:
             with trio.move_on_after(self._config.linger_time):
                 try:

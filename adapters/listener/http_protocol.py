@@ -170,6 +170,11 @@ class HttpProtocol(H11Protocol):
                 return True
 
     @property
+    def sleeping(self) -> bool:
+        """Whether only the peer, or time, can bring about the next step."""
+        return isinstance(self.stream, SocketStream) and self.stream.sleeping and not self.restarting
+
+    @property
     def deadline(self) -> float:
         """When the reader calls `expire`, unless something comes first; seconds of trio's clock."""
         if isinstance(self.stream, SocketStream):

@@ -23,6 +23,7 @@ from adapters.listener.counts import Counts
 from adapters.listener.lifespan import LifespanEnded, WatchedLifespan
 from adapters.listener.logs import log
 from adapters.listener.proxies import Address, parse_address
+from adapters.listener.watch import Watch
 from adapters.listener.whole_requests import WholeRequests
 
 ASGIApp = Callable[[Any, Any, Any], Awaitable[None]]
@@ -113,10 +114,21 @@ class _Listener:
         self._per_address: Counter[str] = Counter()
         self._refusing = 0
         self._waiting = trio.lowlevel.ParkingLot()
+        self._watch = Watch()
 
     async def run(self, shutdown: trio.Event, task_status: trio.TaskStatus[Addresses]) -> None:
         listeners = await self._listeners()
+        with self._watch:
+            await self._serve_from(listeners, shutdown, task_status)
+
+    async def _serve_from(
+        self,
+        listeners: list[trio.SocketListener],
+        shutdown: trio.Event,
+        task_status: trio.TaskStatus[Addresses],
+    ) -> None:
         async with trio.open_nursery() as connections:
+            connections.start_soon(self._watch.run)
             try:
                 async with trio.open_nursery() as accepting:
                     for listener in listeners:
@@ -168,7 +180,7 @@ class _Listener:
             self._counts.accepted += 1
             self._counts.open_connections += 1
             self._per_address[address] += 1
-            connections.start_soon(self._serve, stream, address, connections)
+            self._begin(stream, address, connections)
         else:
             self._counts.refused += 1
             if self._refusing < POLITE_REFUSALS:
@@ -204,32 +216,42 @@ class _Listener:
             self._refusing -= 1
             stream.socket.close()
 
-    async def _serve(self, stream: trio.SocketStream, address: str, connections: trio.Nursery) -> None:
-        """The boundary: whatever happens in here is the end of this connection and of nothing else."""
-        state = ConnectionState(self._state.copy())
+    def _begin(self, stream: trio.SocketStream, address: str, connections: trio.Nursery) -> None:
         connection = Connection(
             self._app,
             self._hypercorn,
             self._context,
-            state,
+            ConnectionState(self._state.copy()),
             stream,
             self._config,
             self._counts,
             connections,
+            self._watch,
             self._whole_requests,
         )
         self._connections.add(connection)
+        connections.start_soon(self._serve, connection, address, connections)
+
+    async def _serve(self, connection: Connection, address: str, connections: trio.Nursery) -> None:
+        """The boundary: whatever happens in here is the end of this connection and of nothing else."""
+        over = True
         try:
             with Boundary(partial(self._fault, address)):
-                await connection.run()
+                over = await connection.serve(
+                    partial(connections.start_soon, self._serve, connection, address, connections)
+                )
         finally:
-            connection.abort()
-            self._connections.discard(connection)
-            self._counts.open_connections -= 1
-            self._per_address[address] -= 1
-            if not self._per_address[address]:
-                del self._per_address[address]
-            self._waiting.unpark_all()
+            if over:
+                self._end(connection, address)
+
+    def _end(self, connection: Connection, address: str) -> None:
+        connection.abort()
+        self._connections.discard(connection)
+        self._counts.open_connections -= 1
+        self._per_address[address] -= 1
+        if not self._per_address[address]:
+            del self._per_address[address]
+        self._waiting.unpark_all()
 
     def _fault(self, address: str, error: Exception) -> None:
         self._counts.faults += 1

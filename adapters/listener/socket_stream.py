@@ -175,6 +175,11 @@ class SocketStream(WSStream):
                 return True
 
     @property
+    def sleeping(self) -> bool:
+        """Whether it is open, and no task of the application's reads it."""
+        return self.state is CONNECTED and self._ended is not None and not self.closed
+
+    @property
     def holding(self) -> bool:
         """Whether bytes that come are held back: nobody has accepted yet."""
         return self.state is HANDSHAKE

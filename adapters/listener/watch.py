@@ -1,0 +1,132 @@
+"""What all connections wait for, watched in one place: bytes that come, and deadlines that pass.
+
+A task that waits for its own descriptor registers it anew for each wait, which is a system call, and takes a
+cancel scope for its deadline. Here a descriptor is registered once, a deadline that moves to later costs
+nothing, and a connection of which nothing is expected needs no task.
+"""
+
+from heapq import heapify, heappop, heappush
+from itertools import count
+from math import inf
+from selectors import EVENT_READ, DefaultSelector
+from typing import Protocol, Self
+
+import trio
+
+FEW = 1000
+"""Places that are left and still looked at; beyond it they are put out when they are the most of all."""
+
+
+class Watched(Protocol):
+    """Who waits."""
+
+    def readable(self) -> None:
+        """Bytes, or their end, are there: they must be read now, or the watch stopped."""
+
+    def due(self) -> None:
+        """The deadline has passed."""
+
+
+class Place:
+    """One descriptor's place in the watch."""
+
+    __slots__ = ("deadline", "descriptor", "looked_at", "reading", "watched")
+
+    def __init__(self, descriptor: int, watched: Watched) -> None:
+        self.descriptor = descriptor
+        self.watched: Watched | None = watched
+        """None once it is left."""
+        self.reading = False
+        self.deadline = inf
+        self.looked_at = inf
+        """When the watch looks at the deadline next: at or before it."""
+
+
+class Watch:
+    """Watches descriptors and deadlines, until its block is left.
+
+    `run` must run meanwhile; everything else is called in its thread.
+    """
+
+    def __init__(self) -> None:
+        self._selector = DefaultSelector()
+        self._looks: list[tuple[float, int, Place]] = []
+        self._order = count()
+        self._left = 0
+        self._scope: trio.CancelScope | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._selector.close()
+
+    async def run(self) -> None:
+        """For ever: tell who waits."""
+        while True:
+            at = self._looks[0][0] if self._looks else inf
+            with trio.CancelScope(deadline=at) as self._scope:
+                # epoll and kqueue are a descriptor themselves, for all that is registered with them.
+                await trio.lowlevel.wait_readable(self._selector.fileno())
+            for key, _ in self._selector.select(0):
+                place: Place = key.data
+                if place.watched is not None:
+                    place.watched.readable()
+            self._look()
+
+    def enter(self, descriptor: int, watched: Watched) -> Place:
+        """A place that is not read yet, and has no deadline."""
+        return Place(descriptor, watched)
+
+    def read(self, place: Place) -> None:
+        """From now on tell when there is something to read."""
+        if not place.reading and place.watched is not None:
+            place.reading = True
+            self._selector.register(place.descriptor, EVENT_READ, place)
+
+    def stop(self, place: Place) -> None:
+        """No longer tell."""
+        if place.reading:
+            place.reading = False
+            self._selector.unregister(place.descriptor)
+
+    def leave(self, place: Place) -> None:
+        """Forget all about it, before the descriptor is closed; repeating it changes nothing."""
+        if place.watched is None:
+            return
+        self.stop(place)
+        place.watched = None
+        place.deadline = inf
+        if place.looked_at < inf:
+            self._left += 1
+            if self._left > max(FEW, len(self._looks) // 2):
+                self._left = 0
+                self._looks = [look for look in self._looks if look[2].watched is not None]
+                heapify(self._looks)
+
+    def move(self, place: Place, deadline: float) -> None:
+        """Tell once this time, of trio's clock, has passed, and no earlier one."""
+        place.deadline = deadline
+        if deadline < place.looked_at:
+            self._look_at(place)
+
+    def _look_at(self, place: Place) -> None:
+        place.looked_at = place.deadline
+        heappush(self._looks, (place.deadline, next(self._order), place))
+        if self._scope is not None and place.deadline < self._scope.deadline:
+            self._scope.deadline = place.deadline
+
+    def _look(self) -> None:
+        now = trio.current_time()
+        while self._looks and self._looks[0][0] <= now:
+            at, _, place = heappop(self._looks)
+            if at != place.looked_at:
+                continue  # it has been looked at since, for an earlier deadline
+            place.looked_at = inf
+            if place.watched is None:
+                self._left -= 1
+            elif place.deadline <= now:
+                place.deadline = inf
+                place.watched.due()
+            elif place.deadline < inf:
+                self._look_at(place)

@@ -1,0 +1,196 @@
+"""The watch: tells who waits that there is something to read, or that a deadline has passed."""
+
+import socket
+from collections.abc import AsyncIterator, Iterator
+from math import inf
+
+import pytest
+import trio
+from attrs import define, field
+from hypothesis import given
+from hypothesis import strategies as st
+from trio.testing import MockClock, wait_all_tasks_blocked
+
+from adapters.listener import watch as watch_module
+from adapters.listener.watch import Place, Watch
+from tests.listener.test_direct_frames import adopted
+
+
+@define
+class Listening:
+    """Notes what it is told; reads what is there."""
+
+    mine: socket.socket | None = None
+    read: bytes = b""
+    due_at: list[float] = field(factory=list)
+
+    def readable(self) -> None:
+        assert self.mine is not None
+        self.read += self.mine.recv(100)
+
+    def due(self) -> None:
+        self.due_at.append(trio.current_time())
+
+
+@define
+class Pair:
+    listening: Listening
+    peer: socket.socket
+    place: Place
+
+
+@pytest.fixture
+async def watch(nursery: trio.Nursery) -> AsyncIterator[Watch]:
+    with Watch() as watch:
+        scope = await nursery.start(_run, watch)
+        yield watch
+        scope.cancel()
+        await wait_all_tasks_blocked()
+
+
+async def _run(watch: Watch, task_status: trio.TaskStatus[trio.CancelScope]) -> None:
+    with trio.CancelScope() as scope:
+        task_status.started(scope)
+        await watch.run()
+
+
+@pytest.fixture
+def pair(watch: Watch) -> Iterator[Pair]:
+    mine, peer = socket.socketpair()
+    with mine, peer:
+        mine.setblocking(False)
+        listening = Listening(mine)
+        yield Pair(listening, peer, watch.enter(mine.fileno(), listening))
+
+
+async def settled() -> None:
+    await wait_all_tasks_blocked()
+
+
+async def test_what_comes_is_told_while_it_is_asked_for(watch: Watch, pair: Pair) -> None:
+    """Nothing before `read` and after `stop`; what came meanwhile is told after the next `read`."""
+    pair.peer.send(b"a")
+    await settled()
+    assert pair.listening.read == b""
+    watch.read(pair.place)
+    await settled()
+    assert pair.listening.read == b"a"
+    pair.peer.send(b"b")
+    await settled()
+    assert pair.listening.read == b"ab"
+    watch.stop(pair.place)
+    watch.stop(pair.place)
+    pair.peer.send(b"c")
+    await settled()
+    assert pair.listening.read == b"ab"
+    watch.read(pair.place)
+    watch.read(pair.place)
+    await settled()
+    assert pair.listening.read == b"abc"
+
+
+async def test_who_has_left_is_told_nothing(watch: Watch, pair: Pair, autojump_clock: MockClock) -> None:
+    """After `leave` neither bytes nor deadlines are told, and the descriptor's number may come again."""
+    watch.read(pair.place)
+    watch.move(pair.place, trio.current_time() + 1)
+    pair.peer.send(b"a")
+    watch.leave(pair.place)
+    watch.leave(pair.place)
+    watch.read(pair.place)
+    await trio.sleep(2)
+    assert (pair.listening.read, pair.listening.due_at) == (b"", [])
+    again = watch.enter(pair.place.descriptor, pair.listening)
+    watch.read(again)
+    await settled()
+    assert pair.listening.read == b"a"
+
+
+@pytest.mark.parametrize(
+    ("moves", "due"),
+    [
+        ([(0, 5)], [5]),
+        ([(0, 5), (1, 3)], [3]),
+        ([(0, 5), (1, 9)], [9]),
+        ([(0, 5), (1, 9), (2, 4)], [4]),
+        ([(0, 5), (1, inf)], []),
+        ([(0, 5), (6, 8)], [5, 8]),
+        ([(0, 5), (1, 3), (4, 5)], [3, 5]),
+    ],
+)
+async def test_a_deadline_is_told_once(
+    watch: Watch,
+    pair: Pair,
+    autojump_clock: MockClock,
+    moves: list[tuple[float, float]],
+    due: list[float],
+) -> None:
+    """Of a deadline that moves, earlier or later, only where it stands last is told, when it has passed."""
+    began = trio.current_time()
+    for at, deadline in moves:
+        await trio.sleep_until(began + at)
+        watch.move(pair.place, began + deadline)
+    await trio.sleep_until(began + 20)
+    assert [round(at - began, 3) for at in pair.listening.due_at] == due
+
+
+async def test_places_that_are_left_are_not_kept(watch: Watch, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Connections that come and go within their deadlines leave no more behind than a bound."""
+    monkeypatch.setattr(watch_module, "FEW", 10)
+    for _ in range(1000):
+        place = watch.enter(0, Listening())
+        watch.move(place, trio.current_time() + 75)
+        watch.leave(place)
+    assert len(watch._looks) <= 2 * 11
+
+
+@given(st.lists(st.tuples(st.integers(0, 9), st.integers(0, 30), st.integers(0, 3)), max_size=60))
+def test_any_moves(moves: list[tuple[int, int, int]]) -> None:
+    """Whatever many places do, each is told when its last deadline passes: as a list of times would tell."""
+
+    async def main() -> None:
+        with Watch() as watch:
+            async with trio.open_nursery() as nursery:
+                scope = await nursery.start(_run, watch)
+                began = trio.current_time()
+                listening = [Listening() for _ in range(10)]
+                places = [watch.enter(0, each) for each in listening]
+                deadlines = [inf] * 10
+                expected: list[list[float]] = [[] for _ in range(10)]
+                now = 0.0
+                for number, ahead, sleep in moves:
+                    now += sleep
+                    await trio.sleep_until(began + now + 0.5)
+                    for each, deadline in enumerate(deadlines):
+                        if deadline <= now + 0.5:
+                            expected[each].append(deadline)
+                            deadlines[each] = inf
+                    deadlines[number] = now + 1 + ahead
+                    watch.move(places[number], began + deadlines[number])
+                await trio.sleep_until(began + now + 100)
+                for each, deadline in enumerate(deadlines):
+                    expected[each] += [deadline] * (deadline < inf)
+                assert [[round(at - began, 3) for at in each.due_at] for each in listening] == expected
+                scope.cancel()
+
+    trio.run(main, clock=MockClock(autojump_threshold=0))
+
+
+async def test_an_idle_adopted_socket_has_no_task() -> None:
+    """A socket that its application has left costs no task: there may be hundreds of thousands."""
+    async with adopted() as first:
+        await wait_all_tasks_blocked()
+        tasks = _tasks()
+        await first.peer.send(b"\x8a\x80abcd")  # a pong
+        await wait_all_tasks_blocked(0.05)
+        assert _tasks() == tasks
+        assert not any("_serve" in task for task in tasks)
+
+
+def _tasks() -> list[str]:
+    found, waiting = [], [trio.lowlevel.current_root_task()]
+    while waiting:
+        task = waiting.pop()
+        if task is not None:
+            found.append(task.name)
+            waiting += [child for nursery in task.child_nurseries for child in nursery.child_tasks]
+    return sorted(found)
