@@ -61,7 +61,7 @@ def encode(value: object) -> bytes:
 
 def structure(values: object, command: type[T]) -> T:
     """A command from decoded JSON; raises `Invalid`, which names every field that is missing or wrong."""
-    if not isinstance(values, Mapping):
+    if not isinstance(values, dict):
         raise Invalid(FieldError("body", "wrong_type", "must be a JSON object"))
     try:
         return _converter.structure(values, command)

@@ -3,6 +3,7 @@
 import secrets
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
+from time import time
 from typing import Literal, TypeVar
 
 import structlog
@@ -65,9 +66,18 @@ class Outcome:
     replayed: bool
 
 
-def utc_now() -> datetime:
-    """The time in whole seconds, as the domain counts it."""
-    return datetime.now(UTC).replace(microsecond=0)
+class UtcClock:
+    """The time in whole seconds, as the domain counts it; each is made once, for all who ask."""
+
+    def __init__(self) -> None:
+        self._second = 0
+        self._now = datetime.fromtimestamp(0, UTC)
+
+    def __call__(self) -> datetime:
+        second = int(time())
+        if second != self._second:
+            self._second, self._now = second, datetime.fromtimestamp(second, UTC)
+        return self._now
 
 
 class Messaging:
@@ -81,11 +91,11 @@ class Messaging:
         signer: TokenSigner,
         hasher: PasswordHasher,
         limits: Limits,
-        now: Callable[[], datetime] = utc_now,
+        now: Callable[[], datetime] | None = None,
     ) -> None:
         self.hub = hub
         self.limits = limits
-        self.now = now
+        self.now = now or UtcClock()
         self._storage = storage
         self._signer = signer
         self._hasher = hasher

@@ -19,7 +19,7 @@ from attrs import asdict, define, field, frozen
 from adapters.cli import composition
 from adapters.cli.settings import Settings
 from adapters.runtime import Messaging
-from adapters.runtime.messaging import utc_now
+from adapters.runtime.messaging import UtcClock
 from adapters.security import Argon2Hasher, passwords
 from messaging_core.limits import Limits
 
@@ -32,9 +32,10 @@ class Clock:
 
     def __init__(self) -> None:
         self._ahead = timedelta()
+        self._now = UtcClock()
 
     def __call__(self) -> datetime:
-        return utc_now() + self._ahead
+        return self._now() + self._ahead
 
     def advance(self, **span: float) -> None:
         self._ahead += timedelta(**span)
