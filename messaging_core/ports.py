@@ -74,7 +74,7 @@ class Transaction(Reader, Protocol):
     """A view that may be changed; whatever it applies is committed together or not at all.
 
     What a method names as locked cannot change under this transaction until it ends: others that ask
-    for the same lock wait.
+    for the same lock wait. What is not locked may be changed by others between two looks at it.
     """
 
     def lock_chat(self, chat_id: ChatId) -> Chat | None:
@@ -89,13 +89,18 @@ class Transaction(Reader, Protocol):
         """The kept answer, the key locked even while there is none: the second of two waits for the first."""
 
     def next_user_id(self) -> UserId:
-        """An identifier that was never used and never will be again, greater than every committed one."""
+        """An identifier that is never given again, greater than every one that was given before.
+
+        Whoever draws later may commit earlier. Only identifiers that are drawn under one lock are committed
+        in their order.
+        """
 
     def next_session_id(self) -> SessionId: ...
 
     def next_chat_id(self) -> ChatId: ...
 
-    def next_message_id(self) -> MessageId: ...
+    def next_message_id(self) -> MessageId:
+        """To be drawn while the chat is locked: clients page through a chat in the order of these."""
 
     def apply(self, effect: StorageEffect) -> None: ...
 
@@ -123,10 +128,12 @@ class Storage(Protocol):
         people that neither had locked, the later one is run again and finds what the earlier one made.
 
         `committed(result)` is called once after the commit and before this returns, on the event loop, in
-        the order of the commits, and also when the caller was cancelled meanwhile. A caller cancelled
-        before its operation has begun has changed nothing.
+        the order of the commits, and also when the caller was cancelled meanwhile. Where a storage can carry
+        out several commits at a time, that is the order of all that have locked, or made, the same thing.
+        A caller cancelled before its operation has begun has changed nothing.
 
         Raises `StorageUnavailable` when the outcome is that nothing was committed for reasons of the storage.
+        While the storage does not know whether something was, this waits.
         """
 
     async def read(self, query: Callable[[Reader], T]) -> T:

@@ -623,7 +623,7 @@ class StorageContract:
     # --- identifiers ---------------------------------------------------------------------------------------
 
     async def test_identifiers(self, storage: Storage) -> None:
-        """New identifiers are positive, never alike, and greater than every committed one."""
+        """New identifiers are positive, never alike, and greater than every one that was given before."""
 
         def draw(tx: Transaction) -> list[list[int]]:
             return [
@@ -798,6 +798,26 @@ class StorageContract:
             done = True
         assert (await chat_of(storage, chat.id)).sequence == 1 + RACERS
 
+    async def test_no_reader_of_a_log_misses_an_entry(self, storage: Storage) -> None:
+        """Reading on from the last number that was seen, while many write, gives every entry, in order."""
+        alice, _, chat = await pair(storage)
+        last = 1 + 2 * RACERS
+
+        async def follow() -> None:
+            seen = 0
+            while seen < last:
+                entries = await storage.read(lambda reader, after=seen: reader.log(chat.id, after, 3))  # type: ignore[misc]
+                assert [entry.sequence for entry in entries] == list(range(seen + 1, seen + 1 + len(entries)))
+                seen += len(entries)
+
+        async def contender(number: int) -> None:
+            await storage.transact(lambda tx: add_message(tx, chat.id, alice.id, str(number)))
+
+        async with trio.open_nursery() as nursery:
+            for _ in range(3):
+                nursery.start_soon(follow)
+            nursery.start_soon(race, contender, last - 1)
+
     # --- committed -----------------------------------------------------------------------------------------
 
     async def test_committed_is_called_once_before_the_return(self, storage: Storage) -> None:
@@ -863,6 +883,27 @@ class StorageContract:
             assert [message_id for _, message_id in of_chat] == sorted(
                 message_id for _, message_id in of_chat
             )
+
+    async def test_a_chat_is_told_of_before_its_messages(self, storage: Storage) -> None:
+        """Who finds a chat that another has just made, and writes into it, is told of after its making."""
+        alice, bob = await people(storage, "alice", "bob")
+        heard: list[tuple[ChatId, int]] = []
+
+        async def write_at_once() -> None:
+            while not (found := await storage.read(lambda reader: reader.chats_of(bob.id))):
+                pass
+            message = await storage.transact(
+                lambda tx: add_message(tx, found[0].id, bob.id),
+                committed=lambda message: heard.append((message.chat_id, 2)),
+            )
+            assert message.chat_id == heard[0][0]
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(write_at_once)
+            chat = await storage.transact(
+                lambda tx: add_group(tx, alice, bob), committed=lambda chat: heard.append((chat.id, 1))
+            )
+        assert heard == [(chat.id, 1), (chat.id, 2)]
 
     async def test_a_caller_cancelled_before_it_began_has_changed_nothing(self, storage: Storage) -> None:
         """A cancelled caller whose operation has not begun never begins it."""
