@@ -1,7 +1,7 @@
 """What every test of the project has in common."""
 
 import os
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 
 import pytest
 
@@ -34,3 +34,22 @@ def pytest_make_collect_report() -> Generator[None, pytest.CollectReport, pytest
     report = yield
     _refuse_to_skip(report)
     return report
+
+
+@pytest.fixture(scope="session")
+def postgresql_tables() -> Iterator[str]:
+    """The address of a PostgreSQL database of this session's own, with the tables; who uses it empties it."""
+    # Nothing else here needs the driver, and runs inside of runs load this module, too.
+    from tests.postgresql import made_with_tables  # noqa: PLC0415
+
+    with made_with_tables() as address:
+        yield address
+
+
+@pytest.fixture
+def postgresql(postgresql_tables: str) -> str:
+    """The same, empty."""
+    from tests.postgresql import empty  # noqa: PLC0415
+
+    empty(postgresql_tables)
+    return postgresql_tables

@@ -2,59 +2,90 @@
 
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Connection, NullPool, create_engine, event, inspect
+from sqlalchemy import Connection, Engine, NullPool, create_engine, event, inspect
 from sqlalchemy.engine import URL, make_url
 
 from adapters.storage_sql.errors import DatabaseUnusable
 
 if TYPE_CHECKING:
-    from alembic.script import ScriptDirectory
+    from alembic.config import Config
 
 VERSION_TABLE = "alembic_version"
 NEWEST = "0002"
 """The last revision in `migrations/versions`."""
 
 
-def upgrade(url: str | URL) -> None:
-    """Bring the database at an SQLAlchemy URL to the newest schema, all of it or nothing.
+def upgrade(url: str | URL) -> str | None:
+    """Bring the SQLite database at an SQLAlchemy URL to the newest schema; see `upgrade_with`."""
+    engine = create_engine(url, poolclass=NullPool)
+    event.listen(engine, "connect", _take_over_transactions)
+    event.listen(engine, "begin", _begin_immediate)
+    return upgrade_with(engine, name=make_url(url).database or str(url))
+
+
+def upgrade_with(engine: Engine, *, name: str) -> str | None:
+    """Bring a database to the newest schema, all of it or nothing; the revision that it had, if any.
 
     Safe to repeat, and to run at the same time as another: the second waits, and finds nothing to do.
-    Raises `DatabaseUnusable` for a schema that is newer than this code, or not ours.
+    Disposes of the engine. Raises `DatabaseUnusable` for a schema that is newer than this code, or not ours.
     """
-    engine = create_engine(url, poolclass=NullPool)
-    if engine.dialect.name == "sqlite":
-        event.listen(engine, "connect", _take_over_transactions)
-        event.listen(engine, "begin", _begin_immediate)
     try:
         with engine.begin() as connection:
-            _upgrade(connection, name=make_url(url).database or str(url))
+            return _upgrade(connection, name=name)
     finally:
         engine.dispose()
 
 
-def _upgrade(connection: Connection, *, name: str) -> None:
-    found = _revisions(connection)
-    if found == (NEWEST,):
+def check_schema(found: str | None, *, name: str, command: str) -> None:
+    """Raise `DatabaseUnusable`, naming the command that helps, unless a database has this code's schema."""
+    if found == NEWEST:
         return
-    # It takes a sixth of a server's start to import, and there is seldom anything to upgrade.
-    from alembic import command  # noqa: PLC0415
+    if found is None:
+        raise DatabaseUnusable(f"The database {name} has no tables yet. Make them: {command}")
+    _refuse_unknown((found,), _revisions_known(), name)
+    raise DatabaseUnusable(
+        f"The database {name} has the schema {found}, and this version needs {NEWEST}. Upgrade it: {command}"
+    )
+
+
+def _upgrade(connection: Connection, *, name: str) -> str | None:
+    found = _revisions(connection)
+    if found != (NEWEST,):
+        # It takes a sixth of a server's start to import, and there is seldom anything to upgrade.
+        from alembic import command  # noqa: PLC0415
+
+        _refuse_unknown(found, _revisions_known(), name)
+        _refuse_others(connection, found, name)
+        config = _config()
+        config.attributes["connection"] = connection
+        command.upgrade(config, "head")
+        if connection.dialect.name == "sqlite":
+            _check_references(connection, name)
+    return ", ".join(found) or None
+
+
+def _check_references(connection: Connection, name: str) -> None:
+    # Foreign keys were off: what a revision may have broken is found here, before the commit.
+    broken = connection.exec_driver_sql("PRAGMA foreign_key_check").fetchall()
+    if broken:
+        raise DatabaseUnusable(
+            f"The database {name} cannot be upgraded: {len(broken)} rows would refer to rows that do not "
+            f"exist, the first in the table {broken[0][0]}; nothing was changed."
+        )
+
+
+def _config() -> "Config":
     from alembic.config import Config  # noqa: PLC0415
-    from alembic.script import ScriptDirectory  # noqa: PLC0415
 
     config = Config()
     config.set_main_option("script_location", "adapters.storage_sql:migrations")
-    config.attributes["connection"] = connection
-    known = ScriptDirectory.from_config(config)
-    _check(connection, found, known, name)
-    command.upgrade(config, "head")
-    if connection.dialect.name == "sqlite":
-        # Foreign keys were off: what a revision may have broken is found here, before the commit.
-        broken = connection.exec_driver_sql("PRAGMA foreign_key_check").fetchall()
-        if broken:
-            raise DatabaseUnusable(
-                f"The database {name} cannot be upgraded: {len(broken)} rows would refer to rows that do not "
-                f"exist, the first in the table {broken[0][0]}; nothing was changed."
-            )
+    return config
+
+
+def _revisions_known() -> set[str]:
+    from alembic.script import ScriptDirectory  # noqa: PLC0415
+
+    return {script.revision for script in ScriptDirectory.from_config(_config()).walk_revisions()}
 
 
 def _revisions(connection: Connection) -> tuple[str, ...]:
@@ -63,19 +94,22 @@ def _revisions(connection: Connection) -> tuple[str, ...]:
     return tuple(connection.exec_driver_sql("SELECT version_num FROM alembic_version").scalars())
 
 
-def _check(connection: Connection, found: tuple[str, ...], known: "ScriptDirectory", name: str) -> None:
-    revisions = {script.revision for script in known.walk_revisions()}
-    unknown = sorted(set(found) - revisions)
+def _refuse_unknown(found: tuple[str, ...], known: set[str], name: str) -> None:
+    unknown = sorted(set(found) - known)
     if unknown:
         raise DatabaseUnusable(
             f"The database {name} has the schema {', '.join(unknown)}, which this version does not know (it "
-            f"knows {known.get_current_head()} and older): it was upgraded by a newer version. Install that "
-            "version or a later one, or restore a backup that was made before."
+            f"knows {NEWEST} and older): it was upgraded by a newer version. Install that version or a later "
+            "one, or restore a backup that was made before."
         )
+
+
+def _refuse_others(connection: Connection, found: tuple[str, ...], name: str) -> None:
     tables = set(inspect(connection).get_table_names()) - {VERSION_TABLE}
     if not found and tables:
+        other = "file" if connection.dialect.name == "sqlite" else "database"
         raise DatabaseUnusable(
-            f"The database {name} holds tables of something else ({min(tables)} …); name another file."
+            f"The database {name} holds tables of something else ({min(tables)} …); name another {other}."
         )
 
 

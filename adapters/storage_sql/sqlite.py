@@ -16,7 +16,7 @@ from adapters.storage_sql.kept import Committed, KeptReader, KeptTransaction, St
 from adapters.storage_sql.rows import Row
 from adapters.storage_sql.sqlite_file import connect_reader, connect_writer, owned, prepare
 from adapters.storage_sql.statements import Statements, compile_statements
-from adapters.storage_sql.transaction import Kind
+from adapters.storage_sql.tables import Kind
 from adapters.storage_sql.writer import Writer, is_unavailable
 from messaging_core.ports import Reader, Storage, StorageUnavailable, Transaction
 

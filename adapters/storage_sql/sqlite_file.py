@@ -69,10 +69,20 @@ def owned(path: Path) -> Iterator[None]:
         yield
 
 
-def prepare(path: Path) -> None:
+def migrate_sqlite(path: Path) -> str | None:
+    """Make the file, or bring its schema up to date, as opening it would; the revision that it had, if any.
+
+    Raises `DatabaseUnusable`, also while a server has it open.
+    """
+    path = path.resolve()
+    with owned(path):
+        return prepare(path)
+
+
+def prepare(path: Path) -> str | None:
     """Make the file where there is none, readable by its owner only, and bring its schema up to date.
 
-    Raises `DatabaseUnusable`.
+    Gives the revision that it had, if any. Raises `DatabaseUnusable`.
     """
     if sqlite3.sqlite_version_info < OLDEST_SQLITE:
         oldest = ".".join(map(str, OLDEST_SQLITE))
@@ -86,7 +96,7 @@ def prepare(path: Path) -> None:
     if header not in {b"", _HEADER}:
         raise DatabaseUnusable(f"{path} is not an SQLite database; name another file.")
     with _explained(path):
-        upgrade(URL.create("sqlite", database=str(path)))
+        return upgrade(URL.create("sqlite", database=str(path)))
 
 
 def connect_writer(path: Path) -> sqlite3.Connection:

@@ -87,7 +87,7 @@ def compile_statements(dialect: Dialect, *, among: Among, upsert: Upsert, replac
     """Every statement in `dialect`, whose placeholders must be positional."""
 
     def compiled(statement: ClauseElement, *parameters: str) -> str:
-        return _text(statement, dialect, parameters)
+        return text_of(statement, dialect, *parameters)
 
     def inserted(table: Table) -> str:
         return compiled(insert(table), *table.c.keys())
@@ -213,7 +213,7 @@ def _delete_some(table: Table, condition: ColumnElement[bool]) -> ClauseElement:
     return delete(table).where(which.in_(select(*key).where(condition).limit(bindparam("count"))))
 
 
-def _text(statement: ClauseElement, dialect: Dialect, parameters: tuple[str, ...]) -> str:
+def text_of(statement: ClauseElement, dialect: Dialect, *parameters: str) -> str:
     """The statement's SQL; its placeholders are `parameters`, in this order and no others.
 
     A constant that Core makes a parameter of (SQLite's `OFFSET 0`) becomes part of the text.

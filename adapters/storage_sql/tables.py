@@ -5,6 +5,8 @@ have no CHECK, because SQLite could only widen one by rebuilding its table. No f
 action: what goes is deleted by a statement that says so, and a rebuilt table cannot take others' rows along.
 """
 
+from typing import Literal
+
 from sqlalchemy import (
     BigInteger,
     Boolean,
@@ -16,6 +18,7 @@ from sqlalchemy import (
     LargeBinary,
     MetaData,
     PrimaryKeyConstraint,
+    Sequence,
     Table,
     Text,
     UniqueConstraint,
@@ -42,7 +45,19 @@ sequences = Table(
     Column("last", _Int64, nullable=False),
     sqlite_with_rowid=False,
 )
-"""The greatest identifier of each kind that was ever committed: one that was deleted is not given again."""
+"""The greatest identifier of each kind that was ever committed: one that was deleted is not given again.
+
+Of SQLite alone, where one process writes.
+"""
+
+Kind = Literal["user", "session", "chat", "message"]
+KINDS: tuple[Kind, ...] = ("user", "session", "chat", "message")
+
+identifiers = {kind: Sequence(f"{kind}_ids", metadata=metadata) for kind in KINDS}
+"""The same on PostgreSQL, where a row to count in would be everybody's lock.
+
+They have no cache: what is drawn later is greater, whichever process draws it.
+"""
 
 users = Table(
     "users",

@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime
-from typing import Any, Literal, Protocol, assert_never
+from typing import Any, Protocol, assert_never
 
 from adapters.storage_sql.rows import (
     Row,
@@ -22,7 +22,7 @@ from adapters.storage_sql.rows import (
     user_row,
 )
 from adapters.storage_sql.statements import Statements
-from adapters.storage_sql.tables import NO_USER
+from adapters.storage_sql.tables import NO_USER, Kind
 from messaging_core.effects import (
     AdvanceChat,
     AppendEvent,
@@ -37,8 +37,6 @@ from messaging_core.events import LogEntry
 from messaging_core.ids import MAX_ID, ChatId, MessageId, SessionId, UserId
 from messaging_core.models import Answer, Chat, IdempotencyKey, Member, Message, Session, User
 from messaging_core.ports import FORGOTTEN_AT_ONCE
-
-Kind = Literal["user", "session", "chat", "message"]
 
 BEYOND_EVERY_ID = MAX_ID + 1
 
@@ -207,9 +205,7 @@ class SqlTransaction(SqlReader):
             case StoreChat(chat):
                 self._store_chat(chat)
             case AdvanceChat(chat):
-                moved = (chat.sequence, seconds(chat.active_at), chat.last_message_id, chat.id)
-                if self._execute(self._sql.advance_chat, moved).rowcount != 1:
-                    raise LookupError(f"there is no chat {chat.id} to advance")
+                self._advance(chat)
             case StoreMessage(message):
                 self._execute(self._sql.store_message, message_row(message))
             case AppendEvent(entry):
@@ -221,11 +217,21 @@ class SqlTransaction(SqlReader):
                 assert_never(effect)
 
     def forget_before(self, *, answers: datetime, sessions: datetime) -> int:
-        old_answers = self._execute(self._sql.forget_answers, (FORGOTTEN_AT_ONCE, seconds(answers))).rowcount
         over = seconds(sessions)
-        return (
-            old_answers + self._execute(self._sql.forget_sessions, (over, over, FORGOTTEN_AT_ONCE)).rowcount
-        )
+        old_answers = self._execute(self._sql.forget_answers, (FORGOTTEN_AT_ONCE, seconds(answers)))
+        old_sessions = self._execute(self._sql.forget_sessions, (over, over, FORGOTTEN_AT_ONCE))
+        return self._changed(old_answers) + self._changed(old_sessions)
+
+    def _changed(self, statement: Cursor) -> int:
+        """How many rows a statement has changed."""
+        return statement.rowcount
+
+    def _advance(self, chat: Chat) -> None:
+        if self._changed(self._execute(self._sql.advance_chat, self._advanced(chat))) == 0:
+            raise LookupError(f"there is no chat {chat.id} to advance")
+
+    def _advanced(self, chat: Chat) -> Row:
+        return (chat.sequence, seconds(chat.active_at), chat.last_message_id, chat.id)
 
     def _store_chat(self, chat: Chat) -> None:
         self._execute(self._sql.insert_chat, chat_row(chat, members_version=1))

@@ -9,7 +9,7 @@ from sqlalchemy.dialects import sqlite
 
 from adapters.storage_sql.sqlite import sqlite_statements
 from adapters.storage_sql.sqlite_file import connect_writer, prepare
-from adapters.storage_sql.statements import _text
+from adapters.storage_sql.statements import text_of
 from adapters.storage_sql.tables import users
 
 STATEMENTS = attrs.asdict(sqlite_statements())
@@ -54,12 +54,12 @@ def test_parameters_are_what_was_declared() -> None:
     """A statement whose parameters come in another order than its callers give them does not compile."""
     dialect = sqlite.dialect(paramstyle="qmark")
     statement = select(users.c.id).where(users.c.email == bindparam("a"), users.c.tag == bindparam("b"))
-    assert _text(statement, dialect, ("a", "b")).count("?") == 2
+    assert text_of(statement, dialect, "a", "b").count("?") == 2
     with pytest.raises(ValueError, match="not"):
-        _text(statement, dialect, ("b", "a"))
+        text_of(statement, dialect, "b", "a")
 
 
 def test_constants_are_part_of_the_text() -> None:
     """What Core makes a parameter of by itself is not one that a caller would have to know."""
     statement = select(users.c.id).limit(bindparam("count"))
-    assert "LIMIT ? OFFSET 0" in _text(statement, sqlite.dialect(paramstyle="qmark"), ("count",))
+    assert "LIMIT ? OFFSET 0" in text_of(statement, sqlite.dialect(paramstyle="qmark"), "count")

@@ -11,13 +11,17 @@ Int64 = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 
 
 def upgrade() -> None:
-    op.create_table(
-        "sequences",
-        sa.Column("kind", sa.Text, nullable=False),
-        sa.Column("last", Int64, nullable=False),
-        sa.PrimaryKeyConstraint("kind", name="pk_sequences"),
-        sqlite_with_rowid=False,
-    )
+    if op.get_bind().dialect.name == "sqlite":
+        op.create_table(
+            "sequences",
+            sa.Column("kind", sa.Text, nullable=False),
+            sa.Column("last", Int64, nullable=False),
+            sa.PrimaryKeyConstraint("kind", name="pk_sequences"),
+            sqlite_with_rowid=False,
+        )
+    else:
+        for kind in ("user", "session", "chat", "message"):
+            op.execute(sa.schema.CreateSequence(sa.Sequence(f"{kind}_ids")))
     _create_people()
     _create_chats()
     op.create_table(

@@ -12,6 +12,9 @@ Int64 = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 def upgrade() -> None:
     op.rename_table("answers", "answers_by_key")
     op.drop_index("ix_answers_created_at", "answers_by_key")
+    if op.get_bind().dialect.name == "postgresql":
+        # There the names of a constraint's index are the schema's, not the table's.
+        op.execute("ALTER TABLE answers_by_key RENAME CONSTRAINT pk_answers TO pk_answers_by_key")
     op.create_table(
         "answers",
         sa.Column("id", Int64, nullable=False),

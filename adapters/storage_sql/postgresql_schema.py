@@ -1,0 +1,50 @@
+"""The schema of a PostgreSQL database: upgraded when somebody says so, and only looked at by servers.
+
+Several processes of several versions may share it, so none of them upgrades it on its own.
+"""
+
+from typing import Any
+
+import psycopg
+from sqlalchemy import Connection, NullPool, create_engine, event
+from sqlalchemy.exc import DBAPIError
+
+from adapters.storage_sql import schema
+from adapters.storage_sql.errors import DatabaseUnusable
+from adapters.storage_sql.postgresql_config import PostgresqlConfig
+from adapters.storage_sql.postgresql_server import PostgresqlServer, check, told
+
+UPGRADING = 0x6D65_7373_6167_696E
+"""The key of the advisory lock that upgrades wait for each other at ("messagin")."""
+
+
+def upgrade_postgresql(address: str) -> str | None:
+    """Bring the database to the newest schema, all of it or nothing; the revision that it had, if any.
+
+    Safe to repeat, and to run at the same time as another: the second waits, and finds nothing to do.
+    Raises `DatabaseUnusable`.
+    """
+    server = PostgresqlServer(address, PostgresqlConfig())
+    engine = create_engine("postgresql+psycopg://", creator=server.connect_patiently, poolclass=NullPool)
+    event.listen(engine, "begin", _wait_for_others)
+    try:
+        with server.explained(), server.connect() as connection:
+            check(connection, name=server.name)
+        return schema.upgrade_with(engine, name=server.name)
+    except DBAPIError as error:
+        cause = error.orig or error
+        raise DatabaseUnusable(f"The database {server.name} cannot be upgraded: {told(cause)}.") from error
+
+
+def check_schema(connection: "psycopg.Connection[Any]", *, name: str) -> None:
+    """Raise `DatabaseUnusable` unless the database has this version's schema; says which command helps."""
+    (there,) = connection.execute("SELECT to_regclass('alembic_version') IS NOT NULL").fetchone() or (False,)
+    found = [row[0] for row in connection.execute("SELECT version_num FROM alembic_version")] if there else []
+    command = f"messaging migrate --database '{name}'"
+    if "***" in name:
+        command += " (with the password)"
+    schema.check_schema(found[0] if found else None, name=name, command=command)
+
+
+def _wait_for_others(connection: Connection) -> None:
+    connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({UPGRADING})")

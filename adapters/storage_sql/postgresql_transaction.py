@@ -1,0 +1,246 @@
+"""Transactions that others write beside: what they lock, and where their identifiers come from."""
+
+from collections.abc import Hashable, Mapping
+from hashlib import blake2b
+from typing import Any
+
+from attrs import frozen
+from sqlalchemy import (
+    ARRAY,
+    BigInteger,
+    ColumnElement,
+    Insert,
+    Select,
+    Table,
+    Text,
+    UniqueConstraint,
+    bindparam,
+    cast,
+    func,
+    literal_column,
+    select,
+)
+from sqlalchemy.dialects import postgresql
+from sqlalchemy.sql import ClauseElement
+
+from adapters.storage_sql.rows import Row, member_of, session_of
+from adapters.storage_sql.statements import Statements, compile_statements, text_of
+from adapters.storage_sql.tables import KINDS, Kind, chats, direct_chats, identifiers, members, sessions
+from adapters.storage_sql.transaction import Connection, Cursor, Members, SqlReader, SqlTransaction
+from messaging_core.effects import StorageEffect, StoreChat, StoreSession
+from messaging_core.ids import ChatId, SessionId, UserId
+from messaging_core.models import Answer, Chat, IdempotencyKey, Member, Session
+
+
+@frozen
+class LockStatements:
+    """What only an engine with several writers needs.
+
+    Those that lock a row end with the transaction's number, in which COMMIT's outcome is looked up when the
+    connection is lost meanwhile, and `chat` with an identifier for a message, drawn under the lock.
+    """
+
+    chat: str
+    direct_chat: str
+    session: str
+    key: str
+    members: str
+    transaction_number: str
+    next: Mapping[Kind, str]
+
+
+def postgresql_statements() -> tuple[Statements, LockStatements]:
+    dialect = postgresql.dialect(paramstyle="format")  # type: ignore[no-untyped-call]
+    shared = compile_statements(dialect, among=_among, upsert=_upsert, replace=_replace)
+    number = cast(func.pg_current_xact_id(), Text)
+    next_message = _next_of("message")
+
+    def locked(rows: Select[Any], *more: ColumnElement[Any]) -> Select[Any]:
+        # In a query around the one that locks: computed once the row is locked, and not before the wait.
+        # NO KEY: nobody's foreign key waits for it, and no row that is referred to is ever deleted.
+        return select(
+            rows.with_for_update(key_share=True, of=rows.selected_columns[0].table).subquery(), *more
+        )
+
+    return shared, LockStatements(
+        chat=text_of(
+            locked(select(chats).where(chats.c.id == bindparam("id")), number, next_message), dialect, "id"
+        ),
+        direct_chat=text_of(
+            locked(
+                select(chats)
+                .join(direct_chats, direct_chats.c.chat_id == chats.c.id)
+                .where(
+                    direct_chats.c.low_user_id == bindparam("low"),
+                    direct_chats.c.high_user_id == bindparam("high"),
+                ),
+                number,
+                next_message,
+            ),
+            dialect,
+            *("low", "high"),
+        ),
+        session=text_of(
+            locked(select(sessions).where(sessions.c.id == bindparam("id")), number), dialect, "id"
+        ),
+        key=text_of(select(func.pg_advisory_xact_lock(bindparam("key")), number), dialect, "key"),
+        # With the version that they are of: a look-up of its own may see later commits than the chat's.
+        members=text_of(
+            select(chats.c.members_version, members.c.user_id, members.c.role, members.c.joined_at)
+            .select_from(chats.outerjoin(members, members.c.chat_id == chats.c.id))
+            .where(chats.c.id == bindparam("chat_id"))
+            .order_by(members.c.position),
+            dialect,
+            "chat_id",
+        ),
+        transaction_number=text_of(select(number), dialect),
+        next={kind: text_of(select(_next_of(kind)), dialect) for kind in KINDS},
+    )
+
+
+def _next_of(kind: Kind) -> ColumnElement[int]:
+    return func.nextval(literal_column(f"'{identifiers[kind].name}'"))
+
+
+def _among(column: ColumnElement[Any], name: str) -> ColumnElement[bool]:
+    return column == func.any(cast(bindparam(name), ARRAY(BigInteger)))
+
+
+def _upsert(table: Table) -> ClauseElement:
+    statement = postgresql.insert(table)
+    rest = {column.name: statement.excluded[column.name] for column in table.c if not column.primary_key}
+    return statement.on_conflict_do_update(index_elements=list(table.primary_key), set_=rest)
+
+
+def _replace(table: Table) -> Insert:
+    # The key as well: what is new comes behind all that is older.
+    statement = postgresql.insert(table)
+    (unique,) = (each for each in table.constraints if isinstance(each, UniqueConstraint))
+    rest = {column.name: statement.excluded[column.name] for column in table.c}
+    return statement.on_conflict_do_update(constraint=unique, set_=rest).inline()
+
+
+class MembersMoved(Exception):
+    """A chat's members changed between two looks of a transaction that had not locked it: begin anew."""
+
+
+class _Members:
+    """Finds a chat's members of the version that its row named."""
+
+    _execute: Any
+    _locks: LockStatements
+    _members: Members
+
+    def _members_of(self, chat: Row) -> tuple[Member, ...]:
+        chat_id, version = chat[0], chat[-1]
+        kept = self._members.get(chat_id, version)
+        if kept is not None:
+            return kept
+        rows = self._execute(self._locks.members, (chat_id,)).fetchall()
+        if not rows or rows[0][0] != version:
+            raise MembersMoved
+        found = tuple([member_of(row[1:]) for row in rows if row[1] is not None])
+        self._members.put(chat_id, version, found)
+        return found
+
+
+class PostgresqlReader(_Members, SqlReader):
+    """A `messaging_core.ports.Reader` of one snapshot."""
+
+    def __init__(
+        self, connection: Connection, statements: Statements, locks: LockStatements, *, members: Members
+    ) -> None:
+        super().__init__(connection, statements, members=members, many=list)
+        self._locks = locks
+
+
+class PostgresqlTransaction(_Members, SqlTransaction):
+    """A `messaging_core.ports.Transaction` at READ COMMITTED: what is not locked may change meanwhile.
+
+    `met` holds a key for everything that it has locked, or made for others to lock.
+    """
+
+    def __init__(
+        self, connection: Connection, statements: Statements, locks: LockStatements, *, members: Members
+    ) -> None:
+        super().__init__(connection, statements, members=members, many=list, numbers=self)
+        self._locks = locks
+        self._message_id: int | None = None
+        self.met: set[Hashable] = set()
+        self.number: str | None = None
+        """How PostgreSQL calls this transaction, once that has been asked for."""
+        self.has_applied = False
+
+    def lock_chat(self, chat_id: ChatId) -> Chat | None:
+        return self._locked_chat(self._execute(self._locks.chat, (chat_id,)).fetchone())
+
+    def lock_direct_chat(self, one: UserId, other: UserId) -> Chat | None:
+        pair = (min(one, other), max(one, other))
+        found = self._execute(self._locks.direct_chat, pair).fetchone()
+        if found is None:
+            # What does not exist cannot be locked, so its name is; then another may have made it.
+            self._lock_key("direct chat", *pair)
+            found = self._execute(self._locks.direct_chat, pair).fetchone()
+        return self._locked_chat(found)
+
+    def lock_session(self, session_id: SessionId) -> Session | None:
+        row = self._execute(self._locks.session, (session_id,)).fetchone()
+        if row is None:
+            return None
+        self.number = row[-1]
+        self.met.add(("session", session_id))
+        return session_of(row[:-1])
+
+    def lock_answer(self, key: IdempotencyKey) -> Answer | None:
+        self._lock_key("answer", key.user_id, key.method, key.path, key.key)
+        # A statement of its own: it sees what was committed while the lock was waited for.
+        return self.answer(key)
+
+    def apply(self, effect: StorageEffect) -> None:
+        self.has_applied = True
+        match effect:
+            case StoreChat(chat):
+                self.met.add(("chat", chat.id))
+            case StoreSession(session):
+                self.met.add(("session", session.id))
+            case _:
+                pass  # whoever meets it there has met it at its chat, or is answered with a conflict
+        super().apply(effect)
+
+    def next(self, kind: Kind) -> int:
+        if kind == "message" and self._message_id is not None:
+            number, self._message_id = self._message_id, None
+            return number
+        return int(self._execute(self._locks.next[kind], ()).fetchone()[0])
+
+    def find_number(self) -> str | None:
+        """The number under which COMMIT's outcome can be found out; None for what changes nothing."""
+        if self.number is None and self.has_applied:
+            (self.number,) = self._execute(self._locks.transaction_number, ()).fetchone()
+        return self.number if self.has_applied else None
+
+    def _changed(self, statement: Cursor) -> int:
+        # It may not have been sent yet; this one's result comes behind its.
+        self._execute(self._locks.transaction_number, ()).fetchone()
+        return statement.rowcount
+
+    def _advance(self, chat: Chat) -> None:
+        if ("chat", chat.id) in self.met:
+            # Locked, it exists: the result can wait.
+            self._execute(self._sql.advance_chat, self._advanced(chat))
+        else:
+            self.met.add(("chat", chat.id))
+            super()._advance(chat)
+
+    def _locked_chat(self, row: Row | None) -> Chat | None:
+        if row is None:
+            return None
+        *columns, self.number, self._message_id = row
+        self.met.add(("chat", row[0]))
+        return self._chat_of(tuple(columns))
+
+    def _lock_key(self, *parts: object) -> None:
+        digest = blake2b(repr(parts).encode(), digest_size=8).digest()
+        key = int.from_bytes(digest, signed=True)
+        _, self.number = self._execute(self._locks.key, (key,)).fetchone()
+        self.met.add(key)

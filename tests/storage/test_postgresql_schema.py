@@ -1,0 +1,160 @@
+"""A PostgreSQL database's schema: upgraded when somebody says so, looked at by servers, refused in words."""
+
+import threading
+from pathlib import Path
+
+import attrs
+import psycopg
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.runtime.migration import MigrationContext
+from sqlalchemy import create_engine
+
+from adapters.storage_sql import DatabaseUnusable
+from adapters.storage_sql.postgresql import open_postgresql
+from adapters.storage_sql.postgresql_config import PostgresqlConfig, secrets_of, without_secrets
+from adapters.storage_sql.postgresql_schema import upgrade_postgresql
+from adapters.storage_sql.postgresql_transaction import postgresql_statements
+from adapters.storage_sql.schema import NEWEST
+from adapters.storage_sql.tables import KINDS, metadata
+from tests.postgresql import SERVER, connect, made
+
+NAME = "messaging_test_schema"
+
+
+async def refusal(address: str) -> str:
+    with pytest.raises(DatabaseUnusable) as raised:
+        async with open_postgresql(address, PostgresqlConfig(database_connect_time=2)):
+            pass
+    told = str(raised.value)
+    assert "\n" not in told
+    return told
+
+
+def test_revisions_make_what_the_tables_say(postgresql_tables: str) -> None:
+    """An upgraded database has the tables, columns, indexes and constraints of `tables`, and no others."""
+    engine = create_engine("postgresql+psycopg://", creator=lambda: psycopg.connect(postgresql_tables))
+    with engine.connect() as connection:
+        context = MigrationContext.configure(connection)
+        differences = compare_metadata(context, metadata)
+        # Identifiers are counted in sequences here, and in a table on SQLite.
+        assert [(what, getattr(thing, "name", thing)) for what, thing, *_ in differences] == [
+            ("add_table", "sequences")
+        ]
+    engine.dispose()
+    with connect(postgresql_tables) as connection_:
+        found = connection_.execute(
+            "SELECT sequencename, cache_size FROM pg_sequences WHERE sequencename LIKE '%\\_ids' ORDER BY 1"
+        ).fetchall()
+    assert found == sorted((f"{kind}_ids", 1) for kind in KINDS)
+
+
+async def test_servers_do_not_upgrade(tmp_path: Path) -> None:
+    """An empty, an old and a newer schema are refused, with the command that helps; it is repeatable."""
+    with made(NAME) as address:
+        told = await refusal(address)
+        assert "no tables yet" in told
+        assert f"messaging migrate --database '{address}'" in told
+        assert upgrade_postgresql(address) is None
+        assert upgrade_postgresql(address) == NEWEST
+        async with open_postgresql(address) as storage:
+            assert await storage.transact(lambda tx: tx.next_user_id()) == 1
+        with connect(address) as connection:
+            connection.execute("UPDATE alembic_version SET version_num = '0001'")
+            told = await refusal(address)
+            assert "schema 0001" in told
+            assert "messaging migrate" in told
+            connection.execute("UPDATE alembic_version SET version_num = '9999'")
+        assert "newer version" in await refusal(address)
+        with pytest.raises(DatabaseUnusable, match="newer version"):
+            upgrade_postgresql(address)
+
+
+def test_upgrading_at_the_same_time() -> None:
+    """Of upgrades that run at once, one upgrades and the others find it done."""
+    found: list[str | None] = []
+    with made(NAME) as address:
+        threads = [
+            threading.Thread(target=lambda: found.append(upgrade_postgresql(address))) for _ in range(4)
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert sorted(map(str, found)) == [NEWEST] * 3 + ["None"]
+
+
+def test_tables_of_something_else() -> None:
+    """The database of another program is not moved into."""
+    with made(NAME) as address:
+        with connect(address) as connection:
+            connection.execute("CREATE TABLE bookmarks (url TEXT)")
+        with pytest.raises(DatabaseUnusable, match=r"bookmarks.*another database"):
+            upgrade_postgresql(address)
+
+
+async def test_an_encoding_that_cannot_hold_everything() -> None:
+    """A database that is not in UTF-8 is refused before anything is written to it."""
+    options = "ENCODING 'SQL_ASCII' LC_COLLATE 'C' LC_CTYPE 'C' TEMPLATE template0"
+    with made(NAME, options=options) as address:
+        assert "SQL_ASCII" in await refusal(address)
+        with pytest.raises(DatabaseUnusable, match="UTF8"):
+            upgrade_postgresql(address)
+
+
+@pytest.mark.parametrize(
+    ("address", "told"),
+    [
+        ("postgresql://u:s3cret@127.0.0.1:1/x", "refused"),
+        (f"{SERVER.rstrip('/')}/no_such_database", "no_such_database"),
+        ("postgresql://no_such_role:s3cret@127.0.0.1/postgres", "no_such_role"),
+        ("postgresql://u:s3cret@no-such-host.invalid/x", "no-such-host.invalid"),
+        ("postgresql://u:s3cr%et@127.0.0.1/x", "escaped"),
+        ("postgresql://u:s3cr/et@127.0.0.1/x", "cannot be used"),
+        ("postgresql://127.0.0.1/x?password=s3cret&port=zz", "port"),
+        ("postgresql://127.0.0.1/x?pass=word", "pass"),
+    ],
+)
+async def test_addresses_that_lead_nowhere(address: str, told: str) -> None:
+    """One line says what is wrong, without a password."""
+    said = await refusal(address)
+    assert told in said
+    assert "s3c" not in said
+
+
+def test_passwords_are_not_shown() -> None:
+    """Wherever one stands in an address, and however it is written."""
+    for address, shown in {
+        "postgresql://u:p@h:1/n?a=b": "postgresql://u:***@h:1/n?a=b",
+        "postgresql://u:p@ss@h/n": "postgresql://u:***@h/n",
+        "postgresql://h/n?user=u&password=p&sslpassword=q": "postgresql://h/n?user=u&password=***&sslpassword=***",
+        "postgresql:///n": "postgresql:///n",
+        "sqlite:///a.db": "sqlite:///a.db",
+    }.items():
+        assert without_secrets(address) == shown
+    assert secrets_of("postgresql://u:a%20b@h/?password=c") == {"a%20b", "a b", "c"}
+
+
+SMALL = {"forget_answers", "forget_sessions", "sequences", "store_sequence"}
+"""What looks at the first of many by their age, which PostgreSQL may do in several ways, and SQLite's own."""
+
+
+@pytest.mark.parametrize("name", sorted(set(attrs.asdict(postgresql_statements()[0])) - SMALL))
+def test_plans(postgresql: str, name: str) -> None:
+    """No statement walks a table or sorts a history: each finds its rows by an index."""
+    sql = getattr(postgresql_statements()[0], name)
+    with connect(postgresql) as connection:
+        # It would rightly walk tables as small as these.
+        connection.execute("SET enable_seqscan = off")
+        connection.execute("SET enable_bitmapscan = off")
+        count = sql.count("%s")
+        connection.execute("SET plan_cache_mode = force_generic_plan")
+        text = sql
+        for number in range(1, count + 1):
+            text = text.replace("%s", f"${number}", 1)
+        connection.execute(f"PREPARE it AS {text}")
+        arguments = f"({', '.join(['NULL'] * count)})" if count else ""
+        plan = [row[0] for row in connection.execute(f"EXPLAIN EXECUTE it{arguments}").fetchall()]
+    assert not [step for step in plan if "Seq Scan" in step], plan
+    if name in {"messages_before", "messages_after", "log"}:
+        assert not [step for step in plan if "Sort" in step], plan

@@ -1,0 +1,35 @@
+"""PostgreSQL keeps the contract of every storage."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+
+from adapters.storage_memory import MemoryStorage
+from adapters.storage_sql.postgresql import open_postgresql
+from messaging_core.ports import Storage
+from messaging_core.testing.storage_contract import OpenStorage, StorageContract
+from tests.postgresql import empty
+
+
+@asynccontextmanager
+async def open_memory_storage() -> AsyncIterator[Storage]:
+    yield MemoryStorage()
+
+
+class TestPostgresqlStorage(StorageContract):
+    programs = 30
+
+    @pytest.fixture
+    def open_storage(self, postgresql_tables: str) -> OpenStorage:
+        @asynccontextmanager
+        async def open_empty() -> AsyncIterator[Storage]:
+            empty(postgresql_tables)
+            async with open_postgresql(postgresql_tables) as storage:
+                yield storage
+
+        return open_empty
+
+    @pytest.fixture
+    def open_model(self) -> OpenStorage:
+        return open_memory_storage
