@@ -1,6 +1,9 @@
-"""What the SQLite storage does a second, against one commit for each transaction; and how a busy loop fares.
+"""What the SQL storages do a second: SQLite against one commit for each transaction, PostgreSQL by itself.
 
-    python benchmarks/storage.py [SECONDS A FIGURE] [DIRECTORY]
+    python benchmarks/storage.py [SECONDS A FIGURE] [DIRECTORY | postgresql://role@host/]
+
+PostgreSQL is measured in a database that is made for it on the server and dropped afterwards. Both tell how a
+busy loop fares.
 
 The transaction is the hot one: a message with an Idempotency-Key, which clients choose at random. Figures in
 a table are of the same machine, minutes apart: read the ratios. `taskset -c 0` in front gives it one core, as
@@ -8,20 +11,25 @@ a server has that shares its machine.
 """
 
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from datetime import UTC, datetime
 from itertools import count
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from time import monotonic, perf_counter
 from typing import Any
+from urllib.parse import urlsplit
 from uuid import uuid4
 
+import psycopg
 import trio
 
 from adapters.storage_sql import open_sqlite
 from adapters.storage_sql.kept import Committed
+from adapters.storage_sql.postgresql import open_postgresql
+from adapters.storage_sql.postgresql_config import is_postgresql
+from adapters.storage_sql.postgresql_schema import upgrade_postgresql
 from adapters.storage_sql.sqlite import SqliteSession, sqlite_statements
 from adapters.storage_sql.sqlite_file import connect_writer, owned, prepare
 from messaging_core.commands import SendMessage
@@ -36,6 +44,7 @@ from messaging_core.ports import Reader, Storage, Transaction
 NOW = datetime(2024, 11, 4, 14, 30, tzinfo=UTC)
 LIMITS = Limits()
 CHATS = 100
+DATABASE = "messaging_benchmark"
 SECONDS = float(sys.argv[1]) if len(sys.argv) > 1 else 3.0
 
 Transact = Callable[[Callable[[Transaction], Any]], Awaitable[Any]]
@@ -190,6 +199,41 @@ async def reads(storage: Storage) -> None:
     await measured("read: 100 chats of a user", lambda reader: reader.chats_of(UserId(1)))
 
 
+@contextmanager
+def database_on(server: str) -> Iterator[str]:
+    address = urlsplit(server)._replace(path=f"/{DATABASE}").geturl()
+    with psycopg.connect(server, autocommit=True) as connection:
+        connection.execute(f"DROP DATABASE IF EXISTS {DATABASE} WITH (FORCE)")
+        connection.execute(f"CREATE DATABASE {DATABASE}")
+        try:
+            upgrade_postgresql(address)
+            yield address
+        finally:
+            connection.execute(f"DROP DATABASE {DATABASE} WITH (FORCE)")
+
+
+async def postgresql(address: str) -> None:
+    async with open_postgresql(address) as storage:
+        await storage.transact(prepare_people)
+        for tasks in (1, 16, 64):
+            rate, took = await waiting(storage.transact, tasks)
+            told(f"PostgreSQL, {tasks} waiting", rate, took)
+        rate, took = await waiting(storage.transact, 64, chat_id=1)
+        told("PostgreSQL, 64 waiting, one chat", rate, took)
+        rate, took = await waiting(storage.transact, 64, chat_id=CHATS + 1)
+        told("PostgreSQL, 64 waiting, 1,000 members", rate, took)
+        for tasks in (1, 16, 64):
+            rate, took = await waiting(storage.transact, tasks, step=0.001)
+            print()
+            told(f"PostgreSQL, {tasks} waiting, loop busy", rate, took)
+        await reads(storage)
+
+
 if __name__ == "__main__":
-    with TemporaryDirectory(dir=sys.argv[2] if len(sys.argv) > 2 else None) as made:
-        trio.run(main, Path(made))
+    place = sys.argv[2] if len(sys.argv) > 2 else None
+    if place is not None and is_postgresql(place):
+        with database_on(place) as made_for_it:
+            trio.run(postgresql, made_for_it)
+    else:
+        with TemporaryDirectory(dir=place) as made:
+            trio.run(main, Path(made))
