@@ -17,11 +17,11 @@ from adapters.runtime import Hub, Messaging
 from adapters.security import Argon2Hasher, JwtSigner, Keyring, load_or_make_keyring
 from adapters.security.keyring import make_keyring, parse_keyring
 from adapters.storage_memory import MemoryStorage
-from adapters.storage_sql import open_sqlite
+from adapters.storage_sql import NEWEST, migrate_sqlite, open_sqlite
+from adapters.storage_sql.postgresql_config import is_postgresql, without_secrets
 from messaging_core.ports import Storage
 
 SQLITE = "sqlite:///"
-POSTGRESQL = "postgresql://"
 MEMORY = "memory:"
 REFUSAL_HEADERS = ((b"access-control-allow-origin", b"*"),)
 """What is refused before its Origin is read is still told to the page that asked."""
@@ -80,7 +80,8 @@ async def run_server(
             except* OSError as group:
                 raise cannot_listen(settings, first_of(group)) from None
             urls = tuple(f"http://{spelled(*address)}" for address in addresses)
-            task_status.started(Server(urls, settings.database, (*warnings, *_exposure(settings))))
+            shown = without_secrets(settings.database)
+            task_status.started(Server(urls, shown, (*warnings, *_exposure(settings))))
 
 
 def must_be_shareable(settings: Settings) -> None:
@@ -88,14 +89,14 @@ def must_be_shareable(settings: Settings) -> None:
     if settings.workers > 1 and not can_be_shared(settings.database):
         raise Unusable(
             f"--workers (MESSAGING_WORKERS): {settings.workers} processes cannot share "
-            f"{settings.database}: one process owns it, and serves all who come. Use --workers 1, or "
-            f"PostgreSQL: --database {POSTGRESQL}HOST/NAME"
+            f"{without_secrets(settings.database)}: one process owns it, and serves all who come. Use "
+            "--workers 1, or PostgreSQL: --database postgresql://HOST/NAME"
         )
 
 
 def can_be_shared(database: str) -> bool:
     """Whether several processes can use the database at this address."""
-    return database.startswith(POSTGRESQL)
+    return is_postgresql(database)
 
 
 def spelled(host: str, port: int) -> str:
@@ -125,18 +126,45 @@ async def _drain(shutdown: trio.Event, messaging: Messaging) -> None:
 async def _storage(settings: Settings) -> AsyncIterator[Storage]:
     if settings.database == MEMORY:
         yield MemoryStorage()
-        return
-    async with open_sqlite(database_file(settings)) as storage:
-        yield storage
+    elif is_postgresql(settings.database):
+        # The driver takes a while to load, and a server on a file has no use for it.
+        from adapters.storage_sql.postgresql import open_postgresql  # noqa: PLC0415
+
+        async with open_postgresql(settings.database, settings.postgresql) as storage:
+            yield storage
+    else:
+        async with open_sqlite(database_file(settings.database)) as storage:
+            yield storage
 
 
-def database_file(settings: Settings) -> Path:
+def migrate(database: str) -> str:
+    """Bring a database to the newest schema, and say what was done; raises `Unusable`, `DatabaseUnusable`."""
+    if database == MEMORY:
+        raise Unusable("--database (MESSAGING_DATABASE): memory: is empty at each start; nothing to migrate")
+    if is_postgresql(database):
+        from adapters.storage_sql.postgresql_schema import upgrade_postgresql  # noqa: PLC0415
+
+        before = upgrade_postgresql(database)
+    else:
+        before = migrate_sqlite(database_file(database))
+    shown = without_secrets(database)
+    match before:
+        case None:
+            return f"{shown}: made the tables, schema {NEWEST}"
+        case str() if before == NEWEST:
+            return f"{shown}: nothing to do, it has the newest schema, {NEWEST}"
+        case _:
+            return f"{shown}: upgraded from schema {before} to {NEWEST}"
+
+
+def database_file(database: str) -> Path:
     """The file of an `sqlite:///` address; raises `Unusable` for any other."""
-    name = settings.database.removeprefix(SQLITE)
-    if name == settings.database or not name:
+    name = database.removeprefix(SQLITE)
+    if name == database or not name:
         raise Unusable(
-            f"--database (MESSAGING_DATABASE): {settings.database!r} is not sqlite:///FILE, such as "
-            "sqlite:///messaging.db or sqlite:////var/lib/messaging/messaging.db, nor memory:"
+            f"--database (MESSAGING_DATABASE): {without_secrets(database)!r} is not sqlite:///FILE, such as "
+            "sqlite:///messaging.db or sqlite:////var/lib/messaging/messaging.db, nor "
+            "postgresql://USER:PASSWORD@HOST:PORT/NAME, nor memory:"
         )
     return Path(name)
 
@@ -149,7 +177,13 @@ def _keyring(settings: Settings) -> tuple[Keyring, tuple[str, ...]]:
             raise Unusable(str(error)) from None
     if settings.database == MEMORY:
         return make_keyring(), ("The signing secret is forgotten at the end, as everything is: memory:",)
-    file = database_file(settings)
+    if is_postgresql(settings.database):
+        raise Unusable(
+            "--signing-keys (MESSAGING_SIGNING_KEYS): processes sharing a PostgreSQL database sign with the "
+            "same secret, so it must be set. Make one, and give it to each: export "
+            """MESSAGING_SIGNING_KEYS="k1:$(python3 -c 'import secrets; print(secrets.token_hex(32))')\""""
+        )
+    file = database_file(settings.database)
     path = file.with_name(f"{file.name}.keys")
     try:
         keyring = load_or_make_keyring(path)

@@ -24,8 +24,9 @@ from adapters.cli.composition import (
     must_be_shareable,
     run_server,
 )
+from adapters.cli.composition import migrate as migrate_database
 from adapters.cli.logs import configure_logs
-from adapters.cli.settings import Settings, settings_from, settings_options
+from adapters.cli.settings import Settings, database_option, settings_from, settings_options
 from adapters.cli.supervisor import Plan, supervise
 from adapters.cli.worker import Channel, Supervised, supervised
 from adapters.storage_sql import DatabaseUnusable
@@ -75,6 +76,20 @@ def _run(main: Callable[[], Awaitable[int]], settings: Settings, worker: int | N
         if told is None or unforeseen is not None:
             raise
         raise click.ClickException(str(first_of(told))) from None
+
+
+@main.command()
+@database_option
+def migrate(database: str) -> None:
+    """Bring a database to the newest schema.
+
+    A server on an SQLite file does so by itself. On PostgreSQL, which others may be using, it is done when
+    you say so: before the servers of a new version start. Safe to repeat; all of it is done, or nothing.
+    """
+    try:
+        click.echo(migrate_database(database))
+    except (Unusable, DatabaseUnusable) as error:
+        raise click.ClickException(str(error)) from None
 
 
 async def _serve(settings: Settings) -> int:

@@ -20,6 +20,7 @@ from attrs import field, frozen
 from attrs.validators import ge
 
 from adapters.listener import ListenerConfig, TrustedProxies, parse_proxies
+from adapters.storage_sql.postgresql_config import PostgresqlConfig, without_secrets
 from messaging_core.limits import Limits, Rate
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -29,12 +30,15 @@ PREFIX = "MESSAGING_"
 
 @frozen(kw_only=True)
 class Settings:
-    """How the server runs; `limits` bounds the domain, and `listener` what is borne from a peer."""
+    """How the server runs; `limits` bounds the domain, `listener` what is borne from a peer, and `postgresql`
+    what is asked of a database that is shared.
+    """
 
     bind: tuple[str, int] = ("127.0.0.1", 8000)
     """Address to listen on, as HOST:PORT; port 0 takes a free one, [::1]:8000 is IPv6."""
-    database: str = "sqlite:///messaging.db"
-    """Where everything is kept: sqlite:///FILE, or memory: to forget it all at the end."""
+    database: str = field(default="sqlite:///messaging.db", repr=without_secrets)
+    """Where everything is kept: sqlite:///FILE for one process, postgresql://USER:PASSWORD@HOST:PORT/NAME for
+    any number of them, or memory: to forget it all at the end."""
     signing_keys: str = field(default="", repr=False)
     """Secrets that sign tokens, as NAME:HEX, the first signs and all verify; by default one is made and
     kept beside the database."""
@@ -57,6 +61,7 @@ class Settings:
     """console, json, or auto: console on a terminal, json elsewhere."""
     limits: Limits = field(factory=Limits)
     listener: ListenerConfig = field(factory=ListenerConfig)
+    postgresql: PostgresqlConfig = field(factory=PostgresqlConfig)
 
     @property
     def origins(self) -> tuple[str, ...]:
@@ -127,7 +132,12 @@ class Proxies(click.ParamType[TrustedProxies]):
 UNSETTABLE = {"host", "port", "inherited", "uncounted_addresses", "refusal_headers"}
 """What `bind` sets, what the composition sets, and what nobody needs to."""
 
-PARTS: dict[str, type[attrs.AttrsInstance]] = {"limits": Limits, "listener": ListenerConfig}
+PARTS: dict[str, type[attrs.AttrsInstance]] = {
+    "limits": Limits,
+    "listener": ListenerConfig,
+    "postgresql": PostgresqlConfig,
+}
+CLASSES: tuple[type[attrs.AttrsInstance], ...] = (Settings, *PARTS.values())
 
 CHOICES = {
     "log_level": click.Choice(["debug", "info", "warning", "error"]),
@@ -150,6 +160,16 @@ def settings_options(command: Command) -> Command:
         helps = _attribute_docstrings(class_)
         for attribute in reversed(_settable(class_)):
             command = _option(attribute, helps[attribute.name])(command)
+    return _config_option(command)
+
+
+def database_option(command: Command) -> Command:
+    """Give a click command the setting that says where everything is kept, and `--config`."""
+    attribute = attrs.fields_dict(Settings)["database"]
+    return _config_option(_option(attribute, _attribute_docstrings(Settings)["database"])(command))
+
+
+def _config_option(command: Command) -> Command:
     config = click.option(
         "--config",
         type=click.Path(exists=True, dir_okay=False, path_type=Path),
@@ -227,7 +247,7 @@ def _read_config(context: click.Context, _: click.Parameter, path: Path | None) 
         told = tomllib.loads(path.read_text())
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise click.BadParameter(f"{path} is not TOML: {error}") from None
-    known = {parameter.name for parameter in context.command.params if parameter.expose_value}
+    known = {attribute.name for class_ in CLASSES for attribute in _settable(class_)}
     unknown = sorted(told.keys() - known)
     if unknown:
         raise click.BadParameter(f"{path}: there is no setting {', '.join(unknown)}; see --help")

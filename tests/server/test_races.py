@@ -16,13 +16,15 @@ T = TypeVar("T")
 MANY = 32
 
 
-@pytest.fixture(params=["memory:", "sqlite:///messaging.db"])
+@pytest.fixture(params=["memory:", "sqlite:///messaging.db", "postgresql:"])
 async def server(
     request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[ServerHere]:
-    """A server on each of the storages: one runs operations in turn, the other in batches in a thread."""
+    """A server on each of the storages: one runs operations in turn, one in batches, one side by side."""
     monkeypatch.chdir(tmp_path)
-    async with serving(database=request.param) as running:
+    shared = request.param == "postgresql:"
+    database = request.getfixturevalue("postgresql") if shared else request.param
+    async with serving(database=database, signing_keys="k1:" + "0f" * 32 if shared else "") as running:
         yield running
 
 

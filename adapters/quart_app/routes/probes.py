@@ -6,6 +6,7 @@ from adapters.quart_app.endpoints import Auth, Endpoint, Handles, HttpAnswer, Ht
 from adapters.quart_app.problems import unavailable
 from adapters.quart_app.wire import encode
 from adapters.runtime import Messaging
+from messaging_core.ids import ChatId
 
 
 @frozen
@@ -33,7 +34,7 @@ async def readiness(command: CheckReadiness, request: HttpRequest, messaging: Me
     if messaging.hub.draining:
         detail = "The server is shutting down. Send requests elsewhere."
         return unavailable(detail, code="draining", request_id=request.request_id, retry_after=10)
-    await messaging.read(lambda reader: reader.log)
+    await messaging.read(lambda reader: reader.log(ChatId(0), 0, 1))  # it must reach the disk, or the network
     return HttpAnswer(200, encode(Status("ready")))
 
 

@@ -1,0 +1,110 @@
+"""`messaging serve` on PostgreSQL: what it asks for before it starts, and what it tells while it is away."""
+
+from pathlib import Path
+
+import httpx
+import pytest
+import trio
+from click.testing import CliRunner
+
+from adapters.cli.main import main
+from tests.postgresql import made
+from tests.server.clients import browser, expect, register
+from tests.server.servers import process, run_to_its_end, serving
+from tests.storage.broken_network import network
+
+KEYS = {"MESSAGING_SIGNING_KEYS": "k1:" + "0f" * 32}
+
+
+async def refusal(directory: Path, *arguments: str, variables: dict[str, str]) -> str:
+    ended = await run_to_its_end(
+        "serve", "--bind", "127.0.0.1:0", *arguments, directory=directory, variables=variables
+    )
+    (line,) = ended.stderr.splitlines()
+    assert ended.returncode == 1
+    assert line.startswith("Error: ")
+    return line
+
+
+async def test_keys_are_asked_for(tmp_path: Path, postgresql: str) -> None:
+    """Every process must sign with one secret: it is not made up, and the command that makes one is shown."""
+    line = await refusal(tmp_path, "--database", postgresql, variables={})
+    assert "--signing-keys (MESSAGING_SIGNING_KEYS)" in line
+    assert "python3 -c" in line
+    assert list(tmp_path.iterdir()) == []  # noqa: ASYNC240
+
+
+async def test_a_server_from_nothing(tmp_path: Path) -> None:
+    """Refused with the command to type, migrated by it, served; the password is nowhere to be read."""
+    with made("messaging_test_serve") as plain:
+        login, _, rest = plain.partition("@")
+        address = f"{login.removesuffix(':s3cret')}:s3cret@{rest}"
+        variables = {**KEYS, "MESSAGING_DATABASE": address}
+        line = await refusal(tmp_path, variables=variables)
+        assert "messaging migrate --database" in line
+        migrated = [
+            await run_to_its_end("migrate", directory=tmp_path, variables=variables) for _ in range(2)
+        ]
+        assert "made the tables" in migrated[0].stdout
+        assert "nothing to do" in migrated[1].stdout
+        async with (
+            process(tmp_path, variables=variables) as server,
+            browser(server) as http,
+        ):
+            alice = await register(server, http, "Alice")
+            bob = await register(server, http, "Bob")
+            await alice.send(await alice.direct_chat_with(bob))
+            await server.stop()
+        said = line + migrated[0].stdout + migrated[0].stderr + server.output + server.log
+        assert "s3cret" not in said
+        assert ":***@" in server.output
+
+
+async def test_a_database_that_goes_away_and_comes_back(postgresql: str) -> None:
+    """/ready and the API answer 503 at once, /health 200; when it is back, all goes on by itself."""
+    async with (
+        network(postgresql) as between,
+        serving(database=between.address, signing_keys=KEYS["MESSAGING_SIGNING_KEYS"]) as server,
+        browser(server) as http,
+        httpx.AsyncClient(base_url=server.address) as root,
+    ):
+        alice = await register(server, http, "Alice")
+        bob = await register(server, http, "Bob")
+        chat = await alice.direct_chat_with(bob)
+        assert (await root.get("/ready")).status_code == 200
+        between.refuses = between.breaks = True
+        with trio.fail_after(10):
+            while (await root.get("/ready")).status_code != 503:
+                pass
+            for _ in range(3):
+                body = {"chat_id": chat, "type": "text", "content": "lost"}
+                headers = {"Authorization": f"Bearer {alice.access_token}"}
+                answer = await root.post("/api/v1/messages", json=body, headers=headers)
+                expect(answer, 503, "storage_unavailable")
+                assert "Retry-After" in answer.headers
+            assert (await root.get("/health")).status_code == 200
+            between.refuses = between.breaks = False
+            while (await root.get("/ready")).status_code != 200:
+                pass
+        sent = await alice.send(chat)
+        (message,) = expect(await bob.ask("GET", f"/messages?chat_id={chat}"), 200)
+        assert message["id"] == sent["id"]
+
+
+@pytest.mark.parametrize("database", ["memory:", "mysql://u:s3cret@h/n", "sqlite:////nowhere/at/all.db"])
+def test_what_cannot_be_migrated(database: str) -> None:
+    """One line says why, without a password."""
+    result = CliRunner().invoke(main, ["migrate", "--database", database])
+    assert result.exit_code == 1
+    assert result.output.startswith("Error: ")
+    assert result.output.count("\n") == 1
+    assert "s3cret" not in result.output
+
+
+def test_migrating_a_file(tmp_path: Path) -> None:
+    """An SQLite file is made or brought up to date as by a server; a TOML file of settings may name it."""
+    config = tmp_path / "messaging.toml"
+    config.write_text(f"database = 'sqlite:///{tmp_path}/messaging.db'\naccess_ttl = '20m'\n")
+    said = [CliRunner().invoke(main, ["migrate", "--config", str(config)]).output for _ in range(2)]
+    assert "made the tables" in said[0]
+    assert "nothing to do" in said[1]
