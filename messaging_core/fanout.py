@@ -88,6 +88,28 @@ def event_name(event: Event) -> str:
             assert_never(event)
 
 
+def retell(entry: LogEntry, chat: Chat, message: Message | None) -> Deliver | None:
+    """What an entry of a chat's log is delivered as now; None where what it is about is gone.
+
+    The chat and the message are as they are by now, not as they were. It is for those who were members when
+    it was logged, as far as clocks tell; those who were there from the beginning were, whatever these say.
+    """
+    match entry.name:
+        case "chat.created":
+            event: Event = ChatCreated(chat)
+        case "message.created" if message is not None:
+            event = MessageCreated(message)
+        case "message.updated" if message is not None:
+            event = MessageUpdated(message)
+        case "message.deleted" if message is not None:
+            event = MessageWithdrawn(message)
+        case _:
+            return None
+    latest = max(entry.at, chat.created_at)
+    audience = tuple([member.user_id for member in chat.members if member.joined_at <= latest])
+    return Deliver(event, audience, entry)
+
+
 def plain_frame(event: Event) -> PlainFrame | None:
     """What a plain socket is told of `event`: a deletion is an update, None is nothing at all."""
     match event:

@@ -1,14 +1,15 @@
-"""What the domain asks of the world: storage, signatures, passwords.
+"""What the domain asks of the world: storage, the bus between processes, signatures, passwords.
 
-These protocols fix order, atomicity and repetition; `messaging_core.testing` ships the suite that
-every storage must pass.
+These protocols fix order, atomicity and repetition; `messaging_core.testing` ships the suites that
+every storage and every bus must pass.
 """
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime
 from typing import Protocol, TypeVar
 
-from messaging_core.effects import StorageEffect
+from messaging_core.bells import Envelope
+from messaging_core.effects import DeliveryEffect, StorageEffect
 from messaging_core.events import LogEntry
 from messaging_core.ids import ChatId, MessageId, SessionId, UserId
 from messaging_core.models import (
@@ -55,6 +56,9 @@ class Reader(Protocol):
 
     def chats_of(self, user_id: UserId) -> Sequence[Chat]:
         """Every chat that the user takes part in, in no order."""
+
+    def positions(self, user_ids: Collection[UserId]) -> Mapping[ChatId, int]:
+        """The last sequence number of every chat that any of these users takes part in."""
 
     def message(self, message_id: MessageId) -> Message | None: ...
 
@@ -142,6 +146,45 @@ class Storage(Protocol):
 
 class StorageUnavailable(Exception):
     """The storage cannot commit now (a full disk, a lost connection); nothing was changed."""
+
+
+class Bus(Protocol):
+    """Tells the other processes what was committed here, and this one what was committed elsewhere.
+
+    A bell may be lost, doubled or overtaken, but not unnoticed: an implementation numbers its envelopes,
+    skips a number for what it had to drop, sends heartbeats every `liveness.BEAT_SECONDS`, and says so when
+    its connection was lost.
+    """
+
+    @property
+    def publisher(self) -> str:
+        """This process's name on the bus."""
+
+    def ring(self, effect: DeliveryEffect) -> None:
+        """Tell others of what is committed; never waits, never fails, in the order of the calls.
+
+        What cannot be told at once waits, within a bound; what waits when there is no connection is dropped.
+        """
+
+    async def follow(self, user_id: UserId) -> None:
+        """Bells for this user come here from now on, or else a connection that comes about later is `missed`.
+
+        Returns within a second. Repeating it changes nothing.
+        """
+
+    def unfollow(self, user_id: UserId) -> None:
+        """Bells for this user alone need not come here any more."""
+
+    async def run(self, heard: Callable[[Envelope], None], missed: Callable[[str], None]) -> None:
+        """Connect, and connect again, for ever; whoever is cancelled here tells others first what waits.
+
+        `heard` is called, on the event loop, with each envelope that comes, this process's own ones too,
+        which hold no bells; `missed` with the reason whenever something may have passed: after each
+        connecting.
+        """
+
+    def rebuild(self) -> None:
+        """The connection seems to be deaf: make another."""
 
 
 class TokenSigner(Protocol):

@@ -86,6 +86,10 @@ class _View:
     def chats_of(self, user_id: UserId) -> Sequence[Chat]:
         return [self._tables.chats[chat_id] for chat_id in self._tables.chats_of.get(user_id, ())]
 
+    def positions(self, user_ids: Collection[UserId]) -> Mapping[ChatId, int]:
+        chats, chats_of = self._tables.chats, self._tables.chats_of
+        return {chat_id: chats[chat_id].sequence for each in user_ids for chat_id in chats_of.get(each, ())}
+
     def message(self, message_id: MessageId) -> Message | None:
         return self._tables.messages.get(message_id)
 

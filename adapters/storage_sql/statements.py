@@ -61,6 +61,7 @@ class Statements:
     direct_chat: str
     chats_of: str
     chat_ids_of: str
+    positions: str
     members: str
     message: str
     messages_before: str
@@ -124,6 +125,13 @@ def compile_statements(dialect: Dialect, *, among: Among, upsert: Upsert, replac
         ),
         chat_ids_of=compiled(
             select(members.c.chat_id).where(members.c.user_id == bindparam("user_id")), "user_id"
+        ),
+        # A chat once for each of its members that were asked for: to have it once it would be sorted.
+        positions=compiled(
+            select(chats.c.id, chats.c.sequence)
+            .join(members, members.c.chat_id == chats.c.id)
+            .where(among(members.c.user_id, "user_ids")),
+            "user_ids",
         ),
         members=compiled(
             select(members.c.user_id, members.c.role, members.c.joined_at)

@@ -129,6 +129,9 @@ class SqlReader:
         rows = self._execute(self._sql.chats_of, (user_id,)).fetchall()
         return [chat_of(row, self._members_of(row)) for row in rows]
 
+    def positions(self, user_ids: Collection[UserId]) -> Mapping[ChatId, int]:
+        return dict(self._execute(self._sql.positions, (self._many(user_ids),)).fetchall())
+
     def message(self, message_id: MessageId) -> Message | None:
         row = self._execute(self._sql.message, (message_id,)).fetchone()
         return None if row is None else message_of(row)

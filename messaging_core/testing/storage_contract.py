@@ -210,6 +210,8 @@ class StorageContract:
             return [
                 len(reader.users([UserId(1), UserId(MAX_ID)])),
                 len(reader.chats_of(UserId(1))),
+                len(reader.positions([UserId(1), UserId(MAX_ID)])),
+                len(reader.positions([])),
                 len(reader.messages_before(ChatId(1), None, 10)),
                 len(reader.messages_before(ChatId(1), MessageId(MAX_ID), 10)),
                 len(reader.messages_after(ChatId(1), MessageId(1), 10)),
@@ -345,6 +347,26 @@ class StorageContract:
             assert {chat.id for chat in chats} == expected
             for chat in chats:
                 assert chat == await chat_of(storage, chat.id)
+
+    async def test_positions(self, storage: Storage) -> None:
+        """The positions of some users are those of every chat of any of them, once, and of no other."""
+        alice, bob, carol = await people(storage, "alice", "bob", "carol")
+
+        def operation(tx: Transaction) -> tuple[ChatId, ChatId]:
+            direct, group = add_direct_chat(tx, alice.id, bob.id).id, add_group(tx, bob, carol).id
+            for _ in range(3):
+                add_message(tx, group, carol.id)
+            return direct, group
+
+        direct, group = await storage.transact(operation)
+        for users, expected in (
+            ([alice.id], {direct: 1}),
+            ([bob.id], {direct: 1, group: 4}),
+            ([carol.id, UserId(MAX_ID)], {group: 4}),
+            ([alice.id, bob.id, carol.id, bob.id], {direct: 1, group: 4}),
+        ):
+            assert await storage.read(lambda reader, users=users: dict(reader.positions(users))) == expected  # type: ignore[misc]
+            assert await storage.transact(lambda tx, users=users: dict(tx.positions(users))) == expected  # type: ignore[misc]
 
     async def test_messages(self, storage: Storage) -> None:
         """A message is kept whole, with every null; a changed one replaces it and keeps its place."""

@@ -365,6 +365,8 @@ def _everything(world: _World) -> Callable[[Reader], list[object]]:
             [reader.chat(chat_id) for chat_id in world.chats],
             [reader.direct_chat(one, other) for one, other in combinations_with_replacement(world.users, 2)],
             [_by_id(reader.chats_of(user_id)) for user_id in world.users],
+            [dict(reader.positions([user_id])) for user_id in world.users],
+            dict(reader.positions(world.users)),
             [reader.message(message_id) for message_id in world.messages],
             [list(reader.log(chat_id, after, 3)) for chat_id in world.chats for after in (0, 2)],
             [list(reader.messages_before(chat_id, None, 100)) for chat_id in world.chats],

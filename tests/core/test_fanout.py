@@ -1,6 +1,6 @@
 """Fan-out: one number per event and chat, and what a plain socket is told."""
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from attrs import astuple, evolve, fields
@@ -16,7 +16,7 @@ from messaging_core.events import (
     MessageUpdated,
     MessageWithdrawn,
 )
-from messaging_core.fanout import PlainFrame, PlainMessage, announce, event_name, plain_frame
+from messaging_core.fanout import PlainFrame, PlainMessage, announce, event_name, plain_frame, retell
 from messaging_core.models import Chat, Message
 from messaging_core.testing import strategies as values
 
@@ -113,3 +113,38 @@ def test_numbers_have_no_gaps(
         numbers.append(appended.entry.sequence)
         chat = kept.chat
     assert numbers == list(range(first + 1, first + 1 + len(kinds)))
+
+
+@given(values.chats(), events)
+def test_what_is_read_from_the_log_is_told_as_it_was(chat: Chat, event: Event) -> None:
+    """As long as nothing has changed since. The founders hear it, whatever the clocks say."""
+    if isinstance(event, ChatCreated):
+        event = ChatCreated(chat)
+    _, _, delivered = announce(chat, event, now=NOW)
+    assert isinstance(delivered, Deliver)
+    message = None if isinstance(event, ChatCreated) else event.message
+    assert retell(delivered.entry, chat, message) == delivered
+    early = evolve(delivered.entry, at=chat.created_at - timedelta(seconds=3))
+    assert retell(early, chat, message) == evolve(delivered, entry=early)
+
+
+@given(values.chats(), values.messages(), values.messages())
+def test_what_is_read_from_the_log_is_told_as_it_is_now(chat: Chat, message: Message, now: Message) -> None:
+    """A text that was changed since is not told any more; of a message that is gone, nothing is."""
+    _, _, delivered = announce(chat, MessageCreated(message), now=NOW)
+    assert isinstance(delivered, Deliver)
+    told = retell(delivered.entry, chat, now)
+    assert told is not None
+    assert told.event == MessageCreated(now)
+    assert retell(delivered.entry, chat, None) is None
+
+
+@given(values.chats(is_group=True), values.messages())
+def test_who_comes_into_a_chat_is_not_told_what_was_before(chat: Chat, message: Message) -> None:
+    """Whoever reads the log on whose behalf."""
+    entry = LogEntry(chat.id, chat.sequence, "message.created", message.id, chat.created_at)
+    *_, last = chat.members
+    late = evolve(last, joined_at=chat.created_at + timedelta(seconds=1))
+    told = retell(entry, evolve(chat, members=(*chat.members[:-1], late)), message)
+    assert told is not None
+    assert told.audience == chat.member_ids[:-1]

@@ -1,0 +1,328 @@
+"""In which order bells and commits leave, and that nothing is left out that somebody here should hear."""
+
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from messaging_core.bells import Reference
+from messaging_core.effects import Deliver
+from messaging_core.events import LogEntry, MessageCreated
+from messaging_core.ids import ChatId, MessageId, UserId
+from messaging_core.models import Chat, Member, Message, MessageType, Role
+from messaging_core.sequencing import Following, Sequences
+
+NOW = datetime(2024, 11, 4, 14, 30, tzinfo=UTC)
+CHAT, OTHER = ChatId(1), ChatId(2)
+ALICE, BOB, CAROL = UserId(1), UserId(2), UserId(3)
+
+
+def event(sequence: int, *audience: UserId, chat: ChatId = CHAT) -> Deliver:
+    message = Message(MessageId(sequence), chat, ALICE, MessageType.TEXT, "", None, NOW, None, None, None)
+    entry = LogEntry(chat, sequence, "message.created", message.id, NOW)
+    return Deliver(MessageCreated(message), audience or (ALICE, BOB), entry)
+
+
+def chat(sequence: int, *members: UserId, id_: ChatId = CHAT, joined: timedelta = timedelta(0)) -> Chat:
+    people = tuple(Member(user_id, Role.MEMBER, NOW + joined) for user_id in members or (ALICE, BOB))
+    return Chat(id_, "", True, NOW, people, sequence, NOW, None)
+
+
+def numbers(leaving: Iterable[Deliver] | None) -> list[int] | None:
+    return None if leaving is None else [delivery.entry.sequence for delivery in leaving]
+
+
+def log(*sequences: int) -> list[tuple[int, tuple[Deliver, ...]]]:
+    return [(sequence, (event(sequence),)) for sequence in sequences]
+
+
+@pytest.fixture
+def sequences() -> Sequences:
+    sequences = Sequences(held_at_most=3)
+    sequences.follow(CHAT, 4)
+    return sequences
+
+
+def take(sequences: Sequences, sequence: int) -> list[int] | None:
+    return numbers(sequences.take(CHAT, sequence, (event(sequence),)))
+
+
+# --- one chat -----------------------------------------------------------------------------------------------
+
+
+def test_the_next_leaves_and_what_has_left_does_not_again(sequences: Sequences) -> None:
+    """Whoever tells it, and however often."""
+    assert take(sequences, 5) == [5]
+    assert take(sequences, 5) == take(sequences, 3) == []
+    assert take(sequences, 6) == [6]
+    assert not sequences.behind
+
+
+def test_beyond_a_gap_it_waits(sequences: Sequences) -> None:
+    """Until the gap is closed, then it leaves behind what has closed it; the chat is known to be behind."""
+    assert take(sequences, 6) == take(sequences, 7) == take(sequences, 7) == []
+    assert list(sequences.behind) == [CHAT]
+    assert (sequences.position(CHAT), sequences.heard(CHAT), sequences.held) == (4, 7, 2)
+    assert take(sequences, 5) == [5, 6, 7]
+    assert not sequences.behind
+    assert sequences.held == 0
+
+
+def test_an_event_that_is_not_told_is_a_gap(sequences: Sequences) -> None:
+    """A bell that only says that there is something has it read; one that says what comes after closes it."""
+    assert sequences.take(CHAT, 5, None) == []
+    assert list(sequences.behind) == [CHAT]
+    assert take(sequences, 6) == []
+    assert numbers(sequences.read(CHAT, log(5), through=None)) == [5, 6]
+    assert not sequences.behind
+
+
+def test_a_number_with_nothing_to_tell_is_passed(sequences: Sequences) -> None:
+    """What the log has of a message that is gone."""
+    assert take(sequences, 6) == []
+    assert numbers(sequences.take(CHAT, 5, ())) == [6]
+
+
+def test_what_is_held_is_bounded(sequences: Sequences) -> None:
+    """What finds no room is read from the log; what is next finds room always."""
+    for sequence in (6, 7, 8, 9, 10):
+        assert take(sequences, sequence) == []
+    assert sequences.held == 3
+    assert sequences.heard(CHAT) == 10
+    assert take(sequences, 5) == [5, 6, 7, 8]
+    assert list(sequences.behind) == [CHAT]
+    assert numbers(sequences.read(CHAT, log(9, 10), through=10)) == [9, 10]
+    assert not sequences.behind
+
+
+def test_the_log_is_taken_for_what_it_has_not(sequences: Sequences) -> None:
+    """Numbers that its end does not reach were never committed; what came after the look is waited for."""
+    take(sequences, 9)
+    heard = sequences.heard(CHAT)
+    take(sequences, 12)
+    assert numbers(sequences.read(CHAT, log(5, 6), through=heard)) == [5, 6]
+    assert (sequences.heard(CHAT), sequences.held) == (12, 1)
+    assert numbers(sequences.read(CHAT, [], through=12)) == []
+    assert not sequences.behind
+    assert sequences.held == 0
+    assert take(sequences, 7) == [7]
+
+
+def test_a_hole_in_the_log_is_passed_over(sequences: Sequences) -> None:
+    """What was taken from it cannot be told, and does not stop what comes after it."""
+    take(sequences, 6)
+    take(sequences, 9)
+    assert numbers(sequences.read(CHAT, log(3, 8), through=None)) == [8, 9]
+
+
+def test_the_log_of_a_chat_that_was_forgotten_meanwhile_is_not_told(sequences: Sequences) -> None:
+    """Nobody is there for it."""
+    take(sequences, 6)
+    sequences.forget(CHAT)
+    assert sequences.held == 0
+    assert not sequences.behind
+    assert sequences.read(CHAT, log(5), through=None) == ()
+
+
+def test_following_again_does_not_move(sequences: Sequences) -> None:
+    """Neither back, which would tell twice, nor on, which would leave something out."""
+    sequences.follow(CHAT, 2)
+    sequences.follow(CHAT, 9)
+    assert sequences.position(CHAT) == 4
+    assert sequences.heard(CHAT) == 4
+
+
+LAST = 12
+ARRIVALS = st.lists(
+    st.tuples(st.integers(1, LAST), st.sampled_from(["bell", "reference", "log", "slice"])), max_size=60
+)
+
+
+@given(st.integers(0, LAST), ARRIVALS, st.integers(0, 4))
+def test_every_event_leaves_once_and_in_order(start: int, arrivals: list[tuple[int, str]], room: int) -> None:
+    """Whatever is lost, doubled or out of order, and whenever the log is read; at the end all have left."""
+    sequences = Sequences(room)
+    sequences.follow(CHAT, start)
+    left: list[int] = []
+
+    def read(through: int | None, count: int) -> None:
+        position = sequences.position(CHAT)
+        entries = log(*range(position + 1, LAST + 1)[:count])
+        left.extend(numbers(sequences.read(CHAT, entries, through=through)) or ())
+
+    for sequence, how in arrivals:
+        match how:
+            case "bell":
+                left += take(sequences, sequence) or ()
+            case "reference":
+                left += numbers(sequences.take(CHAT, sequence, None)) or ()
+            case "log":
+                read(sequences.heard(CHAT), LAST)
+            case _:
+                read(None, 2)
+        assert left == list(range(start + 1, start + 1 + len(left)))
+        assert sequences.position(CHAT) == start + len(left)
+        assert sequences.held <= room
+        assert (CHAT in sequences.behind) == (sequences.heard(CHAT) > sequences.position(CHAT))
+    sequences.take(CHAT, LAST, None)
+    read(sequences.heard(CHAT), LAST)
+    assert left == list(range(start + 1, LAST + 1))
+    assert not sequences.behind
+    assert sequences.held == 0
+
+
+# --- the chats of those who are here ------------------------------------------------------------------------
+
+
+def settled(*users: UserId, chats: Sequence[Chat] = ()) -> Following:
+    following = Following(held_at_most=3)
+    for user_id in users:
+        assert following.come(user_id)
+        assert not following.settle(user_id, chats)
+    return following
+
+
+def test_what_nobody_here_hears_is_not_kept() -> None:
+    """Neither the event nor the chat."""
+    following = settled(CAROL)
+    assert following.arrive(event(5)) is None
+    assert following.arrive(Reference(CHAT, 5, (ALICE,))) is None
+    assert following.arrive(Reference(CHAT, 5, None)) is None
+    assert not following.sequences.positions
+
+
+def test_a_user_is_told_from_the_baseline_on() -> None:
+    """What was committed before is the past, what comes after it leaves."""
+    following = settled(ALICE, chats=[chat(4)])
+    assert list(following.settled) == [ALICE]
+    assert following.arrive(event(4)) == ()
+    assert numbers(following.arrive(event(5))) == [5]
+    assert not following.come(ALICE), "another socket of hers needs no baseline"
+
+
+def test_a_bell_that_comes_before_the_baseline_waits_for_it() -> None:
+    """Then it is what it would have been: the past, the next, or the second next."""
+    following = Following()
+    following.come(ALICE)
+    for bell in (event(4), event(6), Reference(CHAT, 7, None), event(5), event(5, chat=OTHER)):
+        assert following.arrive(bell) == ()
+    assert numbers(following.settle(ALICE, [chat(4)])) == [5, 6]
+    assert list(following.sequences.behind) == [CHAT, OTHER]
+    assert following.sequences.heard(CHAT) == 7
+    assert following.sequences.position(OTHER) == 0, "it was not among her chats: it is new"
+
+
+def test_what_came_early_waits_for_each_who_comes() -> None:
+    """It leaves with the baseline that knows its chat; where the user cannot be let in, it is dropped."""
+    following = Following()
+    for user_id in (ALICE, BOB, BOB):
+        following.come(user_id)
+    following.arrive(event(5))
+    following.arrive(event(3, CAROL, BOB, chat=OTHER))
+    assert numbers(following.settle(ALICE, [chat(4)])) == [5]
+    assert following.turn_away(BOB) == []
+    assert numbers(following.settle(BOB, [chat(2, BOB, CAROL, id_=OTHER)])) == [3]
+    following.come(CAROL)
+    following.arrive(event(1, CAROL, chat=ChatId(3)))
+    assert following.turn_away(CAROL) == []
+    assert ChatId(3) not in following.sequences
+
+
+def test_what_comes_early_is_bounded() -> None:
+    """What finds no room is found by a comparison, which is asked for."""
+    following = Following(held_at_most=1)
+    following.come(ALICE)
+    spilt = [following.arrive(event(number)) is not None and following.spilt for number in (5, 6)]
+    assert spilt == [False, True]
+    assert numbers(following.settle(ALICE, [chat(4)])) == [5]
+    following.begin_comparison()
+    assert following.compare({CHAT: 6}) == 1
+    assert list(following.sequences.behind) == [CHAT]
+
+
+def test_a_new_chat_is_told_from_its_beginning() -> None:
+    """To those who are here; a bell of it that is missing is read from the log."""
+    following = settled(ALICE, BOB)
+    assert numbers(following.arrive(event(1))) == [1]
+    assert numbers(following.arrive(event(2))) == [2]
+    assert following.arrive(event(3, chat=OTHER)) == []
+    assert list(following.sequences.behind) == [OTHER]
+    assert following.sequences.position(OTHER) == 0
+
+
+def test_a_new_chat_that_another_members_baseline_shows_first_is_new_still() -> None:
+    """Its bells are under way, or lost: who is here already must hear them."""
+    following = settled(ALICE)
+    following.come(BOB)
+    assert following.settle(BOB, [chat(2)]) == []
+    assert following.sequences.position(CHAT) == 0
+    assert list(following.sequences.behind) == [CHAT]
+    assert numbers(following.arrive(event(1))) == [1]
+    assert numbers(following.arrive(event(2))) == [2]
+
+
+def test_a_chat_that_somebody_has_come_into_is_not_told_to_all_from_its_beginning() -> None:
+    """Its history is not news to the member who opens a socket."""
+    following = settled(ALICE)
+    following.come(BOB)
+    following.settle(BOB, [chat(200, joined=timedelta(days=1))])
+    assert following.sequences.position(CHAT) == 200
+
+
+def test_a_new_chat_whose_audience_is_not_told_is_looked_up() -> None:
+    """Once; an old one needs not be, for it would be followed if it had members here."""
+    following = settled(ALICE)
+    assert following.arrive(Reference(OTHER, 2, None)) is None
+    assert following.arrive(Reference(CHAT, 1, None)) is None
+    assert list(following.take_unknown()) == [CHAT]
+    assert list(following.take_unknown()) == []
+    following.looked_up(chat(2, BOB, CAROL, id_=OTHER))
+    assert OTHER not in following.sequences
+    following.looked_up(chat(3))
+    following.looked_up(chat(5))
+    assert (following.sequences.position(CHAT), following.sequences.heard(CHAT)) == (0, 3)
+    assert following.arrive(event(3)) == []
+
+
+def test_a_comparison_finds_what_was_missed() -> None:
+    """Chats that have moved on, and new ones; what is known to be missing already is not counted again."""
+    following = settled(ALICE, chats=[chat(4), chat(4, id_=OTHER)])
+    following.arrive(event(7))
+    users, _ = following.begin_comparison()
+    assert users == {ALICE}
+    assert following.compare({CHAT: 7, OTHER: 4, ChatId(3): 2}) == 1
+    assert list(following.sequences.behind) == [CHAT, ChatId(3)]
+
+
+def test_a_comparison_forgets_chats_that_have_nobody_here() -> None:
+    """The chats of those who went; what somebody else hears stays."""
+    following = settled(ALICE, chats=[chat(4), chat(4, ALICE, CAROL, id_=OTHER)])
+    following.come(BOB)
+    following.settle(BOB, [chat(4)])
+    following.go(ALICE)
+    following.begin_comparison()
+    following.forget_others([CHAT])
+    assert list(following.sequences.positions) == [CHAT]
+
+
+def test_a_comparison_forgets_nothing_that_has_been_wanted_since_it_began() -> None:
+    """A chat that is new, one that moves, those of who is let in, and none while somebody comes."""
+    following = settled(ALICE, chats=[chat(4), chat(4, id_=OTHER)])
+    following.begin_comparison()
+    following.arrive(event(1, chat=ChatId(3)))
+    following.arrive(event(5))
+    following.come(BOB)
+    following.settle(BOB, [chat(4, id_=OTHER)])
+    following.forget_others([])
+    assert set(following.sequences.positions) == {CHAT, OTHER, ChatId(3)}
+    following.begin_comparison()
+    following.come(CAROL)
+    following.forget_others([])
+    assert set(following.sequences.positions) == {CHAT, OTHER, ChatId(3)}
+    following.turn_away(CAROL)
+    users, coming = following.begin_comparison()
+    assert (users, coming) == ({ALICE, BOB}, set())
+    following.forget_others([])
+    assert not following.sequences.positions
