@@ -98,7 +98,7 @@ class Liveness:
             # Nobody could be heard; a bell that was lost meanwhile shows by a number, theirs or this one.
             for other in self._others.values():
                 other.heard_at = now
-        gap = number > self._own_number + 1
+        gap = self._own_number and number > self._own_number + 1
         self._own_number = max(self._own_number, number)
         self._own_sent_at = max(self._own_sent_at, sent_at)
         return "own heartbeats were lost" if gap else None

@@ -17,7 +17,7 @@ class Admissions:
         self._admitted: dict[str, tuple[Actor, datetime]] = {}
         self._of_session: dict[SessionId, set[str]] = {}
         self.endings = 0
-        """How many sessions have ended, as far as this process has heard."""
+        """How often a session has ended, or any may have, as far as this process has heard."""
 
     def actor(self, token: str, *, now: datetime) -> Actor | None:
         """Whom it speaks for, or None: it must be verified."""
@@ -47,6 +47,12 @@ class Admissions:
         self.endings += 1
         for token in self._of_session.pop(session_id, ()):
             del self._admitted[token]
+
+    def end_all(self) -> None:
+        """Every token is verified again: the end of its session may not have been heard of."""
+        self.endings += 1
+        self._admitted.clear()
+        self._of_session.clear()
 
     def _forget(self, token: str) -> None:
         actor, _ = self._admitted.pop(token)

@@ -153,6 +153,8 @@ class Hub:
         self._flushing: trio.lowlevel.ParkingLot | None = None
         """Where the task that flushes waits, once there has been something to flush."""
         self.draining = False
+        self.gone: Callable[[UserId], None] | None = None
+        """Called when a user's last socket is forgotten."""
 
     def connect(self, actor: Actor) -> LocalSocket:
         """A socket that hears everything from now until it is disconnected; raises `TooManySockets`."""
@@ -170,8 +172,8 @@ class Hub:
         """Forget a socket; repeating it changes nothing."""
         own = self._sockets.get(socket.actor.user_id, {})
         own.pop(socket, None)
-        if not own:
-            self._sockets.pop(socket.actor.user_id, None)
+        if not own and self._sockets.pop(socket.actor.user_id, None) is not None and self.gone is not None:
+            self.gone(socket.actor.user_id)
 
     def deliver(self, delivery: Deliver) -> None:
         """Have an event leave, at the end of this turn of the loop, to every socket of its audience."""

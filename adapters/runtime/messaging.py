@@ -12,6 +12,7 @@ from attrs import frozen
 
 from adapters.runtime import operations
 from adapters.runtime.admissions import Admissions
+from adapters.runtime.doorbell import Doorbell, parts
 from adapters.runtime.hub import Hub
 from adapters.runtime.operations import Context, Kept, Once, Operation, Query
 from messaging_core import tokens, users
@@ -21,7 +22,7 @@ from messaging_core.errors import IdempotencyKeyReused, Refused
 from messaging_core.ids import SessionId, UserId
 from messaging_core.limits import Limits
 from messaging_core.models import Actor, Session, User
-from messaging_core.ports import PasswordHasher, Storage, TokenSigner, Transaction
+from messaging_core.ports import Bus, PasswordHasher, Storage, TokenSigner, Transaction
 
 log = structlog.get_logger(__name__)
 
@@ -31,6 +32,8 @@ SWEEP_SECONDS = 30
 """How often open sockets are held against their sessions, for those that end by the passing of time."""
 FORGET_EVERY = 120
 """Sweeps between two clearings of outlived answers and sessions: an hour."""
+SESSIONS_AT_ONCE = 200
+"""Sessions that are read in one go: some milliseconds."""
 TAG_TRIES = 20
 DELIVERIES = (Deliver, CloseSockets)
 """The effects that are performed after the commit; a tuple, for a union would be made at each look."""
@@ -92,6 +95,7 @@ class Messaging:
         hasher: PasswordHasher,
         limits: Limits,
         now: Callable[[], datetime] | None = None,
+        bus: Bus | None = None,
     ) -> None:
         self.hub = hub
         self.limits = limits
@@ -100,6 +104,18 @@ class Messaging:
         self._signer = signer
         self._hasher = hasher
         self._admissions = Admissions()
+        self.doorbell: Doorbell | None = None
+        """What connects this process with others; None where it is the only one."""
+        self._deliver = hub.deliver
+        if bus is not None:
+            self.doorbell = Doorbell(
+                bus,
+                storage=storage,
+                hub=hub,
+                admissions=self._admissions,
+                close_ended=lambda: self.close_sockets_of_ended_sessions(hub.sessions()),
+            )
+            self._deliver = self.doorbell.tell
 
     # --- the way in ---
 
@@ -142,10 +158,12 @@ class Messaging:
         for effect in decision.effects:
             match effect:
                 case Deliver():
-                    self.hub.deliver(effect)
+                    self._deliver(effect)
                 case CloseSockets(session_id, reason):
                     self._admissions.end(session_id)
                     self.hub.close_session(session_id, reason)
+                    if self.doorbell is not None:
+                        self.doorbell.tell_ended(effect)
                 case _:
                     pass  # a storage effect: applied and committed
 
@@ -153,9 +171,10 @@ class Messaging:
 
     async def authenticate(self, token: str) -> Actor:
         """Whom an access token speaks for; its first use is noted. Raises `Unauthenticated`."""
-        known = self._admissions.actor(token, now=self.now())
-        if known is not None:
-            return known
+        if self.doorbell is None or self.doorbell.is_trusted:
+            known = self._admissions.actor(token, now=self.now())
+            if known is not None:
+                return known
         claims = self._signer.read_access(token)
         endings = self._admissions.endings
         session = await self.read(operations.session(claims.session_id))
@@ -166,6 +185,11 @@ class Messaging:
             until = tokens.admitted_until(claims, session, limits=self.limits)
             self._admissions.keep(token, actor, until=until, endings=endings)
         return actor
+
+    async def follow(self, user_id: UserId) -> None:
+        """Let a user whom the hub knows hear, from now on, what other processes commit as well."""
+        if self.doorbell is not None:
+            await self.doorbell.follow(user_id)
 
     async def register(self, command: RegisterUser, *, device: str, key: str | None, path: str) -> Outcome:
         """A new account, signed in; a replay checks the password and opens a session of its own.
@@ -236,7 +260,15 @@ class Messaging:
     # --- the passing of time ---
 
     async def keep_house(self) -> None:
-        """For ever: close the sockets of sessions that are over, and forget what has outlived its use."""
+        """For ever: hear other processes, close the sockets of sessions that are over, and forget what has
+        outlived its use.
+        """
+        async with trio.open_nursery() as nursery:
+            if self.doorbell is not None:
+                nursery.start_soon(self.doorbell.run)
+            nursery.start_soon(self._sweep)
+
+    async def _sweep(self) -> None:
         sweep = 0
         while True:
             try:
@@ -244,14 +276,16 @@ class Messaging:
                     while count := await self.execute(operations.forget(self.now(), self.limits)):
                         log.debug("Forgot outlived answers and sessions", count=count)
                 await self.close_sockets_of_ended_sessions(self.hub.sessions())
+                if self.doorbell is not None:
+                    self.doorbell.compare()
             except Exception:
                 log.exception("Housekeeping failed; it is tried again")
             sweep += 1
             await trio.sleep(SWEEP_SECONDS)
 
     async def close_sockets_of_ended_sessions(self, sessions: Iterable[SessionId]) -> None:
-        for session_id in sessions:
-            session = await self.read(operations.session(session_id))
-            reason = tokens.over(session, now=self.now(), limits=self.limits)
-            if reason is not None:
-                self.hub.close_session(session_id, reason)
+        for some in parts(sessions, SESSIONS_AT_ONCE):
+            for session_id, session in (await self.read(operations.sessions(some))).items():
+                reason = tokens.over(session, now=self.now(), limits=self.limits)
+                if reason is not None:
+                    self.hub.close_session(session_id, reason)

@@ -147,6 +147,10 @@ def session(session_id: SessionId) -> Query[Session | None]:
     return lambda reader: reader.session(session_id)
 
 
+def sessions(session_ids: Sequence[SessionId]) -> Query[dict[SessionId, Session | None]]:
+    return lambda reader: {session_id: reader.session(session_id) for session_id in session_ids}
+
+
 def credentials(email: str) -> Query[tuple[User | None, str | None]]:
     """Who has a normalised e-mail, and the hash of their password."""
 

@@ -34,6 +34,9 @@ async def readiness(command: CheckReadiness, request: HttpRequest, messaging: Me
     if messaging.hub.draining:
         detail = "The server is shutting down. Send requests elsewhere."
         return unavailable(detail, code="draining", request_id=request.request_id, retry_after=10)
+    trouble = None if messaging.doorbell is None else messaging.doorbell.trouble
+    if trouble is not None:
+        return unavailable(trouble, code="bus_unavailable", request_id=request.request_id, retry_after=2)
     await messaging.read(lambda reader: reader.log(ChatId(0), 0, 1))  # it must reach the disk, or the network
     return HttpAnswer(200, encode(Status("ready")))
 
@@ -52,7 +55,7 @@ ENDPOINTS = (
     Endpoint(
         method="GET",
         path="/ready",
-        summary="May the process be sent requests: its storage answers and it is not shutting down",
+        summary="May the process be sent requests: storage and bus answer, and it is not shutting down",
         command=CheckReadiness,
         does=Handles(readiness),
         answers=Status,

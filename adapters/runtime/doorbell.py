@@ -1,0 +1,321 @@
+"""Delivers what other processes commit: hears the bus, and reads in the log what it has not heard of.
+
+The bus is a doorbell, the log is the truth. What is decided here is when to look: in which order things leave
+is `messaging_core.sequencing`'s affair, and when something was missed is `messaging_core.liveness`'s.
+"""
+
+from collections.abc import Awaitable, Callable, Iterable
+from itertools import islice
+from math import inf
+from typing import TypeVar
+
+import structlog
+import trio
+from attrs import define, frozen
+
+from adapters.runtime.admissions import Admissions
+from adapters.runtime.hub import Hub
+from messaging_core.bells import Bell, Envelope
+from messaging_core.effects import CloseSockets, Deliver
+from messaging_core.fanout import retell
+from messaging_core.ids import ChatId, UserId
+from messaging_core.liveness import BEAT_SECONDS, Liveness
+from messaging_core.ports import Bus, Reader, Storage, StorageUnavailable
+from messaging_core.sequencing import Following
+
+log = structlog.get_logger(__name__)
+
+T = TypeVar("T")
+
+GAP_PATIENCE_SECONDS = 0.02
+"""How long the bell that closes a gap may take: usually it is under way, and the log need not be read."""
+POLL_SECONDS = 1.0
+"""The pause between two comparisons with the storage while the bus is not heard; also after a failed one."""
+COMPARISON_PAUSE_SECONDS = 0.1
+"""The pause between any two comparisons: while a bus loses much they come one after another."""
+USERS_AT_ONCE = 200
+"""Users whose chats' positions are read in one go."""
+CHATS_AT_ONCE = 20
+"""Chats whose logs are read in one go."""
+ENTRIES_AT_ONCE = 100
+"""Entries of a chat's log that are read in one go."""
+
+
+@define
+class Counts:
+    """Numbers that only grow, for metrics."""
+
+    bells: int = 0
+    """Bells that were heard from other processes."""
+    missed: int = 0
+    """Times at which something may have been missed."""
+    comparisons: int = 0
+    """Comparisons of all positions with the storage."""
+    moved: int = 0
+    """Chats that a comparison has found to have moved on without a bell."""
+    gaps: int = 0
+    """Chats whose log was read."""
+    from_log: int = 0
+    """Events that were delivered from the log."""
+    lost: int = 0
+    """Times at which the bus was not heard any more."""
+
+
+@frozen
+class _Slice:
+    """A part of a chat's log, as it is to be told now."""
+
+    entries: tuple[tuple[int, tuple[Deliver, ...]], ...]
+    is_last: bool
+
+
+class Doorbell:
+    """What one process does about its bus; `close_ended` closes the sockets of all sessions that are over."""
+
+    def __init__(
+        self,
+        bus: Bus,
+        *,
+        storage: Storage,
+        hub: Hub,
+        admissions: Admissions,
+        close_ended: Callable[[], Awaitable[None]],
+    ) -> None:
+        self.counts = Counts()
+        self._bus = bus
+        self._storage = storage
+        self._hub = hub
+        self._admissions = admissions
+        self._close_ended = close_ended
+        self._following = Following()
+        self._liveness = Liveness(bus.publisher, now=trio.current_time())
+        self._was_alive = False
+        self._comparison_due = False
+        self._reasons: dict[str, None] = {}
+        """Why, as it is to be logged."""
+        self._compared_at = -inf
+        self._work = trio.Event()
+        hub.gone = self._gone
+
+    # --- what happens here ---
+
+    def tell(self, delivery: Deliver) -> None:
+        """Ring for an event that was committed here, and deliver it behind those that come before it."""
+        self._bus.ring(delivery)
+        leaving = self._following.arrive(delivery)
+        self._leave((delivery,) if leaving is None else leaving)
+
+    def tell_ended(self, effect: CloseSockets) -> None:
+        """Ring for a session that has ended here."""
+        self._bus.ring(effect)
+
+    async def follow(self, user_id: UserId) -> None:
+        """Let a user's socket, which the hub knows already, hear what is committed from now on, wherever.
+
+        Raises `StorageUnavailable`.
+        """
+        if not self._following.come(user_id):
+            return
+        try:
+            await self._bus.follow(user_id)
+            chats = await self._storage.read(lambda reader: reader.chats_of(user_id))
+        except BaseException:
+            self._leave(self._following.turn_away(user_id))
+            raise
+        self._leave(self._following.settle(user_id, chats))
+        if self._following.spilt:
+            self._compare_soon()
+
+    def compare(self) -> None:
+        """Have everything held against the storage soon: the last net, for what nothing else has noticed."""
+        self._compare_soon()
+
+    # --- whether it can be relied on ---
+
+    @property
+    def is_trusted(self) -> bool:
+        """Whether a session that has ended elsewhere, a second ago or longer, has been heard of here."""
+        return self._liveness.is_trusted(now=trio.current_time())
+
+    @property
+    def trouble(self) -> str | None:
+        """What an operator should know, or None while the bus is heard."""
+        if self._liveness.is_alive(now=trio.current_time()):
+            return None
+        return "The bus is not heard: events of other processes come late, by polling the storage."
+
+    # --- what is heard ---
+
+    async def run(self) -> None:
+        """For ever."""
+        while True:
+            try:
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(self._bus.run, self._heard, self._missed)
+                    nursery.start_soon(self._watch)
+                    nursery.start_soon(self._catch_up)
+            except Exception:
+                log.exception("The bus failed; it is begun anew")
+            await trio.sleep(POLL_SECONDS)
+
+    def _heard(self, envelope: Envelope) -> None:
+        why = self._liveness.heard(envelope, now=trio.current_time())
+        if why is not None:
+            self._missed(why)
+        for bell in envelope.bells:
+            try:
+                self._answer(bell)
+            except Exception:
+                # One event's fault must not cost the others.
+                log.exception("A bell could not be answered")
+
+    def _answer(self, bell: Bell) -> None:
+        self.counts.bells += 1
+        if isinstance(bell, CloseSockets):
+            self._admissions.end(bell.session_id)
+            self._hub.close_session(bell.session_id, bell.reason)
+        else:
+            self._leave(self._following.arrive(bell) or ())
+
+    def _missed(self, why: str) -> None:
+        """Something may have passed: a session's end, so that no verdict counts, or events."""
+        self.counts.missed += 1
+        self._reasons[why] = None
+        self._admissions.end_all()
+        self._compare_soon()
+
+    async def _watch(self) -> None:
+        """Notice what does not happen."""
+        while True:
+            now = trio.current_time()
+            for _ in self._liveness.silent(now=now):
+                self._missed("another process fell silent")
+            alive = self._liveness.is_alive(now=now)
+            if alive != self._was_alive:
+                self._was_alive = alive
+                if alive:
+                    log.info("The bus is heard")
+                else:
+                    self.counts.lost += 1
+                    log.warning("The bus is not heard any more; the storage is polled")
+                self._compare_soon()
+            if self._liveness.is_deaf(now=now):
+                log.warning("The bus is connected anew, for nothing is heard from it")
+                self._bus.rebuild()
+            await trio.sleep(BEAT_SECONDS / 2)
+
+    # --- what was missed ---
+
+    def _compare_soon(self) -> None:
+        self._comparison_due = True
+        self._work.set()
+
+    async def _catch_up(self) -> None:
+        while True:
+            with trio.move_on_at(inf if self._was_alive else self._compared_at + POLL_SECONDS) as waiting:
+                await self._work.wait()
+            self._work = trio.Event()
+            try:
+                if self._comparison_due or waiting.cancelled_caught:
+                    await trio.sleep_until(self._compared_at + COMPARISON_PAUSE_SECONDS)
+                    await self._compare()
+                elif self._was_alive and self._following.sequences.behind:
+                    await trio.sleep(GAP_PATIENCE_SECONDS)
+                await self._look_up()
+                await self._read_logs()
+            except StorageUnavailable as error:
+                log.warning("The storage does not answer; catching up is tried again", error=str(error))
+                await self._try_again_soon()
+            except Exception:
+                log.exception("Catching up failed; it is tried again")
+                await self._try_again_soon()
+
+    async def _try_again_soon(self) -> None:
+        self._compare_soon()
+        await trio.sleep(POLL_SECONDS)
+
+    async def _compare(self) -> None:
+        """Find the chats that have moved on, forget those of nobody, and close what should not be open."""
+        self._comparison_due = False
+        if self._reasons:
+            log.info("Catching up with the storage", why=", ".join(self._reasons))
+            self._reasons.clear()
+        self.counts.comparisons += 1
+        settled, coming = self._following.begin_comparison()
+        positions = await self._positions(settled)
+        moved = self._following.compare(positions)
+        if moved:
+            self.counts.moved += moved
+            log.info("Found chats that have moved on", chats=moved)
+        found = positions.keys() | (await self._positions(coming)).keys()
+        self._following.forget_others(found)
+        await self._close_ended()
+        self._compared_at = trio.current_time()
+
+    async def _positions(self, user_ids: Iterable[UserId]) -> dict[ChatId, int]:
+        positions: dict[ChatId, int] = {}
+        for some in parts(user_ids, USERS_AT_ONCE):
+            positions.update(await self._storage.read(lambda reader, some=some: reader.positions(some)))  # type: ignore[misc]
+        return positions
+
+    async def _look_up(self) -> None:
+        """Learn who is in chats that are new."""
+        for some in parts(self._following.take_unknown(), CHATS_AT_ONCE):
+            for chat in await self._storage.read(
+                lambda reader, some=some: [reader.chat(chat_id) for chat_id in some]  # type: ignore[misc]
+            ):
+                if chat is not None:
+                    self._following.looked_up(chat)
+
+    async def _read_logs(self) -> None:
+        """Deliver from the log what is missing of the chats that are behind now."""
+        sequences = self._following.sequences
+        for some in parts(tuple(sequences.behind), CHATS_AT_ONCE):
+            left = some
+            while left:
+                asked = {chat_id: sequences.position(chat_id) for chat_id in left if chat_id in sequences}
+                heard = {chat_id: sequences.heard(chat_id) for chat_id in asked}
+                read = await self._storage.read(
+                    lambda reader, asked=asked: {  # type: ignore[misc]
+                        chat_id: _slice(reader, chat_id, position) for chat_id, position in asked.items()
+                    }
+                )
+                for chat_id, told in read.items():
+                    through = heard[chat_id] if told.is_last else None
+                    leaving = sequences.read(chat_id, told.entries, through=through)
+                    self.counts.from_log += len(leaving)
+                    self._leave(leaving)
+                self.counts.gaps += len(left)
+                left = tuple(chat_id for chat_id, told in read.items() if not told.is_last)
+
+    def _leave(self, leaving: Iterable[Deliver]) -> None:
+        for delivery in leaving:
+            try:
+                self._hub.deliver(delivery)
+            except Exception:
+                log.exception("An event could not be delivered", chat_id=delivery.entry.chat_id)
+        if self._following.sequences.behind:
+            self._work.set()
+
+    def _gone(self, user_id: UserId) -> None:
+        self._following.go(user_id)
+        self._bus.unfollow(user_id)
+
+
+def _slice(reader: Reader, chat_id: ChatId, position: int) -> _Slice:
+    """The log beyond a position, and what its entries are about."""
+    entries = reader.log(chat_id, position, ENTRIES_AT_ONCE)
+    chat = reader.chat(chat_id) if entries else None
+    told: list[tuple[int, tuple[Deliver, ...]]] = []
+    for entry in entries:
+        message = None if entry.message_id is None else reader.message(entry.message_id)
+        delivery = None if chat is None else retell(entry, chat, message)
+        told.append((entry.sequence, () if delivery is None else (delivery,)))
+    return _Slice(tuple(told), len(entries) < ENTRIES_AT_ONCE)
+
+
+def parts(values: Iterable[T], size: int) -> Iterable[tuple[T, ...]]:
+    """The values, so many at a time."""
+    iterator = iter(values)
+    while part := tuple(islice(iterator, size)):
+        yield part

@@ -1,0 +1,153 @@
+"""A bus between what plays the processes of one test, with the faults that a bus can have.
+
+What a fault is and when it comes is the test's to say, by seed; with a clock that jumps, a minute of faults
+takes no time.
+"""
+
+from collections.abc import Callable
+from itertools import count
+from random import Random
+
+import trio
+from attrs import define, evolve, field
+
+from messaging_core.bells import Bell, Envelope, Reference
+from messaging_core.effects import Deliver, DeliveryEffect
+from messaging_core.ids import UserId
+from messaging_core.liveness import BEAT_SECONDS
+
+
+@define
+class Faults:
+    """How often, between 0 and 1, and how much."""
+
+    loss: float = 0.0
+    doubling: float = 0.0
+    delay: float = 0.0
+    """Seconds at most; each envelope takes its own time, so that some overtake others."""
+    referring: float = 0.0
+    """For how many events the log is referred to, half of them without their audience."""
+    is_down: bool = False
+    """Nobody can connect, and nobody stays connected."""
+
+
+@define
+class MemoryBroker:
+    """What the buses of a test are connected through."""
+
+    random: Random = field(factory=lambda: Random(0))
+    faults: Faults = field(factory=Faults)
+    _buses: "list[MemoryBus]" = field(factory=list)
+    _names: "count[int]" = field(factory=lambda: count(1))
+
+    def bus(self) -> "MemoryBus":
+        """The bus of one more process."""
+        bus = MemoryBus(self, f"process-{next(self._names)}")
+        self._buses.append(bus)
+        return bus
+
+    def disrupt(self) -> None:
+        """End every connection."""
+        for bus in self._buses:
+            bus.rebuild()
+
+    def carry(self, envelope: Envelope) -> None:
+        bells = tuple(self._told(bell) for bell in envelope.bells)
+        envelope = evolve(envelope, bells=bells)
+        for bus in self._buses:
+            if not self.faults.is_down and self.random.random() >= self.faults.loss:
+                doubled = self.random.random() < self.faults.doubling
+                for _ in range(2 if doubled else 1):
+                    bus.post(envelope, self.random.uniform(0, self.faults.delay))
+
+    def _told(self, bell: Bell) -> Bell:
+        if not isinstance(bell, Deliver) or self.random.random() >= self.faults.referring:
+            return bell
+        audience = self.random.choice([None, bell.audience])
+        return Reference(bell.entry.chat_id, bell.entry.sequence, audience)
+
+
+class MemoryBus:
+    """A `messaging_core.ports.Bus` for tests; made by `MemoryBroker.bus`."""
+
+    def __init__(self, broker: MemoryBroker, publisher: str) -> None:
+        self._broker = broker
+        self._publisher = publisher
+        self._numbers = count(1)
+        self._waiting: list[Bell] = []
+        self._rung = trio.Event()
+        self._nursery: trio.Nursery | None = None
+        self._heard: Callable[[Envelope], None] = lambda _: None
+        self.is_deaf = False
+        """Whether nothing comes although it is connected; until it is connected anew."""
+        self.is_dead = False
+        """Whether its process was killed: nothing that it has not sent will be."""
+
+    @property
+    def publisher(self) -> str:
+        return self._publisher
+
+    def ring(self, effect: DeliveryEffect) -> None:
+        if not self.is_dead:
+            self._waiting.append(effect)
+            self._rung.set()
+
+    async def follow(self, user_id: UserId) -> None:
+        await trio.lowlevel.checkpoint()
+
+    def unfollow(self, user_id: UserId) -> None:
+        pass
+
+    def rebuild(self) -> None:
+        if self._nursery is not None:
+            self._nursery.cancel_scope.cancel()
+
+    def kill(self) -> None:
+        """End it as a power cut would end its process."""
+        self.is_dead = True
+        self._waiting.clear()
+        self.rebuild()
+
+    async def run(self, heard: Callable[[Envelope], None], missed: Callable[[str], None]) -> None:
+        self._heard = heard
+        try:
+            while True:
+                if self._broker.faults.is_down or self.is_dead:
+                    await trio.sleep(BEAT_SECONDS)
+                    continue
+                async with trio.open_nursery() as nursery:
+                    self.is_deaf = False
+                    self._nursery = nursery
+                    if self._waiting:
+                        next(self._numbers)  # what was rung meanwhile is lost
+                        self._waiting.clear()
+                    missed("the bus was connected")
+                    await self._send_for_ever()
+                self._nursery = None
+                await trio.lowlevel.checkpoint()
+        finally:
+            self._nursery = None
+            self._send()
+
+    def post(self, envelope: Envelope, delay: float) -> None:
+        """Have an envelope come after a while, as far as it is still connected then."""
+        if self._nursery is not None and not self._nursery.cancel_scope.cancel_called:
+            self._nursery.start_soon(self._come, envelope, delay)
+
+    async def _come(self, envelope: Envelope, delay: float) -> None:
+        await trio.sleep(delay)
+        if not self.is_deaf:
+            own = envelope.publisher == self._publisher
+            self._heard(evolve(envelope, bells=()) if own else envelope)
+
+    async def _send_for_ever(self) -> None:
+        while not self._broker.faults.is_down:
+            self._send()
+            with trio.move_on_after(BEAT_SECONDS):
+                await self._rung.wait()
+
+    def _send(self) -> None:
+        self._rung = trio.Event()
+        bells, self._waiting = tuple(self._waiting), []
+        if not self.is_dead:
+            self._broker.carry(Envelope(self._publisher, next(self._numbers), trio.current_time(), bells))

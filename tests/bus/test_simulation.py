@@ -1,0 +1,203 @@
+"""Some minutes of everything that can go wrong between processes, by seed, on a clock that jumps.
+
+What is committed reaches every socket that was open and stays, once, in the order of its chat.
+"""
+
+from random import Random
+
+import pytest
+import trio
+from attrs import define, field
+
+from messaging_core.ids import ChatId
+from messaging_core.models import Actor
+from messaging_core.testing.memory_bus import Faults, MemoryBroker
+from tests.bus.world import Process, SlowStorage, Socket, start
+
+PROCESSES = 3
+PEOPLE = 6
+STEPS = 250
+SEEDS = 15
+SETTLING_SECONDS = 6.0
+"""Within this after the last fault everything has come: a silence, a comparison, a look at the log."""
+
+
+@define
+class World:
+    """The processes, the people, their sockets, and what must have come to each of them."""
+
+    random: Random
+    broker: MemoryBroker
+    storage: SlowStorage
+    living: list[tuple[Process, trio.Nursery]] = field(factory=list)
+    people: list[Actor] = field(factory=list)
+    members: dict[ChatId, frozenset[Actor]] = field(factory=dict)
+    sockets: dict[Socket, tuple[Process, dict[ChatId, list[int]]]] = field(factory=dict)
+    closed: list[Socket] = field(factory=list)
+    sent_at: dict[int, float] = field(factory=dict)
+    opened_at: dict[Socket, float] = field(factory=dict)
+
+    async def begin(self, nursery: trio.Nursery) -> None:
+        for _ in range(PROCESSES):
+            await nursery.start(self.process)
+        for number in range(PEOPLE):
+            self.people.append(await self.some_process().register(f"person{number}"))
+
+    async def process(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        async with trio.open_nursery() as nursery:
+            self.living.append((start(nursery, self.storage, self.broker.bus()), nursery))
+            task_status.started()
+
+    def some_process(self) -> Process:
+        return self.random.choice(self.living)[0]
+
+    # --- what happens ---
+
+    async def step(self, nursery: trio.Nursery) -> None:
+        happens, weights = zip(
+            *{
+                self.message: 20,
+                self.burst: 3,
+                self.chat: 2,
+                self.socket: 6,
+                self.leave: 6,
+                self.kill: 1,
+                self.disrupt: 1,
+                self.deafen: 1,
+                self.outage: 1,
+                self.weather: 3,
+                self.compare: 8,
+            }.items(),
+            strict=True,
+        )
+        (happening,) = self.random.choices(happens, weights)
+        await happening(nursery)
+        await trio.sleep(self.random.choice([0.0, 0.0, 0.001, 0.02, 0.3]))
+
+    async def message(self, nursery: trio.Nursery, process: Process | None = None) -> None:
+        if self.members:
+            chat_id = self.random.choice(sorted(self.members))
+            await self.send(process or self.some_process(), chat_id)
+
+    async def send(self, process: Process, chat_id: ChatId) -> None:
+        members = self.members[chat_id]
+        author = self.random.choice(sorted(members, key=lambda actor: actor.user_id))
+        message = await process.send(author, chat_id)
+        self.sent_at[message.id] = trio.current_time()
+        for socket, (_, expected) in self.sockets.items():
+            if socket.actor in members:
+                expected.setdefault(chat_id, []).append(message.id)
+
+    async def burst(self, nursery: trio.Nursery) -> None:
+        """Several processes write into one chat at once."""
+        if self.members:
+            chat_id = self.random.choice(sorted(self.members))
+            for _ in range(self.random.randrange(2, 30)):
+                await self.send(self.some_process(), chat_id)
+
+    async def chat(self, nursery: trio.Nursery) -> None:
+        """A new chat, whose first message comes at once."""
+        members = self.random.sample(self.people, self.random.randrange(2, PEOPLE))
+        process = self.some_process()
+        chat_id = await process.open_group(*members)
+        self.members[chat_id] = frozenset(members)
+        if self.random.random() < 0.5:
+            await self.send(self.some_process(), chat_id)
+
+    async def socket(self, nursery: trio.Nursery) -> None:
+        process, tasks = self.random.choice(self.living)
+        tasks.start_soon(self._open, process, self.random.choice(self.people))
+
+    async def _open(self, process: Process, actor: Actor) -> None:
+        began = trio.current_time()
+        socket = await process.connect(actor)
+        self.opened_at[socket] = began
+        self.sockets[socket] = (process, {})
+
+    async def leave(self, nursery: trio.Nursery) -> None:
+        if self.sockets:
+            socket = self.random.choice(list(self.sockets))
+            process, _ = self.sockets.pop(socket)
+            process.disconnect(socket)
+            self.closed.append(socket)
+
+    async def kill(self, nursery: trio.Nursery) -> None:
+        """A process ends between a commit and its bell, and another takes its place."""
+        if len(self.living) == 1:
+            return
+        dying, tasks = self.random.choice(self.living)
+        self.living.remove((dying, tasks))
+        for socket in [socket for socket, (process, _) in self.sockets.items() if process is dying]:
+            del self.sockets[socket]
+            self.closed.append(socket)
+        dying.bus.kill()
+        await self.message(nursery, dying)
+        tasks.cancel_scope.cancel()
+        nursery.start_soon(self._replace, nursery, self.random.choice([0.0, 5.0]))
+
+    async def _replace(self, nursery: trio.Nursery, after: float) -> None:
+        await trio.sleep(after)
+        await nursery.start(self.process)
+
+    async def disrupt(self, nursery: trio.Nursery) -> None:
+        self.broker.disrupt()
+
+    async def deafen(self, nursery: trio.Nursery) -> None:
+        self.some_process().bus.is_deaf = True
+
+    async def outage(self, nursery: trio.Nursery) -> None:
+        self.broker.faults.is_down = not self.broker.faults.is_down
+
+    async def weather(self, nursery: trio.Nursery) -> None:
+        chance = self.random.choice
+        self.broker.faults = Faults(
+            loss=chance([0, 0.05, 0.5]),
+            doubling=chance([0, 0.2]),
+            delay=chance([0, 0.01, 0.2, 0.6]),
+            referring=chance([0, 0.1, 1]),
+        )
+
+    async def compare(self, nursery: trio.Nursery) -> None:
+        """As happens every half a minute, and here more often."""
+        for process, _ in self.living:
+            assert process.messaging.doorbell is not None
+            process.messaging.doorbell.compare()
+
+    # --- what must hold ---
+
+    def told(self) -> int:
+        """How many events have come to sockets."""
+        return sum(len(socket.told) for socket in (*self.sockets, *self.closed))
+
+    def check(self) -> None:
+        for process, _ in self.living:
+            assert process.messaging.doorbell is not None
+            assert process.messaging.doorbell.trouble is None
+        for socket, (_, expected) in self.sockets.items():
+            for chat_id in self.members:
+                missing = set(expected.get(chat_id, [])) - set(socket.messages(chat_id))
+                assert not missing, f"chat {chat_id} of {socket.actor}: {sorted(missing)} never came"
+        for socket in (*self.sockets, *self.closed):
+            for chat_id in self.members:
+                told = socket.messages(chat_id)
+                assert told == sorted(set(told)), f"twice, or out of order: {told}"
+            stale = [
+                m for m in socket.messages() if self.sent_at[m] < self.opened_at[socket] - SETTLING_SECONDS
+            ]
+            assert not stale, f"{socket.actor} was told of the past: {stale}"
+
+
+@pytest.mark.parametrize("seed", range(SEEDS))
+async def test_whatever_happens_everything_arrives(seed: int, autojump_clock: trio.abc.Clock) -> None:
+    """Bells lost, doubled, overtaken and late; outages, deafness, kills; sockets that come and go."""
+    random = Random(seed)
+    world = World(random, MemoryBroker(random), SlowStorage(random))
+    async with trio.open_nursery() as nursery:
+        await world.begin(nursery)
+        for _ in range(STEPS):
+            await world.step(nursery)
+        world.broker.faults = Faults()
+        await trio.sleep(SETTLING_SECONDS)
+        world.check()
+        assert world.told() > 20, "or else nothing was shown"
+        nursery.cancel_scope.cancel()

@@ -1,0 +1,236 @@
+"""Several processes in one: each with its own sockets and bus, all over one storage."""
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from random import Random
+from typing import Any, TypeVar
+
+import trio
+from attrs import define, field
+
+from adapters.runtime import Context, Hub, LocalSocket, Messaging, operations
+from adapters.storage_memory import MemoryStorage
+from messaging_core.commands import (
+    CreateGroup,
+    DeleteMessage,
+    EditMessage,
+    LogOut,
+    OpenDirectChat,
+    RegisterUser,
+    SendMessage,
+)
+from messaging_core.fanout import PlainFrame
+from messaging_core.ids import ChatId, MessageId, UserId
+from messaging_core.limits import Limits
+from messaging_core.models import AccessClaims, Actor, Message, MessageType, RefreshClaims
+from messaging_core.ports import Bus, Reader, Storage
+from messaging_core.sockets import payloads
+
+T = TypeVar("T")
+
+NOW = datetime(2024, 11, 4, 14, 30, tzinfo=UTC)
+LIMITS = Limits(sockets_per_user=1000)
+
+
+class SlowStorage(MemoryStorage):
+    """One in which time passes between the question, the look and the answer."""
+
+    def __init__(self, random: Random) -> None:
+        super().__init__()
+        self._random = random
+
+    async def read(self, query: Callable[[Reader], T]) -> T:
+        await trio.sleep(self._random.choice([0, 0.001, 0.01, 0.1]))
+        found = await super().read(query)
+        await trio.sleep(self._random.choice([0, 0.001, 0.01, 0.1]))
+        return found
+
+
+class PlainSigner:
+    """Tokens that say what they claim, unsigned: sessions and their generations are what matters here."""
+
+    def sign_access(self, claims: AccessClaims) -> str:
+        return f"{claims.user_id}.{claims.session_id}.{claims.generation}"
+
+    def sign_refresh(self, claims: RefreshClaims) -> str:
+        return f"{claims.user_id}.{claims.session_id}.{claims.generation}"
+
+    def read_access(self, token: str) -> AccessClaims:
+        user_id, session_id, generation = map(int, token.split("."))
+        return AccessClaims(UserId(user_id), session_id, generation, NOW, NOW + LIMITS.access_ttl)  # type: ignore[arg-type]
+
+    def read_refresh(self, token: str) -> RefreshClaims:
+        raise NotImplementedError
+
+
+class PlainHasher:
+    async def hash(self, password: str) -> str:
+        await trio.lowlevel.checkpoint()
+        return password
+
+    async def matches(self, password_hash: str | None, password: str) -> bool:
+        await trio.lowlevel.checkpoint()
+        return password_hash == password
+
+
+@define(eq=False)
+class Socket:
+    """What one open socket has been sent; it reads at once."""
+
+    actor: Actor
+    told: list[tuple[str, int, int, str]] = field(factory=list)
+    """(event, chat, message, content), in order."""
+    closed: str | None = None
+    _nursery: trio.Nursery | None = None
+    changed: trio.Event = field(factory=trio.Event)
+
+    def offer(self, frames: bytes) -> int:
+        for payload in payloads(frames):
+            event, chat, message, content = payload.decode().split(" ", 3)
+            self.told.append((event, int(chat), int(message), content))
+        self._change()
+        return len(frames)
+
+    async def write(self, frames: bytes) -> None:
+        await trio.lowlevel.checkpoint()
+        self.offer(frames)
+
+    async def close(self, code: int, reason: str) -> None:
+        await trio.lowlevel.checkpoint()
+        self.closed = f"{code} {reason}"
+        self._change()
+
+    def start_soon(self, task: Callable[[], Awaitable[None]]) -> None:
+        assert self._nursery is not None
+        self._nursery.start_soon(task)
+
+    def _change(self) -> None:
+        self.changed.set()
+        self.changed = trio.Event()
+
+    def messages(self, chat_id: int | None = None) -> list[int]:
+        return [message for _, chat, message, _ in self.told if chat_id in (None, chat)]
+
+    async def until(self, holds: Callable[["Socket"], object], within: float = 20.0) -> None:
+        """Wait until something that it is told makes this true."""
+        try:
+            with trio.fail_after(within):
+                while not holds(self):
+                    await self.changed.wait()
+        except trio.TooSlowError as error:
+            error.add_note(f"it has been told {self.told}")
+            raise
+
+
+def written(frame: PlainFrame) -> bytes:
+    data = frame.data
+    return f"{frame.event} {data.chat_id} {data.id} {data.content}".encode()
+
+
+@define(eq=False)
+class Process:
+    """One process: what `messaging serve` puts together, without HTTP."""
+
+    messaging: Messaging
+    nursery: trio.Nursery
+    bus: Any
+
+    async def connect(self, actor: Actor) -> Socket:
+        """Open a socket as the endpoint does; from when this returns it misses nothing."""
+        hub = self.messaging.hub
+        local: LocalSocket = hub.connect(actor)
+        try:
+            await self.messaging.follow(actor.user_id)
+            await self.messaging.close_sockets_of_ended_sessions([actor.session_id])
+        except BaseException:
+            hub.disconnect(local)
+            raise
+        socket = Socket(actor, nursery=self.nursery)
+        local.attach(socket)
+        self._locals[socket] = local
+        return socket
+
+    def disconnect(self, socket: Socket) -> None:
+        self.messaging.hub.disconnect(self._locals.pop(socket))
+
+    @asynccontextmanager
+    async def socket(self, actor: Actor) -> AsyncIterator[Socket]:
+        socket = await self.connect(actor)
+        try:
+            yield socket
+        finally:
+            self.disconnect(socket)
+
+    _locals: dict[Socket, LocalSocket] = field(factory=dict)
+
+    def context(self, actor: Actor) -> Context:
+        return Context(actor, NOW, LIMITS)
+
+    async def send(self, actor: Actor, chat_id: ChatId, content: str = "Hello") -> Message:
+        command = SendMessage(chat_id, MessageType.TEXT, content)
+        return await self.messaging.execute(operations.send_message(command, self.context(actor)))
+
+    async def edit(self, actor: Actor, message_id: MessageId, content: str) -> None:
+        command = EditMessage(message_id, content)
+        await self.messaging.execute(operations.edit_message(command, self.context(actor)))
+
+    async def delete(self, actor: Actor, message_id: MessageId) -> None:
+        await self.messaging.execute(
+            operations.delete_message(DeleteMessage(message_id), self.context(actor))
+        )
+
+    async def open_chat(self, actor: Actor, other: Actor) -> ChatId:
+        command = OpenDirectChat(other.user_id)
+        return (await self.messaging.execute(operations.open_direct_chat(command, self.context(actor)))).id
+
+    async def open_group(self, actor: Actor, *others: Actor) -> ChatId:
+        command = CreateGroup("A group", tuple(other.user_id for other in others))
+        return (await self.messaging.execute(operations.create_group(command, self.context(actor)))).id
+
+    async def log_out(self, actor: Actor) -> None:
+        await self.messaging.execute(operations.log_out(LogOut(), self.context(actor)))
+
+    async def register(self, name: str) -> Actor:
+        command = RegisterUser(f"{name}@test.com", "password123", name)
+        outcome = await self.messaging.register(command, device="", key=None, path="")
+        return await self.messaging.authenticate(outcome.result.access_token)
+
+    async def heard(self) -> None:
+        """Wait until the process hears its bus."""
+        doorbell = self.messaging.doorbell
+        assert doorbell is not None
+        with trio.fail_after(20):
+            while doorbell.trouble is not None:  # noqa: ASYNC110 - nothing tells when
+                await trio.sleep(0.01)
+
+
+def token(actor: Actor, generation: int = 1) -> str:
+    return f"{actor.user_id}.{actor.session_id}.{generation}"
+
+
+def start(nursery: trio.Nursery, storage: Storage, bus: Bus | None) -> Process:
+    """A process whose tasks run in this nursery."""
+    messaging = Messaging(
+        storage=storage,
+        hub=Hub(LIMITS, written),
+        signer=PlainSigner(),
+        hasher=PlainHasher(),
+        limits=LIMITS,
+        now=lambda: NOW,
+        bus=bus,
+    )
+    nursery.start_soon(messaging.keep_house)
+    return Process(messaging, nursery, bus)
+
+
+@asynccontextmanager
+async def processes(make_bus: Callable[[], Bus], count: int = 2) -> AsyncIterator[list[Process]]:
+    """So many processes over one storage, each of which hears its bus."""
+    storage = MemoryStorage()
+    async with trio.open_nursery() as nursery:
+        started = [start(nursery, storage, make_bus()) for _ in range(count)]
+        for process in started:
+            await process.heard()
+        yield started
+        nursery.cancel_scope.cancel()
