@@ -117,8 +117,8 @@ benchmarks/peers/node/node_modules/.built: benchmarks/peers/node/package.json be
 
 .PHONY: lock
 lock: $(VENV)/.dev-installed ## Write the lock files again from pyproject.toml; ARGS=--upgrade takes newer versions
-	@$(LOCK) --extra server --extra sql --group build --output-file requirements/server.txt $(ARGS)
-	@$(LOCK) --extra server --extra sql --group dev --constraint requirements/server.txt \
+	@$(LOCK) --extra server --extra sql --extra postgresql --extra nats --group build --output-file requirements/server.txt $(ARGS)
+	@$(LOCK) --extra server --extra sql --extra postgresql --extra nats --group dev --constraint requirements/server.txt \
 		--output-file requirements/dev.txt $(ARGS)
-	@$(LOCK) --extra server --extra sql --group bench --constraint requirements/dev.txt \
+	@$(LOCK) --extra server --extra sql --extra postgresql --extra nats --group bench --constraint requirements/dev.txt \
 		--output-file requirements/bench.txt $(ARGS)

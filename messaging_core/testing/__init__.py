@@ -2,5 +2,5 @@
 
 import pytest
 
-for _name in ("storage_contract", "storage_programs"):
+for _name in ("bus_contract", "storage_contract", "storage_programs"):
     pytest.register_assert_rewrite(f"{__name__}.{_name}")

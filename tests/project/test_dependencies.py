@@ -8,6 +8,7 @@ from importlib.metadata import packages_distributions
 from pathlib import Path
 
 OWN = {"adapters", "messaging_core"}
+EXTRAS = ("server", "sql", "postgresql", "nats")
 
 
 def normalised(name: str) -> str:
@@ -37,7 +38,7 @@ def test_adapters_declare_what_they_import(root: Path) -> None:
     extras = project["optional-dependencies"]
     declared = {
         normalised(re.split(r"[^\w.-]", line)[0])
-        for line in [*project["dependencies"], *extras["server"], *extras["sql"]]
+        for line in [*project["dependencies"], *(line for extra in EXTRAS for line in extras[extra])]
     }
     owners = packages_distributions()
     imported = {normalised(owners[name][0]) for name in imported_packages(root / "adapters")}

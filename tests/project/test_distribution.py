@@ -42,11 +42,11 @@ def test_wheel_holds_nothing_else(wheel: zipfile.ZipFile) -> None:
 
 
 def test_every_command_and_extra_is_declared(wheel: zipfile.ZipFile, root: Path) -> None:
-    """The metadata offers the command `messaging` and the extras `server` and `sql`."""
+    """The metadata offers the command `messaging` and the extras."""
     (directory,) = {name.split("/")[0] for name in wheel.namelist() if ".dist-info/" in name}
     metadata = wheel.read(f"{directory}/METADATA").decode()
     project = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    for extra in ("server", "sql"):
+    for extra in ("server", "sql", "postgresql", "nats"):
         assert f"Provides-Extra: {extra}" in metadata
     assert "License-File: LICENSE" in metadata
     assert f"Version: {project['version']}" in metadata

@@ -1,0 +1,5 @@
+"""The bus over NATS: for many processes on many hosts, each of which hears only what its sockets need."""
+
+from adapters.bus_nats.bus import NatsBus
+
+__all__ = ["NatsBus"]

@@ -1,0 +1,168 @@
+"""Bells as bytes, and those that wait to be sent: nothing is lost without a number that is left out."""
+
+from datetime import UTC, datetime
+from itertools import pairwise
+
+import pytest
+from attrs import evolve
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from adapters.bells import MalformedEnvelope, Outgoing, read_envelope
+from adapters.bells.wire import HEAD_BYTES, pack, write_bell, write_envelope
+from messaging_core.bells import Envelope, Reference
+from messaging_core.effects import CloseSockets, Deliver, DeliveryEffect
+from messaging_core.events import ChatCreated, Event, MessageCreated, MessageUpdated, MessageWithdrawn
+from messaging_core.fanout import announce
+from messaging_core.ids import ChatId, SessionId, UserId
+from messaging_core.testing import strategies as values
+from messaging_core.testing.bus_contract import delivery
+
+NOW = datetime(2024, 11, 4, 14, 30, tzinfo=UTC)
+
+events: st.SearchStrategy[Event] = st.one_of(
+    st.builds(ChatCreated, values.chats()),
+    *(st.builds(kind, values.messages()) for kind in (MessageCreated, MessageUpdated, MessageWithdrawn)),
+)
+
+
+@st.composite
+def deliveries(draw: st.DrawFn) -> Deliver:
+    event = draw(events)
+    chat = event.chat if isinstance(event, ChatCreated) else draw(values.chats())
+    chat = evolve(chat, id=chat.id if isinstance(event, ChatCreated) else event.message.chat_id)
+    *_, told = announce(chat, event, now=NOW)
+    assert isinstance(told, Deliver)
+    return told
+
+
+effects: st.SearchStrategy[DeliveryEffect] = deliveries() | st.builds(
+    CloseSockets, values.session_ids, st.sampled_from(["session_revoked", "token_expired"])
+)
+
+
+@settings(deadline=None)
+@given(st.lists(effects, max_size=6), st.none() | st.integers(1, 2**40), st.floats(0, 1e9))
+def test_an_envelope_is_read_as_it_was_written(
+    told: list[DeliveryEffect], number: int | None, sent_at: float
+) -> None:
+    """Every event, whatever is said in it; the process's own comes back without what it knows."""
+    payload = write_envelope("somebody", number, sent_at, [write_bell(effect, 2**20) for effect in told])
+    assert read_envelope(payload, own="me") == Envelope("somebody", number, sent_at, tuple(told))
+    assert read_envelope(payload, own="somebody") == Envelope("somebody", number, sent_at, ())
+
+
+@settings(deadline=None)
+@given(deliveries(), st.integers(60, 3000))
+def test_a_bell_fits(told: Deliver, most: int) -> None:
+    """It becomes a reference where the event does not, and one without its audience where that does not."""
+    payload = write_envelope("x", 1, 0.0, [write_bell(told, most)])
+    (bell,) = read_envelope(payload, own="me").bells
+    reference = Reference(told.entry.chat_id, told.entry.sequence, told.audience)
+    assert bell in (told, reference, evolve(reference, audience=None))
+    assert len(write_bell(told, most)) <= most
+    larger = write_bell(told, 2**20)
+    assert (bell == told) == (len(larger) <= most)
+
+
+@given(st.lists(st.binary(min_size=1, max_size=300), max_size=40))
+def test_bells_are_packed_in_order_and_within_the_bound(bells: list[bytes]) -> None:
+    """As many to an envelope as fit it."""
+    parts = list(pack(bells, 1000))
+    assert [bell for part in parts for bell in part] == bells
+    sizes = [HEAD_BYTES + sum(len(bell) + 1 for bell in part) for part in parts]
+    assert all(size <= 1000 for size in sizes)
+    assert all(
+        size + len(following[0]) + 1 > 1000
+        for size, (_, following) in zip(sizes, pairwise(parts), strict=False)
+    )
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [
+        b"",
+        b"{}",
+        b"\xff",
+        b'["x",1]',
+        b'["x","1",0.5,[]]',
+        b'["x",1,0.5,[{}]]',
+        b'["x",1,0.5,[["other",1]]]',
+        b'["x",1,0.5,[["event",1,"2024-11-04T14:30:00Z","message.created",[1],null,null]]]',
+        b'["x",1,0.5,[["event",1,"2024-11-04T14:30:00Z","user.renamed",[1],null,null]]]',
+    ],
+)
+def test_what_is_no_envelope_is_refused(payload: bytes) -> None:
+    """Another program's, or another version's: by one exception."""
+    with pytest.raises(MalformedEnvelope):
+        read_envelope(payload, own="me")
+
+
+# --- what waits ---------------------------------------------------------------------------------------------
+
+
+def outgoing(most: int = 10) -> Outgoing:
+    return Outgoing(lambda: 5.0, most_bytes=8000, waiting_at_most=most)
+
+
+def sent(waiting: Outgoing) -> list[tuple[int | None, int]]:
+    """The number and the bells of each envelope for all."""
+    payloads = waiting.to_all(waiting.written(waiting.take()))
+    envelopes = [read_envelope(payload, own="") for payload in payloads]
+    assert all(envelope.publisher == waiting.publisher and envelope.sent_at == 5.0 for envelope in envelopes)
+    return [(envelope.number, len(envelope.bells)) for envelope in envelopes]
+
+
+def test_envelopes_are_numbered_heartbeats_too() -> None:
+    """From one."""
+    waiting = outgoing()
+    assert sent(waiting) == [(1, 0)]
+    waiting.add(delivery(1))
+    waiting.add(CloseSockets(SessionId(1), "session_revoked"))
+    assert sent(waiting) == [(2, 2)]
+    assert sent(waiting) == [(3, 0)]
+
+
+def test_what_finds_no_room_leaves_a_number_out() -> None:
+    """One, however much it was."""
+    waiting = outgoing(most=3)
+    for number in range(8):
+        waiting.add(delivery(number + 1))
+    assert sent(waiting) == [(2, 3)]
+    assert sent(waiting) == [(3, 0)]
+
+
+def test_what_may_not_have_arrived_leaves_a_number_out() -> None:
+    """And what waited is dropped: others read it in the log."""
+    waiting = outgoing()
+    waiting.add(delivery(1))
+    waiting.lose()
+    assert sent(waiting) == [(2, 0)]
+
+
+def test_what_cannot_be_written_leaves_a_number_out() -> None:
+    """It costs the others nothing."""
+    waiting = outgoing()
+    waiting.add(delivery(1, audience=(UserId(1), object())))  # type: ignore[arg-type]
+    waiting.add(delivery(2))
+    assert sent(waiting) == [(2, 1)]
+
+
+def test_what_is_for_some_has_no_number() -> None:
+    """For those who do not hear it would miss it."""
+    waiting = outgoing()
+    (payload,) = waiting.to_some(waiting.written([delivery(1)]))
+    assert read_envelope(payload, own="").number is None
+    assert sent(waiting) == [(1, 0)]
+
+
+def test_publishers_have_different_names() -> None:
+    """A process that is started again as well."""
+    assert len({outgoing().publisher for _ in range(10)}) == 10
+
+
+def test_a_chat_of_the_log_is_what_a_reference_names() -> None:
+    """The reader looks it up by these two numbers."""
+    told = delivery(7)
+    (bell,) = read_envelope(write_envelope("x", 1, 0.0, [write_bell(told, 60)]), own="").bells
+    assert bell == Reference(ChatId(5), 7, told.audience)
