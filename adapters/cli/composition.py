@@ -8,6 +8,7 @@ from pathlib import Path
 import trio
 from attrs import evolve, frozen
 
+from adapters.cli.buses import NONE, is_shared, make_bus
 from adapters.cli.settings import Settings
 from adapters.listener import serve
 from adapters.quart_app import HttpConfig, create_app
@@ -19,7 +20,7 @@ from adapters.security.keyring import make_keyring, parse_keyring
 from adapters.storage_memory import MemoryStorage
 from adapters.storage_sql import NEWEST, migrate_sqlite, open_sqlite
 from adapters.storage_sql.postgresql_config import is_postgresql, without_secrets
-from messaging_core.ports import Storage
+from messaging_core.ports import Bus, Storage
 
 SQLITE = "sqlite:///"
 MEMORY = "memory:"
@@ -51,6 +52,7 @@ async def run_server(
     `task_status.started` gives the server once it answers.
     """
     keyring, warnings = _keyring(settings)
+    bus = _bus(settings)
     async with _storage(settings) as storage:
         messaging = Messaging(
             storage=storage,
@@ -58,6 +60,7 @@ async def run_server(
             signer=JwtSigner(keyring),
             hasher=Argon2Hasher(settings.hashing_threads),
             limits=settings.limits,
+            bus=bus,
         )
         app = create_app(
             messaging,
@@ -120,6 +123,13 @@ def first_of(group: BaseExceptionGroup[Exception]) -> BaseException:
 async def _drain(shutdown: trio.Event, messaging: Messaging) -> None:
     await shutdown.wait()
     messaging.hub.drain()
+
+
+def _bus(settings: Settings) -> Bus | None:
+    try:
+        return make_bus(settings.bus, settings.database)
+    except ValueError as error:
+        raise Unusable(f"--bus (MESSAGING_BUS): {error}") from None
 
 
 @asynccontextmanager
@@ -202,6 +212,8 @@ def _exposure(settings: Settings) -> tuple[str, ...]:
         warnings.append("Pages of any origin may call; set --cors-origins to those of your own")
     if not settings.rate_limits:
         warnings.append("Rate limits are off")
+    if settings.bus == NONE and is_shared(settings.database):
+        warnings.append("Sockets hear only what their own process commits: --bus none")
     if settings.database == MEMORY:
         warnings.append("Nothing is kept: --database memory:")
     return tuple(warnings)

@@ -39,6 +39,9 @@ class Settings:
     database: str = field(default="sqlite:///messaging.db", repr=without_secrets)
     """Where everything is kept: sqlite:///FILE for one process, postgresql://USER:PASSWORD@HOST:PORT/NAME for
     any number of them, or memory: to forget it all at the end."""
+    bus: str = field(default="", repr=False)
+    """How processes that share a database tell each other what they commit: none, postgresql (which is the
+    default with a PostgreSQL database), or nats://HOST:PORT/PREFIX with a prefix for each deployment."""
     signing_keys: str = field(default="", repr=False)
     """Secrets that sign tokens, as NAME:HEX, the first signs and all verify; by default one is made and
     kept beside the database."""
