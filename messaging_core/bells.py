@@ -35,3 +35,5 @@ class Envelope:
     sent_at: float
     """When, in seconds, by the publisher's own clock, which means nothing to others."""
     bells: tuple[Bell, ...]
+    is_last: bool = False
+    """Whether its publisher ends now, and has told everything."""

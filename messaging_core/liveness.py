@@ -4,7 +4,8 @@ Every publisher numbers what it sends to everybody, and sends a heartbeat where 
 So a process knows that it may have missed something
 
 - when a number is left out: a bell was lost, or its publisher had to drop it and skipped its number;
-- when a publisher falls silent: it may have been killed between a commit and the bell that tells of it;
+- when a publisher falls silent without a farewell: it may have been killed between a commit and the bell that
+  tells of it;
 - when it first hears a publisher that has been ringing for a while;
 - when its own heartbeats stop coming back: it is deaf, whatever its connection says.
 
@@ -57,6 +58,8 @@ class Liveness:
             why = self._own_came_back(number, envelope.sent_at, now)
         else:
             why = self._other_heard(envelope.publisher, number, now)
+            if envelope.is_last:
+                del self._others[envelope.publisher]
         last = min((other.heard_at for other in self._others.values()), default=inf)
         self._trusted_until = min(self._own_sent_at, last) + SILENCE_SECONDS
         return why

@@ -174,6 +174,11 @@ class Following:
         """The users all of whose chats are followed."""
         return self._settled
 
+    @property
+    def has_to_look(self) -> bool:
+        """Whether the storage must be asked for something: a log, or who is in a chat."""
+        return bool(self.sequences.behind or self._unknown)
+
     # --- users come and go ---
 
     def come(self, user_id: UserId) -> bool:

@@ -61,18 +61,21 @@ class Outgoing:
                 self._dropped = True
         return written
 
-    def to_all(self, bells: Sequence[bytes]) -> list[bytes]:
-        """Envelopes for everybody, in order; a heartbeat where there are no bells."""
-        return [self._sealed(part) for part in pack(bells, self.most_bytes)] or [self._sealed([])]
+    def to_all(self, bells: Sequence[bytes], *, is_last: bool = False) -> list[bytes]:
+        """Envelopes for everybody, in order; a heartbeat where there are no bells, or that was the last."""
+        envelopes = [self._sealed(part) for part in pack(bells, self.most_bytes)]
+        if is_last or not envelopes:
+            envelopes.append(self._sealed([], is_last=is_last))
+        return envelopes
 
     def to_some(self, bells: Sequence[bytes]) -> list[bytes]:
         """Envelopes without a number."""
         now = self._clock()
         return [write_envelope(self.publisher, None, now, part) for part in pack(bells, self.most_bytes)]
 
-    def _sealed(self, bells: list[bytes]) -> bytes:
+    def _sealed(self, bells: list[bytes], *, is_last: bool = False) -> bytes:
         if self._dropped:
             self._dropped = False
             self._number += 1
         self._number += 1
-        return write_envelope(self.publisher, self._number, self._clock(), bells)
+        return write_envelope(self.publisher, self._number, self._clock(), bells, is_last=is_last)

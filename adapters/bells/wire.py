@@ -53,6 +53,7 @@ class _Envelope(msgspec.Struct, array_like=True):
     number: int | None
     sent_at: float
     bells: list[msgspec.Raw]
+    is_last: bool = False
 
 
 _encode = msgspec.json.Encoder().encode
@@ -78,8 +79,10 @@ def write_bell(effect: DeliveryEffect, most_bytes: int) -> bytes:
             assert_never(effect)
 
 
-def write_envelope(publisher: str, number: int | None, sent_at: float, bells: Sequence[bytes]) -> bytes:
-    return _encode(_Envelope(publisher, number, sent_at, [msgspec.Raw(bell) for bell in bells]))
+def write_envelope(
+    publisher: str, number: int | None, sent_at: float, bells: Sequence[bytes], *, is_last: bool = False
+) -> bytes:
+    return _encode(_Envelope(publisher, number, sent_at, [msgspec.Raw(bell) for bell in bells], is_last))
 
 
 def pack(bells: Iterable[bytes], most_bytes: int) -> Iterator[list[bytes]]:
@@ -103,7 +106,7 @@ def read_envelope(payload: bytes, *, own: str) -> Envelope:
         bells = () if envelope.publisher == own else tuple(map(_read_bell, envelope.bells))
     except (msgspec.MsgspecError, ValueError) as error:
         raise MalformedEnvelope(str(error)) from error
-    return Envelope(envelope.publisher, envelope.number, envelope.sent_at, bells)
+    return Envelope(envelope.publisher, envelope.number, envelope.sent_at, bells, envelope.is_last)
 
 
 def _read_bell(raw: msgspec.Raw) -> Bell:

@@ -191,9 +191,9 @@ class NatsBus:
         return connected
 
     async def _take_leave(self, line: "_Line") -> None:
-        """Send what waits: the process ends."""
+        """Send what waits and say goodbye: the process ends."""
         try:
-            await line.publish(self._letters())
+            await line.publish(self._letters(is_last=True))
         except FAULTS as error:
             log.info("The last bells could not be sent", error=repr(error))
 
@@ -204,7 +204,7 @@ class NatsBus:
             self._rung = trio.Event()
             await line.publish(self._letters())
 
-    def _letters(self) -> list[tuple[str, bytes]]:
+    def _letters(self, *, is_last: bool = False) -> list[tuple[str, bytes]]:
         """What waits, by subject; with a heartbeat for all when it is time for one."""
         letters: list[tuple[str, bytes]] = []
         of_users: dict[UserId, list[bytes]] = {}
@@ -218,9 +218,9 @@ class NatsBus:
                 of_all += bells
         for user_id, bells in of_users.items():
             letters += [(_subject(user_id), payload) for payload in self._outgoing.to_some(bells)]
-        if of_all or trio.current_time() >= self._beat_at:
+        if of_all or is_last or trio.current_time() >= self._beat_at:
             self._beat_at = trio.current_time() + BEAT_SECONDS
-            letters += [(ALL, payload) for payload in self._outgoing.to_all(of_all)]
+            letters += [(ALL, payload) for payload in self._outgoing.to_all(of_all, is_last=is_last)]
         return letters
 
     async def _follow_for_ever(self, line: "_Line") -> None:

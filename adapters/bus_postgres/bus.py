@@ -129,12 +129,12 @@ class PostgresBus:
             connection.close()
 
     async def _take_leave(self, line: "_Line") -> None:
-        """Send what waits, as far as that is quick: the process ends."""
+        """Send what waits and say goodbye, as far as that is quick: the process ends."""
         with trio.move_on_after(FAREWELL_SECONDS, shield=True):
             try:
                 async with trio.open_nursery() as nursery:
                     nursery.start_soon(line.listen)
-                    await self._send(line)
+                    await self._send(line, is_last=True)
                     nursery.cancel_scope.cancel()
             except* FAULTS:
                 log.info("The last bells could not be sent")
@@ -146,9 +146,10 @@ class PostgresBus:
             self._rung = trio.Event()
             await self._send(line)
 
-    async def _send(self, line: "_Line") -> None:
+    async def _send(self, line: "_Line", *, is_last: bool = False) -> None:
         """Send what waits, and a heartbeat if that is nothing."""
-        payloads = self._outgoing.to_all(self._outgoing.written(self._outgoing.take()))
+        bells = self._outgoing.written(self._outgoing.take())
+        payloads = self._outgoing.to_all(bells, is_last=is_last)
         for start in range(0, len(payloads), PAYLOADS_AT_ONCE):
             await line.send(payloads[start : start + PAYLOADS_AT_ONCE])
 

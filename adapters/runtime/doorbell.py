@@ -219,7 +219,7 @@ class Doorbell:
                 if self._comparison_due or waiting.cancelled_caught:
                     await trio.sleep_until(self._compared_at + COMPARISON_PAUSE_SECONDS)
                     await self._compare()
-                elif self._was_alive and self._following.sequences.behind:
+                elif self._was_alive:
                     await trio.sleep(GAP_PATIENCE_SECONDS)
                 await self._look_up()
                 await self._read_logs()
@@ -294,7 +294,7 @@ class Doorbell:
                 self._hub.deliver(delivery)
             except Exception:
                 log.exception("An event could not be delivered", chat_id=delivery.entry.chat_id)
-        if self._following.sequences.behind:
+        if self._following.has_to_look:
             self._work.set()
 
     def _gone(self, user_id: UserId) -> None:

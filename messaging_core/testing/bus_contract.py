@@ -270,6 +270,7 @@ class BusContract:
             async with ears(exchange, 1) as (one,):
                 one.bus.ring(delivery(1))
             await two.until(lambda ear: numbers(ear) == [1])
+            await two.until(lambda ear: ear.told(one.bus.publisher)[-1].is_last)
 
     async def test_who_is_followed_again_is_heard_of_again(self, exchange: Exchange) -> None:
         """A user comes, goes and comes; repeating either changes nothing."""

@@ -127,7 +127,7 @@ class MemoryBus:
                 await trio.lowlevel.checkpoint()
         finally:
             self._nursery = None
-            self._send()
+            self._send(is_last=True)
 
     def post(self, envelope: Envelope, delay: float) -> None:
         """Have an envelope come after a while, as far as it is still connected then."""
@@ -146,8 +146,10 @@ class MemoryBus:
             with trio.move_on_after(BEAT_SECONDS):
                 await self._rung.wait()
 
-    def _send(self) -> None:
+    def _send(self, *, is_last: bool = False) -> None:
         self._rung = trio.Event()
         bells, self._waiting = tuple(self._waiting), []
         if not self.is_dead:
-            self._broker.carry(Envelope(self._publisher, next(self._numbers), trio.current_time(), bells))
+            self._broker.carry(
+                Envelope(self._publisher, next(self._numbers), trio.current_time(), bells, is_last)
+            )

@@ -123,6 +123,17 @@ def test_envelopes_are_numbered_heartbeats_too() -> None:
     assert sent(waiting) == [(3, 0)]
 
 
+def test_the_last_envelope_says_so() -> None:
+    """Behind the last bells."""
+    waiting = outgoing()
+    payloads = waiting.to_all(waiting.written([delivery(1)]), is_last=True)
+    envelopes = [read_envelope(payload, own="") for payload in payloads]
+    assert [(each.number, len(each.bells), each.is_last) for each in envelopes] == [
+        (1, 1, False),
+        (2, 0, True),
+    ]
+
+
 def test_what_finds_no_room_leaves_a_number_out() -> None:
     """One, however much it was."""
     waiting = outgoing(most=3)

@@ -232,5 +232,6 @@ async def processes(make_bus: Callable[[], Bus], count: int = 2) -> AsyncIterato
         started = [start(nursery, storage, make_bus()) for _ in range(count)]
         for process in started:
             await process.heard()
+        await trio.sleep(1)  # for what they look at when they begin
         yield started
         nursery.cancel_scope.cancel()

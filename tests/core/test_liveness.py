@@ -94,6 +94,19 @@ def test_who_falls_silent_may_have_died_before_telling(liveness: Liveness) -> No
     assert beat(liveness, late + 0.3, 9, OTHER) is not None
 
 
+def test_who_says_that_it_ends_has_told_everything(liveness: Liveness) -> None:
+    """Nobody waits for it, or looks for what it has left; unless something before that was lost."""
+    beat(liveness, 10.0, 1, OTHER)
+    farewell = Envelope(OTHER, 2, 10.1, (), is_last=True)
+    assert liveness.heard(farewell, now=10.1) is None
+    assert liveness.others == 0
+    beat(liveness, 10.6, 2)
+    assert liveness.is_trusted(now=10.1 + SILENCE_SECONDS)
+    assert liveness.silent(now=10.1 + SILENCE_SECONDS) == ()
+    beat(liveness, 10.6, 1, "a third")
+    assert liveness.heard(Envelope("a third", 3, 10.7, (), is_last=True), now=10.7) is not None
+
+
 def test_the_deaf_blame_nobody_else(liveness: Liveness) -> None:
     """Who hears nothing knows nothing of the others, and gives them time when it hears again."""
     beat(liveness, 10.0, 1, OTHER)

@@ -276,8 +276,8 @@ def test_a_new_chat_whose_audience_is_not_told_is_looked_up() -> None:
     following = settled(ALICE)
     assert following.arrive(Reference(OTHER, 2, None)) is None
     assert following.arrive(Reference(CHAT, 1, None)) is None
-    assert list(following.take_unknown()) == [CHAT]
-    assert list(following.take_unknown()) == []
+    looks = [following.has_to_look, list(following.take_unknown()), following.has_to_look]
+    assert looks == [True, [CHAT], False]
     following.looked_up(chat(2, BOB, CAROL, id_=OTHER))
     assert OTHER not in following.sequences
     following.looked_up(chat(3))
