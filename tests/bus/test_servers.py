@@ -10,15 +10,17 @@ import pytest
 import trio
 from attrs import evolve, frozen
 
-from adapters.bus_nats.bus import Address, NatsBus
 from adapters.cli import composition
 from adapters.cli.buses import make_bus
 from adapters.security.keyring import Keyring, make_keyring
 from adapters.storage_memory import MemoryStorage
 from messaging_core.ports import Bus, Storage
 from tests.bus.nats_server import NatsServer, nats_server
+from tests.bus.postgres_database import PostgresDatabase, postgres_database
 from tests.server.clients import FAULTS_EXPECTED, Person, browser, expect, register
 from tests.server.servers import PATIENCE, ServerHere, run_to_its_end, serving
+
+SHARED = "postgresql://postgres@127.0.0.1:5432/messaging"
 
 
 @frozen
@@ -27,11 +29,11 @@ class Two:
 
     here: ServerHere
     there: ServerHere
-    broker: NatsServer
+    broker: NatsServer | PostgresDatabase
 
 
 @asynccontextmanager
-async def two_servers() -> AsyncIterator[Two]:
+async def two_servers(kind: str) -> AsyncIterator[Two]:
     storage, keyring = MemoryStorage(), make_keyring()
 
     @asynccontextmanager
@@ -42,10 +44,16 @@ async def two_servers() -> AsyncIterator[Two]:
         return keyring, ()
 
     async with AsyncExitStack() as stack:
-        broker = await stack.enter_async_context(nats_server())
+        broker: NatsServer | PostgresDatabase
+        if kind == "nats":
+            broker = await stack.enter_async_context(nats_server())
+            named, database = f"nats://127.0.0.1:{broker.port}", SHARED
+        else:
+            broker = stack.enter_context(postgres_database())
+            named, database = kind, broker.address
 
-        def bus(_: object) -> Bus:
-            return NatsBus(Address.parse(f"nats://127.0.0.1:{broker.port}"))
+        def bus(_: object) -> Bus | None:
+            return make_bus(named, database)
 
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(composition, "_storage", shared)
@@ -68,9 +76,9 @@ async def ready(server: ServerHere, status: int) -> Any:
                 await trio.sleep(0.02)
 
 
-@pytest.fixture
-async def two() -> AsyncIterator[Two]:
-    async with two_servers() as two:
+@pytest.fixture(params=["nats", "postgresql"])
+async def two(request: pytest.FixtureRequest) -> AsyncIterator[Two]:
+    async with two_servers(request.param) as two:
         yield two
 
 
@@ -125,9 +133,6 @@ async def test_while_the_broker_is_gone_things_go_on_and_the_operator_is_told(tw
 
 
 # --- the setting --------------------------------------------------------------------------------------------
-
-
-SHARED = "postgresql://postgres@127.0.0.1:5432/messaging"
 
 
 @pytest.mark.parametrize(
