@@ -1,16 +1,11 @@
 """Which bus `--bus` names, if any."""
 
+from adapters.storage_sql.postgresql_config import is_postgresql
 from messaging_core.ports import Bus
 
 NONE = "none"
 POSTGRESQL = "postgresql"
-POSTGRESQL_SCHEMES = ("postgresql://", "postgres://")
 NATS_SCHEMES = ("nats://", "tls://", "ws://", "wss://")
-
-
-def is_shared(database: str) -> bool:
-    """Whether several processes can have this database."""
-    return database.startswith(POSTGRESQL_SCHEMES)
 
 
 def make_bus(named: str, database: str) -> Bus | None:
@@ -18,7 +13,7 @@ def make_bus(named: str, database: str) -> Bus | None:
 
     Raises `ValueError`, which says what to do and repeats no address, for that may hold a password.
     """
-    shared = is_shared(database)
+    shared = is_postgresql(database)
     chosen = named or (POSTGRESQL if shared else NONE)
     if chosen == NONE:
         return None

@@ -8,7 +8,7 @@ from pathlib import Path
 import trio
 from attrs import evolve, frozen
 
-from adapters.cli.buses import NONE, is_shared, make_bus
+from adapters.cli.buses import NONE, make_bus
 from adapters.cli.settings import Settings
 from adapters.listener import serve
 from adapters.quart_app import HttpConfig, create_app
@@ -89,17 +89,12 @@ async def run_server(
 
 def must_be_shareable(settings: Settings) -> None:
     """Raise `Unusable` where several workers have a database that one process owns."""
-    if settings.workers > 1 and not can_be_shared(settings.database):
+    if settings.workers > 1 and not is_postgresql(settings.database):
         raise Unusable(
             f"--workers (MESSAGING_WORKERS): {settings.workers} processes cannot share "
             f"{without_secrets(settings.database)}: one process owns it, and serves all who come. Use "
             "--workers 1, or PostgreSQL: --database postgresql://HOST/NAME"
         )
-
-
-def can_be_shared(database: str) -> bool:
-    """Whether several processes can use the database at this address."""
-    return is_postgresql(database)
 
 
 def spelled(host: str, port: int) -> str:
@@ -212,7 +207,7 @@ def _exposure(settings: Settings) -> tuple[str, ...]:
         warnings.append("Pages of any origin may call; set --cors-origins to those of your own")
     if not settings.rate_limits:
         warnings.append("Rate limits are off")
-    if settings.bus == NONE and is_shared(settings.database):
+    if settings.bus == NONE and is_postgresql(settings.database):
         warnings.append("Sockets hear only what their own process commits: --bus none")
     if settings.database == MEMORY:
         warnings.append("Nothing is kept: --database memory:")
