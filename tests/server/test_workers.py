@@ -3,7 +3,6 @@
 import os
 import re
 import signal
-import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -15,24 +14,15 @@ from tests.cli.supervisors import Supervised, is_alive, over, refuses, serving
 from tests.server.clients import BROKEN_OFF, browser, collect_what_was_broken_off, expect, register
 from tests.server.servers import ServerProcess, command_line
 
-SHARED = """
-from adapters.cli import composition
-from adapters.cli.main import main
-
-composition.can_be_shared = lambda database: True
-main(prog_name="messaging")
-"""
-"""The program, for which each worker's memory will do: the tests below ask for nothing that they share."""
-
-
+KEYS = "k1:" + "0f" * 32
 GREETING = re.compile(r"^  API +http://127.0.0.1:(?P<port>\d+)/.*^  Workers +2$", re.MULTILINE | re.DOTALL)
 
 
 @asynccontextmanager
-async def two_workers(directory: Path) -> AsyncIterator[Supervised]:
-    """`messaging serve --workers 2`, each with a memory of its own."""
-    options = ("--workers", "2", "--bind", "127.0.0.1:0", "--database", "memory:")
-    async with serving(directory, [sys.executable, "-c", SHARED, "serve", *options], GREETING) as it:
+async def two_workers(directory: Path, database: str) -> AsyncIterator[Supervised]:
+    """`messaging serve --workers 2` on a PostgreSQL database."""
+    options = ("--workers", "2", "--bind", "127.0.0.1:0", "--database", database, "--signing-keys", KEYS)
+    async with serving(directory, command_line("serve", *options), GREETING) as it:
         yield it
 
 
@@ -59,9 +49,9 @@ async def test_a_worker_drains_as_a_server_does_alone(tmp_path: Path) -> None:
             assert {line["worker"] for line in it.events(event)} == {1}, event
 
 
-async def test_while_workers_are_replaced_no_request_is_refused(tmp_path: Path) -> None:
+async def test_while_workers_are_replaced_no_request_is_refused(tmp_path: Path, postgresql: str) -> None:
     """Each has its place taken before it drains."""
-    async with two_workers(tmp_path) as it:
+    async with two_workers(tmp_path, postgresql) as it:
         before = it.serving()
         asking = True
 
@@ -82,9 +72,9 @@ async def test_while_workers_are_replaced_no_request_is_refused(tmp_path: Path) 
 
 
 @BROKEN_OFF
-async def test_a_worker_that_is_killed_costs_its_own_requests_only(tmp_path: Path) -> None:
+async def test_a_worker_that_is_killed_costs_its_own_requests_only(tmp_path: Path, postgresql: str) -> None:
     """Those in flight there are lost; who asks again is answered, by whoever is there."""
-    async with two_workers(tmp_path) as it:
+    async with two_workers(tmp_path, postgresql) as it:
         victim = it.serving()[2]
         answered = 0
 
