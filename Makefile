@@ -101,7 +101,7 @@ node_modules/.package-lock.json: package.json package-lock.json .npmrc
 	@touch $@
 
 .PHONY: bench
-bench: $(VENV)/.bench-installed benchmarks/peers/node/node_modules/.built ## Compare with four peers on this machine, 20 minutes; a smoke run: ARGS=--quick
+bench: $(VENV)/.bench-installed benchmarks/peers/node/node_modules/.built ## Compare with five peers on this machine, 25 minutes; a smoke run: ARGS=--quick
 	@exec $(BIN)/python -m benchmarks.compare $(ARGS)
 
 # The scripts of packages do not run, but for the one that compiles SQLite's binding: about a minute.

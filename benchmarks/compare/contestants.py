@@ -14,6 +14,8 @@ class Contestant:
     label: str
     program: str | None
     """A file among the peers; None for our server."""
+    colour: str
+    """Its own in every plot, whoever else is in it."""
 
     @property
     def schema(self) -> str:
@@ -26,13 +28,15 @@ class Contestant:
         return peer(self.program, port, database)
 
 
-OURS = Contestant("ours", "messaging-core", None)
+# The colours are Okabe and Ito's: told apart with every kind of colour vision.
+OURS = Contestant("ours", "messaging-core", None, "#0072B2")
 CONTESTANTS = (
     OURS,
-    Contestant("fastapi", "FastAPI", "fastapi_plain.py"),
-    Contestant("node", "Node.js", "node/server.js"),
-    Contestant("quart", "Quart-Trio", "quart_plain.py"),
-    Contestant("tuned", "FastAPI, tuned", "fastapi_tuned.py"),
+    Contestant("fastapi", "FastAPI", "fastapi_plain.py", "#E69F00"),
+    Contestant("tuned", "FastAPI, tuned", "fastapi_tuned.py", "#D55E00"),
+    Contestant("node", "Node.js", "node/server.js", "#009E73"),
+    Contestant("quart", "Quart-Trio", "quart_plain.py", "#CC79A7"),
+    Contestant("asgi", "ASGI by hand", "asgi_raw.py", "#999999"),
 )
 """In the order in which they are shown."""
 

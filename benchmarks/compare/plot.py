@@ -9,9 +9,6 @@ from attrs import frozen
 from benchmarks.compare.contestants import Contestant
 from benchmarks.compare.measuring import Results
 
-# Okabe and Ito's: told apart with every kind of colour vision.
-COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#999999")
-
 
 @frozen
 class Panel:
@@ -67,7 +64,7 @@ def draw(results: Results, contestants: Sequence[Contestant], path: Path) -> Non
                 heights.append(0 if measured is None else measured[name] * panel.scale)
             at = [number + (place - (len(contestants) - 1) / 2) * width for number in range(len(panel.bars))]
             shown += [height for height in heights if height]
-            axes.bar(at, heights, width * 0.92, color=COLOURS[place], label=contestant.label)
+            axes.bar(at, heights, width * 0.92, color=contestant.colour, label=contestant.label)
         axes.set_title(panel.title, fontsize=9.5, loc="left")
         axes.set_xticks(range(len(panel.bars)), [below for _, _, below in panel.bars])
         axes.tick_params(length=0)

@@ -12,6 +12,7 @@ from benchmarks.compare.publishing import BEGIN, END, Report, between_markers, r
 from benchmarks.compare.table import SHORT, Line, lines, number, ratio, render, short_lines
 from benchmarks.load.client import Void
 from benchmarks.load.figures import percentile, spread
+from benchmarks.load.processes import PEERS
 
 NODE = next(contestant for contestant in CONTESTANTS if contestant.key == "node")
 RATE = Line("sends-1", "per_second", "messages/s", True)
@@ -93,6 +94,13 @@ def test_numbers_have_three_digits_or_more() -> None:
         "12,346",
     ]
     assert [ratio(value) for value in (0.123, 1.234, 12.34)] == ["0.12×", "1.2×", "12×"]
+
+
+def test_each_contestant_has_a_name_a_program_and_a_colour_of_its_own() -> None:
+    for trait in ("key", "label", "program", "colour"):
+        assert len({getattr(contestant, trait) for contestant in CONTESTANTS}) == len(CONTESTANTS)
+    for contestant in CONTESTANTS:
+        assert contestant is OURS or (PEERS / str(contestant.program)).is_file()
 
 
 def test_every_line_names_a_row_that_is_measured_and_every_row_has_a_line() -> None:
