@@ -6,6 +6,8 @@ import sys
 import structlog
 from structlog.types import EventDict, Processor, WrappedLogger
 
+from adapters.quart_app.dispatch import REQUEST_ID
+
 
 def configure_logs(level: str, style: str, worker: int | None = None) -> None:
     """Set up logging for the process; `style` is `console`, `json`, or `auto`: is stderr a terminal.
@@ -21,7 +23,7 @@ def configure_logs(level: str, style: str, worker: int | None = None) -> None:
         else [structlog.processors.format_exc_info, structlog.processors.JSONRenderer(ensure_ascii=False)]
     )
     shared: list[Processor] = [
-        structlog.contextvars.merge_contextvars,
+        _add_request_id,
         *([] if worker is None else [_adding("worker", worker)]),
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="%H:%M:%S" if console else "iso", utc=not console),
@@ -42,6 +44,13 @@ def configure_logs(level: str, style: str, worker: int | None = None) -> None:
     )
     # The libraries' own chatter starts at warnings, whatever we say of ourselves.
     logging.basicConfig(handlers=[handler], level=max(least, logging.WARNING), force=True)
+
+
+def _add_request_id(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
+    request_id = REQUEST_ID.get()
+    if request_id is not None:
+        event.setdefault("request_id", request_id)
+    return event
 
 
 def _adding(name: str, value: object) -> Processor:

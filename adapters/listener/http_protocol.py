@@ -3,7 +3,6 @@
 from collections.abc import Iterable
 from dataclasses import replace
 from enum import Enum, auto
-from functools import partial
 from math import inf
 from time import perf_counter
 from typing import TYPE_CHECKING, cast
@@ -17,7 +16,6 @@ from hypercorn.protocol.h11 import STREAM_ID, H11Protocol
 from hypercorn.typing import ConnectionState, H11SendableEvent
 
 from adapters.listener.answers import Refused, closing_answer, closing_answer_bytes
-from adapters.listener.boundary import Boundary
 from adapters.listener.config import ListenerConfig
 from adapters.listener.counts import Counts
 from adapters.listener.head import plain_request, take_head
@@ -290,12 +288,12 @@ class HttpProtocol(H11Protocol):
         client = "" if self.client is None else self.client[0]
         asked = WholeRequest(head.method, head.path, head.query, head.fields, body, client)
         started = perf_counter()
-        data = b""
-        with Boundary(partial(self._tasks.report, head.path)):
+        try:
             answer = await answerer(asked)
             last = self.draining
             data = answer_bytes(answer, close=last)
-        if not data:
+        except Exception as error:  # noqa: BLE001 - a fault of the application's, which ends this connection only
+            self._tasks.report(head.path, error)
             await self._fail_whole(head, perf_counter() - started)
             return False
         await self.link.write(data)

@@ -23,6 +23,10 @@ REQUEST_HEADERS = "Authorization, Content-Type, Idempotency-Key, X-Request-ID"
 """By name: a `*` never covers Authorization."""
 EXPOSED_HEADERS = "Idempotency-Replayed, Retry-After, WWW-Authenticate, X-Request-ID"
 PREFLIGHT_SECONDS = "600"
+ORIGINS_KEPT = 1000
+"""Origins whose fields are made once; whoever likes can name more."""
+
+Fields = tuple[tuple[str, str], ...]
 
 
 def origin_allowed(origin: str, allowed: Collection[str]) -> bool:
@@ -36,6 +40,7 @@ class Cors:
     def __init__(self, app: ASGIFramework, origins: Collection[str]) -> None:
         self._app = app
         self._origins = frozenset(origins)
+        self._fields: dict[str | None, Fields] = {}
 
     async def __call__(self, scope: Scope, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
         if scope["type"] != "http":
@@ -57,6 +62,16 @@ class Cors:
             await send({"type": "http.response.body", "body": b"", "more_body": False})
         else:
             await self._app(scope, receive, send_with_cors)
+
+    def fields(self, origin: str | None) -> Fields:
+        """The same as `headers`, as text; for as many origins as there usually are it is made once."""
+        known = self._fields.get(origin)
+        if known is None:
+            made = self.headers(None if origin is None else origin.encode("latin-1"))
+            known = tuple([(name.decode("latin-1"), value.decode("latin-1")) for name, value in made])
+            if len(self._fields) < ORIGINS_KEPT:
+                self._fields[origin] = known
+        return known
 
     def headers(self, origin: bytes | None) -> list[tuple[bytes, bytes]]:
         """What is added to the answer for a page of this origin, or for who tells none."""

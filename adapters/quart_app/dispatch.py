@@ -1,6 +1,7 @@
 """The one way through: from a request and its endpoint's declaration to an answer."""
 
 from collections.abc import Callable, Hashable
+from contextvars import ContextVar
 from typing import Any, assert_never
 
 import structlog
@@ -31,6 +32,9 @@ log = structlog.get_logger(__name__)
 JSON = "application/json"
 REPLAYED = ("Idempotency-Replayed", "true")
 
+REQUEST_ID: ContextVar[str | None] = ContextVar("request_id", default=None)
+"""Of the request that is being answered, for the lines that are logged meanwhile."""
+
 
 class Dispatcher:
     """Answers requests for declared endpoints; `throttles` is None where rate limits are off."""
@@ -45,11 +49,11 @@ class Dispatcher:
         In order: the token, the shape of the request, the rate, the Idempotency-Key, the decision. So a 401
         comes before anything else is looked at, and nothing before the decision consumes a key.
         """
-        bound = structlog.contextvars.bind_contextvars(request_id=request.request_id)
+        before = REQUEST_ID.set(request.request_id)
         try:
             return await self._answer(endpoint, request)
         finally:
-            structlog.contextvars.reset_contextvars(**bound)
+            REQUEST_ID.reset(before)
 
     async def _answer(self, endpoint: Endpoint, request: HttpRequest) -> HttpAnswer:
         try:

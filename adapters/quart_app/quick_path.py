@@ -86,10 +86,5 @@ class QuickPath:
             request_id(asked.fields.get("x-request-id")),
         )
         answer = await self._dispatcher.answer(endpoint, request)
-        added = self._cors.headers(asked.fields.get("origin", "").encode("latin-1") or None)
-        fields = answer.fields(request.request_id)
-        return Answered(
-            answer.status,
-            (*fields, *((name.decode("latin-1"), value.decode("latin-1")) for name, value in added)),
-            answer.body,
-        )
+        added = self._cors.fields(asked.fields.get("origin") or None)
+        return Answered(answer.status, (*answer.fields(request.request_id), *added), answer.body)

@@ -191,7 +191,8 @@ class Hub:
         if self._flushing is None:
             self._flushing = trio.lowlevel.ParkingLot()
             trio.lowlevel.spawn_system_task(self._flush_each_turn)
-        self._flushing.unpark()
+        if self._flushing:  # somebody waits there: for the first of a turn
+            self._flushing.unpark()
         encoded = text_frame(self._encode(frame))
         audience, frames = self._waiting.get(message.chat_id, (delivery.audience, []))
         if audience != delivery.audience or sum(map(len, frames)) + len(encoded) > WRITE_BYTES:
