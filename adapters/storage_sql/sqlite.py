@@ -2,8 +2,8 @@
 
 import json
 import sqlite3
-from collections.abc import AsyncIterator, Callable, Iterable
-from contextlib import asynccontextmanager, closing
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from contextlib import asynccontextmanager, closing, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -21,6 +21,9 @@ from adapters.storage_sql.writer import Writer, is_unavailable
 from messaging_core.ports import Reader, Storage, StorageUnavailable, Transaction
 
 T = TypeVar("T")
+
+RESERVED: Mapping[str, int] = {"message": 255}
+"""Identifiers that a commit reserves beyond those that it needs, by kind."""
 
 
 @asynccontextmanager
@@ -51,7 +54,8 @@ class SqliteStorage:
         self._reading = reading
         self._view = _View(reading)
         self._reader = KeptReader(self._view, statements, committed=committed, many=_many)
-        self._writer = Writer(SqliteSession(writing, statements, committed))
+        self._session = SqliteSession(writing, statements, committed)
+        self._writer = Writer(self._session)
         self._closed = False
 
     async def transact(
@@ -84,9 +88,11 @@ class SqliteStorage:
         if not self._closed:
             self._closed = True
             with trio.CancelScope(shield=True):
-                await trio.to_thread.run_sync(self._checkpoint)
+                await trio.to_thread.run_sync(self._leave_tidy)
 
-    def _checkpoint(self) -> None:
+    def _leave_tidy(self) -> None:
+        with suppress(sqlite3.Error):  # a full disk, say: what was committed is safe all the same
+            self._session.end()
         self._writing.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
 
 
@@ -120,6 +126,12 @@ class SqliteSession:
             connection, statements, staged=self._staged, many=_many, numbers=self._numbers
         )
 
+    def end(self) -> None:
+        """There are no transactions any more."""
+        self.connection.execute("BEGIN IMMEDIATE")
+        self._numbers.give_back()
+        self.connection.execute("COMMIT")
+
     def before_commit(self) -> None:
         self._numbers.store()
         self._staged.begin_commit()
@@ -136,7 +148,8 @@ class _Numbers:
     """The identifiers of each kind, counted here and written once a commit.
 
     One that a rolled-back transaction has taken is not given again: counting never goes back. One process
-    owns the file, so nobody else counts.
+    owns the file, so nobody else counts. Those of messages are reserved some at a time, because the row would
+    be a page of every commit; what is left of them is given back at the end, and lost in a crash.
     """
 
     def __init__(self, connection: sqlite3.Connection, statements: Statements) -> None:
@@ -144,6 +157,7 @@ class _Numbers:
         self._store = statements.store_sequence
         self._last: dict[str, int] = dict(connection.execute(statements.sequences).fetchall())
         self._stored = dict(self._last)
+        self._storing: dict[str, int] = {}
 
     def next(self, kind: Kind) -> int:
         number = self._last.get(kind, 0) + 1
@@ -151,12 +165,21 @@ class _Numbers:
         return number
 
     def store(self) -> None:
-        for kind, last in self._last.items():
-            if last != self._stored.get(kind):
-                self._execute(self._store, (kind, last))
+        self._storing = {
+            kind: last + RESERVED.get(kind, 0)
+            for kind, last in self._last.items()
+            if last > self._stored.get(kind, 0)
+        }
+        for row in self._storing.items():
+            self._execute(self._store, row)
 
     def stored(self) -> None:
-        self._stored.update(self._last)
+        self._stored.update(self._storing)
+
+    def give_back(self) -> None:
+        """Store how far it has come; to be committed."""
+        for row in self._last.items():
+            self._execute(self._store, row)
 
 
 def sqlite_statements() -> Statements:

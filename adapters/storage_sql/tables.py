@@ -45,7 +45,7 @@ sequences = Table(
     Column("last", _Int64, nullable=False),
     sqlite_with_rowid=False,
 )
-"""The greatest identifier of each kind that was ever committed: one that was deleted is not given again.
+"""No identifier of a kind beyond this was ever given: one that was deleted is not given again.
 
 Of SQLite alone, where one process writes.
 """

@@ -590,7 +590,24 @@ async def test_identifiers_survive(tmp_path: Path) -> None:
         sent = [await storage.transact(send) for _ in range(3)]
         await storage.transact(lambda tx: raw(tx)("DELETE FROM messages"))
     async with open_sqlite(path) as storage:
-        assert await storage.transact(send) > max(sent)
+        assert await storage.transact(send) == max(sent) + 1
+
+
+async def test_identifiers_survive_a_crash(tmp_path: Path) -> None:
+    """Whatever a process has given before it was killed, nobody gives again, and not many are skipped."""
+    path = tmp_path / "test.db"
+    async with open_sqlite(path) as storage:
+        await storage.transact(prepare)
+        sent = [await storage.transact(send) for _ in range(300)]
+        for name in ("test.db", "test.db-wal"):  # what a crash would leave
+            (tmp_path / f"crashed-{name}").write_bytes((tmp_path / name).read_bytes())
+    async with open_sqlite(tmp_path / "crashed-test.db") as storage:
+        assert [message.id for message in await storage.read(whole_history)] == sent
+        assert max(sent) < await storage.transact(send) <= max(sent) + 256
+
+
+def whole_history(reader: Reader) -> list[Message]:
+    return list(reader.messages_after(CHAT, MessageId(0), 100_000))
 
 
 async def test_a_changed_message_keeps_its_place(storage: SqliteStorage) -> None:
