@@ -91,6 +91,10 @@ format: $(VENV)/.dev-installed ## Apply the formatting and the safe fixes that l
 types: $(VENV)/.dev-installed ## Check the types, strictly
 	@$(BIN)/mypy
 
+.PHONY: statements
+statements: $(VENV)/.server-installed ## Compile the statements for SQLite anew, after a change of them or of SQLAlchemy
+	@$(BIN)/python -m adapters.storage_sql.sqlite_dialect
+
 .PHONY: scenario
 scenario: $(VENV)/.server-installed node_modules/.package-lock.json ## Play the two-user scenario with curl and wscat against a server of its own
 	@bash scripts/with_server.sh $(BIN)/messaging bash scripts/two_user_scenario.sh

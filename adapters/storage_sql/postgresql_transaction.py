@@ -23,9 +23,10 @@ from sqlalchemy import (
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.sql import ClauseElement
 
-from adapters.storage_sql.rows import Row, member_of, session_of
-from adapters.storage_sql.statements import Statements, compile_statements, text_of
-from adapters.storage_sql.tables import KINDS, Kind, chats, direct_chats, identifiers, members, sessions
+from adapters.storage_sql.core_statements import compile_statements, text_of
+from adapters.storage_sql.rows import KINDS, Kind, Row, member_of, session_of
+from adapters.storage_sql.statements import Statements
+from adapters.storage_sql.tables import chats, direct_chats, identifiers, members, sessions
 from adapters.storage_sql.transaction import Connection, Cursor, Members, SqlReader, SqlTransaction
 from messaging_core.effects import StorageEffect, StoreChat, StoreSession
 from messaging_core.ids import ChatId, SessionId, UserId

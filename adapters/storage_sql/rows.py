@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from json import JSONDecoder, JSONEncoder
-from typing import Any
+from typing import Any, Literal
 
 from messaging_core.events import LogEntry
 from messaging_core.models import (
@@ -19,6 +19,13 @@ from messaging_core.models import (
 )
 
 Row = tuple[Any, ...]
+
+Kind = Literal["user", "session", "chat", "message"]
+KINDS: tuple[Kind, ...] = ("user", "session", "chat", "message")
+"""What is numbered."""
+
+NO_USER = 0
+"""Stands for "no account yet" in a key, where NULL would equal nothing, itself included."""
 
 _TYPES = {type_.value: type_ for type_ in MessageType}  # a tenth of the price of calling the class
 

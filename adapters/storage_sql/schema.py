@@ -1,26 +1,30 @@
 """The schema of a database, and how it is brought to what this code knows."""
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Connection, Engine, NullPool, create_engine, event, inspect
-from sqlalchemy.engine import URL, make_url
+from sqlalchemy.engine import URL
+from sqlalchemy.exc import DatabaseError
 
 from adapters.storage_sql.errors import DatabaseUnusable
+from adapters.storage_sql.revision import NEWEST
 
 if TYPE_CHECKING:
     from alembic.config import Config
 
 VERSION_TABLE = "alembic_version"
-NEWEST = "0002"
-"""The last revision in `migrations/versions`."""
 
 
-def upgrade(url: str | URL) -> str | None:
-    """Bring the SQLite database at an SQLAlchemy URL to the newest schema; see `upgrade_with`."""
-    engine = create_engine(url, poolclass=NullPool)
+def upgrade_sqlite(path: Path) -> str | None:
+    """Bring the SQLite database in a file to the newest schema: `upgrade_with`. Raises `sqlite3.Error`."""
+    engine = create_engine(URL.create("sqlite", database=str(path)), poolclass=NullPool)
     event.listen(engine, "connect", _take_over_transactions)
     event.listen(engine, "begin", _begin_immediate)
-    return upgrade_with(engine, name=make_url(url).database or str(url))
+    try:
+        return upgrade_with(engine, name=str(path))
+    except DatabaseError as error:
+        raise error.orig or error from error
 
 
 def upgrade_with(engine: Engine, *, name: str) -> str | None:

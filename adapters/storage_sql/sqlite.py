@@ -5,18 +5,14 @@ import sqlite3
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager, closing, suppress
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import trio
-from sqlalchemy import ColumnElement, Insert, Table, bindparam, func, select
-from sqlalchemy.dialects import sqlite
-from sqlalchemy.sql import ClauseElement
 
 from adapters.storage_sql.kept import Committed, KeptReader, KeptTransaction, Staged
-from adapters.storage_sql.rows import Row
+from adapters.storage_sql.rows import Kind, Row
 from adapters.storage_sql.sqlite_file import connect_reader, connect_writer, owned, prepare
-from adapters.storage_sql.statements import Statements, compile_statements
-from adapters.storage_sql.tables import Kind
+from adapters.storage_sql.statements import Statements, read_statements
 from adapters.storage_sql.writer import Writer, is_unavailable
 from messaging_core.ports import Reader, Storage, StorageUnavailable, Transaction
 
@@ -24,6 +20,9 @@ T = TypeVar("T")
 
 RESERVED: Mapping[str, int] = {"message": 255}
 """Identifiers that a commit reserves beyond those that it needs, by kind."""
+
+TEXT = Path(__file__).with_name("sqlite_statements.sql")
+"""Made by `make statements`, and not to be edited."""
 
 
 @asynccontextmanager
@@ -183,25 +182,9 @@ class _Numbers:
 
 
 def sqlite_statements() -> Statements:
-    dialect = sqlite.dialect(paramstyle="qmark")
-    return compile_statements(dialect, among=_among, upsert=_upsert, replace=_replace)
-
-
-def _among(column: ColumnElement[Any], name: str) -> ColumnElement[bool]:
-    # One JSON array: any number of values by one statement, which is prepared once.
-    return column.in_(select(func.json_each(bindparam(name)).table_valued("value").c.value))
+    """As `sqlite_dialect` has compiled them."""
+    return read_statements(TEXT.read_text(encoding="utf-8"))
 
 
 def _many(numbers: Iterable[int]) -> str:
     return json.dumps(list(numbers))
-
-
-def _upsert(table: Table) -> ClauseElement:
-    statement = sqlite.insert(table)
-    key = list(table.primary_key)
-    rest = {column.name: statement.excluded[column.name] for column in table.c if not column.primary_key}
-    return statement.on_conflict_do_update(index_elements=key, set_=rest)
-
-
-def _replace(table: Table) -> Insert:
-    return sqlite.insert(table).prefix_with("OR REPLACE")

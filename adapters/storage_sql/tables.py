@@ -5,8 +5,6 @@ have no CHECK, because SQLite could only widen one by rebuilding its table. No f
 action: what goes is deleted by a statement that says so, and a rebuilt table cannot take others' rows along.
 """
 
-from typing import Literal
-
 from sqlalchemy import (
     BigInteger,
     Boolean,
@@ -24,6 +22,8 @@ from sqlalchemy import (
     UniqueConstraint,
     text,
 )
+
+from adapters.storage_sql.rows import KINDS
 
 metadata = MetaData(
     naming_convention={
@@ -49,9 +49,6 @@ sequences = Table(
 
 Of SQLite alone, where one process writes.
 """
-
-Kind = Literal["user", "session", "chat", "message"]
-KINDS: tuple[Kind, ...] = ("user", "session", "chat", "message")
 
 identifiers = {kind: Sequence(f"{kind}_ids", metadata=metadata) for kind in KINDS}
 """The same on PostgreSQL, where a row to count in would be everybody's lock.
@@ -180,8 +177,6 @@ events = Table(
 )
 """Each chat's log in its own order, by reference."""
 
-NO_USER = 0
-"""Stands for "no account yet" in a key, where NULL would equal nothing, itself included."""
 
 answers = Table(
     "answers",

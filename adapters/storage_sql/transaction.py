@@ -5,6 +5,8 @@ from datetime import datetime
 from typing import Any, Protocol, assert_never
 
 from adapters.storage_sql.rows import (
+    NO_USER,
+    Kind,
     Row,
     answer_of,
     chat_of,
@@ -22,7 +24,6 @@ from adapters.storage_sql.rows import (
     user_row,
 )
 from adapters.storage_sql.statements import Statements
-from adapters.storage_sql.tables import NO_USER, Kind
 from messaging_core.effects import (
     AdvanceChat,
     AppendEvent,

@@ -10,13 +10,13 @@ from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 from sqlalchemy import create_engine
 
-from adapters.storage_sql import DatabaseUnusable
+from adapters.storage_sql import NEWEST, DatabaseUnusable
 from adapters.storage_sql.postgresql import open_postgresql
 from adapters.storage_sql.postgresql_config import PostgresqlConfig, secrets_of, without_secrets
 from adapters.storage_sql.postgresql_schema import upgrade_postgresql
 from adapters.storage_sql.postgresql_transaction import postgresql_statements
-from adapters.storage_sql.schema import NEWEST
-from adapters.storage_sql.tables import KINDS, metadata
+from adapters.storage_sql.rows import KINDS
+from adapters.storage_sql.tables import metadata
 from tests.postgresql import SERVER, connect, made
 
 NAME = "messaging_test_schema"

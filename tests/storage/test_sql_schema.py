@@ -16,19 +16,14 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Engine, create_engine, inspect
 
-from adapters.storage_sql import DatabaseUnusable, open_sqlite, upgrade
-from adapters.storage_sql.schema import NEWEST
+from adapters.storage_sql import NEWEST, DatabaseUnusable, open_sqlite
+from adapters.storage_sql.schema import upgrade_sqlite
 from adapters.storage_sql.tables import metadata
 
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
     return tmp_path / "test.db"
-
-
-@pytest.fixture
-def url(path: Path) -> str:
-    return f"sqlite:///{path}"
 
 
 def schema_of(engine: Engine) -> dict[str, object]:
@@ -50,10 +45,10 @@ def schema_of(engine: Engine) -> dict[str, object]:
     }
 
 
-def test_revisions_make_what_the_tables_say(url: str) -> None:
+def test_revisions_make_what_the_tables_say(path: Path) -> None:
     """An upgraded database has the tables, columns, indexes and constraints of `tables`, and no others."""
-    upgrade(url)
-    engine = create_engine(url)
+    upgrade_sqlite(path)
+    engine = create_engine(f"sqlite:///{path}")
     with engine.connect() as connection:
         assert compare_metadata(MigrationContext.configure(connection), metadata) == []
     made = create_engine("sqlite://")
@@ -70,15 +65,15 @@ def test_the_newest_revision_is_the_last_one() -> None:
     assert ScriptDirectory.from_config(config).get_heads() == [NEWEST]
 
 
-def test_kept_answers_survive_their_new_layout(url: str, path: Path) -> None:
+def test_kept_answers_survive_their_new_layout(path: Path) -> None:
     """Upgrading from the first tables loses no Idempotency-Key, and the oldest answer comes first."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(command, "upgrade", partial(_upgrade_to, command.upgrade, "0001"))
-        upgrade(url)
+        upgrade_sqlite(path)
     with closing(sqlite3.connect(path)) as connection, connection:
         rows = [(7, "POST", "/x", f"key{n}", b"f", 201, b"body", 100 - n) for n in range(3)]
         connection.executemany("INSERT INTO answers VALUES (?, ?, ?, ?, ?, ?, ?, ?)", rows)
-    upgrade(url)
+    upgrade_sqlite(path)
     with closing(sqlite3.connect(path)) as connection:
         kept = connection.execute("SELECT * FROM answers ORDER BY id").fetchall()
     assert [row[1:] for row in kept] == rows[::-1]
@@ -88,21 +83,21 @@ def _upgrade_to(upgrade_: Callable[[Config, str], None], revision: str, config: 
     upgrade_(config, revision)
 
 
-def test_upgrading_is_safe_to_repeat(url: str, path: Path) -> None:
+def test_upgrading_is_safe_to_repeat(path: Path) -> None:
     """A second upgrade changes nothing."""
-    upgrade(url)
+    upgrade_sqlite(path)
     before = path.read_bytes()
-    upgrade(url)
+    upgrade_sqlite(path)
     assert path.read_bytes() == before
 
 
-def test_upgrading_at_the_same_time(url: str) -> None:
+def test_upgrading_at_the_same_time(path: Path) -> None:
     """Of upgrades that run at once, one upgrades and the others find it done."""
     errors: list[BaseException] = []
 
     def run() -> None:
         try:
-            upgrade(url)
+            upgrade_sqlite(path)
         except BaseException as error:  # noqa: BLE001 - shown below
             errors.append(error)
 
@@ -114,17 +109,17 @@ def test_upgrading_at_the_same_time(url: str) -> None:
     assert errors == []
 
 
-def test_upgrading_is_quiet(url: str, capfd: pytest.CaptureFixture[str]) -> None:
+def test_upgrading_is_quiet(path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     """Nothing is printed, and nobody's logging is set up anew."""
     root = logging.getLogger()
     before = (list(root.handlers), root.level, logging.root.manager.disable)
-    upgrade(url)
+    upgrade_sqlite(path)
     assert (list(root.handlers), root.level, logging.root.manager.disable) == before
     assert not logging.getLogger("adapters").disabled
     assert capfd.readouterr() == ("", "")
 
 
-def test_an_upgrade_that_fails_leaves_nothing(url: str, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_upgrade_that_fails_leaves_nothing(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A revision that fails half-way is rolled back, tables and all."""
     made = op.create_table
 
@@ -135,14 +130,14 @@ def test_an_upgrade_that_fails_leaves_nothing(url: str, path: Path, monkeypatch:
 
     monkeypatch.setattr(op, "create_table", fail)
     with pytest.raises(RuntimeError):
-        upgrade(url)
+        upgrade_sqlite(path)
     with sqlite3.connect(path) as connection:
         assert connection.execute("SELECT name FROM sqlite_master").fetchall() == []
     connection.close()
 
 
 def test_an_upgrade_that_breaks_references_leaves_nothing(
-    url: str, path: Path, monkeypatch: pytest.MonkeyPatch
+    path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Foreign keys are off while revisions run; a row that then refers to nothing undoes all of them."""
     run = command.upgrade
@@ -153,7 +148,7 @@ def test_an_upgrade_that_breaks_references_leaves_nothing(
 
     monkeypatch.setattr(command, "upgrade", run_and_break)
     with pytest.raises(DatabaseUnusable, match="password_hashes"):
-        upgrade(url)
+        upgrade_sqlite(path)
     with sqlite3.connect(path) as connection:
         assert connection.execute("SELECT name FROM sqlite_master").fetchall() == []
     connection.close()

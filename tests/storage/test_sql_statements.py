@@ -7,12 +7,18 @@ import pytest
 from sqlalchemy import bindparam, select
 from sqlalchemy.dialects import sqlite
 
+from adapters.storage_sql.core_statements import text_of
 from adapters.storage_sql.sqlite import sqlite_statements
+from adapters.storage_sql.sqlite_dialect import compiled
 from adapters.storage_sql.sqlite_file import connect_writer, prepare
-from adapters.storage_sql.statements import text_of
 from adapters.storage_sql.tables import users
 
 STATEMENTS = attrs.asdict(sqlite_statements())
+
+
+def test_the_text_is_what_is_written_in_core() -> None:
+    """What a server reads is what SQLAlchemy would compile; if not, `make statements` makes it so."""
+    assert sqlite_statements() == compiled()
 
 
 @pytest.mark.parametrize("name", sorted(set(STATEMENTS) - {"sequences"}))

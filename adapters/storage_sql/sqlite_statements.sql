@@ -1,0 +1,136 @@
+-- user
+SELECT users.id, users.email, users.display_name, users.tag, users.avatar_url, users.created_at
+FROM users
+WHERE users.id = ?
+
+-- users
+SELECT users.id, users.email, users.display_name, users.tag, users.avatar_url, users.created_at
+FROM users
+WHERE users.id IN (SELECT anon_1.value
+FROM json_each(?) AS anon_1)
+
+-- user_by_email
+SELECT users.id, users.email, users.display_name, users.tag, users.avatar_url, users.created_at
+FROM users
+WHERE users.email = ?
+
+-- user_by_tag
+SELECT users.id, users.email, users.display_name, users.tag, users.avatar_url, users.created_at
+FROM users
+WHERE users.tag = ?
+
+-- password_hash
+SELECT password_hashes.hash
+FROM password_hashes
+WHERE password_hashes.user_id = ?
+
+-- session
+SELECT sessions.id, sessions.user_id, sessions.device, sessions.created_at, sessions.refreshed_at, sessions.expires_at, sessions.generation, sessions.confirmed, sessions.ended_at
+FROM sessions
+WHERE sessions.id = ?
+
+-- chat
+SELECT chats.id, chats.title, chats.is_group, chats.created_at, chats.sequence, chats.active_at, chats.last_message_id, chats.members_version
+FROM chats
+WHERE chats.id = ?
+
+-- direct_chat
+SELECT chats.id, chats.title, chats.is_group, chats.created_at, chats.sequence, chats.active_at, chats.last_message_id, chats.members_version
+FROM chats JOIN direct_chats ON direct_chats.chat_id = chats.id
+WHERE direct_chats.low_user_id = ? AND direct_chats.high_user_id = ?
+
+-- chats_of
+SELECT chats.id, chats.title, chats.is_group, chats.created_at, chats.sequence, chats.active_at, chats.last_message_id, chats.members_version
+FROM chats JOIN members ON members.chat_id = chats.id
+WHERE members.user_id = ?
+
+-- chat_ids_of
+SELECT members.chat_id
+FROM members
+WHERE members.user_id = ?
+
+-- positions
+SELECT chats.id, chats.sequence
+FROM chats JOIN members ON members.chat_id = chats.id
+WHERE members.user_id IN (SELECT anon_1.value
+FROM json_each(?) AS anon_1)
+
+-- members
+SELECT members.user_id, members.role, members.joined_at
+FROM members
+WHERE members.chat_id = ? ORDER BY members.position
+
+-- message
+SELECT messages.id, messages.chat_id, messages.author_id, messages.type, messages.content, messages.payload, messages.ts, messages.reply_to_id, messages.edited_at, messages.deleted_at
+FROM messages
+WHERE messages.id = ?
+
+-- messages_before
+SELECT messages.id, messages.chat_id, messages.author_id, messages.type, messages.content, messages.payload, messages.ts, messages.reply_to_id, messages.edited_at, messages.deleted_at
+FROM messages
+WHERE messages.chat_id = ? AND messages.id < ? ORDER BY messages.id DESC
+ LIMIT ? OFFSET 0
+
+-- messages_after
+SELECT messages.id, messages.chat_id, messages.author_id, messages.type, messages.content, messages.payload, messages.ts, messages.reply_to_id, messages.edited_at, messages.deleted_at
+FROM messages
+WHERE messages.chat_id = ? AND messages.id > ? ORDER BY messages.id
+ LIMIT ? OFFSET 0
+
+-- answer
+SELECT answers.fingerprint, answers.status, answers.body, answers.created_at
+FROM answers
+WHERE answers.user_id = ? AND answers.method = ? AND answers.path = ? AND answers."key" = ?
+
+-- log
+SELECT events.chat_id, events.sequence, events.name, events.message_id, events.at
+FROM events
+WHERE events.chat_id = ? AND events.sequence > ? ORDER BY events.sequence
+ LIMIT ? OFFSET 0
+
+-- insert_user
+INSERT INTO users (id, email, display_name, tag, avatar_url, created_at) VALUES (?, ?, ?, ?, ?, ?)
+
+-- insert_password_hash
+INSERT INTO password_hashes (user_id, hash) VALUES (?, ?)
+
+-- store_session
+INSERT INTO sessions (id, user_id, device, created_at, refreshed_at, expires_at, generation, confirmed, ended_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO UPDATE SET user_id = excluded.user_id, device = excluded.device, created_at = excluded.created_at, refreshed_at = excluded.refreshed_at, expires_at = excluded.expires_at, generation = excluded.generation, confirmed = excluded.confirmed, ended_at = excluded.ended_at
+
+-- insert_chat
+INSERT INTO chats (id, title, is_group, created_at, sequence, active_at, last_message_id, members_version) VALUES (?, ?, ?, ?, ?, ?, ?, ?)
+
+-- insert_member
+INSERT INTO members (chat_id, position, user_id, role, joined_at) VALUES (?, ?, ?, ?, ?)
+
+-- insert_direct_chat
+INSERT INTO direct_chats (low_user_id, high_user_id, chat_id) VALUES (?, ?, ?)
+
+-- advance_chat
+UPDATE chats SET sequence=?, active_at=?, last_message_id=? WHERE chats.id = ?
+
+-- store_message
+INSERT INTO messages (id, chat_id, author_id, type, content, payload, ts, reply_to_id, edited_at, deleted_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO UPDATE SET chat_id = excluded.chat_id, author_id = excluded.author_id, type = excluded.type, content = excluded.content, payload = excluded.payload, ts = excluded.ts, reply_to_id = excluded.reply_to_id, edited_at = excluded.edited_at, deleted_at = excluded.deleted_at
+
+-- append_event
+INSERT INTO events (chat_id, sequence, name, message_id, at) VALUES (?, ?, ?, ?, ?)
+
+-- store_answer
+INSERT OR REPLACE INTO answers (user_id, method, path, "key", fingerprint, status, body, created_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?)
+
+-- forget_answers
+DELETE FROM answers WHERE answers.id < (SELECT min(answers.id) AS min_1
+FROM answers) + ? AND answers.created_at < ?
+
+-- forget_sessions
+DELETE FROM sessions WHERE sessions.id IN (SELECT sessions.id
+FROM sessions
+WHERE sessions.expires_at < ? OR sessions.ended_at < ?
+ LIMIT ? OFFSET 0)
+
+-- sequences
+SELECT sequences.kind, sequences.last
+FROM sequences
+
+-- store_sequence
+INSERT INTO sequences (kind, last) VALUES (?, ?) ON CONFLICT (kind) DO UPDATE SET last = excluded.last
