@@ -290,8 +290,8 @@ class HttpProtocol(H11Protocol):
         started = perf_counter()
         try:
             answer = await answerer(asked)
-            last = self.draining
-            data = answer_bytes(answer, close=last)
+            last = self.draining or head.last
+            data = answer_bytes(answer, close=last, asked=head.last)
         except Exception as error:  # noqa: BLE001 - a fault of the application's, which ends this connection only
             self._tasks.report(head.path, error)
             await self._fail_whole(head, perf_counter() - started)

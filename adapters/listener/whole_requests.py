@@ -74,6 +74,8 @@ class Head(NamedTuple):
     query: bytes
     fields: dict[str, str]
     length: int
+    last: bool = False
+    """Whether the client asks for no other on this connection, as probes do, and proxies by default."""
 
 
 def plain_head(head: bytes) -> Head | None:
@@ -94,7 +96,8 @@ def plain_head(head: bytes) -> Head | None:
             return None
         told = value.strip(b" \t").decode("latin-1")
         fields[key] = f"{fields[key]}, {told}" if key in fields else told
-    if fields.get("connection", "keep-alive").lower() != "keep-alive":
+    connection = fields.get("connection", "keep-alive").lower()
+    if connection not in {"keep-alive", "close"}:
         return None
     host = fields.get("host")
     if host is None or not is_host(host.encode("latin-1")):
@@ -102,7 +105,8 @@ def plain_head(head: bytes) -> Head | None:
     length = fields.get("content-length", "0")
     if not _LENGTH.fullmatch(length) or not fields.keys().isdisjoint(_INVOLVED):
         return None
-    return Head(method.decode(), path.decode(), query or b"", fields, int(length))
+    last = connection == "close"
+    return Head(method.decode(), path.decode(), query or b"", fields, int(length), last)
 
 
 _known_names: dict[bytes, str] = {}
@@ -119,18 +123,21 @@ def _field_name(name: bytes) -> str | None:
     return key
 
 
-def answer_bytes(answer: WholeAnswer, *, close: bool) -> bytes:
+def answer_bytes(answer: WholeAnswer, *, close: bool, asked: bool = False) -> bytes:
     """The answer as it goes over the wire, in the order and spelling of the way through ASGI.
 
+    The connection ends with it where the server will `close`, or was `asked` to.
     Raises `ValueError` for a field that cannot be sent: not ISO 8859-1, or with a line break in it.
     """
     lines = [f"HTTP/1.1 {answer.status} "]
     if answer.status != NO_CONTENT:
         lines.append(f"content-length: {len(answer.body)}")
     lines += [f"{name}: {value}" for name, value in answer.fields]
-    if close:
+    if close and not asked:
         lines.append("connection: close")
     lines.append(f"date: {_date(int(time()))}")
+    if asked:
+        lines.append("Connection: close")
     lines.append("\r\n")
     head = "\r\n".join(lines)
     if not head.count("\r") == head.count("\n") == len(lines):

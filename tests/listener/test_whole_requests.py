@@ -92,6 +92,10 @@ TAKEN: dict[str, tuple[bytes, Head]] = {
         b"GET / HTTP/1.1\r\n" + HOST + b"Connection: Keep-Alive\r\n",
         Head("GET", "/", b"", {"host": "test", "connection": "Keep-Alive"}, 0),
     ),
+    "a connection whose end is asked for": (
+        b"GET / HTTP/1.1\r\n" + HOST + b"Connection: Close\r\n",
+        Head("GET", "/", b"", {"host": "test", "connection": "Close"}, 0, last=True),
+    ),
 }
 
 
@@ -132,7 +136,6 @@ DECLINED: dict[str, bytes] = {
     "a name that is not ASCII": b"GET / HTTP/1.1\r\n" + HOST + b"X\xe4: z\r\n",
     "a line without a colon": b"GET / HTTP/1.1\r\n" + HOST + b"nonsense\r\n",
     "a name alone": b"GET / HTTP/1.1\r\n" + HOST + b"Content-Length\r\n",
-    "the end is asked for": b"GET / HTTP/1.1\r\n" + HOST + b"Connection: close\r\n",
     "the end is asked for in a second field": (
         b"GET / HTTP/1.1\r\n" + HOST + b"Connection: keep-alive\r\nConnection: close\r\n"
     ),
@@ -218,12 +221,13 @@ def test_what_is_taken_is_what_h11_reads(head: bytes) -> None:
     for name, value in fields:
         key, told = name.decode(), value.decode("latin-1")
         joined[key] = f"{joined[key]}, {told}" if key in joined else told
-    assert plain == (
+    assert plain == Head(
         request.method.decode(),
         path.decode(),
         query,
         joined,
         int(joined.get("content-length", 0)),
+        last="close" in joined.get("connection", "").lower(),
     )
     assert b"%" not in path
 
@@ -290,6 +294,15 @@ async def test_an_end_in_mid_body_is_told() -> None:
         await peer.half_close()
         assert (await peer.answer()).status == 400
         assert await peer.end() == b""
+
+
+async def test_the_last_request_is_the_last() -> None:
+    """With `Connection: close` it is answered, the connection ends, and what follows it is not served."""
+    async with serving(echo, whole_requests=SAYS) as served, connected(served) as peer:
+        answer = await peer.ask(post(1, b"Connection: close") + b"x" + GET)
+        assert (answer.body, answer.headers["connection"]) == (b"whole POST /a? x", "close")
+        assert await peer.end() == b""
+        assert served.counts.requests == 1
 
 
 async def test_a_half_close_after_a_request_is_none_of_its_business() -> None:

@@ -616,6 +616,21 @@ async def test_a_body_that_is_too_large_is_left_to_the_framework(line: Line) -> 
 # --- at the end, and turned off -----------------------------------------------------------------------------
 
 
+async def test_a_last_request_is_answered_the_same(
+    server: ServerHere, quick: list[str], scene: Scene
+) -> None:
+    """One with `Connection: close`, as probes send it, takes the quick path, and no byte differs."""
+    asked = get(scene.alice, "/users/me")
+    quick.clear()
+    async with line_to(server, quick) as one, line_to(server, quick) as two:
+        plain = await one.answer(asked, ("Connection", "close"))
+        other = await two.answer(asked, ("Connection", "close, x"))
+        assert (await one.peer.end(), await two.peer.end()) == (b"", b"")
+    assert quick == ["GET /api/v1/users/me"]
+    assert plain.value(b"Connection") == b"close"
+    assert plain == other
+
+
 async def test_at_the_end_the_answers_are_the_same(
     server: ServerHere, quick: list[str], scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
