@@ -1,6 +1,6 @@
 """Puts the server together: a storage, the keys, the application, the listener."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
@@ -45,11 +45,13 @@ async def run_server(
     settings: Settings,
     *,
     shutdown: trio.Event,
+    loaded: Callable[[], None] = lambda: None,
     task_status: trio.TaskStatus[Server] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Serve until `shutdown` is set and everything in flight is done; raises `Unusable`, `DatabaseUnusable`.
 
-    `task_status.started` gives the server once it answers.
+    `task_status.started` gives the server once it answers; `loaded` is called a moment later, when what only
+    pages and uncommon requests need has been loaded too.
     """
     keyring, warnings = _keyring(settings)
     bus = _bus(settings)
@@ -85,6 +87,8 @@ async def run_server(
             urls = tuple(f"http://{spelled(*address)}" for address in addresses)
             shown = without_secrets(settings.database)
             task_status.started(Server(urls, shown, (*warnings, *_exposure(settings))))
+            await app.load()
+            loaded()
 
 
 def must_be_shareable(settings: Settings) -> None:

@@ -1,185 +1,46 @@
-"""`messaging`: the command that people type."""
+"""`messaging`: the command that people type; what a command needs is loaded when it is asked for."""
 
 import gc
-import json
-import os
-import signal
-import sys
-from collections.abc import Awaitable, Callable
-from contextlib import ExitStack
-from functools import partial
-from importlib.metadata import version
+from importlib import import_module
+from typing import Any
 
 import click
-import trio
-from attrs import asdict, evolve
 
-from adapters.checklist.command import check
-from adapters.cli.address import shared_address
-from adapters.cli.composition import (
-    Server,
-    Unusable,
-    cannot_listen,
-    first_of,
-    must_be_shareable,
-    run_server,
-)
-from adapters.cli.composition import migrate as migrate_database
-from adapters.cli.logs import configure_logs
-from adapters.cli.settings import Settings, database_option, settings_from, settings_options
-from adapters.cli.supervisor import Plan, supervise
-from adapters.cli.worker import Channel, Supervised, supervised
-from adapters.storage_sql import DatabaseUnusable
+COMMANDS = {
+    "check": "adapters.checklist.command",
+    "migrate": "adapters.cli.migrate",
+    "serve": "adapters.cli.serve",
+}
+"""The module of each, in which it has its own name."""
 
-SPARE_TIME = 5.0
-"""Seconds that a worker has beyond what it may take to drain, before it is killed."""
 COLLECT_AFTER = 20_000
-"""Objects that outlive their making; Python's 700 means a look at the young ones every few requests."""
+"""Objects that outlive their making; Python's 700 means a look at the young ones every few requests, and a
+hundred looks, while a server is loaded, at what is there to stay."""
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
-@click.version_option(version("messaging-core"), prog_name="messaging")
+class Commands(click.Group):
+    """Commands by the names of their modules."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        del ctx
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        del ctx
+        if cmd_name not in COMMANDS:
+            return None
+        command: click.Command = getattr(import_module(COMMANDS[cmd_name]), cmd_name)
+        return command
+
+    def invoke(self, ctx: click.Context) -> Any:
+        gc.set_threshold(COLLECT_AFTER)
+        return super().invoke(ctx)
+
+
+@click.group(
+    cls=Commands,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
+)
+@click.version_option(package_name="messaging-core", prog_name="messaging")
 def main() -> None:
     """A messaging backend: direct chats and groups over HTTP, live over WebSocket."""
-
-
-main.add_command(check)
-
-
-@main.command()
-@settings_options
-def serve(**options: object) -> None:
-    """Serve the API and the socket until SIGTERM or Ctrl-C.
-
-    At the first signal the server stops listening, closes its sockets with code 1012, finishes what is in
-    flight, and ends; at the second it ends at once. With several workers, SIGHUP replaces one after another.
-    """
-    settings = settings_from(options)
-    worker = supervised()
-    if worker is not None:
-        _run(partial(_work, settings, worker), settings, worker.number)
-    elif settings.workers == 1:
-        _run(partial(_serve, settings), settings)
-    else:
-        sys.exit(_run(partial(_supervise, settings), settings))
-
-
-def _run(main: Callable[[], Awaitable[int]], settings: Settings, worker: int | None = None) -> int:
-    """Run it to its end; what an operator can mend ends it with one line."""
-    configure_logs(settings.log_level, settings.log_format, worker)
-    try:
-        return trio.run(main)
-    except (Unusable, OSError) as error:
-        raise click.ClickException(str(error)) from None
-    except BaseExceptionGroup as group:
-        told, unforeseen = group.split((Unusable, DatabaseUnusable, OSError))
-        if told is None or unforeseen is not None:
-            raise
-        raise click.ClickException(str(first_of(told))) from None
-
-
-@main.command()
-@database_option
-def migrate(database: str) -> None:
-    """Bring a database to the newest schema.
-
-    A server on an SQLite file does so by itself. On PostgreSQL, which others may be using, it is done when
-    you say so: before the servers of a new version start. Safe to repeat; all of it is done, or nothing.
-    """
-    try:
-        click.echo(migrate_database(database))
-    except (Unusable, DatabaseUnusable) as error:
-        raise click.ClickException(str(error)) from None
-
-
-async def _serve(settings: Settings) -> int:
-    shutdown = trio.Event()
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(_await_signals, shutdown)
-        server: Server = await nursery.start(partial(_run_server, settings, shutdown, nursery.cancel_scope))
-        _spare_the_collector()
-        _greet(server, settings)
-    return 0
-
-
-async def _work(settings: Settings, worker: Supervised) -> int:
-    """Serve as one of several; the end of the supervisor is an end too, as orderly as any."""
-    shutdown = trio.Event()
-    channel = Channel(worker)
-    settings = evolve(settings, listener=evolve(settings.listener, inherited=worker.listen))
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(_await_signals, shutdown, worker)
-        nursery.start_soon(_await_the_supervisors_end, channel, shutdown)
-        server: Server = await nursery.start(partial(_run_server, settings, shutdown, nursery.cancel_scope))
-        _spare_the_collector()
-        await channel.serves(asdict(server))
-    return 0
-
-
-async def _supervise(settings: Settings) -> int:
-    must_be_shareable(settings)
-    listener = settings.listener
-    plan = Plan(
-        command=(sys.executable, *sys.orig_argv[1:]),
-        workers=settings.workers,
-        patience=listener.drain_time + listener.shutdown_time + SPARE_TIME,
-    )
-    with ExitStack() as held:
-        try:
-            address = held.enter_context(shared_address(*settings.bind, listener.backlog))
-        except OSError as error:
-            raise cannot_listen(settings, error) from None
-        return await supervise(plan, address, partial(_greet_for_all, settings))
-
-
-def _greet_for_all(settings: Settings, told: bytes) -> None:
-    _greet(Server(**json.loads(told)), settings)
-
-
-def _spare_the_collector() -> None:
-    """Take what has been loaded out of the cyclic garbage collector's sight, and have it look less often.
-
-    It would go through all of it again and again, some 50 ms at a time in which nobody is answered; requests
-    make hardly any cycles.
-    """
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(COLLECT_AFTER)
-
-
-async def _run_server(
-    settings: Settings,
-    shutdown: trio.Event,
-    scope: trio.CancelScope,
-    task_status: trio.TaskStatus[Server] = trio.TASK_STATUS_IGNORED,
-) -> None:
-    await run_server(settings, shutdown=shutdown, task_status=task_status)
-    scope.cancel()
-
-
-async def _await_signals(shutdown: trio.Event, worker: Supervised | None = None) -> None:
-    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
-        async for number in signals:
-            # A worker is told by its supervisor, and perhaps by others too: if it must end, it is killed.
-            if shutdown.is_set() and worker is None:
-                os._exit(128 + number)  # whatever is still under way has had its chance
-            shutdown.set()
-
-
-async def _await_the_supervisors_end(channel: Channel, shutdown: trio.Event) -> None:
-    await channel.until_left_alone()
-    shutdown.set()
-
-
-def _greet(server: Server, settings: Settings) -> None:
-    click.echo(f"messaging-core {version('messaging-core')}")
-    for address in server.addresses:
-        click.echo(f"  API       {address}/api/v1")
-        click.echo(f"  Socket    {address.replace('http', 'ws', 1)}/ws?token=<access_token>")
-        if settings.docs:
-            click.echo(f"  Docs      {address}/docs")
-    click.echo(f"  Database  {server.database}")
-    if settings.workers > 1:
-        click.echo(f"  Workers   {settings.workers}")
-    for warning in server.warnings:
-        click.echo(f"  Warning   {warning}.")

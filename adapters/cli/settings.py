@@ -10,6 +10,7 @@ import textwrap
 import tomllib
 from collections.abc import Callable
 from datetime import timedelta
+from functools import cache
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
@@ -157,19 +158,30 @@ TYPES: dict[Any, click.ParamType[Any]] = {
 }
 
 
+class SettingOption(click.Option):
+    """An option whose help stands below its field; it is read when it is asked for, not at each start."""
+
+    def __init__(self, *parts: Any, field_of: type, **more: Any) -> None:
+        super().__init__(*parts, **more)
+        self._field_of = field_of
+
+    def get_help_record(self, ctx: click.Context) -> tuple[str, str] | None:
+        self.help = _attribute_docstrings(self._field_of)[str(self.name)]
+        return super().get_help_record(ctx)
+
+
 def settings_options(command: Command) -> Command:
     """Give a click command one option for each setting, those of the parts included, and `--config`."""
     for class_ in (*reversed(PARTS.values()), Settings):
-        helps = _attribute_docstrings(class_)
         for attribute in reversed(_settable(class_)):
-            command = _option(attribute, helps[attribute.name])(command)
+            command = _option(class_, attribute)(command)
     return _config_option(command)
 
 
 def database_option(command: Command) -> Command:
     """Give a click command the setting that says where everything is kept, and `--config`."""
     attribute = attrs.fields_dict(Settings)["database"]
-    return _config_option(_option(attribute, _attribute_docstrings(Settings)["database"])(command))
+    return _config_option(_option(Settings, attribute)(command))
 
 
 def _config_option(command: Command) -> Command:
@@ -208,7 +220,7 @@ def _settable(class_: type[attrs.AttrsInstance]) -> list["attrs.Attribute[Any]"]
     return [a for a in attrs.fields(class_) if a.name not in {*PARTS, *UNSETTABLE}]
 
 
-def _option(attribute: "attrs.Attribute[Any]", told: str) -> Callable[[Command], Command]:
+def _option(class_: type, attribute: "attrs.Attribute[Any]") -> Callable[[Command], Command]:
     flag = attribute.name.replace("_", "-")
     kind = click.BOOL if attribute.type is bool else CHOICES.get(attribute.name) or TYPES[attribute.type]
     return click.option(
@@ -218,8 +230,9 @@ def _option(attribute: "attrs.Attribute[Any]", told: str) -> Callable[[Command],
         show_default=_shown(attribute.default),
         envvar=PREFIX + attribute.name.upper(),
         show_envvar=True,
-        help=told,
         type=kind,
+        cls=SettingOption,
+        field_of=class_,
     )
 
 
@@ -273,6 +286,7 @@ def _written(name: str, value: object) -> str:
             raise click.BadParameter(f"{_spelled(name)} must be a string, a number, true or false")
 
 
+@cache
 def _attribute_docstrings(class_: type) -> dict[str, str]:
     """The string below each field of a class: written once, for readers and for --help."""
     (definition,) = ast.parse(textwrap.dedent(inspect.getsource(class_))).body

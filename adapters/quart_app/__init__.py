@@ -1,5 +1,6 @@
 """The HTTP and WebSocket transport: translates requests to commands and results to answers, and no more."""
 
-from adapters.quart_app.app import HttpConfig, create_app
+from adapters.quart_app.app import create_app
+from adapters.quart_app.config import HttpConfig
 
 __all__ = ["HttpConfig", "create_app"]

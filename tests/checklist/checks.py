@@ -29,8 +29,14 @@ async def spoiled(
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(passwords, "MEMORY_KIB", 8)  # what a hash costs is not the matter of these tests
         if layer is not None:
-            whole = create_app
-            patch.setattr(composition, "create_app", lambda *parts, **more: layer(whole(*parts, **more)))
+
+            def create_spoiled(*parts: Any, **more: Any) -> Any:
+                whole = create_app(*parts, **more)
+                spoiled: Any = layer(whole)
+                spoiled.load = whole.load
+                return spoiled
+
+            patch.setattr(composition, "create_app", create_spoiled)
             settings["listener"] = ListenerConfig(quick_path=False)  # the layer is one of ASGI
         # Caught, and not printed: a check makes hundreds of lines.
         with structlog.testing.capture_logs():

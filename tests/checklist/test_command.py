@@ -92,7 +92,7 @@ async def test_the_module_runs_without_the_server(tmp_path: Path) -> None:
 def test_serving_imports_no_client() -> None:
     """`messaging serve` shares the program and does not pay for it: no HTTP client, none of the rows."""
     code = (
-        "import sys, adapters.cli.main\n"
+        "import sys, adapters.cli.serve\n"
         "print([name for name in sys.modules if name in {'httpx', 'adapters.checklist.rows'}])"
     )
     ended = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)

@@ -10,15 +10,13 @@ import pytest
 import trio
 from click.testing import CliRunner, Result
 
-from adapters.cli import main as program
+from adapters.cli import serve as program
 from adapters.cli.main import main
 from adapters.cli.settings import PARTS, UNSETTABLE, Settings
 from tests.server.clients import browser, expect, register
 from tests.server.servers import process, run_to_its_end
 
-OPTIONS = {
-    parameter.name: parameter for parameter in main.commands["serve"].params if parameter.name != "help"
-}
+OPTIONS = {parameter.name: parameter for parameter in program.serve.params if parameter.name != "help"}
 
 
 def serve(*arguments: str, **variables: str) -> Result:

@@ -11,8 +11,9 @@ import pytest
 import trio
 from click.testing import CliRunner
 
-from adapters.cli import main as program
-from adapters.cli.main import SPARE_TIME, main
+from adapters.cli import serve as program
+from adapters.cli.main import main
+from adapters.cli.serve import SPARE_TIME
 from adapters.cli.settings import Settings, settings_from
 from adapters.listener import ListenerConfig
 from tests.listener.harness import wait_until
@@ -129,8 +130,11 @@ async def test_a_backup_that_is_made_while_serving_holds_all_that_was_answered(t
 def test_every_file_and_command_of_the_page_exists() -> None:
     """It names the files of `deploy/`, all of them, and options that there are."""
     assert {f"deploy/{path.name}" for path in DEPLOY.iterdir()} == set(re.findall(r"\bdeploy/[\w.]+\w", PAGE))
-    serve = main.commands["serve"]
-    known = {option for parameter in serve.params for option in (*parameter.opts, *parameter.secondary_opts)}
+    known = {
+        option
+        for parameter in program.serve.params
+        for option in (*parameter.opts, *parameter.secondary_opts)
+    }
     named = set(re.findall(r"`(--[a-z][a-z-]+)", PAGE))
     assert named
     assert named <= known

@@ -1,0 +1,22 @@
+"""`messaging migrate`: a database to the newest schema."""
+
+import click
+
+from adapters.cli.composition import Unusable
+from adapters.cli.composition import migrate as migrate_database
+from adapters.cli.settings import database_option
+from adapters.storage_sql import DatabaseUnusable
+
+
+@click.command()
+@database_option
+def migrate(database: str) -> None:
+    """Bring a database to the newest schema.
+
+    A server on an SQLite file does so by itself. On PostgreSQL, which others may be using, it is done when
+    you say so: before the servers of a new version start. Safe to repeat; all of it is done, or nothing.
+    """
+    try:
+        click.echo(migrate_database(database))
+    except (Unusable, DatabaseUnusable) as error:
+        raise click.ClickException(str(error)) from None

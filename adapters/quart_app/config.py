@@ -1,0 +1,21 @@
+"""How the application faces its callers."""
+
+from attrs import field, frozen
+
+from adapters.quart_app.cors import ANY_ORIGIN
+
+
+@frozen(kw_only=True)
+class HttpConfig:
+    """How the application faces its callers."""
+
+    cors_origins: tuple[str, ...] = (ANY_ORIGIN,)
+    """Origins whose pages may call, such as `https://app.example`; `*` is any."""
+    rate_limits: bool = True
+    """Whether requests are limited; off for load tests only."""
+    body_bytes: int = field(default=1_048_576)
+    """The largest request body; a larger one is a 413 and is not read."""
+    docs: bool = True
+    """Whether `/docs` and `/openapi.json` are served."""
+    client: bool = True
+    """Whether the reference client is served at `/`."""

@@ -1,0 +1,106 @@
+"""The framework's application: the endpoints' routes once more, the documentation, and the client."""
+
+from functools import partial
+from http import HTTPStatus
+
+import structlog
+from quart import Response, request
+from quart_trio import QuartTrio
+from werkzeug.exceptions import HTTPException, InternalServerError
+
+from adapters.quart_app.client_page import client_page
+from adapters.quart_app.config import HttpConfig
+from adapters.quart_app.dispatch import Dispatcher
+from adapters.quart_app.docs import documentation
+from adapters.quart_app.endpoints import Endpoint, HttpAnswer, HttpRequest, request_id
+from adapters.quart_app.problems import problem
+from adapters.quart_app.routes import ENDPOINTS
+from messaging_core.limits import Limits
+
+log = structlog.get_logger(__name__)
+
+
+def make_framework(dispatcher: Dispatcher, config: HttpConfig, limits: Limits) -> QuartTrio:
+    """Everything that is answered over ASGI but sockets; it needs no lifespan."""
+    app = QuartTrio(__name__, static_folder=None)
+    app.config["MAX_CONTENT_LENGTH"] = config.body_bytes
+    app.config["PROVIDE_AUTOMATIC_OPTIONS"] = True
+    for endpoint in ENDPOINTS:
+        app.add_url_rule(
+            endpoint.path.replace("{", "<").replace("}", ">"),
+            endpoint=endpoint.name,
+            view_func=partial(_view, dispatcher, endpoint),
+            methods=[endpoint.method],
+        )
+    if config.docs:
+        app.register_blueprint(documentation(ENDPOINTS, limits))
+    if config.client:
+        app.register_blueprint(client_page())
+    app.register_error_handler(HTTPException, _http_error)
+    return app
+
+
+async def _view(dispatcher: Dispatcher, endpoint: Endpoint, **path_values: str) -> Response:
+    asked = await _asked(path_values)
+    return _response(await dispatcher.answer(endpoint, asked), asked.request_id)
+
+
+async def _asked(path_values: dict[str, str]) -> HttpRequest:
+    # The body first, whatever the answer will be: what is left unread would be taken for the next request.
+    body = await request.get_data(cache=False, as_text=False, parse_form_data=False)
+    scope = request.scope
+    headers: dict[str, str] = {}
+    for name, value in scope["headers"]:
+        key = name.decode("latin-1").lower()
+        told = value.decode("latin-1")
+        headers[key] = f"{headers[key]}, {told}" if key in headers else told
+    return HttpRequest(
+        method=request.method,
+        path=request.path,
+        path_values=path_values,
+        query=scope["query_string"],
+        headers=headers,
+        body=body,
+        address=request.remote_addr or "",
+        request_id=request_id(headers.get("x-request-id")),
+    )
+
+
+def _response(answer: HttpAnswer, id_: str) -> Response:
+    response = Response(answer.body, answer.status)
+    del response.headers["Content-Type"]
+    if answer.status == HTTPStatus.NO_CONTENT:
+        del response.headers["Content-Length"]  # RFC 9110, 8.6
+    response.headers.extend(answer.fields(id_))
+    return response
+
+
+CODES = {
+    404: ("not_found", "There is nothing at this path."),
+    405: ("method_not_allowed", "This path does not take this method; see the header Allow."),
+    408: ("request_timeout", "The body took too long to arrive."),
+    413: ("body_too_large", "The body is larger than this server takes."),
+}
+
+
+async def _http_error(error: HTTPException) -> Response:
+    """What the framework refuses before an endpoint is reached, in the same form as every other error."""
+    id_ = request_id(request.headers.get("X-Request-ID"))
+    status = error.code or 500
+    if isinstance(error, InternalServerError):
+        log.error(
+            "A request failed outside its endpoint", path=request.path, exc_info=error.original_exception
+        )
+    kept = tuple((name, value) for name, value in error.get_headers() if name in {"Allow", "Retry-After"})
+    close = (("Connection", "close"),) if status == 413 else ()
+    fault = ("internal_error", "The server failed at this request. It has been logged under this request_id.")
+    refusal = ("bad_request", error.description or "The request cannot be answered.")
+    code, detail = CODES.get(status, fault if status >= 500 else refusal)
+    answer = problem(
+        status,
+        code,
+        detail,
+        request_id=id_,
+        headers=(*kept, *close),
+    )
+    return _response(answer, id_)

@@ -1,0 +1,125 @@
+"""What a server loads before it answers: what it needs to answer, and nothing else."""
+
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import trio
+
+from adapters.cli.composition import first_of
+from adapters.quart_app import app as app_module
+from tests.server.servers import PATIENCE, environment, serving
+
+NOT_NEEDED = {
+    "adapters.checklist": "a client's",
+    "alembic": "for a schema that is not the newest",
+    "adapters.quart_app.framework": "for pages, and loaded in a thread when the server answers",
+    "cryptography": "for signatures of other kinds",
+    "flask": "under Quart",
+    "httpx": "a client's",
+    "jinja2": "under Quart",
+    "nats": "for a bus",
+    "psycopg": "for PostgreSQL",
+    "quart": "for pages, and loaded in a thread when the server answers",
+    "sqlalchemy": "for writing statements, whose text is kept, and for upgrading",
+    "werkzeug": "under Quart",
+}
+
+START = """
+import sys
+import trio
+import adapters.cli.main, adapters.cli.serve
+from adapters.cli.composition import run_server
+from adapters.cli.logs import configure_logs
+from adapters.cli.settings import Settings
+
+def tell(*_):
+    print(*sorted(sys.modules), flush=True)
+
+class Status:
+    started = tell
+
+async def start():
+    shutdown = trio.Event()
+
+    def loaded():
+        tell()
+        shutdown.set()
+
+    settings = Settings(bind=("127.0.0.1", 0), database="sqlite:///" + sys.argv[1])
+    await run_server(settings, shutdown=shutdown, loaded=loaded, task_status=Status())
+
+configure_logs("warning", "json")
+trio.run(start)
+"""
+
+
+@pytest.fixture
+def modules(tmp_path: Path) -> list[set[str]]:
+    """The modules that a server has loaded when it answers, and those when it has loaded everything."""
+    command = [sys.executable, "-c", START, str(tmp_path / "messaging.db")]
+    subprocess.run(command, check=True, capture_output=True, env=environment())  # makes the tables
+    ended = subprocess.run(command, check=True, capture_output=True, text=True, env=environment())
+    return [set(line.split()) for line in ended.stdout.splitlines()]
+
+
+def test_what_answering_does_not_need_is_not_loaded_before(modules: list[set[str]]) -> None:
+    """What only pages, uncommon requests, upgrades and other commands need does not delay a start."""
+    at_first, _ = modules
+    assert "adapters.quart_app.app" in at_first
+    assert {name: why for name, why in NOT_NEEDED.items() if name in at_first} == {}
+
+
+def test_everything_is_loaded_soon(modules: list[set[str]]) -> None:
+    """The framework is loaded when the server answers: a page's first visitor does not wait for it."""
+    _, soon = modules
+    assert {"quart", "adapters.quart_app.framework"} <= soon
+    assert "sqlalchemy" not in soon
+
+
+async def test_only_who_needs_the_framework_waits_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The API answers while it is loaded; who asks for a page meanwhile is answered when it has been."""
+    going_on, made = threading.Event(), list[object]()
+    make = app_module._make_framework
+
+    def slow(*parts: Any) -> Any:
+        assert going_on.wait(PATIENCE)
+        made.append(make(*parts))
+        return made[-1]
+
+    monkeypatch.setattr(app_module, "_make_framework", slow)
+    usual = sys.getswitchinterval()
+    async with serving() as server, httpx.AsyncClient(base_url=server.address) as http:
+        pages: list[int] = []
+
+        async def ask_for_a_page() -> None:
+            pages.append((await http.get("/docs")).status_code)
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(ask_for_a_page)
+            nursery.start_soon(ask_for_a_page)
+            assert (await http.get("/health", headers={"Connection": "close"})).status_code == 200
+            assert (await http.get("/ready")).status_code == 200
+            assert (pages, made) == ([], [])
+            going_on.set()
+        assert pages == [200, 200]
+    assert len(made) == 1
+    assert sys.getswitchinterval() == usual
+
+
+async def test_a_server_without_its_pages_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What keeps the framework from being loaded is no secret until somebody asks for a page."""
+    broken = ImportError("half installed")
+
+    def fail(*_: object) -> Any:
+        raise broken
+
+    monkeypatch.setattr(app_module, "_make_framework", fail)
+    with pytest.raises(BaseExceptionGroup) as raised:
+        async with serving():
+            await trio.sleep_forever()
+    assert first_of(raised.value) is broken
