@@ -11,6 +11,15 @@ pytest.register_assert_rewrite("messaging_core.testing")
 IN_CI = os.environ.get("CI", "").lower() in {"1", "true"}
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """No test of the project fails for being slow, on whatever machine."""
+    if config.pluginmanager.hasplugin("hypothesispytest"):
+        from hypothesis import settings  # noqa: PLC0415 - runs inside of runs load this module, too
+
+        settings.register_profile("messaging", deadline=None)
+        settings.load_profile("messaging")
+
+
 def _refuse_to_skip(report: pytest.TestReport | pytest.CollectReport) -> None:
     expected_failure = getattr(report, "wasxfail", None)
     if IN_CI and (report.skipped or expected_failure is not None):
