@@ -47,9 +47,9 @@ def made(name: str, *, options: str = "") -> Iterator[str]:
 
 
 @contextmanager
-def made_with_tables() -> Iterator[str]:
-    """The same with the newest schema."""
-    with made(f"messaging_test_{os.getpid()}") as address:
+def made_with_tables(name: str = "messaging_test") -> Iterator[str]:
+    """The same with the newest schema; the name is this process's own."""
+    with made(f"{name}_{os.getpid()}") as address:
         upgrade_postgresql(address)
         yield address
 

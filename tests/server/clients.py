@@ -4,7 +4,7 @@ import gc
 import json
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
-from typing import Any
+from typing import Any, Protocol
 from uuid import uuid4
 
 import httpx
@@ -13,7 +13,7 @@ import trio
 from attrs import frozen
 from trio_websocket import CloseReason, ConnectionClosed, WebSocketConnection, open_websocket_url
 
-from tests.server.servers import PATIENCE, ServerHere, ServerProcess
+from tests.server.servers import PATIENCE
 
 ORIGIN = "http://localhost:5173"
 """Where the frontend's own development server is."""
@@ -22,6 +22,14 @@ USER_KEYS = ["id", "email", "display_name", "tag", "avatar_url", "created_at"]
 CHAT_KEYS = ["id", "title", "is_group", "created_at", "participants"]
 MESSAGE_KEYS = ["id", "chat_id", "author_id", "type", "content", "payload", "ts"]
 PROBLEM_KEYS = ["type", "title", "status", "detail", "code", "request_id", "errors"]
+
+
+class Served(Protocol):
+    """Whatever has a server's address."""
+
+    @property
+    def address(self) -> str: ...
+
 
 FAULTS_EXPECTED = {"faults_expected": True}
 """Extensions of a request in a test that breaks the server on purpose."""
@@ -81,7 +89,7 @@ async def _obeys_the_laws(response: httpx.Response) -> None:
 
 
 @asynccontextmanager
-async def browser(server: ServerHere | ServerProcess) -> AsyncIterator[httpx.AsyncClient]:
+async def browser(server: Served) -> AsyncIterator[httpx.AsyncClient]:
     """A client of the API on a page of another origin; every answer that it gets is held to the laws."""
     async with httpx.AsyncClient(
         base_url=f"{server.address}/api/v1",
@@ -113,7 +121,7 @@ def new_key() -> str:
 class Person:
     """Somebody who is signed in, with the tokens of that sign-in."""
 
-    server: ServerHere | ServerProcess
+    server: Served
     http: httpx.AsyncClient
     user: dict[str, Any]
     access_token: str
@@ -150,22 +158,20 @@ class Person:
             yield socket
 
 
-async def register(
-    server: ServerHere | ServerProcess, http: httpx.AsyncClient, name: str, *, key: str | None = None
-) -> Person:
+async def register(server: Served, http: httpx.AsyncClient, name: str, *, key: str | None = None) -> Person:
     """A new account for `name` at test.com, signed in."""
     body = {"email": f"{name.lower()}@test.com", "password": PASSWORD, "display_name": name}
     headers = {"Idempotency-Key": key or new_key()}
     return person(server, http, expect(await http.post("/auth/register", json=body, headers=headers), 201))
 
 
-async def log_in(server: ServerHere | ServerProcess, http: httpx.AsyncClient, name: str) -> Person:
+async def log_in(server: Served, http: httpx.AsyncClient, name: str) -> Person:
     """Another session of somebody who has an account."""
     body = {"email": f"{name.lower()}@test.com", "password": PASSWORD}
     return person(server, http, expect(await http.post("/auth/login", json=body), 200))
 
 
-def person(server: ServerHere | ServerProcess, http: httpx.AsyncClient, signed_in: Any) -> Person:
+def person(server: Served, http: httpx.AsyncClient, signed_in: Any) -> Person:
     return Person(server, http, signed_in["user"], signed_in["access_token"], signed_in["refresh_token"])
 
 
@@ -202,7 +208,7 @@ class Socket:
 
 @asynccontextmanager
 async def open_socket(
-    server: ServerHere | ServerProcess,
+    server: Served,
     query: str,
     *,
     headers: Sequence[tuple[bytes, bytes]] = (),

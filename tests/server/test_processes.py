@@ -1,0 +1,297 @@
+"""The contract with its people on different processes: two `messaging serve`, one database, a bus between.
+
+The rules are the same with either bus.
+"""
+
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager
+from itertools import cycle
+from typing import Any
+from uuid import uuid4
+
+import httpx
+import pytest
+import trio
+from attrs import evolve, frozen
+
+from adapters.checklist import running
+from adapters.checklist.client import Answer, Client
+from adapters.checklist.judging import Verdict
+from adapters.checklist.socket_client import Socket as CheckedSocket
+from tests.bus.nats_server import NatsServer
+from tests.postgresql import made_with_tables
+from tests.server.clients import MESSAGE_KEYS, PASSWORD, Person, browser, expect, log_in, new_key, register
+from tests.server.fleet import Member, fleet, lasting_port
+from tests.server.test_checklist import OPTIMISM, KnownClient, page_load
+from tests.server.test_races import MANY, at_once
+
+LOGOUT_SECONDS = 1
+"""Within which the contract has an ended session refused everywhere."""
+MARGIN_SECONDS = 4
+"""Beyond it: this machine may be busy with other things."""
+
+
+@pytest.fixture(scope="module", params=["postgresql", "nats"])
+def members(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """Two processes, for all of these tests: people have names of their own."""
+    directory = tmp_path_factory.mktemp("fleet")
+    with made_with_tables("messaging_test_processes") as database:
+        if request.param == "postgresql":
+            with fleet(directory, database, "postgresql") as members:
+                yield members
+            return
+        broker = NatsServer(lasting_port())
+        trio.run(broker.start)
+        try:
+            with fleet(directory, database, f"nats://127.0.0.1:{broker.port}") as members:
+                yield members
+        finally:
+            trio.run(broker.stop)
+
+
+@frozen
+class Two:
+    """Alice on one process, Bob on another; and each of them on the other one, too."""
+
+    alice: Person
+    bob: Person
+    alice_there: Person
+    bob_there: Person
+
+    def side(self, number: int) -> Person:
+        """Alice, on one process or the other."""
+        return (self.alice, self.alice_there)[number % 2]
+
+
+@pytest.fixture
+async def two(members: Sequence[Member]) -> AsyncIterator[Two]:
+    here, there = members
+    run = uuid4().hex[:8]
+    async with browser(here) as http, browser(there) as http_there:
+        alice = await register(here, http, f"Alice-{run}")
+        bob = await register(there, http_there, f"Bob-{run}")
+        yield Two(
+            alice,
+            bob,
+            evolve(alice, server=there, http=http_there),
+            evolve(bob, server=here, http=http),
+        )
+
+
+# --- the whole checklist ------------------------------------------------------------------------------------
+
+
+async def test_the_checklist_holds_when_each_request_goes_to_the_next_process(
+    members: Sequence[Member], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every row: no request and no socket may rely on having come to the process of the one before."""
+    turn = cycle(member.address for member in members)
+    asked = dict.fromkeys((member.address for member in members), 0)
+
+    class Alternating(Client):
+        def _turn(self) -> None:
+            self.base = next(turn)
+            asked[self.base] += 1
+
+        async def request(self, *parts: Any, **more: Any) -> Answer:
+            self._turn()
+            return await super().request(*parts, **more)
+
+        @asynccontextmanager
+        async def socket(self, query: str, *, whose: str) -> AsyncIterator[CheckedSocket]:
+            self._turn()
+            async with super().socket(query, whose=whose) as socket:
+                yield socket
+
+    monkeypatch.setattr(running, "Client", Alternating)
+    result = await running.run_check(running.Plan(members[0].address))
+    told = {outcome.row.id: outcome.findings for outcome in result.outcomes if outcome.findings}
+    assert result.holds, told
+    assert result.count(Verdict.NOT_JUDGED) == 0
+    assert min(asked.values()) > 20
+
+
+# --- events -------------------------------------------------------------------------------------------------
+
+
+async def test_c3_c10_both_sockets_receive_the_same_event(two: Two) -> None:
+    """The same bytes, on every socket of both, whoever sent it wherever; in the order of the chat."""
+    chat = await two.alice.direct_chat_with(two.bob)
+    async with (
+        two.alice.socket() as one,
+        two.alice_there.socket() as two_,
+        two.bob.socket() as three,
+        two.bob_there.socket() as four,
+    ):
+        senders = (two.alice, two.bob, two.alice_there, two.bob_there)
+        sent = []
+        for number in range(12):
+            sent.append(await senders[number % 4].send(chat, f"Number {number}"))
+            frames = [await socket.text(OPTIMISM) for socket in (one, two_, three, four)]
+            assert len(set(frames)) == 1, frames
+        # And when they do not take turns.
+        await at_once(MANY, lambda number: senders[number % 4].send(chat, f"At once {number}"))
+        heard = [[(await socket.message())["id"] for _ in range(MANY)] for socket in (one, two_, three, four)]
+        assert heard[0] == sorted(heard[0])
+        assert heard.count(heard[0]) == 4
+
+
+async def test_a_chat_made_on_one_process_is_heard_of_on_the_other_at_once(two: Two) -> None:
+    """C3: sockets that are open already hear the first message of a chat that there was not before."""
+    async with two.alice.socket() as a, two.bob.socket() as b:
+        chat = await two.bob.direct_chat_with(two.alice)
+        sent = await two.alice.send(chat, "The first")
+        assert (await a.message(OPTIMISM))["id"] == (await b.message(OPTIMISM))["id"] == sent["id"]
+        group = expect(
+            await two.alice.ask(
+                "POST", "/chats", {"title": "Trip", "member_ids": [two.bob.id], "is_group": True}
+            ),
+            201,
+        )
+        sent = await two.bob.send(group["id"], "The second")
+        assert (await a.message(OPTIMISM))["id"] == (await b.message(OPTIMISM))["id"] == sent["id"]
+
+
+async def test_p1_edits_and_deletions_appear_without_a_reload(two: Two) -> None:
+    """What the socket on one process told of what was done on the other is what a reload reads there."""
+    chat = await two.alice.direct_chat_with(two.bob)
+    async with two.bob.socket() as socket:
+        messages = [await two.alice.send(chat, f"Number {number}") for number in range(3)]
+        expect(await two.alice.ask("PATCH", f"/messages/{messages[0]['id']}", {"content": "Edited"}), 200)
+        expect(await two.alice.ask("DELETE", f"/messages/{messages[1]['id']}"), 204)
+        shown = {}
+        for _ in range(5):
+            frame = await socket.frame(OPTIMISM)
+            shown[frame["data"]["id"]] = frame["data"]
+    read = expect(await two.bob.ask("GET", f"/messages?chat_id={chat}"), 200)
+    kept = {message["id"]: {key: message[key] for key in MESSAGE_KEYS} for message in read}
+    assert shown == kept
+
+
+# --- races --------------------------------------------------------------------------------------------------
+
+
+async def test_c8_direct_chat_raced_from_both_sides_on_two_processes(two: Two) -> None:
+    """32 calls from both sides on both processes make one chat, and answer it 32 times."""
+
+    async def ask(number: int) -> httpx.Response:
+        people = (two.alice, two.bob, two.alice_there, two.bob_there)
+        me, other = people[number % 4], people[(number + 1) % 4]
+        key = new_key() if number % 8 < 4 else None
+        return await me.ask("POST", "/chats/direct", {"user_id": other.id}, key=key)
+
+    answers = [expect(response, 200) for response in await at_once(MANY, ask)]
+    assert all(answer == answers[0] for answer in answers)
+    for person in (two.alice, two.bob, two.alice_there, two.bob_there):
+        assert [chat["id"] for chat in expect(await person.ask("GET", "/chats"), 200)] == [answers[0]["id"]]
+
+
+async def test_one_key_at_two_processes_makes_one_message_and_one_event(two: Two) -> None:
+    """Part 5: one of 32 sends is carried out; 31 are answered the same, byte by byte."""
+    chat = await two.alice.direct_chat_with(two.bob)
+    body = {"chat_id": chat, "type": "text", "content": "once"}
+    key = new_key()
+    async with two.alice.socket() as a, two.bob.socket() as b:
+        responses = await at_once(MANY, lambda n: two.side(n).ask("POST", "/messages", body, key=key))
+        answers = [expect(response, 201) for response in responses]
+        assert all(response.content == responses[0].content for response in responses)
+        assert sum("Idempotency-Replayed" in response.headers for response in responses) == MANY - 1
+        fence = await two.alice_there.send(chat, "the end")
+        for socket in (a, b):
+            assert [(await socket.message())["id"] for _ in range(2)] == [answers[0]["id"], fence["id"]]
+    messages = expect(await two.bob.ask("GET", f"/messages?chat_id={chat}"), 200)
+    assert [message["content"] for message in messages] == ["the end", "once"]
+
+
+async def test_registration_raced_at_two_processes(members: Sequence[Member]) -> None:
+    """One e-mail is one account: with one key all are signed in to it, without one is and others are told."""
+    async with browser(members[0]) as here, browser(members[1]) as there:
+        for key, statuses in ((new_key(), {201: 4}), (None, {201: 1, 409: 3})):
+            body = {"email": f"{uuid4().hex}@test.com", "password": PASSWORD, "display_name": "Carol"}
+            headers = {} if key is None else {"Idempotency-Key": key}
+
+            async def ask(number: int, body: Any = body, headers: Any = headers) -> httpx.Response:
+                http = (here, there)[number % 2]
+                return await http.post("/auth/register", json=body, headers=headers)
+
+            answers = await at_once(4, ask)
+            got = [answer.status_code for answer in answers]
+            assert {status: got.count(status) for status in set(got)} == statuses
+            assert len({answer.json()["user"]["id"] for answer in answers if answer.status_code == 201}) == 1
+
+
+async def test_p2_refresh_raced_at_two_processes(two: Two) -> None:
+    """Part 3: eight refreshes with one token, and eight more: one successor, good anywhere."""
+
+    async def refresh(number: int) -> httpx.Response:
+        http = two.side(number).http
+        return await http.post("/auth/refresh", json={"refresh_token": two.alice.refresh_token})
+
+    answers = [expect(response, 200) for response in await at_once(8, refresh)]
+    answers += [expect(response, 200) for response in await at_once(8, refresh)]
+    assert len({answer["refresh_token"] for answer in answers}) == 1
+    for number, answer in enumerate(answers):
+        again = evolve(two.side(number), access_token=answer["access_token"])
+        expect(await again.ask("GET", "/users/me"), 200)
+
+
+async def test_p2_a_reload_whose_requests_are_spread_over_processes(two: Two) -> None:
+    """P2: each 401 refreshes wherever it comes to, with the same token; nobody is logged out, one is sent."""
+    chat = await two.alice.direct_chat_with(two.bob)
+
+    @asynccontextmanager
+    async def spread() -> AsyncIterator[httpx.AsyncClient]:
+        """A client whose requests go to one process and the other in turn."""
+        turn = cycle((two.alice.http, two.alice_there.http))
+
+        class Turns(httpx.AsyncClient):
+            async def request(self, *parts: Any, **more: Any) -> httpx.Response:
+                return await next(turn).request(*parts, **more)
+
+            async def post(self, url: Any, **more: Any) -> httpx.Response:
+                return await self.request("POST", url, **more)
+
+        async with Turns(trust_env=False) as client:
+            yield client
+
+    async with spread() as http:
+        for reload in range(1, 4):
+            client = KnownClient(http, "outlived", two.alice.refresh_token)
+            responses = await client.reload(page_load(chat, two.bob.id))
+            assert not client.logged_out
+            assert sorted(response.status_code for response in responses) == [200, 200, 200, 200, 200, 201]
+            assert len(expect(await two.bob.ask("GET", f"/messages?chat_id={chat}"), 200)) == reload
+
+
+# --- the end of a session -----------------------------------------------------------------------------------
+
+
+async def test_a_logout_is_heard_on_the_other_process_within_a_second(two: Two) -> None:
+    """Its sockets are closed there with 1008 and the reason, and its token, known there, is refused."""
+    expect(await two.alice_there.ask("GET", "/users/me"), 200)
+    async with two.alice_there.socket() as socket, two.bob.socket() as other:
+        expect(await two.alice.ask("POST", "/auth/logout"), 204)
+        with trio.fail_after(LOGOUT_SECONDS + MARGIN_SECONDS):
+            assert await socket.closed() == (1008, "session_revoked")
+        expect(await two.alice_there.ask("GET", "/users/me"), 401, "session_revoked")
+        refreshed = {"refresh_token": two.alice.refresh_token}
+        expect(await two.alice_there.http.post("/auth/refresh", json=refreshed), 401)
+        # Others, and the same person's other sessions, go on.
+        again = await log_in(two.alice_there.server, two.alice_there.http, two.alice.user["display_name"])
+        chat = await again.direct_chat_with(two.bob)
+        sent = await again.send(chat)
+        assert (await other.message())["id"] == sent["id"]
+
+
+async def test_a_stolen_refresh_token_ends_the_session_on_both_processes(two: Two) -> None:
+    """Part 3: what is older than the previous one ends the session, and its sockets everywhere."""
+    pair = {"refresh_token": two.alice.refresh_token}
+    for http in (two.alice.http, two.alice_there.http):
+        pair = expect(await http.post("/auth/refresh", json={"refresh_token": pair["refresh_token"]}), 200)
+    now = evolve(two.alice_there, access_token=pair["access_token"])
+    async with now.socket() as socket:
+        stolen = {"refresh_token": two.alice.refresh_token}
+        expect(await two.alice.http.post("/auth/refresh", json=stolen), 401, "refresh_token_reused")
+        with trio.fail_after(LOGOUT_SECONDS + MARGIN_SECONDS):
+            assert await socket.closed() == (1008, "session_revoked")
+        expect(await now.ask("GET", "/users/me"), 401, "session_revoked")
