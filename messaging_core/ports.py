@@ -148,6 +148,10 @@ class StorageUnavailable(Exception):
     """The storage cannot commit now (a full disk, a lost connection); nothing was changed."""
 
 
+class OutcomeUnknown(StorageUnavailable):
+    """All or nothing was committed, and nobody was told: look at what is kept, or ask again under a key."""
+
+
 class Bus(Protocol):
     """Tells the other processes what was committed here, and this one what was committed elsewhere.
 
@@ -184,7 +188,7 @@ class Bus(Protocol):
         """
 
     def rebuild(self) -> None:
-        """The connection seems to be deaf: make another."""
+        """Make another connection, and leave out a number: what was sent by this one may not have come."""
 
 
 class TokenSigner(Protocol):

@@ -109,6 +109,11 @@ class Doorbell:
         """Ring for a session that has ended here."""
         self._bus.ring(effect)
 
+    def doubt(self) -> None:
+        """Have every process look: something may have been committed here that nobody rings for."""
+        self._missed("it is not known what was committed")
+        self._bus.rebuild()  # which leaves out a number
+
     async def follow(self, user_id: UserId) -> None:
         """Let a user's socket, which the hub knows already, hear what is committed from now on, wherever.
 

@@ -22,7 +22,7 @@ from messaging_core.errors import IdempotencyKeyReused, Refused
 from messaging_core.ids import SessionId, UserId
 from messaging_core.limits import Limits
 from messaging_core.models import Actor, Session, User
-from messaging_core.ports import Bus, PasswordHasher, Storage, TokenSigner, Transaction
+from messaging_core.ports import Bus, OutcomeUnknown, PasswordHasher, Storage, TokenSigner, Transaction
 
 log = structlog.get_logger(__name__)
 
@@ -132,7 +132,13 @@ class Messaging:
                     tx.apply(effect)
             return decision
 
-        decision = await self._storage.transact(transaction, committed=self._perform)
+        try:
+            decision = await self._storage.transact(transaction, committed=self._perform)
+        except OutcomeUnknown:
+            self._admissions.end_all()
+            if self.doorbell is not None:
+                self.doorbell.doubt()
+            raise
         return decision.result
 
     async def execute_once(

@@ -18,7 +18,7 @@ from adapters.storage_sql.lanes import Call, GivingWay, Lane
 from adapters.storage_sql.members import MembersCache
 from adapters.storage_sql.postgresql_config import PostgresqlConfig
 from adapters.storage_sql.postgresql_link import Link
-from adapters.storage_sql.postgresql_outcome import find_out
+from adapters.storage_sql.postgresql_outcome import Fate, Peer, find_out
 from adapters.storage_sql.postgresql_schema import check_schema
 from adapters.storage_sql.postgresql_server import (
     PostgresqlServer,
@@ -31,7 +31,7 @@ from adapters.storage_sql.postgresql_transaction import (
     MembersMoved,
     postgresql_statements,
 )
-from messaging_core.ports import Reader, Storage, StorageUnavailable, Transaction
+from messaging_core.ports import OutcomeUnknown, Reader, Storage, StorageUnavailable, Transaction
 
 log = logging.getLogger(__name__)
 
@@ -198,16 +198,19 @@ class PostgresqlStorage:
         unknown: "_Unknown",
     ) -> None:
         outcome: Outcome[Any]
-        found = find_out(self._server, unknown.number, unknown.process, ending=self._ending)
-        if found is None:
-            outcome = Error(RuntimeError("PostgreSQL did not come back: it is not known what was committed"))
-        elif found:
-            outcome = Value(done.result)
-        else:
-            outcome = Error(_told(unknown.error))
-        log.warning(
-            "The outcome of the COMMIT: %s", {None: "unknown", True: "committed", False: "not"}[found]
-        )
+        fate = find_out(self._server, unknown.number, unknown.peer, ending=self._ending)
+        match fate:
+            case Fate.COMMITTED:
+                outcome = Value(done.result)
+            case Fate.UNDONE:
+                outcome = Error(_told(unknown.error))
+            case Fate.UNKNOWN:
+                why = "PostgreSQL was restarted during a COMMIT: it is not known what was committed"
+                outcome = Error(OutcomeUnknown(why))
+            case None:
+                why = "PostgreSQL did not come back: it is not known what was committed"
+                outcome = Error(RuntimeError(why))
+        log.warning("The outcome of the COMMIT: %s", (fate or Fate.UNKNOWN).value)
         self._tell(call, committed, done.place, outcome)
 
     def _tell(
@@ -238,7 +241,7 @@ class _Unknown:
     """A COMMIT whose answer was lost."""
 
     number: str
-    process: int
+    peer: Peer
     error: psycopg.Error
 
 

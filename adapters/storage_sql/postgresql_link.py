@@ -15,6 +15,7 @@ from psycopg import errors
 from psycopg.pq import TransactionStatus
 
 from adapters.storage_sql.members import MembersCache, StagedMembers
+from adapters.storage_sql.postgresql_outcome import Peer
 from adapters.storage_sql.postgresql_server import Connection, PostgresqlServer, is_lost
 from adapters.storage_sql.postgresql_transaction import (
     LockStatements,
@@ -25,6 +26,8 @@ from adapters.storage_sql.statements import Statements
 
 _BEGIN = "BEGIN ISOLATION LEVEL READ COMMITTED"
 _BEGIN_READ = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
+
+NOBODY = Peer(0, "")
 
 
 class Link:
@@ -40,7 +43,7 @@ class Link:
         self._statements = statements
         self._members = StagedMembers(members)
         self._connection: Connection | None = None
-        self._process = 0
+        self._peer = NOBODY
         self._pipeline: AbstractContextManager[object] | None = None
         self._guard = Lock()
         """Held while the connection comes or goes, so that nobody cuts off another's."""
@@ -94,15 +97,15 @@ class Link:
     def is_lost(self, error: psycopg.Error) -> bool:
         return self._connection is None or is_lost(self._connection, error)
 
-    def forget(self) -> int:
-        """Let go of the connection; the number of the server's process that was at its other end."""
+    def forget(self) -> Peer:
+        """Let go of the connection; who was at its other end."""
         self._members.roll_back()
         with self._guard:
             connection, self._connection, self._pipeline = self._connection, None, None
         if connection is not None:
             with suppress(psycopg.Error):
                 connection.close()
-        return self._process
+        return self._peer
 
     def cut(self) -> None:
         """Have what waits for the server fail at once, for a server that has stopped answering."""
@@ -132,7 +135,16 @@ class Link:
         connection = self._connection
         if connection is None:
             connection = self._server.connect()
-            self._process = connection.info.backend_pid
+            self._peer = _peer(connection)
             with self._guard:
                 self._connection = connection
         return connection
+
+
+def _peer(connection: Connection) -> Peer:
+    """Who is at the other end of a new connection; it is closed where that cannot be found out."""
+    try:
+        return Peer.of(connection)
+    except BaseException:
+        connection.close()
+        raise

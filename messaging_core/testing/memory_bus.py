@@ -118,13 +118,12 @@ class MemoryBus:
                 async with trio.open_nursery() as nursery:
                     self.is_deaf = False
                     self._nursery = nursery
-                    if self._waiting:
-                        next(self._numbers)  # what was rung meanwhile is lost
-                        self._waiting.clear()
                     missed("the bus was connected")
                     await self._send_for_ever()
                 self._nursery = None
+                next(self._numbers)  # what was sent last, and what is rung meanwhile, may be lost
                 await trio.lowlevel.checkpoint()
+                self._waiting.clear()
         finally:
             self._nursery = None
             self._send(is_last=True)

@@ -13,7 +13,7 @@ from adapters.storage_memory import MemoryStorage
 from messaging_core.errors import SessionRevoked
 from messaging_core.ids import ChatId
 from messaging_core.models import Actor
-from messaging_core.ports import StorageUnavailable
+from messaging_core.ports import OutcomeUnknown, StorageUnavailable, Transaction
 from messaging_core.testing.memory_bus import Faults, MemoryBroker
 from tests.bus.world import LIMITS, NOW, PlainHasher, PlainSigner, Process, processes, token, written
 
@@ -79,6 +79,37 @@ async def test_what_a_killed_process_could_not_ring_for_is_found(
         here.bus.kill()
         await here.send(alice, chat)
         await bobs.until(lambda socket: socket.messages() == [1], within=LATE)
+
+
+async def test_what_was_committed_without_anybody_knowing_is_found(
+    broker: MemoryBroker, autojump_clock: Clock
+) -> None:
+    """By every process, though its bus was never lost: and a session that ended so is over everywhere."""
+    async with (
+        two(broker) as (here, there, alice, bob, chat),
+        here.socket(alice) as alices,
+        there.socket(bob) as bobs,
+        there.socket(alice) as alices_other,
+    ):
+        storage = here.messaging._storage
+        transact_well = storage.transact
+
+        async def transact(operation: Callable[[Transaction], object], **_: object) -> None:
+            await transact_well(operation)
+            raise OutcomeUnknown
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(storage, "transact", transact)
+            with pytest.raises(OutcomeUnknown):
+                await here.send(bob, chat)
+            for socket in (alices, bobs):
+                await socket.until(lambda socket: socket.messages() == [1], within=LATE)
+            with pytest.raises(OutcomeUnknown):
+                await here.log_out(alice)
+        await alices_other.until(lambda socket: socket.closed == "1008 session_revoked", within=LATE)
+        for process in (here, there):
+            with pytest.raises(SessionRevoked):
+                await process.messaging.authenticate(token(alice))
 
 
 async def test_a_lost_bell_shows_by_the_next_heartbeat(broker: MemoryBroker, autojump_clock: Clock) -> None:

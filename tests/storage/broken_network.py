@@ -18,7 +18,7 @@ class Network:
     loses_commits: bool = False
     """The next COMMIT is carried out, and the connection lost before its answer comes."""
     lost: trio.Event = field(factory=trio.Event)
-    """Set when that has happened."""
+    """Set when that has happened, or something was swallowed."""
     swallows: bool = False
     """What is sent next does not arrive, and the sender's connection breaks; the server is not told."""
     refuses: bool = False
@@ -46,6 +46,7 @@ class Network:
                 break
             if self.swallows:
                 self.swallows = False
+                self.lost.set()
                 await near.aclose()
                 await trio.sleep_forever()
             if self.stands_still:
