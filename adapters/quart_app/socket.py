@@ -19,6 +19,7 @@ from adapters.quart_app.dispatch import bearer_token
 from adapters.runtime import LocalSocket, Messaging, TooManySockets
 from adapters.runtime.hub import POLICY_VIOLATION, TOO_MANY_SOCKETS, Close, Transport
 from messaging_core.errors import TokenInvalid, Unauthenticated
+from messaging_core.ports import StorageUnavailable
 from messaging_core.sockets import payloads
 
 log = structlog.get_logger(__name__)
@@ -84,6 +85,9 @@ class SocketEndpoint:
             return Close(POLICY_VIOLATION, error.code)
         except TooManySockets:
             return TOO_MANY_SOCKETS
+        except StorageUnavailable as error:
+            log.warning("A WebSocket could not be admitted", error=str(error))
+            return OUR_FAULT
         except Exception:
             log.exception("A WebSocket could not be admitted")
             return OUR_FAULT

@@ -275,6 +275,7 @@ class Doorbell:
     async def _read_logs(self) -> None:
         """Deliver from the log what is missing of the chats that are behind now."""
         sequences = self._following.sequences
+        before = self.counts.from_log
         for some in parts(tuple(sequences.behind), CHATS_AT_ONCE):
             left = some
             while left:
@@ -292,6 +293,8 @@ class Doorbell:
                     self._leave(leaving)
                 self.counts.gaps += len(left)
                 left = tuple(chat_id for chat_id, told in read.items() if not told.is_last)
+        if self.counts.from_log > before:
+            log.info("Delivered from the log", events=self.counts.from_log - before)
 
     def _leave(self, leaving: Iterable[Deliver]) -> None:
         for delivery in leaving:

@@ -1,0 +1,36 @@
+"""While processes are killed and the bus and the database restarted, nothing that was answered is lost."""
+
+from functools import partial
+from pathlib import Path
+
+import pytest
+import trio
+
+from tests.postgresql import made_with_tables
+from tests.server.fleet import fleet
+from tests.server.siege import Besieged, Plan, besiege, broken_bus, report, terminate
+
+PLAN = Plan(sockets=40, messages=800, senders=8, kill_every=0.5)
+
+
+@pytest.fixture(params=["postgresql", "nats"])
+def kind(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+def test_what_was_answered_reaches_every_socket_in_order(kind: str, tmp_path: Path) -> None:
+    """Every message, once on each socket that stayed, in the order of its chat; `siege.verdict` says it all.
+
+    `python -m tests.server.siege` is the same at length, on a database of its own that crashes.
+    """
+    with (
+        made_with_tables("messaging_test_siege") as database,
+        broken_bus(kind, database) as (bus, restart_bus),
+        fleet(tmp_path, database, bus, count=3) as members,
+    ):
+        besieged = Besieged(members, restart_bus, partial(terminate, database))
+        outcome = trio.run(besiege, PLAN, besieged)
+        assert not outcome.faults, report(besieged, outcome)
+        assert (besieged.bus_restarts, besieged.database_restarts) == (2, 1)
+        assert besieged.kills > 0
+        assert outcome.ledger.count == PLAN.messages
