@@ -3,6 +3,7 @@
 The rules are the same with either bus.
 """
 
+import os
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
 from itertools import cycle
@@ -31,9 +32,21 @@ MARGIN_SECONDS = 4
 """Beyond it: this machine may be busy with other things."""
 
 
-@pytest.fixture(scope="module", params=["postgresql", "nats"])
+ADDRESSES = os.environ.get("MESSAGING_TEST_PROCESSES", "").split()
+"""Two servers that run already, on other hosts, as in scripts/two_hosts.sh; otherwise two are started."""
+
+
+@frozen
+class Elsewhere:
+    address: str
+
+
+@pytest.fixture(scope="module", params=["given"] if ADDRESSES else ["postgresql", "nats"])
 def members(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     """Two processes, for all of these tests: people have names of their own."""
+    if ADDRESSES:
+        yield [Elsewhere(address) for address in ADDRESSES]
+        return
     directory = tmp_path_factory.mktemp("fleet")
     with made_with_tables("messaging_test_processes") as database:
         if request.param == "postgresql":
