@@ -79,7 +79,7 @@ def _talk(server: Running, places: Sequence[Place], seconds: float, warm_up: flo
                 stack.callback(listener.close)
                 listeners.append(listener)
             for author in place.people[: place.senders]:
-                connection = Sender(loop, server.port, partial(make, *_sending(place.chat_id, author)), take)
+                connection = Sender(loop, server.port, partial(make, *sending(place.chat_id, author)), take)
                 stack.callback(connection.close)
                 connections.append(connection)
 
@@ -112,7 +112,7 @@ def _talk(server: Running, places: Sequence[Place], seconds: float, warm_up: flo
     }
 
 
-def _sending(chat_id: int, author: int) -> tuple[bytes, bytes, bytes]:
+def sending(chat_id: int, author: int) -> tuple[bytes, bytes, bytes]:
     """A request in three pieces, between which its key's number and its content's belong."""
     content = "seq0000000000 " + "and the rest of a message that is about as long as people's messages are."
     body = json.dumps({"chat_id": chat_id, "type": "text", "content": content}).encode()

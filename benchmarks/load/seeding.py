@@ -1,6 +1,7 @@
 """Databases with the same people, chats and messages: ours by its own storage, the peers' by their schema."""
 
 import sqlite3
+from collections.abc import Callable
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -24,6 +25,16 @@ NUMBERS = "WITH RECURSIVE numbers(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM nu
 
 def seed_ours(path: Path) -> None:
     """Make our database at `path`, with people and chats."""
+
+    async def store() -> None:
+        async with open_sqlite(path) as storage:
+            await storage.transact(people_and_chats())
+
+    trio.run(store)
+
+
+def people_and_chats() -> Callable[[Transaction], None]:
+    """An operation that stores them in an empty database."""
     now = datetime.now(UTC).replace(microsecond=0)
     then = now - timedelta(days=1)
 
@@ -46,11 +57,7 @@ def seed_ours(path: Path) -> None:
             )
             tx.apply(StoreChat(Chat(chat_id, seeded.title, seeded.is_group, then, members, 0, then, None)))
 
-    async def store() -> None:
-        async with open_sqlite(path) as storage:
-            await storage.transact(operation)
-
-    trio.run(store)
+    return operation
 
 
 def fill_ours(path: Path, messages: int) -> None:

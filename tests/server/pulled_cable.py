@@ -5,6 +5,7 @@ cable is back. See scripts/two_hosts.sh.
 """
 
 import sys
+from collections.abc import Sequence
 from uuid import uuid4
 
 import trio
@@ -22,7 +23,7 @@ class Server:
     address: str
 
 
-async def main(interface: str, *addresses: str) -> None:
+async def main(interface: str, addresses: Sequence[str]) -> None:
     here, there = map(Server, addresses)
     async with browser(here) as http, browser(there) as http_there:
         alice, bob = [await register(here, http, f"{name}-{uuid4().hex[:8]}") for name in ("Alice", "Bob")]
@@ -47,4 +48,4 @@ async def main(interface: str, *addresses: str) -> None:
 
 
 if __name__ == "__main__":
-    trio.run(main, *sys.argv[1:])
+    trio.run(main, sys.argv[1], sys.argv[2:])
