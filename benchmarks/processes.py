@@ -131,7 +131,8 @@ def main() -> None:
     parser.add_argument("--server", default="postgresql://postgres@127.0.0.1:5432/")
     arguments = parser.parse_args()
     print(
-        "| bus | processes | senders | messages/s | answer | socket here | socket elsewhere | us a message | load's core |"
+        "| bus | processes | senders | messages/s | answer | socket here | socket elsewhere "
+        "| us a message | load's core |"
     )
     print("|---|---:|---:|---:|---:|---:|---:|---:|---:|")
     with database(arguments.server) as address:
