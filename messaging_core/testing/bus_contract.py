@@ -59,13 +59,10 @@ class Ear:
 
     async def until(self, holds: Callable[["Ear"], object]) -> None:
         """Wait until this is true."""
-        try:
-            with trio.fail_after(PATIENCE):
-                while not holds(self):
-                    await self._changed.wait()
-        except trio.TooSlowError as error:
-            error.add_note(f"it has heard {self.bells[-20:]}, and missed {self.missed}")
-            raise
+        with trio.move_on_after(PATIENCE) as waiting:
+            while not holds(self):
+                await self._changed.wait()
+        assert not waiting.cancelled_caught, f"it has heard {self.bells[-20:]}, and missed {self.missed}"
 
     async def hears_itself(self) -> None:
         """Wait until something that it sends from now on has come back."""

@@ -912,8 +912,9 @@ class StorageContract:
         heard: list[tuple[ChatId, int]] = []
 
         async def write_at_once() -> None:
-            while not (found := await storage.read(lambda reader: reader.chats_of(bob.id))):
-                pass
+            found: Sequence[Chat] = ()
+            while not found:
+                found = await storage.read(lambda reader: reader.chats_of(bob.id))
             message = await storage.transact(
                 lambda tx: add_message(tx, found[0].id, bob.id),
                 committed=lambda message: heard.append((message.chat_id, 2)),
