@@ -41,6 +41,8 @@ FLUSH_HERE = 0.004
 """Seconds of one commit for which the loop may stand still; after a longer one the thread commits."""
 AWAY = 20
 """How many more quick commits than slow ones the thread does until the loop waits for the disk again."""
+HICCUP = 50
+"""Quick commits before a slow one that make it a hiccup of the disk, and not a sign that it is slow."""
 GATHERING = 6
 """Turns of the loop for which a batch waits at most, while each brings somebody new to share it."""
 CHECKPOINT_AFTER = 5_000
@@ -92,6 +94,8 @@ class Writer:
         self._busy = False
         self._away = 0
         """How many quick commits in the thread are missing until the loop commits again."""
+        self._quick = HICCUP
+        """Quick commits since the last slow one, on the loop."""
         self._took = 0.0
         self._checkpointed = session.connection.total_changes
         self._rest = trio.lowlevel.ParkingLot()
@@ -259,7 +263,11 @@ class Writer:
         # The thread tries the disk, so that the loop stands for one slow commit and not for one in so many.
         # What took long there may have waited for the interpreter: not all of it was the disk.
         if not self._away:
-            self._away = AWAY if self._took > FLUSH_HERE else 0
+            if self._took <= FLUSH_HERE:
+                self._quick += 1
+            else:
+                self._away = AWAY if self._quick < HICCUP else 0
+                self._quick = 0
         elif self._took <= FLUSH_HERE:
             self._away -= 1
         else:

@@ -20,7 +20,7 @@ from adapters.storage_sql import writer as writer_module
 from adapters.storage_sql.members import MembersCache
 from adapters.storage_sql.sqlite import SqliteStorage
 from adapters.storage_sql.transaction import SqlTransaction
-from adapters.storage_sql.writer import AWAY, FLUSH_HERE
+from adapters.storage_sql.writer import AWAY, FLUSH_HERE, HICCUP
 from messaging_core.effects import AdvanceChat, StoreChat, StoreMessage, StoreUser
 from messaging_core.ids import ChatId, MessageId, UserId
 from messaging_core.models import Chat, Member, Message, MessageType, Role, User
@@ -525,12 +525,19 @@ async def test_the_loop_does_not_wait_for_a_slow_disk(storage: SqliteStorage) ->
     writer._away = 0
     for _ in range(2 * AWAY):
         await storage.transact(send)
-    assert here == [True, *((2 * AWAY - 1) * [False])], "a slow disk is not tried on the loop"
+    assert here == [True, True, *((2 * AWAY - 2) * [False])], "one slow commit may be a hiccup, two are not"
     took = 0.0
     here.clear()
-    for _ in range(AWAY + 5):
+    for _ in range(AWAY + HICCUP):
         await storage.transact(send)
-    assert here == [*(AWAY * [False]), *(5 * [True])], "a quick one is not handed about"
+    assert here == [*(AWAY * [False]), *(HICCUP * [True])], "a quick one is not handed about"
+    here.clear()
+    took = 2 * FLUSH_HERE
+    await storage.transact(send)
+    took = 0.0
+    for _ in range(5):
+        await storage.transact(send)
+    assert here == 6 * [True], "a hiccup now and then changes nothing"
 
 
 async def test_those_who_come_in_one_turn_share_a_commit(
