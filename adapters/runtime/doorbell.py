@@ -4,7 +4,7 @@ The bus is a doorbell, the log is the truth. What is decided here is when to loo
 is `messaging_core.sequencing`'s affair, and when something was missed is `messaging_core.liveness`'s.
 """
 
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from itertools import islice
 from math import inf
 from typing import TypeVar
@@ -20,6 +20,7 @@ from messaging_core.effects import CloseSockets, Deliver
 from messaging_core.fanout import retell
 from messaging_core.ids import ChatId, UserId
 from messaging_core.liveness import BEAT_SECONDS, Liveness
+from messaging_core.models import Chat
 from messaging_core.ports import Bus, Reader, Storage, StorageUnavailable
 from messaging_core.sequencing import Following
 
@@ -260,15 +261,13 @@ class Doorbell:
     async def _positions(self, user_ids: Iterable[UserId]) -> dict[ChatId, int]:
         positions: dict[ChatId, int] = {}
         for some in parts(user_ids, USERS_AT_ONCE):
-            positions.update(await self._storage.read(lambda reader, some=some: reader.positions(some)))  # type: ignore[misc]
+            positions.update(await self._storage.read(_positions_of(some)))
         return positions
 
     async def _look_up(self) -> None:
         """Learn who is in chats that are new."""
         for some in parts(self._following.take_unknown(), CHATS_AT_ONCE):
-            for chat in await self._storage.read(
-                lambda reader, some=some: [reader.chat(chat_id) for chat_id in some]  # type: ignore[misc]
-            ):
+            for chat in await self._storage.read(_chats(some)):
                 if chat is not None:
                     self._following.looked_up(chat)
 
@@ -281,11 +280,7 @@ class Doorbell:
             while left:
                 asked = {chat_id: sequences.position(chat_id) for chat_id in left if chat_id in sequences}
                 heard = {chat_id: sequences.heard(chat_id) for chat_id in asked}
-                read = await self._storage.read(
-                    lambda reader, asked=asked: {  # type: ignore[misc]
-                        chat_id: _slice(reader, chat_id, position) for chat_id, position in asked.items()
-                    }
-                )
+                read = await self._storage.read(_slices(asked))
                 for chat_id, told in read.items():
                     through = heard[chat_id] if told.is_last else None
                     leaving = sequences.read(chat_id, told.entries, through=through)
@@ -308,6 +303,18 @@ class Doorbell:
     def _gone(self, user_id: UserId) -> None:
         self._following.go(user_id)
         self._bus.unfollow(user_id)
+
+
+def _positions_of(user_ids: Collection[UserId]) -> Callable[[Reader], Mapping[ChatId, int]]:
+    return lambda reader: reader.positions(user_ids)
+
+
+def _chats(chat_ids: Collection[ChatId]) -> Callable[[Reader], list[Chat | None]]:
+    return lambda reader: [reader.chat(chat_id) for chat_id in chat_ids]
+
+
+def _slices(after: Mapping[ChatId, int]) -> Callable[[Reader], dict[ChatId, _Slice]]:
+    return lambda reader: {chat_id: _slice(reader, chat_id, position) for chat_id, position in after.items()}
 
 
 def _slice(reader: Reader, chat_id: ChatId, position: int) -> _Slice:

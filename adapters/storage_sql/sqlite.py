@@ -1,4 +1,4 @@
-"""The storage in an SQLite file: one thread writes, the event loop reads."""
+"""The storage in an SQLite file, which the event loop reads and writes; a thread waits for a slow disk."""
 
 import json
 import sqlite3
