@@ -116,7 +116,7 @@ class Connection(TCPServer):
                 self._await_more()
         finally:
             if over:
-                await self.protocol.handle(Closed())
+                await self.protocol.end()
                 await self._close()
                 if await tasks.end(self._config.abandon_time):
                     log.warning("application_abandoned")
@@ -142,7 +142,7 @@ class Connection(TCPServer):
         data, self._received = self._received, None
         while True:
             if data is not None:
-                await protocol.handle(RawData(data))
+                protocol.receive(data)
             elif trio.current_time() >= protocol.deadline:
                 await protocol.expire()
             await protocol.advance()

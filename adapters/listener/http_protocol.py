@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, cast
 
 import h11
 import trio
-from hypercorn.events import Closed, Event, RawData
+from hypercorn.events import RawData
 from hypercorn.protocol.events import Body, Data, EndBody, Request, Response, StreamClosed
 from hypercorn.protocol.events import Event as StreamEvent
 from hypercorn.protocol.h11 import STREAM_ID, H11Protocol
@@ -21,7 +21,7 @@ from adapters.listener.counts import Counts
 from adapters.listener.head import plain_request, take_head
 from adapters.listener.http_stream import HttpStream
 from adapters.listener.inbox import AppTasks
-from adapters.listener.logs import REQUEST_ID, log, log_request
+from adapters.listener.logs import log, log_request
 from adapters.listener.proxies import parse_address, seen_through
 from adapters.listener.socket_handshake import asks_for_socket, plain_handshake
 from adapters.listener.socket_stream import SocketStream
@@ -190,14 +190,15 @@ class HttpProtocol(H11Protocol):
             case _:
                 return inf
 
-    async def handle(self, event: Event) -> None:
-        """Take in what the reader has: bytes, none for their end, or the end of the connection."""
-        if isinstance(event, RawData):
-            self._received += event.data
-            self._ended = not event.data
-            self._progressed = trio.current_time()
-        elif isinstance(event, Closed):
-            await self._close_stream()
+    def receive(self, data: bytes) -> None:
+        """Take in bytes that have come, none for their end; `advance` does the rest."""
+        self._received += data
+        self._ended = not data
+        self._progressed = trio.current_time()
+
+    async def end(self) -> None:
+        """The connection has ended."""
+        await self._close_stream()
 
     async def advance(self) -> None:
         """Take every step that what has come allows; never waits for the application."""
@@ -253,7 +254,6 @@ class HttpProtocol(H11Protocol):
                 self._began = trio.current_time()
             return False
         self._head_begun = self.fresh = False
-        self._began = trio.current_time()
         if self._proxy:
             # Here once, for every way that the request may take; `ssl` is what Hypercorn makes the scheme of.
             seen = seen_through(head, self._proxy, self._limits.trusted_proxies)
@@ -261,8 +261,11 @@ class HttpProtocol(H11Protocol):
         self._whole = self._answered_whole(head)
         if self._whole is not None:
             self._phase = Phase.WHOLE
-            self._progressed = self._began
             self._counts.requests += 1
+            if len(self._received) >= self._whole[0].length:
+                return await self._step_whole()
+        self._began = self._progressed = trio.current_time()
+        if self._whole is not None:
             return True
         self.connection.receive_data(head)
         await self._begin(cast("h11.Request", self.connection.next_event()))
@@ -306,7 +309,8 @@ class HttpProtocol(H11Protocol):
         self._began = trio.current_time()
         if self._received:
             await trio.lowlevel.checkpoint()  # who sends requests in one go must let others run
-        return True
+            return True
+        return self._ended or self.draining
 
     async def _fail_whole(self, head: Head, seconds: float) -> None:
         """Answer for the application, which has failed."""
@@ -331,7 +335,7 @@ class HttpProtocol(H11Protocol):
             size=size,
             seconds=seconds,
             client=None if self.client is None else self.client[0],
-            request_id=next((value for name, value in fields if name == REQUEST_ID), None),
+            fields=fields,
         )
 
     async def _step_body(self) -> bool:
@@ -394,7 +398,6 @@ class HttpProtocol(H11Protocol):
         self._method = request.method
         target, fields = plain_request(request)
         self._phase = Phase.BODY
-        self._progressed = self._began
         self._declares_too_much = int(dict(fields).get(b"content-length", 0)) > self._limits.body_bytes
         self._body_bytes = 0
         self._too_large = False

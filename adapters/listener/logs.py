@@ -2,6 +2,7 @@
 
 import logging
 import sys
+from collections.abc import Iterable, Iterator
 from typing import Any, cast
 
 import structlog
@@ -43,7 +44,7 @@ class StructlogLogger(Logger):
             size=answered.get("bytes", 0),
             seconds=request_time,
             client=None if client is None else client[0],
-            request_id=_request_id(response),
+            fields=_fields(response),
         )
 
     async def critical(self, message: str, *args: Any, **kwargs: Any) -> None:
@@ -76,12 +77,16 @@ def log_request(
     size: int,
     seconds: float,
     client: str | None,
-    request_id: str | None,
+    fields: Iterable[tuple[str, str]],
 ) -> None:
-    """Log a request that ended, whichever way it took; `size` is in bytes, of the answer's body."""
+    """Log a request that ended, whichever way it took; `size` is in bytes, of the answer's body.
+
+    Of the answer's header fields, their names in lower case, it tells the request's id.
+    """
     if not log.is_enabled_for(logging.INFO):
         return
-    told = {} if request_id is None else {"request_id": request_id}
+    ids = [value for name, value in fields if name == REQUEST_ID]
+    told = {"request_id": ids[0]} if ids else {}
     log.info(
         "request",
         method=method,
@@ -94,8 +99,6 @@ def log_request(
     )
 
 
-def _request_id(response: ResponseSummary | None) -> str | None:
+def _fields(response: ResponseSummary | None) -> Iterator[tuple[str, str]]:
     for name, value in [] if response is None else response.get("headers", []):
-        if name.lower() == REQUEST_ID.encode():
-            return value.decode("latin-1")
-    return None
+        yield name.decode("latin-1").lower(), value.decode("latin-1")

@@ -9,7 +9,7 @@ from heapq import heapify, heappop, heappush
 from itertools import count
 from math import inf
 from selectors import EVENT_READ, DefaultSelector
-from typing import Protocol, Self
+from typing import Never, Protocol, Self
 
 import trio
 
@@ -66,13 +66,19 @@ class Watch:
         while True:
             at = self._looks[0][0] if self._looks else inf
             with trio.CancelScope(deadline=at) as self._scope:
-                # epoll and kqueue are a descriptor themselves, for all that is registered with them.
-                await trio.lowlevel.wait_readable(self._selector.fileno())
-            for key, _ in self._selector.select(0):
+                await self._tell_readers()
+            self._look()
+
+    async def _tell_readers(self) -> Never:
+        """Until it is cancelled, tell who has something to read."""
+        # epoll and kqueue are a descriptor themselves, for all that is registered with them.
+        descriptor, select = self._selector.fileno(), self._selector.select
+        while True:
+            await trio.lowlevel.wait_readable(descriptor)
+            for key, _ in select(0):
                 place: Place = key.data
                 if place.watched is not None:
                     place.watched.readable()
-            self._look()
 
     def enter(self, descriptor: int, watched: Watched) -> Place:
         """A place that is not read yet, and has no deadline."""
