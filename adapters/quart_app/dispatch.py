@@ -51,12 +51,6 @@ class Dispatcher:
         """
         before = REQUEST_ID.set(request.request_id)
         try:
-            return await self._answer(endpoint, request)
-        finally:
-            REQUEST_ID.reset(before)
-
-    async def _answer(self, endpoint: Endpoint, request: HttpRequest) -> HttpAnswer:
-        try:
             return await self._granted(endpoint, request)
         except Refused as refusal:
             return refused(refusal, request_id=request.request_id)
@@ -77,6 +71,8 @@ class Dispatcher:
             log.exception("A request failed", method=request.method, path=request.path)
             detail = "The server failed at this request. It has been logged under this request_id."
             return problem(500, "internal_error", detail, request_id=request.request_id)
+        finally:
+            REQUEST_ID.reset(before)
 
     async def _granted(self, endpoint: Endpoint, request: HttpRequest) -> HttpAnswer:
         actor = None

@@ -58,7 +58,7 @@ async def _asked(path_values: dict[str, str]) -> HttpRequest:
         method=request.method,
         path=request.path,
         path_values=path_values,
-        query=scope["query_string"],
+        query_string=scope["query_string"],
         headers=headers,
         body=body,
         address=request.remote_addr or "",

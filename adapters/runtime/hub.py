@@ -1,5 +1,6 @@
 """The sockets that are open in this process, and what waits to be written to each."""
 
+import logging
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from typing import Protocol
 
@@ -181,13 +182,7 @@ class Hub:
         if frame is None:
             return
         message = frame.data
-        logger = log.bind()  # once: below it may be asked a thousand times
-        if isinstance(delivery.event, MessageCreated):
-            logger.info("Message created: %d in chat %d", message.id, message.chat_id)
-        logger.info("Broadcasting to %d participants", len(delivery.audience))
-        for user_id in delivery.audience:
-            if user_id in self._sockets:
-                logger.info("Sending WebSocket event to user %d: %s", user_id, frame.event)
+        self._log(delivery, frame)
         if self._flushing is None:
             self._flushing = trio.lowlevel.ParkingLot()
             trio.lowlevel.spawn_system_task(self._flush_each_turn)
@@ -200,6 +195,17 @@ class Hub:
             frames = []
         frames.append(encoded)
         self._waiting[message.chat_id] = (delivery.audience, frames)
+
+    def _log(self, delivery: Deliver, frame: PlainFrame) -> None:
+        logger = log.bind()  # once: below it may be asked a thousand times
+        if not logger.is_enabled_for(logging.INFO):
+            return
+        if isinstance(delivery.event, MessageCreated):
+            logger.info("Message created: %d in chat %d", frame.data.id, frame.data.chat_id)
+        logger.info("Broadcasting to %d participants", len(delivery.audience))
+        for user_id in delivery.audience:
+            if user_id in self._sockets:
+                logger.info("Sending WebSocket event to user %d: %s", user_id, frame.event)
 
     def flush(self) -> None:
         """Have everything leave now."""

@@ -148,18 +148,18 @@ class Staged:
     def apply(self, effect: StorageEffect) -> None:
         """Note what an effect has changed."""
         match effect:
-            case StoreUser(user):
-                self._users[user.id] = user
-            case StoreChat(chat):
-                self._chats[chat.id] = chat
-                self._changed_chats.add(chat.id)
+            case StoreMessage(message):
+                self._messages[message.id] = message
             case AdvanceChat(chat):
                 before = self.chat(chat.id)
                 if before is not None:
                     self._chats[chat.id] = _advanced(before, chat)
                 self._changed_chats.add(chat.id)
-            case StoreMessage(message):
-                self._messages[message.id] = message
+            case StoreChat(chat):
+                self._chats[chat.id] = chat
+                self._changed_chats.add(chat.id)
+            case StoreUser(user):
+                self._users[user.id] = user
             case _:
                 pass
 

@@ -200,23 +200,23 @@ class SqlTransaction(SqlReader):
         return MessageId(self._numbers.next("message"))
 
     def apply(self, effect: StorageEffect) -> None:
-        match effect:
-            case StoreUser(user, password_hash):
-                self._execute(self._sql.insert_user, user_row(user))
-                self._execute(self._sql.insert_password_hash, (user.id, password_hash))
-            case StoreSession(session):
-                self._execute(self._sql.store_session, session_row(session))
-            case StoreChat(chat):
-                self._store_chat(chat)
-            case AdvanceChat(chat):
-                self._advance(chat)
+        match effect:  # what a message makes comes first: each case that does not match takes its time
             case StoreMessage(message):
                 self._execute(self._sql.store_message, message_row(message))
+            case AdvanceChat(chat):
+                self._advance(chat)
             case AppendEvent(entry):
                 self._execute(self._sql.append_event, entry_row(entry))
             case StoreAnswer(answer):
                 kept = (answer.fingerprint, answer.status, answer.body, seconds(answer.created_at))
                 self._execute(self._sql.store_answer, (*_key_row(answer.key), *kept))
+            case StoreSession(session):
+                self._execute(self._sql.store_session, session_row(session))
+            case StoreUser(user, password_hash):
+                self._execute(self._sql.insert_user, user_row(user))
+                self._execute(self._sql.insert_password_hash, (user.id, password_hash))
+            case StoreChat(chat):
+                self._store_chat(chat)
             case _:  # pragma: no cover - the type checker proves it unreachable
                 assert_never(effect)
 
