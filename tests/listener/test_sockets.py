@@ -230,6 +230,7 @@ async def test_what_is_no_frame_is_closed_with_a_code(sent: bytes, code: int) ->
         (close_frame(4000), (4000, ""), 4000),
         (frame(CLOSE), (1005, ""), 1005),
     ],
+    ids=["a code and a reason", "a code", "neither"],
 )
 async def test_a_peers_close_is_answered_and_told_once(sent: bytes, answered: Any, told: int) -> None:
     app = Recording()

@@ -192,7 +192,11 @@ async def test_connections_write_deadline() -> None:
         assert not over.is_set(), needless("Connection._write")
 
 
-@pytest.mark.parametrize(("sent", "code"), [(frame(3), 1002), (frame(TEXT, b"\xff"), 1007)])
+@pytest.mark.parametrize(
+    ("sent", "code"),
+    [(frame(3), 1002), (frame(TEXT, b"\xff"), 1007)],
+    ids=["a reserved opcode", "text that is not UTF-8"],
+)
 async def test_socket_stream_tells_why_it_fails(sent: bytes, code: int) -> None:
     async with stock(echo) as found, socket_to(found.served) as peer:
         await peer.send(sent)
