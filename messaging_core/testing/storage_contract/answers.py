@@ -1,0 +1,118 @@
+"""Answers kept for an Idempotency-Key, and the forgetting of what is old."""
+
+from datetime import timedelta
+
+from attrs import evolve
+
+from messaging_core.effects import StoreAnswer, StoreSession
+from messaging_core.ids import SessionId
+from messaging_core.models import Answer, IdempotencyKey, Session
+from messaging_core.ports import FORGOTTEN_AT_ONCE, Reader, Storage, Transaction
+from messaging_core.testing.storage_contract.operations import add_session, idempotency_key, people
+from messaging_core.testing.storage_programs import NOW
+
+
+class AnswerRules:
+    async def test_answers(self, storage: Storage) -> None:
+        """An answer is found by its whole key, in which no user is not any user; a new one replaces it."""
+        alice, bob = await people(storage, "alice", "bob")
+        key = IdempotencyKey(alice.id, "POST", "/api/v1/messages", "k")
+        keys = [
+            key,
+            evolve(key, user_id=None),
+            evolve(key, user_id=bob.id),
+            evolve(key, method="PATCH"),
+            evolve(key, path="/api/v1/messages/1"),
+            evolve(key, key="K"),
+        ]
+        answers = [
+            Answer(key, bytes([number]) * 16, 200 + number, bytes(range(256)), NOW)
+            for number, key in enumerate(keys)
+        ]
+        for position, answer in enumerate(answers):
+            for missing in keys[position:]:
+                assert await storage.read(lambda reader, key=missing: reader.answer(key)) is None  # type: ignore[misc]
+            await storage.transact(lambda tx, answer=answer: tx.apply(StoreAnswer(answer)))  # type: ignore[misc]
+        newer = evolve(
+            answers[1], fingerprint=b"n" * 16, status=299, body=b"", created_at=NOW + timedelta(days=2)
+        )
+        await storage.transact(lambda tx: tx.apply(StoreAnswer(newer)))
+        kept = await storage.transact(lambda tx: [tx.lock_answer(key) for key in keys])
+        assert kept == [answers[0], newer, *answers[2:]]
+
+    async def test_forgetting(self, storage: Storage) -> None:
+        """Forgetting drops exactly the answers kept, and the sessions over, before the times given."""
+        [alice] = await people(storage, "alice")
+        second = timedelta(seconds=1)
+
+        def fill(tx: Transaction) -> tuple[dict[str, IdempotencyKey], dict[str, SessionId]]:
+            answers = {
+                name: Answer(idempotency_key(alice, name), b"f" * 16, 200, b"", at)
+                for name, at in {"old": NOW - second, "new": NOW}.items()
+            }
+            for answer in answers.values():
+                tx.apply(StoreAnswer(answer))
+            session = Session(
+                SessionId(1), alice.id, "", NOW - timedelta(days=60), NOW, NOW + second, 1, False, None
+            )
+            sessions = {
+                name: evolve(session, id=tx.next_session_id(), expires_at=expires_at, ended_at=ended_at)
+                for name, expires_at, ended_at in (
+                    ("open", NOW + second, None),
+                    ("expires now", NOW, None),
+                    ("expired", NOW - second, None),
+                    ("ended now", NOW + second, NOW),
+                    ("ended", NOW + second, NOW - second),
+                    ("expired, ended", NOW - second, NOW - second),
+                )
+            }
+            for each in sessions.values():
+                tx.apply(StoreSession(each))
+            return (
+                {name: answer.key for name, answer in answers.items()},
+                {name: each.id for name, each in sessions.items()},
+            )
+
+        answers, sessions = await storage.transact(fill)
+
+        def left(reader: Reader) -> set[str]:
+            return {name for name, key in answers.items() if reader.answer(key)} | {
+                name for name, session_id in sessions.items() if reader.session(session_id)
+            }
+
+        def forget(tx: Transaction) -> int:
+            return tx.forget_before(answers=NOW, sessions=NOW)
+
+        everything = await storage.read(left)
+        assert (
+            await storage.transact(lambda tx: tx.forget_before(answers=NOW - second, sessions=NOW - second))
+            == 0
+        )
+        assert await storage.read(left) == everything
+        assert await storage.transact(forget) == 4
+        assert await storage.read(left) == {"new", "open", "expires now", "ended now"}
+        assert await storage.transact(forget) == 0
+        assert await storage.read(lambda reader: reader.user(alice.id)) == alice
+
+    async def test_forgetting_by_parts(self, storage: Storage) -> None:
+        """One transaction forgets a bounded part of what is old, so that nobody waits long for it."""
+        [alice] = await people(storage, "alice")
+        second = timedelta(seconds=1)
+        surplus = 3
+
+        def fill(tx: Transaction) -> list[IdempotencyKey]:
+            keys = [idempotency_key(alice, str(n)) for n in range(FORGOTTEN_AT_ONCE + surplus)]
+            for key in keys:
+                tx.apply(StoreAnswer(Answer(key, b"f" * 16, 200, b"", NOW - second)))
+                session = add_session(tx, alice)
+                tx.apply(StoreSession(evolve(session, ended_at=NOW - second)))
+            return keys
+
+        def forget(tx: Transaction) -> int:
+            return tx.forget_before(answers=NOW, sessions=NOW)
+
+        keys = await storage.transact(fill)
+        assert await storage.transact(forget) == 2 * FORGOTTEN_AT_ONCE
+        assert await storage.read(lambda reader: sum(map(bool, map(reader.answer, keys)))) == surplus
+        assert await storage.transact(forget) == 2 * surplus
+        assert await storage.transact(forget) == 0

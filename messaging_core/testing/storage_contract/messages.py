@@ -1,0 +1,121 @@
+"""Messages, a chat's history and its log."""
+
+from datetime import timedelta
+
+import pytest
+from attrs import evolve
+
+from messaging_core.commands import EditMessage
+from messaging_core.effects import StoreMessage
+from messaging_core.ids import MAX_ID, MessageId
+from messaging_core.messages import edit_message
+from messaging_core.models import Message, MessageType
+from messaging_core.ports import Reader, Storage
+from messaging_core.testing.storage_contract.operations import add_group, add_message, history_of, pair
+from messaging_core.testing.storage_programs import LIMITS, NOW, enact
+
+
+class MessageRules:
+    async def test_messages(self, storage: Storage) -> None:
+        """A message is kept whole, with every null; a changed one replaces it and keeps its place."""
+        alice, _, chat = await pair(storage)
+        first, second, third = [
+            await storage.transact(lambda tx: add_message(tx, chat.id, alice.id)) for _ in range(3)
+        ]
+        changed = evolve(
+            second,
+            author_id=None,
+            type=MessageType.FILE,
+            content=None,
+            payload={"deleted": True},
+            reply_to_id=first.id,
+            edited_at=NOW + timedelta(seconds=1),
+            deleted_at=NOW + timedelta(seconds=2),
+        )
+        await storage.transact(lambda tx: tx.apply(StoreMessage(changed)))
+        assert await storage.read(lambda reader: reader.message(second.id)) == changed
+        assert list(await history_of(storage, chat.id)) == [third, changed, first]
+
+    @pytest.mark.parametrize("kind", list(MessageType))
+    async def test_message_types(self, storage: Storage, kind: MessageType) -> None:
+        """Every type of message comes back as itself."""
+        alice, _, chat = await pair(storage)
+        message = Message(MessageId(1), chat.id, alice.id, kind, "x", None, NOW, None, None, None)
+        await storage.transact(lambda tx: tx.apply(StoreMessage(message)))
+        kept = await storage.read(lambda reader: reader.message(message.id))
+        assert kept == message
+        assert kept is not None
+        assert kept.type is kind
+
+    async def test_history(self, storage: Storage) -> None:
+        """History is cut exactly: the anchor, which need not exist, is left out, and at most count come."""
+        alice, bob, chat = await pair(storage)
+        other = await storage.transact(lambda tx: add_group(tx, alice, bob))
+        ids: list[MessageId] = []
+        for _ in range(6):
+            ids.append((await storage.transact(lambda tx: add_message(tx, chat.id, alice.id))).id)
+            await storage.transact(lambda tx: add_message(tx, other.id, bob.id))
+
+        def look(reader: Reader) -> None:
+            def before(anchor: int | None, count: int) -> list[MessageId]:
+                message_id = None if anchor is None else MessageId(anchor)
+                return [message.id for message in reader.messages_before(chat.id, message_id, count)]
+
+            def after(anchor: int, count: int) -> list[MessageId]:
+                return [message.id for message in reader.messages_after(chat.id, MessageId(anchor), count)]
+
+            assert before(None, 100) == ids[::-1]
+            assert before(None, 2) == [ids[5], ids[4]]
+            assert before(None, 1) == [ids[5]]
+            assert before(ids[3], 2) == [ids[2], ids[1]]
+            assert before(ids[3], 3) == before(ids[3], 4) == [ids[2], ids[1], ids[0]]
+            assert before(ids[3] + 1, 1) == [ids[3]]  # the anchor is a message of the other chat
+            assert before(ids[0], 5) == before(0, 5) == []
+            assert before(MAX_ID, 1) == [ids[5]]
+            assert after(0, 100) == ids
+            assert after(0, 2) == ids[:2]
+            assert after(ids[3], 1) == [ids[4]]
+            assert after(ids[3], 2) == after(ids[3], 3) == [ids[4], ids[5]]
+            assert after(ids[3] + 1, 1) == [ids[4]]
+            assert after(ids[5], 5) == after(MAX_ID, 5) == []
+
+        await storage.read(look)
+        await storage.transact(look)
+
+    async def test_log(self, storage: Storage) -> None:
+        """A chat's log is read in its own order from beyond a number, each entry naming its message."""
+        alice, bob, chat = await pair(storage)
+        other = await storage.transact(lambda tx: add_group(tx, alice, bob))
+        messages = []
+        for _ in range(3):
+            messages.append(await storage.transact(lambda tx: add_message(tx, chat.id, alice.id)))
+            await storage.transact(lambda tx: add_message(tx, other.id, bob.id))
+        await storage.transact(
+            lambda tx: enact(
+                tx,
+                edit_message(
+                    tx.lock_chat(chat.id),
+                    tx.message(messages[0].id),
+                    EditMessage(messages[0].id, "changed"),
+                    editor=alice.id,
+                    now=NOW + timedelta(seconds=9),
+                    limits=LIMITS,
+                ),
+            )
+        )
+
+        def look(reader: Reader) -> None:
+            entries = reader.log(chat.id, 0, 100)
+            assert [(entry.sequence, entry.name, entry.message_id) for entry in entries] == [
+                (1, "chat.created", None),
+                *((number, "message.created", message.id) for number, message in enumerate(messages, 2)),
+                (5, "message.updated", messages[0].id),
+            ]
+            assert {entry.chat_id for entry in entries} == {chat.id}
+            assert [entry.at for entry in entries] == [NOW] * 4 + [NOW + timedelta(seconds=9)]
+            assert list(reader.log(chat.id, 2, 2)) == list(entries[2:4])
+            assert list(reader.log(chat.id, 4, 9)) == list(entries[4:])
+            assert list(reader.log(chat.id, 5, 9)) == []
+
+        await storage.read(look)
+        await storage.transact(look)

@@ -1,0 +1,123 @@
+"""What the rules have a storage do: people, chats and messages, by the core's own decisions."""
+
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+import trio
+
+from messaging_core.chats import create_group, open_direct_chat
+from messaging_core.commands import CreateGroup, OpenDirectChat, RegisterUser, SendMessage
+from messaging_core.ids import ChatId, UserId
+from messaging_core.messages import send_message
+from messaging_core.models import Chat, IdempotencyKey, Message, MessageType, Session, User
+from messaging_core.ports import Storage, Transaction
+from messaging_core.testing.storage_programs import LIMITS, NOW, enact
+from messaging_core.tokens import open_session
+from messaging_core.users import register
+
+RACERS = 32
+
+
+class Abort(Exception):
+    """Raised by an operation to have its transaction rolled back."""
+
+
+def abort(_: object) -> None:
+    raise Abort
+
+
+def add_user(tx: Transaction, name: str) -> User:
+    email = f"{name}@test.com"
+    decision = register(
+        RegisterUser(email, "password123", name.title()),
+        known=tx.user_by_email(email),
+        tag=name,
+        user_id=tx.next_user_id(),
+        password_hash=f"hash of {name}",
+        now=NOW,
+    )
+    return enact(tx, decision)
+
+
+def add_session(tx: Transaction, user: User, *, now: datetime = NOW) -> Session:
+    session_id = tx.next_session_id()
+    return enact(tx, open_session(user.id, session_id=session_id, device="a phone", now=now, limits=LIMITS))
+
+
+def add_direct_chat(tx: Transaction, actor: UserId, other: UserId) -> Chat:
+    decision = open_direct_chat(
+        OpenDirectChat(other),
+        actor=actor,
+        other=tx.user(other),
+        existing=tx.lock_direct_chat(actor, other),
+        chat_id=tx.next_chat_id(),
+        now=NOW,
+    )
+    return enact(tx, decision)
+
+
+def add_group(tx: Transaction, owner: User, *others: User) -> Chat:
+    member_ids = tuple(other.id for other in others)
+    decision = create_group(
+        CreateGroup("A group", member_ids),
+        actor=owner.id,
+        known=tx.users(member_ids),
+        chat_id=tx.next_chat_id(),
+        now=NOW,
+        limits=LIMITS,
+    )
+    return enact(tx, decision)
+
+
+def add_message(
+    tx: Transaction,
+    chat_id: ChatId,
+    author: UserId,
+    content: str | None = "hello",
+    payload: Mapping[str, Any] | None = None,
+    *,
+    now: datetime = NOW,
+) -> Message:
+    chat = tx.lock_chat(chat_id)
+    decision = send_message(
+        chat,
+        SendMessage(chat_id, MessageType.TEXT, content, payload),
+        author=author,
+        replied_to=None,
+        message_id=tx.next_message_id(),
+        now=now,
+        limits=LIMITS,
+    )
+    return enact(tx, decision)
+
+
+async def people(storage: Storage, *names: str) -> list[User]:
+    return await storage.transact(lambda tx: [add_user(tx, name) for name in names])
+
+
+async def pair(storage: Storage) -> tuple[User, User, Chat]:
+    """Alice, Bob and their direct chat, just made."""
+    alice, bob = await people(storage, "alice", "bob")
+    return alice, bob, await storage.transact(lambda tx: add_direct_chat(tx, alice.id, bob.id))
+
+
+async def chat_of(storage: Storage, chat_id: ChatId) -> Chat:
+    chat = await storage.read(lambda reader: reader.chat(chat_id))
+    assert chat is not None
+    return chat
+
+
+async def history_of(storage: Storage, chat_id: ChatId) -> Sequence[Message]:
+    return await storage.read(lambda reader: reader.messages_before(chat_id, None, 10_000))
+
+
+def idempotency_key(user: User | None, key: str = "one-request") -> IdempotencyKey:
+    return IdempotencyKey(None if user is None else user.id, "POST", "/api/v1/messages", key)
+
+
+async def race(contender: Callable[[int], Any], count: int = RACERS) -> None:
+    """Run `contender(0)` to `contender(count - 1)` at once, each in its own task."""
+    async with trio.open_nursery() as nursery:
+        for number in range(count):
+            nursery.start_soon(contender, number)

@@ -1,0 +1,204 @@
+"""People, their sessions and their chats: what is kept of them, and how they are found."""
+
+from datetime import timedelta
+
+from attrs import evolve
+
+from messaging_core.effects import AdvanceChat, StoreChat, StoreSession
+from messaging_core.ids import MAX_ID, ChatId, MessageId, SessionId, UserId
+from messaging_core.models import Chat, IdempotencyKey, Member, Role
+from messaging_core.ports import Reader, Storage, Transaction
+from messaging_core.testing.storage_contract.operations import (
+    add_direct_chat,
+    add_group,
+    add_message,
+    add_session,
+    chat_of,
+    pair,
+    people,
+)
+from messaging_core.testing.storage_programs import LIMITS, NOW
+
+
+class PeopleAndChatsRules:
+    async def test_what_is_missing_is_none(self, storage: Storage) -> None:
+        """Every look-up answers None, or nothing, for what does not exist, whatever its identifier."""
+
+        def look(reader: Reader) -> list[object]:
+            return [
+                found
+                for number in (1, 2, MAX_ID)
+                for found in (
+                    reader.user(UserId(number)),
+                    reader.password_hash(UserId(number)),
+                    reader.session(SessionId(number)),
+                    reader.chat(ChatId(number)),
+                    reader.direct_chat(UserId(number), UserId(3)),
+                    reader.message(MessageId(number)),
+                    reader.answer(IdempotencyKey(UserId(number), "POST", "/", "k")),
+                    reader.user_by_email("nobody@test.com"),
+                    reader.user_by_tag("nobody"),
+                )
+            ]
+
+        def list_(reader: Reader) -> list[int]:
+            return [
+                len(reader.users([UserId(1), UserId(MAX_ID)])),
+                len(reader.chats_of(UserId(1))),
+                len(reader.positions([UserId(1), UserId(MAX_ID)])),
+                len(reader.positions([])),
+                len(reader.messages_before(ChatId(1), None, 10)),
+                len(reader.messages_before(ChatId(1), MessageId(MAX_ID), 10)),
+                len(reader.messages_after(ChatId(1), MessageId(1), 10)),
+                len(reader.log(ChatId(1), 0, 10)),
+            ]
+
+        def lock(tx: Transaction) -> list[object]:
+            return [
+                tx.lock_chat(ChatId(1)),
+                tx.lock_direct_chat(UserId(1), UserId(2)),
+                tx.lock_session(SessionId(1)),
+                tx.lock_answer(IdempotencyKey(None, "POST", "/", "k")),
+                *look(tx),
+            ]
+
+        assert set(await storage.read(look)) == {None}
+        assert set(await storage.read(list_)) == {0}
+        assert set(await storage.transact(lock)) == {None}
+        assert set(await storage.transact(list_)) == {0}
+
+    async def test_users(self, storage: Storage) -> None:
+        """A user is found by id, e-mail and tag, and the hash of the password by id alone."""
+        alice, bob = await people(storage, "alice", "bob")
+
+        def look(reader: Reader) -> None:
+            assert reader.user(alice.id) == reader.user_by_email("alice@test.com") == alice
+            assert reader.user_by_tag("bob") == bob
+            assert reader.password_hash(alice.id) == "hash of alice"
+            assert reader.users([bob.id, UserId(bob.id + 1), alice.id]) == {alice.id: alice, bob.id: bob}
+            assert reader.users([]) == {}
+            assert len(reader.users([alice.id, alice.id])) == 1
+
+        await storage.read(look)
+
+    async def test_keys_are_exact(self, storage: Storage) -> None:
+        """E-mails and tags are compared as they are: normalising them is the core's affair."""
+        await people(storage, "alice")
+        for email in ("ALICE@test.com", "alice@test.com ", "alice_test.com", "a%", ""):
+            assert await storage.read(lambda reader, email=email: reader.user_by_email(email)) is None  # type: ignore[misc]
+        for tag in ("Alice", "alic", "alice%", "alicé", ""):
+            assert await storage.read(lambda reader, tag=tag: reader.user_by_tag(tag)) is None  # type: ignore[misc]
+
+    async def test_many_users_at_once(self, storage: Storage) -> None:
+        """A look-up takes as many identifiers as a group has members."""
+        [alice] = await people(storage, "alice")
+        ids = [alice.id, *(UserId(alice.id + number) for number in range(1, LIMITS.group_members))]
+        assert await storage.read(lambda reader: reader.users(ids)) == {alice.id: alice}
+
+    async def test_sessions(self, storage: Storage) -> None:
+        """A session is kept whole, and replaced whole."""
+        [alice] = await people(storage, "alice")
+        session = await storage.transact(lambda tx: add_session(tx, alice))
+        assert await storage.read(lambda reader: reader.session(session.id)) == session
+        changed = evolve(
+            session,
+            refreshed_at=NOW + timedelta(days=1),
+            expires_at=NOW + timedelta(days=31),
+            generation=session.generation + 1,
+            confirmed=True,
+            ended_at=NOW + timedelta(days=2),
+        )
+        await storage.transact(lambda tx: tx.apply(StoreSession(changed)))
+        assert await storage.read(lambda reader: reader.session(session.id)) == changed
+        assert await storage.transact(lambda tx: tx.lock_session(session.id)) == changed
+
+    async def test_chats(self, storage: Storage) -> None:
+        """A chat is kept whole: its members in their order, with roles and times of joining."""
+        users = await people(storage, "carol", "alice", "bob")
+
+        def operation(tx: Transaction) -> Chat:
+            members = (
+                Member(users[2].id, Role.OWNER, NOW),
+                Member(users[0].id, Role.ADMIN, NOW + timedelta(seconds=5)),
+                Member(users[1].id, Role.MEMBER, NOW + timedelta(seconds=3)),
+            )
+            chat = Chat(tx.next_chat_id(), "Title", True, NOW, members, 1, NOW + timedelta(days=1), None)
+            tx.apply(StoreChat(chat))
+            return chat
+
+        chat = await storage.transact(operation)
+        assert await chat_of(storage, chat.id) == chat
+        assert await storage.transact(lambda tx: tx.lock_chat(chat.id)) == chat
+
+    async def test_advancing_a_chat(self, storage: Storage) -> None:
+        """Advancing changes the chat's sequence, last activity and last message, and nothing else of it."""
+        alice, _, chat = await pair(storage)
+        message = await storage.transact(lambda tx: add_message(tx, chat.id, alice.id))
+        later = NOW + timedelta(hours=1)
+        before = await chat_of(storage, chat.id)
+        assert (before.sequence, before.last_message_id) == (2, message.id)
+        stranger = evolve(
+            before,
+            title="no",
+            members=(),
+            created_at=later,
+            sequence=7,
+            active_at=later,
+            last_message_id=None,
+        )
+        await storage.transact(lambda tx: tx.apply(AdvanceChat(stranger)))
+        assert await chat_of(storage, chat.id) == evolve(
+            before, sequence=7, active_at=later, last_message_id=None
+        )
+
+    async def test_direct_chats(self, storage: Storage) -> None:
+        """A direct chat is found by its two people in either order; a group of two is not one."""
+        alice, bob, carol = await people(storage, "alice", "bob", "carol")
+        await storage.transact(lambda tx: add_group(tx, alice, bob))
+        assert await storage.read(lambda reader: reader.direct_chat(alice.id, bob.id)) is None
+        chat = await storage.transact(lambda tx: add_direct_chat(tx, bob.id, alice.id))
+
+        def look(reader: Reader) -> None:
+            kept = reader.chat(chat.id)
+            assert kept is not None
+            assert reader.direct_chat(alice.id, bob.id) == reader.direct_chat(bob.id, alice.id) == kept
+            assert reader.direct_chat(alice.id, carol.id) is None
+            assert reader.direct_chat(alice.id, alice.id) is None
+
+        await storage.read(look)
+        locked = await storage.transact(lambda tx: tx.lock_direct_chat(alice.id, bob.id))
+        assert locked == await chat_of(storage, chat.id)
+
+    async def test_chats_of_a_user(self, storage: Storage) -> None:
+        """A user's chats are all those, and only those, that the user takes part in, each whole."""
+        alice, bob, carol = await people(storage, "alice", "bob", "carol")
+
+        def operation(tx: Transaction) -> tuple[ChatId, ChatId]:
+            return add_direct_chat(tx, alice.id, bob.id).id, add_group(tx, bob, carol).id
+
+        direct, group = await storage.transact(operation)
+        for user, expected in ((alice, {direct}), (bob, {direct, group}), (carol, {group})):
+            chats = await storage.read(lambda reader, user=user: reader.chats_of(user.id))  # type: ignore[misc]
+            assert {chat.id for chat in chats} == expected
+            for chat in chats:
+                assert chat == await chat_of(storage, chat.id)
+
+    async def test_positions(self, storage: Storage) -> None:
+        """The positions of some users are those of every chat of any of them, once, and of no other."""
+        alice, bob, carol = await people(storage, "alice", "bob", "carol")
+
+        def operation(tx: Transaction) -> tuple[ChatId, ChatId]:
+            direct, group = add_direct_chat(tx, alice.id, bob.id).id, add_group(tx, bob, carol).id
+            for _ in range(3):
+                add_message(tx, group, carol.id)
+            return direct, group
+
+        direct, group = await storage.transact(operation)
+        for users, expected in (
+            ([alice.id], {direct: 1}),
+            ([bob.id], {direct: 1, group: 4}),
+            ([carol.id, UserId(MAX_ID)], {group: 4}),
+            ([alice.id, bob.id, carol.id, bob.id], {direct: 1, group: 4}),
+        ):
+            assert await storage.read(lambda reader, users=users: dict(reader.positions(users))) == expected  # type: ignore[misc]
+            assert await storage.transact(lambda tx, users=users: dict(tx.positions(users))) == expected  # type: ignore[misc]

@@ -1,0 +1,96 @@
+"""What many ask for at once happens once."""
+
+from collections import Counter
+
+from messaging_core.errors import EmailTaken
+from messaging_core.idempotency import keep, replayed
+from messaging_core.ids import ChatId
+from messaging_core.ports import Storage, Transaction
+from messaging_core.testing.storage_contract.operations import (
+    RACERS,
+    add_direct_chat,
+    add_message,
+    add_session,
+    add_user,
+    history_of,
+    idempotency_key,
+    pair,
+    people,
+    race,
+)
+from messaging_core.testing.storage_programs import LIMITS, NOW, enact
+from messaging_core.tokens import refresh_claims, rotate
+
+
+class RaceRules:
+    async def test_one_direct_chat_however_many_open_it(self, storage: Storage) -> None:
+        """Two people who open their chat from both sides at once open one."""
+        alice, bob = await people(storage, "alice", "bob")
+        opened: list[ChatId] = []
+
+        async def contender(number: int) -> None:
+            actor, other = (alice, bob) if number % 2 else (bob, alice)
+            chat = await storage.transact(lambda tx: add_direct_chat(tx, actor.id, other.id))
+            opened.append(chat.id)
+
+        await race(contender)
+        assert len(opened) == RACERS
+        assert len(set(opened)) == 1
+        assert len(await storage.read(lambda reader: reader.chats_of(alice.id))) == 1
+        assert len(await storage.read(lambda reader: reader.log(opened[0], 0, 100))) == 1
+
+    async def test_one_message_however_often_its_key_comes(self, storage: Storage) -> None:
+        """Requests with one Idempotency-Key make one message; the others are answered with its answer."""
+        alice, _, chat = await pair(storage)
+        key = idempotency_key(alice)
+        bodies: list[tuple[bool, bytes]] = []
+
+        async def contender(_: int) -> None:
+            def operation(tx: Transaction) -> tuple[bool, bytes]:
+                answer = replayed(tx.lock_answer(key), b"f" * 16, now=NOW, limits=LIMITS)
+                if answer is not None:
+                    return True, answer.body
+                body = str(add_message(tx, chat.id, alice.id).id).encode()
+                enact(tx, keep(key, b"f" * 16, status=201, body=body, now=NOW))
+                return False, body
+
+            bodies.append(await storage.transact(operation))
+
+        await race(contender)
+        [message] = await history_of(storage, chat.id)
+        assert {body for _, body in bodies} == {str(message.id).encode()}
+        assert [replay for replay, _ in bodies].count(False) == 1
+
+    async def test_one_account_however_many_register_its_e_mail(self, storage: Storage) -> None:
+        """Of registrations of one e-mail at once, one makes the account; the others meet it."""
+        outcomes: Counter[str] = Counter()
+
+        async def contender(_: int) -> None:
+            try:
+                await storage.transact(lambda tx: add_user(tx, "alice"))
+            except EmailTaken as refused:
+                outcomes[refused.code] += 1
+            else:
+                outcomes["registered"] += 1
+
+        await race(contender)
+        assert outcomes == {"registered": 1, "email_taken": RACERS - 1}
+
+    async def test_one_successor_however_many_refresh(self, storage: Storage) -> None:
+        """Refreshes with one token at once move the session on once, and all get the same successor."""
+        [alice] = await people(storage, "alice")
+        session = await storage.transact(lambda tx: add_session(tx, alice))
+        claims = refresh_claims(session)
+        successors: list[object] = []
+
+        async def contender(_: int) -> None:
+            def operation(tx: Transaction) -> object:
+                return enact(tx, rotate(claims, tx.lock_session(session.id), now=NOW, limits=LIMITS))
+
+            successors.append(await storage.transact(operation))
+
+        await race(contender)
+        moved_on = await storage.read(lambda reader: reader.session(session.id))
+        assert moved_on is not None
+        assert moved_on.generation == session.generation + 1
+        assert successors == [moved_on] * RACERS
