@@ -5,8 +5,9 @@ from collections.abc import Generator, Iterator
 
 import pytest
 
-# The contract suites and strategies that the core ships make their points with plain asserts.
-pytest.register_assert_rewrite("messaging_core.testing")
+# The contract suites and strategies that the core ships make their points with plain asserts, and so do the
+# helpers of these rooms: a failure shows what was compared.
+pytest.register_assert_rewrite("messaging_core.testing", "tests.server", "tests.listener")
 
 IN_CI = os.environ.get("CI", "").lower() in {"1", "true"}
 

@@ -2,6 +2,7 @@
 
 import gc
 import json
+import re
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any, Protocol
@@ -72,6 +73,25 @@ def is_a_problem(response: httpx.Response) -> None:
         assert list(error) == ["field", "code", "message"]
         assert all(isinstance(part, str) for part in error.values())
     assert PASSWORD not in response.text
+
+
+def shows_cors(response: httpx.Response, origin: str = ORIGIN) -> None:
+    """A browser lets the page of this origin read the answer, sent with credentials or without."""
+    assert response.headers.get_list("Access-Control-Allow-Origin") == [origin]
+    assert response.headers.get_list("Access-Control-Allow-Credentials") == ["true"]
+    assert "Origin" in [name.strip() for name in response.headers["Vary"].split(",")]
+
+
+def is_user(user: Any) -> None:
+    assert list(user) == USER_KEYS
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", user["created_at"])
+
+
+def is_chat(chat: Any) -> None:
+    assert list(chat) == CHAT_KEYS
+    assert chat["participants"]
+    for user in chat["participants"]:
+        is_user(user)
 
 
 BROKEN_OFF = pytest.mark.filterwarnings("ignore:Async generator 'httpx:ResourceWarning")

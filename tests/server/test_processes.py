@@ -23,7 +23,7 @@ from tests.bus.nats_server import NatsServer
 from tests.postgresql import made_with_tables
 from tests.server.clients import MESSAGE_KEYS, PASSWORD, Person, browser, expect, log_in, new_key, register
 from tests.server.fleet import Member, fleet, lasting_port
-from tests.server.test_checklist import OPTIMISM, KnownClient, page_load
+from tests.server.known_client import OPTIMISM, KnownClient, page_load
 from tests.server.test_races import MANY, at_once
 
 LOGOUT_SECONDS = 1

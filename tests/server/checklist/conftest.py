@@ -1,0 +1,22 @@
+"""The frontend's checklist, a row a test and by its number, over a real port with real clients."""
+
+from collections.abc import AsyncIterator
+
+import httpx
+import pytest
+
+from tests.server.clients import ORIGIN
+from tests.server.servers import ServerHere
+
+
+@pytest.fixture(params=[True, False], ids=["quick path", "framework"])
+def quick_path(request: pytest.FixtureRequest) -> bool:
+    """The contract holds both ways: past the framework and through it."""
+    return bool(request.param)
+
+
+@pytest.fixture
+async def stranger(server: ServerHere) -> AsyncIterator[httpx.AsyncClient]:
+    """A page of another origin, at the root of the server."""
+    async with httpx.AsyncClient(base_url=server.address, headers={"Origin": ORIGIN}, verify=False) as client:  # noqa: S501
+        yield client
