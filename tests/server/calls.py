@@ -59,14 +59,20 @@ CALLS: dict[str, Callable[[Scene], Values]] = {
 """What each endpoint takes, every optional field included; an endpoint that has no entry fails the tests."""
 
 
+def path_of(endpoint: Endpoint, values: dict[str, Any]) -> str:
+    """The endpoint's path with the values that stand in it, which are taken out of `values`."""
+    path = endpoint.path
+    for name in endpoint.path_names:
+        path = path.replace(f"{{{name}}}", str(values.pop(name)))
+    return path
+
+
 async def call(
     scene: Scene, endpoint: Endpoint, values: Values | None = None, *, signed_in: bool = True
 ) -> httpx.Response:
     """Send `values`, or those of `CALLS`, to the endpoint as its declaration says: path, query or body."""
     told = {**(CALLS[endpoint.name](scene) if values is None else values)}
-    path = endpoint.path
-    for name in endpoint.path_names:
-        path = path.replace(f"{{{name}}}", str(told.pop(name)))
+    path = path_of(endpoint, told)
     sent: dict[str, Any] = {}
     if endpoint.has_body:
         sent["json"] = told

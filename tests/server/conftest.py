@@ -6,6 +6,7 @@ import httpx
 import pytest
 
 from adapters.listener import ListenerConfig
+from tests.server.calls import Scene
 from tests.server.clients import Person, browser, register
 from tests.server.servers import ServerHere, serving
 
@@ -45,3 +46,9 @@ async def bob(server: ServerHere, http: httpx.AsyncClient, alice: Person) -> Per
 async def chat(alice: Person, bob: Person) -> int:
     """The direct chat of the two."""
     return await alice.direct_chat_with(bob)
+
+
+@pytest.fixture
+async def scene(alice: Person, bob: Person, chat: int) -> Scene:
+    """The two, their chat, and a message of Alice's in it."""
+    return Scene(alice, bob, chat, (await alice.send(chat))["id"])

@@ -150,11 +150,6 @@ async def line(server: ServerHere, quick: list[str]) -> AsyncIterator[Line]:
         yield line
 
 
-@pytest.fixture
-async def scene(alice: Person, bob: Person, chat: int) -> Scene:
-    return Scene(alice, bob, chat, (await alice.send(chat))["id"])
-
-
 def bearer(person: Person) -> tuple[str, str]:
     return ("Authorization", f"Bearer {person.access_token}")
 

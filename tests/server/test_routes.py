@@ -17,7 +17,7 @@ from messaging_core.errors import Refused
 from messaging_core.fanout import PlainFrame
 from messaging_core.limits import Limits, Rate
 from tests.server.calls import CALLS, Scene, call
-from tests.server.clients import Person, browser, expect, register
+from tests.server.clients import browser, expect, register
 from tests.server.servers import ServerHere, ServerProcess, process, serving
 
 BY_NAME = {endpoint.name: endpoint for endpoint in ENDPOINTS}
@@ -29,11 +29,6 @@ each_endpoint = pytest.mark.parametrize("endpoint", ENDPOINTS, ids=lambda endpoi
 def quick_path(request: pytest.FixtureRequest) -> bool:
     """What is declared happens both ways: past the framework and through it."""
     return bool(request.param)
-
-
-@pytest.fixture
-async def scene(alice: Person, bob: Person, chat: int) -> Scene:
-    return Scene(alice, bob, chat, (await alice.send(chat))["id"])
 
 
 @pytest.fixture

@@ -1,0 +1,120 @@
+"""Bodies that are wrong as a whole: their form, their type, their size."""
+
+import json
+from collections.abc import AsyncIterator
+
+import httpx
+import pytest
+
+from adapters.quart_app.endpoints import Endpoint
+from tests.server.bad_input.bodies import WITH_BODY, nested
+from tests.server.calls import CALLS, Scene, path_of
+from tests.server.clients import BROKEN_OFF, collect_what_was_broken_off, expect
+from tests.server.servers import ServerHere
+
+BODIES = [
+    *(b"", b" ", b"\x00", b"{", b"}", b"[", b"null", b"true", b"1", b'"x"', b"[]", b"[{}]", b"{}{}", b"{},"),
+    *(
+        b"\xff",
+        b"\xef\xbb\xbf{}",
+        b'{"\xff":1}',
+        "{}".encode("utf-16"),
+        "{}".encode("utf-32"),
+        b"email=a&b=c",
+    ),
+    *(nested(levels).encode() for levels in (10, 1_000, 10_000, 500_000)),
+    *(nested(levels, '{"a":', "}", "1").encode() for levels in (1_000, 100_000)),
+    b"[" * 1_000_000,
+    b"1" * 1_000_000,
+    b'"' + b"x" * 1_000_000 + b'"',
+    b"<?xml version='1.0'?><a/>",
+]
+
+
+@pytest.mark.parametrize("endpoint", WITH_BODY, ids=lambda endpoint: endpoint.name)
+async def test_bodies_that_are_no_object(server: ServerHere, scene: Scene, endpoint: Endpoint) -> None:
+    """No JSON is a 400, JSON that is no object a 422; nothing is changed."""
+    headers = {"Authorization": f"Bearer {scene.alice.access_token}", "Content-Type": "application/json"}
+    path = path_of(endpoint, dict(CALLS[endpoint.name](scene)))
+    before = server.state()
+    for content in BODIES:
+        response = await scene.http.request(
+            endpoint.method, f"{server.address}{path}", content=content, headers=headers
+        )
+        assert response.status_code in {400, 422}, (content[:20], response.text[:200])
+    assert server.state() == before
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        *("text/plain", "application/x-www-form-urlencoded", "multipart/form-data; boundary=x", "image/png"),
+        *("application/xml", "/", ";", "json", "application/json-seq", "text/json", '"application/json"'),
+    ],
+)
+async def test_wrong_content_types(server: ServerHere, scene: Scene, kind: str) -> None:
+    """What does not say that it is JSON is a 415, though it may look like it."""
+    body = json.dumps({"chat_id": scene.chat, "type": "text", "content": "x"}).encode()
+    headers = {"Authorization": f"Bearer {scene.alice.access_token}", "Content-Type": kind}
+    before = server.state()
+    response = await scene.http.post("/messages", content=body, headers=headers)
+    expect(response, 415, "unsupported_media_type")
+    assert server.state() == before
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        *("application/json", "application/json; charset=utf-8", "APPLICATION/JSON;charset=UTF-8", None),
+        *("application/json; charset=nonsense", "application/problem+json", "application/json;"),
+    ],
+)
+async def test_content_types_of_json(scene: Scene, kind: str | None) -> None:
+    """JSON is UTF-8 (RFC 8259 8.1) whatever the parameter says; a body without a type is taken for JSON."""
+    body = '{"chat_id": %d, "type": "text", "content": "ж"}' % scene.chat  # noqa: UP031 - braces
+    headers = {"Authorization": f"Bearer {scene.alice.access_token}"}
+    if kind is not None:
+        headers["Content-Type"] = kind
+    sent = expect(await scene.http.post("/messages", content=body.encode(), headers=headers), 201)
+    assert sent["content"] == "ж"
+
+
+class Pieces(httpx.AsyncByteStream):
+    """A body in pieces, which ends well when the server has heard enough."""
+
+    def __init__(self, size: int, piece: int = 65_536) -> None:
+        self._left = size
+        self._piece = piece
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self
+
+    async def __anext__(self) -> bytes:
+        if self._left <= 0:
+            raise StopAsyncIteration
+        taken = min(self._left, self._piece)
+        self._left -= taken
+        return b" " * taken
+
+
+@BROKEN_OFF
+@pytest.mark.parametrize("told", [True, False], ids=["content-length", "chunked"])
+@pytest.mark.parametrize("size", [1_048_577, 3_000_000, 20_000_000])
+async def test_bodies_over_a_mebibyte(server: ServerHere, scene: Scene, size: int, told: bool) -> None:
+    """413, which a client that is still sending gets to see; nothing is changed."""
+    headers = {"Authorization": f"Bearer {scene.alice.access_token}", "Content-Type": "application/json"}
+    if told:
+        headers["Content-Length"] = str(size)
+    before = server.state()
+    response = await scene.http.post("/messages", content=Pieces(size), headers=headers)
+    collect_what_was_broken_off()
+    expect(response, 413, "body_too_large")
+    assert server.state() == before
+    expect(await scene.alice.ask("GET", "/users/me"), 200)
+
+
+async def test_a_body_of_just_a_mebibyte(scene: Scene) -> None:
+    """The limit itself is allowed."""
+    body = json.dumps({"chat_id": scene.chat, "type": "text", "content": "x"}).encode()
+    headers = {"Authorization": f"Bearer {scene.alice.access_token}", "Content-Type": "application/json"}
+    expect(await scene.http.post("/messages", content=body.ljust(1_048_576), headers=headers), 201)

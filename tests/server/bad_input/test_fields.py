@@ -1,0 +1,139 @@
+"""Values of every kind in every field of every body."""
+
+import json
+
+import pytest
+import trio
+from jsonschema import Draft202012Validator
+
+from adapters.quart_app.endpoints import Auth, Endpoint
+from adapters.quart_app.openapi import describe
+from adapters.quart_app.routes import ENDPOINTS
+from messaging_core.limits import Limits
+from tests.server.bad_input.bodies import WITH_BODY, nested
+from tests.server.calls import CALLS, Scene, path_of
+from tests.server.clients import expect, new_key
+from tests.server.servers import PATIENCE, ServerHere
+
+DESCRIPTION = describe(ENDPOINTS, Limits())
+
+VALUES = [
+    *("null", "true", "false", "[]", "{}", "[1]", '["x"]', '{"a":1}', "[null]", "[[1]]", '[{"id":1}]'),
+    *("0", "-0", "1", "-1", "0.0", "1.0", "1.5", "1e0", "1e308", "-1e308", "1e400", "1e-400"),
+    *(str(number) for number in (2**31, 2**53, 2**53 - 1, 2**63 - 1, 2**63, 2**64, -(2**63) - 1, 10**400)),
+    *('""', '" "', '"1"', '"true"', '"null"', '"x"', '"\\u0000"', '"a\\u0000b"', '"\\n"', '"\\u2028"'),
+    *('"\\ud800"', '"\\udfff\\ud800"', '"a\\ud83d"', '"\\ud83d\\ude00"', '"\\u202e"', '"ß"', '"@"', '"a@b"'),
+    *(f'"{"x" * length}"' for length in (129, 255, 4001, 40_000, 500_000)),
+    *('"a@\\u0000"', '"https://"', '"javascript:alert(1)"', '"http://\\ud800"', '"http://a b"'),
+    *(nested(levels) for levels in (33, 500, 1_500, 100_000)),
+    *(nested(levels, '{"a":', "}", "1") for levels in (31, 32, 33, 500, 1_500, 100_000)),
+    *(f'{{"a":{value}}}' for value in ("1e400", "10" * 200, str(2**64), str(-(2**63) - 1), str(2**64 - 1))),
+    *('{"a":"\\ud800"}', '{"\\ud800":1}', '{"\\u0000":1}', '{"":{"":[]}}', '{"a":1,"a":2}', '{"a":-0.0}'),
+    *('{"a":"%s"}' % (piece * 16_380) for piece in ("xx", "ж", "\\u00e9", "\\n", "\\ud83d\\ude00")),
+    json.dumps(list(range(1, 1200))),
+    json.dumps([1] * 1200),
+    *("NaN", "Infinity", "-Infinity", "undefined", "'x'", "01", "+1", ".5", "1.", "0x10", "1_000", '"\t"'),
+    *('"\\x41"', '"\\u12"', '"unclosed', "[1,]", '{"a":}', "//", "tru", "1 2", '{"a" 1}', "{a:1}"),
+]
+RAW_VALUES = [
+    *(value.encode() for value in VALUES),
+    *(
+        b'"\xff"',
+        b'"\xed\xa0\x80"',
+        b'"\xc0\xaf"',
+        b'"\xf5\x80\x80\x80"',
+        b'"\xe2\x82"',
+        b'"\x00"',
+        b"\xef\xbb\xbf1",
+    ),
+]
+
+FIELDS = [(endpoint, name) for endpoint in WITH_BODY for name in endpoint.body_fields]
+
+
+def schema_of(endpoint: Endpoint, name: str) -> Draft202012Validator:
+    operation = DESCRIPTION["paths"][endpoint.path][endpoint.method.lower()]
+    schema = operation["requestBody"]["content"]["application/json"]["schema"]["properties"][name]
+    return Draft202012Validator({**schema, "components": DESCRIPTION["components"]})
+
+
+def must_be_refused(schema: Draft202012Validator, raw: bytes) -> bool:
+    """Whether the value is no JSON, or none that the schema of its field takes."""
+    try:
+        value = json.loads(raw, parse_constant=lambda _: pytest.fail)
+    except (ValueError, RecursionError):
+        return True
+    if isinstance(value, float):  # to JSON Schema 1.0 is an integer; to this API it is not
+        return True
+    return not schema.is_valid(value)
+
+
+@pytest.mark.parametrize(("endpoint", "field"), FIELDS, ids=[f"{e.name}-{name}" for e, name in FIELDS])
+async def test_every_value_in_every_field(
+    server: ServerHere, scene: Scene, endpoint: Endpoint, field: str
+) -> None:
+    """A value that the field's schema does not take is refused, by the field's name, and changes nothing."""
+    schema = schema_of(endpoint, field)
+    for raw in RAW_VALUES:
+        values = dict(CALLS[endpoint.name](scene))
+        path = path_of(endpoint, values)
+        body = json.dumps({**values, field: "@@"}).encode().replace(b'"@@"', raw)
+        headers = {"Content-Type": "application/json", "Idempotency-Key": new_key()}
+        if endpoint.auth is Auth.SESSION:
+            headers["Authorization"] = f"Bearer {scene.alice.access_token}"
+        before = server.state()
+        response = await scene.http.request(
+            endpoint.method, f"{server.address}{path}", content=body, headers=headers
+        )
+        told = f"{raw[:100]!r}: {response.status_code} {response.text[:200]}"
+        if response.status_code >= 400:
+            assert server.state() == before, told
+        if must_be_refused(schema, raw):
+            assert response.status_code in {400, 422}, told
+        if response.status_code == 422:
+            named = {error["field"].partition(".")[0] for error in response.json()["errors"]}
+            assert named == {field}, told
+    await reads_well(scene)
+
+
+async def reads_well(scene: Scene) -> None:
+    """What has been stored on the way can be read by everybody whom it concerns."""
+    for person in (scene.alice, scene.bob):
+        for path in ("/users/me", "/chats", f"/messages?chat_id={scene.chat}"):
+            expect(await person.ask("GET", path), 200)
+
+
+@pytest.mark.parametrize("endpoint", WITH_BODY, ids=lambda endpoint: endpoint.name)
+async def test_every_field_left_out(server: ServerHere, scene: Scene, endpoint: Endpoint) -> None:
+    """A required field that is missing is named; all that are missing are named at once."""
+    schema = DESCRIPTION["paths"][endpoint.path][endpoint.method.lower()]["requestBody"]
+    required = schema["content"]["application/json"]["schema"]["required"]
+    values = dict(CALLS[endpoint.name](scene))
+    path = path_of(endpoint, values)
+    headers = {"Authorization": f"Bearer {scene.alice.access_token}"}
+    address = f"{server.address}{path}"
+    before = server.state()
+    for name in required:
+        left = {key: value for key, value in values.items() if key != name}
+        body = expect(await scene.http.request(endpoint.method, address, json=left, headers=headers), 422)
+        assert [(error["field"], error["code"]) for error in body["errors"]] == [(name, "required")]
+    if required:
+        body = expect(await scene.http.request(endpoint.method, address, json={}, headers=headers), 422)
+        assert {error["field"] for error in body["errors"]} == set(required)
+    assert server.state() == before
+
+
+async def test_unknown_fields_are_ignored(scene: Scene) -> None:
+    """A client may be newer than its server, or send what it likes besides."""
+    body = {"chat_id": scene.chat, "type": "text", "content": "x", "author_id": 2, "id": 7, "constructor": {}}
+    sent = expect(await scene.alice.ask("POST", "/messages", body), 201)
+    assert sent["author_id"] == scene.alice.id
+    assert sent["id"] != 7
+
+
+@pytest.mark.parametrize("field", ["email", "password"])
+async def test_text_that_is_slow_to_normalise(scene: Scene, field: str) -> None:
+    """Unicode orders a run of accents in time by the square of its length: no log-in may stop the server."""
+    body = {"email": "alice@test.com", "password": "x", field: "e" + "\u0300\u0316" * 100_000}
+    with trio.fail_after(PATIENCE / 2):  # undisturbed: some milliseconds; normalised: half a minute
+        expect(await scene.http.post("/auth/login", json=body), 422, "validation_failed")
