@@ -1,0 +1,137 @@
+"""A connection on which requests are sent both ways, and what is compared of the answers."""
+
+import json
+import re
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from typing import Any
+
+import trio
+from attrs import define, evolve, field, frozen
+
+from adapters.quart_app.endpoints import API
+from tests.listener.harness import Peer
+from tests.server.clients import Person
+from tests.server.servers import ServerHere
+
+Fields = tuple[tuple[str, str], ...]
+
+ANOTHER_FORM = ("Connection", "keep-alive, x")
+"""Means the same, and is not for the quick path."""
+ID = ("X-Request-ID", "r-1")
+JSON = ("Content-Type", "application/json")
+
+
+@frozen
+class Asks:
+    """A request, byte for byte."""
+
+    method: str
+    target: str
+    fields: Fields = ()
+    body: bytes = b""
+
+    def but(self, *fields: tuple[str, str], **changes: Any) -> "Asks":
+        """With more fields, or other parts."""
+        return evolve(self, fields=(*self.fields, *fields), **changes)
+
+    def written(self, *more: tuple[str, str]) -> bytes:
+        length = (("Content-Length", str(len(self.body))),) if self.body else ()
+        fields = (("Host", "test"), *self.fields, *length, *more)
+        lines = [f"{self.method} {self.target} HTTP/1.1", *(f"{name}: {value}" for name, value in fields)]
+        return "\r\n".join([*lines, "", ""]).encode("latin-1") + self.body
+
+
+@frozen
+class Came:
+    """An answer, byte for byte, but for the Date's value."""
+
+    line: bytes
+    fields: tuple[bytes, ...]
+    body: bytes
+
+    @property
+    def status(self) -> int:
+        return int(self.line.split(b" ")[1])
+
+    def value(self, name: bytes) -> bytes | None:
+        """A field's value; its name is spelt as it comes."""
+        values = [line.partition(b": ")[2] for line in self.fields if line.partition(b":")[0] == name]
+        assert len(values) <= 1
+        return values[0] if values else None
+
+
+@define
+class Line:
+    """A connection on which requests are sent both ways."""
+
+    peer: Peer
+    quick: list[str] = field(factory=list)
+    """The requests that have taken the quick path."""
+
+    async def answer(self, asked: Asks, *more: tuple[str, str]) -> Came:
+        await self.peer.send(asked.written(*more))
+        line, *fields = (await self.peer.until(b"\r\n\r\n"))[:-4].split(b"\r\n")
+        dateless = tuple(b"date" if told.startswith(b"date: ") else told for told in fields)
+        came = Came(line, dateless, b"")
+        if asked.method == "HEAD" or came.status == 204:
+            return came
+        return evolve(came, body=await self.peer.exactly(int(came.value(b"content-length") or b"")))
+
+    async def both(self, asked: Asks, *, quick: bool = True) -> Came:
+        """The answer to the plain form, which must be the same as the other's; `quick` is its way."""
+        plain, other = await self.answers(asked, quick=quick)
+        assert shown(plain) == shown(other)
+        return plain
+
+    async def answers(self, asked: Asks, *, quick: bool = True) -> tuple[Came, Came]:
+        """The answers to the plain form, whose way is `quick`, and to the other, whose way is the long."""
+        before = len(self.quick)
+        plain = await self.answer(asked)
+        assert len(self.quick) == before + quick, f"the way of {asked}"
+        other = await self.answer(asked, ANOTHER_FORM)
+        assert len(self.quick) == before + quick, f"the way of {asked} in the other form"
+        return plain, other
+
+    async def all(self, asked: Mapping[str, Asks], *, quick: bool = True) -> dict[str, Came]:
+        """The answers to all of these, each of which must be the same both ways."""
+        came = {name: await self.answers(one, quick=quick) for name, one in asked.items()}
+        plain = {name: shown(ways[0]) for name, ways in came.items()}
+        other = {name: shown(ways[1]) for name, ways in came.items()}
+        assert {name: (plain[name], other[name]) for name in came if plain[name] != other[name]} == {}
+        return {name: ways[0] for name, ways in came.items()}
+
+
+TOKENS = re.compile(rb'"eyJ[-\w.]+"')
+OUR_IDS = re.compile(rb"\b[0-9a-f]{16}\b")
+
+
+def shown(came: Came) -> Came:
+    """What must be the same: tokens, and the ids that the server gives to requests, are each time others."""
+    fields = tuple(
+        OUR_IDS.sub(b"ours", line) if line.startswith(b"x-request-id") else line for line in came.fields
+    )
+    body = TOKENS.sub(b'"token"', came.body)
+    return evolve(came, fields=fields, body=re.sub(rb'(?<="request_id":")[0-9a-f]{16}"', b'ours"', body))
+
+
+@asynccontextmanager
+async def line_to(server: ServerHere, quick: list[str]) -> AsyncIterator[Line]:
+    host, _, port = server.address.removeprefix("http://").partition(":")
+    stream = await trio.open_tcp_stream(host, int(port))
+    async with stream:
+        yield Line(Peer(stream), quick)
+
+
+def bearer(person: Person) -> tuple[str, str]:
+    return ("Authorization", f"Bearer {person.access_token}")
+
+
+def get(person: Person, target: str) -> Asks:
+    return Asks("GET", API + target, (ID, bearer(person)))
+
+
+def sent(method: str, target: str, body: Any, *fields: tuple[str, str]) -> Asks:
+    """A request with JSON, or with these bytes."""
+    raw = body if isinstance(body, bytes) else json.dumps(body).encode()
+    return Asks(method, API + target, (ID, ("Content-Type", "application/json"), *fields), raw)

@@ -1,0 +1,30 @@
+"""Turning the quick path off changes no answer: each request is sent both ways, the bytes are compared."""
+
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+import pytest
+
+from adapters.quart_app.quick_path import QuickPath
+from tests.server.quick_path.both_ways import Line, line_to
+from tests.server.servers import ServerHere
+
+
+@pytest.fixture
+def quick() -> Iterator[list[str]]:
+    """The requests that take the quick path."""
+    taken, answer = list[str](), QuickPath._answer
+
+    async def noted(path: QuickPath, endpoint: Any, values: Any, asked: Any) -> Any:
+        taken.append(f"{asked.method} {asked.path}")
+        return await answer(path, endpoint, values, asked)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(QuickPath, "_answer", noted)
+        yield taken
+
+
+@pytest.fixture
+async def line(server: ServerHere, quick: list[str]) -> AsyncIterator[Line]:
+    async with line_to(server, quick) as line:
+        yield line

@@ -1,0 +1,64 @@
+"""What is granted is answered the same both ways."""
+
+import json
+from urllib.parse import urlencode
+
+import pytest
+from attrs import evolve
+
+from adapters.quart_app.endpoints import Auth, Endpoint
+from adapters.quart_app.routes import ENDPOINTS
+from tests.server.calls import CALLS, Scene, path_of
+from tests.server.clients import ORIGIN, log_in, new_key
+from tests.server.quick_path.both_ways import ANOTHER_FORM, ID, Asks, Fields, Line, bearer, get
+
+
+def granted(scene: Scene, endpoint: Endpoint) -> Asks:
+    """The call of `CALLS`, as its endpoint's declaration says."""
+    values = dict(CALLS[endpoint.name](scene))
+    target = path_of(endpoint, values)
+    if endpoint.method == "GET" and values:
+        target += f"?{urlencode(values)}"
+    fields: Fields = (ID,)
+    if endpoint.auth is Auth.SESSION:
+        fields += (bearer(scene.alice),)
+    if endpoint.takes_key:
+        fields += (("Idempotency-Key", new_key()),)
+    asked = Asks(endpoint.method, target, fields)
+    if endpoint.has_body:
+        asked = asked.but(("Content-Type", "application/json"), body=json.dumps(values).encode())
+    return asked
+
+
+@pytest.mark.parametrize("endpoint", ENDPOINTS, ids=lambda endpoint: endpoint.name)
+async def test_every_endpoint_answers_the_same(line: Line, scene: Scene, endpoint: Endpoint) -> None:
+    """Whether it reads, or writes, which is repeated with its key; for a page of another origin too."""
+    asked = granted(scene, endpoint)
+    if endpoint.name == "LogOut":
+        await both_log_out(line, scene, asked)
+        return
+    if endpoint.takes_key:
+        first = await line.answer(asked)
+        assert (first.status, first.value(b"idempotency-replayed")) == (endpoint.status, None)
+    for origin in (None, ORIGIN):
+        came = await line.both(asked if origin is None else asked.but(("Origin", origin)))
+        assert came.status == endpoint.status
+        assert (came.value(b"idempotency-replayed") == b"true") == endpoint.takes_key
+        assert came.value(b"x-request-id") == b"r-1"
+        assert (came.value(b"access-control-allow-origin") or b"").decode() == (origin or "")
+
+
+async def both_log_out(line: Line, scene: Scene, asked: Asks) -> None:
+    """Of a session each; afterwards neither's token is good any more, either way."""
+    other = await log_in(scene.alice.server, scene.http, "Alice")
+    fields = tuple(field for field in asked.fields if field[0] != "Authorization")
+    before = len(line.quick)
+    plain = await line.answer(evolve(asked, fields=(*fields, bearer(scene.alice))))
+    assert len(line.quick) == before + 1
+    keyless = tuple(field for field in fields if field[0] != "Idempotency-Key")
+    told = await line.answer(evolve(asked, fields=(*keyless, bearer(other))), ANOTHER_FORM)
+    assert len(line.quick) == before + 1
+    assert plain.status == 204
+    for person in (scene.alice, other):
+        assert (await line.both(get(person, "/users/me"))).status == 401
+    assert plain == told

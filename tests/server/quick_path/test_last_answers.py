@@ -1,0 +1,60 @@
+"""The last answer on a connection is the same both ways, whoever ends it."""
+
+from typing import Any
+
+import pytest
+import trio
+import trio.testing
+
+from tests.server.calls import Scene
+from tests.server.clients import expect
+from tests.server.quick_path.both_ways import ANOTHER_FORM, Came, Line, get, line_to
+from tests.server.servers import ServerHere
+
+
+async def test_a_last_request_is_answered_the_same(
+    server: ServerHere, quick: list[str], scene: Scene
+) -> None:
+    """One with `Connection: close`, as probes send it, takes the quick path, and no byte differs."""
+    asked = get(scene.alice, "/users/me")
+    quick.clear()
+    async with line_to(server, quick) as one, line_to(server, quick) as two:
+        plain = await one.answer(asked, ("Connection", "close"))
+        other = await two.answer(asked, ("Connection", "close, x"))
+        assert (await one.peer.end(), await two.peer.end()) == (b"", b"")
+    assert quick == ["GET /api/v1/users/me"]
+    assert plain.value(b"Connection") == b"close"
+    assert plain == other
+
+
+async def test_at_the_end_the_answers_are_the_same(
+    server: ServerHere, quick: list[str], scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A request in flight is answered with `connection: close`, in the same place."""
+    asked = get(scene.alice, "/users/me")
+    expect(await scene.alice.ask("GET", "/users/me"), 200)
+    quick.clear()
+    going_on, begun, read = trio.Event(), list[int](), server.messaging.read
+
+    async def slow(query: Any) -> Any:
+        begun.append(1)
+        await going_on.wait()
+        return await read(query)
+
+    monkeypatch.setattr(server.messaging, "read", slow)
+    came = dict[str, Came]()
+
+    async def ask(way: str, line: Line, *more: tuple[str, str]) -> None:
+        came[way] = await line.answer(asked, *more)
+
+    async with line_to(server, quick) as one, line_to(server, quick) as two, trio.open_nursery() as nursery:
+        nursery.start_soon(ask, "plain", one)
+        nursery.start_soon(ask, "other", two, ANOTHER_FORM)
+        while len(begun) < 2:
+            await trio.lowlevel.checkpoint()
+        server.shutdown.set()
+        await trio.testing.wait_all_tasks_blocked()
+        going_on.set()
+    assert len(quick) == 1
+    assert came["plain"].value(b"connection") == b"close"
+    assert came["plain"] == came["other"]

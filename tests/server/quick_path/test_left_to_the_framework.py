@@ -1,0 +1,61 @@
+"""What does not take the quick path: what is no endpoint's, and everything when it is turned off."""
+
+from adapters.listener import ListenerConfig
+from adapters.quart_app.endpoints import API
+from tests.server.clients import ORIGIN, browser, register
+from tests.server.quick_path.both_ways import ID, JSON, Asks, Line, get, line_to
+from tests.server.servers import serving
+
+FRAMEWORKS: dict[str, tuple[int, Asks]] = {
+    "HEAD of an endpoint": (200, Asks("HEAD", "/health", (ID,))),
+    "HEAD without a token": (401, Asks("HEAD", f"{API}/users/me", (ID,))),
+    "OPTIONS": (200, Asks("OPTIONS", f"{API}/chats", (ID,))),
+    "a preflight": (
+        204,
+        Asks("OPTIONS", f"{API}/chats", (ID, ("Origin", ORIGIN), ("Access-Control-Request-Method", "POST"))),
+    ),
+    "an unknown path": (404, Asks("GET", "/nothing", (ID,))),
+    "an unknown path of the API": (404, Asks("GET", f"{API}/nothing", (ID,))),
+    "a slash at the end": (404, Asks("GET", f"{API}/chats/", (ID,))),
+    "a slash after a parent": (404, Asks("GET", f"{API}/users/", (ID,))),
+    "two parts for a variable": (404, Asks("GET", f"{API}/users/1/2", (ID,))),
+    "another case": (404, Asks("GET", "/HEALTH", (ID,))),
+    "the wrong method": (405, Asks("DELETE", f"{API}/chats", (ID,))),
+    "the wrong method on a variable": (405, Asks("PUT", f"{API}/messages/1", (ID,), b"{}")),
+    "an unknown method": (405, Asks("BREW", "/health", (ID,))),
+    "the socket's path": (404, Asks("GET", "/ws", (ID,))),
+    "the description": (200, Asks("GET", "/openapi.json", (ID,))),
+    "the client": (200, Asks("GET", "/", (ID,))),
+    "a variable as it is declared": (401, Asks("GET", f"{API}/users/%7Buser_id%7D", (ID,))),
+    "a path with escapes": (200, Asks("GET", "/%68ealth", (ID,))),
+}
+
+
+async def test_everything_else_is_left_to_the_framework(line: Line) -> None:
+    """The quick path takes what is an endpoint's and nothing else, not even nearly."""
+    came = await line.all({name: asked for name, (_, asked) in FRAMEWORKS.items()}, quick=False)
+    assert {name: one.status for name, one in came.items()} == {
+        name: status for name, (status, _) in FRAMEWORKS.items()
+    }
+
+
+async def test_a_body_that_is_too_large_is_left_to_the_framework(line: Line) -> None:
+    """413 for one beyond the bound, and through ASGI what is larger than a whole request's."""
+    large = Asks("POST", f"{API}/auth/login", (ID, JSON), b" " * 70_000)
+    assert (await line.both(large, quick=False)).status == 400
+
+
+async def test_it_can_be_turned_off(quick: list[str]) -> None:
+    """`quick_path` off: not one request takes it, and all are answered."""
+    async with (
+        serving(listener=ListenerConfig(quick_path=False)) as server,
+        browser(server) as http,
+        line_to(server, quick) as line,
+    ):
+        alice = await register(server, http, "Alice")
+        assert (await line.answer(get(alice, "/users/me"))).status == 200
+        async with alice.socket() as socket:
+            bob = await register(server, http, "Bob")
+            await bob.send(await bob.direct_chat_with(alice))
+            assert (await socket.frame())["event"] == "message.created"
+    assert not quick

@@ -1,0 +1,242 @@
+"""What is refused is refused the same both ways."""
+
+import json
+import re
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from attrs import evolve
+
+from adapters.quart_app.endpoints import API
+from messaging_core.limits import Limits, Rate
+from tests.server.calls import Scene
+from tests.server.clients import ORIGIN, PASSWORD, browser, expect, log_in, new_key, register
+from tests.server.quick_path.both_ways import (
+    ANOTHER_FORM,
+    ID,
+    JSON,
+    Asks,
+    Came,
+    Line,
+    bearer,
+    get,
+    line_to,
+    sent,
+    shown,
+)
+from tests.server.servers import ServerHere, serving
+
+Asking = Callable[[Scene], Asks]
+
+
+def to_bob(scene: Scene, *fields: tuple[str, str], body: Any = None, **values: Any) -> Asks:
+    told = {"chat_id": scene.chat, "type": "text", "content": "Hello!", **values}
+    return sent("POST", "/messages", told if body is None else body, bearer(scene.alice), *fields)
+
+
+def log_in_with(**values: Any) -> Asks:
+    return sent("POST", "/auth/login", {"email": "alice@test.com", "password": PASSWORD, **values})
+
+
+def to_login(body: bytes, *fields: tuple[str, str]) -> Asks:
+    return Asks("POST", f"{API}/auth/login", (ID, *fields), body)
+
+
+def as_nobody(*fields: tuple[str, str]) -> Asks:
+    return Asks("GET", f"{API}/users/me", (ID, *fields))
+
+
+REFUSED: dict[str, tuple[int, str, Asking]] = {
+    "malformed JSON": (400, "malformed_json", lambda scene: to_bob(scene, body=b'{"chat_id": 1')),
+    "no body": (400, "malformed_json", lambda _: to_login(b"", JSON)),
+    "a body that is not UTF-8": (400, "malformed_json", lambda scene: to_bob(scene, body=b'{"a": "\xff"}')),
+    "nested too deeply": (400, "malformed_json", lambda scene: to_bob(scene, body=b"[" * 5000)),
+    "with oneself": (
+        400,
+        "direct_chat_with_self",
+        lambda scene: sent("POST", "/chats/direct", {"user_id": scene.alice.id}, bearer(scene.alice)),
+    ),
+    "a key that is none": (
+        400,
+        "idempotency_key_invalid",
+        lambda scene: to_bob(scene, ("Idempotency-Key", "k" * 300)),
+    ),
+    "a key beyond ASCII": (
+        400,
+        "idempotency_key_invalid",
+        lambda scene: to_bob(scene, ("Idempotency-Key", "\xe4")),
+    ),
+    "no token": (401, "token_missing", lambda _: as_nobody()),
+    "an empty token": (401, "token_invalid", lambda _: as_nobody(("Authorization", ""))),
+    "no scheme": (401, "token_invalid", lambda _: as_nobody(("Authorization", "abc"))),
+    "another scheme": (401, "token_invalid", lambda _: as_nobody(("Authorization", "Basic YTpi"))),
+    "a token that is none": (401, "token_invalid", lambda _: as_nobody(("Authorization", "Bearer x"))),
+    "a token beyond ASCII": (401, "token_invalid", lambda _: as_nobody(("Authorization", "Bearer \xff"))),
+    "a refresh token": (
+        401,
+        "token_invalid",
+        lambda scene: as_nobody(("Authorization", f"Bearer {scene.alice.refresh_token}")),
+    ),
+    "the wrong password": (401, "invalid_credentials", lambda _: log_in_with(password="wrong-password")),
+    "an unknown e-mail": (401, "invalid_credentials", lambda _: log_in_with(email="x@test.com")),
+    "an access token to refresh": (
+        401,
+        "refresh_token_invalid",
+        lambda scene: sent("POST", "/auth/refresh", {"refresh_token": scene.alice.access_token}),
+    ),
+    "history of others": (403, "not_a_participant", lambda scene: get(scene.alice, "/messages?chat_id=2")),
+    "another's message": (
+        403,
+        "not_the_author",
+        lambda scene: Asks("DELETE", f"{API}/messages/{scene.message}", (ID, bearer(scene.bob))),
+    ),
+    "an unknown user": (404, "user_not_found", lambda scene: get(scene.alice, "/users/999")),
+    "an unknown tag": (404, "user_not_found", lambda scene: get(scene.alice, "/users/search?tag=nobody")),
+    "an unknown chat": (404, "chat_not_found", lambda scene: get(scene.alice, "/chats/999")),
+    "an unknown message": (
+        404,
+        "message_not_found",
+        lambda scene: Asks("DELETE", f"{API}/messages/999", (ID, bearer(scene.alice))),
+    ),
+    "an e-mail that is taken": (
+        409,
+        "email_taken",
+        lambda _: sent(
+            "POST",
+            "/auth/register",
+            {"email": "bob@test.com", "password": PASSWORD, "display_name": "Bob"},
+        ),
+    ),
+    "a form": (
+        415,
+        "unsupported_media_type",
+        lambda _: to_login(b"a=b", ("Content-Type", "application/x-www-form-urlencoded")),
+    ),
+    "a kind without end": (
+        415,
+        "unsupported_media_type",
+        lambda _: to_login(b"{}", ("Content-Type", "text/" + "x" * 500)),
+    ),
+    "an empty kind": (415, "unsupported_media_type", lambda _: to_login(b"{}", ("Content-Type", ""))),
+    "fields that are missing": (422, "validation_failed", lambda _: to_login(b"{}", JSON)),
+    "no object": (422, "validation_failed", lambda _: to_login(b"[1]", JSON)),
+    "a field that is wrong": (422, "validation_failed", lambda scene: to_bob(scene, chat_id="1")),
+    "a name in the path": (422, "validation_failed", lambda scene: get(scene.alice, "/users/abc")),
+    "nobody's number": (422, "validation_failed", lambda scene: get(scene.alice, "/users/0")),
+    "a number below": (422, "validation_failed", lambda scene: get(scene.alice, "/users/-1")),
+    "dots": (422, "validation_failed", lambda scene: get(scene.alice, "/users/..")),
+    "a tilde": (422, "validation_failed", lambda scene: get(scene.alice, "/chats/~")),
+    "another's path": (422, "validation_failed", lambda scene: get(scene.alice, "/chats/direct")),
+}
+
+
+@pytest.mark.parametrize("origin", [None, ORIGIN], ids=["of no page", "of a page"])
+async def test_every_refusal_is_the_same(line: Line, scene: Scene, origin: str | None) -> None:
+    """Its status, its header fields, its words; and its place in the log, by the id of the request."""
+    carol = await register(scene.alice.server, scene.http, "Carol")
+    assert await carol.direct_chat_with(scene.bob) == 2
+    asked = {name: asking(scene) for name, (_, _, asking) in REFUSED.items()}
+    if origin is not None:
+        asked = {name: one.but(("Origin", origin)) for name, one in asked.items()}
+    came = await line.all(asked)
+    told = {name: (one.status, json.loads(one.body)["code"]) for name, one in came.items()}
+    assert told == {name: (status, code) for name, (status, code, _) in REFUSED.items()}
+    for one in came.values():
+        assert json.loads(one.body)["request_id"] == "r-1"
+        assert one.value(b"content-type") == b"application/problem+json"
+
+
+async def test_a_deleted_message_is_a_conflict(line: Line, scene: Scene) -> None:
+    """409 for its author, who edits it."""
+    path = f"/messages/{scene.message}"
+    expect(await scene.alice.ask("DELETE", path), 204)
+    came = await line.both(sent("PATCH", path, {"content": "x"}, bearer(scene.alice)))
+    assert (came.status, json.loads(came.body)["code"]) == (409, "message_deleted")
+
+
+async def test_a_key_for_another_request_is_refused(line: Line, scene: Scene) -> None:
+    """422, whichever way the key was first used."""
+    for way in ((), (ANOTHER_FORM,)):
+        key = ("Idempotency-Key", new_key())
+        assert (await line.answer(to_bob(scene, key), *way)).status == 201
+        came = await line.both(to_bob(scene, key, content="Another"))
+        assert (came.status, json.loads(came.body)["code"]) == (422, "idempotency_key_reused")
+
+
+async def test_a_key_of_one_way_is_known_to_the_other(line: Line, scene: Scene) -> None:
+    """What was done one way is replayed the other."""
+    for first, second in (((), (ANOTHER_FORM,)), ((ANOTHER_FORM,), ())):
+        asked = to_bob(scene, ("Idempotency-Key", new_key()))
+        done = await line.answer(asked, *first)
+        replayed = await line.answer(asked, *second)
+        assert (done.status, replayed.status) == (201, 201)
+        assert replayed.body == done.body
+        assert replayed.value(b"idempotency-replayed") == b"true"
+
+
+async def test_a_token_that_has_been_good_is_refused_the_same(
+    server: ServerHere, line: Line, scene: Scene
+) -> None:
+    """Expired, or of a session that has ended, which two 401s tell apart."""
+    asked = get(scene.alice, "/users/me")
+    assert (await line.both(asked)).status == 200
+    other = await log_in(server, scene.http, "Bob")
+    expect(await scene.alice.ask("POST", "/auth/logout"), 204)
+    came = await line.both(asked)
+    assert (came.status, json.loads(came.body)["code"]) == (401, "session_revoked")
+    server.clock.advance(hours=1)
+    came = await line.both(get(other, "/users/me"))
+    assert (came.status, json.loads(came.body)["code"]) == (401, "token_expired")
+
+
+async def test_too_many_requests_are_refused_the_same(quick: list[str]) -> None:
+    """429 with Retry-After; the two ways take from one bucket."""
+    limits = Limits(request_rate=Rate(0.01, 2), login_rate=Rate(0.01, 1))
+    async with (
+        serving(limits, rate_limits=True) as server,
+        browser(server) as http,
+        line_to(server, quick) as line,
+    ):
+        alice = await register(server, http, "Alice")
+        asked = get(alice, "/users/me")
+        assert (await line.both(asked)).status == 200
+        for refused in (asked, asked.but(("Origin", ORIGIN))):
+            came = await refused_both_ways(line, refused)
+            assert (came.status, json.loads(came.body)["code"]) == (429, "too_many_requests")
+            assert 90 <= int(came.value(b"retry-after") or b"") <= 100
+        assert (await line.answer(log_in_with())).status == 200
+        assert (await refused_both_ways(line, log_in_with())).status == 429
+
+
+async def refused_both_ways(line: Line, asked: Asks) -> Came:
+    """The same both ways, but for the time that has passed in between."""
+
+    def timeless(came: Came) -> Came:
+        lengthless = tuple(
+            told for told in came.fields if not told.startswith((b"content-length", b"retry-"))
+        )
+        return evolve(came, fields=lengthless, body=re.sub(rb"in [0-9.]+ s", b"soon", came.body))
+
+    plain, other = await line.answers(asked)
+    assert shown(timeless(plain)) == shown(timeless(other))
+    return plain
+
+
+@pytest.mark.parametrize("status", [500, 503])
+async def test_our_own_faults_look_the_same(
+    server: ServerHere, line: Line, scene: Scene, monkeypatch: pytest.MonkeyPatch, status: int
+) -> None:
+    """The connection goes on after either."""
+    asked = get(scene.alice, "/chats").but(("Origin", ORIGIN))
+    with monkeypatch.context() as patch:
+        if status == 500:
+            patch.setattr(server.messaging, "read", None)
+            came = await line.both(asked)
+        else:
+            server.messaging.hub.draining = True
+            came = await line.both(Asks("GET", "/ready", (ID, ("Origin", ORIGIN))))
+            server.messaging.hub.draining = False
+        assert came.status == status
+        assert came.value(b"connection") is None
+    assert (await line.both(asked)).status == 200
