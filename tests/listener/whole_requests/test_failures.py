@@ -1,0 +1,125 @@
+"""Applications that fail and peers that vanish harm nobody else."""
+
+import socket
+import struct
+from collections.abc import Awaitable, Callable
+
+import pytest
+import trio
+from structlog.testing import capture_logs
+
+from adapters.listener.whole_requests import WholeRequest
+from tests.listener.harness import Peer, Told, Whole, connected, echo, serving, wait_until
+from tests.listener.whole_requests.both_ways import GET, failing, post
+
+
+async def test_an_exception_is_a_500_and_is_logged() -> None:
+    """It ends its connection and nothing else; the log tells the path, and not the query."""
+    with capture_logs() as logs:
+        async with (
+            serving(echo, whole_requests=Whole(failing, path="/a")) as served,
+            connected(served) as other,
+            connected(served) as peer,
+        ):
+            answer = await peer.ask(b"GET /a?token=secret HTTP/1.1\r\nHost: test\r\n\r\n" + GET)
+            assert (answer.status, answer.headers["connection"]) == (500, "close")
+            assert answer.headers["content-type"] == "application/problem+json"
+            assert await peer.end() == b""
+            assert served.counts.application_errors == 1
+            assert (await other.ask(post(0, path=b"/b"))).status == 200
+    (failed,) = [line for line in logs if line["event"] == "application_failed"]
+    assert failed["path"] == "/a"
+    assert "secret" not in str(logs)
+
+
+async def test_several_exceptions_are_contained_as_well() -> None:
+    """As those of a nursery."""
+
+    async def answer(asked: WholeRequest) -> Told:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(failing, asked)
+            nursery.start_soon(failing, asked)
+        return Told()
+
+    async with serving(echo, whole_requests=Whole(answer)) as served, connected(served) as peer:
+        assert (await peer.ask(GET)).status == 500
+        assert await peer.end() == b""
+        assert served.counts.application_errors == 1
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        Told(fields=(("x", "\u20ac"),)),
+        Told(fields=(("x", "y\r\nset-cookie: z"),)),
+        Told(fields=(("x\r\ny", "z"),)),
+    ],
+    ids=["not ISO 8859-1", "a line break in a value", "a line break in a name"],
+)
+async def test_an_answer_that_cannot_be_written_is_the_applications_failure(told: Told) -> None:
+    """As through ASGI: a 500, and no fault of the listener's; a header's value can begin no other."""
+
+    async def answer(asked: WholeRequest) -> Told:
+        return told
+
+    async with serving(echo, whole_requests=Whole(answer)) as served, connected(served) as peer:
+        answered = await peer.ask(GET)
+        assert answered.status == 500
+        assert "set-cookie" not in answered.headers
+        assert served.counts.application_errors == 1
+
+
+async def reset(peer: Peer) -> None:
+    """Vanish as a peer does whose process is killed with bytes unread."""
+    plain = peer.stream.socket
+    plain.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    await peer.stream.aclose()
+
+
+Leave = Callable[[Peer], Awaitable[None]]
+
+
+async def close(peer: Peer) -> None:
+    await peer.stream.aclose()
+
+
+@pytest.mark.parametrize("leave", [reset, close])
+@pytest.mark.parametrize("size", [2, 10_000_000])
+async def test_a_peer_may_vanish_before_its_answer(leave: Leave, size: int) -> None:
+    """The answer goes nowhere, and nobody else is concerned."""
+    begun, going_on = trio.Event(), trio.Event()
+
+    async def answer(asked: WholeRequest) -> Told:
+        begun.set()
+        await going_on.wait()
+        return Told(200, b"x" * size)
+
+    async with serving(echo, whole_requests=Whole(answer, path="/a")) as served, connected(served) as other:
+        async with connected(served) as peer:
+            await peer.send(GET)
+            await begun.wait()
+            await leave(peer)
+        going_on.set()
+        await wait_until(lambda: served.counts.open_connections == 1)
+        assert (await other.ask(post(0, path=b"/b"))).status == 200
+
+
+async def test_an_answer_that_nobody_waits_for_is_not_cut_short() -> None:
+    """Its reader notices when it writes; the server's end does not wait for that longer than `drain_time`."""
+    begun, cancelled = trio.Event(), trio.Event()
+
+    async def answer(asked: WholeRequest) -> Told:
+        begun.set()
+        try:
+            await trio.Event().wait()
+        finally:
+            cancelled.set()
+        return Told()
+
+    async with serving(echo, whole_requests=Whole(answer), drain_time=0.2) as served:
+        async with connected(served) as peer:
+            await peer.send(GET)
+            await begun.wait()
+            await reset(peer)
+        assert not cancelled.is_set()
+    assert cancelled.is_set()

@@ -1,0 +1,80 @@
+"""What the server's end means for a request that is answered in one call."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+import trio
+import trio.testing
+
+from adapters.listener.whole_requests import WholeRequest
+from tests.listener.harness import Gone, Peer, Served, Told, Whole, connected, echo, serving, wait_until
+from tests.listener.whole_requests.both_ways import GET, SAYS, post, say_whole
+
+
+@asynccontextmanager
+async def waiting() -> AsyncIterator[tuple[Served, Peer, trio.Event]]:
+    """A peer whose request is being answered, once the event is set."""
+    begun, going_on = trio.Event(), trio.Event()
+
+    async def answer(asked: WholeRequest) -> Told:
+        begun.set()
+        await going_on.wait()
+        return await say_whole(asked)
+
+    async with (
+        serving(echo, whole_requests=Whole(answer), drain_time=0.5) as served,
+        connected(served) as peer,
+    ):
+        await peer.send(GET + GET)
+        await begun.wait()
+        yield served, peer, going_on
+
+
+async def test_at_the_end_an_idle_connection_closes() -> None:
+    async with serving(echo, whole_requests=SAYS) as served, connected(served) as peer:
+        await peer.ask(GET)
+        served.shutdown.set()
+        assert await peer.end() == b""
+
+
+async def test_at_the_end_a_request_in_flight_is_answered() -> None:
+    """With `Connection: close`, and what follows it is not served."""
+    async with waiting() as (served, peer, going_on):
+        served.shutdown.set()
+        await trio.testing.wait_all_tasks_blocked()
+        going_on.set()
+        answer = await peer.answer()
+        assert (answer.body, answer.headers["connection"]) == (b"whole GET /a? ", "close")
+        assert await peer.end() == b""
+        assert served.counts.requests == 1
+
+
+async def test_at_the_end_a_body_may_still_come() -> None:
+    async with serving(echo, whole_requests=SAYS) as served, connected(served) as peer:
+        await peer.send(post(5) + b"Hell")
+        await wait_until(lambda: served.counts.open_connections == 1)
+        await trio.testing.wait_all_tasks_blocked()
+        served.shutdown.set()
+        await trio.testing.wait_all_tasks_blocked()
+        answer = await peer.ask(b"o")
+        assert (answer.body, answer.headers["connection"]) == (b"whole POST /a? Hello", "close")
+        assert await peer.end() == b""
+
+
+async def test_the_end_is_delayed_by_no_answer() -> None:
+    """After `drain_time` the one that is being made is cancelled."""
+    async with waiting() as (served, peer, _):
+        served.shutdown.set()
+        with trio.fail_after(4):
+            await served.ended.wait()
+        assert (await peer.gone()).reset
+
+
+async def test_cancelling_the_server_ends_it_at_once() -> None:
+    async with waiting() as (served, peer, _):
+        served.cancel()
+        with trio.fail_after(1):
+            await served.ended.wait()
+        with pytest.raises(Gone):
+            await peer.answer()
