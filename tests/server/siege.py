@@ -14,7 +14,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
-from itertools import pairwise
+from itertools import count, pairwise, takewhile
 from pathlib import Path
 from random import Random
 from statistics import quantiles
@@ -43,7 +43,7 @@ DOWN_SECONDS = 1.0
 
 @frozen
 class Plan:
-    """How large; `kill_every` is seconds."""
+    """How large; `messages` are at least so many, and `kill_every` is seconds."""
 
     sockets: int
     messages: int
@@ -123,8 +123,9 @@ async def _besiege(plan: Plan, besieged: Besieged, ask: Asking) -> Outcome:
         began = trio.current_time()
         async with trio.open_nursery() as trouble:
             trouble.start_soon(_kill, plan, besieged)
-            trouble.start_soon(_restart, plan, besieged, ledger)
-            await _talk(plan, ask, rooms, ledger)
+            restarted = trio.Event()
+            trouble.start_soon(_restart, plan, besieged, ledger, restarted)
+            await _talk(plan, ask, rooms, ledger, restarted)
             trouble.cancel_scope.cancel()
         seconds = trio.current_time() - began
         for member in besieged.members:
@@ -210,10 +211,13 @@ async def _open_rooms(people: Sequence[Somebody], ask: Asking, ledger: Ledger) -
     return rooms
 
 
-async def _talk(plan: Plan, ask: Asking, rooms: Sequence[Room], ledger: Ledger) -> None:
+async def _talk(
+    plan: Plan, ask: Asking, rooms: Sequence[Room], ledger: Ledger, restarted: trio.Event
+) -> None:
+    """Send as many messages as are planned, and more until all the trouble has been."""
     pairs = [room for room in rooms if len(room.people) == 2]
     groups = [room for room in rooms if len(room.people) > 2]
-    numbers = iter(range(plan.messages))
+    numbers = takewhile(lambda number: number < plan.messages or not restarted.is_set(), count())
 
     async def talk(caller: Caller) -> None:
         for number in numbers:
@@ -242,7 +246,7 @@ async def _kill(plan: Plan, besieged: Besieged) -> None:
                 await trio.to_thread.run_sync(partial(member.wait, "/health"))
 
 
-async def _restart(plan: Plan, besieged: Besieged, ledger: Ledger) -> None:
+async def _restart(plan: Plan, besieged: Besieged, ledger: Ledger, restarted: trio.Event) -> None:
     """The bus after a quarter and three quarters of the messages, the database after half of them."""
     for quarter in (1, 2, 3):
         while ledger.count < plan.messages * quarter / 4:  # noqa: ASYNC110 - so do these
@@ -253,6 +257,7 @@ async def _restart(plan: Plan, besieged: Besieged, ledger: Ledger) -> None:
         else:
             besieged.bus_restarts += 1
             await trio.to_thread.run_sync(besieged.restart_bus)
+    restarted.set()
 
 
 def terminate(address: str, *, application: str | None = None) -> None:

