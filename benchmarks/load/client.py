@@ -13,6 +13,7 @@ FACTS = re.compile(rb'"id": ?(\d+).*"seq(\d+)', re.DOTALL)
 """A message's id, and the number that the load gave it."""
 OPENING = 100
 """Sockets that are opened at a time."""
+HEAD_END = b"\r\n\r\n"
 
 
 class Void(Exception):
@@ -236,16 +237,23 @@ def open_sockets(port: int, tokens: list[str]) -> Iterator[socket.socket]:
             opening.append(plain)
         for plain in opening:
             plain.settimeout(30)
-            head = b""
-            while not head.endswith(b"\r\n\r\n"):
-                data = plain.recv(1)
-                if not data:
-                    raise Void(f"a socket was not opened: {head!r}")
-                head += data
+            head = received_head(plain)
             if not head.startswith(b"HTTP/1.1 101"):
                 raise Void(f"a socket was refused: {head!r}")
             plain.setblocking(False)
             yield plain
+
+
+def received_head(plain: socket.socket) -> bytes:
+    """An answer's head, and nothing of what may follow it."""
+    head = b""
+    while not head.endswith(HEAD_END):
+        seen = plain.recv(4096, socket.MSG_PEEK)
+        if not seen:
+            raise Void(f"a socket was not opened: {head!r}")
+        end = (head + seen).find(HEAD_END)
+        head += plain.recv(len(seen) if end < 0 else end + len(HEAD_END) - len(head))
+    return head
 
 
 def answered_id(answer: bytes) -> tuple[int, int]:

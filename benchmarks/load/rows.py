@@ -215,15 +215,19 @@ def idle(server: Running, *, sockets: int, settling: float = 1.0) -> Figures:
         for plain in open_sockets(server.port, tokens[:100]):  # loads and makes what only the first ones need
             stack.enter_context(plain)
         before = _settled(server, settling)
+        shares = Shares(server)
         began = perf_counter()
         for plain in open_sockets(server.port, tokens):
             stack.enter_context(plain)
         opened = perf_counter() - began
+        figures = shares.figures()
         after = _settled(server, settling)
     return {
         "bytes_per_socket": (after - before) / sockets,
         "resident_mib": after / 2**20,
         "opened_per_second": sockets / opened,
+        "opening_us": figures["server_cpu"] * opened / sockets * 1e6,
+        **figures,
     }
 
 

@@ -2,14 +2,16 @@
 
 import socket
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from benchmarks.load.client import Audience, Listener, Loop, Void
+from benchmarks.load.client import Audience, Listener, Loop, Void, received_head
 
 PING = b"\x89\x02ab"
+HEAD = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n\r\n"
 
 
 def message(number: int, message_id: int | None = None) -> bytes:
@@ -128,3 +130,26 @@ def test_a_connection_that_ends_is_void(server: Server) -> None:
     server.ends[0].close()
     with pytest.raises(Void, match="closed"):
         server.loop.run(0.1)
+
+
+@pytest.mark.parametrize("first", range(1, len(HEAD) + 1))
+def test_a_head_is_received_and_nothing_after_it(first: int) -> None:
+    """However it comes: a frame that follows the 101 is the listener's."""
+    end, plain = socket.socketpair()
+    plain.settimeout(5)
+    with end, plain:
+        end.sendall(HEAD[:first])
+        with ThreadPoolExecutor(1) as pool:
+            head = pool.submit(received_head, plain)
+            end.sendall(HEAD[first:] + message(0))
+        assert head.result() == HEAD
+        assert plain.recv(1000) == message(0)
+
+
+def test_an_answer_without_an_end_is_no_head() -> None:
+    end, plain = socket.socketpair()
+    with plain:
+        end.sendall(HEAD[:-1])
+        end.close()
+        with pytest.raises(Void, match="was not opened"):
+            received_head(plain)

@@ -106,7 +106,8 @@ def test_our_server_and_the_load_understand_each_other(tmp_path: Path) -> None:
         assert rows.sends(server, senders=2, seconds=0.1, warm_up=0.0)["per_second"] > 0
         for what in ("messages", "chats"):
             assert _read(server, what)["per_second"] > 0
-        assert rows.idle(server, sockets=20, settling=0.1)["opened_per_second"] > 0
+        idle = rows.idle(server, sockets=20, settling=0.1)
+        assert 0 < idle["opening_us"] <= 1.1e6 / idle["opened_per_second"]
 
 
 def _read(server: Running, what: str) -> Figures:
