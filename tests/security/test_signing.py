@@ -1,9 +1,12 @@
 """Tokens: only what we signed, for what it was signed, is believed."""
 
+import hmac
+import json
 from datetime import UTC, datetime, timedelta
 
 import jwt
 import pytest
+from jwt.utils import base64url_encode
 
 from adapters.security import JwtSigner, Keyring
 from messaging_core.errors import RefreshTokenInvalid, TokenInvalid
@@ -27,6 +30,14 @@ def forged(
     told = {"sub": "7", "sid": 9, "gen": 3, "iat": 1, "exp": 2, "typ": "access", **claims}
     told = {name: value for name, value in told.items() if value is not None}
     return jwt.encode(told, key, algorithm=algorithm, headers={"kid": kid})
+
+
+def relabelled(**header: object) -> str:
+    """A token of ours with another header, signed as ours are."""
+    _, payload, _ = forged({}).split(".")
+    told = base64url_encode(json.dumps({"typ": "JWT", "alg": "HS256", "kid": "new", **header}).encode())
+    signed = told + b"." + payload.encode()
+    return (signed + b"." + base64url_encode(hmac.digest(NEW, signed, "sha256"))).decode()
 
 
 def test_claims_survive_the_round_trip(signer: JwtSigner) -> None:
@@ -74,6 +85,9 @@ def test_keys_rotate_by_kid(signer: JwtSigner) -> None:
         forged({"gen": None}),
         forged({"typ": None}),
         forged({"sub": "seven"}),
+        forged({"sid": "9"}),
+        forged({"gen": 1.5}),
+        forged({"iat": [1]}),
         forged({"sub": "0"}),
         forged({"sub": str(MAX_ID + 1)}),
     ],
@@ -84,6 +98,26 @@ def test_anything_else_is_refused(signer: JwtSigner, token: str) -> None:
         signer.read_access(token)
     with pytest.raises(RefreshTokenInvalid):
         signer.read_refresh(token)
+
+
+def test_every_part_of_a_token_is_signed(signer: JwtSigner) -> None:
+    """Another byte anywhere in it, and it is refused."""
+    token = signer.sign_access(ACCESS)
+    for place, letter in enumerate(token):
+        changed = token[:place] + ("A" if letter != "A" else "B") + token[place + 1 :]
+        with pytest.raises(TokenInvalid):
+            signer.read_access(changed)
+
+
+@pytest.mark.parametrize(
+    "header",
+    [{"alg": "HS512"}, {"alg": "none"}, {"alg": None}, {"kid": ["new"]}, {"b64": False}, {"crit": ["exp"]}],
+)
+def test_a_header_must_say_how_ours_are_signed(signer: JwtSigner, header: dict[str, object]) -> None:
+    """The signature alone is not enough: whoever reads a header otherwise would verify something else."""
+    assert signer.read_access(relabelled()).session_id == 9
+    with pytest.raises(TokenInvalid):
+        signer.read_access(relabelled(**header))
 
 
 def test_an_unsigned_token_is_refused(signer: JwtSigner) -> None:
