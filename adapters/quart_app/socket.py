@@ -75,12 +75,8 @@ class SocketEndpoint:
         if asked.query("profile") not in (None, "1"):
             return PROFILE_UNKNOWN
         try:
-            actor = await self._messaging.authenticate(asked.token())
-            socket = self._messaging.hub.connect(actor)
+            socket = await self._messaging.connect(asked.token())
             stack.callback(self._messaging.hub.disconnect, socket)
-            await self._messaging.follow(actor.user_id)
-            # Once more, now that the hub would close it: the session may have ended in between.
-            await self._messaging.close_sockets_of_ended_sessions([actor.session_id])
         except Unauthenticated as error:
             return Close(POLICY_VIOLATION, error.code)
         except TooManySockets:

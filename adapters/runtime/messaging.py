@@ -13,7 +13,7 @@ from attrs import frozen
 from adapters.runtime import operations
 from adapters.runtime.admissions import Admissions
 from adapters.runtime.doorbell import Doorbell, parts
-from adapters.runtime.hub import Hub
+from adapters.runtime.hub import Hub, LocalSocket
 from adapters.runtime.operations import Context, Kept, Once, Operation, Query
 from messaging_core import tokens, users
 from messaging_core.commands import LogIn, RefreshTokens, RegisterUser
@@ -192,10 +192,25 @@ class Messaging:
             self._admissions.keep(token, actor, until=until, endings=endings)
         return actor
 
-    async def follow(self, user_id: UserId) -> None:
-        """Let a user whom the hub knows hear, from now on, what other processes commit as well."""
-        if self.doorbell is not None:
-            await self.doorbell.follow(user_id)
+    async def connect(self, token: str) -> LocalSocket:
+        """A socket of whom an access token speaks for; the hub knows it until it is disconnected there.
+
+        It misses nothing from now on, and is closed if its session has ended meanwhile.
+        Raises `Unauthenticated`, `TooManySockets`, `StorageUnavailable`.
+        """
+        endings = self._admissions.endings
+        actor = await self.authenticate(token)
+        socket = self.hub.connect(actor)
+        try:
+            if self.doorbell is not None:
+                await self.doorbell.follow(actor.user_id)
+            if endings != self._admissions.endings:
+                # Perhaps its session, and before the hub knew the socket: then nobody has closed it.
+                await self.close_sockets_of_ended_sessions([actor.session_id])
+        except BaseException:
+            self.hub.disconnect(socket)
+            raise
+        return socket
 
     async def register(self, command: RegisterUser, *, device: str, key: str | None, path: str) -> Outcome:
         """A new account, signed in; a replay checks the password and opens a session of its own.

@@ -269,6 +269,26 @@ async def test_its_tokens_are_refused_within_a_second_whatever_the_bus_does(
         await bobs.until(lambda socket: socket.closed == "1008 session_revoked", within=LATE)
 
 
+@pytest.mark.parametrize("elsewhere", [False, True])
+async def test_a_session_that_ends_while_its_socket_is_let_in_closes_it(
+    broker: MemoryBroker, elsewhere: bool, monkeypatch: pytest.MonkeyPatch, autojump_clock: Clock
+) -> None:
+    """After it was looked at, and before there was a socket to close."""
+    async with two(broker) as (here, there, _, bob, _):
+        read = there.messaging.read
+
+        async def read_and_end(query: Any) -> Any:
+            found = await read(query)
+            monkeypatch.setattr(there.messaging, "read", read)
+            await (here if elsewhere else there).log_out(bob)
+            await trio.sleep(LATE)  # until the bell has been heard, on a clock that jumps
+            return found
+
+        monkeypatch.setattr(there.messaging, "read", read_and_end)
+        async with there.socket(bob) as bobs:
+            await bobs.until(lambda socket: socket.closed == "1008 session_revoked", within=0.01)
+
+
 async def test_a_known_token_costs_no_look_at_the_storage_while_the_bus_is_heard(
     broker: MemoryBroker, monkeypatch: pytest.MonkeyPatch, autojump_clock: Clock
 ) -> None:

@@ -138,14 +138,7 @@ class Process:
 
     async def connect(self, actor: Actor) -> Socket:
         """Open a socket as the endpoint does; from when this returns it misses nothing."""
-        hub = self.messaging.hub
-        local: LocalSocket = hub.connect(actor)
-        try:
-            await self.messaging.follow(actor.user_id)
-            await self.messaging.close_sockets_of_ended_sessions([actor.session_id])
-        except BaseException:
-            hub.disconnect(local)
-            raise
+        local = await self.messaging.connect(token(actor))
         socket = Socket(actor, nursery=self.nursery)
         local.attach(socket)
         self._locals[socket] = local
