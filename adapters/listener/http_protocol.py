@@ -42,7 +42,6 @@ PIPELINE_BYTES = 65_536
 """How much of the requests to come is read while one is answered; the rest waits in the kernel."""
 
 CLOSE = (b"connection", b"close")
-SWITCHING = 101
 NOT_WELL_FORMED = "The request is not well-formed HTTP/1.1."
 NO_MORE_HTTP = h11.Connection(h11.SERVER)
 """In place of the parser of a connection that has become a WebSocket; never fed."""
@@ -489,10 +488,13 @@ class HttpProtocol(H11Protocol):
             return
         data = self._held_head + data
         self._held_head = b""
-        if isinstance(event, h11.InformationalResponse) and event.status_code == SWITCHING:
-            self.connection = NO_MORE_HTTP  # thousands of these stay open: their parsers need not
         if data:
             await self.send(RawData(data=data))
+
+    async def switch(self, answer: bytes) -> None:
+        """Write the 101; what comes from now on is no HTTP."""
+        self.connection = NO_MORE_HTTP  # thousands of these stay open: their parsers need not
+        await self.link.write(answer)
 
     async def _answered(self) -> None:
         incomplete = self._phase is not Phase.SOCKET and self.connection.our_state is h11.SEND_BODY

@@ -1,4 +1,4 @@
-"""A WebSocket's opening handshake (RFC 6455, 4.2.1): judged and made plain before Hypercorn reads it.
+"""A WebSocket's opening handshake (RFC 6455, 4.2): what is asked is judged and made plain, and answered.
 
 Hypercorn 0.18 takes the last of several header lines where the standard joins them, decodes them as ASCII
 without a net (bytes that are not end the process), and accepts permessage-deflate whenever it is offered.
@@ -6,10 +6,14 @@ without a net (bytes that are not end the process), and accepts permessage-defla
 
 import base64
 import binascii
+from collections.abc import Iterable
+
+from wsproto.utilities import generate_accept_token
 
 from adapters.listener.answers import Refused
 from adapters.listener.head import Fields
 
+SWITCHING = 101
 VERSION = b"13"
 KEY_BYTES = 16
 
@@ -43,11 +47,32 @@ def plain_handshake(fields: Fields) -> Fields:
     if len(keys := found.get(b"sec-websocket-key", [])) != 1 or not _is_key(keys[0]):
         raise Refused(400, "Sec-WebSocket-Key is not 16 bytes in base64.")
     joined = {name: b", ".join(found[name]) for name in _JOINED if name in found}
-    joined[b"upgrade"] = b"websocket"  # whatever else was offered; Hypercorn compares the whole value
+    joined[b"upgrade"] = b"websocket"  # whatever else was offered
     if not all(value.isascii() for value in joined.values()):
         raise Refused(400, "The handshake holds what is not ASCII.")
     others = [(name, value) for name, value in fields if name not in _HANDLED]
     return [*others, *joined.items(), *((name, found[name][0]) for name in _SINGLE)]
+
+
+def accepting_answer(key: bytes, subprotocol: str | None, more: Iterable[tuple[bytes, bytes]]) -> bytes:
+    """The 101 to a handshake with this key, as it goes over the wire, and with more header fields.
+
+    Raises `ValueError` for what cannot be sent: with a line break in it, or not ASCII.
+    """
+    fields = [
+        (b"sec-websocket-accept", generate_accept_token(key)),
+        (b"upgrade", b"WebSocket"),
+        (b"connection", b"Upgrade"),
+        *more,
+    ]
+    if subprotocol is not None:
+        fields.append((b"sec-websocket-protocol", subprotocol.encode("ascii")))
+    answer = b"".join(
+        [b"HTTP/1.1 %d \r\n" % SWITCHING, *(b"%b: %b\r\n" % field for field in fields), b"\r\n"]
+    )
+    if not answer.count(b"\r") == answer.count(b"\n") == len(fields) + 2:
+        raise ValueError("a header field of the answer has a line break in it")
+    return answer
 
 
 _HANDLED = {*_JOINED, *_SINGLE, b"sec-websocket-extensions"}

@@ -6,12 +6,13 @@ from functools import partial
 from math import inf
 from time import time
 from typing import TYPE_CHECKING, Any, cast
+from urllib.parse import unquote
 
 import trio
 from hypercorn.protocol.events import Body, Data, EndBody, Event, Request, Response, StreamClosed
 from hypercorn.protocol.ws_stream import ASGIWebsocketState, FrameTooLargeError, WebsocketBuffer, WSStream
-from hypercorn.typing import ASGISendEvent, WebsocketScope
-from wsproto.connection import ConnectionState
+from hypercorn.typing import ASGISendEvent, WebsocketAcceptEvent, WebsocketScope
+from wsproto.connection import Connection, ConnectionState, ConnectionType
 from wsproto.events import CloseConnection, Message, Ping, TextMessage
 
 from adapters.listener.answers import Refused, closing_answer
@@ -21,6 +22,7 @@ from adapters.listener.counts import Counts
 from adapters.listener.direct import EXTENSION, DirectFrames
 from adapters.listener.inbox import AppTasks
 from adapters.listener.logs import Answered, log
+from adapters.listener.socket_handshake import SWITCHING, accepting_answer
 
 if TYPE_CHECKING:
     from adapters.listener.http_protocol import HttpProtocol
@@ -112,6 +114,7 @@ class SocketStream(WSStream):
         "_ended",
         "_full_since",
         "_heard",
+        "_key",
         "_limits",
         "_protocol",
         "_reason",
@@ -189,10 +192,7 @@ class SocketStream(WSStream):
         if self.closed:
             return
         if isinstance(event, Request):
-            await super().handle(event)
-            if self._limits.quick_path:
-                # The application's task has not begun yet: nothing above has waited.
-                self.scope["extensions"][EXTENSION] = {"sink": DirectFrames(self._protocol.link, self)}
+            await self._begin(event)
         elif isinstance(event, (Body, Data)):
             self._heard = True
             if self.state in {CONNECTED, CLOSED} and self.connection.state is not ConnectionState.CLOSED:
@@ -201,6 +201,34 @@ class SocketStream(WSStream):
         elif isinstance(event, StreamClosed):
             self.closed = True
             await self._tell_end()
+
+    async def _begin(self, request: Request) -> None:
+        """Ask the application; the header fields are those of `plain_handshake`."""
+        self.start_time = time()
+        fields = dict(request.headers)
+        self._key = fields[b"sec-websocket-key"]
+        offered = fields.get(b"sec-websocket-protocol", b"").decode("ascii")
+        path, _, query = request.raw_path.partition(b"?")
+        self.scope = {
+            "type": "websocket",
+            "asgi": {"spec_version": "2.3", "version": "3.0"},
+            "scheme": self.scheme,
+            "http_version": request.http_version,
+            "path": unquote(path.decode("ascii")),
+            "raw_path": path,
+            "query_string": query,
+            "root_path": self.config.root_path,
+            "headers": request.headers,
+            "client": self.client,
+            "server": self.server,
+            "state": request.state.copy(),  # type: ignore[typeddict-item] # of Hypercorn's own class
+            "subprotocols": [each.strip() for each in offered.split(",")] if offered else [],
+            "extensions": {"websocket.http.response": {}},
+        }
+        if self._limits.quick_path:
+            self.scope["extensions"][EXTENSION] = {"sink": DirectFrames(self._protocol.link, self)}
+        self.app_put = await self._tasks.spawn_app(self.app, self.config, self.scope, self.app_send)
+        await self.app_put({"type": "websocket.connect"})
 
     async def resume(self) -> None:
         """Go on with frames that came when the inbox was full."""
@@ -248,8 +276,28 @@ class SocketStream(WSStream):
                 return
         elif self.closed or self.state is CLOSED or self._ended is not None:
             return  # the reader awaits the peer's close: ending now would lose ours; or it is adopted
-        with trio.CancelScope(shield=True):
-            await self._send(message)
+        if message is not None and message["type"] == "websocket.accept" and self.state is HANDSHAKE:
+            await self._accept(message)
+        else:
+            with trio.CancelScope(shield=True):
+                await self._send(message)
+        self._tasks.consumer.changed()  # what may be read, and until when, has changed
+
+    async def _accept(self, message: WebsocketAcceptEvent) -> None:
+        subprotocol = message.get("subprotocol")
+        if subprotocol is not None and subprotocol not in self.scope["subprotocols"]:
+            raise ValueError(f"the subprotocol {subprotocol} was not offered")
+        answer = accepting_answer(self._key, subprotocol, message.get("headers", ()))
+        del self._key
+        self.state = CONNECTED
+        self.connection = Connection(ConnectionType.SERVER)
+        self._accepted_at = trio.current_time()
+        self._alarm = self._accepted_at + self._limits.ping_interval
+        self._counts.open_sockets += 1
+        await self._protocol.switch(answer)
+        await self.config.log.access(
+            self.scope, {"status": SWITCHING, "headers": []}, time() - self.start_time
+        )
 
     async def _send(self, message: ASGISendEvent | None) -> None:
         if message is None and self.state is CONNECTED:
@@ -259,14 +307,8 @@ class SocketStream(WSStream):
             await self._close(int(message.get("code", Code.NORMAL)), message.get("reason") or "")
         else:
             await super().app_send(message)
-        if message is not None and message["type"] == "websocket.accept" and not self._told:
-            self._accepted_at = trio.current_time()
-            self._alarm = self._accepted_at + self._limits.ping_interval
-            self._counts.open_sockets += 1
-            del self.handshake
         if self.state is HTTPCLOSED:
             await self._over()
-        self._tasks.consumer.changed()  # what may be read, and until when, has changed
 
     @property
     def open(self) -> bool:

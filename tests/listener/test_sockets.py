@@ -95,6 +95,31 @@ async def test_header_lines_of_a_handshake_are_joined() -> None:
         assert seen == ["a", "b", "c"]
 
 
+async def test_header_fields_of_an_accept_are_sent() -> None:
+    async def accepting(scope: Any, receive: Receive, send: Send) -> None:
+        await send({"type": "websocket.accept", "headers": [(b"x-told", b"yes"), (b"set-cookie", b"a=b")]})
+
+    async with serving(application(websocket=accepting)) as served, connected(served) as peer:
+        headers = (await peer.upgrade()).headers
+        assert (headers["x-told"], headers["set-cookie"]) == ("yes", "a=b")
+
+
+@pytest.mark.parametrize(
+    "told",
+    [{"subprotocol": "b"}, {"headers": [(b"x", b"y\r\nset-cookie: a=b")]}, {"headers": [(b"x\ny", b"z")]}],
+)
+async def test_an_accept_that_cannot_be_sent_is_a_500(told: dict[str, Any]) -> None:
+    """A subprotocol that was not offered, or a line break in a header field."""
+
+    async def accepting(scope: Any, receive: Receive, send: Send) -> None:
+        await send({"type": "websocket.accept", **told})
+
+    async with serving(application(websocket=accepting)) as served, connected(served) as peer:
+        answer = await peer.upgrade(headers=b"Sec-WebSocket-Protocol: a\r\n")
+        assert (answer.status, "set-cookie" in answer.headers) == (500, False)
+        assert await peer.end() == b""
+
+
 async def test_a_close_before_the_accept_is_a_403() -> None:
     heard: list[Any] = []
 
