@@ -5,6 +5,7 @@ from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
 
+import structlog
 import trio
 from attrs import evolve, frozen
 
@@ -21,6 +22,8 @@ from adapters.storage_memory import MemoryStorage
 from adapters.storage_sql import NEWEST, migrate_sqlite, open_sqlite
 from adapters.storage_sql.postgresql_config import is_postgresql, without_secrets
 from messaging_core.ports import Bus, Storage
+
+log = structlog.get_logger(__name__)
 
 SQLITE = "sqlite:///"
 MEMORY = "memory:"
@@ -87,7 +90,11 @@ async def run_server(
             urls = tuple(f"http://{spelled(*address)}" for address in addresses)
             shown = without_secrets(settings.database)
             task_status.started(Server(urls, shown, (*warnings, *_exposure(settings))))
-            await app.load()
+            try:
+                await app.load()
+            except Exception:
+                # No descriptor is left, say, after a crowd has come. The API and the sockets need none of it.
+                log.exception("What pages need could not be loaded; it is tried again when somebody asks")
             loaded()
 
 

@@ -28,6 +28,18 @@ RESET = struct.pack("ii", 1, 0)
 """SO_LINGER of zero seconds: close drops what is unsent and resets the connection."""
 
 
+def _ends(stream: trio.SocketStream) -> tuple[tuple[str, int] | None, tuple[str, int] | None]:
+    """The peer's address and ours, or None where it has gone already: its reader hears of that."""
+    plain = stream.socket
+    try:
+        return (
+            parse_socket_addr(plain.family, plain.getpeername()),
+            parse_socket_addr(plain.family, plain.getsockname()),
+        )
+    except OSError:
+        return None, None
+
+
 class Connection(TCPServer):
     """Serves one connection: **its reader is the only task that advances it**.
 
@@ -45,7 +57,6 @@ class Connection(TCPServer):
         "_config",
         "_counts",
         "_finishing",
-        "_nursery",
         "_parked",
         "_place",
         "_received",
@@ -53,7 +64,6 @@ class Connection(TCPServer):
         "_tasks",
         "_wake_up",
         "_watch",
-        "_whole_requests",
         "_writing",
     )
 
@@ -81,11 +91,8 @@ class Connection(TCPServer):
         self._socket_stream = stream
         self._config = config
         self._counts = counts
-        self._nursery = nursery
         self._watch = watch
         self._place = watch.enter(stream.socket.fileno(), self)
-        self._whole_requests = whole_requests
-        self._tasks: AppTasks | None = None
         self._parked: trio.lowlevel.Task | None = None
         """The reader, while it waits."""
         self._wake_up: Callable[[], None] | None = None
@@ -96,6 +103,8 @@ class Connection(TCPServer):
         self._broken = False
         self._rest = b""
         """Of a frame that `write_now` has begun; it goes out before anything else."""
+        self._tasks = AppTasks(nursery, counts, config.inbox_messages, config.inbox_bytes)
+        self.protocol = HttpProtocol(self, self._tasks, config, counts, *_ends(stream), whole_requests)
 
     # --- its life ------------------------------------------------------------------------------------------
 
@@ -105,9 +114,6 @@ class Connection(TCPServer):
         False: it sleeps. It calls `wake_up` once, and must then be served again. Raises what is a fault of
         ours; the caller is the boundary.
         """
-        tasks = self._tasks or self._begin()
-        if tasks is None:
-            return True
         over = True
         try:
             over = await self._read()
@@ -118,23 +124,9 @@ class Connection(TCPServer):
             if over:
                 await self.protocol.end()
                 await self._close()
-                if await tasks.end(self._config.abandon_time):
+                if await self._tasks.end(self._config.abandon_time):
                     log.warning("application_abandoned")
         return over
-
-    def _begin(self) -> AppTasks | None:
-        plain = self._socket_stream.socket
-        try:
-            client = parse_socket_addr(plain.family, plain.getpeername())
-            server = parse_socket_addr(plain.family, plain.getsockname())
-        except OSError:
-            return None  # it has gone already
-        config = self._config
-        self._tasks = AppTasks(self._nursery, self._counts, config.inbox_messages, config.inbox_bytes)
-        self.protocol = HttpProtocol(
-            self, self._tasks, config, self._counts, client, server, self._whole_requests
-        )
-        return self._tasks
 
     async def _read(self) -> bool:
         """Advance by whatever comes, until the connection is over, or sleeps: which of the two."""

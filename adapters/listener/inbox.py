@@ -67,6 +67,8 @@ class Inbox:
             await trio.lowlevel.checkpoint()
         while not self._events:
             await self._consumer.wanted()
+            if self._events:
+                break  # it came while the peer was told
             if self._arrived is None:
                 self._arrived = trio.Event()
             await self._arrived.wait()

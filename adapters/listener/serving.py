@@ -263,7 +263,6 @@ class _Listener:
         """Let every connection come to its end; returns when all have, or at the deadline."""
         log.info("draining", connections=len(self._connections))
         with trio.move_on_after(self._config.drain_time):
-            await trio.lowlevel.checkpoint()  # the connections that were taken last begin
             for connection in self._connections:
                 connection.drain()
             with trio.move_on_after(self._config.drain_socket_time):
@@ -284,7 +283,7 @@ class _Listener:
 
 def _waiting_at(listener: trio.SocketListener, most: int) -> Iterator[trio.SocketStream]:
     """Whom the kernel has taken in and nobody has accepted: when the socket closes they would be reset."""
-    with socket.socket(fileno=os.dup(listener.socket.fileno())) as plain, suppress(OSError):
+    with suppress(OSError), socket.socket(fileno=os.dup(listener.socket.fileno())) as plain:
         plain.setblocking(False)
         for _ in range(most):
             stream, _ = plain.accept()

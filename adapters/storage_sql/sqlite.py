@@ -90,9 +90,11 @@ class SqliteStorage:
                 await trio.to_thread.run_sync(self._leave_tidy)
 
     def _leave_tidy(self) -> None:
-        with suppress(sqlite3.Error):  # a full disk, say: what was committed is safe all the same
+        # A full disk, say: what was committed is safe all the same, and the log is read at the next start.
+        with suppress(sqlite3.Error):
             self._session.end()
-        self._writing.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+        with suppress(sqlite3.Error):
+            self._writing.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
 
 
 class _View:

@@ -10,6 +10,7 @@ import trio
 from attrs import define, field, frozen
 
 from adapters.listener import ASGIApp, Counts, ListenerConfig, serve
+from adapters.listener.watch import Watch
 from adapters.listener.whole_requests import WholeRequest, WholeRequests
 
 PATIENCE = 5.0
@@ -341,3 +342,10 @@ async def wait_until(true: Callable[[], bool]) -> None:
     with trio.fail_after(PATIENCE):
         while not true():  # noqa: ASYNC110 - a test looks from outside
             await trio.sleep(0.005)
+
+
+async def running(watch: Watch, task_status: trio.TaskStatus[trio.CancelScope]) -> None:
+    """A watch on its own, until the scope is cancelled that is given when it starts."""
+    with trio.CancelScope() as scope:
+        task_status.started(scope)
+        await watch.run()

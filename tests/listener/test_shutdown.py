@@ -7,10 +7,17 @@ from typing import Any
 
 import pytest
 import trio
+from hypercorn.app_wrappers import ASGIWrapper
+from hypercorn.trio.worker_context import WorkerContext
+from hypercorn.typing import ConnectionState
 from hypercorn.utils import LifespanFailureError
 from trio.testing import wait_all_tasks_blocked
 
 from adapters.listener import LifespanEnded, ListenerConfig, serve
+from adapters.listener.config import hypercorn_config
+from adapters.listener.connection import Connection
+from adapters.listener.counts import Counts
+from adapters.listener.watch import Watch
 from tests.listener.harness import (
     CLOSE,
     TEXT,
@@ -24,6 +31,7 @@ from tests.listener.harness import (
     echo,
     frame,
     respond,
+    running,
     serving,
     socket_to,
     wait_until,
@@ -253,6 +261,36 @@ async def test_who_has_just_connected_is_answered_once() -> None:
             answer = await peer.ask(GET)
             assert (answer.status, answer.headers["connection"]) == (200, "close")
             assert await peer.end() == b""
+
+
+async def test_the_end_may_come_before_a_reader_has_begun(nursery: trio.Nursery) -> None:
+    """In which order tasks begin, nobody knows: who was taken in last is owed an answer like others."""
+    config = ListenerConfig()
+    told = hypercorn_config(config)
+    ours, theirs = map(trio.SocketStream, trio.socket.socketpair())
+    with Watch() as watch:
+        scope = await nursery.start(running, watch)
+        connection = Connection(
+            ASGIWrapper(application()),
+            told,
+            WorkerContext(None),
+            ConnectionState({}),
+            ours,
+            config,
+            Counts(),
+            nursery,
+            watch,
+            None,
+        )
+        assert connection.protocol.fresh
+        connection.drain()
+        async with theirs, trio.open_nursery() as serving_it:
+            serving_it.start_soon(connection.serve, lambda: None)
+            answer = await Peer(theirs).ask(GET)
+            assert (answer.status, answer.headers["connection"]) == (200, "close")
+            await theirs.aclose()
+        scope.cancel()
+        await wait_all_tasks_blocked()
 
 
 async def test_who_connects_and_says_nothing_delays_the_end_by_little() -> None:

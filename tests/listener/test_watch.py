@@ -13,6 +13,7 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 
 from adapters.listener import watch as watch_module
 from adapters.listener.watch import Place, Watch
+from tests.listener.harness import running
 from tests.listener.test_direct_frames import adopted
 
 
@@ -42,16 +43,10 @@ class Pair:
 @pytest.fixture
 async def watch(nursery: trio.Nursery) -> AsyncIterator[Watch]:
     with Watch() as watch:
-        scope = await nursery.start(_run, watch)
+        scope = await nursery.start(running, watch)
         yield watch
         scope.cancel()
         await wait_all_tasks_blocked()
-
-
-async def _run(watch: Watch, task_status: trio.TaskStatus[trio.CancelScope]) -> None:
-    with trio.CancelScope() as scope:
-        task_status.started(scope)
-        await watch.run()
 
 
 @pytest.fixture
@@ -150,7 +145,7 @@ def test_any_moves(moves: list[tuple[int, int, int]]) -> None:
     async def main() -> None:
         with Watch() as watch:
             async with trio.open_nursery() as nursery:
-                scope = await nursery.start(_run, watch)
+                scope = await nursery.start(running, watch)
                 began = trio.current_time()
                 listening = [Listening() for _ in range(10)]
                 places = [watch.enter(0, each) for each in listening]

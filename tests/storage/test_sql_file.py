@@ -1,17 +1,23 @@
 """The SQLite file: one owner, the settings that durability stands on, and errors that say what to do."""
 
 import os
+import resource
 import sqlite3
 import stat
 import subprocess
 import sys
+from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from adapters.storage_sql import DatabaseUnusable, open_sqlite
 from adapters.storage_sql.sqlite import SqliteStorage
-from messaging_core.ports import Storage
+from messaging_core.effects import StoreUser
+from messaging_core.ids import UserId
+from messaging_core.models import User
+from messaging_core.ports import Storage, Transaction
 
 OPEN = """
 import sys, trio
@@ -163,3 +169,25 @@ async def test_an_old_sqlite(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     """An SQLite library that is too old is named."""
     monkeypatch.setattr(sqlite3, "sqlite_version_info", (3, 7, 17))
     assert "3.31.0 or newer" in await refusal(tmp_path / "test.db")
+
+
+async def test_a_full_disk_at_the_end(tmp_path: Path) -> None:
+    """What was committed stays in the log, where the next start finds it: it is closed without an error."""
+    path = tmp_path / "test.db"
+    _, most = resource.getrlimit(resource.RLIMIT_FSIZE)
+    async with open_sqlite(path) as storage:
+        for number in range(1, 200):
+            await storage.transact(partial(_store_user, number))
+        resource.setrlimit(resource.RLIMIT_FSIZE, (path.stat().st_size, most))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (most, most))
+    async with open_sqlite(path) as storage:
+        assert await storage.read(lambda reader: reader.user(UserId(199))) == _user(199)
+
+
+def _store_user(number: int, tx: Transaction) -> None:
+    tx.apply(StoreUser(_user(number), "x" * 500))
+
+
+def _user(number: int) -> User:
+    created_at = datetime(2026, 1, 1, tzinfo=UTC)
+    return User(UserId(number), f"{number}@example.com", "A", f"a{number}", None, created_at)
