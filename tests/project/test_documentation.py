@@ -55,10 +55,11 @@ def test_commands_exist() -> None:
 
 
 def test_settings_exist() -> None:
-    """Every `MESSAGING_…` variable that the README names is one that `serve --help` tells of."""
+    """Every `MESSAGING_…` variable that the README names is one that `serve --help` or the tests tell of."""
     serve = main.get_command(Context(main), "serve")
     assert serve is not None
     told = serve.get_help(Context(serve, info_name="serve"))
+    told += (ROOT / "tests" / "postgresql.py").read_text(encoding="utf-8")
     named = set(re.findall(r"\bMESSAGING_[A-Z_]+[A-Z]\b", README))
     assert {name for name in named if name not in re.sub(r"\s+", "", told)} == set()
 
