@@ -118,14 +118,12 @@ _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 def _text_violation(constraint: Text, value: str, limits: Limits) -> tuple[str, str] | None:
     maximum = getattr(limits, constraint.maximum)
-    minimum = getattr(limits, constraint.minimum) if constraint.minimum else not constraint.blank
+    minimum = getattr(limits, constraint.minimum) if constraint.minimum else int(not constraint.blank)
     if len(value) > maximum:
         return "too_long", f"has {len(value)} characters, at most {maximum} are allowed"
     if len(value) < minimum:
-        return (
-            "too_short",
-            f"has {len(value)} characters, at least {minimum} are needed",
-        )
+        told = f"has {len(value)} characters, at least {minimum} are needed"
+        return "too_short", told if value else "is empty"
     if _UNSTORABLE.search(value):
         return "unstorable_character", "has a NUL character or half a surrogate pair"
     if not constraint.lines and _CONTROL.search(value):

@@ -141,6 +141,13 @@ def test_a_refusal_says_what_is_wrong() -> None:
     assert refused.value.detail == "secret: has 5 characters, at least 8 are needed; number: must be 1 to 200"
 
 
+def test_what_must_not_be_empty_is_said_to_be_empty() -> None:
+    """Where nothing was sent there is nothing to count, whether or not the limits say how much is needed."""
+    with pytest.raises(Invalid) as refused:
+        check(Form(name="", body="", secret=""), LIMITS)
+    assert refused.value.detail == "name: is empty; body: is empty; secret: is empty"
+
+
 def test_bounds_come_from_the_limits() -> None:
     """A constraint names its bound; the number is the limits'."""
     assert codes(Form(body="x" * 11), Limits(message_characters=10)) == {"body": "too_long"}
