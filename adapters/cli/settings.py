@@ -21,6 +21,7 @@ from attrs import field, frozen
 from attrs.validators import ge
 
 from adapters.listener import ListenerConfig, TrustedProxies, parse_proxies
+from adapters.quart_app.cors import ANY_ORIGIN, is_origin
 from adapters.storage_sql.postgresql_config import PostgresqlConfig, without_secrets
 from messaging_core.limits import Limits, Rate
 
@@ -133,6 +134,24 @@ class Proxies(click.ParamType[TrustedProxies]):
             self.fail(f"{error}; give addresses and networks, such as 127.0.0.1 10.0.0.0/8", param, ctx)
 
 
+class Origins(click.ParamType[str]):
+    """Origins separated by spaces, or *."""
+
+    name = "origins"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        for origin in str(value).split():
+            if origin != ANY_ORIGIN and not is_origin(origin):
+                self.fail(
+                    f"{origin!r} is not an origin as browsers send it: SCHEME://HOST or SCHEME://HOST:PORT in "
+                    "lower case, without a path and without the scheme's usual port. Write "
+                    "https://app.example, several with spaces between them, or * for any",
+                    param,
+                    ctx,
+                )
+        return str(value)
+
+
 UNSETTABLE = {"host", "port", "inherited", "uncounted_addresses", "refusal_headers"}
 """What `bind` sets, what the composition sets, and what nobody needs to."""
 
@@ -143,7 +162,8 @@ PARTS: dict[str, type[attrs.AttrsInstance]] = {
 }
 CLASSES: tuple[type[attrs.AttrsInstance], ...] = (Settings, *PARTS.values())
 
-CHOICES = {
+OF_THEIR_OWN: dict[str, click.ParamType[Any]] = {
+    "cors_origins": Origins(),
     "log_level": click.Choice(["debug", "info", "warning", "error"]),
     "log_format": click.Choice(["auto", "console", "json"]),
 }
@@ -222,7 +242,7 @@ def _settable(class_: type[attrs.AttrsInstance]) -> list["attrs.Attribute[Any]"]
 
 def _option(class_: type, attribute: "attrs.Attribute[Any]") -> Callable[[Command], Command]:
     flag = attribute.name.replace("_", "-")
-    kind = click.BOOL if attribute.type is bool else CHOICES.get(attribute.name) or TYPES[attribute.type]
+    kind = click.BOOL if attribute.type is bool else OF_THEIR_OWN.get(attribute.name) or TYPES[attribute.type]
     return click.option(
         f"--{flag}/--no-{flag}" if attribute.type is bool else f"--{flag}",
         attribute.name,

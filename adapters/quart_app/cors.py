@@ -4,6 +4,7 @@ The origin is reflected, never `*`, because credentials are allowed; `Vary: Orig
 Sockets pass through untouched: browsers do not apply CORS to them.
 """
 
+import re
 from collections.abc import Collection
 
 from hypercorn.typing import (
@@ -26,12 +27,27 @@ PREFLIGHT_SECONDS = "600"
 ORIGINS_KEPT = 1000
 """Origins whose fields are made once; whoever likes can name more."""
 
+_ORIGIN = re.compile(r"([a-z][a-z0-9+.-]*)://(?:[a-z0-9._-]+|\[[0-9a-f:.]+\])(?::(0|[1-9][0-9]{0,4}))?")
+_IMPLIED_PORTS = {"http": "80", "https": "443"}
+
 Fields = tuple[tuple[str, str], ...]
 
 
 def origin_allowed(origin: str, allowed: Collection[str]) -> bool:
     """Whether pages of this origin may call; `*` among the allowed stands for all of them."""
     return ANY_ORIGIN in allowed or origin in allowed
+
+
+def is_origin(text: str) -> bool:
+    """Whether a browser can send this as an Origin, which is compared as a whole: SCHEME://HOST[:PORT].
+
+    It is in lower case, has no path, and leaves out the port that the scheme implies.
+    """
+    found = _ORIGIN.fullmatch(text)
+    if found is None:
+        return False
+    scheme, port = found.groups()
+    return port is None or (int(port) <= 65535 and port != _IMPLIED_PORTS.get(scheme))
 
 
 class Cors:

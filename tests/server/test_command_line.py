@@ -95,6 +95,20 @@ WRONG = {
     "workers": ["0", "-1", "auto"],
     "log-level": ["loud", ""],
     "log-format": ["xml"],
+    "cors-origins": [
+        "app.example",
+        "https://app.example/",
+        "https://a.example,https://b.example",
+        "https://a.example https://b.example/chat",
+        "https://App.example",
+        "https://app.example:443",
+        "http://app.example:80",
+        "https://app.example:65536",
+        "https://",
+        "https://*.example",
+        "https://приложение.example",
+        "null",
+    ],
     "trusted-proxies": ["proxy.example", "10.0.0.1/8", "*", "1.2.3.4;5.6.7.8"],
     "head-time": ["0", "-1", "nan", "x"],
 }
@@ -114,6 +128,25 @@ def test_wrong_values_are_refused_by_the_settings_name(option: str, value: str) 
 def test_wrong_switches_are_refused(value: str) -> None:
     """A switch is on or off, true or false, yes or no, 1 or 0."""
     refuses(serve(MESSAGING_RATE_LIMITS=value), "rate-limits")
+
+
+@pytest.mark.parametrize(
+    "origins",
+    [
+        *("", "*", "https://app.example", "http://localhost:5173 https://app.example", "https://app.example:8443"),
+        *("http://[::1]:3000", "http://app.example:443", "capacitor://localhost", "https://xn--p1ai.example"),
+    ],
+)
+def test_what_browsers_send_is_an_origin(origins: str) -> None:
+    """Any scheme, an address in place of a name, and any port but the one that the scheme implies."""
+    assert serve("--cors-origins", origins).exit_code == 99
+
+
+def test_the_refusal_of_an_origin_says_what_to_write() -> None:
+    """Which of several is none, and how one is written."""
+    told = refuses(serve("--cors-origins", "https://a.example b.example"), "cors-origins")
+    assert "'b.example' is not an origin" in told
+    assert "Write https://app.example, several with spaces between them, or * for any" in told
 
 
 def test_unknown_options_are_refused() -> None:
