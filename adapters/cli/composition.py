@@ -5,6 +5,7 @@ from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
 
+import click
 import structlog
 import trio
 from attrs import evolve, frozen
@@ -31,8 +32,14 @@ REFUSAL_HEADERS = ((b"access-control-allow-origin", b"*"),)
 """What is refused before its Origin is read is still told to the page that asked."""
 
 
-class Unusable(Exception):
-    """The server cannot start with these settings; the message names the setting and says what to do."""
+class Unusable(click.ClickException):
+    """A setting is wrong, and starting again will not help; the message names it and says what to do."""
+
+    exit_code = click.UsageError.exit_code
+
+
+class NotNow(click.ClickException):
+    """The server cannot start as things are, which may pass; the message names the setting and the cause."""
 
 
 @frozen
@@ -51,14 +58,18 @@ async def run_server(
     loaded: Callable[[], None] = lambda: None,
     task_status: trio.TaskStatus[Server] = trio.TASK_STATUS_IGNORED,
 ) -> None:
-    """Serve until `shutdown` is set and everything in flight is done; raises `Unusable`, `DatabaseUnusable`.
+    """Serve until `shutdown` is set and everything in flight is done.
+
+    Raises `Unusable`, `NotNow`, `DatabaseUnusable`.
 
     `task_status.started` gives the server once it answers; `loaded` is called a moment later, when what only
     pages and uncommon requests need has been loaded too.
     """
-    keyring, warnings = _keyring(settings)
+    given = _given_keyring(settings)
     bus = _bus(settings)
     async with _storage(settings) as storage:
+        # Not before it is known that there can be a database beside the keys that are made.
+        keyring, warnings = (given, ()) if given else _own_keyring(settings)
         messaging = Messaging(
             storage=storage,
             hub=Hub(settings.limits, encode),
@@ -113,9 +124,9 @@ def spelled(host: str, port: int) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
-def cannot_listen(settings: Settings, cause: BaseException) -> Unusable:
+def cannot_listen(settings: Settings, cause: BaseException) -> NotNow:
     """What to say when the address is in use, or none of this machine's."""
-    return Unusable(f"--bind (MESSAGING_BIND): cannot listen on {spelled(*settings.bind)}: {cause}")
+    return NotNow(f"--bind (MESSAGING_BIND): cannot listen on {spelled(*settings.bind)}: {cause}")
 
 
 def first_of(group: BaseExceptionGroup[Exception]) -> BaseException:
@@ -185,26 +196,31 @@ def database_file(database: str) -> Path:
     return Path(name)
 
 
-def _keyring(settings: Settings) -> tuple[Keyring, tuple[str, ...]]:
+def _given_keyring(settings: Settings) -> Keyring | None:
     if settings.signing_keys:
         try:
-            return parse_keyring(settings.signing_keys, source="--signing-keys (MESSAGING_SIGNING_KEYS)"), ()
+            return parse_keyring(settings.signing_keys, source="--signing-keys (MESSAGING_SIGNING_KEYS)")
         except ValueError as error:
             raise Unusable(str(error)) from None
-    if settings.database == MEMORY:
-        return make_keyring(), ("The signing secret is forgotten at the end, as everything is: memory:",)
     if is_postgresql(settings.database):
         raise Unusable(
             "--signing-keys (MESSAGING_SIGNING_KEYS): processes sharing a PostgreSQL database sign with the "
             "same secret, so it must be set. Make one, and give it to each: export "
             """MESSAGING_SIGNING_KEYS="k1:$(python3 -c 'import secrets; print(secrets.token_hex(32))')\""""
         )
+    return None
+
+
+def _own_keyring(settings: Settings) -> tuple[Keyring, tuple[str, ...]]:
+    """The keys that the server makes where none are given, and what is to be said of them."""
+    if settings.database == MEMORY:
+        return make_keyring(), ("The signing secret is forgotten at the end, as everything is: memory:",)
     file = database_file(settings.database)
     path = file.with_name(f"{file.name}.keys")
     try:
         keyring = load_or_make_keyring(path)
     except (OSError, ValueError) as error:
-        raise Unusable(
+        raise NotNow(
             f"--database (MESSAGING_DATABASE): the signing secret cannot be kept beside {file}: {error}"
         ) from None
     told = f"The signing secret was made by the server and is kept in {path}; set --signing-keys to manage it"

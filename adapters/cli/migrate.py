@@ -2,7 +2,6 @@
 
 import click
 
-from adapters.cli.composition import Unusable
 from adapters.cli.composition import migrate as migrate_database
 from adapters.cli.settings import database_option
 from adapters.storage_sql import DatabaseUnusable
@@ -18,5 +17,5 @@ def migrate(database: str) -> None:
     """
     try:
         click.echo(migrate_database(database))
-    except (Unusable, DatabaseUnusable) as error:
+    except DatabaseUnusable as error:
         raise click.ClickException(str(error)) from None

@@ -17,7 +17,6 @@ from attrs import asdict, evolve
 from adapters.cli.address import shared_address
 from adapters.cli.composition import (
     Server,
-    Unusable,
     cannot_listen,
     first_of,
     must_be_shareable,
@@ -52,17 +51,22 @@ def serve(**options: object) -> None:
 
 
 def _run(main: Callable[[], Awaitable[int]], settings: Settings, worker: int | None = None) -> int:
-    """Run it to its end; what an operator can mend ends it with one line."""
+    """Run it to its end; what an operator can mend ends it with one line.
+
+    The exit status tells a wrong setting (2) from what may pass (1), so that the latter is tried again.
+    """
     configure_logs(settings.log_level, settings.log_format, worker)
     try:
         return trio.run(main)
-    except (Unusable, OSError) as error:
+    except OSError as error:
         raise click.ClickException(str(error)) from None
     except BaseExceptionGroup as group:
-        told, unforeseen = group.split((Unusable, DatabaseUnusable, OSError))
+        told, unforeseen = group.split((click.ClickException, DatabaseUnusable, OSError))
         if told is None or unforeseen is not None:
             raise
-        raise click.ClickException(str(first_of(told))) from None
+        cause = first_of(told)
+        known = cause if isinstance(cause, click.ClickException) else click.ClickException(str(cause))
+        raise known from None
 
 
 async def _serve(settings: Settings) -> int:

@@ -143,8 +143,8 @@ class Origins(click.ParamType[str]):
         for origin in str(value).split():
             if origin != ANY_ORIGIN and not is_origin(origin):
                 self.fail(
-                    f"{origin!r} is not an origin as browsers send it: SCHEME://HOST or SCHEME://HOST:PORT in "
-                    "lower case, without a path and without the scheme's usual port. Write "
+                    f"{origin!r} is not an origin as browsers send it: SCHEME://HOST or SCHEME://HOST:PORT "
+                    "in lower case, without a path and without the scheme's usual port. Write "
                     "https://app.example, several with spaces between them, or * for any",
                     param,
                     ctx,

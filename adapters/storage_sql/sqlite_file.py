@@ -41,9 +41,10 @@ _HEADER = b"SQLite format 3\x00"
 def owned(path: Path) -> Iterator[None]:
     """Be the one process that has the file open; raises `DatabaseUnusable` where another is.
 
-    The lock lies on a side file, which stays; the system takes the lock away with the process, however that
-    ends.
+    Nothing is made beside a file that is no database. The lock lies on a side file, which stays; the system
+    takes the lock away with the process, however that ends.
     """
+    _refuse_what_is_no_database(path)
     side = path.with_name(f"{path.name}.lock")
     try:
         descriptor = os.open(side, os.O_RDWR | os.O_CREAT, 0o600)
@@ -85,13 +86,9 @@ def prepare(path: Path) -> str | None:
         oldest = ".".join(map(str, OLDEST_SQLITE))
         raise DatabaseUnusable(f"SQLite is {sqlite3.sqlite_version} here; {oldest} or newer is needed.")
     try:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
-        with os.fdopen(descriptor, "rb") as file:
-            header = file.read(len(_HEADER))
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
     except OSError as error:
         raise _unwritable(path, error) from None
-    if header not in {b"", _HEADER}:
-        raise DatabaseUnusable(f"{path} is not an SQLite database; name another file.")
     with _explained(path):
         if _has_newest_schema(path):
             return NEWEST
@@ -99,6 +96,18 @@ def prepare(path: Path) -> str | None:
         from adapters.storage_sql.schema import upgrade_sqlite  # noqa: PLC0415
 
         return upgrade_sqlite(path)
+
+
+def _refuse_what_is_no_database(path: Path) -> None:
+    try:
+        with path.open("rb") as file:
+            header = file.read(len(_HEADER))
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise _unwritable(path, error) from None
+    if header not in {b"", _HEADER}:
+        raise DatabaseUnusable(f"{path} is not an SQLite database; name another file.")
 
 
 def _has_newest_schema(path: Path) -> bool:

@@ -57,7 +57,7 @@ async def two_servers(kind: str) -> AsyncIterator[Two]:
 
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(composition, "_storage", shared)
-            patch.setattr(composition, "_keyring", same)
+            patch.setattr(composition, "_own_keyring", same)
             patch.setattr(composition, "_bus", bus)
             here, there = [await stack.enter_async_context(serving()) for _ in range(2)]
         for server in (here, there):
@@ -156,7 +156,7 @@ async def test_a_shared_database_has_a_bus(named: str, database: str, kind: str)
 async def test_a_bus_without_a_shared_database_is_refused(tmp_path: Path, bus: str) -> None:
     """A file belongs to one process: the setting is named, and no password repeated."""
     ended = await run_to_its_end("serve", "--bus", bus, directory=tmp_path)
-    assert ended.returncode == 1
+    assert ended.returncode == 2
     assert "--bus (MESSAGING_BUS)" in ended.stderr
     assert "PostgreSQL" in ended.stderr
     assert "secret" not in ended.stderr
