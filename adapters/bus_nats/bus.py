@@ -44,7 +44,7 @@ ENVELOPE_BYTES = 65_536
 COMING_AT_MOST = 20_000
 """Messages that have come and wait for the event loop; beyond it they are dropped, and that is noticed."""
 CONNECT_SECONDS = 2
-BACKOFF_SECONDS = (0.1, 5.0)
+BACKOFF_SECONDS = (0.1, 2.0)
 """The first and the longest pause before connecting again; each is twice the last, give or take a half."""
 FOLLOW_SECONDS = 0.5
 """How long a socket waits for its user's subject; who is let in before it is heard is caught up then."""
@@ -88,6 +88,12 @@ class Address:
         if not prefix.replace("-", "").replace("_", "").isalnum():
             raise ValueError(f"the prefix {prefix!r} must be of letters, digits, - and _")
         return cls([part._replace(path="").geturl() for part in parts], prefix)
+
+    @property
+    def shown(self) -> str:
+        """The servers as they may be logged: without their logins."""
+        parts = map(urlsplit, self.servers)
+        return ",".join(part._replace(netloc=part.netloc.rpartition("@")[2]).geturl() for part in parts)
 
 
 class NatsBus:
@@ -140,8 +146,11 @@ class NatsBus:
         self._changed.set()
 
     def rebuild(self) -> None:
-        """See `messaging_core.ports.Bus`."""
-        self._attempt.cancel()
+        """See `messaging_core.ports.Bus`; an attempt to connect that is under way is not cut short."""
+        if self._waiters is None:
+            self._outgoing.lose()
+        else:
+            self._attempt.cancel()
 
     async def run(self, heard: Callable[[Envelope], None], missed: Callable[[str], None]) -> None:
         """See `messaging_core.ports.Bus`."""
@@ -179,8 +188,11 @@ class NatsBus:
         except* (ConnectionLost, *FAULTS) as group:
             lost = True
             told = "The bus lost its connection" if connected else "The bus cannot be connected"
-            log.warning(told, error=repr(group.exceptions[0]))
+            cause = (not connected and line.refusal) or group.exceptions[0]
+            log.warning(told, address=self._address.shown, error=repr(cause))
         finally:
+            if connected and self._attempt.cancel_called:
+                log.warning("The bus makes its connection anew")
             for waiter in self._waiters or ():
                 waiter.set()
             self._waiters = None
@@ -264,6 +276,8 @@ class _Line:
         self._subscriptions: dict[str, Subscription] = {}
         self._coming: deque[bytes] = deque()
         self._ended = trio.Event()
+        self.refusal: Exception | None = None
+        """The last thing that went wrong, where nats-py itself only says that no server is left to try."""
 
     # --- on trio's loop ---
 
@@ -300,6 +314,8 @@ class _Line:
             self._address.servers,
             name="messaging bus",
             allow_reconnect=False,
+            max_reconnect_attempts=1,  # for each server, which it tries again and again otherwise
+            reconnect_time_wait=0,
             connect_timeout=CONNECT_SECONDS,
             closed_cb=self._closed,
             error_cb=self._failed,
@@ -329,6 +345,7 @@ class _Line:
             self._thread.call_back(self._take)
 
     async def _failed(self, error: Exception) -> None:
+        self.refusal = error
         if isinstance(error, SlowConsumerError):
             self._thread.call_back(self._overran)
 

@@ -124,7 +124,9 @@ class PostgresBus:
             lost = True
             log.warning("The bus lost its connection", error=str(group.exceptions[0]).strip())
         finally:
-            if not lost and not self._attempt.cancel_called:
+            if self._attempt.cancel_called:
+                log.warning("The bus makes its connection anew")
+            elif not lost:
                 await self._take_leave(line)
             connection.close()
 

@@ -206,7 +206,6 @@ class Doorbell:
                     log.warning("The bus is not heard any more; the storage is polled")
                 self._compare_soon()
             if self._liveness.is_deaf(now=now):
-                log.warning("The bus is connected anew, for nothing is heard from it")
                 self._bus.rebuild()
             await trio.sleep(BEAT_SECONDS / 2)
 

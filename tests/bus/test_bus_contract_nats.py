@@ -1,10 +1,12 @@
 """NATS keeps the contract of every bus."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping, Sequence
+from typing import Any
 
 import pytest
 import trio
 from attrs import frozen
+from structlog.testing import capture_logs
 
 from adapters.bus_nats.bus import AUDIENCE_AT_MOST, Address, NatsBus
 from messaging_core.bells import Reference
@@ -18,7 +20,7 @@ from messaging_core.testing.bus_contract import (
     ears,
     numbers,
 )
-from tests.bus.nats_server import NatsServer, free_port, nats_server
+from tests.bus.nats_server import PATIENCE, NatsServer, free_port, nats_server
 
 
 @frozen
@@ -132,6 +134,40 @@ async def test_a_process_that_ends_while_there_is_no_server_ends() -> None:
         ear.bus.ring(delivery(1))
         await ear.run()
     assert ear.missed == []
+
+
+async def logged(bus: NatsBus, event: str, logs: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
+    """The first line of the log that says so, while the bus runs and is asked again and again to rebuild."""
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(Ear(bus).run)
+        with trio.fail_after(PATIENCE):
+            while not (found := [line for line in logs if line["event"] == event]):
+                bus.rebuild()
+                await trio.sleep(0.01)
+        nursery.cancel_scope.cancel()
+    return found[0]
+
+
+async def test_a_server_that_cannot_be_reached_is_named_with_the_cause() -> None:
+    """Without the login; and nothing is said of a connection that there never was."""
+    port = free_port()
+    with capture_logs() as logs:
+        bus = NatsBus(Address.parse(f"nats://messaging:s3cret@127.0.0.1:{port}/test"))
+        line = await logged(bus, "The bus cannot be connected", logs)
+    assert line["address"] == f"nats://127.0.0.1:{port}"
+    assert "ConnectionRefusedError" in line["error"]
+    assert "s3cret" not in repr(logs)
+    assert "anew" not in repr(logs)
+
+
+async def test_a_login_that_is_refused_is_named_as_the_cause() -> None:
+    """As the server says it."""
+    async with nats_server("--user", "messaging", "--pass", "secret") as server:
+        with capture_logs() as logs:
+            bus = NatsExchange(server, "messaging:wr0ng@").bus()
+            line = await logged(bus, "The bus cannot be connected", logs)
+    assert "Authorization" in line["error"]
+    assert "wr0ng" not in repr(logs)
 
 
 @pytest.mark.parametrize(
