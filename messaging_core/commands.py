@@ -10,6 +10,7 @@ from attrs import field, frozen
 
 from messaging_core.constraints import (
     UNSET,
+    AllBut,
     Count,
     Identifiers,
     JsonObject,
@@ -20,17 +21,30 @@ from messaging_core.constraints import (
 from messaging_core.ids import ChatId, MessageId, UserId
 from messaging_core.models import MessageType
 
-EMAIL = Text("email_characters", pattern=r"[^\s@]+@[^\s@]+", expected="an e-mail address")
-PASSWORD = Text("password_max_characters", minimum="password_min_characters", lines=True, blank=True)
-DISPLAY_NAME = Text("display_name_characters")
+EMAIL = Text(
+    "email_characters",
+    pattern=r"[^\s@]+@[^\s@]+",
+    expected="an e-mail address",
+    example="alice@example.com",
+)
+PASSWORD = Text(
+    "password_max_characters",
+    minimum="password_min_characters",
+    lines=True,
+    blank=True,
+    example="correct horse battery staple",
+)
+DISPLAY_NAME = Text("display_name_characters", example="Alice")
 AVATAR_URL = Text(
     "avatar_url_characters",
     pattern=r"https?://[^\s]+",
     expected="an http or https address",
+    example="https://example.com/alice.png",
 )
-TITLE = Text("title_characters")
-CONTENT = Text("message_characters", lines=True, blank=True)
+TITLE = Text("title_characters", example="Friday evening")
+CONTENT = Text("message_characters", lines=True, blank=True, example="Hello!")
 PAYLOAD = JsonObject("message_payload_bytes", "message_payload_depth")
+SENT_TYPE = AllBut((MessageType.SYSTEM,), "system messages are made by the server only")
 
 
 @frozen
@@ -45,9 +59,14 @@ class RegisterUser:
 class LogIn:
     """Both are bounded, and storable; whatever else is wrong with one is answered like a wrong password."""
 
-    email: str = field(metadata=constrained(Text("email_characters", lines=True, blank=True)))
+    email: str = field(
+        metadata=constrained(Text("email_characters", lines=True, blank=True, example=EMAIL.example))
+    )
     password: str = field(
-        repr=False, metadata=constrained(Text("password_max_characters", lines=True, blank=True))
+        repr=False,
+        metadata=constrained(
+            Text("password_max_characters", lines=True, blank=True, example=PASSWORD.example)
+        ),
     )
 
 
@@ -101,7 +120,7 @@ class CreateGroup:
 @frozen
 class SendMessage:
     chat_id: ChatId
-    type: MessageType
+    type: MessageType = field(metadata=constrained(SENT_TYPE))
     content: str | None = field(default=None, metadata=constrained(CONTENT))
     payload: Mapping[str, Any] | None = field(default=None, metadata=constrained(PAYLOAD))
     reply_to_id: MessageId | None = None

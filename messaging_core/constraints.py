@@ -44,6 +44,8 @@ class Text:
     """A regular expression, in the dialect that Python and JavaScript share, for the whole string."""
     expected: str = ""
     """What to tell a person whose value does not match the pattern."""
+    example: str = ""
+    """A value that a reader of the API's description can try out."""
 
 
 @frozen
@@ -71,7 +73,16 @@ class Count:
     maximum: str
 
 
-Constraint = Text | Identifiers | JsonObject | Count
+@frozen
+class AllBut:
+    """Any value of an enumeration but those that nobody may ask for."""
+
+    values: tuple[Enum, ...]
+    expected: str
+    """What to tell a person who asks for one."""
+
+
+Constraint = Text | Identifiers | JsonObject | Count | AllBut
 
 
 def constrained(constraint: Constraint) -> dict[str, Constraint]:
@@ -107,6 +118,9 @@ def _violation(constraint: Constraint, value: Any, limits: Limits) -> tuple[str,
                 return "out_of_range", f"must be 1 to {maximum}"
         case JsonObject():
             return _json_violation(constraint, value, limits)
+        case AllBut():
+            if value in constraint.values:
+                return "not_allowed", constraint.expected
         case _:
             assert_never(constraint)
     return None

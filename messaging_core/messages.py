@@ -29,7 +29,7 @@ from messaging_core.events import MessageCreated, MessageUpdated, MessageWithdra
 from messaging_core.fanout import announce
 from messaging_core.ids import MessageId, UserId
 from messaging_core.limits import Limits
-from messaging_core.models import Chat, Member, Message, MessageType, Page, Role
+from messaging_core.models import Chat, Member, Message, Page, Role
 
 
 def send_message(
@@ -47,8 +47,6 @@ def send_message(
     `replied_to` is the message that `reply_to_id` names. Raises `Invalid`, `ChatNotFound`, `NotAParticipant`.
     """
     check(command, limits)
-    if command.type is MessageType.SYSTEM:
-        raise Invalid(FieldError("type", "not_allowed", "system messages are made by the server only"))
     _require_substance(command.content, command.payload)
     chat, _ = _participant(chat, author)
     if command.reply_to_id is not None and (replied_to is None or replied_to.chat_id != chat.id):

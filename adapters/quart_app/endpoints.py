@@ -145,6 +145,8 @@ class Endpoint:
     status: int = 200
     answers: Any
     refusals: tuple[type[Refused], ...] = ()
+    unavailable: tuple[str, ...] = ("storage_unavailable",)
+    """The codes of a 503, which asks to come again."""
     auth: Auth = Auth.SESSION
     limit: Limit | None = Limit("request_rate", Per.USER)
 

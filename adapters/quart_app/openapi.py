@@ -52,7 +52,8 @@ INTRODUCTION = """Direct chats, groups and messages, live over a WebSocket.
 Register or log in, press **Authorize**, paste the `access_token`, and try the calls out.
 
 Live events come on the socket `/ws?token=<access_token>` as `{"event": …, "data": …}`, where `event` is
-`message.created` or `message.updated` and `data` the whole message; a refused token closes it with code 1008.
+`message.created` or `message.updated` and `data` has seven of the message's keys: `id`, `chat_id`,
+`author_id`, `type`, `content`, `payload` and `ts`. A refused token closes it with code 1008.
 """
 
 
@@ -126,6 +127,8 @@ def _refusals(endpoint: Endpoint) -> dict[int, list[str]]:
         codes.setdefault(400, []).append("malformed_json")
         codes.setdefault(413, []).append("body_too_large")
         codes.setdefault(415, []).append("unsupported_media_type")
+    if endpoint.unavailable:
+        codes[HTTPStatus.SERVICE_UNAVAILABLE.value] = list(endpoint.unavailable)
     return codes
 
 

@@ -34,14 +34,17 @@ _BEARER_REFUSALS = (errors.TokenInvalid, errors.TokenExpired, errors.SessionRevo
 
 @frozen(slots=False)
 class Problem:
-    """The body of every error; `detail` is always one sentence for a person."""
+    """The body of every error; `detail` is always one sentence for a person.
+
+    `request_id` is null where the listener refuses before it has read what was asked.
+    """
 
     type: str
     title: str
     status: int
     detail: str
     code: str
-    request_id: str
+    request_id: str | None
     errors: tuple[FieldError, ...]
 
 

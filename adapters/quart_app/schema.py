@@ -9,7 +9,16 @@ from typing import Any, Literal, assert_never, get_args, get_origin, get_type_hi
 import attrs
 
 from adapters.quart_app.wire import IDENTIFIERS, without_none
-from messaging_core.constraints import CONSTRAINT, UNSET, Constraint, Count, Identifiers, JsonObject, Text
+from messaging_core.constraints import (
+    CONSTRAINT,
+    UNSET,
+    AllBut,
+    Constraint,
+    Count,
+    Identifiers,
+    JsonObject,
+    Text,
+)
 from messaging_core.ids import MAX_ID
 from messaging_core.limits import Limits
 
@@ -55,12 +64,12 @@ class Schemas:
         schema = self.of(type_)
         constraint: Constraint | None = attribute.metadata.get(CONSTRAINT)
         if constraint is not None:
-            schema = {**schema, **self._bounds(constraint)}
+            schema = {**schema, **self._bounds(constraint, schema)}
         if attribute.default not in (attrs.NOTHING, UNSET, None):
             schema = {**schema, "default": attribute.default}
         return schema
 
-    def _bounds(self, constraint: Constraint) -> Schema:
+    def _bounds(self, constraint: Constraint, schema: Schema) -> Schema:
         match constraint:
             case Text():
                 minimum = (
@@ -68,9 +77,14 @@ class Schemas:
                     if constraint.minimum
                     else int(not constraint.blank)
                 )
-                bounds = {"minLength": minimum, "maxLength": getattr(self._limits, constraint.maximum)}
+                bounds: Schema = {
+                    "minLength": minimum,
+                    "maxLength": getattr(self._limits, constraint.maximum),
+                }
                 if constraint.pattern:
                     bounds["pattern"] = f"^{constraint.pattern}$"
+                if constraint.example:
+                    bounds["examples"] = [constraint.example]
                 return bounds
             case Identifiers():
                 return {"maxItems": getattr(self._limits, constraint.maximum)}
@@ -80,6 +94,9 @@ class Schemas:
                 return {
                     "description": f"At most {getattr(self._limits, constraint.bytes_maximum)} bytes of JSON."
                 }
+            case AllBut():
+                withheld = {choice.value for choice in constraint.values}
+                return {"enum": [choice for choice in schema["enum"] if choice not in withheld]}
             case _:
                 assert_never(constraint)
 

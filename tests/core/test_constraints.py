@@ -232,6 +232,10 @@ def test_what_the_strategies_draw_is_valid(data: st.DataObject) -> None:
     [
         (CreateGroup("t" * 129, (UserId(1),) * 1001), {"title": "too_long", "member_ids": "too_long"}),
         (CreateGroup(" ", ()), {"title": "blank"}),
+        (
+            SendMessage(ChatId(1), MessageType.SYSTEM, "x" * 4001),
+            {"type": "not_allowed", "content": "too_long"},
+        ),
         (SendMessage(ChatId(1), MessageType.TEXT, ""), {}),  # whether it may be blank depends on the payload
         (SendMessage(ChatId(1), MessageType.TEXT, "x" * 4001), {"content": "too_long"}),
         (SendMessage(ChatId(1), MessageType.FILE, None, nested(33)), {"payload": "too_deep"}),

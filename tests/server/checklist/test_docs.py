@@ -1,13 +1,21 @@
 """D: the documentation."""
 
+import json
 import re
+from typing import Any
 from urllib.parse import urljoin
 
 import httpx
+from jsonschema import Draft202012Validator
 from openapi_spec_validator import validate
 
-from tests.server.clients import shows_cors
+from adapters.quart_app.openapi import describe
+from adapters.quart_app.routes import ENDPOINTS
+from messaging_core.limits import Limits
+from tests.server.clients import Person, shows_cors
 from tests.server.servers import ServerHere, serving
+
+DESCRIPTION = describe(ENDPOINTS, Limits())
 
 
 async def test_d_the_page_and_all_that_it_loads(server: ServerHere, stranger: httpx.AsyncClient) -> None:
@@ -36,6 +44,63 @@ async def test_d_the_description_is_valid(server: ServerHere, stranger: httpx.As
     description = response.json()
     validate(description)
     assert description["openapi"].startswith("3.1")
+
+
+def schemas_of(operation: str, path: str) -> dict[str, Any]:
+    body = DESCRIPTION["paths"][path][operation]["requestBody"]
+    schemas: dict[str, Any] = body["content"]["application/json"]["schema"]["properties"]
+    return schemas
+
+
+def test_d_what_may_be_tried_out_is_made_of_examples() -> None:
+    """D: every text in a body that is bound has an example, which keeps to its own bounds."""
+    tried = 0
+    for path, operations in DESCRIPTION["paths"].items():
+        for operation in operations.keys() & {"post", "patch"}:
+            if "requestBody" not in operations[operation]:
+                continue
+            for schema in schemas_of(operation, path).values():
+                if "maxLength" in schema:
+                    (example,) = schema["examples"]
+                    Draft202012Validator(schema).validate(example)
+                    tried += 1
+    assert tried == 9
+
+
+def test_d_only_the_server_makes_system_messages() -> None:
+    """D: of a message's types, `system` is among those that are received, not among those that are sent."""
+    sent = schemas_of("post", "/api/v1/messages")["type"]["enum"]
+    received = DESCRIPTION["components"]["schemas"]["Message"]["properties"]["type"]["enum"]
+    assert set(received) - set(sent) == {"system"}
+
+
+async def test_d_the_listeners_own_refusals_are_described(
+    server: ServerHere, stranger: httpx.AsyncClient
+) -> None:
+    """D: what is refused before it is read has a request_id of null, as the schema of a problem allows."""
+    answer = await stranger.get("/health", headers={"X-Long": "x" * 20_000})
+    assert (answer.status_code, answer.json()["request_id"]) == (431, None)
+    schema = {"$ref": "#/components/schemas/Problem", "components": DESCRIPTION["components"]}
+    Draft202012Validator(schema).validate(answer.json())
+
+
+def test_d_what_is_not_ready_is_described() -> None:
+    """D: /ready may answer 503 with three codes, what needs the storage with one, /health never."""
+    told = {path: DESCRIPTION["paths"][path]["get"]["responses"] for path in ("/ready", "/health")}
+    assert told["/ready"]["503"]["description"] == "`draining`, `bus_unavailable`, `storage_unavailable`"
+    assert "503" not in told["/health"]
+    login = DESCRIPTION["paths"]["/api/v1/auth/login"]["post"]["responses"]
+    assert login["503"]["description"] == "`storage_unavailable`"
+
+
+async def test_d_it_tells_what_a_socket_receives(server: ServerHere, alice: Person, chat: int) -> None:
+    """D: the introduction names an event's keys, and those of its message, as they come."""
+    async with alice.socket() as socket:
+        await alice.send(chat)
+        event = json.loads(await socket.text())
+    introduction = DESCRIPTION["info"]["description"]
+    (keys,) = re.findall(r"message's keys: (.*?)\. A refused", introduction, re.DOTALL)
+    assert re.findall(r"`(\w+)`", keys) == list(event["data"])
 
 
 async def test_d_it_can_be_turned_off() -> None:
