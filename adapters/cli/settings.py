@@ -19,6 +19,7 @@ import attrs
 import click
 from attrs import field, frozen
 from attrs.validators import ge
+from click.core import ParameterSource
 
 from adapters.listener import ListenerConfig, TrustedProxies, parse_proxies
 from adapters.quart_app.cors import ANY_ORIGIN, is_origin
@@ -28,6 +29,8 @@ from messaging_core.limits import Limits, Rate
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 PREFIX = "MESSAGING_"
+FILE = "adapters.cli.settings.file"
+"""Where click's context holds the path of the TOML file."""
 
 
 @frozen(kw_only=True)
@@ -84,8 +87,10 @@ class Address(click.ParamType[tuple[str, int]]):
         if isinstance(value, tuple):
             return value
         host, colon, port = str(value).rpartition(":")
-        if not colon or not port.isascii() or not port.isdigit() or int(port) > 65535:
+        if not colon or not port.isascii() or not port.isdigit():
             self.fail(f"{value!r} is not HOST:PORT, such as 127.0.0.1:8000", param, ctx)
+        if int(port) > 65535:
+            self.fail(f"{port} is no port: they end at 65535", param, ctx)
         return host.removeprefix("[").removesuffix("]") or "127.0.0.1", int(port)
 
 
@@ -94,15 +99,34 @@ class Duration(click.ParamType[timedelta]):
 
     name = "duration"
     units: ClassVar = {"d": 86_400, "h": 3_600, "m": 60, "s": 1}
+    pattern = r"(?:[0-9]+[dhms])+"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> timedelta:
         if isinstance(value, timedelta):
             return value
         text = f"{value}s" if str(value).isdigit() else str(value)
-        if len(text) > 40 or not re.fullmatch(r"(?:[0-9]+[dhms])+", text):
+        if len(text) > 40 or not re.fullmatch(self.pattern, text):
             self.fail(f"{value!r} is not a duration such as 900, 15m, 12h or 30d", param, ctx)
         parts = re.findall(r"([0-9]+)([dhms])", text)
         return timedelta(seconds=min(sum(int(n) * self.units[unit] for n, unit in parts), 10**10))
+
+
+class Seconds(click.ParamType[float]):
+    """A number of seconds, with or without the unit: 10, 0.5, 10s, 1m30s; `whole` allows no fraction."""
+
+    name = "seconds"
+
+    def __init__(self, *, whole: bool = False) -> None:
+        self._number = int if whole else float
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        text = str(value)
+        try:
+            return self._number(text.removesuffix("s"))
+        except ValueError:
+            if re.fullmatch(Duration.pattern, text):
+                return self._number(Duration().convert(text, param, ctx).total_seconds())
+            self.fail(f"{value!r} is not a number of seconds such as 10 or 10s", param, ctx)
 
 
 class RateType(click.ParamType[Rate]):
@@ -164,6 +188,7 @@ CLASSES: tuple[type[attrs.AttrsInstance], ...] = (Settings, *PARTS.values())
 
 OF_THEIR_OWN: dict[str, click.ParamType[Any]] = {
     "cors_origins": Origins(),
+    "database_connect_time": Seconds(whole=True),
     "log_level": click.Choice(["debug", "info", "warning", "error"]),
     "log_format": click.Choice(["auto", "console", "json"]),
 }
@@ -173,7 +198,7 @@ TYPES: dict[Any, click.ParamType[Any]] = {
     Rate: RateType(),
     TrustedProxies: Proxies(),
     int: click.INT,
-    float: click.FLOAT,
+    float: Seconds(),
     str: click.STRING,
 }
 
@@ -184,6 +209,10 @@ class SettingOption(click.Option):
     def __init__(self, *parts: Any, field_of: type, **more: Any) -> None:
         super().__init__(*parts, **more)
         self._field_of = field_of
+
+    def get_error_hint(self, ctx: click.Context | None) -> str:
+        name = str(self.name)
+        return _in_the_file(name, ctx) or super().get_error_hint(ctx)
 
     def get_help_record(self, ctx: click.Context) -> tuple[str, str] | None:
         self.help = _attribute_docstrings(self._field_of)[str(self.name)]
@@ -231,8 +260,15 @@ def settings_from(options: dict[str, Any]) -> Settings:
 def _refusal(told: str) -> str:
     """What attrs, or a class of ours, says of values outside their bounds, with the settings as options."""
     if told.startswith("'"):
-        told = re.sub(r": ([^:]*(?::\d\d)*)$", r", not \1.", told)
+        told = re.sub(r"(?:(\d+) days?, )?(\d+):(\d\d):(\d\d)", _as_written, told)
+        told = re.sub(r": ([^:]*)$", r", not \1.", told)
     return re.sub(r"'(\w+)'|\b([a-z]+_\w+)", lambda name: _spelled(name[1] or name[2]), told)
+
+
+def _as_written(duration: re.Match[str]) -> str:
+    """A `timedelta` that attrs has printed, as it is written in a setting."""
+    days, hours, minutes, seconds = (int(number or 0) for number in duration.groups())
+    return str(_shown(timedelta(days, seconds, minutes=minutes, hours=hours)))
 
 
 def _settable(class_: type[attrs.AttrsInstance]) -> list["attrs.Attribute[Any]"]:
@@ -257,11 +293,25 @@ def _option(class_: type, attribute: "attrs.Attribute[Any]") -> Callable[[Comman
 
 
 def _spelled(name: str) -> str:
-    return f"--{name.replace('_', '-')} ({PREFIX}{name.upper()})"
+    told = _in_the_file(name, click.get_current_context(silent=True))
+    return told or f"--{name.replace('_', '-')} ({PREFIX}{name.upper()})"
+
+
+def _in_the_file(name: str, context: click.Context | None) -> str | None:
+    """Where a setting stands whose value is the file's; None if it is given nearer, or not at all."""
+    if context is None or context.get_parameter_source(name) is not ParameterSource.DEFAULT_MAP:
+        return None
+    return _key_of(context.meta[FILE], name)
+
+
+def _key_of(path: Path, name: str) -> str:
+    return f"{name} in {path} (--{name.replace('_', '-')})"
 
 
 def _shown(default: Any) -> str | bool:
     match default:
+        case timedelta(days=0, seconds=0):
+            return "0s"
         case timedelta():
             seconds = int(default.total_seconds())
             unit, size = next((u, s) for u, s in Duration.units.items() if seconds % s == 0)
@@ -287,13 +337,14 @@ def _read_config(context: click.Context, _: click.Parameter, path: Path | None) 
     unknown = sorted(told.keys() - known)
     if unknown:
         raise click.BadParameter(f"{path}: there is no setting {', '.join(unknown)}; see --help")
+    context.meta[FILE] = path
     context.default_map = {
         **(context.default_map or {}),
-        **{name: _written(name, value) for name, value in told.items()},
+        **{name: _written(path, name, value) for name, value in told.items()},
     }
 
 
-def _written(name: str, value: object) -> str:
+def _written(path: Path, name: str, value: object) -> str:
     """A value of the file as it would be written on the command line, so that both are checked alike."""
     match value:
         case str():
@@ -303,7 +354,7 @@ def _written(name: str, value: object) -> str:
         case int() | float():
             return str(value)
         case _:
-            raise click.BadParameter(f"{_spelled(name)} must be a string, a number, true or false")
+            raise click.BadParameter(f"{_key_of(path, name)} must be a string, a number, true or false")
 
 
 @cache

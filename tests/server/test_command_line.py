@@ -6,6 +6,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 import attrs
+import click
 import pytest
 import trio
 from click.testing import CliRunner, Result
@@ -153,6 +154,66 @@ def test_the_refusal_of_an_origin_says_what_to_write() -> None:
     told = refuses(serve("--cors-origins", "https://a.example b.example"), "cors-origins")
     assert "'b.example' is not an origin" in told
     assert "Write https://app.example, several with spaces between them, or * for any" in told
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "told"),
+    [
+        ("bind", "localhost:99999", "99999 is no port: they end at 65535"),
+        ("access-ttl", "5m", "must be >= 15m, not 5m"),
+        ("access-ttl", "14m59s", "must be >= 15m, not 899s"),
+        ("refresh-ttl", "6d23h", "must be >= 7d, not 167h"),
+        ("idempotency-ttl", "0", "must be > 0s, not 0s"),
+        ("drain-time", "soon", "is not a number of seconds such as 10 or 10s"),
+        ("database-connect-time", "2.5", "is not a number of seconds"),
+    ],
+)
+def test_a_refusal_says_what_the_bound_is(option: str, value: str, told: str) -> None:
+    """As it would be written."""
+    assert told in refuses(serve(f"--{option}", value), option)
+
+
+@pytest.mark.parametrize(
+    ("told", "seconds"),
+    [("10", 10), ("10s", 10), ("0.5", 0.5), ("0.5s", 0.5), ("1m30s", 90), ("2m", 120)],
+)
+def test_times_take_their_unit(told: str, seconds: float) -> None:
+    """Seconds with and without it, and what other durations take."""
+    convert = OPTIONS["drain_time"].type_cast_value
+    assert convert(click.Context(program.serve), told) == seconds
+    if seconds == int(seconds):
+        whole = OPTIONS["database_connect_time"].type_cast_value(click.Context(program.serve), told)
+        assert (whole, type(whole)) == (seconds, int)
+
+
+def test_help_names_the_unit_of_times() -> None:
+    """Not the kind of number."""
+    told = serve("--help").output
+    assert "FLOAT" not in told
+    assert "--drain-time SECONDS" in told
+    assert "--database-connect-time SECONDS" in told
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("bind", "'x'"),
+        ("access_ttl", "'1m'"),
+        ("head_time", "0"),
+        ("message_characters", "1.5"),
+        ("bus", "[1]"),
+    ],
+)
+def test_a_wrong_value_in_the_file_is_looked_for_there(tmp_path: Path, name: str, value: str) -> None:
+    """The refusal names the file and the key in it, and no variable in the environment."""
+    file = tmp_path / "messaging.toml"
+    file.write_text(f"{name} = {value}")
+    result = serve("--config", str(file))
+    told = " ".join(result.output.split())
+    assert result.exit_code == 2
+    assert name in told
+    assert str(file) in result.output.replace("\n", "")
+    assert f"MESSAGING_{name.upper()}" not in told
 
 
 def test_unknown_options_are_refused() -> None:
