@@ -1,10 +1,15 @@
 """`messaging`: the command that people type; what a command needs is loaded when it is asked for."""
 
 import gc
+import sys
 from importlib import import_module
 from typing import Any
 
-import click
+try:
+    import click
+except ModuleNotFoundError:
+    # The program is installed with every extra, and without any.
+    sys.exit("Error: the program needs what an extra installs: pip install 'messaging-core[server,sql]'")
 
 COMMANDS = {
     "check": "adapters.checklist.command",
@@ -12,6 +17,9 @@ COMMANDS = {
     "serve": "adapters.cli.serve",
 }
 """The module of each, in which it has its own name."""
+
+EXTRAS = {"check": "check", "migrate": "server,sql", "serve": "server,sql"}
+"""What each needs installed."""
 
 COLLECT_AFTER = 20_000
 """Objects that outlive their making; Python's 700 means a look at the young ones every few requests, and a
@@ -29,7 +37,13 @@ class Commands(click.Group):
         del ctx
         if cmd_name not in COMMANDS:
             return None
-        command: click.Command = getattr(import_module(COMMANDS[cmd_name]), cmd_name)
+        try:
+            command: click.Command = getattr(import_module(COMMANDS[cmd_name]), cmd_name)
+        except ModuleNotFoundError as error:
+            raise click.ClickException(
+                f"messaging {cmd_name} needs the package {error.name}: "
+                f"pip install 'messaging-core[{EXTRAS[cmd_name]}]'"
+            ) from None
         return command
 
     def invoke(self, ctx: click.Context) -> Any:

@@ -58,6 +58,44 @@ trio.run(start)
 """
 
 
+WITHOUT = """
+import sys
+from importlib.abc import MetaPathFinder
+
+class Missing(MetaPathFinder):
+    def find_spec(self, name, path, target=None):
+        if name in MISSING:
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+MISSING = sys.argv.pop(1).split(",")
+sys.meta_path.insert(0, Missing())
+from adapters.cli.main import main
+main(prog_name="messaging")
+"""
+
+
+@pytest.mark.parametrize(
+    ("missing", "arguments", "told"),
+    [
+        ("click,hypercorn,trio", ["serve"], "pip install 'messaging-core[server,sql]'"),
+        ("click,hypercorn,trio", ["--help"], "pip install 'messaging-core[server,sql]'"),
+        ("hypercorn", ["serve"], "messaging serve needs the package hypercorn: pip install"),
+        ("trio", ["migrate"], "messaging migrate needs the package trio: pip install"),
+        ("httpx", ["check", "http://127.0.0.1:1"], "pip install 'messaging-core[check]'"),
+    ],
+)
+def test_without_its_packages_a_command_names_the_extra(
+    missing: str, arguments: list[str], told: str
+) -> None:
+    """In one line: the program is installed with every extra, and without any."""
+    command = [sys.executable, "-c", WITHOUT, missing, *arguments]
+    ended = subprocess.run(command, capture_output=True, text=True, check=False, env=environment())
+    (line,) = ended.stderr.splitlines()
+    assert ended.returncode != 0
+    assert line.startswith("Error: ")
+    assert told in line
+
+
 @pytest.fixture
 def modules(tmp_path: Path) -> list[set[str]]:
     """The modules that a server has loaded when it answers, and those when it has loaded everything."""
