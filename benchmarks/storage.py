@@ -10,7 +10,7 @@ a table are of the same machine, minutes apart: read the ratios. `taskset -c 0` 
 a server has that shares its machine.
 """
 
-import sys
+from argparse import ArgumentParser
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from datetime import UTC, datetime
@@ -45,7 +45,8 @@ NOW = datetime(2024, 11, 4, 14, 30, tzinfo=UTC)
 LIMITS = Limits()
 CHATS = 100
 DATABASE = "messaging_benchmark"
-SECONDS = float(sys.argv[1]) if len(sys.argv) > 1 else 3.0
+SECONDS = 3.0
+"""For a figure; the command line may say otherwise."""
 
 Transact = Callable[[Callable[[Transaction], Any]], Awaitable[Any]]
 
@@ -230,7 +231,11 @@ async def postgresql(address: str) -> None:
 
 
 if __name__ == "__main__":
-    place = sys.argv[2] if len(sys.argv) > 2 else None
+    parser = ArgumentParser(description="Measure what the SQL storages do a second.")
+    parser.add_argument("seconds", type=float, nargs="?", default=SECONDS, help="for a figure [%(default)s]")
+    parser.add_argument("place", nargs="?", help="a directory, or postgresql://role@host/ [a temporary one]")
+    asked = parser.parse_args()
+    SECONDS, place = asked.seconds, asked.place
     if place is not None and is_postgresql(place):
         with database_on(place) as made_for_it:
             trio.run(postgresql, made_for_it)

@@ -7,6 +7,7 @@ Python 2.
 import json
 import subprocess
 import sys
+from argparse import ArgumentParser
 from collections import Counter
 from collections.abc import Sequence
 from importlib.metadata import version
@@ -118,6 +119,10 @@ answer.
 
 
 def main() -> None:
+    ArgumentParser(
+        prog="python -m tests.listener.autobahn",
+        description=f"Run all of Autobahn's cases that apply, some minutes, and write {REPORT}.",
+    ).parse_args()
     verdicts = run_all()
     passed = sum(verdict.passed for verdict in verdicts)
     introduction = INTRODUCTION.format(

@@ -1,0 +1,20 @@
+"""Programs that measure or test say what they do before they do it."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+
+@pytest.mark.parametrize(
+    "program",
+    [["-m", "tests.listener.autobahn"], ["-m", "benchmarks.storage"]],
+    ids=lambda program: program[-1],
+)
+def test_help_runs_nothing(root: Path, program: list[str]) -> None:
+    """`--help` prints the usage, at once and with nothing on standard error."""
+    command = [sys.executable, *program, "--help"]
+    ended = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False, timeout=20)
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert ended.stdout.startswith("usage: ")
