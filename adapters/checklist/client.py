@@ -166,7 +166,7 @@ class Client:
         except (httpx.TimeoutException, trio.TooSlowError):
             kept.error = f"{self._patience:g} s"
         except (httpx.HTTPError, httpx.InvalidURL, UnicodeError) as error:
-            kept.error = str(error) or type(error).__name__
+            kept.error = _told_by(error)
         kept.seconds = self._now() - kept.started
         answer = Answer(kept, headers, signed_in)
         self.secrets.add_from(answer.json)
@@ -176,6 +176,14 @@ class Client:
 def new_key() -> str:
     """An Idempotency-Key as `uuidgen` makes it."""
     return str(uuid4())
+
+
+def _told_by(error: BaseException) -> str:
+    """What went wrong, of the causes that a library has wrapped the first that says anything."""
+    cause: BaseException | None = error
+    while cause is not None and not str(cause):
+        cause = cause.__cause__ or cause.__context__
+    return str(cause or type(error).__name__)
 
 
 def _seconds(told: str) -> float:

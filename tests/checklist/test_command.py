@@ -25,6 +25,15 @@ async def test_all_hold(tmp_path: Path) -> None:
     assert "работает: 13, не работает: 0" in ended.stdout
 
 
+async def test_where_nothing_speaks_tls_that_is_said(tmp_path: Path) -> None:
+    """Of an https address that speaks plain HTTP the library's own words are passed on, not its class."""
+    async with serving() as server:
+        address = server.address.replace("http:", "https:")
+        ended = await run_to_its_end("check", address, "--lang", "en", directory=tmp_path)
+    assert ended.returncode == 2
+    assert "SSL" in ended.stderr
+
+
 async def test_some_row_fails(tmp_path: Path) -> None:
     """Status 1, the report in the file that was named, one sentence on standard error."""
     async with spoiled(answers(faults.search_in_a_list)) as server:
