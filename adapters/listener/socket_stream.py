@@ -108,6 +108,7 @@ class SocketStream(WSStream):
     __slots__ = (
         "_accepted_at",
         "_alarm",
+        "_by_peer",
         "_code",
         "_counts",
         "_cut",
@@ -152,6 +153,8 @@ class SocketStream(WSStream):
         self._accepted_at = 0.0
         self._code: int = Code.GONE
         self._reason = ""
+        self._by_peer = False
+        """Whether the reason is the peer's: in a log whatever they like must not stand."""
         self._told = False
         self._cut = False
         """Closed by another than the application: what that still sends is dropped."""
@@ -368,7 +371,7 @@ class SocketStream(WSStream):
 
     async def _peer_closed(self, event: CloseConnection) -> None:
         if self.connection.state is ConnectionState.REMOTE_CLOSING:
-            self._code, self._reason = int(event.code), event.reason or ""
+            self._code, self._reason, self._by_peer = int(event.code), event.reason or "", True
             self.state = CLOSED
             self._cut = True
             await self._send_wsproto_event(event.response())
@@ -407,7 +410,12 @@ class SocketStream(WSStream):
             self._counts.open_sockets -= 1
             seconds = round(trio.current_time() - self._accepted_at, 1)
             log.info(
-                "socket_closed", path=self._path, code=int(self._code), seconds=seconds, client=self._client
+                "socket_closed",
+                path=self._path,
+                code=int(self._code),
+                reason=None if self._by_peer else self._reason or None,
+                seconds=seconds,
+                client=self._client,
             )
         if self._ended is not None:
             with Boundary(partial(self._tasks.report, self._path)):

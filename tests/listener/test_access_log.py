@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import pytest
 from structlog.testing import capture_logs
 
 from tests.listener.harness import (
@@ -10,6 +11,7 @@ from tests.listener.harness import (
     Receive,
     Send,
     application,
+    close_frame,
     connected,
     echo,
     frame,
@@ -57,6 +59,34 @@ async def test_a_handshake_and_its_end_are_a_line_each() -> None:
     told = [(line["event"], line.get("path"), line.get("status") or line.get("code")) for line in logs]
     assert ("request", "/ws", 101) in told
     assert ("socket_closed", "/ws", 1006) in told
+    assert "secret" not in str(logs)
+
+
+async def closing(scope: Any, receive: Receive, send: Send) -> None:
+    await receive()
+    await send({"type": "websocket.accept"})
+    if (await receive())["type"] == "websocket.receive":
+        await send({"type": "websocket.close", "code": 4001, "reason": "session_revoked"})
+
+
+@pytest.mark.parametrize(
+    ("sent", "code", "reason"),
+    [
+        (frame(TEXT, b"x"), 4001, "session_revoked"),
+        (close_frame(4002, "secret"), 4002, None),
+    ],
+    ids=["the server's", "the peer's"],
+)
+async def test_a_sockets_end_tells_the_servers_reason(sent: bytes, code: int, reason: str | None) -> None:
+    """Not the peer's, which may be anything."""
+    with capture_logs() as logs:
+        async with serving(application(websocket=closing)) as served, connected(served) as peer:
+            await peer.send(UPGRADE + b"\r\n")
+            assert (await peer.answer()).status == 101
+            await peer.send(sent)
+            await wait_until(lambda: any(line["event"] == "socket_closed" for line in logs))
+    (line,) = [line for line in logs if line["event"] == "socket_closed"]
+    assert (line["code"], line["reason"]) == (code, reason)
     assert "secret" not in str(logs)
 
 
