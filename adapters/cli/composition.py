@@ -1,5 +1,7 @@
 """Puts the server together: a storage, the keys, the application, the listener."""
 
+import errno
+import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from functools import partial
@@ -103,8 +105,10 @@ async def run_server(
             task_status.started(Server(urls, shown, (*warnings, *_exposure(settings))))
             try:
                 await app.load()
-            except Exception:
-                # No descriptor is left, say, after a crowd has come. The API and the sockets need none of it.
+            except (OSError, ImportError) as error:
+                # A crowd may have taken all descriptors. The API and the sockets need nothing of this.
+                if os.strerror(errno.EMFILE) not in str(error):
+                    raise
                 log.exception("What pages need could not be loaded; it is tried again when somebody asks")
             loaded()
 
