@@ -38,6 +38,10 @@ from adapters.listener.whole_requests import (
 if TYPE_CHECKING:
     from adapters.listener.connection import Connection
 
+TURN = 32
+"""Steps of one connection, each a frame or a piece of a body, after which others run: about 0.2 ms of the
+loop's time, where 64 KiB that come at once may hold ten thousand steps."""
+
 PIPELINE_BYTES = 65_536
 """How much of the requests to come is read while one is answered; the rest waits in the kernel."""
 
@@ -200,10 +204,13 @@ class HttpProtocol(H11Protocol):
         await self._close_stream()
 
     async def advance(self) -> None:
-        """Take every step that what has come allows; never waits for the application."""
+        """Take every step that what has come allows, in turns; never waits for the application."""
+        steps = 0
         try:
             while not self.link.over and await self._step():
-                pass
+                steps += 1
+                if steps % TURN == 0:
+                    await trio.lowlevel.checkpoint()  # between two steps, where everything is whole
         except Refused as refused:
             await self._refuse(refused)
         except h11.RemoteProtocolError as error:
@@ -233,7 +240,7 @@ class HttpProtocol(H11Protocol):
             case Phase.BODY | Phase.REST:
                 return await self._step_body()
             case Phase.SOCKET:
-                await self._step_socket()
+                return await self._step_socket()
         return False
 
     async def _step_head(self) -> bool:
@@ -378,7 +385,7 @@ class HttpProtocol(H11Protocol):
         if self.stream is not None:
             await self.stream.handle(EndBody(stream_id=STREAM_ID))
 
-    async def _step_socket(self) -> None:
+    async def _step_socket(self) -> bool:
         socket = cast("SocketStream", self.stream)
         if self.restarting:
             await socket.restart()
@@ -386,10 +393,11 @@ class HttpProtocol(H11Protocol):
             data = bytes(self._received)
             self._received.clear()
             await socket.handle(Data(stream_id=STREAM_ID, data=data))
-        else:
-            await socket.resume()
+        if await socket.next_frame():
+            return True
         if self._ended:
             self.link.finish()
+        return False
 
     # --- a request begins ----------------------------------------------------------------------------------
 

@@ -191,7 +191,7 @@ class SocketStream(WSStream):
         return self.state is HANDSHAKE
 
     async def handle(self, event: Event) -> None:
-        """Begin, take in bytes that follow the 101, or note the end. Waits for the peer at most."""
+        """Begin, take in bytes that follow the 101 for `next_frame`, or note the end."""
         if self.closed:
             return
         if isinstance(event, Request):
@@ -200,7 +200,6 @@ class SocketStream(WSStream):
             self._heard = True
             if self.state in {CONNECTED, CLOSED} and self.connection.state is not ConnectionState.CLOSED:
                 self.connection.receive_data(event.data)
-                await self._handle_events()
         elif isinstance(event, StreamClosed):
             self.closed = True
             await self._tell_end()
@@ -233,11 +232,23 @@ class SocketStream(WSStream):
         self.app_put = await self._tasks.spawn_app(self.app, self.config, self.scope, self.app_send)
         await self.app_put({"type": "websocket.connect"})
 
-    async def resume(self) -> None:
-        """Go on with frames that came when the inbox was full."""
+    async def next_frame(self) -> bool:
+        """Do what one frame asks for; false if none is whole, or none may be looked at now.
+
+        Waits for the peer at most.
+        """
         waiting = self.state is CONNECTED and self._tasks.inbox.full
-        if self.state in {CONNECTED, CLOSED} and not self.closed and not waiting:
-            await self._handle_events()
+        if self.state not in {CONNECTED, CLOSED} or self.closed or waiting:
+            return False
+        event = next(self.connection.events(), None)
+        if isinstance(event, Message):
+            if self.state is CONNECTED:
+                await self._deliver(event)
+        elif isinstance(event, Ping):
+            await self._send_wsproto_event(event.response())
+        elif isinstance(event, CloseConnection):
+            await self._peer_closed(event)
+        return event is not None
 
     async def expire(self) -> None:
         """The deadline has passed."""
@@ -340,24 +351,12 @@ class SocketStream(WSStream):
 
     # --- both ----------------------------------------------------------------------------------------------
 
-    async def _handle_events(self) -> None:
-        for event in self.connection.events():
-            if isinstance(event, Message):
-                if self.state is CONNECTED and not await self._deliver(event):
-                    return
-            elif isinstance(event, Ping):
-                await self._send_wsproto_event(event.response())
-            elif isinstance(event, CloseConnection):
-                await self._peer_closed(event)
-                return
-
-    async def _deliver(self, event: Message[Any]) -> bool:
-        """Whether the next frame may be looked at."""
+    async def _deliver(self, event: Message[Any]) -> None:
         try:
             self.buffer.extend(event)
         except FrameTooLargeError:
             await self._fail(Code.TOO_BIG, "message_too_big")
-            return False
+            return
         if event.message_finished and self._ended is not None:
             self.buffer.clear()
         elif event.message_finished:
@@ -366,8 +365,6 @@ class SocketStream(WSStream):
             await self._tasks.inbox.put(message)  # type: ignore[arg-type] # Hypercorn's own is a plain dict too
             if self._tasks.inbox.full:
                 self._full_since = trio.current_time()
-                return False
-        return True
 
     async def _peer_closed(self, event: CloseConnection) -> None:
         if self.connection.state is ConnectionState.REMOTE_CLOSING:
