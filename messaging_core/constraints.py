@@ -159,26 +159,49 @@ def _json_violation(
 ) -> tuple[str, str] | None:
     deepest = getattr(limits, constraint.depth_maximum)
     maximum = getattr(limits, constraint.bytes_maximum)
+    least = 0
     for item, level in _items(value):
-        if isinstance(item, str):
-            if _UNSTORABLE.search(item):
-                return "unstorable_character", "has a NUL character or half a surrogate pair"
-        elif isinstance(item, float):
-            if not isfinite(item):
-                return "out_of_range", "has a number that JSON cannot hold"
-        elif isinstance(item, int):
-            if not -(2**63) <= item < 2**64:
-                return "out_of_range", "has an integer beyond 64 bits"
-        elif item is not None and level > deepest:
-            return "too_deep", f"is nested deeper than {deepest} levels"
+        least += _least_bytes(item)
+        if least > maximum:
+            return _too_many_bytes(maximum)
+        found = _item_violation(item, level, deepest)
+        if found is not None:
+            return found
     encoded = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
-    if len(encoded.encode()) > maximum:
-        return "too_long", f"has more than {maximum} bytes as JSON"
+    return _too_many_bytes(maximum) if len(encoded.encode()) > maximum else None
+
+
+def _too_many_bytes(maximum: int) -> tuple[str, str]:
+    return "too_long", f"has more than {maximum} bytes as JSON"
+
+
+def _least_bytes(item: Any) -> int:
+    """What an item takes at least, told by its length alone: an entry takes two bytes, with its comma."""
+    if isinstance(item, str):
+        return len(item)
+    return 2 * len(item) if isinstance(item, (Mapping, Sequence)) else 0
+
+
+def _item_violation(item: Any, level: int, deepest: int) -> tuple[str, str] | None:
+    if isinstance(item, str):
+        if _UNSTORABLE.search(item):
+            return "unstorable_character", "has a NUL character or half a surrogate pair"
+    elif isinstance(item, float):
+        if not isfinite(item):
+            return "out_of_range", "has a number that JSON cannot hold"
+    elif isinstance(item, int):
+        if not -(2**63) <= item < 2**64:
+            return "out_of_range", "has an integer beyond 64 bits"
+    elif item is not None and level > deepest:
+        return "too_deep", f"is nested deeper than {deepest} levels"
     return None
 
 
 def _items(value: Any) -> Iterator[tuple[Any, int]]:
-    """Every key and value in `value`, itself first, with the level on which it stands; without recursion."""
+    """Every key and value in `value`, itself first, with the level on which it stands; without recursion.
+
+    The parts of an item are not looked at before the next is asked for.
+    """
     pending = [(value, 1)]
     while pending:
         item, level = pending.pop()

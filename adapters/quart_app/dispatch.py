@@ -24,6 +24,7 @@ from adapters.runtime.operations import Once
 from adapters.runtime.throttles import Throttles
 from messaging_core import idempotency, users
 from messaging_core.errors import Refused, TokenInvalid, TokenMissing
+from messaging_core.limits import Limits
 from messaging_core.models import Actor, IdempotencyKey
 from messaging_core.ports import PasswordHasherBusy, StorageUnavailable
 
@@ -78,7 +79,7 @@ class Dispatcher:
         actor = None
         if endpoint.auth is Auth.SESSION:
             actor = await self._messaging.authenticate(bearer_token(request.headers.get("authorization")))
-        command = _command(endpoint, request)
+        command = _command(endpoint, request, self._messaging.limits)
         self._throttle(endpoint.limit, actor, command, request)
         if isinstance(endpoint.does, Handles):
             return await endpoint.does.function(command, request, self._messaging)
@@ -131,19 +132,19 @@ def bearer_token(authorization: str | None) -> str:
     return token.strip()
 
 
-def _command(endpoint: Endpoint, request: HttpRequest) -> Any:
+def _command(endpoint: Endpoint, request: HttpRequest, limits: Limits) -> Any:
     values: dict[str, object] = {}
     if endpoint.has_body:
         _check_content_type(request.headers.get("content-type", JSON))
         body = decode(request.body)
         if not isinstance(body, dict):
-            return structure(body, endpoint.command)
+            return structure(body, endpoint.command, limits)
         values = body
     elif endpoint.method == "GET":
         values = from_strings(request.query, endpoint.command)
     if request.path_values:
         values = {**values, **from_strings(request.path_values, endpoint.command)}
-    return structure(values, endpoint.command)
+    return structure(values, endpoint.command, limits)
 
 
 def _check_content_type(told: str) -> None:

@@ -5,20 +5,21 @@ that is wrong is named.
 """
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from enum import StrEnum
 from functools import cache
 from types import NoneType, UnionType
-from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Any, Literal, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
 import attrs
 import msgspec
 from cattrs import BaseValidationError, Converter
 from cattrs.errors import AttributeValidationNote
 
-from messaging_core.constraints import Unset
+from messaging_core.constraints import CONSTRAINT, Identifiers, Unset
 from messaging_core.errors import FieldError, Invalid
 from messaging_core.ids import MAX_ID, ChatId, MessageId, SessionId, UserId
+from messaging_core.limits import Limits
 
 T = TypeVar("T")
 
@@ -59,14 +60,28 @@ def encode(value: object) -> bytes:
     return _encoder.encode(value)
 
 
-def structure(values: object, command: type[T]) -> T:
-    """A command from decoded JSON; raises `Invalid`, which names every field that is missing or wrong."""
+def structure(values: object, command: type[T], limits: Limits) -> T:
+    """A command from decoded JSON; raises `Invalid`, which names every field that is missing or wrong.
+
+    Of a list that is longer than `limits` allow one entry more than they do is taken: enough for the refusal.
+    """
     if not isinstance(values, dict):
         raise Invalid(FieldError("body", "wrong_type", "must be a JSON object"))
+    for name, bound in _lists(cast("Hashable", command)):
+        maximum = getattr(limits, bound)
+        if isinstance(value := values.get(name), list) and len(value) > maximum:
+            values = {**values, name: value[: maximum + 1]}
     try:
         return _converter.structure(values, command)
     except BaseValidationError as error:
         raise Invalid(*_field_errors(error)) from None
+
+
+@cache
+def _lists(command: Any) -> tuple[tuple[str, str], ...]:
+    """The command's fields that are lists, each with the name of the bound of its length."""
+    constraints = ((each.name, each.metadata.get(CONSTRAINT)) for each in attrs.fields(command))
+    return tuple((name, found.maximum) for name, found in constraints if isinstance(found, Identifiers))
 
 
 def from_strings(values: Mapping[str, str], command: type[attrs.AttrsInstance]) -> dict[str, object]:

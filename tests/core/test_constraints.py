@@ -1,5 +1,6 @@
 """Constraints: every kind, its exact boundaries, and what is hostile."""
 
+import json
 from typing import Any
 
 import pytest
@@ -247,3 +248,29 @@ def test_what_the_strategies_draw_is_valid(data: st.DataObject) -> None:
 def test_commands_are_bound(command: Any, wrong: dict[str, str]) -> None:
     """The fields of the commands carry their constraints."""
     assert codes(command) == wrong
+
+
+class Untouched(list[Any]):
+    """A list whose entries nobody may look at."""
+
+    def __iter__(self) -> Any:
+        raise AssertionError("an entry was looked at")
+
+
+@pytest.mark.parametrize("part", [Untouched([[]] * 20_000), {"b": Untouched([0] * 20_000)}])
+def test_entries_beyond_the_payloads_bytes_are_not_looked_at(part: Any) -> None:
+    """A list whose length alone breaks the bound is refused for it: a body of 1 MiB holds 340,000 entries."""
+    assert codes(Form(payload={"a": part})) == {"payload": "too_long"}
+
+
+def test_the_bytes_are_bounded_before_they_are_exact() -> None:
+    """What takes the allowed bytes exactly passes, whatever it is made of: the early bound is never above."""
+    payloads: list[dict[str, Any]] = [
+        {"a": [0] * 125},
+        {"": [[]] * 83},
+        {"a": {str(n): [] for n in range(10, 40)}},
+        {"": "x" * 249},
+    ]
+    for payload in payloads:
+        size = len(json.dumps(payload, separators=(",", ":")))
+        assert codes(Form(payload=payload), Limits(message_payload_bytes=max(256, size))) == {}

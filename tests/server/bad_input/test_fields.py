@@ -137,3 +137,15 @@ async def test_text_that_is_slow_to_normalise(scene: Scene, field: str) -> None:
     body = {"email": "alice@test.com", "password": "x", field: "e" + "\u0300\u0316" * 100_000}
     with trio.fail_after(PATIENCE / 2):  # undisturbed: some milliseconds; normalised: half a minute
         expect(await scene.http.post("/auth/login", json=body), 422, "validation_failed")
+
+
+async def test_entries_beyond_the_bound_are_not_looked_at(scene: Scene) -> None:
+    """A list that is too long is refused for that, whatever stands beyond; up to there an entry is named."""
+    most = Limits().group_members
+    for entries, code, field in [
+        ([1] * (most + 1) + ["x"] * 10, "too_long", "member_ids"),
+        ([1] * most + ["x"] * 10, "wrong_type", f"member_ids.{most}"),
+    ]:
+        body = {"title": "x", "is_group": True, "member_ids": entries}
+        errors = expect(await scene.alice.ask("POST", "/chats", body), 422)["errors"]
+        assert [(error["code"], error["field"]) for error in errors] == [(code, field)]
