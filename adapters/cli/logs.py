@@ -2,18 +2,23 @@
 
 import logging
 import sys
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import structlog
 from structlog.types import EventDict, Processor, WrappedLogger
 
+from adapters.cli.streams import LossyFile, make_stderr_lossy
 from adapters.quart_app.dispatch import REQUEST_ID
 
 
 def configure_logs(level: str, style: str, worker: int | None = None) -> None:
     """Set up logging for the process; `style` is `console`, `json`, or `auto`: is stderr a terminal.
 
-    Of several processes that serve together each says in every line which `worker` it is.
+    Of several processes that serve together each says in every line which `worker` it is. A line that cannot
+    be written is lost, and fails nobody; the next that can be is followed by one that says how many were.
     """
+    make_stderr_lossy()
     on_terminal = sys.stderr.isatty()
     console = style == "console" or (style == "auto" and on_terminal)
     render: list[Processor] = (
@@ -22,12 +27,12 @@ def configure_logs(level: str, style: str, worker: int | None = None) -> None:
         if console
         else [structlog.processors.format_exc_info, structlog.processors.JSONRenderer(ensure_ascii=False)]
     )
-    shared: list[Processor] = [
-        _add_request_id,
+    about_all: list[Processor] = [
         *([] if worker is None else [_adding("worker", worker)]),
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="%H:%M:%S" if console else "iso", utc=not console),
     ]
+    shared = [_add_request_id, *about_all]
     least = logging.getLevelNamesMapping()[level.upper()]
     structlog.configure(
         processors=[*shared, *render],
@@ -44,6 +49,19 @@ def configure_logs(level: str, style: str, worker: int | None = None) -> None:
     )
     # The libraries' own chatter starts at warnings, whatever we say of ourselves.
     logging.basicConfig(handlers=[handler], level=max(least, logging.WARNING), force=True)
+    file = getattr(sys.stderr, "buffer", None)
+    if isinstance(file, LossyFile):
+        file.tell_losses = _telling_losses([*about_all, *render])
+
+
+def _telling_losses(processors: Sequence[Processor]) -> Callable[[int], bytes]:
+    def tell(lost: int) -> bytes:
+        event: Any = {"event": "Lines of the log could not be written", "lost": lost}
+        for process in processors:
+            event = process(None, "warning", event)
+        return f"{event}\n".encode()
+
+    return tell
 
 
 def _add_request_id(_: WrappedLogger, __: str, event: EventDict) -> EventDict:

@@ -5,6 +5,8 @@ import sys
 from importlib import import_module
 from typing import Any
 
+from adapters.cli.streams import make_stderr_lossy
+
 try:
     import click
 except ModuleNotFoundError:
@@ -48,6 +50,7 @@ class Commands(click.Group):
 
     def invoke(self, ctx: click.Context) -> Any:
         gc.set_threshold(COLLECT_AFTER)
+        make_stderr_lossy()  # or an error that cannot be told would have another exit status
         return super().invoke(ctx)
 
 

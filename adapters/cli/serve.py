@@ -24,6 +24,7 @@ from adapters.cli.composition import (
 )
 from adapters.cli.logs import configure_logs
 from adapters.cli.settings import Settings, settings_from, settings_options
+from adapters.cli.streams import make_stdout_lossy
 from adapters.cli.supervisor import Plan, supervise
 from adapters.cli.worker import Channel, Supervised, supervised
 from adapters.storage_sql import DatabaseUnusable
@@ -56,6 +57,7 @@ def _run(main: Callable[[], Awaitable[int]], settings: Settings, worker: int | N
     The exit status tells a wrong setting (2) from what may pass (1), so that the latter is tried again.
     """
     configure_logs(settings.log_level, settings.log_format, worker)
+    make_stdout_lossy()
     try:
         return trio.run(main)
     except OSError as error:

@@ -182,7 +182,6 @@ class Hub:
         if frame is None:
             return
         message = frame.data
-        self._log(delivery, frame)
         if self._flushing is None:
             self._flushing = trio.lowlevel.ParkingLot()
             trio.lowlevel.spawn_system_task(self._flush_each_turn)
@@ -195,6 +194,7 @@ class Hub:
             frames = []
         frames.append(encoded)
         self._waiting[message.chat_id] = (delivery.audience, frames)
+        self._log(delivery, frame)
 
     def _log(self, delivery: Deliver, frame: PlainFrame) -> None:
         logger = log.bind()  # once: below it may be asked a thousand times

@@ -42,6 +42,17 @@ async def test_a_worker_that_is_killed_is_started_again(tmp_path: Path) -> None:
         assert (died["worker"], died["pid"], died["status"], died["again_in"]) == (2, before[2], 137, 0)
 
 
+async def test_a_supervisor_whose_log_cannot_be_written_sees_to_its_workers(tmp_path: Path) -> None:
+    """What it has to say of a death is lost; the next worker is not."""
+    program = ["sh", "-c", 'exec "$@" 2>/dev/full', "sh", *over(workers=1)]
+    async with serving(tmp_path, program) as it:
+        _, pid = await it.ask()
+        os.kill(pid, signal.SIGKILL)
+        number, other = await it.ask()
+        assert (number, other != pid) == (1, True)
+        assert await it.end() == 0
+
+
 async def test_one_that_dies_again_and_again_is_given_pauses_and_nobody_waits_for_it(tmp_path: Path) -> None:
     """What comes while it pauses goes to the others; when it can start, it serves again."""
     async with serving(tmp_path, over()) as it:

@@ -165,15 +165,22 @@ SERVES = re.compile(r"^  API +(http://\S+)/api/v1$.*^  Database .*?$", re.MULTIL
 
 @asynccontextmanager
 async def process(
-    directory: Path, *arguments: str, variables: Mapping[str, str] | None = None
+    directory: Path,
+    *arguments: str,
+    variables: Mapping[str, str] | None = None,
+    started_by: Sequence[str] = (),
+    stderr: int | None = None,
 ) -> AsyncIterator[ServerProcess]:
-    """`messaging serve` in `directory` on a free port, from its greeting on; ended afterwards."""
+    """`messaging serve` in `directory` on a free port, from its greeting on; ended afterwards.
+
+    `started_by` is a command that becomes the one behind it; `stderr` a descriptor in the log file's place.
+    """
     log_file = directory / "log"
     with log_file.open("ab") as log:
         child = await trio.lowlevel.open_process(
-            command_line("serve", *_port(arguments), *arguments),
+            [*started_by, *command_line("serve", *_port(arguments), *arguments)],
             stdout=PIPE,
-            stderr=log,
+            stderr=log if stderr is None else stderr,
             cwd=directory,
             env=environment(**variables or {}),
         )

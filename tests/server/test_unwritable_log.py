@@ -1,0 +1,149 @@
+"""A log that cannot be written costs its lines, and no request, no event, no process."""
+
+import json
+import os
+import socket
+import sys
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from subprocess import run
+
+import pytest
+import trio
+from attrs import frozen
+
+from tests.server.clients import browser, expect, register
+from tests.server.servers import PATIENCE, ServerProcess, command_line, environment, process
+
+REDIRECTED = ("sh", "-c", 'exec "$@" 2>{}', "sh")
+
+
+@frozen
+class Pipe:
+    """A pipe; nobody reads, but this test."""
+
+    reader: int
+    writer: int
+
+    def fill(self) -> None:
+        """Leave no room."""
+        os.set_blocking(self.writer, False)
+        with suppress(BlockingIOError):
+            while os.write(self.writer, b"." * 4096):
+                pass
+        os.set_blocking(self.writer, True)
+
+    def read(self) -> str:
+        """Whatever is in it."""
+        os.set_blocking(self.reader, False)
+        told = b""
+        with suppress(BlockingIOError):
+            while piece := os.read(self.reader, 65_536):
+                told += piece
+        return told.decode()
+
+
+@pytest.fixture
+def pipe() -> Iterator[Pipe]:
+    pipe = Pipe(*os.pipe())
+    yield pipe
+    for descriptor in (pipe.reader, pipe.writer):
+        with suppress(OSError):
+            os.close(descriptor)
+
+
+async def serves_two_people(server: ServerProcess) -> None:
+    """A message comes to whom it is for, as it should, and every request is answered."""
+    async with browser(server) as http:
+        alice, bob = [await register(server, http, name) for name in ("Alice", "Bob")]
+        chat = await alice.direct_chat_with(bob)
+        async with bob.socket() as connected:
+            sent = [(await alice.send(chat, str(number)))["id"] for number in range(3)]
+            assert [(await connected.message())["id"] for _ in sent] == sent
+
+
+@pytest.mark.parametrize("shell", ["/dev/full", "&-"])
+async def test_a_server_whose_log_is_full_or_closed_serves(tmp_path: Path, shell: str) -> None:
+    """From its start, whose lines are lost too, to its end."""
+    started_by = [word.format(shell) for word in REDIRECTED]
+    async with process(tmp_path, "--log-level", "debug", started_by=started_by) as server:
+        await serves_two_people(server)
+        assert await server.stop() == 0
+
+
+async def test_a_server_whose_log_has_lost_its_reader_serves(tmp_path: Path, pipe: Pipe) -> None:
+    """What has read the log may die before the server does."""
+    async with process(tmp_path, stderr=pipe.writer) as server:
+        os.close(pipe.writer)
+        os.close(pipe.reader)
+        await serves_two_people(server)
+        assert await server.stop() == 0
+
+
+async def test_a_log_that_nobody_reads_loses_lines_and_says_how_many(tmp_path: Path, pipe: Pipe) -> None:
+    """The server goes on without them; once there is room, their number follows the first that comes."""
+    pipe.fill()
+    async with process(tmp_path, "--log-format", "json", stderr=pipe.writer) as server:
+        await serves_two_people(server)
+        assert set(pipe.read()) == {"."}
+        async with browser(server) as http:
+            expect(await http.get("/users/me"), 401)
+        assert await server.stop() == 0
+    first, note, *others = [json.loads(line) for line in pipe.read().splitlines()]
+    assert (first["event"], first["path"]) == ("request", "/api/v1/users/me")
+    assert (note["event"], note["level"]) == ("Lines of the log could not be written", "warning")
+    assert note["lost"] > 15  # of each message four, of each request one
+    assert "lost" not in {key for line in others for key in line}
+
+
+def test_a_torn_line_is_ended_before_the_next(tmp_path: Path) -> None:
+    """A disk that fills up takes a part of a line: what comes when there is room again is whole."""
+    program = (
+        "import resource, structlog\n"
+        "from adapters.cli.logs import configure_logs\n"
+        "configure_logs('info', 'json')\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (100, resource.RLIM_INFINITY))\n"
+        "for number in range(3): structlog.get_logger().info('a' * 30, number=number)\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))\n"
+        "structlog.get_logger().info('whole')\n"
+    )
+    with (tmp_path / "log").open("ab") as log:
+        run([sys.executable, "-c", program], stderr=log, check=True, timeout=PATIENCE)
+    lines = (tmp_path / "log").read_text(encoding="utf-8").splitlines()
+    assert len(lines[0]) == 100
+    assert [json.loads(line)["event"] for line in lines[1:]] == [
+        "whole",
+        "Lines of the log could not be written",
+    ]
+    assert json.loads(lines[2])["lost"] == 3
+
+
+async def test_a_server_whose_greeting_cannot_be_written_serves(tmp_path: Path) -> None:
+    """It answers, and ends as it should."""
+    with socket.create_server(("127.0.0.1", 0)) as found:
+        port = found.getsockname()[1]
+    serve = command_line("serve", "--bind", f"127.0.0.1:{port}")
+    command = ["sh", "-c", 'exec "$@" >/dev/full 2>log', "sh", *serve]
+    server = await trio.lowlevel.open_process(command, cwd=tmp_path, env=environment())
+    try:
+        with trio.fail_after(PATIENCE):
+            log = tmp_path / "log"
+            while not log.exists() or b"listening" not in log.read_bytes():  # noqa: ASYNC110
+                await trio.sleep(0.01)
+            stream = await trio.open_tcp_stream("127.0.0.1", port)
+            async with stream:
+                await stream.send_all(b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n")
+                assert (await stream.receive_some()).startswith(b"HTTP/1.1 200 ")
+            server.terminate()
+            assert await server.wait() == 0
+    finally:
+        server.kill()
+
+
+def test_a_wrong_setting_that_cannot_be_told_keeps_its_exit_status(tmp_path: Path) -> None:
+    """Or whoever starts the server would try again and again."""
+    started_by = [word.format("/dev/full") for word in REDIRECTED]
+    command = [*started_by, *command_line("serve", "--bind", "nowhere")]
+    ended = run(command, cwd=tmp_path, env=environment(), check=False, timeout=PATIENCE)
+    assert ended.returncode == 2
