@@ -5,7 +5,7 @@ import os
 import socket
 import sys
 from collections.abc import Iterator
-from contextlib import suppress
+from io import FileIO
 from pathlib import Path
 from subprocess import run
 
@@ -23,34 +23,30 @@ REDIRECTED = ("sh", "-c", 'exec "$@" 2>{}', "sh")
 class Pipe:
     """A pipe; nobody reads, but this test."""
 
-    reader: int
-    writer: int
+    reader: FileIO
+    writer: FileIO
 
     def fill(self) -> None:
         """Leave no room."""
-        os.set_blocking(self.writer, False)
-        with suppress(BlockingIOError):
-            while os.write(self.writer, b"." * 4096):
-                pass
-        os.set_blocking(self.writer, True)
+        os.set_blocking(self.writer.fileno(), False)
+        while self.writer.write(b"." * 4096):
+            pass
+        os.set_blocking(self.writer.fileno(), True)
 
     def read(self) -> str:
         """Whatever is in it."""
-        os.set_blocking(self.reader, False)
+        os.set_blocking(self.reader.fileno(), False)
         told = b""
-        with suppress(BlockingIOError):
-            while piece := os.read(self.reader, 65_536):
-                told += piece
+        while piece := self.reader.read(65_536):
+            told += piece
         return told.decode()
 
 
 @pytest.fixture
 def pipe() -> Iterator[Pipe]:
-    pipe = Pipe(*os.pipe())
-    yield pipe
-    for descriptor in (pipe.reader, pipe.writer):
-        with suppress(OSError):
-            os.close(descriptor)
+    reader, writer = os.pipe()
+    with FileIO(reader, "rb") as one, FileIO(writer, "wb") as other:
+        yield Pipe(one, other)
 
 
 async def serves_two_people(server: ServerProcess) -> None:
@@ -74,9 +70,9 @@ async def test_a_server_whose_log_is_full_or_closed_serves(tmp_path: Path, shell
 
 async def test_a_server_whose_log_has_lost_its_reader_serves(tmp_path: Path, pipe: Pipe) -> None:
     """What has read the log may die before the server does."""
-    async with process(tmp_path, stderr=pipe.writer) as server:
-        os.close(pipe.writer)
-        os.close(pipe.reader)
+    async with process(tmp_path, stderr=pipe.writer.fileno()) as server:
+        pipe.writer.close()
+        pipe.reader.close()
         await serves_two_people(server)
         assert await server.stop() == 0
 
@@ -84,7 +80,7 @@ async def test_a_server_whose_log_has_lost_its_reader_serves(tmp_path: Path, pip
 async def test_a_log_that_nobody_reads_loses_lines_and_says_how_many(tmp_path: Path, pipe: Pipe) -> None:
     """The server goes on without them; once there is room, their number follows the first that comes."""
     pipe.fill()
-    async with process(tmp_path, "--log-format", "json", stderr=pipe.writer) as server:
+    async with process(tmp_path, "--log-format", "json", stderr=pipe.writer.fileno()) as server:
         await serves_two_people(server)
         assert set(pipe.read()) == {"."}
         async with browser(server) as http:
