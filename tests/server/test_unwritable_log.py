@@ -87,10 +87,11 @@ async def test_a_log_that_nobody_reads_loses_lines_and_says_how_many(tmp_path: P
             expect(await http.get("/users/me"), 401)
         assert await server.stop() == 0
     first, note, *others = [json.loads(line) for line in pipe.read().splitlines()]
-    assert (first["event"], first["path"]) == ("request", "/api/v1/users/me")
+    told = [(line["event"], line.get("path")) for line in (first, *others)]
+    assert ("request", "/api/v1/users/me") in told
     assert (note["event"], note["level"]) == ("Lines of the log could not be written", "warning")
     assert note["lost"] > 15  # of each message four, of each request one
-    assert "lost" not in {key for line in others for key in line}
+    assert "lost" not in {key for line in (first, *others) for key in line}
 
 
 def test_a_torn_line_is_ended_before_the_next(tmp_path: Path) -> None:
