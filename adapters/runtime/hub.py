@@ -56,6 +56,9 @@ class Transport(Protocol):
 WRITE_BYTES = 65_536
 """What is offered, or taken by a writer, at a time: more would count as written while it waits."""
 
+NAMED_IN_LOG = 10
+"""Participants up to whom INFO lines name each that hears an event; a line takes some 30 us of the loop."""
+
 
 class LocalSocket:
     """One open socket: frames go straight out, or, while the line is full, through its outbox and a writer.
@@ -203,9 +206,17 @@ class Hub:
         if isinstance(delivery.event, MessageCreated):
             logger.info("Message created: %d in chat %d", frame.data.id, frame.data.chat_id)
         logger.info("Broadcasting to %d participants", len(delivery.audience))
+        if len(delivery.audience) <= NAMED_IN_LOG:
+            level = logging.INFO
+        else:
+            level = logging.DEBUG
+            connected = sum(user_id in self._sockets for user_id in delivery.audience)
+            logger.info("Sending WebSocket event to %d users: %s", connected, frame.event)
+        if not logger.is_enabled_for(level):
+            return
         for user_id in delivery.audience:
             if user_id in self._sockets:
-                logger.info("Sending WebSocket event to user %d: %s", user_id, frame.event)
+                logger.log(level, "Sending WebSocket event to user %d: %s", user_id, frame.event)
 
     def flush(self) -> None:
         """Have everything leave now."""

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 import pytest
 import trio
 import trio.testing
+from structlog.testing import capture_logs
 
 from adapters.runtime import Hub, LocalSocket, TooManySockets
 from adapters.runtime.hub import RESTARTING, SLOW_CONSUMER, Close
@@ -256,3 +257,29 @@ async def test_who_comes_while_draining_is_sent_away(hub: Hub) -> None:
     hub.drain()
     with connected(hub, ALICE) as late:
         assert await closed(late) == ([], RESTARTING)
+
+
+# --- the log ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("participants", "named"), [(2, "info"), (10, "info"), (11, "debug"), (1000, "debug")]
+)
+async def test_each_who_hears_has_a_line_and_in_large_chats_one_line_counts_them(
+    participants: int, named: str
+) -> None:
+    """INFO names those of up to 10 participants; of more it tells the number, whatever the number is."""
+    audience = tuple(UserId(number) for number in range(1, participants + 1))
+    hub = Hub(Limits(), written)
+    connected = audience[1:]  # one is away
+    for user_id in connected:
+        hub.connect(Actor(user_id, SessionId(user_id)))
+    with capture_logs() as logs:
+        hub.deliver(created(7, *audience))
+    each = [(named, f"Sending WebSocket event to user {user_id}: message.created") for user_id in connected]
+    counted = [("info", f"Sending WebSocket event to {len(connected)} users: message.created")]
+    assert [(line["log_level"], line["event"] % tuple(line.get("positional_args", ()))) for line in logs] == [
+        ("info", "Message created: 7 in chat 1"),
+        ("info", f"Broadcasting to {participants} participants"),
+        *(each if named == "info" else counted + each),
+    ]
