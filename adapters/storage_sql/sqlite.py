@@ -10,6 +10,7 @@ from typing import TypeVar
 import trio
 
 from adapters.storage_sql.kept import Committed, KeptReader, KeptTransaction, Staged
+from adapters.storage_sql.rests import Rests
 from adapters.storage_sql.rows import Kind, Row
 from adapters.storage_sql.sqlite_file import connect_reader, connect_writer, owned, prepare
 from adapters.storage_sql.statements import Statements, read_statements
@@ -54,7 +55,9 @@ class SqliteStorage:
         self._view = _View(reading)
         self._reader = KeptReader(self._view, statements, committed=committed, many=_many)
         self._session = SqliteSession(writing, statements, committed)
-        self._writer = Writer(self._session)
+        self._rests = Rests()
+        self._rested = self._rests.since_asked()
+        self._writer = Writer(self._session, self._rests)
         self._closed = False
 
     async def transact(
@@ -66,9 +69,13 @@ class SqliteStorage:
     async def read(self, query: Callable[[Reader], T]) -> T:
         """Run `query` here, on the event loop: a small read takes less than handing it to a thread would.
 
-        Raises `StorageUnavailable`.
+        Others have a turn before, on a loop that has not rested since the last read. Raises
+        `StorageUnavailable`.
         """
-        await trio.lowlevel.checkpoint()
+        if self._rested():
+            await trio.lowlevel.checkpoint_if_cancelled()
+        else:
+            await trio.lowlevel.checkpoint()
         if self._closed:
             raise StorageUnavailable("The storage is closed")
         try:
@@ -86,6 +93,7 @@ class SqliteStorage:
         await self._writer.close()
         if not self._closed:
             self._closed = True
+            self._rests.end()
             with trio.CancelScope(shield=True):
                 await trio.to_thread.run_sync(self._leave_tidy)
 

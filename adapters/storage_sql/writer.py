@@ -5,6 +5,9 @@ here, on the loop, in one transaction, and shares its commit. One that is refuse
 one fails that has, or the commit itself, nothing of the transaction is kept, and each operation is run again
 in a transaction of its own.
 
+On a busy loop a transaction waits a few turns for others to share it. Where the last one was of a single
+operation, and the loop has rested since, nobody can be expected: it is carried out at once.
+
 A commit waits for the disk. While that is quick the loop waits with it: to hand it to a thread and back, and
 to fight that thread for the interpreter, would take longer. A disk that has shown itself slow is waited for
 by the thread, until it has shown itself quick again, and so is what takes long in any case.
@@ -19,12 +22,13 @@ from contextlib import suppress
 from functools import partial
 from queue import SimpleQueue
 from time import monotonic
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar, cast
 
 import trio
 from attrs import define
 from outcome import Error, Outcome, Value, capture
 
+from adapters.storage_sql.rests import Rests
 from messaging_core.ports import StorageUnavailable, Transaction
 
 log = logging.getLogger(__name__)
@@ -76,14 +80,26 @@ class Session(Protocol):
 class _Job:
     operation: Callable[[Transaction], Any]
     committed: Callable[[Any], None] | None
-    task: trio.lowlevel.Task
+    task: trio.lowlevel.Task | None = None
+    """Who waits for the outcome, once they do."""
+    outcome: Outcome[Any] | None = None
+    """There already, before anybody waits."""
+
+    def tell(self, outcome: Outcome[Any]) -> None:
+        if self.task is None:
+            self.outcome = outcome
+        else:
+            trio.lowlevel.reschedule(self.task, outcome)
 
 
 class Writer:
     """Runs operations in order of arrival; made and used on the event loop."""
 
-    def __init__(self, session: Session, *, batch: int = BATCH, max_waiting: int = MAX_WAITING) -> None:
+    def __init__(
+        self, session: Session, rests: Rests, *, batch: int = BATCH, max_waiting: int = MAX_WAITING
+    ) -> None:
         self._session = session
+        self._rested = rests.since_asked()
         self._batch = batch
         self._max_waiting = max_waiting
         self._waiting: dict[_Job, None] = {}
@@ -92,6 +108,8 @@ class Writer:
         self._claimed: deque[_Job] = deque()
         self._outcomes: list[Outcome[Any]] = []
         self._busy = False
+        self._single = True
+        """Whether the last transaction was of one operation."""
         self._away = 0
         """How many quick commits in the thread are missing until the loop commits again."""
         self._quick = HICCUP
@@ -118,10 +136,17 @@ class Writer:
             raise StorageUnavailable(self._closed)
         if len(self._waiting) >= self._max_waiting:
             raise StorageUnavailable(f"{len(self._waiting)} transactions wait already")
-        job = _Job(operation, committed, trio.lowlevel.current_task())
+        job = _Job(operation, committed)
         self._waiting[job] = None
+        rested = self._rested()
         if not self._busy:
-            self._go_on()
+            if rested and self._single:
+                self._begin_here()
+            else:
+                self._go_on()
+        if job.outcome is not None:
+            return cast("T", job.outcome.unwrap())
+        job.task = trio.lowlevel.current_task()
 
         def cancel(_: object) -> trio.lowlevel.Abort:
             # A job that is claimed will be run, and its caller told.
@@ -164,6 +189,12 @@ class Writer:
             self._asked.unpark()
         else:
             self._rest.unpark_all()
+
+    @trio.lowlevel.enable_ki_protection
+    def _begin_here(self) -> None:
+        """Begin a transaction now, in the task of whoever asks."""
+        self._busy = True
+        self._step(self._begin)
 
     async def _begin_each(self) -> None:
         """Begin a transaction whenever one is asked for and nothing is under way."""
@@ -225,6 +256,7 @@ class Writer:
             while source and len(self._claimed) < bound and monotonic() < until:
                 job = self._claim()
                 self._outcomes.append(self._outcome_of(job))
+            self._single = len(self._claimed) == 1
             self._session.before_commit()
         except BaseException as error:  # noqa: BLE001 - goes to whoever asked for it
             self._roll_back()
@@ -297,7 +329,7 @@ class Writer:
                 except Exception:
                     log.exception("what was committed could not be told")
         for outcome in outcomes:
-            trio.lowlevel.reschedule(self._claimed.popleft().task, outcome)
+            self._claimed.popleft().tell(outcome)
         self._go_on()
 
     def _give_up(self, error: BaseException) -> None:
@@ -309,9 +341,9 @@ class Writer:
         for jobs in (self._claimed, self._apart, self._waiting):
             jobs.clear()
         for job in claimed:
-            trio.lowlevel.reschedule(job.task, Error(unknown))
+            job.tell(Error(unknown))
         for job in waiting:
-            trio.lowlevel.reschedule(job.task, Error(StorageUnavailable(self._closed)))
+            job.tell(Error(StorageUnavailable(self._closed)))
         self._go_on()
 
     def _commit(self) -> None:

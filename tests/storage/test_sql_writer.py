@@ -3,7 +3,7 @@
 import logging
 import sqlite3
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -551,6 +551,69 @@ async def test_those_who_come_in_one_turn_share_a_commit(
         for _ in range(50):
             nursery.start_soon(storage.transact, send)
     assert commits.count("COMMIT") == 1
+
+
+async def turns(waiting: Coroutine[Any, Any, object]) -> int:
+    """How often it lets others go first until it is done, from a loop that has just rested."""
+    await wait_all_tasks_blocked(cushion=0.001)
+    count = 0
+
+    class Turns(trio.abc.Instrument):
+        def before_io_wait(self, timeout: float) -> None:
+            nonlocal count
+            count += 1
+
+    instrument = Turns()
+    trio.lowlevel.add_instrument(instrument)
+    try:
+        await waiting
+    finally:
+        trio.lowlevel.remove_instrument(instrument)
+    return count
+
+
+def refuse(tx: Transaction) -> None:
+    raise Held
+
+
+async def test_who_comes_alone_waits_for_nobody(storage: SqliteStorage) -> None:
+    """Where the loop has rested since the last one, who was alone as well, nobody else is waited for."""
+    assert await turns(storage.transact(send)) == 0
+    assert await turns(storage.read(history)) == 0
+    with pytest.raises(Held):
+        await turns(storage.transact(refuse))
+    assert await turns(storage.transact(send)) == 0, "one that was refused was alone, too"
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(storage.transact, send)
+        nursery.start_soon(storage.transact, send)
+    assert await turns(storage.transact(send)) > 0, "the last one was not alone: another may come soon"
+    assert await turns(storage.transact(send)) == 0
+
+
+async def test_a_busy_loop_goes_by_turns(storage: SqliteStorage) -> None:
+    """Whoever comes again, before the loop has rested, lets others go first."""
+
+    async def twice(ask: Callable[[], Awaitable[object]]) -> None:
+        await ask()
+        await ask()
+
+    assert await turns(twice(lambda: storage.transact(send))) > 0
+    assert await turns(twice(lambda: storage.read(history))) > 0
+
+
+async def test_a_lone_transaction_whose_commit_fails(storage: SqliteStorage) -> None:
+    """It is told so, though it was carried out before anybody waited for it."""
+
+    def fail() -> None:
+        storage._writer._roll_back()
+        raise sqlite3.OperationalError("the disk is gone")
+
+    vars(storage._writer)["_commit"] = fail
+    with pytest.raises(sqlite3.OperationalError, match="is gone"):
+        await turns(storage.transact(send))
+    del vars(storage._writer)["_commit"]
+    await storage.transact(send)
+    assert len(await storage.read(history)) == 1
 
 
 async def test_more_than_one_commit_holds(storage: SqliteStorage) -> None:
