@@ -46,14 +46,25 @@ class AdvanceChat:
 
 @frozen
 class StoreMessage:
-    """Keep a message, new or changed."""
+    """Keep a new message; under `sequence`, its chat's log says from now on that it was created.
+
+    In a chat, a message of a greater id has a greater number: both are given under the chat's lock.
+    """
+
+    message: Message
+    sequence: int
+
+
+@frozen
+class ChangeMessage:
+    """Keep a message as it is after a change; it must be there."""
 
     message: Message
 
 
 @frozen
 class AppendEvent:
-    """Write a durable event into its chat's log."""
+    """Write a durable event into its chat's log, other than a message's creation."""
 
     entry: LogEntry
 
@@ -82,7 +93,16 @@ class CloseSockets:
     reason: str
 
 
-StorageEffect = StoreUser | StoreSession | StoreChat | AdvanceChat | StoreMessage | AppendEvent | StoreAnswer
+StorageEffect = (
+    StoreUser
+    | StoreSession
+    | StoreChat
+    | AdvanceChat
+    | StoreMessage
+    | ChangeMessage
+    | AppendEvent
+    | StoreAnswer
+)
 DeliveryEffect = Deliver | CloseSockets
 Effect = StorageEffect | DeliveryEffect
 

@@ -46,3 +46,11 @@ class LogEntry:
     name: str
     message_id: MessageId | None
     at: datetime
+
+
+CREATED = "message.created"
+
+
+def creation(message: Message, sequence: int) -> LogEntry:
+    """What a chat's log says of a new message; kept with the message, and nowhere else."""
+    return LogEntry(message.chat_id, sequence, CREATED, message.id, message.ts)

@@ -10,14 +10,24 @@ from typing import Any, Literal, assert_never
 
 from attrs import evolve, frozen
 
-from messaging_core.effects import AdvanceChat, AppendEvent, Deliver, Effect, StoreChat
+from messaging_core.effects import (
+    AdvanceChat,
+    AppendEvent,
+    ChangeMessage,
+    Deliver,
+    Effect,
+    StoreChat,
+    StoreMessage,
+)
 from messaging_core.events import (
+    CREATED,
     ChatCreated,
     Event,
     LogEntry,
     MessageCreated,
     MessageUpdated,
     MessageWithdrawn,
+    creation,
 )
 from messaging_core.ids import ChatId, MessageId, UserId
 from messaging_core.models import Chat, Message, MessageType
@@ -51,31 +61,34 @@ def announce(chat: Chat, event: Event, *, now: datetime) -> tuple[Effect, ...]:
     """
     sequence = chat.sequence + 1
     match event:
-        case ChatCreated():
-            about = None
-            kept: Effect = StoreChat(evolve(event.chat, sequence=sequence))
         case MessageCreated(message):
-            about = message.id
-            kept = AdvanceChat(
-                # Spelled out, for it is done for every message: `evolve` takes three times as long.
-                Chat(
-                    chat.id,
-                    chat.title,
-                    chat.is_group,
-                    chat.created_at,
-                    chat.members,
-                    sequence,
-                    active_at=message.ts,
-                    last_message_id=message.id,
-                )
+            entry = creation(message, sequence)
+            kept: tuple[Effect, ...] = (
+                StoreMessage(message, sequence),
+                AdvanceChat(
+                    # Spelled out, for it is done for every message: `evolve` takes three times as long.
+                    Chat(
+                        chat.id,
+                        chat.title,
+                        chat.is_group,
+                        chat.created_at,
+                        chat.members,
+                        sequence,
+                        active_at=message.ts,
+                        last_message_id=message.id,
+                    )
+                ),
             )
         case MessageUpdated(message) | MessageWithdrawn(message):
-            about = message.id
-            kept = AdvanceChat(evolve(chat, sequence=sequence))
+            entry = LogEntry(chat.id, sequence, event_name(event), message.id, now)
+            advanced = evolve(chat, sequence=sequence)
+            kept = (ChangeMessage(message), AdvanceChat(advanced), AppendEvent(entry))
+        case ChatCreated(created):
+            entry = LogEntry(chat.id, sequence, event_name(event), None, now)
+            kept = (StoreChat(evolve(created, sequence=sequence)), AppendEvent(entry))
         case _:
             assert_never(event)
-    entry = LogEntry(chat.id, sequence, event_name(event), about, now)
-    return (kept, AppendEvent(entry), Deliver(event, chat.member_ids, entry))
+    return (*kept, Deliver(event, chat.member_ids, entry))
 
 
 def event_name(event: Event) -> str:
@@ -84,7 +97,7 @@ def event_name(event: Event) -> str:
         case ChatCreated():
             return "chat.created"
         case MessageCreated():
-            return "message.created"
+            return CREATED
         case MessageUpdated():
             return "message.updated"
         case MessageWithdrawn():

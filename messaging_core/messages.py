@@ -15,7 +15,7 @@ from messaging_core.commands import (
     SendMessage,
 )
 from messaging_core.constraints import UNSET, check, is_blank
-from messaging_core.effects import Decision, StoreMessage
+from messaging_core.effects import Decision
 from messaging_core.errors import (
     ChatNotFound,
     FieldError,
@@ -185,5 +185,4 @@ def _require_substance(content: str | None, payload: Mapping[str, Any] | None) -
 def _announced(
     chat: Chat, event: MessageCreated | MessageUpdated | MessageWithdrawn, now: datetime
 ) -> Decision[Message]:
-    announced = announce(chat, event, now=now)
-    return Decision(event.message, (StoreMessage(event.message), *announced))
+    return Decision(event.message, announce(chat, event, now=now))

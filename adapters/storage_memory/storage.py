@@ -4,7 +4,7 @@ Operations run on the event loop, one after another, each to its end: every lock
 runs, and a view is consistent because nothing can happen in between.
 """
 
-from bisect import bisect_left, bisect_right, insort
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime
 from itertools import count as count_from
@@ -16,6 +16,7 @@ from attrs import Factory, evolve, frozen
 from messaging_core.effects import (
     AdvanceChat,
     AppendEvent,
+    ChangeMessage,
     StorageEffect,
     StoreAnswer,
     StoreChat,
@@ -23,7 +24,7 @@ from messaging_core.effects import (
     StoreSession,
     StoreUser,
 )
-from messaging_core.events import LogEntry
+from messaging_core.events import LogEntry, creation
 from messaging_core.ids import ChatId, MessageId, SessionId, UserId
 from messaging_core.models import Answer, Chat, IdempotencyKey, Message, Session, User
 from messaging_core.ports import FORGOTTEN_AT_ONCE, Reader, Transaction
@@ -157,8 +158,13 @@ class _Transaction(_View):
                     last_message_id=chat.last_message_id,
                 )
                 self._put(tables.chats, chat.id, advanced)
-            case StoreMessage(message):
+            case StoreMessage(message, sequence):
                 self._store_message(message)
+                self._append(creation(message, sequence))
+            case ChangeMessage(message):
+                if message.id not in tables.messages:
+                    raise LookupError(f"there is no message {message.id} to change")
+                self._put(tables.messages, message.id, message)
             case AppendEvent(entry):
                 self._append(entry)
             case StoreAnswer(answer):
@@ -193,11 +199,10 @@ class _Transaction(_View):
             self._add(self._tables.direct_chats, frozenset(chat.member_ids), chat.id)
 
     def _store_message(self, message: Message) -> None:
-        if message.id not in self._tables.messages:
-            history = self._tables.history.setdefault(message.chat_id, [])
-            insort(history, message.id)
-            self._undo.append(lambda: history.remove(message.id))
-        self._put(self._tables.messages, message.id, message)
+        self._add(self._tables.messages, message.id, message)
+        history = self._tables.history.setdefault(message.chat_id, [])
+        history.append(message.id)
+        self._undo.append(history.pop)
 
     def _append(self, entry: LogEntry) -> None:
         log = self._tables.logs.setdefault(entry.chat_id, [])

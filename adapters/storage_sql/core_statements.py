@@ -10,14 +10,18 @@ from typing import Any
 from sqlalchemy import (
     ColumnElement,
     Insert,
+    Select,
+    Subquery,
     Table,
     bindparam,
     delete,
     func,
     insert,
+    literal_column,
     or_,
     select,
     tuple_,
+    union_all,
     update,
 )
 from sqlalchemy.engine import Dialect
@@ -36,6 +40,7 @@ from adapters.storage_sql.tables import (
     sessions,
     users,
 )
+from messaging_core.events import CREATED
 
 Among = Callable[[ColumnElement[Any], str], ColumnElement[bool]]
 """`column IN (a parameter that holds many values)`, as an engine says it."""
@@ -60,6 +65,7 @@ def compile_statements(dialect: Dialect, *, among: Among, upsert: Upsert, replac
         return compiled(upsert(table), *table.c.keys())
 
     in_chat = messages.c.chat_id == bindparam("chat_id")
+    changeable = [column.name for column in messages.c if column.name not in {"id", "chat_id", "sequence"}]
     return Statements(
         user=compiled(select(users).where(users.c.id == bindparam("id")), "id"),
         users=compiled(select(users).where(among(users.c.id, "ids")), "ids"),
@@ -103,19 +109,26 @@ def compile_statements(dialect: Dialect, *, among: Among, upsert: Upsert, replac
             "chat_id",
         ),
         message=compiled(select(messages).where(messages.c.id == bindparam("id")), "id"),
+        # Not of one chat only: an engine might look for the message among all of that chat's.
+        places=compiled(
+            select(messages.c.chat_id, messages.c.id, messages.c.sequence).where(
+                messages.c.id.in_([bindparam("id"), bindparam("or_id")])
+            ),
+            *("id", "or_id"),
+        ),
         messages_before=compiled(
             select(messages)
-            .where(in_chat, messages.c.id < bindparam("before_id"))
-            .order_by(messages.c.id.desc())
+            .where(in_chat, messages.c.sequence < bindparam("before_sequence"))
+            .order_by(messages.c.sequence.desc())
             .limit(bindparam("count")),
-            *("chat_id", "before_id", "count"),
+            *("chat_id", "before_sequence", "count"),
         ),
         messages_after=compiled(
             select(messages)
-            .where(in_chat, messages.c.id > bindparam("after_id"))
-            .order_by(messages.c.id)
+            .where(in_chat, messages.c.sequence > bindparam("after_sequence"))
+            .order_by(messages.c.sequence)
             .limit(bindparam("count")),
-            *("chat_id", "after_id", "count"),
+            *("chat_id", "after_sequence", "count"),
         ),
         answer=compiled(
             select(answers.c.fingerprint, answers.c.status, answers.c.body, answers.c.created_at).where(
@@ -126,12 +139,28 @@ def compile_statements(dialect: Dialect, *, among: Among, upsert: Upsert, replac
             ),
             *("user_id", "method", "path", "key"),
         ),
+        # By one statement, so of one moment: there is no gap between the two.
         log=compiled(
-            select(events)
-            .where(events.c.chat_id == bindparam("chat_id"), events.c.sequence > bindparam("after_sequence"))
-            .order_by(events.c.sequence)
+            union_all(
+                select(
+                    _page_of_log(
+                        select(
+                            messages.c.chat_id,
+                            messages.c.sequence,
+                            literal_column(f"'{CREATED}'").label("name"),
+                            messages.c.id.label("message_id"),
+                            messages.c.ts.label("at"),
+                        ),
+                        messages,
+                        "created",
+                    )
+                ),
+                select(_page_of_log(select(events), events, "others")),
+            )
+            .order_by("sequence")
             .limit(bindparam("count")),
-            *("chat_id", "after_sequence", "count"),
+            *("chat_id", "after_sequence", "count") * 2,
+            "count",
         ),
         insert_user=inserted(users),
         insert_password_hash=inserted(password_hashes),
@@ -149,7 +178,14 @@ def compile_statements(dialect: Dialect, *, among: Among, upsert: Upsert, replac
             ),
             *("new_sequence", "new_active_at", "new_last_message_id", "of_chat"),
         ),
-        store_message=stored(messages),
+        insert_message=inserted(messages),
+        change_message=compiled(
+            update(messages)
+            .where(messages.c.id == bindparam("of_message"))
+            .values({name: bindparam(f"new_{name}") for name in changeable}),
+            *(f"new_{name}" for name in changeable),
+            "of_message",
+        ),
         append_event=inserted(events),
         store_answer=compiled(
             replace(answers).values({name: bindparam(name) for name in answers.c.keys()[1:]}),
@@ -174,6 +210,15 @@ def compile_statements(dialect: Dialect, *, among: Among, upsert: Upsert, replac
         ),
         sequences=compiled(select(sequences)),
         store_sequence=stored(sequences),
+    )
+
+
+def _page_of_log(part: Select[Any], table: Table, name: str) -> Subquery:
+    return (
+        part.where(table.c.chat_id == bindparam("chat_id"), table.c.sequence > bindparam("after_sequence"))
+        .order_by(table.c.sequence)
+        .limit(bindparam("count"))
+        .subquery(name)
     )
 
 

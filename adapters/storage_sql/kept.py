@@ -12,7 +12,14 @@ from attrs import evolve
 
 from adapters.storage_sql.statements import Statements
 from adapters.storage_sql.transaction import Connection, Many, Numbers, SqlReader, SqlTransaction
-from messaging_core.effects import AdvanceChat, StorageEffect, StoreChat, StoreMessage, StoreUser
+from messaging_core.effects import (
+    AdvanceChat,
+    ChangeMessage,
+    StorageEffect,
+    StoreChat,
+    StoreMessage,
+    StoreUser,
+)
 from messaging_core.ids import ChatId, MessageId, UserId
 from messaging_core.models import Chat, Member, Message, User
 
@@ -148,7 +155,7 @@ class Staged:
     def apply(self, effect: StorageEffect) -> None:
         """Note what an effect has changed."""
         match effect:
-            case StoreMessage(message):
+            case StoreMessage(message) | ChangeMessage(message):
                 self._messages[message.id] = message
             case AdvanceChat(chat):
                 before = self.chat(chat.id)

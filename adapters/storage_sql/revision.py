@@ -1,4 +1,4 @@
 """Which schema this code knows, for who only compares."""
 
-NEWEST = "0002"
+NEWEST = "0003"
 """The last revision in `migrations/versions`."""

@@ -123,7 +123,7 @@ def member_of(row: Row) -> Member:
     return Member(user_id, Role(role), moment(joined_at))
 
 
-def message_row(message: Message) -> Row:
+def message_row(message: Message, sequence: int) -> Row:
     return (
         message.id,
         message.chat_id,
@@ -135,11 +135,18 @@ def message_row(message: Message) -> Row:
         message.reply_to_id,
         _seconds_or_none(message.edited_at),
         _seconds_or_none(message.deleted_at),
+        sequence,
     )
 
 
+def changed_message_row(message: Message) -> Row:
+    """All but where it belongs, and the message that it is of."""
+    id_, _chat_id, *changeable, _sequence = message_row(message, 0)
+    return (*changeable, id_)
+
+
 def message_of(row: Row) -> Message:
-    id_, chat_id, author_id, type_, content, payload, ts, reply_to_id, edited_at, deleted_at = row
+    id_, chat_id, author_id, type_, content, payload, ts, reply_to_id, edited_at, deleted_at, _ = row
     return Message(
         id_,
         chat_id,

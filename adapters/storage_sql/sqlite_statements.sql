@@ -61,20 +61,25 @@ FROM members
 WHERE members.chat_id = ? ORDER BY members.position
 
 -- message
-SELECT messages.id, messages.chat_id, messages.author_id, messages.type, messages.content, messages.payload, messages.ts, messages.reply_to_id, messages.edited_at, messages.deleted_at
+SELECT messages.id, messages.chat_id, messages.author_id, messages.type, messages.content, messages.payload, messages.ts, messages.reply_to_id, messages.edited_at, messages.deleted_at, messages.sequence
 FROM messages
 WHERE messages.id = ?
 
--- messages_before
-SELECT messages.id, messages.chat_id, messages.author_id, messages.type, messages.content, messages.payload, messages.ts, messages.reply_to_id, messages.edited_at, messages.deleted_at
+-- places
+SELECT messages.chat_id, messages.id, messages.sequence
 FROM messages
-WHERE messages.chat_id = ? AND messages.id < ? ORDER BY messages.id DESC
+WHERE messages.id IN (?, ?)
+
+-- messages_before
+SELECT messages.id, messages.chat_id, messages.author_id, messages.type, messages.content, messages.payload, messages.ts, messages.reply_to_id, messages.edited_at, messages.deleted_at, messages.sequence
+FROM messages
+WHERE messages.chat_id = ? AND messages.sequence < ? ORDER BY messages.sequence DESC
  LIMIT ? OFFSET 0
 
 -- messages_after
-SELECT messages.id, messages.chat_id, messages.author_id, messages.type, messages.content, messages.payload, messages.ts, messages.reply_to_id, messages.edited_at, messages.deleted_at
+SELECT messages.id, messages.chat_id, messages.author_id, messages.type, messages.content, messages.payload, messages.ts, messages.reply_to_id, messages.edited_at, messages.deleted_at, messages.sequence
 FROM messages
-WHERE messages.chat_id = ? AND messages.id > ? ORDER BY messages.id
+WHERE messages.chat_id = ? AND messages.sequence > ? ORDER BY messages.sequence
  LIMIT ? OFFSET 0
 
 -- answer
@@ -83,9 +88,15 @@ FROM answers
 WHERE answers.user_id = ? AND answers.method = ? AND answers.path = ? AND answers."key" = ?
 
 -- log
-SELECT events.chat_id, events.sequence, events.name, events.message_id, events.at
+SELECT created.chat_id, created.sequence, created.name, created.message_id, created.at
+FROM (SELECT messages.chat_id AS chat_id, messages.sequence AS sequence, 'message.created' AS name, messages.id AS message_id, messages.ts AS at
+FROM messages
+WHERE messages.chat_id = ? AND messages.sequence > ? ORDER BY messages.sequence
+ LIMIT ? OFFSET 0) AS created UNION ALL SELECT others.chat_id, others.sequence, others.name, others.message_id, others.at
+FROM (SELECT events.chat_id AS chat_id, events.sequence AS sequence, events.name AS name, events.message_id AS message_id, events.at AS at
 FROM events
 WHERE events.chat_id = ? AND events.sequence > ? ORDER BY events.sequence
+ LIMIT ? OFFSET 0) AS others ORDER BY sequence
  LIMIT ? OFFSET 0
 
 -- insert_user
@@ -109,8 +120,11 @@ INSERT INTO direct_chats (low_user_id, high_user_id, chat_id) VALUES (?, ?, ?)
 -- advance_chat
 UPDATE chats SET sequence=?, active_at=?, last_message_id=? WHERE chats.id = ?
 
--- store_message
-INSERT INTO messages (id, chat_id, author_id, type, content, payload, ts, reply_to_id, edited_at, deleted_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO UPDATE SET chat_id = excluded.chat_id, author_id = excluded.author_id, type = excluded.type, content = excluded.content, payload = excluded.payload, ts = excluded.ts, reply_to_id = excluded.reply_to_id, edited_at = excluded.edited_at, deleted_at = excluded.deleted_at
+-- insert_message
+INSERT INTO messages (id, chat_id, author_id, type, content, payload, ts, reply_to_id, edited_at, deleted_at, sequence) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+
+-- change_message
+UPDATE messages SET author_id=?, type=?, content=?, payload=?, ts=?, reply_to_id=?, edited_at=?, deleted_at=? WHERE messages.id = ?
 
 -- append_event
 INSERT INTO events (chat_id, sequence, name, message_id, at) VALUES (?, ?, ?, ?, ?)

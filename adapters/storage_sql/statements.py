@@ -22,6 +22,7 @@ class Statements:
     positions: str
     members: str
     message: str
+    places: str
     messages_before: str
     messages_after: str
     answer: str
@@ -33,7 +34,8 @@ class Statements:
     insert_member: str
     insert_direct_chat: str
     advance_chat: str
-    store_message: str
+    insert_message: str
+    change_message: str
     append_event: str
     store_answer: str
     forget_answers: str

@@ -158,9 +158,13 @@ messages = Table(
     Column("reply_to_id", _Int64),
     Column("edited_at", _Int64),
     Column("deleted_at", _Int64),
-    # A page of history costs the page, wherever in the history it lies.
-    Index("ix_messages_chat_id_id", "chat_id", "id"),
+    # Of the event that it was created: `events` has no row of that.
+    Column("sequence", _Int64, nullable=False),
+    # One index for the history and the log, each of which costs what is read of it, wherever that lies.
+    # In a chat, identifiers and sequence numbers grow together.
+    Index("ix_messages_chat_id_sequence", "chat_id", "sequence", unique=True),
     CheckConstraint("id > 0", name="id"),
+    CheckConstraint("sequence > 0", name="sequence"),
 )
 
 events = Table(
@@ -175,7 +179,7 @@ events = Table(
     CheckConstraint("sequence > 0", name="sequence"),
     sqlite_with_rowid=False,
 )
-"""Each chat's log in its own order, by reference."""
+"""What else each chat's log holds, in its own order and by reference."""
 
 
 answers = Table(

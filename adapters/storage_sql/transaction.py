@@ -9,6 +9,7 @@ from adapters.storage_sql.rows import (
     Kind,
     Row,
     answer_of,
+    changed_message_row,
     chat_of,
     chat_row,
     entry_of,
@@ -27,6 +28,7 @@ from adapters.storage_sql.statements import Statements
 from messaging_core.effects import (
     AdvanceChat,
     AppendEvent,
+    ChangeMessage,
     StorageEffect,
     StoreAnswer,
     StoreChat,
@@ -39,7 +41,8 @@ from messaging_core.ids import MAX_ID, ChatId, MessageId, SessionId, UserId
 from messaging_core.models import Answer, Chat, IdempotencyKey, Member, Message, Session, User
 from messaging_core.ports import FORGOTTEN_AT_ONCE
 
-BEYOND_EVERY_ID = MAX_ID + 1
+BEYOND = MAX_ID + 1
+"""Beyond every identifier and sequence number."""
 
 
 class Cursor(Protocol):
@@ -138,20 +141,44 @@ class SqlReader:
         return None if row is None else message_of(row)
 
     def messages_before(self, chat_id: ChatId, before_id: MessageId | None, count: int) -> Sequence[Message]:
-        before = BEYOND_EVERY_ID if before_id is None else before_id
+        before = BEYOND if before_id is None else self._first_from(chat_id, before_id)
         rows = self._execute(self._sql.messages_before, (chat_id, before, count)).fetchall()
         return [message_of(row) for row in rows]
 
     def messages_after(self, chat_id: ChatId, after_id: MessageId, count: int) -> Sequence[Message]:
-        rows = self._execute(self._sql.messages_after, (chat_id, after_id, count)).fetchall()
+        after = self._first_from(chat_id, MessageId(after_id + 1))
+        rows = self._execute(self._sql.messages_after, (chat_id, after - 1, count)).fetchall()
         return [message_of(row) for row in rows]
+
+    def _first_from(self, chat_id: ChatId, message_id: MessageId) -> int:
+        """A number that all of a chat's messages from this one on reach in the log, and no others."""
+        places = self._execute(self._sql.places, (message_id, message_id - 1)).fetchall()
+        of_chat: dict[int, int] = {id_: number for in_chat, id_, number in places if in_chat == chat_id}
+        if message_id in of_chat:
+            return of_chat[message_id]
+        if of_chat:
+            return of_chat[message_id - 1] + 1
+        # Neither is a message of this chat, where identifiers and numbers grow together: search by halves.
+        last = self._execute(self._sql.messages_before, (chat_id, BEYOND, 1)).fetchone()
+        if last is None or last[0] < message_id:
+            return BEYOND
+        low, high = 1, int(last[-1])
+        while low < high:
+            middle = (low + high) // 2
+            id_, *_, number = self._execute(self._sql.messages_after, (chat_id, middle - 1, 1)).fetchone()
+            if id_ < message_id:
+                low = number + 1
+            else:
+                high = middle
+        return high
 
     def answer(self, key: IdempotencyKey) -> Answer | None:
         row = self._execute(self._sql.answer, _key_row(key)).fetchone()
         return None if row is None else answer_of(key, row)
 
     def log(self, chat_id: ChatId, after_sequence: int, count: int) -> Sequence[LogEntry]:
-        rows = self._execute(self._sql.log, (chat_id, after_sequence, count)).fetchall()
+        part = (chat_id, after_sequence, count)
+        rows = self._execute(self._sql.log, (*part, *part, count)).fetchall()
         return [entry_of(row) for row in rows]
 
     def _chat_of(self, row: Row | None) -> Chat | None:
@@ -201,15 +228,18 @@ class SqlTransaction(SqlReader):
 
     def apply(self, effect: StorageEffect) -> None:
         match effect:  # what a message makes comes first: each case that does not match takes its time
-            case StoreMessage(message):
-                self._execute(self._sql.store_message, message_row(message))
+            case StoreMessage(message, sequence):
+                self._execute(self._sql.insert_message, message_row(message, sequence))
             case AdvanceChat(chat):
                 self._advance(chat)
-            case AppendEvent(entry):
-                self._execute(self._sql.append_event, entry_row(entry))
             case StoreAnswer(answer):
                 kept = (answer.fingerprint, answer.status, answer.body, seconds(answer.created_at))
                 self._execute(self._sql.store_answer, (*_key_row(answer.key), *kept))
+            case ChangeMessage(message):
+                if self._changed(self._execute(self._sql.change_message, changed_message_row(message))) == 0:
+                    raise LookupError(f"there is no message {message.id} to change")
+            case AppendEvent(entry):
+                self._execute(self._sql.append_event, entry_row(entry))
             case StoreSession(session):
                 self._execute(self._sql.store_session, session_row(session))
             case StoreUser(user, password_hash):

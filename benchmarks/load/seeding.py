@@ -61,17 +61,12 @@ def people_and_chats() -> Callable[[Transaction], None]:
 
 
 def fill_ours(path: Path, messages: int) -> None:
-    """Put messages into the chat that holds the history, and the log's entries that belong to them."""
+    """Put messages into the chat that holds the history."""
     facts = _facts(messages)
     with closing(sqlite3.connect(path)) as connection, connection:
         connection.execute(
-            f"""{NUMBERS} INSERT INTO messages (id, chat_id, author_id, type, content, ts)
-                SELECT i, :chat, iif(i % 2, :one, :other), 'text', {CONTENT}, :began + i FROM numbers""",
-            facts,
-        )
-        connection.execute(
-            f"""{NUMBERS} INSERT INTO events (chat_id, sequence, name, message_id, at)
-                SELECT :chat, i, 'message.created', i, :began + i FROM numbers""",
+            f"""{NUMBERS} INSERT INTO messages (id, chat_id, author_id, type, content, ts, sequence)
+                SELECT i, :chat, iif(i % 2, :one, :other), 'text', {CONTENT}, :began + i, i FROM numbers""",
             facts,
         )
         connection.execute(

@@ -7,7 +7,7 @@ from attrs import astuple, evolve, fields
 from hypothesis import given
 from hypothesis import strategies as st
 
-from messaging_core.effects import AdvanceChat, AppendEvent, Deliver, StoreChat
+from messaging_core.effects import AdvanceChat, AppendEvent, ChangeMessage, Deliver, StoreChat, StoreMessage
 from messaging_core.events import (
     ChatCreated,
     Event,
@@ -81,21 +81,22 @@ def test_the_plain_frame() -> None:
 @given(values.chats(), events)
 def test_every_event_is_kept_logged_and_told_in_this_order(chat: Chat, event: Event) -> None:
     """The event takes the chat's next number, and is told last, to the members as they were."""
-    kept, appended, delivered = announce(chat, event, now=NOW)
-    message = None if isinstance(event, ChatCreated) else event.message
-    about = None if message is None else message.id
-    entry = LogEntry(chat.id, chat.sequence + 1, event_name(event), about, NOW)
-    assert appended == AppendEvent(entry)
-    assert delivered == Deliver(event, chat.member_ids, entry)
+    *kept, delivered = announce(chat, event, now=NOW)
+    number = chat.sequence + 1
+    entry: LogEntry
     match event:
-        case ChatCreated():
-            assert kept == StoreChat(evolve(event.chat, sequence=entry.sequence))
-        case MessageCreated():
-            assert message is not None
-            moved = evolve(chat, sequence=entry.sequence, active_at=message.ts, last_message_id=message.id)
-            assert kept == AdvanceChat(moved)
-        case _:
-            assert kept == AdvanceChat(evolve(chat, sequence=entry.sequence))
+        case ChatCreated(created):
+            entry = LogEntry(chat.id, number, "chat.created", None, NOW)
+            assert kept == [StoreChat(evolve(created, sequence=number)), AppendEvent(entry)]
+        case MessageCreated(message):
+            entry = LogEntry(message.chat_id, number, "message.created", message.id, message.ts)
+            moved = evolve(chat, sequence=number, active_at=message.ts, last_message_id=message.id)
+            assert kept == [StoreMessage(message, number), AdvanceChat(moved)], "which logs it as well"
+        case MessageUpdated(message) | MessageWithdrawn(message):
+            entry = LogEntry(chat.id, number, event_name(event), message.id, NOW)
+            moved = evolve(chat, sequence=number)
+            assert kept == [ChangeMessage(message), AdvanceChat(moved), AppendEvent(entry)]
+    assert delivered == Deliver(event, chat.member_ids, entry)
 
 
 @given(
@@ -107,11 +108,11 @@ def test_numbers_have_no_gaps(
     """Events one after another, each deciding on what the last one kept, count up by one."""
     first, numbers = chat.sequence, []
     for kind in kinds:
-        kept, appended, _ = announce(chat, kind(message), now=NOW)
-        assert isinstance(kept, AdvanceChat)
-        assert isinstance(appended, AppendEvent)
-        numbers.append(appended.entry.sequence)
-        chat = kept.chat
+        _, moved, *_, delivered = announce(chat, kind(message), now=NOW)
+        assert isinstance(moved, AdvanceChat)
+        assert isinstance(delivered, Deliver)
+        numbers.append(delivered.entry.sequence)
+        chat = moved.chat
     assert numbers == list(range(first + 1, first + 1 + len(kinds)))
 
 
@@ -120,7 +121,7 @@ def test_what_is_read_from_the_log_is_told_as_it_was(chat: Chat, event: Event) -
     """As long as nothing has changed since. The founders hear it, whatever the clocks say."""
     if isinstance(event, ChatCreated):
         event = ChatCreated(chat)
-    _, _, delivered = announce(chat, event, now=NOW)
+    *_, delivered = announce(chat, event, now=NOW)
     assert isinstance(delivered, Deliver)
     message = None if isinstance(event, ChatCreated) else event.message
     assert retell(delivered.entry, chat, message) == delivered
@@ -131,7 +132,7 @@ def test_what_is_read_from_the_log_is_told_as_it_was(chat: Chat, event: Event) -
 @given(values.chats(), values.messages(), values.messages())
 def test_what_is_read_from_the_log_is_told_as_it_is_now(chat: Chat, message: Message, now: Message) -> None:
     """A text that was changed since is not told any more; of a message that is gone, nothing is."""
-    _, _, delivered = announce(chat, MessageCreated(message), now=NOW)
+    *_, delivered = announce(chat, MessageCreated(message), now=NOW)
     assert isinstance(delivered, Deliver)
     told = retell(delivered.entry, chat, now)
     assert told is not None

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from messaging_core.commands import EditMessage, ListMessages, SendMessage
 from messaging_core.constraints import UNSET
-from messaging_core.effects import AdvanceChat, AppendEvent, Decision, Deliver, StoreMessage
+from messaging_core.effects import AdvanceChat, AppendEvent, ChangeMessage, Decision, Deliver, StoreMessage
 from messaging_core.errors import (
     ChatNotFound,
     Invalid,
@@ -19,7 +19,7 @@ from messaging_core.errors import (
     NotAParticipant,
     NotTheAuthor,
 )
-from messaging_core.events import LogEntry, MessageCreated, MessageUpdated, MessageWithdrawn
+from messaging_core.events import LogEntry, MessageCreated, MessageUpdated, MessageWithdrawn, creation
 from messaging_core.ids import ChatId, MessageId, UserId
 from messaging_core.limits import Limits
 from messaging_core.messages import check_page, delete_message, edit_message, page, send_message
@@ -87,16 +87,15 @@ def wrong(refused: pytest.ExceptionInfo[Invalid]) -> list[tuple[str, str]]:
 
 
 def test_sending() -> None:
-    """A message is stored, the chat moved on, the event logged, then told to every member."""
+    """A message is stored under its event's number, the chat moved on, then every member told."""
     message = evolve(MESSAGE, ts=LATER)
     advanced = evolve(CHAT, sequence=7, active_at=LATER, last_message_id=message.id)
     entry = LogEntry(CHAT.id, 7, "message.created", message.id, LATER)
     assert send() == Decision(
         message,
         (
-            StoreMessage(message),
+            StoreMessage(message, 7),
             AdvanceChat(advanced),
-            AppendEvent(entry),
             Deliver(MessageCreated(message), (ALICE, BOB), entry),
         ),
     )
@@ -108,15 +107,14 @@ def test_whatever_is_sent(data: st.DataObject, chat: Chat) -> None:
     command = data.draw(values.send_commands(chat_id=st.just(chat.id)))
     author = data.draw(st.sampled_from(chat.member_ids))
     decision = send(command, chat=chat, author=author)
-    stored, advanced, appended, delivered = decision.effects
+    stored, advanced, delivered = decision.effects
     assert isinstance(stored, StoreMessage)
     assert isinstance(advanced, AdvanceChat)
-    assert isinstance(appended, AppendEvent)
     assert isinstance(delivered, Deliver)
     assert delivered.audience == chat.member_ids
     assert author in delivered.audience
-    assert delivered.entry == appended.entry
-    assert appended.entry.sequence == advanced.chat.sequence == chat.sequence + 1
+    assert delivered.entry == creation(stored.message, stored.sequence)
+    assert stored.sequence == advanced.chat.sequence == chat.sequence + 1
     assert evolve(advanced.chat, sequence=0, active_at=NOW, last_message_id=None) == evolve(
         chat, sequence=0, active_at=NOW, last_message_id=None
     )
@@ -189,7 +187,7 @@ def test_editing() -> None:
     assert edit(EditMessage(MESSAGE.id, "hi")) == Decision(
         edited,
         (
-            StoreMessage(edited),
+            ChangeMessage(edited),
             AdvanceChat(evolve(CHAT, sequence=7)),
             AppendEvent(entry),
             Deliver(MessageUpdated(edited), (ALICE, BOB), entry),
@@ -266,7 +264,7 @@ def test_deleting() -> None:
     assert delete(message=message) == Decision(
         None,
         (
-            StoreMessage(gone),
+            ChangeMessage(gone),
             AdvanceChat(evolve(CHAT, sequence=7)),
             AppendEvent(entry),
             Deliver(MessageWithdrawn(gone), (ALICE, BOB), entry),

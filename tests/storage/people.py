@@ -4,8 +4,7 @@ from datetime import UTC, datetime
 
 from attrs import evolve
 
-from messaging_core.effects import AdvanceChat, AppendEvent, StoreChat, StoreMessage, StoreUser
-from messaging_core.events import LogEntry
+from messaging_core.effects import AdvanceChat, StoreChat, StoreMessage, StoreUser
 from messaging_core.ids import ChatId, MessageId, UserId
 from messaging_core.models import Chat, Member, Message, MessageType, Role, User
 from messaging_core.ports import Reader, Transaction
@@ -35,9 +34,8 @@ def send(tx: Transaction, content: str = "hello", chat_id: ChatId = CHAT) -> tup
     message = Message(
         tx.next_message_id(), chat_id, ALICE, MessageType.TEXT, content, None, NOW, None, None, None
     )
-    tx.apply(StoreMessage(message))
+    tx.apply(StoreMessage(message, number))
     tx.apply(AdvanceChat(evolve(chat, sequence=number, last_message_id=message.id)))
-    tx.apply(AppendEvent(LogEntry(chat_id, number, "message.created", message.id, NOW)))
     return number, message.id
 
 

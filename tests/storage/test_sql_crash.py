@@ -19,8 +19,7 @@ import os, sys, trio
 from datetime import UTC, datetime
 from pathlib import Path
 from adapters.storage_sql import open_sqlite
-from messaging_core.effects import AdvanceChat, AppendEvent, StoreChat, StoreMessage, StoreUser
-from messaging_core.events import LogEntry
+from messaging_core.effects import AdvanceChat, StoreChat, StoreMessage, StoreUser
 from messaging_core.ids import ChatId, UserId
 from messaging_core.models import Chat, Member, Message, MessageType, Role, User
 from attrs import evolve
@@ -39,9 +38,8 @@ def send(tx):
     message = Message(
         tx.next_message_id(), chat.id, UserId(1), MessageType.TEXT, "x" * 200, None, NOW, None, None, None
     )
-    tx.apply(StoreMessage(message))
+    tx.apply(StoreMessage(message, chat.sequence + 1))
     tx.apply(AdvanceChat(evolve(chat, sequence=chat.sequence + 1, last_message_id=message.id)))
-    tx.apply(AppendEvent(LogEntry(chat.id, chat.sequence + 1, "message.created", message.id, NOW)))
     return message.id
 
 async def caller(storage):

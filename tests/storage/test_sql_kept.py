@@ -18,7 +18,7 @@ from adapters.storage_sql import kept, open_sqlite
 from adapters.storage_sql.kept import Committed, Kept, KeptReader, tail_of
 from adapters.storage_sql.sqlite import SqliteStorage, sqlite_statements
 from adapters.storage_sql.sqlite_file import connect_reader
-from messaging_core.effects import AdvanceChat, StoreChat, StoreMessage, StoreUser
+from messaging_core.effects import AdvanceChat, ChangeMessage, StoreChat, StoreMessage, StoreUser
 from messaging_core.ids import ChatId, MessageId, UserId
 from messaging_core.models import Chat, Member, Message, MessageType, Role, User
 from messaging_core.ports import Reader, Transaction
@@ -55,7 +55,7 @@ def send(tx: Transaction, number: int) -> None:
     chat = tx.lock_chat(ChatId(number % CHATS + 1))
     assert chat is not None
     message = a_message(tx.next_message_id(), chat.id)
-    tx.apply(StoreMessage(message))
+    tx.apply(StoreMessage(message, chat.sequence + 1))
     moved = evolve(
         chat,
         title="not this",
@@ -69,12 +69,13 @@ def send(tx: Transaction, number: int) -> None:
 def edit(tx: Transaction, number: int) -> None:
     message = tx.message(MessageId(number + 1))
     if message is not None:
-        tx.apply(StoreMessage(evolve(message, content=f"edited {number}")))
+        tx.apply(ChangeMessage(evolve(message, content=f"edited {number}")))
 
 
 def advance(tx: Transaction, number: int) -> None:
-    """Without a look at the chat before."""
-    chat = Chat(ChatId(number % CHATS + 1), "not this", False, NOW, (), 1000 + number, NOW, None)
+    """Without a look at the chat before: to a number that none of its messages has reached."""
+    sequence = 1000 * tx.next_message_id()
+    chat = Chat(ChatId(number % CHATS + 1), "not this", False, NOW, (), sequence, NOW, None)
     tx.apply(AdvanceChat(chat))
 
 

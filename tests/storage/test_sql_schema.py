@@ -19,6 +19,7 @@ from sqlalchemy import Engine, create_engine, inspect
 from adapters.storage_sql import NEWEST, DatabaseUnusable, open_sqlite
 from adapters.storage_sql.schema import upgrade_sqlite
 from adapters.storage_sql.tables import metadata
+from tests.storage.schema_0002 import MESSAGES, check_0002, fill_0002
 
 
 @pytest.fixture
@@ -77,6 +78,32 @@ def test_kept_answers_survive_their_new_layout(path: Path) -> None:
     with closing(sqlite3.connect(path)) as connection:
         kept = connection.execute("SELECT * FROM answers ORDER BY id").fetchall()
     assert [row[1:] for row in kept] == rows[::-1]
+
+
+async def test_creations_move_to_their_messages(path: Path) -> None:
+    """Upgrading from the log of everything changes nothing of what is told."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(command, "upgrade", partial(_upgrade_to, command.upgrade, "0002"))
+        upgrade_sqlite(path)
+    with closing(sqlite3.connect(path)) as connection, connection:
+        fill_0002(connection.executemany, "?")
+    async with open_sqlite(path) as storage:
+        await check_0002(storage)
+
+
+def test_a_message_without_its_creation_stops_the_upgrade(path: Path) -> None:
+    """Nothing is guessed: such a database stays as it is."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(command, "upgrade", partial(_upgrade_to, command.upgrade, "0002"))
+        upgrade_sqlite(path)
+    with closing(sqlite3.connect(path)) as connection, connection:
+        fill_0002(connection.executemany, "?")
+        connection.execute("DELETE FROM events WHERE message_id = 4")
+    with pytest.raises(sqlite3.IntegrityError, match="sequence"):
+        upgrade_sqlite(path)
+    with closing(sqlite3.connect(path)) as connection:
+        assert connection.execute("SELECT * FROM messages").fetchall() == MESSAGES
+        assert connection.execute("SELECT version_num FROM alembic_version").fetchall() == [("0002",)]
 
 
 def _upgrade_to(upgrade_: Callable[[Config, str], None], revision: str, config: Config, _: str) -> None:

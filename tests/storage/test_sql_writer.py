@@ -21,7 +21,7 @@ from adapters.storage_sql.members import MembersCache
 from adapters.storage_sql.sqlite import SqliteStorage
 from adapters.storage_sql.transaction import SqlTransaction
 from adapters.storage_sql.writer import AWAY, FLUSH_HERE, HICCUP
-from messaging_core.effects import AdvanceChat, StoreChat, StoreMessage, StoreUser
+from messaging_core.effects import AdvanceChat, ChangeMessage, StoreChat, StoreMessage, StoreUser
 from messaging_core.ids import ChatId, MessageId, UserId
 from messaging_core.models import Chat, Member, Message, MessageType, Role, User
 from messaging_core.ports import Reader, StorageUnavailable, Transaction
@@ -45,7 +45,7 @@ def send(tx: Transaction, content: str = "hello", chat_id: ChatId = CHAT) -> Mes
     message = Message(
         tx.next_message_id(), chat_id, ALICE, MessageType.TEXT, content, None, NOW, None, None, None
     )
-    tx.apply(StoreMessage(message))
+    tx.apply(StoreMessage(message, message.id))
     return message.id
 
 
@@ -681,13 +681,13 @@ def whole_history(reader: Reader) -> list[Message]:
 
 
 async def test_a_changed_message_keeps_its_place(storage: SqliteStorage) -> None:
-    """Storing a message again replaces it, in the history too."""
+    """Changing a message replaces it, in the history too."""
     first, second = [await storage.transact(send) for _ in range(2)]
 
     def change(tx: Transaction) -> None:
         message = tx.message(first)
         assert message is not None
-        tx.apply(StoreMessage(evolve(message, content="changed")))
+        tx.apply(ChangeMessage(evolve(message, content="changed")))
 
     await storage.transact(change)
     assert await storage.read(history) == [first, second]

@@ -6,7 +6,7 @@ import pytest
 import trio
 from attrs import evolve
 
-from messaging_core.effects import StoreChat, StoreMessage, StoreUser
+from messaging_core.effects import ChangeMessage, StoreChat, StoreUser
 from messaging_core.errors import Refused
 from messaging_core.idempotency import keep
 from messaging_core.ids import MessageId
@@ -63,7 +63,7 @@ class AtomicityRules:
             enact(tx, end_session(session, reason="session_revoked", now=NOW))
             add_direct_chat(tx, alice.id, carol.id)
             add_message(tx, chat.id, bob.id)
-            tx.apply(StoreMessage(evolve(message, content="changed")))
+            tx.apply(ChangeMessage(evolve(message, content="changed")))
             enact(tx, keep(key, b"g" * 16, status=200, body=b"second", now=NOW))
             tx.forget_before(answers=NOW + timedelta(days=1), sessions=NOW + timedelta(days=100))
             assert snapshot(tx) != before
@@ -98,7 +98,7 @@ class AtomicityRules:
             assert [entry.sequence for entry in tx.log(chat.id, 0, 9)] == [1, 2]
             answer = enact(tx, keep(idempotency_key(alice), b"f" * 16, status=201, body=b"", now=NOW))
             assert tx.answer(answer.key) == tx.lock_answer(answer.key) == answer
-            tx.apply(StoreMessage(evolve(message, content="changed")))
+            tx.apply(ChangeMessage(evolve(message, content="changed")))
             again = tx.message(message.id)
             assert again is not None
             assert again.content == "changed"

@@ -6,11 +6,11 @@ import pytest
 from attrs import evolve
 
 from messaging_core.commands import EditMessage
-from messaging_core.effects import StoreMessage
+from messaging_core.effects import ChangeMessage, StoreMessage
 from messaging_core.ids import MAX_ID, MessageId
-from messaging_core.messages import edit_message
+from messaging_core.messages import delete_message, edit_message
 from messaging_core.models import Message, MessageType
-from messaging_core.ports import Reader, Storage
+from messaging_core.ports import Reader, Storage, Transaction
 from messaging_core.testing.storage_contract.operations import add_group, add_message, history_of, pair
 from messaging_core.testing.storage_programs import LIMITS, NOW, enact
 
@@ -32,7 +32,7 @@ class MessageRules:
             edited_at=NOW + timedelta(seconds=1),
             deleted_at=NOW + timedelta(seconds=2),
         )
-        await storage.transact(lambda tx: tx.apply(StoreMessage(changed)))
+        await storage.transact(lambda tx: tx.apply(ChangeMessage(changed)))
         assert await storage.read(lambda reader: reader.message(second.id)) == changed
         assert list(await history_of(storage, chat.id)) == [third, changed, first]
 
@@ -41,7 +41,7 @@ class MessageRules:
         """Every type of message comes back as itself."""
         alice, _, chat = await pair(storage)
         message = Message(MessageId(1), chat.id, alice.id, kind, "x", None, NOW, None, None, None)
-        await storage.transact(lambda tx: tx.apply(StoreMessage(message)))
+        await storage.transact(lambda tx: tx.apply(StoreMessage(message, chat.sequence + 1)))
         kept = await storage.read(lambda reader: reader.message(message.id))
         assert kept == message
         assert kept is not None
@@ -81,6 +81,45 @@ class MessageRules:
 
         await storage.read(look)
         await storage.transact(look)
+
+    async def test_any_anchor(self, storage: Storage) -> None:
+        """History is cut at any number, be it a message of the chat, of another one, or none at all."""
+        alice, bob, chat = await pair(storage)
+        other = await storage.transact(lambda tx: add_group(tx, alice, bob))
+        empty = await storage.transact(lambda tx: add_group(tx, bob, alice))
+
+        def write(tx: Transaction) -> list[MessageId]:
+            ids: list[MessageId] = []
+            for others in (0, 3, 0, 1, 5, 2, 0, 4):
+                message = add_message(tx, chat.id, alice.id)
+                ids.append(message.id)
+                enact(tx, delete_message(tx.lock_chat(chat.id), message, deleter=alice.id, now=NOW))
+                for _ in range(others):
+                    tx.next_message_id()  # one that is lost
+                    add_message(tx, other.id, bob.id)
+            return ids
+
+        ids = await storage.transact(write)
+
+        def look(reader: Reader) -> None:
+            for anchor in (*range(ids[-1] + 12), MAX_ID):
+                before = [message.id for message in reader.messages_before(chat.id, MessageId(anchor), 3)]
+                after = [message.id for message in reader.messages_after(chat.id, MessageId(anchor), 3)]
+                assert before == [id_ for id_ in reversed(ids) if id_ < anchor][:3]
+                assert after == [id_ for id_ in ids if id_ > anchor][:3]
+                assert not reader.messages_before(empty.id, MessageId(anchor), 3)
+                assert not reader.messages_after(empty.id, MessageId(anchor), 3)
+
+        await storage.read(look)
+        await storage.transact(look)
+
+    async def test_a_message_that_is_not_there_cannot_change(self, storage: Storage) -> None:
+        """To change what was never stored is a defect of whoever asks, and changes nothing."""
+        alice, _, chat = await pair(storage)
+        message = Message(MessageId(7), chat.id, alice.id, MessageType.TEXT, "x", None, NOW, None, None, None)
+        with pytest.raises(LookupError, match="no message 7"):
+            await storage.transact(lambda tx: tx.apply(ChangeMessage(message)))
+        assert await history_of(storage, chat.id) == []
 
     async def test_log(self, storage: Storage) -> None:
         """A chat's log is read in its own order from beyond a number, each entry naming its message."""

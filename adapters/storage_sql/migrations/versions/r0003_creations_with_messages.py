@@ -1,0 +1,58 @@
+"""That a message was created is kept with the message, and no longer in a row of the log."""
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0003"
+down_revision = "0002"
+
+Int64 = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
+
+
+def upgrade() -> None:
+    if op.get_bind().dialect.name == "sqlite":
+        _rebuild_messages()
+    else:
+        op.add_column("messages", sa.Column("sequence", Int64))
+        op.execute(
+            "UPDATE messages SET sequence = events.sequence FROM events "
+            "WHERE events.message_id = messages.id AND events.name = 'message.created'"
+        )
+        op.alter_column("messages", "sequence", nullable=False)
+        op.create_check_constraint(op.f("ck_messages_sequence"), "messages", "sequence > 0")
+        op.drop_index("ix_messages_chat_id_id", "messages")
+    op.create_index("ix_messages_chat_id_sequence", "messages", ["chat_id", "sequence"], unique=True)
+    op.execute("DELETE FROM events WHERE name = 'message.created'")
+
+
+def _rebuild_messages() -> None:
+    # SQLite adds no column that must not be null, unless all rows have the same value in it.
+    op.rename_table("messages", "messages_without_sequence")
+    op.create_table(
+        "messages",
+        sa.Column("id", Int64, autoincrement=False, nullable=False),
+        sa.Column("chat_id", Int64, nullable=False),
+        sa.Column("author_id", Int64),
+        sa.Column("type", sa.Text, nullable=False),
+        sa.Column("content", sa.Text),
+        sa.Column("payload", sa.Text),
+        sa.Column("ts", Int64, nullable=False),
+        sa.Column("reply_to_id", Int64),
+        sa.Column("edited_at", Int64),
+        sa.Column("deleted_at", Int64),
+        sa.Column("sequence", Int64, nullable=False),
+        sa.PrimaryKeyConstraint("id", name="pk_messages"),
+        sa.ForeignKeyConstraint(["chat_id"], ["chats.id"], name="fk_messages_chat_id"),
+        sa.ForeignKeyConstraint(["author_id"], ["users.id"], name="fk_messages_author_id"),
+        sa.CheckConstraint("id > 0", name=op.f("ck_messages_id")),
+        sa.CheckConstraint("sequence > 0", name=op.f("ck_messages_sequence")),
+    )
+    op.create_index("creations", "events", ["message_id"], sqlite_where=sa.text("name = 'message.created'"))
+    op.execute(
+        "INSERT INTO messages "
+        "SELECT messages_without_sequence.*, (SELECT sequence FROM events "
+        "WHERE message_id = messages_without_sequence.id AND name = 'message.created') "
+        "FROM messages_without_sequence ORDER BY id"
+    )
+    op.drop_index("creations", "events")
+    op.drop_table("messages_without_sequence")

@@ -1,0 +1,63 @@
+"""A database as it was when the log had a row of each message's creation, and what must be told of it."""
+
+from collections.abc import Callable
+
+from adapters.storage_sql.rows import Row, entry_row, message_of, message_row
+from messaging_core.effects import StoreMessage
+from messaging_core.events import creation
+from messaging_core.ids import ChatId
+from messaging_core.ports import Reader, Storage, Transaction
+
+CHATS: list[Row] = [(1, "", False, 5, 5, 9, 3, 1), (2, "Group", True, 5, 3, 8, 4, 1)]
+MESSAGES: list[Row] = [
+    (1, 1, 7, "text", "hello", None, 6, None, None, None),
+    (2, 2, None, "file", None, '{"a":1}', 7, None, 8, 9),
+    (3, 1, 7, "text", "again", None, 9, 1, None, None),
+    (4, 2, 7, "text", "hi", None, 8, None, None, None),
+]
+LOGS: list[Row] = [
+    (1, 1, "chat.created", None, 5),
+    (1, 2, "message.created", 1, 6),
+    (1, 3, "message.updated", 1, 7),
+    (1, 4, "message.created", 3, 9),
+    (1, 5, "message.deleted", 3, 9),
+    (2, 1, "chat.created", None, 5),
+    (2, 2, "message.created", 2, 7),
+    (2, 3, "message.created", 4, 8),
+]
+
+
+TABLES = {"chats": CHATS, "messages": MESSAGES, "events": LOGS}
+
+
+def fill_0002(execute_many: Callable[[str, list[Row]], object], mark: str) -> None:
+    """Two chats with their logs, as the schema 0002 has them."""
+    execute_many(_insert("users", 6, mark), [(7, "a@test.com", "A", "a", None, 5)])
+    for table, rows in TABLES.items():
+        execute_many(_insert(table, len(rows[0]), mark), rows)
+
+
+def _insert(table: str, columns: int, mark: str) -> str:
+    return f"INSERT INTO {table} VALUES ({', '.join([mark] * columns)})"  # noqa: S608 - of these tables
+
+
+async def check_0002(storage: Storage) -> None:
+    """What `fill_0002` wrote is told as it was, and goes on."""
+
+    def look(reader: Reader) -> None:
+        for chat_id in (1, 2):
+            log = [entry_row(entry) for entry in reader.log(ChatId(chat_id), 0, 100)]
+            assert log == [row for row in LOGS if row[0] == chat_id]
+            history = [message_row(each, 0)[:-1] for each in reader.messages_before(ChatId(chat_id), None, 9)]
+            assert history == [row for row in reversed(MESSAGES) if row[1] == chat_id]
+
+    await storage.read(look)
+
+    def go_on(tx: Transaction) -> None:
+        chat = tx.lock_chat(ChatId(1))
+        assert chat is not None
+        message = message_of((5, *MESSAGES[0][1:], chat.sequence + 1))
+        tx.apply(StoreMessage(message, chat.sequence + 1))
+        assert tx.log(ChatId(1), 5, 9) == [creation(message, 6)]
+
+    await storage.transact(go_on)
