@@ -472,7 +472,7 @@ async def test_a_defect_is_loud(
         raise RuntimeError("a defect")
 
     writer = storage._writer
-    writer._checkpointed = storage._writing.total_changes
+    writer._logged = 0
     monkeypatch.setattr(writer_module, "CHECKPOINT_AFTER", 1)
     if place == "in the thread":
         writer._away = 1
