@@ -37,6 +37,8 @@ class Socket:
         self._changed = trio.Event()
         self._protocol = wsproto.WSConnection(wsproto.ConnectionType.CLIENT)
         self._stream: Stream | None = None
+        self._sending = trio.Lock()
+        """Held while a frame goes out: who reads answers pings and closes, while others send."""
         self._parts: list[str] = []
         self._pongs = 0
 
@@ -116,15 +118,20 @@ class Socket:
         return condition()
 
     async def _send(self, event: events.Event) -> None:
-        if self._stream is None or self._protocol.state in {
-            ConnectionState.CLOSED,
-            ConnectionState.REJECTING,
-        }:
-            return
-        try:
-            await self._stream.send_all(self._protocol.send(event))
-        except (trio.BrokenResourceError, trio.ClosedResourceError, ProtocolError) as error:
-            self._ended(str(error) or type(error).__name__)
+        async with self._sending:
+            if self._stream is None or not self._may_send(event):
+                return
+            try:
+                await self._stream.send_all(self._protocol.send(event))
+            except (trio.BrokenResourceError, trio.ClosedResourceError, ProtocolError) as error:
+                self._ended(str(error) or type(error).__name__)
+
+    def _may_send(self, event: events.Event) -> bool:
+        """Whether it is not too late: with a close under way, all that may still go is the answer to it."""
+        state = self._protocol.state
+        if state is ConnectionState.REMOTE_CLOSING:
+            return isinstance(event, events.CloseConnection)
+        return state in {ConnectionState.CONNECTING, ConnectionState.OPEN}
 
     async def _read(self) -> None:
         assert self._stream is not None  # noqa: S101 - run() has connected
