@@ -5,13 +5,15 @@ import sys
 from importlib import import_module
 from typing import Any
 
+from adapters.cli.packages import SERVER, how_to_install, what_to_install
 from adapters.cli.streams import make_stderr_lossy
 
 try:
     import click
 except ModuleNotFoundError:
     # The program is installed with every extra, and without any.
-    sys.exit("Error: the program needs what an extra installs: pip install 'messaging-core[server,sql]'")
+    sys.stderr.write(f"Error: the program needs what an extra installs: {how_to_install(SERVER)}\n")
+    sys.exit(2)  # as for a wrong setting: starting again will not help
 
 COMMANDS = {
     "check": "adapters.checklist.command",
@@ -20,12 +22,15 @@ COMMANDS = {
 }
 """The module of each, in which it has its own name."""
 
-EXTRAS = {"check": "check", "migrate": "server,sql", "serve": "server,sql"}
-"""What each needs installed."""
-
 COLLECT_AFTER = 20_000
 """Objects that outlive their making; Python's 700 means a look at the young ones every few requests, and a
 hundred looks, while a server is loaded, at what is there to stay."""
+
+
+class PackageMissing(click.ClickException):
+    """A package is not installed, and starting again will not help; the message says how to install it."""
+
+    exit_code = click.UsageError.exit_code
 
 
 class Commands(click.Group):
@@ -41,17 +46,22 @@ class Commands(click.Group):
             return None
         try:
             command: click.Command = getattr(import_module(COMMANDS[cmd_name]), cmd_name)
-        except ModuleNotFoundError as error:
-            raise click.ClickException(
-                f"messaging {cmd_name} needs the package {error.name}: "
-                f"pip install 'messaging-core[{EXTRAS[cmd_name]}]'"
-            ) from None
+        except ImportError as error:
+            raise _told(error, cmd_name) from None
         return command
 
     def invoke(self, ctx: click.Context) -> Any:
         gc.set_threshold(COLLECT_AFTER)
         make_stderr_lossy()  # or an error that cannot be told would have another exit status
-        return super().invoke(ctx)
+        try:
+            return super().invoke(ctx)
+        except ImportError as error:  # of what only some settings, or a database without tables, ask for
+            raise _told(error, ctx.invoked_subcommand or "") from None
+
+
+def _told(error: ImportError, command: str) -> Exception:
+    told = what_to_install(error, command)
+    return error if told is None else PackageMissing(told)
 
 
 @click.group(

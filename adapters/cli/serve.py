@@ -63,10 +63,12 @@ def _run(main: Callable[[], Awaitable[int]], settings: Settings, worker: int | N
     except OSError as error:
         raise click.ClickException(str(error)) from None
     except BaseExceptionGroup as group:
-        told, unforeseen = group.split((click.ClickException, DatabaseUnusable, OSError))
+        told, unforeseen = group.split((click.ClickException, DatabaseUnusable, ImportError, OSError))
         if told is None or unforeseen is not None:
             raise
         cause = first_of(told)
+        if isinstance(cause, ImportError):
+            raise cause from None
         known = cause if isinstance(cause, click.ClickException) else click.ClickException(str(cause))
         raise known from None
 

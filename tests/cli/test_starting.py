@@ -73,6 +73,15 @@ from adapters.cli.main import main
 main(prog_name="messaging")
 """
 
+ANY_PORT = ("--bind", "127.0.0.1:0")
+POSTGRESQL = (*ANY_PORT, "--database", "postgresql://127.0.0.1:1/none", "--signing-keys", f"k1:{'0' * 64}")
+NATS = ("--bus", "nats://127.0.0.1:1/chat")
+NO_PSYCOPG = (
+    "Error: --database (MESSAGING_DATABASE): PostgreSQL needs the package psycopg[binary]: "
+    "pip install 'messaging-core[postgresql]'"
+)
+NO_NATS = "Error: --bus (MESSAGING_BUS): NATS needs the package nats-py: pip install 'messaging-core[nats]'"
+
 
 @pytest.mark.parametrize(
     ("missing", "arguments", "told"),
@@ -81,19 +90,62 @@ main(prog_name="messaging")
         ("click,hypercorn,trio", ["--help"], "pip install 'messaging-core[server,sql]'"),
         ("hypercorn", ["serve"], "messaging serve needs the package hypercorn: pip install"),
         ("trio", ["migrate"], "messaging migrate needs the package trio: pip install"),
-        ("httpx", ["check", "http://127.0.0.1:1"], "pip install 'messaging-core[check]'"),
+        ("httpx", ["check", "http://127.0.0.1:1"], "httpx: pip install 'messaging-core[check]'"),
+        ("wsproto", ["check", "http://127.0.0.1:1"], "wsproto: pip install 'messaging-core[check]'"),
+        ("psycopg", ["serve", *POSTGRESQL], NO_PSYCOPG),
+        ("psycopg", ["serve", *POSTGRESQL, *NATS], NO_PSYCOPG),
+        ("psycopg", ["serve", *POSTGRESQL, "--workers", "2"], NO_PSYCOPG),
+        ("psycopg", ["migrate", "--database", "postgresql://127.0.0.1:1/none"], NO_PSYCOPG),
+        ("psycopg_binary,psycopg_c,psycopg.pq.pq_ctypes", ["serve", *POSTGRESQL], NO_PSYCOPG),
+        ("nats", ["serve", *POSTGRESQL, *NATS], NO_NATS),
+        ("sqlalchemy", ["migrate"], "package sqlalchemy: pip install 'messaging-core[server,sql]'"),
+        ("alembic", ["serve", *ANY_PORT], "package alembic: pip install 'messaging-core[server,sql]'"),
+        ("quart", ["serve", *ANY_PORT], "package quart: pip install 'messaging-core[server,sql]'"),
     ],
 )
 def test_without_its_packages_a_command_names_the_extra(
-    missing: str, arguments: list[str], told: str
+    missing: str, arguments: list[str], told: str, tmp_path: Path
 ) -> None:
-    """In one line: the program is installed with every extra, and without any."""
+    """In one line, with the status of a wrong setting: the program is installed with every extra, and without
+    any.
+    """
     command = [sys.executable, "-c", WITHOUT, missing, *arguments]
-    ended = subprocess.run(command, capture_output=True, text=True, check=False, env=environment())
-    (line,) = ended.stderr.splitlines()
-    assert ended.returncode != 0
+    ended = subprocess.run(
+        command,
+        capture_output=True,
+        text=True,
+        check=False,
+        env=environment(),
+        cwd=tmp_path,
+        timeout=PATIENCE,
+    )
+    lines = [line for line in ended.stderr.splitlines() if not line.startswith("{")]  # but for the log's
+    (line,) = lines
+    assert ended.returncode == 2
     assert line.startswith("Error: ")
     assert told in line
+
+
+def test_a_missing_module_of_ours_is_a_defect_and_told_as_one() -> None:
+    """No extra installs it."""
+    command = [sys.executable, "-c", WITHOUT, "adapters.checklist.command", "check", "http://127.0.0.1:1"]
+    ended = subprocess.run(command, capture_output=True, text=True, check=False, env=environment())
+    assert ended.returncode == 1
+    assert "ModuleNotFoundError: No module named 'adapters.checklist.command'" in ended.stderr
+
+
+def test_the_check_alone_names_its_extra() -> None:
+    """So does `python -m adapters.checklist`, for whose users nothing else may be installed."""
+    code = WITHOUT.replace(
+        'from adapters.cli.main import main\nmain(prog_name="messaging")',
+        "import runpy; runpy.run_module('adapters.checklist', run_name='__main__')",
+    )
+    for missing in ("click", "trio"):
+        command = [sys.executable, "-c", code, missing, "http://127.0.0.1:1"]
+        ended = subprocess.run(command, capture_output=True, text=True, check=False, env=environment())
+        assert ended.returncode == 2
+        (line,) = ended.stderr.splitlines()
+        assert line.endswith(f"the check needs the package {missing}: pip install 'messaging-core[check]'")
 
 
 @pytest.fixture

@@ -7,6 +7,9 @@ import tomllib
 from importlib.metadata import packages_distributions
 from pathlib import Path
 
+from adapters.cli.packages import DRIVERS
+from adapters.cli.packages import EXTRAS as EXTRAS_OF_COMMANDS
+
 OWN = {"adapters", "messaging_core"}
 EXTRAS = ("server", "sql", "postgresql", "nats")
 
@@ -43,3 +46,16 @@ def test_adapters_declare_what_they_import(root: Path) -> None:
     owners = packages_distributions()
     imported = {normalised(owners[name][0]) for name in imported_packages(root / "adapters")}
     assert imported == declared
+
+
+def test_what_people_are_told_to_install_is_there(root: Path) -> None:
+    """Each extra that a sentence names, of the program's or of the documents', is declared."""
+    project = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    sources = (*root.glob("*.md"), *root.glob("docs/**/*.md"), *(root / "adapters").rglob("*.py"))
+    named = re.findall(
+        r"pip install '(?:messaging-core|\.)\[([\w,]+)\]'",
+        "\n".join(path.read_text(encoding="utf-8") for path in sources),
+    )
+    told = {extra for names in (*named, *EXTRAS_OF_COMMANDS.values()) for extra in names.split(",")}
+    assert named
+    assert told | {extra for _, extra in DRIVERS.values()} <= set(project["optional-dependencies"])
