@@ -19,10 +19,18 @@ from messaging_core import tokens, users
 from messaging_core.commands import LogIn, RefreshTokens, RegisterUser
 from messaging_core.effects import CloseSockets, Decision, Deliver
 from messaging_core.errors import IdempotencyKeyReused, Refused
-from messaging_core.ids import SessionId, UserId
+from messaging_core.ids import ChatId, SessionId, UserId
 from messaging_core.limits import Limits
 from messaging_core.models import Actor, Session, User
-from messaging_core.ports import Bus, OutcomeUnknown, PasswordHasher, Storage, TokenSigner, Transaction
+from messaging_core.ports import (
+    Bus,
+    OutcomeUnknown,
+    PasswordHasher,
+    Storage,
+    StorageUnavailable,
+    TokenSigner,
+    Transaction,
+)
 
 log = structlog.get_logger(__name__)
 
@@ -106,6 +114,8 @@ class Messaging:
         self._admissions = Admissions()
         self.doorbell: Doorbell | None = None
         """What connects this process with others; None where it is the only one."""
+        self._refused_to_write = False
+        """Whether the storage has refused a commit, and has not been seen to have room since."""
         self._deliver = hub.deliver
         if bus is not None:
             self.doorbell = Doorbell(
@@ -134,10 +144,12 @@ class Messaging:
 
         try:
             decision = await self._storage.transact(transaction, committed=self._perform)
-        except OutcomeUnknown:
-            self._admissions.end_all()
-            if self.doorbell is not None:
-                self.doorbell.doubt()
+        except StorageUnavailable as error:
+            self._refused_to_write = True
+            if isinstance(error, OutcomeUnknown):
+                self._admissions.end_all()
+                if self.doorbell is not None:
+                    self.doorbell.doubt()
             raise
         return decision.result
 
@@ -159,6 +171,17 @@ class Messaging:
 
     async def read(self, query: Query[T]) -> T:
         return await self._storage.read(query)
+
+    async def check_storage(self) -> None:
+        """Raise `StorageUnavailable` where the storage cannot be read, or refused a commit and still does.
+
+        Writes only after a refusal. Not every commit that succeeds since then shows that there is room again:
+        that of an answer which is given once more, say, changes nothing.
+        """
+        await self.read(lambda reader: reader.log(ChatId(0), 0, 1))  # it must reach the disk, or the network
+        if self._refused_to_write:
+            await self.execute(operations.try_to_write)
+            self._refused_to_write = False
 
     def _perform(self, decision: Decision[object]) -> None:
         for effect in decision.effects:

@@ -161,6 +161,12 @@ def credentials(email: str) -> Query[tuple[User | None, str | None]]:
     return query
 
 
+def try_to_write(tx: Transaction) -> Decision[None]:
+    """Take an identifier that nobody gets: what is committed has changed, if there is room for it."""
+    tx.next_session_id()
+    return Decision(None)
+
+
 def forget(now: datetime, limits: Limits) -> Operation[int]:
     """Drop what has outlived its use: kept answers, and sessions that ended or expired."""
 

@@ -1,7 +1,10 @@
 """What was answered is kept, through a power cut and through a restart, by the process that people start."""
 
+import resource
 import signal
 import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +13,7 @@ import trio
 
 from tests.server.clients import (
     BROKEN_OFF,
+    FAULTS_EXPECTED,
     Person,
     Socket,
     browser,
@@ -193,3 +197,50 @@ async def test_ctrl_c_is_a_clean_end_too(tmp_path: Path) -> None:
         server.process.send_signal(signal.SIGINT)
         assert await server.wait() == 0
     assert "Traceback" not in server.log
+
+
+async def test_who_cannot_write_is_not_ready(tmp_path: Path) -> None:
+    """From the first 503 of a full disk on, /ready answers 503, until there is room again: nothing else has
+    to be written for that. While all is well it writes nothing.
+    """
+    async with process(tmp_path, variables=UNLIMITED) as server, browser(server) as http:
+
+        async def ready() -> httpx.Response:
+            return await http.get(f"{server.address}/ready", extensions=FAULTS_EXPECTED)
+
+        alice, bob = await register(server, http, "Alice"), await register(server, http, "Bob")
+        chat = await alice.direct_chat_with(bob)
+        sent = await alice.send(chat, "before", key="before")
+        before = on_disk(tmp_path)
+        expect(await ready(), 200)
+        assert on_disk(tmp_path) == before
+        with full_disk(server):
+            change = ("PATCH", f"/messages/{sent['id']}", {"content": "meanwhile"})
+            refused = await alice.ask(*change, extensions=FAULTS_EXPECTED)
+            expect(refused, 503, "storage_unavailable")
+            assert await alice.send(chat, "before", key="before") == sent  # a commit that needs no room
+            for _ in range(2):
+                expect(await ready(), 503, "storage_unavailable")
+            expect(await http.get(f"{server.address}/health"), 200)
+        expect(await ready(), 200)
+        before = on_disk(tmp_path)
+        expect(await ready(), 200)
+        assert on_disk(tmp_path) == before
+        await alice.send(chat, "after")
+
+
+@contextmanager
+def full_disk(server: ServerProcess) -> Iterator[None]:
+    """Let no file of the server's grow, as far as it can tell."""
+    pid, limit = server.process.pid, resource.RLIMIT_FSIZE
+    _, most = resource.prlimit(pid, limit)
+    resource.prlimit(pid, limit, (0, most))
+    try:
+        yield
+    finally:
+        resource.prlimit(pid, limit, (most, most))
+
+
+def on_disk(directory: Path) -> list[bytes]:
+    """The database and its write-ahead log."""
+    return [(directory / name).read_bytes() for name in ("messaging.db", "messaging.db-wal")]

@@ -6,7 +6,6 @@ from adapters.quart_app.endpoints import Auth, Endpoint, Handles, HttpAnswer, Ht
 from adapters.quart_app.problems import unavailable
 from adapters.quart_app.wire import encode
 from adapters.runtime import Messaging
-from messaging_core.ids import ChatId
 
 
 @frozen
@@ -37,7 +36,7 @@ async def readiness(command: CheckReadiness, request: HttpRequest, messaging: Me
     trouble = None if messaging.doorbell is None else messaging.doorbell.trouble
     if trouble is not None:
         return unavailable(trouble, code="bus_unavailable", request_id=request.request_id, retry_after=2)
-    await messaging.read(lambda reader: reader.log(ChatId(0), 0, 1))  # it must reach the disk, or the network
+    await messaging.check_storage()
     return HttpAnswer(200, encode(Status("ready")))
 
 
