@@ -31,7 +31,7 @@ def take_head(received: bytearray, *, max_bytes: int, max_fields: int) -> bytes 
     """
     while received.startswith(b"\r\n"):
         del received[:2]
-    if not received or received == b"\r":
+    if not has_begun(received):
         return None
     if not _METHOD.match(received):
         raise Refused(400, "The request does not begin with a method.")
@@ -49,6 +49,11 @@ def take_head(received: bytearray, *, max_bytes: int, max_fields: int) -> bytes 
         return None
     del received[: len(head)]
     return head
+
+
+def has_begun(received: bytearray) -> bool:
+    """Whether what `take_head` has left is a part of a head: a CR alone is that of a blank line."""
+    return bool(received) and received != b"\r"
 
 
 def _is_regular(head: bytes) -> bool:

@@ -18,7 +18,7 @@ from hypercorn.typing import ConnectionState, H11SendableEvent
 from adapters.listener.answers import Refused, closing_answer, closing_answer_bytes
 from adapters.listener.config import ListenerConfig
 from adapters.listener.counts import Counts
-from adapters.listener.head import plain_request, take_head
+from adapters.listener.head import has_begun, plain_request, take_head
 from adapters.listener.http_stream import HttpStream
 from adapters.listener.inbox import AppTasks
 from adapters.listener.logs import log, log_request
@@ -250,15 +250,7 @@ class HttpProtocol(H11Protocol):
             self._received, max_bytes=self._limits.head_bytes, max_fields=self._limits.head_fields
         )
         if head is None:
-            if self._received and self._ended:
-                raise Refused(400, "The request ended before its head did.")
-            if self._ended or (self.draining and (self.restarting or not self.fresh)):
-                self.fresh = False
-                self.link.finish()
-            elif self._received and not self._head_begun:
-                self._head_begun = True
-                self._began = trio.current_time()
-            return False
+            return self._await_head()
         self._head_begun = self.fresh = False
         if self._proxy:
             # Here once, for every way that the request may take; `ssl` is what Hypercorn makes the scheme of.
@@ -276,6 +268,19 @@ class HttpProtocol(H11Protocol):
         self.connection.receive_data(head)
         await self._begin(cast("h11.Request", self.connection.next_event()))
         return True
+
+    def _await_head(self) -> bool:
+        """What there is is no whole head."""
+        begun = has_begun(self._received)
+        if begun and self._ended:
+            raise Refused(400, "The request ended before its head did.")
+        if self._ended or (self.draining and (self.restarting or not self.fresh)):
+            self.fresh = False
+            self.link.finish()
+        elif begun and not self._head_begun:
+            self._head_begun = True
+            self._began = trio.current_time()
+        return False
 
     def _answered_whole(self, head: bytes) -> tuple[Head, Answerer] | None:
         """The request, if it goes the short way, and who answers it."""

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 import trio
+from trio.testing import wait_all_tasks_blocked
 
 from adapters.listener import ListenerConfig
 from tests.listener.harness import (
@@ -58,6 +59,27 @@ async def _drip(stream: trio.SocketStream, data: bytes) -> None:
 async def test_a_connection_that_says_nothing_is_closed_without_a_word() -> None:
     async with serving(echo, idle_time=0.1) as served, connected(served) as peer:
         assert await peer.end() == b""
+
+
+@pytest.mark.parametrize("before", [b"", GET])
+@pytest.mark.parametrize("stray", [(b"\r",), (b"\r", b"\n"), (b"\r\n\r", b"\n\r\n")])
+async def test_a_blank_line_begins_no_request(stray: tuple[bytes, ...], before: bytes) -> None:
+    """In however many segments it comes (RFC 9112, 2.2): the connection is idle, for no longer than any."""
+    async with serving(echo, head_time=0.1, idle_time=0.3) as served, connected(served) as peer:
+        if before:
+            assert (await peer.ask(before)).status == 200
+        for part in stray:
+            await peer.send(part)
+            await wait_all_tasks_blocked()
+        assert await peer.end() == b""
+        assert served.counts.timeouts == 0
+
+
+async def test_a_request_after_a_blank_line_has_its_time_from_its_own_first_byte() -> None:
+    """A head that is begun is awaited for `head_time` alone, a blank line before it or not."""
+    async with serving(echo, head_time=0.2, idle_time=60.0) as served, connected(served) as peer:
+        await peer.send(b"\r", b"\nG")
+        assert (await peer.answer()).status == 408
 
 
 async def test_a_body_may_not_pause_for_long() -> None:
