@@ -6,7 +6,7 @@ from http import HTTPStatus
 import structlog
 from quart import Response, request
 from quart_trio import QuartTrio
-from werkzeug.exceptions import HTTPException, InternalServerError
+from werkzeug.exceptions import HTTPException, InternalServerError, NotFound
 
 from adapters.quart_app.client_page import client_page
 from adapters.quart_app.config import HttpConfig
@@ -36,8 +36,15 @@ def make_framework(dispatcher: Dispatcher, config: HttpConfig, limits: Limits) -
         app.register_blueprint(documentation(ENDPOINTS, limits))
     if config.client:
         app.register_blueprint(client_page())
+    app.before_request(_take_two_slashes_for_two)
     app.register_error_handler(HTTPException, _http_error)
     return app
+
+
+async def _take_two_slashes_for_two() -> None:
+    # Werkzeug takes them for one: at the start of a path without a word, inside it with a redirect in HTML.
+    if "//" in request.scope["path"]:
+        raise NotFound
 
 
 async def _view(dispatcher: Dispatcher, endpoint: Endpoint, **path_values: str) -> Response:

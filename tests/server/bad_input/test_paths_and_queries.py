@@ -127,3 +127,34 @@ async def test_queries_as_a_whole(server: ServerHere, scene: Scene, query: str, 
     expect(
         await scene.http.get(address, headers={"Authorization": f"Bearer {scene.alice.access_token}"}), status
     )
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD", "POST"])
+@pytest.mark.parametrize(
+    "path",
+    [
+        "//",
+        "///",
+        "//health",
+        "//api/v1/users/me",
+        "/api//v1/users/me",
+        "/api/v1//users/me",
+        "/api/v1/users//me",
+        "/api/v1/users/me//",
+        "/api/v1/users//1",
+        "//other.example/api/v1/users/me",
+        "//docs",
+        "/client//main.js",
+        "/%2Fhealth",
+    ],
+)
+async def test_two_slashes_are_not_one(
+    server: ServerHere, http: httpx.AsyncClient, path: str, method: str
+) -> None:
+    """Nothing is at such a path, and nothing sends elsewhere: it is refused as every unknown path is."""
+    address = httpx.URL(server.address).copy_with(raw_path=path.encode())
+    response = await http.request(method, address)
+    assert response.status_code == 404
+    assert response.headers["Content-Type"] == "application/problem+json"
+    if method != "HEAD":
+        expect(response, 404, "not_found")
