@@ -46,6 +46,7 @@ PIPELINE_BYTES = 65_536
 """How much of the requests to come is read while one is answered; the rest waits in the kernel."""
 
 CLOSE = (b"connection", b"close")
+SOON = ((b"retry-after", b"10"),)
 NOT_WELL_FORMED = "The request is not well-formed HTTP/1.1."
 NO_MORE_HTTP = h11.Connection(h11.SERVER)
 """In place of the parser of a connection that has become a WebSocket; never fed."""
@@ -276,6 +277,8 @@ class HttpProtocol(H11Protocol):
             raise Refused(400, "The request ended before its head did.")
         if self._ended or (self.draining and (self.restarting or not self.fresh)):
             self.fresh = False
+            if begun:
+                raise Refused(503, "The server is shutting down.", code="draining", headers=SOON)
             self.link.finish()
         elif begun and not self._head_begun:
             self._head_begun = True

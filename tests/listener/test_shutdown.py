@@ -1,5 +1,6 @@
 """The end: everybody is told, what is in flight is finished, and nobody can delay it beyond its bound."""
 
+import json
 import os
 import socket
 from contextlib import AsyncExitStack
@@ -301,6 +302,32 @@ async def test_who_connects_and_says_nothing_delays_the_end_by_little() -> None:
         assert await peer.end() == b""
         with trio.fail_after(3):
             await served.ended.wait()
+
+
+@pytest.mark.parametrize("before", [b"", GET], ids=["the first", "a later one"])
+async def test_who_has_begun_a_request_is_told_that_it_is_not_answered(before: bytes) -> None:
+    """What has come of it is part of a head: 503, so that it can be sent elsewhere, whatever it was to be."""
+    async with serving(echo, drain_time=60.0, drain_socket_time=0.1) as served, connected(served) as peer:
+        if before:
+            assert (await peer.ask(before)).status == 200
+        await peer.send(b"POST / HTTP/1.1\r\nHost: te")
+        await wait_all_tasks_blocked()
+        served.shutdown.set()
+        answer = await peer.answer()
+        assert (answer.status, answer.headers["connection"]) == (503, "close")
+        assert json.loads(answer.body)["code"] == "draining"
+        assert int(answer.headers["retry-after"]) > 0
+        await peer.send(b"st\r\nContent-Length: 1\r\n\r\nx")
+        assert await peer.end() == b""
+
+
+async def test_who_has_sent_a_part_of_a_blank_line_has_begun_nothing() -> None:
+    async with serving(echo, drain_time=60.0) as served, connected(served) as peer:
+        assert (await peer.ask(GET)).status == 200
+        await peer.send(b"\r")
+        await wait_all_tasks_blocked()
+        served.shutdown.set()
+        assert await peer.end() == b""
 
 
 async def test_it_serves_on_a_socket_that_it_was_given() -> None:
