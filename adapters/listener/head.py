@@ -41,7 +41,7 @@ def take_head(received: bytearray, *, max_bytes: int, max_fields: int) -> bytes 
         if b"\r\n" not in head[:max_bytes]:
             raise Refused(414, "The request line is too long.", code="uri_too_long")
         raise Refused(431, f"The headers are larger than {max_bytes} bytes.", code="headers_too_large")
-    if not _is_regular(head):
+    if not is_regular(head):
         raise Refused(400, "The head holds a control character, a bare CR or LF, or a folded line.")
     if head.count(b"\r\n") > max_fields + 2:
         raise Refused(431, f"There are more than {max_fields} header fields.", code="headers_too_large")
@@ -56,10 +56,10 @@ def has_begun(received: bytearray) -> bool:
     return bool(received) and received != b"\r"
 
 
-def _is_regular(head: bytes) -> bool:
+def is_regular(head: bytes | bytearray) -> bool:
     """Whether all of its control characters but tabs are line ends, none followed by a space or tab.
 
-    A head that is not whole may end amid a line end.
+    A head, or a part of one, that is not whole may end amid a line end.
     """
     ends = head.count(b"\r\n")
     controls = head.translate(None, _REGULAR)  # a regular expression would take ten times as long

@@ -16,6 +16,7 @@ from hypercorn.protocol.h11 import STREAM_ID, H11Protocol
 from hypercorn.typing import ConnectionState, H11SendableEvent
 
 from adapters.listener.answers import Refused, closing_answer, closing_answer_bytes
+from adapters.listener.chunks import ChunkedBody
 from adapters.listener.config import ListenerConfig
 from adapters.listener.counts import Counts
 from adapters.listener.head import has_begun, plain_request, take_head
@@ -80,6 +81,7 @@ class HttpProtocol(H11Protocol):
     __slots__ = (
         "_began",
         "_body_bytes",
+        "_chunks",
         "_counts",
         "_declares_too_much",
         "_ended",
@@ -142,6 +144,8 @@ class HttpProtocol(H11Protocol):
         self._progressed = self._began
         self._head_begun = False
         self._body_bytes = 0
+        self._chunks: ChunkedBody | None = None
+        """The body in progress, where it comes in chunks."""
         self._too_large = False
         self._declares_too_much = False
         self._method = b""
@@ -355,11 +359,9 @@ class HttpProtocol(H11Protocol):
     async def _step_body(self) -> bool:
         if self._phase is Phase.BODY and (self._tasks.inbox.full or self._too_large):
             return False
-        if self._received:
-            self.connection.receive_data(bytes(self._received))
-            self._received.clear()
-        elif self._ended:
-            self.connection.receive_data(b"")
+        data = self._take_body()
+        if data or self._ended:
+            self.connection.receive_data(data)
         event = self.connection.next_event()
         if isinstance(event, h11.Data):
             await self._body(event)
@@ -367,8 +369,16 @@ class HttpProtocol(H11Protocol):
             self._received += self.connection.trailing_data[0]
             await self._body_ended()
         else:
-            return False
+            return bool(data)  # behind it there may be more, or the end
         return True
+
+    def _take_body(self) -> bytes:
+        """What h11 may be given of what has come."""
+        if self._chunks is not None:
+            return self._chunks.take(self._received)
+        data = bytes(self._received)
+        self._received.clear()
+        return data
 
     async def _body(self, event: h11.Data) -> None:
         self._body_bytes += len(event.data)
@@ -416,6 +426,9 @@ class HttpProtocol(H11Protocol):
         self._declares_too_much = int(dict(fields).get(b"content-length", 0)) > self._limits.body_bytes
         self._body_bytes = 0
         self._too_large = False
+        self._chunks = None
+        if any(name == b"transfer-encoding" for name, _ in fields):
+            self._chunks = ChunkedBody(max_bytes=self._limits.head_bytes, max_fields=self._limits.head_fields)
         stream: HttpStream | SocketStream
         if asks_for_socket(request.method, request.http_version, fields):
             fields = plain_handshake(fields)

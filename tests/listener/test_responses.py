@@ -84,6 +84,17 @@ async def test_an_early_answer_does_not_wedge_the_connection() -> None:
                 assert (await peer.ask(b"POST /body" + POST[11:], b"bo", b"dy")).body == b"body"
 
 
+async def test_after_an_early_answer_the_rest_is_judged_as_any_body() -> None:
+    """What is refused of it ends the connection: it has its answer, and there is no second one."""
+    head = b"POST /early HTTP/1.1\r\nHost: test\r\nTransfer-Encoding: chunked\r\n\r\n"
+    async with serving(quart_application()) as served, connected(served) as peer:
+        assert (await peer.ask(head)).status == 401
+        assert (await peer.ask(b"1\r\nx\r\n0\r\nX: y\r\n\r\n", GET)).body == b"ok"
+        assert (await peer.ask(head)).status == 401
+        await peer.send(b"1\r\nx\r\n0\r\n\n" + GET)
+        assert await peer.end() == b""
+
+
 async def test_after_an_early_answer_only_a_bounded_rest_is_read() -> None:
     endless = b"POST /early HTTP/1.1\r\nHost: test\r\nTransfer-Encoding: chunked\r\n\r\n"
     chunk = b"1000\r\n" + b"x" * 0x1000 + b"\r\n"
