@@ -50,6 +50,19 @@ class Commands(click.Group):
             raise _told(error, cmd_name) from None
         return command
 
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        room = formatter.width - 6 - max(map(len, COMMANDS))  # as click has it
+        rows = []
+        for name in COMMANDS:
+            try:
+                command = self.get_command(ctx, name)
+                told = "" if command is None else command.get_short_help_str(room)
+            except PackageMissing as missing:
+                told = f"({missing.message})"
+            rows.append((name, told))
+        with formatter.section("Commands"):
+            formatter.write_dl(rows)
+
     def invoke(self, ctx: click.Context) -> Any:
         gc.set_threshold(COLLECT_AFTER)
         make_stderr_lossy()  # or an error that cannot be told would have another exit status

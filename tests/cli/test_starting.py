@@ -126,6 +126,16 @@ def test_without_its_packages_a_command_names_the_extra(
     assert told in line
 
 
+def test_help_tells_of_every_command() -> None:
+    """Of one whose packages are missing too: it names the extra, and the others are there."""
+    command = [sys.executable, "-c", WITHOUT, "hypercorn", "--help"]
+    ended = subprocess.run(command, capture_output=True, text=True, check=False, env=environment())
+    assert ended.returncode == 0
+    told = " ".join(ended.stdout.split())
+    assert "serve (messaging serve needs the package hypercorn: pip install 'messaging-core[" in told
+    assert "check Check " in told
+
+
 def test_a_missing_module_of_ours_is_a_defect_and_told_as_one() -> None:
     """No extra installs it."""
     command = [sys.executable, "-c", WITHOUT, "adapters.checklist.command", "check", "http://127.0.0.1:1"]
