@@ -19,7 +19,7 @@ from adapters.listener.answers import Refused, closing_answer, closing_answer_by
 from adapters.listener.chunks import ChunkedBody
 from adapters.listener.config import ListenerConfig
 from adapters.listener.counts import Counts
-from adapters.listener.head import has_begun, plain_request, take_head
+from adapters.listener.head import Fields, has_begun, plain_request, take_head
 from adapters.listener.http_stream import HttpStream
 from adapters.listener.inbox import AppTasks
 from adapters.listener.logs import log, log_request
@@ -96,6 +96,7 @@ class HttpProtocol(H11Protocol):
         "_received",
         "_tasks",
         "_too_large",
+        "_unread_head",
         "_whole",
         "_whole_requests",
         "draining",
@@ -149,6 +150,8 @@ class HttpProtocol(H11Protocol):
         self._too_large = False
         self._declares_too_much = False
         self._method = b""
+        self._unread_head = b""
+        """Of a handshake that h11 has not been shown: it is, if the answer is h11's to make."""
         self._proxy = ""
         """The peer's address, where what it says of its clients' is believed."""
         trusted = limits.trusted_proxies
@@ -261,17 +264,24 @@ class HttpProtocol(H11Protocol):
             # Here once, for every way that the request may take; `ssl` is what Hypercorn makes the scheme of.
             seen = seen_through(head, self._proxy, self._limits.trusted_proxies)
             self.client, self.ssl = (seen.client, 0), seen.secure
-        self._whole = self._answered_whole(head)
+        plain = plain_head(head) if self._limits.quick_path else None
+        if plain is not None and plain.upgrade:
+            handshake = _handshake_fields(plain)
+            if handshake is not None:
+                self._unread_head = head
+                await self._begin_socket(head.split(b" ", 2)[1], handshake)
+                return True
+        elif plain is not None:
+            self._whole = self._answered_whole(plain)
         if self._whole is not None:
             self._phase = Phase.WHOLE
             self._counts.requests += 1
             if len(self._received) >= self._whole[0].length:
                 return await self._step_whole()
         self._began = self._progressed = trio.current_time()
-        if self._whole is not None:
-            return True
-        self.connection.receive_data(head)
-        await self._begin(cast("h11.Request", self.connection.next_event()))
+        if self._whole is None:
+            self.connection.receive_data(head)
+            await self._begin(cast("h11.Request", self.connection.next_event()))
         return True
 
     def _await_head(self) -> bool:
@@ -289,9 +299,9 @@ class HttpProtocol(H11Protocol):
             self._began = trio.current_time()
         return False
 
-    def _answered_whole(self, head: bytes) -> tuple[Head, Answerer] | None:
+    def _answered_whole(self, plain: Head) -> tuple[Head, Answerer] | None:
         """The request, if it goes the short way, and who answers it."""
-        if self._whole_requests is None or (plain := plain_head(head)) is None:
+        if self._whole_requests is None:
             return None
         if plain.length > min(MAX_BODY, self._limits.body_bytes, self._whole_requests.body_bytes):
             return None
@@ -429,34 +439,46 @@ class HttpProtocol(H11Protocol):
         self._chunks = None
         if any(name == b"transfer-encoding" for name, _ in fields):
             self._chunks = ChunkedBody(max_bytes=self._limits.head_bytes, max_fields=self._limits.head_fields)
-        stream: HttpStream | SocketStream
         if asks_for_socket(request.method, request.http_version, fields):
             fields = plain_handshake(fields)
             if not isinstance(self.connection.next_event(), h11.EndOfMessage):
                 raise Refused(400, "A WebSocket's handshake has no body.")
-            self._phase = Phase.SOCKET
-            stream = SocketStream(self, self._tasks, self._limits, self._counts, STREAM_ID)
-        else:
-            stream = HttpStream(
-                self.app,
-                self.config,
-                self.context,
-                self.task_group,
-                self.ssl,
-                self.client,
-                self.server,
-                self.stream_send,
-                STREAM_ID,
-            )
+            await self._begin_socket(target, fields)
+            return
+        stream = HttpStream(
+            self.app,
+            self.config,
+            self.context,
+            self.task_group,
+            self.ssl,
+            self.client,
+            self.server,
+            self.stream_send,
+            STREAM_ID,
+        )
+        # Not in upper case, as Hypercorn has it: h11 frames the answer to a HEAD by the method's own.
+        await self._begin_stream(
+            stream, request.method.decode(), target, fields, request.http_version.decode()
+        )
+
+    async def _begin_socket(self, target: bytes, fields: Fields) -> None:
+        """Become a WebSocket, if the application accepts; `fields` are those of `plain_handshake`."""
+        self._method = b"GET"
+        self._phase = Phase.SOCKET
+        stream = SocketStream(self, self._tasks, self._limits, self._counts, STREAM_ID)
+        await self._begin_stream(stream, "GET", target, fields, "1.1")
+
+    async def _begin_stream(
+        self, stream: HttpStream | SocketStream, method: str, target: bytes, fields: Fields, version: str
+    ) -> None:
         self._counts.requests += 1
         self.stream = stream
         await stream.handle(
             Request(
                 stream_id=STREAM_ID,
                 headers=fields,
-                http_version=request.http_version.decode(),
-                # Not in upper case, as Hypercorn has it: h11 frames the answer to a HEAD by the method's own.
-                method=request.method.decode(),
+                http_version=version,
+                method=method,
                 raw_path=target,
                 state=self.connection_state,
             )
@@ -506,6 +528,11 @@ class HttpProtocol(H11Protocol):
         )
 
     async def _send_h11_event(self, event: H11SendableEvent) -> None:
+        if self._unread_head:
+            self.connection.receive_data(self._unread_head)
+            self._unread_head = b""
+            self.connection.next_event()  # the request, which has been acted upon already,
+            self.connection.next_event()  # and its end
         try:
             data = self.connection.send(event) or b""
         except h11.LocalProtocolError:
@@ -523,6 +550,7 @@ class HttpProtocol(H11Protocol):
     async def switch(self, answer: bytes) -> None:
         """Write the 101; what comes from now on is no HTTP."""
         self.connection = NO_MORE_HTTP  # thousands of these stay open: their parsers need not
+        self._unread_head = b""
         await self.link.write(answer)
 
     async def _answered(self) -> None:
@@ -569,3 +597,14 @@ class HttpProtocol(H11Protocol):
                 await self._send_h11_event(h11.Data(data=body))
             await self._send_h11_event(h11.EndOfMessage())
         self.link.finish()
+
+
+def _handshake_fields(plain: Head) -> Fields | None:
+    """Those of a handshake that is beyond doubt; None leaves it, or its refusal, to the way through h11."""
+    fields = [(name.encode(), value.encode("latin-1")) for name, value in plain.fields.items()]
+    if not asks_for_socket(plain.method.encode(), b"1.1", fields):
+        return None
+    try:
+        return plain_handshake(fields)
+    except Refused:
+        return None

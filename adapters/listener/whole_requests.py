@@ -3,7 +3,8 @@
 Through ASGI each request takes a task, a scope, three events and the framework's contexts, which cost more
 than what the request asks for. An application may name the requests that it answers without them.
 
-Only heads that are beyond doubt go this way; whatever is unusual, or refused, is h11's to judge as before.
+Only heads that are beyond doubt go this way; whatever is unusual, or refused, is h11's to judge as before. A
+WebSocket's handshake whose head is of this kind goes to the application through ASGI, but without h11.
 """
 
 import re
@@ -65,7 +66,7 @@ _REQUEST_LINE = re.compile(
 _NAME = re.compile(rb"[-!#$%&'*+.^_`|~0-9A-Za-z]+")
 _LENGTH = re.compile(r"[0-9]{1,6}")
 
-_INVOLVED = ("transfer-encoding", "expect", "upgrade", "te", "trailer")
+_INVOLVED = ("transfer-encoding", "expect", "te", "trailer")
 
 
 class Head(NamedTuple):
@@ -76,6 +77,9 @@ class Head(NamedTuple):
     length: int
     last: bool = False
     """Whether the client asks for no other on this connection, as probes do, and proxies by default."""
+    upgrade: bool = False
+    """Whether it asks for another protocol: then it has no body, and each of its fields stands in one line;
+    what it says of the connection is not judged yet."""
 
 
 def plain_head(head: bytes) -> Head | None:
@@ -96,8 +100,11 @@ def plain_head(head: bytes) -> Head | None:
             return None
         told = value.strip(b" \t").decode("latin-1")
         fields[key] = f"{fields[key]}, {told}" if key in fields else told
+    upgrade = "upgrade" in fields
     connection = fields.get("connection", "keep-alive").lower()
-    if connection not in {"keep-alive", "close"}:
+    if connection not in {"keep-alive", "close"} and not upgrade:
+        return None
+    if upgrade and ("content-length" in fields or len(fields) < len(lines)):
         return None
     host = fields.get("host")
     if host is None or not is_host(host.encode("latin-1")):
@@ -106,7 +113,7 @@ def plain_head(head: bytes) -> Head | None:
     if not _LENGTH.fullmatch(length) or not fields.keys().isdisjoint(_INVOLVED):
         return None
     last = connection == "close"
-    return Head(method.decode(), path.decode(), query or b"", fields, int(length), last)
+    return Head(method.decode(), path.decode(), query or b"", fields, int(length), last, upgrade)
 
 
 _known_names: dict[bytes, str] = {}

@@ -49,6 +49,17 @@ TAKEN: dict[str, tuple[bytes, Head]] = {
         b"GET / HTTP/1.1\r\n" + HOST + b"Connection: Close\r\n",
         Head("GET", "/", b"", {"host": "test", "connection": "Close"}, 0, last=True),
     ),
+    "an upgrade, whatever it says of the connection": (
+        b"GET / HTTP/1.1\r\n" + HOST + b"Connection: keep-alive, x\r\nUpgrade: h2c\r\n",
+        Head(
+            "GET",
+            "/",
+            b"",
+            {"host": "test", "connection": "keep-alive, x", "upgrade": "h2c"},
+            0,
+            upgrade=True,
+        ),
+    ),
 }
 
 
@@ -94,8 +105,13 @@ DECLINED: dict[str, bytes] = {
     ),
     "a hop's own fields": b"GET / HTTP/1.1\r\n" + HOST + b"Connection: keep-alive, x\r\nX: y\r\n",
     "an empty Connection": b"GET / HTTP/1.1\r\n" + HOST + b"Connection:\r\n",
-    "an upgrade": b"GET / HTTP/1.1\r\n" + HOST + b"Upgrade: websocket\r\n",
-    "an upgrade that is meant": b"GET / HTTP/1.1\r\n" + HOST + b"Connection: Upgrade\r\nUpgrade: h2c\r\n",
+    "an upgrade with a body": b"GET / HTTP/1.1\r\n" + HOST + b"Upgrade: websocket\r\nContent-Length: 1\r\n",
+    "an upgrade with a body of nothing": (
+        b"GET / HTTP/1.1\r\n" + HOST + b"Upgrade: websocket\r\nContent-Length: 0\r\n"
+    ),
+    "an upgrade with a field in two lines": (
+        b"GET / HTTP/1.1\r\n" + HOST + b"Connection: Upgrade\r\nUpgrade: websocket\r\nX: y\r\nX: z\r\n"
+    ),
     "a chunked body": b"POST / HTTP/1.1\r\n" + HOST + b"Transfer-Encoding: chunked\r\n",
     "any coding": b"POST / HTTP/1.1\r\n" + HOST + b"TRANSFER-ENCODING: identity\r\n",
     "a coding and a length": (
@@ -180,6 +196,7 @@ def test_what_is_taken_is_what_h11_reads(head: bytes) -> None:
         query,
         joined,
         int(joined.get("content-length", 0)),
-        last="close" in joined.get("connection", "").lower(),
+        last=joined.get("connection", "").lower() == "close",
+        upgrade="upgrade" in joined,
     )
     assert b"%" not in path

@@ -1,0 +1,209 @@
+"""Handshakes that are beyond doubt are read without h11, to the same answers."""
+
+import re
+from contextlib import suppress
+from typing import Any
+
+import h11
+import pytest
+import trio
+from hypothesis import Phase, given, settings
+from hypothesis import strategies as st
+
+from tests.listener.harness import (
+    KEY,
+    Gone,
+    Receive,
+    Send,
+    Served,
+    application,
+    connected,
+    respond,
+    serving,
+    whole_body,
+)
+
+
+async def http(scope: dict[str, Any], receive: Receive, send: Send) -> None:
+    with suppress(Gone):
+        body = await whole_body(receive)
+        await respond(send, 200, told(scope).encode() + body)
+
+
+async def websocket(scope: dict[str, Any], receive: Receive, send: Send) -> None:
+    """Does what the path says, and tells the scope where it can."""
+    await receive()
+    match scope["path"]:
+        case "/close":
+            await send({"type": "websocket.close"})
+        case "/raise":
+            raise RuntimeError("as the path asks")
+        case "/end":
+            pass
+        case "/answer":
+            fields = [(b"content-type", b"text/plain"), (b"x-y", b"z")]
+            await send({"type": "websocket.http.response.start", "status": 418, "headers": fields})
+            await send({"type": "websocket.http.response.body", "body": told(scope).encode()})
+        case _:
+            chosen = scope["subprotocols"][-1] if scope["subprotocols"] else None
+            await send({"type": "websocket.accept", "subprotocol": chosen, "headers": [(b"x-y", b"z")]})
+            await send({"type": "websocket.send", "bytes": None, "text": told(scope)})
+            while (await receive())["type"] != "websocket.disconnect":
+                pass
+
+
+def told(scope: dict[str, Any]) -> str:
+    """What it says of the request, but for the ports, of which each connection has its own."""
+    known = {key: value for key, value in scope.items() if key not in {"client", "server", "extensions"}}
+    return repr(sorted(known.items()))
+
+
+# --- the handshakes -----------------------------------------------------------------------------------------
+
+PLAIN: tuple[tuple[str, str], ...] = (
+    ("Host", "test"),
+    ("Connection", "Upgrade"),
+    ("Upgrade", "websocket"),
+    ("Sec-WebSocket-Version", "13"),
+    ("Sec-WebSocket-Key", KEY.decode()),
+)
+NAMES = st.sampled_from(
+    [
+        *(name for name, _ in PLAIN),
+        "Sec-WebSocket-Protocol",
+        "Sec-WebSocket-Extensions",
+        "Origin",
+        "Content-Length",
+        "Transfer-Encoding",
+        "Expect",
+        "sec-websocket-key",
+        "UPGRADE",
+        "Cookie",
+        "X Y",
+        "",
+    ]
+)
+VALUES = st.sampled_from(
+    [
+        *(value for _, value in PLAIN),
+        "keep-alive, Upgrade",
+        "upgrade,close",
+        "keep-alive",
+        "h2c, WebSocket",
+        "h2c",
+        "12",
+        "13, 13",
+        "bearer, a.b-c",
+        "a,,b",
+        "permessage-deflate; client_max_window_bits",
+        "https://app.test",
+        "AAAA",
+        "AAAAAAAAAAAAAAAAAAAAA",
+        "chunked",
+        "100-continue",
+        "0",
+        "3",
+        "",
+        " x\ty ",
+        "\xe4",
+    ]
+) | st.text("aA0 \t,:;/@%=\xff", max_size=6)
+PATHS = ["/close", "/raise", "/end", "/answer", "//a", "/%61", "*", "http://a/b"]
+FIELDS = st.tuples(NAMES, VALUES)
+
+
+@st.composite
+def handshakes(draw: st.DrawFn) -> bytes:
+    """A handshake with some changes, or none: fields left out, changed, added and mixed."""
+    fields = []
+    for name, value in PLAIN:
+        match draw(st.sampled_from([*["as it is"] * 20, "left out", "changed"])):
+            case "as it is":
+                fields.append((name, value))
+            case "changed":
+                fields.append((name, draw(VALUES)))
+    fields += draw(st.just([]) | st.lists(FIELDS, max_size=3))
+    if draw(st.booleans()):
+        fields = draw(st.permutations(fields))
+    method = draw(st.sampled_from(["GET"] * 12 + ["POST", "get", "HEAD"]))
+    path = draw(st.sampled_from(["/"] * 5 + PATHS))
+    query = draw(st.sampled_from(["", "", "", "?", "?a=b&c=%20", "?token=a.b-c_d", "?a b", "?a#b", "?[]"]))
+    version = draw(st.sampled_from(["1.1"] * 12 + ["1.0", "2.0"]))
+    lines = [
+        f"{method} {path}{query} HTTP/{version}",
+        *(f"{name}: {value}" for name, value in fields),
+        "",
+        "",
+    ]
+    return "\r\n".join(lines).encode("latin-1")
+
+
+CLOSING = b"\x88\x82\0\0\0\0\x03\xe8"
+"""A close frame, which ends a WebSocket; to whoever reads HTTP it is a request that ends the connection."""
+
+
+async def came(served: Served, asked: bytes) -> bytes:
+    """All that is answered until the end, but for the time."""
+    async with connected(served) as peer:
+        await peer.send(asked + CLOSING * 3)  # the first may be taken for a body
+        return re.sub(rb"\r\ndate: [^\r]+", b"\r\ndate", await peer.end())
+
+
+@settings(max_examples=40, deadline=None, phases=[Phase.reuse, Phase.generate])
+@given(st.lists(handshakes(), min_size=10, max_size=20))
+def test_both_ways_answer_the_same_bytes(asked: list[bytes]) -> None:
+    """And the application is told the same: it answers with what it is told."""
+
+    async def main() -> None:
+        app = application(http, websocket)
+        async with serving(app) as quick, serving(app, quick_path=False) as long:
+            for each in asked:
+                assert await came(quick, each) == await came(long, each), each
+
+    trio.run(main)
+
+
+@pytest.mark.parametrize(
+    ("fields", "quick"),
+    [
+        (PLAIN, True),
+        ((*PLAIN, ("Sec-WebSocket-Protocol", "bearer, a.b.c"), ("Origin", "https://app.test")), True),
+        ((*PLAIN, ("Sec-WebSocket-Extensions", "permessage-deflate; client_max_window_bits")), True),
+        ((*PLAIN, ("Cookie", "a=\xe4")), True),
+        ((*PLAIN[:1], ("connection", "keep-alive, upgrade"), *PLAIN[2:]), True),
+        ((*PLAIN, ("X", "y"), ("x", "z")), False),
+        ((*PLAIN, ("Content-Length", "0")), False),
+        (PLAIN[:-1], False),
+        ((*PLAIN[:-1], (PLAIN[-1][0], "AAAA")), False),
+        ((*PLAIN[:2], ("Upgrade", "h2c"), *PLAIN[3:]), False),
+    ],
+)
+async def test_what_is_beyond_doubt_is_not_shown_to_h11(
+    fields: tuple[tuple[str, str], ...], quick: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Everything else is, and what is refused above all: there the words are h11's way's."""
+    read: list[bytes] = []
+    receive = h11.Connection.receive_data
+
+    def noting(connection: h11.Connection, data: bytes) -> None:
+        read.append(data)
+        receive(connection, data)
+
+    monkeypatch.setattr(h11.Connection, "receive_data", noting)
+    lines = ["GET /ws HTTP/1.1", *(f"{name}: {value}" for name, value in fields), "", ""]
+    asked = "\r\n".join(lines).encode("latin-1")
+    async with serving(application(http, websocket)) as served:
+        answered = await came(served, asked)
+    assert answered.startswith(b"HTTP/1.1 101") or not quick
+    assert read[:1] == ([] if quick else [asked])
+
+
+async def test_an_answer_in_place_of_the_accept_is_made_by_h11() -> None:
+    """It is shown the handshake then, because how an answer is framed depends on what was asked."""
+    asked = "".join(f"{name}: {value}\r\n" for name, value in PLAIN)
+    async with serving(application(http, websocket)) as served:
+        answered = await came(served, f"GET /answer HTTP/1.1\r\n{asked}\r\n".encode())
+    assert answered.startswith(b"HTTP/1.1 418 \r\ncontent-type: text/plain\r\nx-y: z\r\n")
+    assert b"connection: close\r\n" in answered
+    assert b"Transfer-Encoding: chunked\r\n" in answered  # an answer to HTTP/1.1, which h11 must have seen
+    assert b"('type', 'websocket')" in answered
