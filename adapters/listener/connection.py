@@ -13,7 +13,6 @@ from hypercorn.events import Closed, Event, RawData
 from hypercorn.trio.tcp_server import MAX_RECV, TCPServer
 from hypercorn.trio.worker_context import WorkerContext
 from hypercorn.typing import AppWrapper, LifespanState
-from hypercorn.utils import parse_socket_addr
 from outcome import Value
 
 from adapters.listener.config import ListenerConfig
@@ -21,6 +20,7 @@ from adapters.listener.counts import Counts
 from adapters.listener.http_protocol import HttpProtocol
 from adapters.listener.inbox import AppTasks
 from adapters.listener.logs import log
+from adapters.listener.tcp import TcpStream
 from adapters.listener.watch import Watch
 from adapters.listener.whole_requests import WholeRequests
 
@@ -28,24 +28,13 @@ RESET = struct.pack("ii", 1, 0)
 """SO_LINGER of zero seconds: close drops what is unsent and resets the connection."""
 
 
-def _ends(stream: trio.SocketStream) -> tuple[tuple[str, int] | None, tuple[str, int] | None]:
-    """The peer's address and ours, or None where it has gone already: its reader hears of that."""
-    plain = stream.socket
-    try:
-        return (
-            parse_socket_addr(plain.family, plain.getpeername()),
-            parse_socket_addr(plain.family, plain.getsockname()),
-        )
-    except OSError:
-        return None, None
-
-
 class Connection(TCPServer):
     """Serves one connection: **its reader is the only task that advances it**.
 
     Tasks of the application write and set what has changed, then wake the reader; none of them waits for
-    another, so that none can be cancelled halfway through a change of state. A WebSocket whose application
-    waits for nothing sleeps: its reader has ended, and begins again when something comes or is due.
+    another, so that none can be cancelled halfway through a change of state. A connection from which nothing
+    has come yet sleeps, and so does a WebSocket whose application waits for nothing: their reader begins, or
+    begins again, when something comes or is due.
 
     Overrides of Hypercorn 0.18: the
     idle timer (dead after the first request, when quart-trio cancels the task that restarts it), writes
@@ -60,8 +49,8 @@ class Connection(TCPServer):
         "_parked",
         "_place",
         "_received",
-        "_socket_stream",
         "_tasks",
+        "_tcp",
         "_wake_up",
         "_watch",
         "_writing",
@@ -75,20 +64,20 @@ class Connection(TCPServer):
         hypercorn: Config,
         context: WorkerContext,
         state: LifespanState,
-        stream: trio.SocketStream,
+        stream: TcpStream,
         config: ListenerConfig,
         counts: Counts,
         nursery: trio.Nursery,
         watch: Watch,
         whole_requests: WholeRequests | None,
     ) -> None:
-        # Hypercorn's annotation knows TLS only; its code, and ours, take both.
+        # What Hypercorn does with trio's streams is done here, with ours.
         super().__init__(app, hypercorn, context, state, cast("trio.SSLStream[trio.SocketStream]", stream))
         del self.idle_task  # its work is the reader's deadline here
         del self.send_lock
         self._writing: trio.Lock | None = None
         """Made when a write has to wait for the first time; most connections never have one."""
-        self._socket_stream = stream
+        self._tcp = stream
         self._config = config
         self._counts = counts
         self._watch = watch
@@ -104,22 +93,28 @@ class Connection(TCPServer):
         self._rest = b""
         """Of a frame that `write_now` has begun; it goes out before anything else."""
         self._tasks = AppTasks(nursery, counts, config.inbox_messages, config.inbox_bytes)
-        self.protocol = HttpProtocol(self, self._tasks, config, counts, *_ends(stream), whole_requests)
+        self.protocol = HttpProtocol(
+            self, self._tasks, config, counts, stream.client, stream.server, whole_requests
+        )
 
     # --- its life ------------------------------------------------------------------------------------------
+
+    def sleep(self, wake_up: Callable[[], None]) -> None:
+        """Call `wake_up` once something comes, or is due; then it must be served."""
+        self._await_more()
+        self._wake_up = wake_up
 
     async def serve(self, wake_up: Callable[[], None]) -> bool:
         """Serve until either side ends it, then let the application's tasks come to their end: true.
 
-        False: it sleeps. It calls `wake_up` once, and must then be served again. Raises what is a fault of
+        False: it sleeps, see `sleep`. Raises what is a fault of
         ours; the caller is the boundary.
         """
         over = True
         try:
             over = await self._read()
             if not over:
-                self._wake_up = wake_up
-                self._await_more()
+                self.sleep(wake_up)
         finally:
             if over:
                 await self.protocol.end()
@@ -215,11 +210,11 @@ class Connection(TCPServer):
         """Reset the connection now: whoever reads or writes it is set free."""
         if not self._broken:
             self._broken = True
-            plain = self._socket_stream.socket
+            plain = self._tcp.socket
             with suppress(OSError):  # closed by the other side
                 plain.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
         self._watch.leave(self._place)
-        self._socket_stream.socket.close()
+        self._tcp.close()
         self.wake()
 
     def drain(self) -> None:
@@ -253,7 +248,7 @@ class Connection(TCPServer):
         if self._broken or self._rest or (self._writing is not None and self._writing.locked()):
             return 0
         try:
-            written = os.write(self._socket_stream.socket.fileno(), frame)
+            written = os.write(self._tcp.socket.fileno(), frame)
         except OSError:
             return 0  # the kernel is full; or the peer has gone, which the reader hears of
         if written:
@@ -284,8 +279,8 @@ class Connection(TCPServer):
                         break
                     scope.deadline = trio.current_time() + self._config.write_time
                     try:
-                        await self._socket_stream.send_all(view[start : start + MAX_RECV])
-                    except (trio.BrokenResourceError, trio.ClosedResourceError):
+                        await self._tcp.send_all(view[start : start + MAX_RECV])
+                    except (OSError, trio.ClosedResourceError):
                         self._broken = True
                         self.wake()
         if scope.cancelled_caught:
@@ -307,9 +302,9 @@ class Connection(TCPServer):
             with trio.move_on_after(self._config.linger_time):
                 try:
                     async with self._lock():
-                        await self._socket_stream.send_eof()
-                    while await self._socket_stream.receive_some(MAX_RECV):
+                        await self._tcp.send_eof()
+                    while await self._tcp.receive_some(MAX_RECV):
                         pass
-                except (trio.BrokenResourceError, trio.ClosedResourceError):
+                except (OSError, trio.ClosedResourceError):
                     pass
-        await self._socket_stream.aclose()
+        self._tcp.close()

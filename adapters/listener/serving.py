@@ -1,9 +1,8 @@
 """From the listening socket to the last connection's end."""
 
-import os
 import socket
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from functools import partial
 from ipaddress import IPv6Address
@@ -11,6 +10,7 @@ from typing import Any
 
 import trio
 from hypercorn.app_wrappers import ASGIWrapper
+from hypercorn.trio.tcp_server import MAX_RECV
 from hypercorn.trio.worker_context import WorkerContext
 from hypercorn.typing import ConnectionState, LifespanState
 from hypercorn.utils import LifespanFailureError, LifespanTimeoutError
@@ -22,7 +22,8 @@ from adapters.listener.connection import Connection
 from adapters.listener.counts import Counts
 from adapters.listener.lifespan import LifespanEnded, WatchedLifespan
 from adapters.listener.logs import log
-from adapters.listener.proxies import Address, parse_address
+from adapters.listener.proxies import parse_address
+from adapters.listener.tcp import TcpListener, TcpStream
 from adapters.listener.watch import Watch
 from adapters.listener.whole_requests import WholeRequests
 
@@ -123,7 +124,7 @@ class _Listener:
 
     async def _serve_from(
         self,
-        listeners: list[trio.SocketListener],
+        listeners: list[TcpListener],
         shutdown: trio.Event,
         task_status: trio.TaskStatus[Addresses],
     ) -> None:
@@ -139,13 +140,15 @@ class _Listener:
                     await shutdown.wait()
                     accepting.cancel_scope.cancel()
                 for listener in listeners:
-                    for stream in _waiting_at(listener, self._config.backlog):
-                        self._take(stream, connections)
-                    listener.socket.close()
+                    # Whom the kernel has taken in and nobody has accepted: they would be reset.
+                    with suppress(OSError):
+                        for stream in listener.waiting(self._config.backlog):
+                            self._take(stream, connections)
+                    listener.close()
                 await self._drain()
             finally:
                 for listener in listeners:
-                    listener.socket.close()
+                    listener.close()
                 # Writes are shielded: only this sets them free when the caller cancels.
                 for connection in self._connections:
                     connection.abort()
@@ -153,28 +156,26 @@ class _Listener:
 
     # --- accepting -----------------------------------------------------------------------------------------
 
-    async def _listeners(self) -> list[trio.SocketListener]:
+    async def _listeners(self) -> list[TcpListener]:
         config = self._config
         if not config.inherited:
-            return await trio.open_tcp_listeners(config.port, host=config.host, backlog=config.backlog)
-        given = [trio.socket.from_stdlib_socket(socket.socket(fileno=number)) for number in config.inherited]
-        return [trio.SocketListener(one) for one in given]
+            return await TcpListener.on(config.host, config.port, config.backlog)
+        return [TcpListener(socket.socket(fileno=number)) for number in config.inherited]
 
-    async def _accept(self, listener: trio.SocketListener, connections: trio.Nursery) -> None:
+    async def _accept(self, listener: TcpListener, connections: trio.Nursery) -> None:
         while True:
+            await listener.wait()
             try:
-                stream = await listener.accept()
+                for stream in listener.waiting():
+                    self._take(stream, connections)
             except OSError as error:
-                # trio.serve_listeners, in Hypercorn, ends at any of these but the lack of descriptors: at
-                # ECONNABORTED, say, which a peer brings about.
+                # trio.serve_listeners, in Hypercorn, ends at any of these but the lack of descriptors.
                 log.warning("accept_failed", error=str(error))
                 await trio.sleep(ACCEPT_PAUSE)
-            else:
-                self._take(stream, connections)
 
-    def _take(self, stream: trio.SocketStream, connections: trio.Nursery) -> None:
+    def _take(self, stream: TcpStream, connections: trio.Nursery) -> None:
         """Serve a connection, or refuse it."""
-        peer = _peer(stream)
+        peer = None if stream.client is None else stream.client[0]
         address = _counted_as(peer)
         if self._may_serve(peer, address):
             self._counts.accepted += 1
@@ -187,17 +188,19 @@ class _Listener:
                 self._refusing += 1
                 connections.start_soon(self._refuse, stream)
             else:
-                stream.socket.close()
+                stream.close()
 
-    def _may_serve(self, peer: Address | None, address: str) -> bool:
+    def _may_serve(self, peer: str | None, address: str) -> bool:
         config = self._config
         if self._counts.open_connections >= config.connections:
             return False
-        if address in config.uncounted_addresses or peer in config.trusted_proxies:
+        if address in config.uncounted_addresses:
             return True
-        return self._per_address[address] < config.connections_per_address
+        if self._per_address[address] < config.connections_per_address:
+            return True
+        return peer is not None and parse_address(peer) in config.trusted_proxies
 
-    async def _refuse(self, stream: trio.SocketStream) -> None:
+    async def _refuse(self, stream: TcpStream) -> None:
         refused = Refused(
             503,
             "There are too many connections.",
@@ -208,15 +211,15 @@ class _Listener:
             with trio.move_on_after(self._config.linger_time):
                 await stream.send_all(closing_answer_bytes(refused))
                 await stream.send_eof()
-                while await stream.receive_some():
+                while await stream.receive_some(MAX_RECV):
                     pass
-        except (trio.BrokenResourceError, trio.ClosedResourceError):
+        except OSError:
             pass
         finally:
             self._refusing -= 1
-            stream.socket.close()
+            stream.close()
 
-    def _begin(self, stream: trio.SocketStream, address: str, connections: trio.Nursery) -> None:
+    def _begin(self, stream: TcpStream, address: str, connections: trio.Nursery) -> None:
         connection = Connection(
             self._app,
             self._hypercorn,
@@ -230,7 +233,16 @@ class _Listener:
             self._whole_requests,
         )
         self._connections.add(connection)
-        connections.start_soon(self._serve, connection, address, connections)
+        over = True
+        try:
+            with Boundary(partial(self._fault, address)):
+                connection.sleep(
+                    partial(connections.start_soon, self._serve, connection, address, connections)
+                )
+                over = False
+        finally:
+            if over:
+                self._end(connection, address)
 
     async def _serve(self, connection: Connection, address: str, connections: trio.Nursery) -> None:
         """The boundary: whatever happens in here is the end of this connection and of nothing else."""
@@ -281,24 +293,11 @@ class _Listener:
             await self._waiting.park()
 
 
-def _waiting_at(listener: trio.SocketListener, most: int) -> Iterator[trio.SocketStream]:
-    """Whom the kernel has taken in and nobody has accepted: when the socket closes they would be reset."""
-    with suppress(OSError), socket.socket(fileno=os.dup(listener.socket.fileno())) as plain:
-        plain.setblocking(False)
-        for _ in range(most):
-            stream, _ = plain.accept()
-            yield trio.SocketStream(trio.socket.from_stdlib_socket(stream))
-
-
-def _peer(stream: trio.SocketStream) -> Address | None:
-    """Whose connection it is, or None if they have gone."""
-    with suppress(OSError):
-        return parse_address(stream.socket.getpeername()[0])
-    return None
-
-
-def _counted_as(peer: Address | None) -> str:
+def _counted_as(peer: str | None) -> str:
     """Whom a connection counts for: an IPv4 address, or the /64 that one IPv6 customer has."""
-    if isinstance(peer, IPv6Address) and not peer.is_loopback:
-        return f"{IPv6Address(int(peer) >> 64 << 64)}/64"
-    return "" if peer is None else str(peer)
+    if peer is None or ":" not in peer:
+        return peer or ""
+    address = parse_address(peer)
+    if isinstance(address, IPv6Address) and not address.is_loopback:
+        return f"{IPv6Address(int(address) >> 64 << 64)}/64"
+    return "" if address is None else str(address)

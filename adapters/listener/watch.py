@@ -87,8 +87,8 @@ class Watch:
     def read(self, place: Place) -> None:
         """From now on tell when there is something to read."""
         if not place.reading and place.watched is not None:
-            place.reading = True
             self._selector.register(place.descriptor, EVENT_READ, place)
+            place.reading = True
 
     def stop(self, place: Place) -> None:
         """No longer tell."""

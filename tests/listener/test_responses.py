@@ -293,7 +293,7 @@ async def test_small_responses_do_not_wait_for_acknowledgements() -> None:
     taken = Connection.write
 
     async def watching(connection: Connection, data: bytes) -> None:
-        seen.append(connection.stream.getsockopt(trio.socket.IPPROTO_TCP, trio.socket.TCP_NODELAY))
+        seen.append(connection._tcp.socket.getsockopt(trio.socket.IPPROTO_TCP, trio.socket.TCP_NODELAY))
         await taken(connection, data)
 
     async with serving(echo) as served, connected(served) as peer:

@@ -18,6 +18,7 @@ from adapters.listener import LifespanEnded, ListenerConfig, serve
 from adapters.listener.config import hypercorn_config
 from adapters.listener.connection import Connection
 from adapters.listener.counts import Counts
+from adapters.listener.tcp import TcpStream
 from adapters.listener.watch import Watch
 from tests.listener.harness import (
     CLOSE,
@@ -268,7 +269,9 @@ async def test_the_end_may_come_before_a_reader_has_begun(nursery: trio.Nursery)
     """In which order tasks begin, nobody knows: who was taken in last is owed an answer like others."""
     config = ListenerConfig()
     told = hypercorn_config(config)
-    ours, theirs = map(trio.SocketStream, trio.socket.socketpair())
+    plain, other = socket.socketpair()
+    plain.setblocking(False)
+    theirs = trio.SocketStream(trio.socket.from_stdlib_socket(other))
     with Watch() as watch:
         scope = await nursery.start(running, watch)
         connection = Connection(
@@ -276,7 +279,7 @@ async def test_the_end_may_come_before_a_reader_has_begun(nursery: trio.Nursery)
             told,
             WorkerContext(None),
             ConnectionState({}),
-            ours,
+            TcpStream(plain, None),
             config,
             Counts(),
             nursery,

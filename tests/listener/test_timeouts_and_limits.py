@@ -1,6 +1,7 @@
 """Nobody holds a connection, a handler or the server for longer than it is worth."""
 
 import resource
+import socket
 from typing import Any
 
 import pytest
@@ -278,15 +279,19 @@ async def test_running_out_of_descriptors_is_no_end() -> None:
 
 async def test_an_accept_that_fails_is_no_end(monkeypatch: pytest.MonkeyPatch) -> None:
     """ECONNABORTED, which a peer brings about, ends trio.serve_listeners, and with it Hypercorn 0.18."""
-    accept = trio.SocketListener.accept
-    failures = [ConnectionAbortedError(103, "aborted"), OSError(71, "protocol error")]
+    accept = socket.socket.accept
+    failures = [
+        ConnectionAbortedError(103, "aborted"),
+        OSError(105, "no buffer space"),
+        OSError(9999, "what?"),
+    ]
 
-    async def failing(listener: trio.SocketListener) -> trio.SocketStream:
+    def failing(plain: socket.socket) -> tuple[socket.socket, Any]:
         if failures:
             raise failures.pop()
-        return await accept(listener)
+        return accept(plain)
 
-    monkeypatch.setattr(trio.SocketListener, "accept", failing)
+    monkeypatch.setattr(socket.socket, "accept", failing)
     async with serving(echo) as served, connected(served) as peer:
         assert (await peer.ask(GET)).status == 200
     assert not failures

@@ -1,0 +1,140 @@
+"""Plain sockets in place of trio's streams: what is taken in, how many at a time, and what waits for it."""
+
+import errno
+import selectors
+import socket
+from collections.abc import AsyncIterator, Iterator
+from contextlib import ExitStack, contextmanager
+from itertools import pairwise
+
+import pytest
+import trio
+from trio.testing import wait_all_tasks_blocked
+
+from adapters.listener.tcp import ACCEPTED_AT_ONCE, TcpListener, TcpStream
+from tests.listener.harness import connected, echo, serving, wait_until
+
+GET = b"GET / HTTP/1.1\r\nHost: test\r\n\r\n"
+
+
+@pytest.fixture
+async def listener() -> AsyncIterator[TcpListener]:
+    (one,) = await TcpListener.on("127.0.0.1", 0, 100)
+    yield one
+    one.close()
+
+
+@contextmanager
+def waiting(address: tuple[str, int], number: int) -> Iterator[None]:
+    """So many connections that the kernel has taken in: none of this lets the loop run."""
+    with ExitStack() as stack:
+        for _ in range(number):
+            stack.enter_context(socket.create_connection(address))
+        yield
+
+
+async def test_what_is_accepted_is_as_trio_would_make_it(listener: TcpListener) -> None:
+    """It has its options from the listening socket."""
+    with waiting(listener.socket.getsockname(), 1):
+        (stream,) = listener.waiting()
+        with stream.socket as plain:
+            assert plain.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+            if hasattr(socket, "TCP_NOTSENT_LOWAT"):
+                assert plain.getsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT) == 16_384
+            assert not plain.getblocking()
+            assert stream.client == plain.getpeername()
+            assert stream.server == listener.socket.getsockname()
+
+
+async def test_some_are_accepted_at_once_and_no_more(listener: TcpListener) -> None:
+    with waiting(listener.socket.getsockname(), ACCEPTED_AT_ONCE + 1):
+        for expected in (ACCEPTED_AT_ONCE, 1, 0):
+            streams = list(listener.waiting())
+            assert len(streams) == expected
+            for stream in streams:
+                stream.close()
+
+
+async def test_others_run_while_a_crowd_is_accepted() -> None:
+    """Whoever is there at once is taken in over several turns of the loop."""
+    async with serving(echo) as served:
+        await wait_all_tasks_blocked()
+        seen = [0]
+        with waiting(served.address, 5 * ACCEPTED_AT_ONCE):
+            while served.counts.accepted < 5 * ACCEPTED_AT_ONCE:
+                await trio.lowlevel.checkpoint()
+                seen.append(served.counts.accepted)
+        # In which order tasks run in a turn, nobody knows: two turns of the listener may come together.
+        assert max(after - before for before, after in pairwise(seen)) <= 2 * ACCEPTED_AT_ONCE
+
+
+async def test_a_connection_that_failed_before_it_was_accepted_is_passed_over(
+    listener: TcpListener, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The next one is as good as ever; the lack of descriptors is another thing."""
+    accept = socket.socket.accept
+    failures = [OSError(errno.ECONNABORTED, "aborted"), OSError(errno.EPROTO, "protocol error")]
+
+    def failing(plain: socket.socket) -> tuple[socket.socket, object]:
+        if failures:
+            raise failures.pop()
+        return accept(plain)
+
+    monkeypatch.setattr(socket.socket, "accept", failing)
+    with waiting(listener.socket.getsockname(), 1):
+        (stream,) = listener.waiting()
+        stream.close()
+    failures.append(OSError(errno.EMFILE, "too many open files"))
+    with pytest.raises(OSError, match="too many"):
+        list(listener.waiting())
+
+
+async def test_who_has_said_nothing_yet_costs_no_task() -> None:
+    async with serving(echo) as served:
+        await wait_all_tasks_blocked()
+        before = trio.lowlevel.current_statistics().tasks_living
+        async with connected(served) as peer:
+            await wait_until(lambda: served.counts.open_connections == 1)
+            assert trio.lowlevel.current_statistics().tasks_living == before
+            assert (await peer.ask(GET)).status == 200
+
+
+async def test_a_connection_that_cannot_be_watched_is_the_end_of_no_other(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    register = selectors.DefaultSelector.register
+    failures = [OSError(errno.ENOSPC, "no space left")]
+
+    def failing(*arguments: object) -> selectors.SelectorKey:
+        if failures:
+            raise failures.pop()
+        return register(*arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(selectors.DefaultSelector, "register", failing)
+    async with serving(echo, faults=1) as served:
+        with socket.create_connection(served.address) as plain:
+            await wait_until(lambda: served.counts.faults == 1)
+            with pytest.raises(ConnectionResetError):
+                plain.recv(1)
+        async with connected(served) as peer:
+            assert (await peer.ask(GET)).status == 200
+
+
+@pytest.mark.parametrize("waits", ["reads", "writes"])
+async def test_who_waits_is_set_free_when_it_is_closed(waits: str) -> None:
+    ours, theirs = socket.socketpair()
+    ours.setblocking(False)
+    stream = TcpStream(ours, None)
+    assert stream.server is None
+    with theirs:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(_expect_closed, stream, waits)
+            await wait_all_tasks_blocked()
+            stream.close()
+            stream.close()
+
+
+async def _expect_closed(stream: TcpStream, waits: str) -> None:
+    wait = stream.receive_some(1) if waits == "reads" else stream.send_all(bytes(10_000_000))
+    with pytest.raises(trio.ClosedResourceError):
+        await wait
