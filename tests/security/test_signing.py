@@ -109,6 +109,23 @@ def test_every_part_of_a_token_is_signed(signer: JwtSigner) -> None:
             signer.read_access(changed)
 
 
+def test_ours_are_read_at_a_glance_as_any_other_is(signer: JwtSigner) -> None:
+    """What is not to the letter as it is signed here is looked at whole, whoever has signed it."""
+    for token in (signer.sign_access(ACCESS), signer.sign_refresh(REFRESH), forged({}, OLD, kid="old")):
+        assert signer._payload_of_ours(token) == signer._payload(token)
+    for token in (relabelled(more=1), forged({}, key=b"z" * 32), "", ".", "..", "a.b.c", "a" * 1000):
+        assert signer._payload_of_ours(token) is None
+
+
+@pytest.mark.parametrize("payload", [b"e30=", b"e31", b"e3 0", b"e30.e30", b"e", b"", b"e+/0"])
+def test_a_payload_has_one_spelling(signer: JwtSigner, payload: bytes) -> None:
+    """Even one that is signed as ours are is read at a glance only if it is spelt as ours are."""
+    signed = forged({}).partition(".")[0].encode() + b"." + payload
+    token = (signed + b"." + base64url_encode(hmac.digest(NEW, signed, "sha256"))).decode()
+    with pytest.raises(TokenInvalid):
+        signer.read_access(token)
+
+
 @pytest.mark.parametrize(
     "header",
     [{"alg": "HS512"}, {"alg": "none"}, {"alg": None}, {"kid": ["new"]}, {"b64": False}, {"crit": ["exp"]}],
