@@ -5,7 +5,6 @@ import socket
 import struct
 from collections.abc import Callable
 from contextlib import suppress
-from typing import cast
 
 import trio
 from hypercorn.config import Config
@@ -54,6 +53,11 @@ class Connection(TCPServer):
         "_wake_up",
         "_watch",
         "_writing",
+        "app",
+        "config",
+        "context",
+        "protocol",
+        "state",
     )
 
     protocol: HttpProtocol  # type: ignore[assignment] # ours in place of Hypercorn's choice of protocols
@@ -71,10 +75,11 @@ class Connection(TCPServer):
         watch: Watch,
         whole_requests: WholeRequests | None,
     ) -> None:
-        # What Hypercorn does with trio's streams is done here, with ours.
-        super().__init__(app, hypercorn, context, state, cast("trio.SSLStream[trio.SocketStream]", stream))
-        del self.idle_task  # its work is the reader's deadline here
-        del self.send_lock
+        # All of Hypercorn's but its lock, its stream, and its idle task, whose work is the reader's deadline.
+        self.app = app
+        self.config = hypercorn
+        self.context = context
+        self.state = state
         self._writing: trio.Lock | None = None
         """Made when a write has to wait for the first time; most connections never have one."""
         self._tcp = stream

@@ -99,10 +99,23 @@ class HttpProtocol(H11Protocol):
         "_unread_head",
         "_whole",
         "_whole_requests",
+        "app",
+        "client",
+        "config",
+        "connection",
+        "connection_state",
+        "context",
         "draining",
         "fresh",
+        "keep_alive_requests",
+        "link",
         "restarting",
-    )  # beside Hypercorn's dictionary: half the bytes a connection
+        "send",
+        "server",
+        "ssl",
+        "stream",
+        "task_group",
+    )  # Hypercorn's too: in the place of its dictionary, which takes as much again
 
     connection: h11.Connection
     stream: HttpStream | SocketStream | None
@@ -117,11 +130,19 @@ class HttpProtocol(H11Protocol):
         server: tuple[str, int] | None,
         whole_requests: WholeRequests | None = None,
     ) -> None:
-        state = ConnectionState(link.state)
-        super().__init__(
-            link.app, link.config, link.context, tasks, state, False, client, server, link.protocol_send
-        )
-        del self.can_read  # nobody waits for it here
+        # All of Hypercorn's but an event, for which nobody waits here.
+        self.app = link.app
+        self.config = link.config
+        self.context = link.context
+        self.task_group = tasks
+        self.connection_state = ConnectionState(link.state)
+        self.ssl = False
+        self.client = client
+        self.server = server
+        self.send = link.protocol_send
+        self.stream = None
+        self.keep_alive_requests = 0
+        self.connection = self._parser()
         tasks.consumer = self
         self.draining = False
         """The server ends: the answer in progress is the last one."""
@@ -566,11 +587,12 @@ class HttpProtocol(H11Protocol):
             self._phase = Phase.REST
             self.link.wake()
 
+    def _parser(self) -> h11.Connection:
+        return h11.Connection(h11.SERVER, max_incomplete_event_size=self.config.h11_max_incomplete_size)
+
     def _next_cycle(self) -> None:
         """Await the next request. With a new parser: h11's own next cycle would keep what it has buffered."""
-        self.connection = h11.Connection(
-            h11.SERVER, max_incomplete_event_size=self.config.h11_max_incomplete_size
-        )
+        self.connection = self._parser()
         self._phase = Phase.HEAD
         self._method = b""
         self._began = trio.current_time()

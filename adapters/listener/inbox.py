@@ -63,7 +63,9 @@ class Inbox:
 
     async def receive(self) -> ASGIReceiveEvent:
         """ASGI's `receive`. After a disconnect it waits for ever, as Hypercorn's does."""
-        if self._events:
+        if self._events and self._events[0]["type"] == "websocket.connect":
+            await trio.lowlevel.checkpoint_if_cancelled()  # it comes once, and the task has just begun
+        elif self._events:
             await trio.lowlevel.checkpoint()
         while not self._events:
             await self._consumer.wanted()
@@ -95,8 +97,9 @@ class AppTasks(TaskGroup):
     the nursery of all connections, for one of its own would take an idle connection 2 KiB.
     """
 
+    __slots__ = ("_all", "_counts", "_ended", "_max_bytes", "_max_events", "_running", "consumer", "inbox")
+
     def __init__(self, nursery: trio.Nursery, counts: Counts, max_events: int, max_bytes: int) -> None:
-        super().__init__()
         self._counts = counts
         self._max_events = max_events
         self._max_bytes = max_bytes

@@ -113,6 +113,7 @@ class SocketStream(WSStream):
         "_counts",
         "_cut",
         "_ended",
+        "_fed",
         "_full_since",
         "_heard",
         "_key",
@@ -121,6 +122,23 @@ class SocketStream(WSStream):
         "_reason",
         "_tasks",
         "_told",
+        "app",
+        "app_put",
+        "buffer",
+        "client",
+        "closed",
+        "config",
+        "connection",
+        "context",
+        "response",
+        "scheme",
+        "scope",
+        "send",
+        "server",
+        "start_time",
+        "state",
+        "stream_id",
+        "task_group",
     )
 
     def __init__(
@@ -131,17 +149,18 @@ class SocketStream(WSStream):
         counts: Counts,
         stream_id: int,
     ) -> None:
-        super().__init__(
-            protocol.app,
-            protocol.config,
-            protocol.context,
-            tasks,
-            protocol.ssl,
-            protocol.client,
-            protocol.server,
-            protocol.stream_send,
-            stream_id,
-        )
+        self.app = protocol.app
+        self.app_put = None
+        self.client = protocol.client
+        self.closed = False
+        self.config = protocol.config
+        self.context = protocol.context
+        self.task_group = tasks
+        self.send = protocol.stream_send
+        self.scheme = "wss" if protocol.ssl else "ws"
+        self.server = protocol.server
+        self.state = HANDSHAKE
+        self.stream_id = stream_id
         self.buffer = MessageBuffer(limits.message_bytes)
         self._protocol = protocol
         self._tasks = tasks
@@ -150,6 +169,8 @@ class SocketStream(WSStream):
         self._alarm = trio.current_time() + limits.handshake_time
         self._full_since = inf
         self._heard = True
+        self._fed = False
+        """Whether there may be a frame that has not been looked at."""
         self._accepted_at = 0.0
         self._code: int = Code.GONE
         self._reason = ""
@@ -200,6 +221,7 @@ class SocketStream(WSStream):
             self._heard = True
             if self.state in {CONNECTED, CLOSED} and self.connection.state is not ConnectionState.CLOSED:
                 self.connection.receive_data(event.data)
+                self._fed = True
         elif isinstance(event, StreamClosed):
             self.closed = True
             await self._tell_end()
@@ -237,10 +259,10 @@ class SocketStream(WSStream):
 
         Waits for the peer at most.
         """
-        waiting = self.state is CONNECTED and self._tasks.inbox.full
-        if self.state not in {CONNECTED, CLOSED} or self.closed or waiting:
+        if not self._fed or self.closed or (self.state is CONNECTED and self._tasks.inbox.full):
             return False
         event = next(self.connection.events(), None)
+        self._fed = event is not None
         if isinstance(event, Message):
             if self.state is CONNECTED:
                 await self._deliver(event)

@@ -36,18 +36,14 @@ class TcpStream:
     All but `close` raise `OSError`, and `trio.ClosedResourceError` when it is closed while they wait.
     """
 
-    __slots__ = ("client", "socket")
+    __slots__ = ("client", "server", "socket")
 
-    def __init__(self, plain: socket.socket, client: Address | None) -> None:
+    def __init__(
+        self, plain: socket.socket, client: Address | None = None, server: Address | None = None
+    ) -> None:
         self.socket = plain
         self.client = client
-
-    @property
-    def server(self) -> Address | None:
-        """Our own address, or None where the peer has gone already, or there is none."""
-        with suppress(OSError):
-            return _address(self.socket.family, self.socket.getsockname())
-        return None
+        self.server = server
 
     async def send_all(self, data: bytes | memoryview) -> None:
         await trio.lowlevel.checkpoint()
@@ -89,6 +85,10 @@ class TcpListener:
             if hasattr(socket, "TCP_NOTSENT_LOWAT"):
                 plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, _NOT_SENT)
         self.socket = plain
+        self._family = plain.family
+        own = _address(self._family, plain.getsockname())
+        self._own = None if own is None or own[0] in _ANY else own
+        """The address at which whoever comes has come; None where it may be one of several."""
 
     @classmethod
     async def on(cls, host: str, port: int, backlog: int) -> "list[TcpListener]":
@@ -112,11 +112,21 @@ class TcpListener:
                     raise
             else:
                 plain.setblocking(False)
-                yield TcpStream(plain, _address(plain.family, address))
+                yield TcpStream(plain, _address(self._family, address), self._own or _own_address(plain))
 
     def close(self) -> None:
         """Listen no more; nobody may wait for it. Repeating it changes nothing."""
         self.socket.close()
+
+
+_ANY = {"0.0.0.0", "::"}  # noqa: S104 - it is compared
+
+
+def _own_address(plain: socket.socket) -> Address | None:
+    """Where the peer has come to; None if it has gone already."""
+    with suppress(OSError):
+        return _address(plain.family, plain.getsockname())
+    return None
 
 
 def _address(family: int, address: tuple[str, int]) -> Address | None:

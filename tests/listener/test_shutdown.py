@@ -279,7 +279,7 @@ async def test_the_end_may_come_before_a_reader_has_begun(nursery: trio.Nursery)
             told,
             WorkerContext(None),
             ConnectionState({}),
-            TcpStream(plain, None),
+            TcpStream(plain),
             config,
             Counts(),
             nursery,

@@ -46,6 +46,15 @@ async def test_what_is_accepted_is_as_trio_would_make_it(listener: TcpListener) 
             assert stream.server == listener.socket.getsockname()
 
 
+@pytest.mark.parametrize("own", ["127.0.0.1", "127.0.0.2"])
+async def test_who_listens_on_all_addresses_knows_at_which_one_a_peer_has_come(own: str) -> None:
+    (listener,) = await TcpListener.on("0.0.0.0", 0, 100)  # noqa: S104 - it is what is tested
+    with listener.socket, waiting((own, listener.socket.getsockname()[1]), 1):
+        (stream,) = listener.waiting()
+        with stream.socket as plain:
+            assert stream.server == plain.getsockname() == (own, listener.socket.getsockname()[1])
+
+
 async def test_some_are_accepted_at_once_and_no_more(listener: TcpListener) -> None:
     with waiting(listener.socket.getsockname(), ACCEPTED_AT_ONCE + 1):
         for expected in (ACCEPTED_AT_ONCE, 1, 0):
@@ -124,8 +133,7 @@ async def test_a_connection_that_cannot_be_watched_is_the_end_of_no_other(
 async def test_who_waits_is_set_free_when_it_is_closed(waits: str) -> None:
     ours, theirs = socket.socketpair()
     ours.setblocking(False)
-    stream = TcpStream(ours, None)
-    assert stream.server is None
+    stream = TcpStream(ours)
     with theirs:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(_expect_closed, stream, waits)
