@@ -32,8 +32,8 @@ class Connection(TCPServer):
 
     Tasks of the application write and set what has changed, then wake the reader; none of them waits for
     another, so that none can be cancelled halfway through a change of state. A connection from which nothing
-    has come yet sleeps, and so does a WebSocket whose application waits for nothing: their reader begins, or
-    begins again, when something comes or is due.
+    has come yet sleeps, and so does a WebSocket that is not accepted yet, or whose application waits for
+    nothing: their reader begins, or begins again, when something comes or is due.
 
     Overrides of Hypercorn 0.18: the
     idle timer (dead after the first request, when quart-trio cancels the task that restarts it), writes
@@ -196,6 +196,13 @@ class Connection(TCPServer):
     def wake(self) -> None:
         """Make the reader look again at what it may do: something else than received bytes has changed."""
         self._go_on(None)
+
+    def look(self) -> None:
+        """The same, but if there is no reader, and it would find nothing to do, none begins."""
+        if self._wake_up is not None and self.protocol.resting and not self.over:
+            self._await_more()
+        else:
+            self.wake()
 
     def rearm(self) -> None:
         """Tell the waiting reader that the protocol's deadline has changed."""

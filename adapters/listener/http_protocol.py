@@ -205,6 +205,12 @@ class HttpProtocol(H11Protocol):
         return isinstance(self.stream, SocketStream) and self.stream.sleeping and not self.restarting
 
     @property
+    def resting(self) -> bool:
+        """Whether it is a WebSocket for which the reader could do nothing now but wait."""
+        nothing_came = not self._received and not self._ended and not self.restarting
+        return nothing_came and isinstance(self.stream, SocketStream) and self.stream.resting
+
+    @property
     def deadline(self) -> float:
         """When the reader calls `expire`, unless something comes first; seconds of trio's clock."""
         if isinstance(self.stream, SocketStream):
@@ -519,7 +525,7 @@ class HttpProtocol(H11Protocol):
 
     def changed(self) -> None:
         """The reader may go on."""
-        self.link.wake()
+        self.link.look()
 
     def reset(self) -> None:
         """End the connection without a word."""

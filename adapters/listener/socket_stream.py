@@ -203,8 +203,14 @@ class SocketStream(WSStream):
 
     @property
     def sleeping(self) -> bool:
-        """Whether it is open, and no task of the application's reads it."""
-        return self.state is CONNECTED and self._ended is not None and not self.closed
+        """Whether nobody has accepted it yet, or no task of the application's reads it."""
+        adopted = self.state is CONNECTED and self._ended is not None
+        return (adopted or self.state is HANDSHAKE) and not self.closed
+
+    @property
+    def resting(self) -> bool:
+        """Whether nothing that has come awaits a step."""
+        return not self._fed and not self.closed
 
     @property
     def holding(self) -> bool:

@@ -23,6 +23,7 @@ from tests.listener.harness import (
     PING,
     PONG,
     TEXT,
+    UPGRADE,
     Peer,
     Receive,
     Send,
@@ -466,3 +467,34 @@ async def test_a_task_does_not_outlive_its_connection_for_long() -> None:
         await it.peer.send(close_frame(1000))
         await it.end()
         assert cancelled.is_set()
+
+
+async def test_a_socket_costs_the_application_s_task_until_it_is_adopted_and_no_other() -> None:
+    """While it decides nobody waits for the peer, nor begins to when it has decided."""
+    living = list[int]()
+    asked, decided, kept = trio.Event(), trio.Event(), trio.Event()
+
+    async def app(scope: dict[str, Any], receive: Receive, send: Send) -> None:
+        asked.set()
+        await decided.wait()
+        await send({"type": "websocket.accept"})
+        living.append(trio.lowlevel.current_statistics().tasks_living)
+        scope["extensions"][EXTENSION]["sink"].adopt(lambda: None)
+        kept.set()
+
+    async with serving(application(websocket=app)) as served:
+        await trio.testing.wait_all_tasks_blocked()
+        before = trio.lowlevel.current_statistics().tasks_living
+        async with connected(served) as peer:
+            await peer.send(UPGRADE + b"\r\n")
+            await asked.wait()
+            await trio.testing.wait_all_tasks_blocked()
+            living.append(trio.lowlevel.current_statistics().tasks_living)
+            decided.set()
+            await kept.wait()
+            await trio.testing.wait_all_tasks_blocked()
+            living.append(trio.lowlevel.current_statistics().tasks_living)
+            assert living == [before + 1, before + 1, before]
+            assert (await peer.answer()).status == 101
+            await peer.send(close_frame(1000))
+            assert (await peer.frame()).close == (1000, "")
