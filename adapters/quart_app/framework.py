@@ -4,7 +4,7 @@ from functools import partial
 from http import HTTPStatus
 
 import structlog
-from quart import Response, request
+from quart import Response, has_request_context, request, websocket
 from quart_trio import QuartTrio
 from werkzeug.exceptions import HTTPException, InternalServerError, NotFound
 
@@ -92,12 +92,11 @@ CODES = {
 
 async def _http_error(error: HTTPException) -> Response:
     """What the framework refuses before an endpoint is reached, in the same form as every other error."""
-    id_ = request_id(request.headers.get("X-Request-ID"))
+    asked = request if has_request_context() else websocket  # the handshake of one, where none is served
+    id_ = request_id(asked.headers.get("X-Request-ID"))
     status = error.code or 500
     if isinstance(error, InternalServerError):
-        log.error(
-            "A request failed outside its endpoint", path=request.path, exc_info=error.original_exception
-        )
+        log.error("A request failed outside its endpoint", path=asked.path, exc_info=error.original_exception)
     kept = tuple((name, value) for name, value in error.get_headers() if name in {"Allow", "Retry-After"})
     close = (("Connection", "close"),) if status == 413 else ()
     fault = ("internal_error", "The server failed at this request. It has been logged under this request_id.")

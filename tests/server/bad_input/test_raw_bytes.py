@@ -73,3 +73,15 @@ async def test_the_server_survives(server: ServerHere, scene: Scene, name: str) 
     async with scene.alice.socket() as socket:
         sent = await scene.bob.send(scene.chat)
         assert (await socket.message())["id"] == sent["id"]
+
+
+@pytest.mark.parametrize("path", [b"/nothing?", b"/ws/?", b"//ws?", b"/%ff?"])
+async def test_a_handshake_elsewhere_finds_nothing(server: ServerHere, path: bytes) -> None:
+    """It is refused as every request for an unknown path is, and is no failure of the server's."""
+    url = httpx.URL(server.address)
+    async with await trio.open_tcp_stream(url.host, url.port or 80) as stream:
+        with trio.fail_after(PATIENCE):
+            await stream.send_all(HANDSHAKE.replace(b"/ws?", path) + b"\r\n")
+            answer = b"".join([piece async for piece in stream])
+    assert answer[9:12] == b"404", answer
+    assert b'"code":"not_found"' in answer
