@@ -359,10 +359,10 @@ class SocketStream(WSStream):
 
     def adopt(self, ended: Callable[[], None]) -> None:
         """See `DirectFrames.adopt`."""
-        if self.state is HANDSHAKE:
-            raise RuntimeError("a socket is adopted after its accept")
         if self._told:
             ended()
+        elif self.state is HANDSHAKE:
+            raise RuntimeError("a socket is adopted after its accept")
         else:
             self._ended = ended
             self._tasks.inbox.drop()

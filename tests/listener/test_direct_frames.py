@@ -174,6 +174,28 @@ async def adopted(*, receive_buffer: int | None = None, **numbers: Any) -> Async
     assert len(ends) == 1
 
 
+async def test_a_peer_that_leaves_before_the_accept_has_its_end_told() -> None:
+    """The application does not know that its accept came too late: what it adopts is over: no failure."""
+    asked, ends = trio.Event(), list[str]()
+
+    async def app(scope: dict[str, Any], receive: Receive, send: Send) -> None:
+        await receive()
+        asked.set()
+        assert (await receive())["type"] == "websocket.disconnect"
+        await send({"type": "websocket.accept"})
+        sink: DirectFrames = scope["extensions"][EXTENSION]["sink"]
+        sink.adopt(lambda: ends.append("told"))
+
+    async with serving(application(websocket=app)) as served:
+        async with connected(served) as peer:
+            await peer.send(UPGRADE + b"\r\n")
+            await asked.wait()
+            peer.stream.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        await wait_until(lambda: served.counts.open_connections == 0)
+        assert served.counts.application_errors == 0
+    assert ends == ["told"]
+
+
 async def test_an_adopted_socket_stays_open_and_takes_frames() -> None:
     """Its application has returned; pings are answered, and what is written arrives."""
     async with adopted() as it:
