@@ -450,7 +450,7 @@ class HttpProtocol(H11Protocol):
             await socket.handle(Data(stream_id=STREAM_ID, data=data))
         if await socket.next_frame():
             return True
-        if self._ended:
+        if self._ended and not socket.holding:
             self.link.finish()
         return False
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import trio
+import trio.testing
 
 from tests.listener.harness import (
     BINARY,
@@ -402,6 +403,33 @@ async def test_an_application_that_is_slow_gets_everything_in_order() -> None:
         await peer.send(b"".join(frame(TEXT, b"%d" % n) for n in range(500)))
         assert (await peer.frame()).close[0] == 1000
     assert numbers == list(range(500))
+
+
+@pytest.mark.parametrize(
+    ("decision", "status"),
+    [({"type": "websocket.accept"}, b" 101 "), ({"type": "websocket.close"}, b" 403 ")],
+    ids=["accepted", "refused"],
+)
+async def test_a_half_close_before_the_accept_waits_for_the_answer(
+    decision: dict[str, Any], status: bytes
+) -> None:
+    """As after any other request; and what had come before it is still looked at."""
+    decide = trio.Event()
+
+    async def undecided(scope: Any, receive: Receive, send: Send) -> None:
+        await receive()
+        await decide.wait()
+        await send(decision)
+        assert (await receive())["type"] == "websocket.disconnect"
+
+    async with serving(application(websocket=undecided)) as served, connected(served) as peer:
+        await peer.send(UPGRADE + b"\r\n" + frame(PING, b"early"))
+        await peer.half_close()
+        await trio.testing.wait_all_tasks_blocked(0.05)
+        decide.set()
+        came = await peer.end()
+    assert status in came
+    assert (b"\x8a\x05early" in came) == (status == b" 101 ")
 
 
 async def test_early_frames_are_bounded_too() -> None:
