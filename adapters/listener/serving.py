@@ -140,9 +140,11 @@ class _Listener:
                     await shutdown.wait()
                     accepting.cancel_scope.cancel()
                 for listener in listeners:
-                    # Whom the kernel has taken in and nobody has accepted: they would be reset.
+                    # Whom the kernel has taken in and nobody has accepted: they would be reset. Linux holds
+                    # one more than the backlog, and lets in others while these are taken.
+                    most = max(self._config.connections, self._config.backlog + 1)
                     with suppress(OSError):
-                        for stream in listener.waiting(self._config.backlog):
+                        for stream in listener.waiting(most):
                             self._take(stream, connections)
                     listener.close()
                 await self._drain()

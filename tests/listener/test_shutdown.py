@@ -18,7 +18,7 @@ from adapters.listener import LifespanEnded, ListenerConfig, serve
 from adapters.listener.config import hypercorn_config
 from adapters.listener.connection import Connection
 from adapters.listener.counts import Counts
-from adapters.listener.tcp import TcpStream
+from adapters.listener.tcp import TcpListener, TcpStream
 from adapters.listener.watch import Watch
 from tests.listener.harness import (
     CLOSE,
@@ -263,6 +263,21 @@ async def test_who_has_just_connected_is_answered_once() -> None:
             answer = await peer.ask(GET)
             assert (answer.status, answer.headers["connection"]) == (200, "close")
             assert await peer.end() == b""
+
+
+async def test_all_whom_the_kernel_has_taken_in_are_answered(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A queue that is full holds, on Linux, one more than the backlog."""
+
+    async def wait(_: TcpListener) -> None:
+        await trio.sleep_forever()
+
+    monkeypatch.setattr(TcpListener, "wait", wait)
+    async with serving(echo, backlog=2, drain_time=5.0, drain_socket_time=4.0) as served:
+        waiting = [socket.create_connection(served.address) for _ in range(3)]
+        served.shutdown.set()
+        for plain in waiting:
+            async with trio.SocketStream(trio.socket.from_stdlib_socket(plain)) as stream:
+                assert (await Peer(stream).ask(GET)).status == 200
 
 
 async def test_the_end_may_come_before_a_reader_has_begun(nursery: trio.Nursery) -> None:
