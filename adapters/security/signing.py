@@ -34,6 +34,9 @@ class _Claims(msgspec.Struct):
 
 _decode_claims = msgspec.json.Decoder(_Claims).decode
 
+# The last two are of times that no date tells.
+_NOT_OURS = (jwt.InvalidTokenError, ValueError, OverflowError, OSError)
+
 
 class JwtSigner:
     """Signs with the keyring's first key, and verifies with the one that a token's `kid` names."""
@@ -55,13 +58,13 @@ class JwtSigner:
     def read_access(self, token: str) -> AccessClaims:
         try:
             return AccessClaims(*self._read(token, "access"))
-        except (jwt.InvalidTokenError, ValueError) as error:
+        except _NOT_OURS as error:
             raise TokenInvalid from error
 
     def read_refresh(self, token: str) -> RefreshClaims:
         try:
             return RefreshClaims(*self._read(token, "refresh"))
-        except (jwt.InvalidTokenError, ValueError) as error:
+        except _NOT_OURS as error:
             raise RefreshTokenInvalid from error
 
     def _sign(self, claims: AccessClaims | RefreshClaims, kind: str) -> str:
