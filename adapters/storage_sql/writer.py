@@ -316,7 +316,8 @@ class Writer:
         else:
             self._session.after_commit()
             changes = self._session.connection.total_changes
-            self._logged += changes - self._changes + ROWS_A_COMMIT
+            # SQLite tells the lowest 32 bits: after 2,147,483,647 comes -2,147,483,648.
+            self._logged += (changes - self._changes) % 2**32 + ROWS_A_COMMIT
             self._changes = changes
             self._tell()
 
