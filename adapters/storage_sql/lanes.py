@@ -68,6 +68,8 @@ class Lane(Generic[ToolT]):
         self.under_way = 0
         self.rest = trio.lowlevel.ParkingLot()
 
+    # Ctrl-C in between would leave a call behind whose caller waits for something else by then.
+    @trio.lowlevel.enable_ki_protection
     async def call(self, work: Work[ToolT], *, may_abandon: bool = False) -> Any:
         """The outcome of `work`; `may_abandon` says that a cancelled caller need not wait for it."""
         await trio.lowlevel.checkpoint_if_cancelled()

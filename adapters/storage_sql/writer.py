@@ -134,6 +134,8 @@ class Writer:
         self._asked = trio.lowlevel.ParkingLot()
         trio.lowlevel.spawn_system_task(self._begin_each)
 
+    # Ctrl-C in between would leave a job behind whose caller waits for something else by then.
+    @trio.lowlevel.enable_ki_protection
     async def transact(
         self, operation: Callable[[Transaction], T], *, committed: Callable[[T], None] | None = None
     ) -> T:
@@ -197,7 +199,6 @@ class Writer:
         else:
             self._rest.unpark_all()
 
-    @trio.lowlevel.enable_ki_protection
     def _begin_here(self) -> None:
         """Begin a transaction now, in the task of whoever asks."""
         self._busy = True

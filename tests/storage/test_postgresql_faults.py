@@ -21,6 +21,7 @@ from messaging_core.models import Chat, User
 from messaging_core.ports import Storage, StorageUnavailable, Transaction
 from tests.postgresql import connect
 from tests.storage.broken_network import Network, network
+from tests.storage.ctrl_c import struck
 from tests.storage.people import ALICE, CHAT, NOW, OTHER_CHAT, prepare, send, written
 
 PATIENCE = 20
@@ -312,6 +313,17 @@ async def test_cancelled_while_it_waits_for_its_turn(postgresql: str) -> None:
 
 
 # --- meeting ------------------------------------------------------------------------------------------------
+
+
+def test_ctrl_c_while_asking(postgresql: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ctrl-C just before a transaction is waited for leaves nobody behind who would be woken for nothing."""
+
+    async def run() -> None:
+        async with open_postgresql(postgresql) as storage:
+            await struck(lambda: storage.transact(lambda _: "done"), monkeypatch)
+            assert await storage.transact(lambda _: "the next") == "the next"
+
+    trio.run(run)
 
 
 async def test_a_deadlock_is_run_again(postgresql: str) -> None:

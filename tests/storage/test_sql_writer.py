@@ -25,6 +25,7 @@ from messaging_core.effects import AdvanceChat, ChangeMessage, StoreChat, StoreM
 from messaging_core.ids import ChatId, MessageId, UserId
 from messaging_core.models import Chat, Member, Message, MessageType, Role, User
 from messaging_core.ports import Reader, StorageUnavailable, Transaction
+from tests.storage.ctrl_c import struck
 
 NOW = datetime(2024, 11, 4, 14, 30, tzinfo=UTC)
 CHAT = ChatId(1)
@@ -197,6 +198,24 @@ async def test_no_exception_of_an_operation_ends_the_thread(
     with pytest.raises(error):
         await storage.transact(fail)
     assert await storage.transact(send) == 1
+
+
+@pytest.mark.parametrize("busy", [False, True])
+def test_ctrl_c_while_asking(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, busy: bool) -> None:
+    """Ctrl-C just before an operation is waited for leaves nobody behind who would be woken for nothing."""
+
+    async def run() -> None:
+        async with open_sqlite(tmp_path / "test.db") as storage:
+            assert isinstance(storage, SqliteStorage)
+            await storage.transact(prepare)
+            storage._writer._away = 1
+            storage._writer._single = not busy
+            await wait_all_tasks_blocked(cushion=0.001)
+            await struck(lambda: storage.transact(send), monkeypatch)
+            assert await storage.transact(lambda _: "the next") == "the next"
+            assert await storage.read(history) == ([] if busy else [1])
+
+    trio.run(run)
 
 
 async def test_cancelled_while_it_waits(storage: SqliteStorage) -> None:
