@@ -65,6 +65,9 @@ def compile_statements(dialect: Dialect, *, among: Among, upsert: Upsert, replac
         return compiled(upsert(table), *table.c.keys())
 
     in_chat = messages.c.chat_id == bindparam("chat_id")
+    in_order = select(messages.c.id, messages.c.sequence).where(in_chat)
+    # Its place is nobody's affair who reads it, and costs each row of a page.
+    shown = [column for column in messages.c if column.name != "sequence"]
     changeable = [column.name for column in messages.c if column.name not in {"id", "chat_id", "sequence"}]
     return Statements(
         user=compiled(select(users).where(users.c.id == bindparam("id")), "id"),
@@ -108,7 +111,7 @@ def compile_statements(dialect: Dialect, *, among: Among, upsert: Upsert, replac
             .order_by(members.c.position),
             "chat_id",
         ),
-        message=compiled(select(messages).where(messages.c.id == bindparam("id")), "id"),
+        message=compiled(select(*shown).where(messages.c.id == bindparam("id")), "id"),
         # Not of one chat only: an engine might look for the message among all of that chat's.
         places=compiled(
             select(messages.c.chat_id, messages.c.id, messages.c.sequence).where(
@@ -116,15 +119,22 @@ def compile_statements(dialect: Dialect, *, among: Among, upsert: Upsert, replac
             ),
             *("id", "or_id"),
         ),
+        last_place=compiled(in_order.order_by(messages.c.sequence.desc()).limit(1), "chat_id"),
+        next_place=compiled(
+            in_order.where(messages.c.sequence >= bindparam("from_sequence"))
+            .order_by(messages.c.sequence)
+            .limit(1),
+            *("chat_id", "from_sequence"),
+        ),
         messages_before=compiled(
-            select(messages)
+            select(*shown)
             .where(in_chat, messages.c.sequence < bindparam("before_sequence"))
             .order_by(messages.c.sequence.desc())
             .limit(bindparam("count")),
             *("chat_id", "before_sequence", "count"),
         ),
         messages_after=compiled(
-            select(messages)
+            select(*shown)
             .where(in_chat, messages.c.sequence > bindparam("after_sequence"))
             .order_by(messages.c.sequence)
             .limit(bindparam("count")),

@@ -146,7 +146,7 @@ def changed_message_row(message: Message) -> Row:
 
 
 def message_of(row: Row) -> Message:
-    id_, chat_id, author_id, type_, content, payload, ts, reply_to_id, edited_at, deleted_at, _ = row
+    id_, chat_id, author_id, type_, content, payload, ts, reply_to_id, edited_at, deleted_at = row
     return Message(
         id_,
         chat_id,

@@ -61,7 +61,7 @@ FROM members
 WHERE members.chat_id = ? ORDER BY members.position
 
 -- message
-SELECT messages.id, messages.chat_id, messages.author_id, messages.type, messages.content, messages.payload, messages.ts, messages.reply_to_id, messages.edited_at, messages.deleted_at, messages.sequence
+SELECT messages.id, messages.chat_id, messages.author_id, messages.type, messages.content, messages.payload, messages.ts, messages.reply_to_id, messages.edited_at, messages.deleted_at
 FROM messages
 WHERE messages.id = ?
 
@@ -70,14 +70,26 @@ SELECT messages.chat_id, messages.id, messages.sequence
 FROM messages
 WHERE messages.id IN (?, ?)
 
+-- last_place
+SELECT messages.id, messages.sequence
+FROM messages
+WHERE messages.chat_id = ? ORDER BY messages.sequence DESC
+ LIMIT 1 OFFSET 0
+
+-- next_place
+SELECT messages.id, messages.sequence
+FROM messages
+WHERE messages.chat_id = ? AND messages.sequence >= ? ORDER BY messages.sequence
+ LIMIT 1 OFFSET 0
+
 -- messages_before
-SELECT messages.id, messages.chat_id, messages.author_id, messages.type, messages.content, messages.payload, messages.ts, messages.reply_to_id, messages.edited_at, messages.deleted_at, messages.sequence
+SELECT messages.id, messages.chat_id, messages.author_id, messages.type, messages.content, messages.payload, messages.ts, messages.reply_to_id, messages.edited_at, messages.deleted_at
 FROM messages
 WHERE messages.chat_id = ? AND messages.sequence < ? ORDER BY messages.sequence DESC
  LIMIT ? OFFSET 0
 
 -- messages_after
-SELECT messages.id, messages.chat_id, messages.author_id, messages.type, messages.content, messages.payload, messages.ts, messages.reply_to_id, messages.edited_at, messages.deleted_at, messages.sequence
+SELECT messages.id, messages.chat_id, messages.author_id, messages.type, messages.content, messages.payload, messages.ts, messages.reply_to_id, messages.edited_at, messages.deleted_at
 FROM messages
 WHERE messages.chat_id = ? AND messages.sequence > ? ORDER BY messages.sequence
  LIMIT ? OFFSET 0

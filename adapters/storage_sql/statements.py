@@ -23,6 +23,8 @@ class Statements:
     members: str
     message: str
     places: str
+    last_place: str
+    next_place: str
     messages_before: str
     messages_after: str
     answer: str

@@ -159,13 +159,13 @@ class SqlReader:
         if of_chat:
             return of_chat[message_id - 1] + 1
         # Neither is a message of this chat, where identifiers and numbers grow together: search by halves.
-        last = self._execute(self._sql.messages_before, (chat_id, BEYOND, 1)).fetchone()
+        last = self._execute(self._sql.last_place, (chat_id,)).fetchone()
         if last is None or last[0] < message_id:
             return BEYOND
-        low, high = 1, int(last[-1])
+        low, high = 1, int(last[1])
         while low < high:
             middle = (low + high) // 2
-            id_, *_, number = self._execute(self._sql.messages_after, (chat_id, middle - 1, 1)).fetchone()
+            id_, number = self._execute(self._sql.next_place, (chat_id, middle)).fetchone()
             if id_ < message_id:
                 low = number + 1
             else:

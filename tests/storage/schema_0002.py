@@ -56,7 +56,7 @@ async def check_0002(storage: Storage) -> None:
     def go_on(tx: Transaction) -> None:
         chat = tx.lock_chat(ChatId(1))
         assert chat is not None
-        message = message_of((5, *MESSAGES[0][1:], chat.sequence + 1))
+        message = message_of((5, *MESSAGES[0][1:]))
         tx.apply(StoreMessage(message, chat.sequence + 1))
         assert tx.log(ChatId(1), 5, 9) == [creation(message, 6)]
 
