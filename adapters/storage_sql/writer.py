@@ -20,6 +20,7 @@ from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
+from pathlib import Path
 from queue import SimpleQueue
 from time import monotonic
 from typing import Any, Protocol, TypeVar, cast
@@ -56,6 +57,13 @@ A page that was changed often is brought in once: twice as many rows make a paus
 """
 ROWS_A_COMMIT = 4
 """What a commit writes beside pages of single rows, such as the last page of a table, counted in rows."""
+LOG_LIMIT = 96 * 1024 * 1024
+"""Bytes of log after which it is brought in earlier, for rows that are large: a pause of a tenth of a second.
+
+Greater than the file's `journal_size_limit`: behind a checkpoint the file is cut to that, and tells anew.
+"""
+LOOK_AFTER = CHECKPOINT_AFTER // 20
+"""Rows between two looks: behind a long backup, which keeps the file as it is, they would be many."""
 PATIENCE = 5.0
 """Seconds for which the thread waits while somebody else writes: a backup, or a shell."""
 GIVE_WAY_AFTER = 0.001
@@ -122,7 +130,11 @@ class Writer:
         self._took = 0.0
         self._logged = 0
         """Since the last checkpoint, as `CHECKPOINT_AFTER` counts."""
+        self._looked = 0
+        """How much was logged when the file's size was looked at."""
         self._changes = session.connection.total_changes
+        _, _, path = session.connection.execute("PRAGMA database_list").fetchone()
+        self._log = Path(f"{path}-wal")
         self._rest = trio.lowlevel.ParkingLot()
         self._closed: str | None = None
         self._failed_for_good = False
@@ -189,15 +201,24 @@ class Writer:
             self._rest.unpark_all()
             return
         self._busy = bool(self._apart or self._waiting)
-        if self._logged >= CHECKPOINT_AFTER:
+        if self._logged >= CHECKPOINT_AFTER or self._is_log_large():
             self._busy = True
-            self._logged = 0
+            self._logged = self._looked = 0
             self._send(self._checkpoint, lambda _: self._go_on())
         elif self._busy:
             self._due = True
             self._asked.unpark()
         else:
             self._rest.unpark_all()
+
+    def _is_log_large(self) -> bool:
+        if self._logged - self._looked < LOOK_AFTER:
+            return False
+        self._looked = self._logged
+        try:
+            return self._log.stat().st_size > LOG_LIMIT
+        except OSError:  # somebody has taken it away: the next commit will tell
+            return False
 
     def _begin_here(self) -> None:
         """Begin a transaction now, in the task of whoever asks."""

@@ -20,7 +20,7 @@ from adapters.storage_sql import writer as writer_module
 from adapters.storage_sql.members import MembersCache
 from adapters.storage_sql.sqlite import SqliteStorage
 from adapters.storage_sql.transaction import SqlTransaction
-from adapters.storage_sql.writer import AWAY, FLUSH_HERE, HICCUP
+from adapters.storage_sql.writer import AWAY, FLUSH_HERE, HICCUP, LOG_LIMIT
 from messaging_core.effects import AdvanceChat, ChangeMessage, StoreChat, StoreMessage, StoreUser
 from messaging_core.ids import ChatId, MessageId, UserId
 from messaging_core.models import Chat, Member, Message, MessageType, Role, User
@@ -669,6 +669,15 @@ async def test_the_log_is_brought_in_while_writing_goes_on(
         for _ in range(8):
             nursery.start_soon(keep_writing)
     assert max(sizes[len(sizes) // 2 :]) <= max(sizes[: len(sizes) // 2])
+
+
+async def test_the_log_of_large_messages_is_brought_in(storage: SqliteStorage, tmp_path: Path) -> None:
+    """Large messages do not make the log much larger than its limit: a pause for it grows with it."""
+    log = tmp_path / "test.db-wal"
+    content = "x" * 100_000
+    for _ in range(1_200):
+        await storage.transact(lambda tx: send(tx, content))
+    assert log.stat().st_size < 1.2 * LOG_LIMIT
 
 
 async def test_the_log_is_brought_in_however_much_was_written(storage: SqliteStorage) -> None:
