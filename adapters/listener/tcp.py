@@ -8,6 +8,7 @@ import errno
 import socket
 from collections.abc import Iterator
 from contextlib import suppress
+from ipaddress import ip_address
 
 import trio
 
@@ -87,7 +88,7 @@ class TcpListener:
         self.socket = plain
         self._family = plain.family
         own = _address(self._family, plain.getsockname())
-        self._own = None if own is None or own[0] in _ANY else own
+        self._own = None if own is None or ip_address(own[0]).is_unspecified else own
         """The address at which whoever comes has come; None where it may be one of several."""
 
     @classmethod
@@ -117,9 +118,6 @@ class TcpListener:
     def close(self) -> None:
         """Listen no more; nobody may wait for it. Repeating it changes nothing."""
         self.socket.close()
-
-
-_ANY = {"0.0.0.0", "::"}  # noqa: S104 - it is compared
 
 
 def _own_address(plain: socket.socket) -> Address | None:

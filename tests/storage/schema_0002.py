@@ -25,20 +25,18 @@ LOGS: list[Row] = [
     (2, 2, "message.created", 2, 7),
     (2, 3, "message.created", 4, 8),
 ]
-
-
-TABLES = {"chats": CHATS, "messages": MESSAGES, "events": LOGS}
+TABLES = {
+    "INSERT INTO users VALUES (?, ?, ?, ?, ?, ?)": [(7, "a@test.com", "A", "a", None, 5)],
+    "INSERT INTO chats VALUES (?, ?, ?, ?, ?, ?, ?, ?)": CHATS,
+    "INSERT INTO messages VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)": MESSAGES,
+    "INSERT INTO events VALUES (?, ?, ?, ?, ?)": LOGS,
+}
 
 
 def fill_0002(execute_many: Callable[[str, list[Row]], object], mark: str) -> None:
-    """Two chats with their logs, as the schema 0002 has them."""
-    execute_many(_insert("users", 6, mark), [(7, "a@test.com", "A", "a", None, 5)])
-    for table, rows in TABLES.items():
-        execute_many(_insert(table, len(rows[0]), mark), rows)
-
-
-def _insert(table: str, columns: int, mark: str) -> str:
-    return f"INSERT INTO {table} VALUES ({', '.join([mark] * columns)})"  # noqa: S608 - of these tables
+    """Two chats with their logs, as the schema 0002 has them; `mark` is the driver's placeholder."""
+    for statement, rows in TABLES.items():
+        execute_many(statement.replace("?", mark), rows)
 
 
 async def check_0002(storage: Storage) -> None:
