@@ -1,0 +1,114 @@
+"""Who is cancelled, or struck by Ctrl-C, has changed nothing or all, and nobody else is told of it."""
+
+from pathlib import Path
+
+import pytest
+import trio
+from trio.testing import wait_all_tasks_blocked
+
+from adapters.storage_sql import open_sqlite
+from adapters.storage_sql.sqlite import SqliteStorage
+from messaging_core.ids import MessageId
+from messaging_core.ports import StorageUnavailable
+from tests.storage.ctrl_c import struck
+from tests.storage.sql_writer.writing import commit_held, held, history, prepare, send, settled
+
+
+@pytest.mark.parametrize("busy", [False, True])
+def test_ctrl_c_while_asking(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, busy: bool) -> None:
+    """Ctrl-C just before an operation is waited for leaves nobody behind who would be woken for nothing."""
+
+    async def run() -> None:
+        async with open_sqlite(tmp_path / "test.db") as storage:
+            assert isinstance(storage, SqliteStorage)
+            await storage.transact(prepare)
+            storage._writer._away = 1
+            storage._writer._single = not busy
+            await wait_all_tasks_blocked(cushion=0.001)
+            await struck(lambda: storage.transact(send), monkeypatch)
+            assert await storage.transact(lambda _: "the next") == "the next"
+            assert await storage.read(history) == ([] if busy else [1])
+
+    trio.run(run)
+
+
+async def test_cancelled_while_it_waits(storage: SqliteStorage) -> None:
+    """An operation whose caller is cancelled before it was claimed never runs, and nothing is told."""
+    runs: list[object] = []
+    async with trio.open_nursery() as nursery:
+        with held(storage, nursery) as began:
+            await began.wait()
+            with trio.CancelScope() as scope:
+                async with trio.open_nursery() as inner:
+                    inner.start_soon(lambda: storage.transact(runs.append, committed=runs.append))
+                    await wait_all_tasks_blocked()
+                    scope.cancel()
+            assert scope.cancelled_caught
+    assert len(await storage.read(history)) == 1
+    assert runs == []
+
+
+async def test_cancelled_after_it_began(storage: SqliteStorage) -> None:
+    """An operation that has begun is finished: its caller gets the result, and `committed` is called."""
+    outcomes: list[object] = []
+
+    async def caller() -> None:
+        outcomes.append(await storage.transact(send, committed=outcomes.append))
+        await trio.lowlevel.checkpoint()
+        raise AssertionError("the cancellation was forgotten")
+
+    async with trio.open_nursery() as nursery:
+        with commit_held(storage) as began:
+            nursery.start_soon(caller)
+            await began.wait()
+            nursery.cancel_scope.cancel()
+    assert outcomes == [1, 1]
+    assert await storage.read(history) == [1]
+
+
+async def test_cancelled_before_it_asks(storage: SqliteStorage) -> None:
+    """A caller that is cancelled already changes nothing."""
+    with trio.CancelScope() as scope:
+        scope.cancel()
+        await storage.transact(send)
+    assert scope.cancelled_caught
+    assert await storage.read(history) == []
+
+
+def files(directory: Path) -> set[str]:
+    return {each.name for each in directory.iterdir()}
+
+
+async def test_closing_finishes_what_was_asked_for(tmp_path: Path) -> None:
+    """What waits when the storage is closed is committed and answered; what comes later is refused."""
+    path = tmp_path / "test.db"
+    ids: list[MessageId] = []
+
+    async def caller(storage: SqliteStorage) -> None:
+        ids.append(await storage.transact(send))
+
+    async with trio.open_nursery() as nursery, open_sqlite(path) as storage:
+        assert isinstance(storage, SqliteStorage)
+        await storage.transact(prepare)
+        for _ in range(300):
+            nursery.start_soon(caller, storage)
+        await settled()
+    await storage.close()
+    for refused in (storage.transact(send), storage.read(history)):
+        with pytest.raises(StorageUnavailable, match="closed"):
+            await refused
+    assert files(tmp_path) == {"test.db", "test.db.lock"}
+    async with open_sqlite(path) as again:
+        assert await again.read(history) == sorted(ids)
+        assert len(ids) == 300
+
+
+async def test_closing_survives_a_cancelled_caller(tmp_path: Path) -> None:
+    """A storage that is left by cancellation is closed whole, and its file free for the next."""
+    path = tmp_path / "test.db"
+    with trio.CancelScope() as scope:
+        async with open_sqlite(path) as storage:
+            await storage.transact(prepare)
+            scope.cancel()
+    async with open_sqlite(path) as storage:
+        assert await storage.transact(send) == 1

@@ -1,0 +1,116 @@
+"""Identifiers, members and messages, as the writer leaves them."""
+
+import sqlite3
+from pathlib import Path
+
+import pytest
+from attrs import evolve
+
+from adapters.storage_sql import open_sqlite
+from adapters.storage_sql.members import MembersCache
+from adapters.storage_sql.sqlite import SqliteStorage
+from messaging_core.effects import ChangeMessage, StoreChat
+from messaging_core.ids import ChatId, MessageId, UserId
+from messaging_core.models import Chat, Member, Message, Role
+from messaging_core.ports import Reader, Transaction
+from tests.storage.sql_writer.writing import ALICE, BOB, CHAT, NOW, Held, history, prepare, raw, send
+
+
+async def test_identifiers_survive(tmp_path: Path) -> None:
+    """An identifier is not given again after its row was deleted and the storage opened anew."""
+    path = tmp_path / "test.db"
+    async with open_sqlite(path) as storage:
+        await storage.transact(prepare)
+        sent = [await storage.transact(send) for _ in range(3)]
+        await storage.transact(lambda tx: raw(tx)("DELETE FROM messages"))
+    async with open_sqlite(path) as storage:
+        assert await storage.transact(send) == max(sent) + 1
+
+
+async def test_identifiers_survive_a_crash(tmp_path: Path) -> None:
+    """Whatever a process has given before it was killed, nobody gives again, and not many are skipped."""
+    path = tmp_path / "test.db"
+    async with open_sqlite(path) as storage:
+        await storage.transact(prepare)
+        sent = [await storage.transact(send) for _ in range(300)]
+        for name in ("test.db", "test.db-wal"):  # what a crash would leave
+            (tmp_path / f"crashed-{name}").write_bytes((tmp_path / name).read_bytes())
+    async with open_sqlite(tmp_path / "crashed-test.db") as storage:
+        assert [message.id for message in await storage.read(whole_history)] == sent
+        assert max(sent) < await storage.transact(send) <= max(sent) + 256
+
+
+def whole_history(reader: Reader) -> list[Message]:
+    return list(reader.messages_after(CHAT, MessageId(0), 100_000))
+
+
+async def test_a_changed_message_keeps_its_place(storage: SqliteStorage) -> None:
+    """Changing a message replaces it, in the history too."""
+    first, second = [await storage.transact(send) for _ in range(2)]
+
+    def change(tx: Transaction) -> None:
+        message = tx.message(first)
+        assert message is not None
+        tx.apply(ChangeMessage(evolve(message, content="changed")))
+
+    await storage.transact(change)
+    assert await storage.read(history) == [first, second]
+
+
+def test_members_kept_are_bounded() -> None:
+    """Beyond its bound the cache drops whatever it has kept longest, and replaces what is renewed."""
+    members = tuple(Member(UserId(number), Role.MEMBER, NOW) for number in range(1, 5))
+    cache = MembersCache(members_kept=10)
+    cache.put(ChatId(1), 1, members)
+    cache.put(ChatId(2), 1, members)
+    cache.put(ChatId(2), 2, members[:3])
+    assert cache.get(ChatId(1), 1) is members
+    assert cache.get(ChatId(2), 1) is None
+    cache.put(ChatId(3), 1, members)
+    assert cache.get(ChatId(1), 1) is None
+    assert cache.get(ChatId(2), 2) == members[:3]
+    assert cache.get(ChatId(3), 1) is members
+
+
+async def test_members_of_a_commit_that_failed_are_not_kept(storage: SqliteStorage) -> None:
+    """What was read in a transaction that was not committed is not taken for committed members later."""
+    groups: list[ChatId] = []
+
+    def add_group(tx: Transaction, chat_id: ChatId, owner: UserId) -> Chat | None:
+        members = (Member(owner, Role.OWNER, NOW),)
+        tx.apply(StoreChat(Chat(chat_id, "", True, NOW, members, 0, NOW, None)))
+        return tx.lock_chat(chat_id)
+
+    def fail(tx: Transaction) -> None:
+        groups.append(tx.next_chat_id())
+        add_group(tx, groups[0], ALICE)
+        raise Held
+
+    def fail_at_commit(tx: Transaction) -> None:
+        raw(tx)("PRAGMA defer_foreign_keys = ON")
+        add_group(tx, groups[0], ALICE)
+        send(tx, chat_id=ChatId(99))
+
+    with pytest.raises(Held):
+        await storage.transact(fail)
+    with pytest.raises(sqlite3.IntegrityError):
+        await storage.transact(fail_at_commit)
+    chat = await storage.transact(lambda tx: add_group(tx, groups[0], BOB))
+    assert chat is not None
+    assert chat.member_ids == (BOB,)
+    assert await storage.read(lambda reader: reader.chat(groups[0])) == chat
+    assert await storage.transact(lambda tx: tx.lock_chat(groups[0])) == chat
+
+
+async def test_members_are_read_once(storage: SqliteStorage) -> None:
+    """Members that have not changed are the same tuple, for transactions and readers alike."""
+    locked = await storage.transact(lambda tx: tx.lock_chat(CHAT))
+    statements: list[str] = []
+    storage._writing.set_trace_callback(statements.append)
+    again = await storage.transact(lambda tx: tx.lock_chat(CHAT))
+    seen = await storage.read(lambda reader: reader.chat(CHAT))
+    assert locked is not None
+    assert again is not None
+    assert seen is not None
+    assert locked.members is again.members is seen.members
+    assert not any("members.role" in statement for statement in statements)
