@@ -16,7 +16,6 @@ from hypercorn.protocol.h11 import STREAM_ID, H11Protocol
 from hypercorn.typing import ConnectionState, H11SendableEvent
 
 from adapters.listener.answers import Refused, closing_answer, closing_answer_bytes
-from adapters.listener.chunks import ChunkedBody
 from adapters.listener.config import ListenerConfig
 from adapters.listener.counts import Counts
 from adapters.listener.head import Fields, has_begun, plain_request, take_head
@@ -24,7 +23,8 @@ from adapters.listener.http_stream import HttpStream
 from adapters.listener.inbox import AppTasks
 from adapters.listener.logs import log, log_request
 from adapters.listener.proxies import parse_address, seen_through
-from adapters.listener.socket_handshake import asks_for_socket, plain_handshake
+from adapters.listener.request_body import RequestBody
+from adapters.listener.socket_handshake import asks_for_socket, handshake_beyond_doubt, plain_handshake
 from adapters.listener.socket_stream import SocketStream
 from adapters.listener.whole_requests import (
     MAX_BODY,
@@ -80,10 +80,8 @@ class HttpProtocol(H11Protocol):
 
     __slots__ = (
         "_began",
-        "_body_bytes",
-        "_chunks",
+        "_body",
         "_counts",
-        "_declares_too_much",
         "_ended",
         "_head_begun",
         "_held_head",
@@ -95,7 +93,6 @@ class HttpProtocol(H11Protocol):
         "_proxy",
         "_received",
         "_tasks",
-        "_too_large",
         "_unread_head",
         "_whole",
         "_whole_requests",
@@ -165,11 +162,8 @@ class HttpProtocol(H11Protocol):
         """When the idling, the head or the request began."""
         self._progressed = self._began
         self._head_begun = False
-        self._body_bytes = 0
-        self._chunks: ChunkedBody | None = None
-        """The body in progress, where it comes in chunks."""
-        self._too_large = False
-        self._declares_too_much = False
+        self._body: RequestBody | None = None
+        """Of the last request that went through h11."""
         self._method = b""
         self._unread_head = b""
         """Of a handshake that h11 has not been shown: it is, if the answer is h11's to make."""
@@ -227,6 +221,10 @@ class HttpProtocol(H11Protocol):
                 return min(self._progressed + limits.body_idle_time, self._began + limits.body_time)
             case _:
                 return inf
+
+    @property
+    def _too_large(self) -> bool:
+        return self._body is not None and self._body.too_large
 
     def receive(self, data: bytes) -> None:
         """Take in bytes that have come, none for their end; `advance` does the rest."""
@@ -293,7 +291,7 @@ class HttpProtocol(H11Protocol):
             self.client, self.ssl = (seen.client, 0), seen.secure
         plain = plain_head(head) if self._limits.quick_path else None
         if plain is not None and plain.upgrade:
-            handshake = _handshake_fields(plain)
+            handshake = handshake_beyond_doubt(plain.method, plain.fields)
             if handshake is not None:
                 self._unread_head = head
                 await self._begin_socket(head.split(b" ", 2)[1], handshake)
@@ -396,12 +394,13 @@ class HttpProtocol(H11Protocol):
     async def _step_body(self) -> bool:
         if self._phase is Phase.BODY and (self._tasks.inbox.full or self._too_large):
             return False
-        data = self._take_body()
+        body = cast("RequestBody", self._body)
+        data = body.take(self._received)
         if data or self._ended:
             self.connection.receive_data(data)
         event = self.connection.next_event()
         if isinstance(event, h11.Data):
-            await self._body(event)
+            await self._give_body(body.within(bytes(event.data)))
         elif isinstance(event, h11.EndOfMessage):
             self._received += self.connection.trailing_data[0]
             await self._body_ended()
@@ -409,27 +408,11 @@ class HttpProtocol(H11Protocol):
             return bool(data)  # behind it there may be more, or the end
         return True
 
-    def _take_body(self) -> bytes:
-        """What h11 may be given of what has come."""
-        if self._chunks is not None:
-            return self._chunks.take(self._received)
-        data = bytes(self._received)
-        self._received.clear()
-        return data
-
-    async def _body(self, event: h11.Data) -> None:
-        self._body_bytes += len(event.data)
-        excess = self._body_bytes - self._limits.body_bytes
+    async def _give_body(self, data: bytes) -> None:
         if self._phase is Phase.REST:
-            if excess > 0:
+            if self._too_large:
                 self.link.finish()
-            return
-        data = bytes(event.data)
-        if excess > 0:
-            # One byte too many, so that the application can say so in its own way; then the clock decides.
-            self._too_large = True
-            data = data[: len(data) - excess + 1]
-        if self.stream is not None:
+        elif self.stream is not None:
             await self.stream.handle(Body(stream_id=STREAM_ID, data=data))
 
     async def _body_ended(self) -> None:
@@ -460,12 +443,7 @@ class HttpProtocol(H11Protocol):
         self._method = request.method
         target, fields = plain_request(request)
         self._phase = Phase.BODY
-        self._declares_too_much = int(dict(fields).get(b"content-length", 0)) > self._limits.body_bytes
-        self._body_bytes = 0
-        self._too_large = False
-        self._chunks = None
-        if any(name == b"transfer-encoding" for name, _ in fields):
-            self._chunks = ChunkedBody(max_bytes=self._limits.head_bytes, max_fields=self._limits.head_fields)
+        self._body = RequestBody(fields, self._limits)
         if asks_for_socket(request.method, request.http_version, fields):
             fields = plain_handshake(fields)
             if not isinstance(self.connection.next_event(), h11.EndOfMessage):
@@ -518,7 +496,7 @@ class HttpProtocol(H11Protocol):
             self._phase is Phase.BODY
             and connection.they_are_waiting_for_100_continue
             and connection.our_state is h11.SEND_RESPONSE
-            and not self._declares_too_much
+            and not (self._body is not None and self._body.declares_too_much)
         ):
             with trio.CancelScope(shield=True):
                 await self._send_h11_event(h11.InformationalResponse(status_code=100, headers=[]))
@@ -550,8 +528,7 @@ class HttpProtocol(H11Protocol):
             self.draining
             or self._phase is Phase.SOCKET
             or self.connection.they_are_waiting_for_100_continue
-            or self._too_large
-            or self._declares_too_much
+            or (self._body is not None and (self._body.too_large or self._body.declares_too_much))
         )
 
     async def _send_h11_event(self, event: H11SendableEvent) -> None:
@@ -625,14 +602,3 @@ class HttpProtocol(H11Protocol):
                 await self._send_h11_event(h11.Data(data=body))
             await self._send_h11_event(h11.EndOfMessage())
         self.link.finish()
-
-
-def _handshake_fields(plain: Head) -> Fields | None:
-    """Those of a handshake that is beyond doubt; None leaves it, or its refusal, to the way through h11."""
-    fields = [(name.encode(), value.encode("latin-1")) for name, value in plain.fields.items()]
-    if not asks_for_socket(plain.method.encode(), b"1.1", fields):
-        return None
-    try:
-        return plain_handshake(fields)
-    except Refused:
-        return None

@@ -6,7 +6,7 @@ without a net (bytes that are not end the process), and accepts permessage-defla
 
 import base64
 import binascii
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from wsproto.utilities import generate_accept_token
 
@@ -52,6 +52,17 @@ def plain_handshake(fields: Fields) -> Fields:
         raise Refused(400, "The handshake holds what is not ASCII.")
     others = [(name, value) for name, value in fields if name not in _HANDLED]
     return [*others, *joined.items(), *((name, found[name][0]) for name in _SINGLE)]
+
+
+def handshake_beyond_doubt(method: str, fields: Mapping[str, str]) -> Fields | None:
+    """`plain_handshake` of a head with one line a field; None for what is refused, or asks for no socket."""
+    encoded = [(name.encode(), value.encode("latin-1")) for name, value in fields.items()]
+    if not asks_for_socket(method.encode(), b"1.1", encoded):
+        return None
+    try:
+        return plain_handshake(encoded)
+    except Refused:
+        return None
 
 
 def accepting_answer(key: bytes, subprotocol: str | None, more: Iterable[tuple[bytes, bytes]]) -> bytes:
