@@ -66,7 +66,7 @@ def compile_statements(dialect: Dialect, *, among: Among, upsert: Upsert, replac
 
     in_chat = messages.c.chat_id == bindparam("chat_id")
     in_order = select(messages.c.id, messages.c.sequence).where(in_chat)
-    # Its place is nobody's affair who reads it, and costs each row of a page.
+    # Its number is of no use to who reads it, and would cost each row of a page.
     shown = [column for column in messages.c if column.name != "sequence"]
     changeable = [column.name for column in messages.c if column.name not in {"id", "chat_id", "sequence"}]
     return Statements(
@@ -113,14 +113,14 @@ def compile_statements(dialect: Dialect, *, among: Among, upsert: Upsert, replac
         ),
         message=compiled(select(*shown).where(messages.c.id == bindparam("id")), "id"),
         # Not of one chat only: an engine might look for the message among all of that chat's.
-        places=compiled(
+        message_numbers=compiled(
             select(messages.c.chat_id, messages.c.id, messages.c.sequence).where(
                 messages.c.id.in_([bindparam("id"), bindparam("or_id")])
             ),
             *("id", "or_id"),
         ),
-        last_place=compiled(in_order.order_by(messages.c.sequence.desc()).limit(1), "chat_id"),
-        next_place=compiled(
+        last_message_number=compiled(in_order.order_by(messages.c.sequence.desc()).limit(1), "chat_id"),
+        next_message_number=compiled(
             in_order.where(messages.c.sequence >= bindparam("from_sequence"))
             .order_by(messages.c.sequence)
             .limit(1),

@@ -65,18 +65,18 @@ SELECT messages.id, messages.chat_id, messages.author_id, messages.type, message
 FROM messages
 WHERE messages.id = ?
 
--- places
+-- message_numbers
 SELECT messages.chat_id, messages.id, messages.sequence
 FROM messages
 WHERE messages.id IN (?, ?)
 
--- last_place
+-- last_message_number
 SELECT messages.id, messages.sequence
 FROM messages
 WHERE messages.chat_id = ? ORDER BY messages.sequence DESC
  LIMIT 1 OFFSET 0
 
--- next_place
+-- next_message_number
 SELECT messages.id, messages.sequence
 FROM messages
 WHERE messages.chat_id = ? AND messages.sequence >= ? ORDER BY messages.sequence

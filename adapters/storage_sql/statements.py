@@ -22,9 +22,9 @@ class Statements:
     positions: str
     members: str
     message: str
-    places: str
-    last_place: str
-    next_place: str
+    message_numbers: str
+    last_message_number: str
+    next_message_number: str
     messages_before: str
     messages_after: str
     answer: str

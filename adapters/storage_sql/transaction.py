@@ -152,20 +152,20 @@ class SqlReader:
 
     def _first_from(self, chat_id: ChatId, message_id: MessageId) -> int:
         """A number that all of a chat's messages from this one on reach in the log, and no others."""
-        places = self._execute(self._sql.places, (message_id, message_id - 1)).fetchall()
-        of_chat: dict[int, int] = {id_: number for in_chat, id_, number in places if in_chat == chat_id}
+        numbers = self._execute(self._sql.message_numbers, (message_id, message_id - 1)).fetchall()
+        of_chat: dict[int, int] = {id_: number for in_chat, id_, number in numbers if in_chat == chat_id}
         if message_id in of_chat:
             return of_chat[message_id]
         if of_chat:
             return of_chat[message_id - 1] + 1
         # Neither is a message of this chat, where identifiers and numbers grow together: search by halves.
-        last = self._execute(self._sql.last_place, (chat_id,)).fetchone()
+        last = self._execute(self._sql.last_message_number, (chat_id,)).fetchone()
         if last is None or last[0] < message_id:
             return BEYOND
         low, high = 1, int(last[1])
         while low < high:
             middle = (low + high) // 2
-            id_, number = self._execute(self._sql.next_place, (chat_id, middle)).fetchone()
+            id_, number = self._execute(self._sql.next_message_number, (chat_id, middle)).fetchone()
             if id_ < message_id:
                 low = number + 1
             else:

@@ -172,5 +172,5 @@ def test_plans(postgresql: str, name: str) -> None:
         arguments = f"({', '.join(['NULL'] * count)})" if count else ""
         plan = [row[0] for row in connection.execute(f"EXPLAIN EXECUTE it{arguments}").fetchall()]
     assert not [step for step in plan if "Seq Scan" in step], plan
-    if name in {"messages_before", "messages_after", "last_place", "next_place", "log"}:
+    if name in {"messages_before", "messages_after", "last_message_number", "next_message_number", "log"}:
         assert not [step for step in plan if "Sort  (" in step], plan

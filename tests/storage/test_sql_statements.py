@@ -43,9 +43,9 @@ def test_plans(tmp_path: Path, name: str) -> None:
     [
         ("messages_before", "ix_messages_chat_id_sequence (chat_id=? AND sequence<?)"),
         ("messages_after", "ix_messages_chat_id_sequence (chat_id=? AND sequence>?)"),
-        ("places", "PRIMARY KEY (rowid=?)"),
-        ("last_place", "COVERING INDEX ix_messages_chat_id_sequence (chat_id=?)"),
-        ("next_place", "COVERING INDEX ix_messages_chat_id_sequence (chat_id=? AND sequence>?)"),
+        ("message_numbers", "PRIMARY KEY (rowid=?)"),
+        ("last_message_number", "COVERING INDEX ix_messages_chat_id_sequence (chat_id=?)"),
+        ("next_message_number", "COVERING INDEX ix_messages_chat_id_sequence (chat_id=? AND sequence>?)"),
         ("log", "ix_messages_chat_id_sequence (chat_id=? AND sequence>?)"),
         ("log", "PRIMARY KEY (chat_id=? AND sequence>?)"),
         ("chats_of", "ix_members_user_id_chat_id (user_id=?)"),
