@@ -5,6 +5,8 @@ from http import HTTPStatus
 
 Headers = list[tuple[bytes, bytes]]
 
+NOT_WELL_FORMED = "The request is not well-formed HTTP/1.1."
+
 
 class Refused(Exception):
     """A request that the listener answers itself, and whose connection it closes after that."""

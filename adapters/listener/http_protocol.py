@@ -1,10 +1,8 @@
 """HTTP/1.1 on one connection: heads, bodies, answers, the next request, and the hand-over to a WebSocket."""
 
-from collections.abc import Iterable
 from dataclasses import replace
 from enum import Enum, auto
 from math import inf
-from time import perf_counter
 from typing import TYPE_CHECKING, cast
 
 import h11
@@ -15,26 +13,19 @@ from hypercorn.protocol.events import Event as StreamEvent
 from hypercorn.protocol.h11 import STREAM_ID, H11Protocol
 from hypercorn.typing import ConnectionState, H11SendableEvent
 
-from adapters.listener.answers import Refused, closing_answer, closing_answer_bytes
+from adapters.listener.answers import NOT_WELL_FORMED, Refused, closing_answer
 from adapters.listener.config import ListenerConfig
 from adapters.listener.counts import Counts
 from adapters.listener.head import Fields, has_begun, plain_request, take_head
 from adapters.listener.http_stream import HttpStream
 from adapters.listener.inbox import AppTasks
-from adapters.listener.logs import log, log_request
+from adapters.listener.logs import log
 from adapters.listener.proxies import parse_address, seen_through
 from adapters.listener.request_body import RequestBody
 from adapters.listener.socket_handshake import asks_for_socket, handshake_beyond_doubt, plain_handshake
 from adapters.listener.socket_stream import SocketStream
-from adapters.listener.whole_requests import (
-    MAX_BODY,
-    Answerer,
-    Head,
-    WholeRequest,
-    WholeRequests,
-    answer_bytes,
-    plain_head,
-)
+from adapters.listener.whole_exchange import WholeExchange, begin_whole
+from adapters.listener.whole_requests import WholeRequests, plain_head
 
 if TYPE_CHECKING:
     from adapters.listener.connection import Connection
@@ -48,13 +39,18 @@ PIPELINE_BYTES = 65_536
 
 CLOSE = (b"connection", b"close")
 SOON = ((b"retry-after", b"10"),)
-NOT_WELL_FORMED = "The request is not well-formed HTTP/1.1."
 NO_MORE_HTTP = h11.Connection(h11.SERVER)
 """In place of the parser of a connection that has become a WebSocket; never fed."""
 
 
 class Phase(Enum):
-    """What the bytes that come next belong to."""
+    """What the bytes that come next belong to.
+
+    HEAD - WHOLE - HEAD: a request that is answered by one call.
+    HEAD - BODY - ANSWER - HEAD: one that goes through h11 and ASGI; if it is answered before all of its body
+    is here, HEAD - BODY - REST - HEAD.
+    HEAD - SOCKET, from which nothing leads back.
+    """
 
     HEAD = auto()
     """A request's head, or nothing yet: the connection is idle."""
@@ -71,7 +67,7 @@ class Phase(Enum):
 
 
 class HttpProtocol(H11Protocol):
-    """Advances one connection; `advance`, `handle` and `expire` are its reader's alone.
+    """Advances one connection; `receive`, `advance` and `expire` are its reader's alone.
 
     Overrides of Hypercorn 0.18: no cleartext HTTP/2 (each of its two ways in could end the process), heads
     judged before h11 sees them, a reader that does not wait for the response, a next cycle that is no task of
@@ -92,7 +88,6 @@ class HttpProtocol(H11Protocol):
         "_progressed",
         "_proxy",
         "_received",
-        "_tasks",
         "_unread_head",
         "_whole",
         "_whole_requests",
@@ -115,6 +110,7 @@ class HttpProtocol(H11Protocol):
     )  # Hypercorn's too: in the place of its dictionary, which takes as much again
 
     connection: h11.Connection
+    task_group: AppTasks
     stream: HttpStream | SocketStream | None
 
     def __init__(  # noqa: PLR0917 - Hypercorn's takes nine
@@ -148,7 +144,6 @@ class HttpProtocol(H11Protocol):
         self.restarting = False
         """And a WebSocket is closed for it."""
         self.link = link
-        self._tasks = tasks
         self._limits = limits
         self._counts = counts
         self._phase = Phase.HEAD
@@ -173,8 +168,8 @@ class HttpProtocol(H11Protocol):
         if trusted and client is not None and parse_address(client[0]) in trusted:
             self._proxy = client[0]
         self._whole_requests = whole_requests
-        self._whole: tuple[Head, Answerer] | None = None
-        """The request whose body is awaited whole, and who answers it."""
+        self._whole: WholeExchange | None = None
+        """The request in progress that goes past h11 and ASGI."""
 
     # --- the reader's side ---------------------------------------------------------------------------------
 
@@ -187,7 +182,7 @@ class HttpProtocol(H11Protocol):
             return self.stream.reading(len(self._received))
         match self._phase:
             case Phase.BODY:
-                return not self._tasks.inbox.full and not self._too_large
+                return not self.task_group.inbox.full and not self._too_large
             case Phase.ANSWER:
                 return len(self._received) < PIPELINE_BYTES
             case _:
@@ -215,7 +210,7 @@ class HttpProtocol(H11Protocol):
                 return self._began + (limits.head_time if self._head_begun else limits.idle_time)
             case Phase.BODY if self._too_large:
                 return self._progressed + limits.refusal_time
-            case Phase.BODY if self._tasks.inbox.full:
+            case Phase.BODY if self.task_group.inbox.full:
                 return inf
             case Phase.BODY | Phase.WHOLE | Phase.REST:
                 return min(self._progressed + limits.body_idle_time, self._began + limits.body_time)
@@ -263,13 +258,15 @@ class HttpProtocol(H11Protocol):
         else:
             self.link.finish()
 
+    # --- its steps ------------------------------------------------------------------------------------------
+
     async def _step(self) -> bool:
         """One step; whether another may be possible."""
         match self._phase:
             case Phase.HEAD:
                 return await self._step_head()
-            case Phase.WHOLE:
-                return await self._step_whole()
+            case Phase.WHOLE if self._whole is not None:
+                return await self._whole.step(self, self._received, ended=self._ended)
             case Phase.BODY | Phase.REST:
                 return await self._step_body()
             case Phase.SOCKET:
@@ -297,16 +294,17 @@ class HttpProtocol(H11Protocol):
                 await self._begin_socket(head.split(b" ", 2)[1], handshake)
                 return True
         elif plain is not None:
-            self._whole = self._answered_whole(plain)
-        if self._whole is not None:
-            self._phase = Phase.WHOLE
-            self._counts.requests += 1
-            if len(self._received) >= self._whole[0].length:
-                return await self._step_whole()
+            whole = begin_whole(plain, self._whole_requests, self._limits)
+            if whole is not None:
+                self._whole = whole
+                self._phase = Phase.WHOLE
+                self._counts.requests += 1
+                if len(self._received) < plain.length:
+                    self._began = self._progressed = trio.current_time()
+                return await whole.step(self, self._received, ended=self._ended)
         self._began = self._progressed = trio.current_time()
-        if self._whole is None:
-            self.connection.receive_data(head)
-            await self._begin(cast("h11.Request", self.connection.next_event()))
+        self.connection.receive_data(head)
+        await self._begin(cast("h11.Request", self.connection.next_event()))
         return True
 
     def _await_head(self) -> bool:
@@ -324,75 +322,8 @@ class HttpProtocol(H11Protocol):
             self._began = trio.current_time()
         return False
 
-    def _answered_whole(self, plain: Head) -> tuple[Head, Answerer] | None:
-        """The request, if it goes the short way, and who answers it."""
-        if self._whole_requests is None:
-            return None
-        if plain.length > min(MAX_BODY, self._limits.body_bytes, self._whole_requests.body_bytes):
-            return None
-        answerer = self._whole_requests.answerer(plain.method, plain.path)
-        return None if answerer is None else (plain, answerer)
-
-    async def _step_whole(self) -> bool:
-        head, answerer = cast("tuple[Head, Answerer]", self._whole)
-        if len(self._received) < head.length:
-            if self._ended:
-                raise Refused(400, NOT_WELL_FORMED)
-            return False
-        body = bytes(self._received[: head.length])
-        del self._received[: head.length]
-        client = "" if self.client is None else self.client[0]
-        asked = WholeRequest(head.method, head.path, head.query, head.fields, body, client)
-        started = perf_counter()
-        try:
-            answer = await answerer(asked)
-            last = self.draining or head.last
-            data = answer_bytes(answer, close=last, asked=head.last)
-        except Exception as error:  # noqa: BLE001 - a fault of the application's, which ends this connection only
-            self._tasks.report(head.path, error)
-            await self._fail_whole(head, perf_counter() - started)
-            return False
-        await self.link.write(data)
-        self._log_whole(head, answer.status, len(answer.body), perf_counter() - started, answer.fields)
-        self._whole = None
-        if last:
-            self.link.finish()
-            return False
-        self._phase = Phase.HEAD
-        self._began = trio.current_time()
-        if self._received:
-            await trio.lowlevel.checkpoint()  # who sends requests in one go must let others run
-            return True
-        return self._ended or self.draining
-
-    async def _fail_whole(self, head: Head, seconds: float) -> None:
-        """Answer for the application, which has failed."""
-        refused = Refused(500, "The server failed.", code="internal_error")
-        _, body = closing_answer(refused)
-        await self.link.write(closing_answer_bytes(refused, *self.config.response_headers("h11")))
-        self._log_whole(head, refused.status, len(body), seconds)
-        self.link.finish()
-
-    def _log_whole(
-        self,
-        head: Head,
-        status: int,
-        size: int,
-        seconds: float,
-        fields: Iterable[tuple[str, str]] = (),
-    ) -> None:
-        log_request(
-            head.method,
-            head.path,
-            status,
-            size=size,
-            seconds=seconds,
-            client=None if self.client is None else self.client[0],
-            fields=fields,
-        )
-
     async def _step_body(self) -> bool:
-        if self._phase is Phase.BODY and (self._tasks.inbox.full or self._too_large):
+        if self._phase is Phase.BODY and (self.task_group.inbox.full or self._too_large):
             return False
         body = cast("RequestBody", self._body)
         data = body.take(self._received)
@@ -470,7 +401,7 @@ class HttpProtocol(H11Protocol):
         """Become a WebSocket, if the application accepts; `fields` are those of `plain_handshake`."""
         self._method = b"GET"
         self._phase = Phase.SOCKET
-        stream = SocketStream(self, self._tasks, self._limits, self._counts, STREAM_ID)
+        stream = SocketStream(self, self.task_group, self._limits, self._counts, STREAM_ID)
         await self._begin_stream(stream, "GET", target, fields, "1.1")
 
     async def _begin_stream(
@@ -488,6 +419,8 @@ class HttpProtocol(H11Protocol):
                 state=self.connection_state,
             )
         )
+
+    # --- what its inbox and its streams call ---------------------------------------------------------------
 
     async def wanted(self) -> None:
         """The application waits for a body: the peer that waits for a 100 gets it."""
@@ -570,15 +503,22 @@ class HttpProtocol(H11Protocol):
             self._phase = Phase.REST
             self.link.wake()
 
+    # --- a request ends ------------------------------------------------------------------------------------
+
     def _parser(self) -> h11.Connection:
         return h11.Connection(h11.SERVER, max_incomplete_event_size=self.config.h11_max_incomplete_size)
 
-    def _next_cycle(self) -> None:
-        """Await the next request. With a new parser: h11's own next cycle would keep what it has buffered."""
-        self.connection = self._parser()
+    def next_request(self) -> None:
+        """Await the next one; who calls sees to it that the reader looks at what of it is here already."""
+        self._whole = None
         self._phase = Phase.HEAD
-        self._method = b""
         self._began = trio.current_time()
+
+    def _next_cycle(self) -> None:
+        """The same after h11's, with a new parser: its own next cycle would keep what it has buffered."""
+        self.connection = self._parser()
+        self._method = b""
+        self.next_request()
         if self._received or self._ended or self.draining:
             self.link.wake()
         else:
@@ -592,7 +532,8 @@ class HttpProtocol(H11Protocol):
         if isinstance(self.stream, HttpStream):
             await self.stream.answered_by_listener(refused.status)
         elif self._whole is not None:
-            self._log_whole(self._whole[0], refused.status, 0, trio.current_time() - self._began)
+            seconds = trio.current_time() - self._began
+            self._whole.answered_by_listener(refused.status, seconds=seconds, client=client)
         await self._close_stream()
         if self.connection.our_state in {h11.IDLE, h11.SEND_RESPONSE}:
             headers, body = closing_answer(refused)
