@@ -82,7 +82,6 @@ class HttpProtocol(H11Protocol):
         "_head_begun",
         "_held_head",
         "_limits",
-        "_link",
         "_method",
         "_phase",
         "_progressed",

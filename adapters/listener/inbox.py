@@ -33,7 +33,7 @@ class Inbox:
     Hypercorn 0.18 waits in `put` for an application that does not receive: pings, closes and EOF go unseen.
     """
 
-    __slots__ = ("_arrived", "_consumer", "_events", "_max_bytes", "_max_events", "_size", "bytes")
+    __slots__ = ("_arrived", "_consumer", "_events", "_max_bytes", "_max_events", "bytes")
 
     def __init__(self, consumer: Consumer, max_events: int, max_bytes: int) -> None:
         self._consumer = consumer
