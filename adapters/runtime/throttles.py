@@ -6,7 +6,8 @@ from messaging_core.limits import Rate
 from messaging_core.throttle import Bucket, is_full, take
 
 BUCKETS = 100_000
-"""Buckets kept at once, about 30 MB; beyond, the full ones are forgotten, then those used longest ago."""
+"""Buckets kept at once, about 30 MB; beyond, the full ones are forgotten, then those used longest ago, until
+half as many are left."""
 
 
 class Throttles:
@@ -35,5 +36,5 @@ class Throttles:
             if is_full(bucket, rate, now=now):
                 del self._buckets[key]
         # A dict keeps the order of insertion, and every use inserts anew: the first are the stalest.
-        for key in list(self._buckets)[: len(self._buckets) - BUCKETS // 2]:
+        for key in list(self._buckets)[: max(0, len(self._buckets) - BUCKETS // 2)]:
             del self._buckets[key]

@@ -52,3 +52,21 @@ def test_an_attacker_with_many_keys_fills_no_memory(monkeypatch: pytest.MonkeyPa
         with pytest.raises(TooManyRequests):
             limits.take("message_rate", "busy", RATE)
     assert len(limits._buckets) <= 101
+
+
+def test_where_full_buckets_make_room_enough_no_other_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who has taken all permits stays refused, whoever else comes and goes."""
+    monkeypatch.setattr(throttles, "BUCKETS", 100)
+    clock = Clock()
+    limits = Throttles(clock)
+    for key in range(61):
+        limits.take("message_rate", key, RATE)
+    clock.now = 1.0  # those are full again
+    hasty = range(100, 140)
+    for key in hasty:
+        limits.take("message_rate", key, RATE)
+        limits.take("message_rate", key, RATE)
+    assert len(limits._buckets) == len(hasty)
+    for key in hasty:
+        with pytest.raises(TooManyRequests):
+            limits.take("message_rate", key, RATE)
