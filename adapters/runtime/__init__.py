@@ -1,7 +1,7 @@
 """Carries out what the core decides: runs operations, performs effects, holds the open sockets."""
 
 from adapters.runtime.hub import Hub, LocalSocket, TooManySockets
-from adapters.runtime.messaging import Messaging, Outcome, SignedIn, TokenPair
+from adapters.runtime.messaging import Messaging, Registered, SignedIn, TokenPair
 from adapters.runtime.operations import Context
 
 __all__ = [
@@ -9,7 +9,7 @@ __all__ = [
     "Hub",
     "LocalSocket",
     "Messaging",
-    "Outcome",
+    "Registered",
     "SignedIn",
     "TokenPair",
     "TooManySockets",

@@ -130,11 +130,12 @@ class Doorbell:
             raise
         self._leave(self._following.settle(user_id, chats))
         if self._following.spilt:
-            self._compare_soon()
+            self.compare_soon()
 
-    def compare(self) -> None:
-        """Have everything held against the storage soon: the last net, for what nothing else has noticed."""
-        self._compare_soon()
+    def compare_soon(self) -> None:
+        """Have everything held against the storage; from outside the last net, for what was not noticed."""
+        self._comparison_due = True
+        self._work.set()
 
     # --- whether it can be relied on ---
 
@@ -188,7 +189,7 @@ class Doorbell:
         self.counts.missed += 1
         self._reasons[why] = None
         self._admissions.end_all()
-        self._compare_soon()
+        self.compare_soon()
 
     async def _watch(self) -> None:
         """Notice what does not happen."""
@@ -204,16 +205,12 @@ class Doorbell:
                 else:
                     self.counts.lost += 1
                     log.warning("The bus is not heard any more; the storage is polled")
-                self._compare_soon()
+                self.compare_soon()
             if self._liveness.is_deaf(now=now):
                 self._bus.rebuild()
             await trio.sleep(BEAT_SECONDS / 2)
 
     # --- what was missed ---
-
-    def _compare_soon(self) -> None:
-        self._comparison_due = True
-        self._work.set()
 
     async def _catch_up(self) -> None:
         while True:
@@ -236,7 +233,7 @@ class Doorbell:
                 await self._try_again_soon()
 
     async def _try_again_soon(self) -> None:
-        self._compare_soon()
+        self.compare_soon()
         await trio.sleep(POLL_SECONDS)
 
     async def _compare(self) -> None:

@@ -70,8 +70,8 @@ class SignedIn:
 
 
 @frozen
-class Outcome:
-    """What a caller is answered, and whether it was answered before under the same key."""
+class Registered:
+    """What who registers is answered, and whether the account was made before under the same key."""
 
     result: SignedIn
     replayed: bool
@@ -235,7 +235,7 @@ class Messaging:
             raise
         return socket
 
-    async def register(self, command: RegisterUser, *, device: str, key: str | None, path: str) -> Outcome:
+    async def register(self, command: RegisterUser, *, device: str, key: str | None, path: str) -> Registered:
         """A new account, signed in; a replay checks the password and opens a session of its own.
 
         Raises `Invalid`, `EmailTaken`, `IdempotencyKeyReused`, `PasswordHasherBusy`.
@@ -252,12 +252,12 @@ class Messaging:
         )
         registered = await self.execute(registration)
         if isinstance(registered, Session):
-            return Outcome(await self._signed_in(registered), replayed=False)
+            return Registered(await self._signed_in(registered), replayed=False)
         user_id = UserId(int(registered.body))
         known_hash = await self.read(lambda reader: reader.password_hash(user_id))
         if not await self._hasher.matches(known_hash, prepared.password):
             raise IdempotencyKeyReused
-        return Outcome(await self._open_session(user_id, device), replayed=True)
+        return Registered(await self._open_session(user_id, device), replayed=True)
 
     async def log_in(self, command: LogIn, *, device: str) -> SignedIn:
         """A new session for the right password.
@@ -321,7 +321,7 @@ class Messaging:
                         log.debug("Forgot outlived answers and sessions", count=count)
                 await self.close_sockets_of_ended_sessions(self.hub.sessions())
                 if self.doorbell is not None:
-                    self.doorbell.compare()
+                    self.doorbell.compare_soon()
             except Exception:
                 log.exception("Housekeeping failed; it is tried again")
             sweep += 1

@@ -312,7 +312,7 @@ def list_messages(command: ListMessages, context: Context) -> Query[Page]:
 
 @frozen
 class Kept:
-    """The answer to a request with a key, and whether it was kept from an earlier one."""
+    """The answer to a write, and whether it was kept from an earlier request with the same key."""
 
     body: bytes
     status: int

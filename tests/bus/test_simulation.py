@@ -161,7 +161,7 @@ class World:
         """As happens every half a minute, and here more often."""
         for process, _ in self.living:
             assert process.messaging.doorbell is not None
-            process.messaging.doorbell.compare()
+            process.messaging.doorbell.compare_soon()
 
     # --- what must hold ---
 

@@ -25,14 +25,14 @@ from messaging_core.errors import (
 
 
 async def register(command: RegisterUser, request: HttpRequest, messaging: Messaging) -> HttpAnswer:
-    outcome = await messaging.register(
+    registered = await messaging.register(
         command,
         device=_device(request),
         key=request.idempotency_key,
         path=request.path,
     )
-    replayed = (("Idempotency-Replayed", "true"),) if outcome.replayed else ()
-    return HttpAnswer(201, encode(outcome.result), headers=(*replayed, *NO_STORE))
+    replayed = (("Idempotency-Replayed", "true"),) if registered.replayed else ()
+    return HttpAnswer(201, encode(registered.result), headers=(*replayed, *NO_STORE))
 
 
 async def log_in(command: LogIn, request: HttpRequest, messaging: Messaging) -> HttpAnswer:
