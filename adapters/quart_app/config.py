@@ -1,6 +1,6 @@
 """How the application faces its callers."""
 
-from attrs import field, frozen
+from attrs import frozen
 
 from adapters.quart_app.cors import ANY_ORIGIN
 
@@ -13,7 +13,7 @@ class HttpConfig:
     """Origins whose pages may call, such as `https://app.example`; `*` is any."""
     rate_limits: bool = True
     """Whether requests are limited; off for load tests only."""
-    body_bytes: int = field(default=1_048_576)
+    body_bytes: int = 1_048_576
     """The largest request body; a larger one is a 413 and is not read."""
     docs: bool = True
     """Whether `/docs` and `/openapi.json` are served."""

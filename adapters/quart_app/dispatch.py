@@ -7,6 +7,8 @@ from typing import Any, assert_never
 import structlog
 
 from adapters.quart_app.endpoints import (
+    JSON,
+    REPLAYED,
     Auth,
     Endpoint,
     Handles,
@@ -17,7 +19,7 @@ from adapters.quart_app.endpoints import (
     Reads,
     Writes,
 )
-from adapters.quart_app.problems import problem, refused, unavailable
+from adapters.quart_app.problems import FAULT, problem, refused, unavailable
 from adapters.quart_app.wire import MalformedJson, decode, encode, from_strings, structure
 from adapters.runtime import Context, Messaging
 from adapters.runtime.operations import Once
@@ -29,9 +31,6 @@ from messaging_core.models import Actor, IdempotencyKey
 from messaging_core.ports import PasswordHasherBusy, StorageUnavailable
 
 log = structlog.get_logger(__name__)
-
-JSON = "application/json"
-REPLAYED = ("Idempotency-Replayed", "true")
 
 REQUEST_ID: ContextVar[str | None] = ContextVar("request_id", default=None)
 """Of the request that is being answered, for the lines that are logged meanwhile."""
@@ -70,8 +69,7 @@ class Dispatcher:
             return unavailable(detail, code="busy", request_id=request.request_id, retry_after=2)
         except Exception:
             log.exception("A request failed", method=request.method, path=request.path)
-            detail = "The server failed at this request. It has been logged under this request_id."
-            return problem(500, "internal_error", detail, request_id=request.request_id)
+            return problem(500, *FAULT, request_id=request.request_id)
         finally:
             REQUEST_ID.reset(before)
 

@@ -7,7 +7,7 @@ from importlib.resources.abc import Traversable
 from quart import Blueprint, Response
 from werkzeug.exceptions import NotFound
 
-from adapters.quart_app.endpoints import Endpoint
+from adapters.quart_app.endpoints import JSON, Endpoint
 from adapters.quart_app.openapi import describe
 from adapters.quart_app.wire import encode
 from messaging_core.limits import Limits
@@ -60,7 +60,7 @@ def documentation(endpoints: Iterable[Endpoint], limits: Limits) -> Blueprint:
 
     @blueprint.get("/openapi.json")
     async def openapi() -> Response:
-        return Response(description, content_type="application/json")
+        return Response(description, content_type=JSON)
 
     @blueprint.get("/docs")
     async def page() -> Response:

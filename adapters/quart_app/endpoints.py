@@ -17,18 +17,17 @@ from messaging_core.errors import Refused
 from messaging_core.idempotency import parse_key
 
 API = "/api/v1"
+JSON = "application/json"
+REPLAYED = ("Idempotency-Replayed", "true")
 
-
-REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
-
-
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _PROCESS = secrets.token_hex(4)
 _requests = count(1)
 
 
 def request_id(told: str | None) -> str:
     """The caller's id for the request, where it can stand in a log line; otherwise one of ours."""
-    return told if told is not None and REQUEST_ID.fullmatch(told) else f"{_PROCESS}{next(_requests):08x}"
+    return told if told is not None and _REQUEST_ID.fullmatch(told) else f"{_PROCESS}{next(_requests):08x}"
 
 
 @frozen
@@ -65,7 +64,7 @@ class HttpRequest:
 class HttpAnswer:
     status: int
     body: bytes = b""
-    content_type: str = "application/json"
+    content_type: str = JSON
     headers: tuple[tuple[str, str], ...] = ()
 
     def fields(self, request_id: str) -> tuple[tuple[str, str], ...]:
@@ -133,8 +132,8 @@ class Handles:
 class Endpoint:
     """One method on one path.
 
-    `command` is built from the path, the query of a GET, the JSON body of anything else; a field named in
-    the path is taken from there. `answers` is the type of the answer's JSON, None for no body.
+    `command` is built from the path, the query of a GET, the JSON body of a POST, PUT or PATCH; a field named
+    in the path is taken from there. `answers` is the type of the answer's JSON, None for no body.
     """
 
     method: str
@@ -166,9 +165,9 @@ class Endpoint:
 
     @cached_property
     def has_body(self) -> bool:
-        return self.method in {"POST", "PUT", "PATCH"} and bool(self.body_fields)
+        return self.method in {"POST", "PUT", "PATCH"} and bool(self.other_names)
 
     @cached_property
-    def body_fields(self) -> tuple[str, ...]:
-        """Fields that come from the body, or from the query of a GET."""
+    def other_names(self) -> tuple[str, ...]:
+        """Fields that are not in the path: they come from the body, or from the query of a GET."""
         return tuple(a.name for a in fields(self.command) if a.name not in self.path_names)

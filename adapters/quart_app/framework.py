@@ -13,7 +13,7 @@ from adapters.quart_app.config import HttpConfig
 from adapters.quart_app.dispatch import Dispatcher
 from adapters.quart_app.docs import documentation
 from adapters.quart_app.endpoints import Endpoint, HttpAnswer, HttpRequest, request_id
-from adapters.quart_app.problems import problem
+from adapters.quart_app.problems import FAULT, problem
 from adapters.quart_app.routes import ENDPOINTS
 from messaging_core.limits import Limits
 
@@ -99,9 +99,8 @@ async def _http_error(error: HTTPException) -> Response:
         log.error("A request failed outside its endpoint", path=asked.path, exc_info=error.original_exception)
     kept = tuple((name, value) for name, value in error.get_headers() if name in {"Allow", "Retry-After"})
     close = (("Connection", "close"),) if status == 413 else ()
-    fault = ("internal_error", "The server failed at this request. It has been logged under this request_id.")
     refusal = ("bad_request", error.description or "The request cannot be answered.")
-    code, detail = CODES.get(status, fault if status >= 500 else refusal)
+    code, detail = CODES.get(status, FAULT if status >= 500 else refusal)
     answer = problem(
         status,
         code,

@@ -5,7 +5,7 @@ from http import HTTPStatus
 from importlib.metadata import version
 from typing import Any
 
-from adapters.quart_app.endpoints import Auth, Endpoint
+from adapters.quart_app.endpoints import API, JSON, Auth, Endpoint
 from adapters.quart_app.problems import PROBLEM_JSON, Problem, status_of
 from adapters.quart_app.schema import Schema, Schemas
 from messaging_core.errors import (
@@ -21,7 +21,6 @@ from messaging_core.errors import (
 from messaging_core.idempotency import KEY_MAX_CHARACTERS
 from messaging_core.limits import Limits
 
-JSON = "application/json"
 AUTHENTICATION = (TokenMissing, TokenInvalid, TokenExpired, SessionRevoked)
 
 
@@ -65,7 +64,7 @@ def _operation(endpoint: Endpoint, schemas: Schemas) -> dict[str, Any]:
     operation: dict[str, Any] = {
         "operationId": endpoint.name,
         "summary": endpoint.summary,
-        "tags": [endpoint.path.removeprefix("/api/v1/").strip("/").split("/")[0]],
+        "tags": [endpoint.path.removeprefix(f"{API}/").strip("/").split("/")[0]],
         "parameters": _parameters(endpoint, schemas),
         "responses": {
             str(endpoint.status): answer,
@@ -79,8 +78,8 @@ def _operation(endpoint: Endpoint, schemas: Schemas) -> dict[str, Any]:
                 JSON: {
                     "schema": {
                         "type": "object",
-                        "properties": schemas.properties(endpoint.command, endpoint.body_fields),
-                        "required": schemas.required(endpoint.command, endpoint.body_fields),
+                        "properties": schemas.properties(endpoint.command, endpoint.other_names),
+                        "required": schemas.required(endpoint.command, endpoint.other_names),
                     }
                 }
             },
@@ -96,8 +95,8 @@ def _parameters(endpoint: Endpoint, schemas: Schemas) -> list[Schema]:
         {"name": name, "in": "path", "required": True, "schema": schema} for name, schema in path.items()
     ]
     if endpoint.method == "GET":
-        required = schemas.required(endpoint.command, endpoint.body_fields)
-        query = schemas.properties(endpoint.command, endpoint.body_fields)
+        required = schemas.required(endpoint.command, endpoint.other_names)
+        query = schemas.properties(endpoint.command, endpoint.other_names)
         found += [
             {"name": name, "in": "query", "required": name in required, "schema": schema}
             for name, schema in query.items()
@@ -114,7 +113,7 @@ def _refusals(endpoint: Endpoint) -> dict[int, list[str]]:
     refusals: list[type[Refused]] = list(endpoint.refusals)
     if endpoint.auth is Auth.SESSION:
         refusals += AUTHENTICATION
-    if endpoint.path_names or endpoint.body_fields:
+    if endpoint.path_names or endpoint.other_names:
         refusals.append(Invalid)
     if endpoint.takes_key:
         refusals.append(IdempotencyKeyInvalid)

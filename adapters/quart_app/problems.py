@@ -29,14 +29,17 @@ STATUS: dict[type[Refused], int] = {
     errors.TooManyRequests: 429,
 }
 
+FAULT = ("internal_error", "The server failed at this request. It has been logged under this request_id.")
+"""The code and detail of what is no refusal."""
+
 _BEARER_REFUSALS = (errors.TokenInvalid, errors.TokenExpired, errors.SessionRevoked)
 
 
 @frozen(slots=False)
 class Problem:
-    """The body of every error; `detail` is always one sentence for a person.
+    """The body of every error; `detail` is for a person.
 
-    `request_id` is null where the listener refuses before it has read what was asked.
+    `request_id` is null where the listener answers in the application's stead.
     """
 
     type: str

@@ -52,16 +52,16 @@ class QuickPath:
         self.body_bytes = body_bytes
         self._dispatcher = dispatcher
         self._cors = cors
-        self._routes = {
-            (endpoint.method, endpoint.path): endpoint
-            for endpoint in endpoints
-            if "{" not in endpoint.path.rpartition("/")[0]
-        }
-        self._variables = {
-            (method, path.rpartition("/")[0]): endpoint
-            for (method, path), endpoint in self._routes.items()
-            if endpoint.path_names
-        }
+        self._routes: dict[tuple[str, str], Endpoint] = {}
+        """Those without a variable, by method and path."""
+        self._variables: dict[tuple[str, str], Endpoint] = {}
+        """Those with one, by method and the path before it."""
+        for endpoint in endpoints:
+            parent = endpoint.path.rpartition("/")[0]
+            if not endpoint.path_names:
+                self._routes[endpoint.method, endpoint.path] = endpoint
+            elif "{" not in parent:
+                self._variables[endpoint.method, parent] = endpoint
 
     def answerer(self, method: str, path: str) -> Callable[[Asked], Awaitable[Answered]] | None:
         """Who answers this route, or None where it is no endpoint's."""

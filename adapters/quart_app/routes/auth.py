@@ -2,6 +2,7 @@
 
 from adapters.quart_app.endpoints import (
     API,
+    REPLAYED,
     Auth,
     Endpoint,
     Handles,
@@ -31,7 +32,7 @@ async def register(command: RegisterUser, request: HttpRequest, messaging: Messa
         key=request.idempotency_key,
         path=request.path,
     )
-    replayed = (("Idempotency-Replayed", "true"),) if registered.replayed else ()
+    replayed = (REPLAYED,) if registered.replayed else ()
     return HttpAnswer(201, encode(registered.result), headers=(*replayed, *NO_STORE))
 
 

@@ -48,7 +48,7 @@ RAW_VALUES = [
     ),
 ]
 
-FIELDS = [(endpoint, name) for endpoint in WITH_BODY for name in endpoint.body_fields]
+FIELDS = [(endpoint, name) for endpoint in WITH_BODY for name in endpoint.other_names]
 
 
 def schema_of(endpoint: Endpoint, name: str) -> Draft202012Validator:

@@ -47,7 +47,7 @@ NUMBERS = [
 ]
 PATHS = [endpoint for endpoint in ENDPOINTS if endpoint.path_names]
 QUERIES = [
-    (endpoint, name) for endpoint in ENDPOINTS if endpoint.method == "GET" for name in endpoint.body_fields
+    (endpoint, name) for endpoint in ENDPOINTS if endpoint.method == "GET" for name in endpoint.other_names
 ]
 
 
