@@ -106,7 +106,13 @@ class Transaction(Reader, Protocol):
     def next_message_id(self) -> MessageId:
         """To be drawn while the chat is locked: clients page through a chat in the order of these."""
 
-    def apply(self, effect: StorageEffect) -> None: ...
+    def apply(self, effect: StorageEffect) -> None:
+        """Make it so in this transaction.
+
+        What no decision says of what is kept is an error: `LookupError` for a change of a message that is not
+        there; any exception but a `Refused` for a second user of an e-mail or tag, or a second direct chat of
+        a pair.
+        """
 
     def forget_before(self, *, answers: datetime, sessions: datetime) -> int:
         """Drop answers that were kept, and sessions that ended or expired, before these times; how many.

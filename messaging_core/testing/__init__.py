@@ -1,4 +1,7 @@
-"""What somebody who writes an adapter tests it with; needs pytest, hypothesis and pytest-trio."""
+"""What somebody who writes an adapter tests it with; needs pytest, Hypothesis and pytest-trio.
+
+The suites' tests and fixtures are asynchronous: pytest's configuration must say `trio_mode = true`.
+"""
 
 import pytest
 

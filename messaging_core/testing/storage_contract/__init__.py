@@ -1,17 +1,32 @@
 """The one suite that every storage passes: what `messaging_core.ports` says, a rule a test.
 
 A storage's own test module derives from `StorageContract` and says how a fresh, empty storage is opened,
-and how one that serves as the model is:
+and how one that serves as the model is, the memory storage usually:
 
+    from collections.abc import AsyncIterator
+    from contextlib import asynccontextmanager
+
+    import pytest
+
+    from adapters.storage_memory import MemoryStorage
+    from messaging_core.ports import Storage
     from messaging_core.testing.storage_contract import OpenStorage, StorageContract
+
+    @asynccontextmanager
+    async def open_memory_storage() -> AsyncIterator[Storage]:
+        yield MemoryStorage()
 
     class TestMemoryStorage(StorageContract):
         @pytest.fixture
         def open_storage(self) -> OpenStorage:
-            return open_fresh_storage      # () -> async context manager of a Storage
+            return open_memory_storage      # here: how your own is opened
 
-These two names are what others import. The rules lie in the modules beside, by subject: parts of the one
-suite, which may be divided anew.
+        @pytest.fixture
+        def open_model(self) -> OpenStorage:
+            return open_memory_storage
+
+`OpenStorage` and `StorageContract` are what others import. The rules lie in the modules beside, by subject:
+parts of the one suite, which may be divided anew.
 """
 
 from collections.abc import AsyncIterator
@@ -40,7 +55,7 @@ class StorageContract(
     """Derive, name the class `Test…`, and give it two fixtures that return an `OpenStorage`.
 
     `open_storage` says how the storage under test is opened, `open_model` how the one that it is compared
-    with is: the memory storage, usually.
+    with is.
     """
 
     programs = 100

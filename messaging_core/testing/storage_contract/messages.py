@@ -117,7 +117,7 @@ class MessageRules:
         """To change what was never stored is a defect of whoever asks, and changes nothing."""
         alice, _, chat = await pair(storage)
         message = Message(MessageId(7), chat.id, alice.id, MessageType.TEXT, "x", None, NOW, None, None, None)
-        with pytest.raises(LookupError, match="no message 7"):
+        with pytest.raises(LookupError):
             await storage.transact(lambda tx: tx.apply(ChangeMessage(message)))
         assert await history_of(storage, chat.id) == []
 
