@@ -183,7 +183,7 @@ def _told_by(error: BaseException) -> str:
     cause: BaseException | None = error
     while cause is not None and not str(cause):
         cause = cause.__cause__ or cause.__context__
-    return str(cause or type(error).__name__)
+    return str(cause or type(error).__name__).rstrip(".")  # others write the sentence's end
 
 
 def _seconds(told: str) -> float:

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -32,6 +33,19 @@ async def test_where_nothing_speaks_tls_that_is_said(tmp_path: Path) -> None:
         ended = await run_to_its_end("check", address, "--lang", "en", directory=tmp_path)
     assert ended.returncode == 2
     assert "SSL" in ended.stderr
+
+
+async def test_who_answers_nothing_is_told_of_in_a_sentence(tmp_path: Path) -> None:
+    """Of a server that hangs up the library's own words are passed on, and end with one full stop."""
+    async with trio.open_nursery() as nursery:
+        (listener,) = await nursery.start(
+            partial(trio.serve_tcp, trio.SocketStream.aclose, 0, host="127.0.0.1")
+        )
+        address = f"http://127.0.0.1:{listener.socket.getsockname()[1]}"
+        ended = await run_to_its_end("check", address, "--lang", "en", directory=tmp_path)
+        nursery.cancel_scope.cancel()
+    assert ended.returncode == 2
+    assert "without sending a response. Start it" in ended.stderr
 
 
 async def test_some_row_fails(tmp_path: Path) -> None:
