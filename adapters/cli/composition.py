@@ -13,7 +13,7 @@ import trio
 from attrs import evolve, frozen
 
 from adapters.cli.buses import NONE, make_bus
-from adapters.cli.settings import Settings
+from adapters.cli.settings import Settings, setting_named
 from adapters.listener import serve
 from adapters.quart_app import HttpConfig, create_app
 from adapters.quart_app.cors import ANY_ORIGIN
@@ -22,7 +22,7 @@ from adapters.runtime import Hub, Messaging
 from adapters.security import Argon2Hasher, JwtSigner, Keyring, load_or_make_keyring
 from adapters.security.keyring import make_keyring, parse_keyring
 from adapters.storage_memory import MemoryStorage
-from adapters.storage_sql import NEWEST, migrate_sqlite, open_sqlite
+from adapters.storage_sql import NEWEST, AddressWrong, migrate_sqlite, open_sqlite
 from adapters.storage_sql.postgresql_config import is_postgresql, without_secrets
 from messaging_core.ports import Bus, Storage
 
@@ -117,7 +117,7 @@ def must_be_shareable(settings: Settings) -> None:
     """Raise `Unusable` where several workers have a database that one process owns."""
     if settings.workers > 1 and not is_postgresql(settings.database):
         raise Unusable(
-            f"--workers (MESSAGING_WORKERS): {settings.workers} processes cannot share "
+            f"{setting_named('workers')}: {settings.workers} processes cannot share "
             f"{without_secrets(settings.database)}: one process owns it, and serves all who come. Use "
             "--workers 1, or PostgreSQL: --database postgresql://HOST/NAME"
         )
@@ -130,7 +130,14 @@ def spelled(host: str, port: int) -> str:
 
 def cannot_listen(settings: Settings, cause: BaseException) -> NotNow:
     """What to say when the address is in use, or none of this machine's."""
-    return NotNow(f"--bind (MESSAGING_BIND): cannot listen on {spelled(*settings.bind)}: {cause}")
+    return NotNow(f"{setting_named('bind')}: cannot listen on {spelled(*settings.bind)}: {cause}")
+
+
+def told_of(cause: BaseException) -> click.ClickException:
+    """How the command ends for it: only an address that is wrong will be as wrong the next time."""
+    if isinstance(cause, AddressWrong):
+        return Unusable(f"{setting_named('database')}: {cause}")
+    return click.ClickException(str(cause))
 
 
 def first_of(group: BaseExceptionGroup[Exception]) -> BaseException:
@@ -150,7 +157,7 @@ def _bus(settings: Settings) -> Bus | None:
     try:
         return make_bus(settings.bus, settings.database)
     except ValueError as error:
-        raise Unusable(f"--bus (MESSAGING_BUS): {error}") from None
+        raise Unusable(f"{setting_named('bus')}: {error}") from None
 
 
 @asynccontextmanager
@@ -171,7 +178,7 @@ async def _storage(settings: Settings) -> AsyncIterator[Storage]:
 def migrate(database: str) -> str:
     """Bring a database to the newest schema, and say what was done; raises `Unusable`, `DatabaseUnusable`."""
     if database == MEMORY:
-        raise Unusable("--database (MESSAGING_DATABASE): memory: is empty at each start; nothing to migrate")
+        raise Unusable(f"{setting_named('database')}: memory: is empty at each start; nothing to migrate")
     if is_postgresql(database):
         from adapters.storage_sql.postgresql_schema import upgrade_postgresql  # noqa: PLC0415
 
@@ -193,7 +200,7 @@ def database_file(database: str) -> Path:
     name = database.removeprefix(SQLITE)
     if name == database or not name:
         raise Unusable(
-            f"--database (MESSAGING_DATABASE): {without_secrets(database)!r} is not sqlite:///FILE, such as "
+            f"{setting_named('database')}: {without_secrets(database)!r} is not sqlite:///FILE, such as "
             "sqlite:///messaging.db or sqlite:////var/lib/messaging/messaging.db, nor "
             "postgresql://USER:PASSWORD@HOST:PORT/NAME, nor memory:"
         )
@@ -203,12 +210,12 @@ def database_file(database: str) -> Path:
 def _given_keyring(settings: Settings) -> Keyring | None:
     if settings.signing_keys:
         try:
-            return parse_keyring(settings.signing_keys, source="--signing-keys (MESSAGING_SIGNING_KEYS)")
+            return parse_keyring(settings.signing_keys, source=setting_named("signing_keys"))
         except ValueError as error:
             raise Unusable(str(error)) from None
     if is_postgresql(settings.database):
         raise Unusable(
-            "--signing-keys (MESSAGING_SIGNING_KEYS): processes sharing a PostgreSQL database sign with the "
+            f"{setting_named('signing_keys')}: processes sharing a PostgreSQL database sign with the "
             "same secret, so it must be set. Make one, and give it to each: export "
             """MESSAGING_SIGNING_KEYS="k1:$(python3 -c 'import secrets; print(secrets.token_hex(32))')\""""
         )
@@ -225,7 +232,7 @@ def _own_keyring(settings: Settings) -> tuple[Keyring, tuple[str, ...]]:
         keyring = load_or_make_keyring(path)
     except (OSError, ValueError) as error:
         raise NotNow(
-            f"--database (MESSAGING_DATABASE): the signing secret cannot be kept beside {file}: {error}"
+            f"{setting_named('database')}: the signing secret cannot be kept beside {file}: {error}"
         ) from None
     told = f"The signing secret was made by the server and is kept in {path}; set --signing-keys to manage it"
     return keyring, (told,)

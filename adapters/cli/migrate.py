@@ -3,6 +3,7 @@
 import click
 
 from adapters.cli.composition import migrate as migrate_database
+from adapters.cli.composition import told_of
 from adapters.cli.settings import database_option
 from adapters.storage_sql import DatabaseUnusable
 
@@ -18,4 +19,4 @@ def migrate(database: str) -> None:
     try:
         click.echo(migrate_database(database))
     except DatabaseUnusable as error:
-        raise click.ClickException(str(error)) from None
+        raise told_of(error) from None

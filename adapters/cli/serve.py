@@ -21,6 +21,7 @@ from adapters.cli.composition import (
     first_of,
     must_be_shareable,
     run_server,
+    told_of,
 )
 from adapters.cli.logs import configure_logs
 from adapters.cli.settings import Settings, settings_from, settings_options
@@ -69,8 +70,7 @@ def _run(main: Callable[[], Awaitable[int]], settings: Settings, worker: int | N
         cause = first_of(told)
         if isinstance(cause, ImportError):
             raise cause from None
-        known = cause if isinstance(cause, click.ClickException) else click.ClickException(str(cause))
-        raise known from None
+        raise cause if isinstance(cause, click.ClickException) else told_of(cause) from None
 
 
 async def _serve(settings: Settings) -> int:

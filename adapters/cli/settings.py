@@ -262,7 +262,7 @@ def _refusal(told: str) -> str:
     if told.startswith("'"):
         told = re.sub(r"(?:(\d+) days?, )?(\d+):(\d\d):(\d\d)", _as_written, told)
         told = re.sub(r": ([^:]*)$", r", not \1.", told)
-    return re.sub(r"'(\w+)'|\b([a-z]+_\w+)", lambda name: _spelled(name[1] or name[2]), told)
+    return re.sub(r"'(\w+)'|\b([a-z]+_\w+)", lambda name: setting_named(name[1] or name[2]), told)
 
 
 def _as_written(duration: re.Match[str]) -> str:
@@ -292,7 +292,8 @@ def _option(class_: type, attribute: "attrs.Attribute[Any]") -> Callable[[Comman
     )
 
 
-def _spelled(name: str) -> str:
+def setting_named(name: str) -> str:
+    """A setting as a refusal names it: by its key in the TOML file if its value stands there."""
     told = _in_the_file(name, click.get_current_context(silent=True))
     return told or f"--{name.replace('_', '-')} ({PREFIX}{name.upper()})"
 

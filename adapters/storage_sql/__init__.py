@@ -4,9 +4,9 @@ Modules that load PostgreSQL's driver or SQLAlchemy are imported by who needs th
 `postgresql_schema`, `schema`.
 """
 
-from adapters.storage_sql.errors import DatabaseUnusable
+from adapters.storage_sql.errors import AddressWrong, DatabaseUnusable
 from adapters.storage_sql.revision import NEWEST
 from adapters.storage_sql.sqlite import open_sqlite
 from adapters.storage_sql.sqlite_file import migrate_sqlite
 
-__all__ = ["NEWEST", "DatabaseUnusable", "migrate_sqlite", "open_sqlite"]
+__all__ = ["NEWEST", "AddressWrong", "DatabaseUnusable", "migrate_sqlite", "open_sqlite"]

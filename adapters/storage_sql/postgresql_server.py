@@ -12,7 +12,7 @@ from psycopg.conninfo import conninfo_to_dict
 from psycopg.pq import TransactionStatus
 from psycopg.types.numeric import Int8Dumper
 
-from adapters.storage_sql.errors import DatabaseUnusable
+from adapters.storage_sql.errors import AddressWrong, DatabaseUnusable
 from adapters.storage_sql.postgresql_config import PostgresqlConfig, secrets_of, without_secrets
 from messaging_core.ports import StorageUnavailable
 
@@ -58,7 +58,7 @@ class PostgresqlServer:
             if any(secret in why for secret in secrets_of(address)):
                 why = "libpq's words for it would show the password, in which special characters must be "
                 why += "escaped (a % as %25)"
-            raise DatabaseUnusable(f"The address {self.name} is not understood: {why}.") from None
+            raise AddressWrong(f"the address {self.name} is not understood: {why}.") from None
         options = self._parameters.get("options", "")
         self._patience = {
             "connect_timeout": self._parameters.get("connect_timeout", config.database_connect_time),

@@ -216,6 +216,35 @@ def test_a_wrong_value_in_the_file_is_looked_for_there(tmp_path: Path, name: str
     assert f"MESSAGING_{name.upper()}" not in told
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("bus", "x"),
+        ("database", "x"),
+        ("database", "postgresql://h/n?unknown=1"),
+        ("signing_keys", "x"),
+        ("workers", "2"),
+    ],
+)
+async def test_what_only_the_server_finds_wrong_is_looked_for_there_too(
+    tmp_path: Path, name: str, value: str
+) -> None:
+    """The refusal begins with the key and the file; the exit status is that of a wrong setting."""
+    (tmp_path / "messaging.toml").write_text(f"{name} = '{value}'")
+    keys = {} if name == "signing_keys" else {"MESSAGING_SIGNING_KEYS": f"k1:{'0' * 64}"}
+    ended = await run_to_its_end(
+        "serve",
+        "--config",
+        "messaging.toml",
+        directory=tmp_path,
+        variables={"MESSAGING_BIND": "127.0.0.1:0", **keys},
+    )
+    assert ended.returncode == 2
+    option = name.replace("_", "-")
+    assert ended.stderr.startswith(f"Error: {name} in messaging.toml (--{option}): ")
+    assert ended.stderr.count("\n") == 1
+
+
 def test_unknown_options_are_refused() -> None:
     """A misspelt option is not passed over."""
     result = serve("--acess-ttl", "20m")

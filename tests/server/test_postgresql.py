@@ -95,7 +95,13 @@ async def test_a_database_that_goes_away_and_comes_back(postgresql: str) -> None
 
 @pytest.mark.parametrize(
     ("database", "status"),
-    [("memory:", 2), ("mysql://u:s3cret@h/n", 2), ("sqlite:////nowhere/at/all.db", 1)],
+    [
+        ("memory:", 2),
+        ("mysql://u:s3cret@h/n", 2),
+        ("postgresql://u:s3cret@h/n?unknown=1", 2),
+        ("postgresql://u:s3 cret@h/n", 2),
+        ("sqlite:////nowhere/at/all.db", 1),
+    ],
 )
 def test_what_cannot_be_migrated(database: str, status: int) -> None:
     """One line says why, without a password; the exit status tells a wrong setting (2) from what may pass."""
