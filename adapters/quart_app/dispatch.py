@@ -58,8 +58,8 @@ class Dispatcher:
             return problem(400, "malformed_json", str(error), request_id=request.request_id)
         except WrongContentType as error:
             return problem(415, "unsupported_media_type", str(error), request_id=request.request_id)
-        except StorageUnavailable:
-            log.exception("The storage is unavailable")
+        except StorageUnavailable as error:
+            log.warning("The storage is unavailable", error=str(error))
             detail = "Nothing was changed: the storage cannot be written to at the moment. Try again."
             return unavailable(
                 detail, code="storage_unavailable", request_id=request.request_id, retry_after=2

@@ -6,6 +6,7 @@ import httpx
 import pytest
 import trio
 from click.testing import CliRunner
+from structlog.testing import capture_logs
 
 from adapters.cli.main import main
 from tests.postgresql import made
@@ -61,7 +62,10 @@ async def test_a_server_from_nothing(tmp_path: Path) -> None:
 
 
 async def test_a_database_that_goes_away_and_comes_back(postgresql: str) -> None:
-    """/ready and the API answer 503 at once, /health 200; when it is back, all goes on by itself."""
+    """/ready and the API answer 503 at once, /health 200; when it is back, all goes on by itself.
+
+    The log has a line for each refusal, with the cause and without a traceback.
+    """
     async with (
         network(postgresql) as between,
         serving(database=between.address, signing_keys=KEYS["MESSAGING_SIGNING_KEYS"]) as server,
@@ -78,12 +82,16 @@ async def test_a_database_that_goes_away_and_comes_back(postgresql: str) -> None
         with trio.fail_after(10):
             while (await root.get("/ready")).status_code != 503:
                 pass
-            for _ in range(3):
-                body = {"chat_id": chat, "type": "text", "content": "lost"}
-                headers = {"Authorization": f"Bearer {alice.access_token}"}
-                answer = await root.post("/api/v1/messages", json=body, headers=headers)
-                expect(answer, 503, "storage_unavailable")
-                assert "Retry-After" in answer.headers
+            with capture_logs() as logs:
+                for _ in range(3):
+                    body = {"chat_id": chat, "type": "text", "content": "lost"}
+                    headers = {"Authorization": f"Bearer {alice.access_token}"}
+                    answer = await root.post("/api/v1/messages", json=body, headers=headers)
+                    expect(answer, 503, "storage_unavailable")
+                    assert "Retry-After" in answer.headers
+            refusals = [line for line in logs if line["event"] == "The storage is unavailable"]
+            assert len(refusals) == 3
+            assert all("PostgreSQL: " in line["error"] and "exc_info" not in line for line in refusals)
             assert (await root.get("/health")).status_code == 200
             between.refuses = between.breaks = False
             while (await root.get("/ready")).status_code != 200:
