@@ -35,6 +35,7 @@ from messaging_core.ports import StorageUnavailable, Transaction
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
+V = TypeVar("V")
 
 BATCH = 256
 """Operations in one commit."""
@@ -97,6 +98,19 @@ class _Job:
     """Who waits for the outcome, once they do."""
     outcome: Outcome[Any] | None = None
     """There already, before anybody waits."""
+
+    def call(self, function: Callable[[V], T], argument: V) -> T:
+        """Call it in the context of whoever asked: their log lines tell their `request_id`."""
+        if self.task is None:  # it is they who run it
+            return function(argument)
+        return self.task.context.run(function, argument)
+
+    def tell_committed(self, value: object) -> None:
+        if self.committed is not None:
+            try:
+                self.committed(value)
+            except Exception:
+                log.exception("what was committed could not be told")
 
     def tell(self, outcome: Outcome[Any]) -> None:
         if self.task is None:
@@ -311,7 +325,7 @@ class Writer:
     def _outcome_of(self, job: _Job) -> Outcome[Any]:
         connection = self._session.connection
         changes = connection.total_changes
-        outcome: Outcome[Any] = capture(job.operation, self._session.transaction)
+        outcome: Outcome[Any] = capture(job.call, job.operation, self._session.transaction)
         if isinstance(outcome, Error) and (
             connection.total_changes != changes
             or not connection.in_transaction
@@ -356,11 +370,8 @@ class Writer:
     def _tell(self) -> None:
         outcomes, self._outcomes = self._outcomes, []
         for job, outcome in zip(self._claimed, outcomes, strict=True):
-            if job.committed is not None and isinstance(outcome, Value):
-                try:
-                    job.committed(outcome.value)
-                except Exception:
-                    log.exception("what was committed could not be told")
+            if isinstance(outcome, Value):
+                job.call(job.tell_committed, outcome.value)
         for outcome in outcomes:
             self._claimed.popleft().tell(outcome)
         self._go_on()
