@@ -110,8 +110,7 @@ class JwtSigner:
         ours = base64url_encode(hmac.digest(secret, signed.encode("ascii"), "sha256"))
         if not hmac.compare_digest(ours, signature.encode("ascii")):
             return None
-        said = base64url_decode(payload)
-        return said if base64url_encode(said) == payload.encode("ascii") else None
+        return base64url_decode(payload) if _is_canonical(payload) else None
 
     def _payload(self, token: str) -> bytes:
         """What any other token says, if it is signed with one of the keys."""
@@ -121,7 +120,14 @@ class JwtSigner:
         secret = self._keyring.secrets.get(header.get("kid", ""))
         if secret is None or header.get("alg") != ALGORITHM:
             raise jwt.InvalidTokenError("signed with a key that is not ours")
+        if not all(map(_is_canonical, token.split("."))):
+            raise jwt.InvalidTokenError("spelt otherwise than any that is issued")
         signed = token.rpartition(".")[0].encode("ascii")
         if not _hmac.verify(signed, secret, parts["signature"]):
             raise jwt.InvalidSignatureError("not signed by us")
         return bytes(parts["payload"])
+
+
+def _is_canonical(part: str) -> bool:
+    """Whether it is base64url as it is written: no padding, no other character, no bit that says nothing."""
+    return base64url_encode(base64url_decode(part)) == part.encode("ascii")

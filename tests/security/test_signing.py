@@ -120,6 +120,36 @@ def test_ours_are_read_at_a_glance_as_any_other_is(signer: JwtSigner) -> None:
         assert signer._payload_of_ours(token) is None
 
 
+def respelt(token: str, number: int) -> list[str]:
+    """The token with one of its parts written as decoders that are lenient read it, too."""
+    parts = token.split(".")
+    part = parts[number]
+    others = [f"{part}=", f"{part}==", f"{part}====", f"{part}\n", f"{part[:4]} {part[4:]}"]
+    if len(part) % 4:  # the last character has bits that say nothing
+        letters = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
+        others.append(part[:-1] + letters[letters.index(part[-1]) + 1])
+    return [".".join([*parts[:number], other, *parts[number + 1 :]]) for other in others]
+
+
+def signed_again(token: str) -> str:
+    signed = token.rpartition(".")[0].encode()
+    return (signed + b"." + base64url_encode(hmac.digest(NEW, signed, "sha256"))).decode()
+
+
+def test_a_token_has_one_spelling(signer: JwtSigner) -> None:
+    """Each part is base64url without padding, and nothing else that decodes to the same; signed so or not."""
+    token = forged({"sid": 10})
+    assert signer.read_access(token).session_id == 10
+    # Another header than ours has leaves no part to be compared to the letter.
+    for genuine in (token, relabelled(), relabelled(more=1), relabelled(more=10)):
+        signer.read_access(genuine)
+        spellings = [other for number in range(3) for other in respelt(genuine, number)]
+        spellings += [signed_again(other) for number in range(2) for other in respelt(genuine, number)]
+        for other in spellings:
+            with pytest.raises(TokenInvalid):
+                signer.read_access(other)
+
+
 @pytest.mark.parametrize("payload", [b"e30=", b"e31", b"e3 0", b"e30.e30", b"e", b"", b"e+/0"])
 def test_a_payload_has_one_spelling(signer: JwtSigner, payload: bytes) -> None:
     """Even one that is signed as ours are is read at a glance only if it is spelt as ours are."""

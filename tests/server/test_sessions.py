@@ -103,6 +103,16 @@ async def test_tokens_do_not_stand_for_each_other(http: httpx.AsyncClient, alice
     expect(await http.get("/users/me", headers=headers), 401, "token_invalid")
 
 
+async def test_a_token_has_one_spelling(http: httpx.AsyncClient, alice: Person) -> None:
+    """A genuine token with padding behind one of its parts is none."""
+    for number in range(3):
+        parts = alice.access_token.split(".")
+        parts[number] += "="
+        headers = {"Authorization": f"Bearer {'.'.join(parts)}"}
+        expect(await http.get("/users/me", headers=headers), 401, "token_invalid")
+    expect(await alice.ask("GET", "/users/me"), 200)
+
+
 async def test_refresh_tokens_expire(server: ServerHere, http: httpx.AsyncClient, alice: Person) -> None:
     """Part 3: `refresh_ttl` after its last refresh a session is over."""
     server.clock.advance(days=31)

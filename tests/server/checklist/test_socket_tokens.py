@@ -40,6 +40,7 @@ BAD_TOKENS: dict[str, Callable[[Person], str]] = {
     "wrong signature": lambda person: f"?token={forged(person.access_token)}",
     "somebody else": lambda person: f"?token={forged(person.access_token, sub='2')}",
     "no algorithm": lambda person: f"?token={unsigned(person.access_token)}",
+    "padded": lambda person: f"?token={person.access_token}%3D",
     "cut short": lambda person: f"?token={person.access_token[:-1]}",
     "a refresh token": lambda person: f"?token={person.refresh_token}",
 }
