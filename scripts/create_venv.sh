@@ -3,9 +3,15 @@
 # PYTHON=/path/to/python chooses one.
 set -eu
 
-venv=$1
+venv=${1%/}
 found=
 without_venv=
+
+# `--clear` would empty what it points to, whatever that is.
+if [ -L "$venv" ]; then
+    echo "error: $venv is a symbolic link; what it points to would be emptied. Remove the link: rm $venv" >&2
+    exit 1
+fi
 
 # Each candidate is run, not looked up: a version manager's shim exists for versions that do not run.
 for candidate in ${PYTHON:-python3.13 python3.12 python3.11 python3}; do
