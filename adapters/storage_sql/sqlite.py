@@ -150,6 +150,7 @@ class SqliteSession:
         self._staged.end_commit()
 
     def after_rollback(self) -> None:
+        self._numbers.rolled_back()
         self._staged.roll_back()
 
 
@@ -166,6 +167,7 @@ class _Numbers:
         self._store = statements.store_sequence
         self._last: dict[str, int] = dict(connection.execute(statements.sequences).fetchall())
         self._stored = dict(self._last)
+        """Up to where nothing has to be stored, by kind."""
         self._storing: dict[str, int] = {}
 
     def next(self, kind: Kind) -> int:
@@ -184,6 +186,11 @@ class _Numbers:
 
     def stored(self) -> None:
         self._stored.update(self._storing)
+
+    def rolled_back(self) -> None:
+        # Nothing that is kept has those: whoever changes nothing next needs no room on a disk that is full.
+        for kind, last in self._last.items():
+            self._stored[kind] = max(last, self._stored.get(kind, 0))
 
     def give_back(self) -> None:
         """Store how far it has come; to be committed."""

@@ -40,6 +40,31 @@ async def test_identifiers_survive_a_crash(tmp_path: Path) -> None:
         assert max(sent) < await storage.transact(send) <= max(sent) + 256
 
 
+async def test_who_changes_nothing_needs_no_room(tmp_path: Path) -> None:
+    """Behind a commit that was refused, as on a full disk, only who changes something stores identifiers."""
+    path = tmp_path / "test.db"
+    async with open_sqlite(path) as storage:
+        assert isinstance(storage, SqliteStorage)
+        await storage.transact(prepare)
+        writer = storage._writer
+
+        def refuse(connection: sqlite3.Connection = storage._writing) -> None:
+            vars(writer).pop("_commit")
+            connection.execute("ROLLBACK")
+            raise sqlite3.OperationalError
+
+        vars(writer)["_commit"] = refuse
+        with pytest.raises(sqlite3.OperationalError):
+            await storage.transact(lambda tx: tx.next_user_id())
+        statements: list[str] = []
+        storage._writing.set_trace_callback(statements.append)
+        assert await storage.transact(lambda tx: tx.user(ALICE)) is not None
+        assert statements == ["BEGIN IMMEDIATE", "COMMIT"]
+        assert await storage.transact(lambda tx: tx.next_user_id()) == BOB + 2, "it is not given again"
+    async with open_sqlite(path) as storage:
+        assert await storage.transact(lambda tx: tx.next_user_id()) == BOB + 3
+
+
 def whole_history(reader: Reader) -> list[Message]:
     return list(reader.messages_after(CHAT, MessageId(0), 100_000))
 
