@@ -1,5 +1,6 @@
-"""The virtual environment is made where it is asked for, and nowhere else."""
+"""The virtual environment is made where it is asked for and nowhere else, with a Python that serves quickly."""
 
+import os
 import subprocess
 from pathlib import Path
 
@@ -18,3 +19,42 @@ def test_the_target_of_a_link_is_left_alone(root: Path, tmp_path: Path, name: st
     assert (ended.returncode, ended.stdout) == (1, "")
     assert ended.stderr.startswith("error: .venv is a symbolic link")
     assert kept.read_text() == "something"
+
+
+def interpreter(path: Path, *, optimized: bool) -> None:
+    """What answers the script as an interpreter would that was built so."""
+    path.write_text(
+        "#!/bin/sh\n"
+        'case "$*" in\n'
+        f"*enable-optimizations*) exit {0 if optimized else 1} ;;\n"
+        '"-m venv"*) echo "made by $0" ;;\n'
+        "--version) echo Python ;;\n"
+        "esac\n"
+    )
+    path.chmod(0o755)
+
+
+@pytest.mark.parametrize(
+    ("named", "made_by", "slow"),
+    [("", "python3.12", False), ("python3.13", "python3.13", True)],
+    ids=["found", "named"],
+)
+def test_an_optimized_python_goes_first(
+    root: Path, tmp_path: Path, named: str, made_by: str, slow: bool
+) -> None:
+    """It is taken before a newer one that was built without; whoever names such a one is told."""
+    interpreter(tmp_path / "python3.13", optimized=False)
+    interpreter(tmp_path / "python3.12", optimized=True)
+    interpreter(tmp_path / "python3.11", optimized=True)
+    path = f"{tmp_path}:{os.environ['PATH']}"
+    ended = subprocess.run(
+        ["sh", str(root / "scripts/create_venv.sh"), str(tmp_path / ".venv")],
+        env={**os.environ, "PATH": path, "PYTHON": named},
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    )
+    told, made = ended.stdout.splitlines()
+    assert ("without optimizations" in told) is slow
+    assert made == f"made by {tmp_path / made_by}"
