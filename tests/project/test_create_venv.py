@@ -1,4 +1,4 @@
-"""The virtual environment is made where it is asked for and nowhere else, with a Python that serves quickly."""
+"""The virtual environment is made where it is asked for, and nowhere else, with a quick Python."""
 
 import os
 import subprocess
