@@ -106,6 +106,20 @@ def test_a_message_without_its_creation_stops_the_upgrade(path: Path) -> None:
         assert connection.execute("SELECT version_num FROM alembic_version").fetchall() == [("0002",)]
 
 
+def test_messages_out_of_order_stop_the_upgrade(path: Path) -> None:
+    """A log that tells messages in another order than the history reorders nothing: all stays as it is."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(command, "upgrade", partial(_upgrade_to, command.upgrade, "0002"))
+        upgrade_sqlite(path)
+    with closing(sqlite3.connect(path)) as connection, connection:
+        fill_0002(connection.executemany, "?")
+        connection.execute("UPDATE events SET message_id = 4 - message_id WHERE message_id IN (1, 3)")
+    before = path.read_bytes()
+    with pytest.raises(DatabaseUnusable, match=r"test\.db cannot be upgraded: .* chat 1's log message 3 "):
+        upgrade_sqlite(path)
+    assert path.read_bytes() == before
+
+
 def _upgrade_to(upgrade_: Callable[[Config, str], None], revision: str, config: Config, _: str) -> None:
     upgrade_(config, revision)
 
