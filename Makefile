@@ -57,9 +57,9 @@ serve: $(VENV)/.server-installed ## Serve on this machine; options in ARGS="…"
 	@exec $(BIN)/messaging serve $(ARGS)
 
 .PHONY: test
-test: $(VENV)/.dev-installed ## Run the tests and the coverage rule; pytest's options in ARGS="…"
+test: $(VENV)/.dev-installed ## Run the tests, two at a time, and the coverage rule; pytest's options in ARGS="…"
 	@$(BIN)/coverage erase
-	@$(BIN)/coverage run -m pytest $(ARGS)
+	@$(BIN)/coverage run -m pytest $(or $(strip $(ARGS)),--numprocesses 2 --dist loadfile)
 	@$(BIN)/coverage combine --quiet
 ifeq ($(strip $(ARGS)),)
 	@$(BIN)/coverage report --include='adapters/*'
