@@ -112,7 +112,7 @@ def rotate(
     """
     if session is None or session.user_id != claims.user_id or session.ended_at is not None:
         raise RefreshTokenInvalid
-    if now >= claims.expires_at + limits.clock_leeway:
+    if now - limits.clock_leeway >= claims.expires_at:  # which may be the last second of all
         raise RefreshTokenExpired
     if claims.generation > session.generation:
         raise RefreshTokenInvalid

@@ -87,8 +87,8 @@ class JwtSigner:
         if claims.typ != kind:
             raise jwt.InvalidTokenError(f"not {kind}")
         user_id = int(claims.sub)
-        if not 0 < user_id <= MAX_ID:
-            raise jwt.InvalidTokenError("no user")
+        if not (0 < user_id <= MAX_ID and 0 < claims.sid <= MAX_ID):
+            raise jwt.InvalidTokenError("no user, or no session")
         return (
             UserId(user_id),
             SessionId(claims.sid),

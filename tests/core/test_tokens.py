@@ -225,6 +225,13 @@ def test_a_refresh_token_expires() -> None:
         rotate(refresh_claims(first), later, now=end, limits=LIMITS)
 
 
+def test_a_refresh_token_of_the_last_second() -> None:
+    """No time that a token can name is too late to be judged."""
+    first = opened()
+    claims = evolve(refresh_claims(first), expires_at=datetime.max.replace(tzinfo=UTC))
+    assert rotate(claims, first, now=NOW, limits=LIMITS).effects
+
+
 # --- confirming, ending -------------------------------------------------------------------------------------
 
 

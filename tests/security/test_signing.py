@@ -93,6 +93,8 @@ def test_keys_rotate_by_kid(signer: JwtSigner) -> None:
         forged({"iat": [1]}),
         forged({"sub": "0"}),
         forged({"sub": str(MAX_ID + 1)}),
+        forged({"sid": 0}),
+        forged({"sid": MAX_ID + 1}),
     ],
 )
 def test_anything_else_is_refused(signer: JwtSigner, token: str) -> None:
