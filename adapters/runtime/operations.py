@@ -193,7 +193,8 @@ def get_user(command: GetUser, context: Context) -> Query[User]:
 
 def find_user_by_tag(command: FindUserByTag, context: Context) -> Query[User]:
     del context
-    return lambda reader: users.found(reader.user_by_tag(users.normalise_tag(command.tag)))
+    tag = users.normalise_tag(command.tag)
+    return lambda reader: users.found(reader.user_by_tag(tag) if users.may_be_tag(tag) else None)
 
 
 # --- chats --------------------------------------------------------------------------------------------------

@@ -24,6 +24,7 @@ from messaging_core.users import (
     TAG_MIN_CHARACTERS,
     found,
     log_in,
+    may_be_tag,
     normalise_email,
     normalise_tag,
     prepare_log_in,
@@ -184,6 +185,13 @@ def test_tags_are_looked_for_in_one_form(text: str) -> None:
 def test_valid_tags_are_in_their_form(tag: str) -> None:
     """A tag that may be had is what it is looked for by, also behind an `@`."""
     assert normalise_tag(tag) == normalise_tag("@" + tag.upper()) == tag
+    assert may_be_tag(tag)
+
+
+@pytest.mark.parametrize("text", ["", "@", "al\x00ice", "al ice", "alisä", "alice\n", "Alice", "\ud800"])
+def test_what_nobody_can_be_found_by(text: str) -> None:
+    """What no tag is made of, or not in a tag's form, is nobody's: no storage has to look for it."""
+    assert not may_be_tag(text)
 
 
 # --- tags from names ----------------------------------------------------------------------------------------

@@ -101,6 +101,17 @@ async def test_a_database_that_goes_away_and_comes_back(postgresql: str) -> None
         assert message["id"] == sent["id"]
 
 
+@pytest.mark.parametrize("tag", ["%00", "ali%00ce", "%ff", "%ED%A0%80", "%F0%9F%98%80"])
+async def test_a_tag_that_a_database_cannot_hold(postgresql: str, tag: str) -> None:
+    """C9: whatever is looked for and is nobody's tag is a 404; PostgreSQL takes no NUL."""
+    async with (
+        serving(database=postgresql, signing_keys=KEYS["MESSAGING_SIGNING_KEYS"]) as server,
+        browser(server) as http,
+    ):
+        alice = await register(server, http, "Alice")
+        expect(await alice.ask("GET", f"/users/search?tag={tag}"), 404, "user_not_found")
+
+
 @pytest.mark.parametrize(
     ("database", "status"),
     [
