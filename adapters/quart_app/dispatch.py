@@ -28,12 +28,19 @@ from messaging_core import idempotency, users
 from messaging_core.errors import Refused, TokenInvalid, TokenMissing
 from messaging_core.limits import Limits
 from messaging_core.models import Actor, IdempotencyKey
-from messaging_core.ports import PasswordHasherBusy, StorageUnavailable
+from messaging_core.ports import OutcomeUnknown, PasswordHasherBusy, StorageUnavailable
 
 log = structlog.get_logger(__name__)
 
 REQUEST_ID: ContextVar[str | None] = ContextVar("request_id", default=None)
 """Of the request that is being answered, for the lines that are logged meanwhile."""
+
+
+UNCHANGED = "Nothing was changed: the storage cannot be reached, or has no room, at the moment. Try again."
+OUTCOME_UNKNOWN = (
+    "Whether this was done is not known: the storage was lost before it told. "
+    "The same request with the same Idempotency-Key does it once; without one, look before you try again."
+)
 
 
 class Dispatcher:
@@ -60,7 +67,7 @@ class Dispatcher:
             return problem(415, "unsupported_media_type", str(error), request_id=request.request_id)
         except StorageUnavailable as error:
             log.warning("The storage is unavailable", error=str(error))
-            detail = "Nothing was changed: the storage cannot be written to at the moment. Try again."
+            detail = OUTCOME_UNKNOWN if isinstance(error, OutcomeUnknown) else UNCHANGED
             return unavailable(
                 detail, code="storage_unavailable", request_id=request.request_id, retry_after=2
             )

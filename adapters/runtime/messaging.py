@@ -251,13 +251,15 @@ class Messaging:
             limits=self.limits,
         )
         registered = await self.execute(registration)
-        if isinstance(registered, Session):
-            return Registered(await self._signed_in(registered), replayed=False)
+        if isinstance(registered, tuple):
+            return Registered(self._signed_in(*registered), replayed=False)
         user_id = UserId(int(registered.body))
-        known_hash = await self.read(lambda reader: reader.password_hash(user_id))
+        user, known_hash = await self.read(
+            lambda reader: (reader.user(user_id), reader.password_hash(user_id))
+        )
         if not await self._hasher.matches(known_hash, prepared.password):
             raise IdempotencyKeyReused
-        return Registered(await self._open_session(user_id, device), replayed=True)
+        return Registered(await self._open_session(users.found(user), device), replayed=True)
 
     async def log_in(self, command: LogIn, *, device: str) -> SignedIn:
         """A new session for the right password.
@@ -267,7 +269,7 @@ class Messaging:
         prepared = users.prepare_log_in(command, self.limits)
         user, known_hash = await self.read(operations.credentials(prepared.email))
         matches = await self._hasher.matches(known_hash, prepared.password)
-        return await self._open_session(users.log_in(user, password_matches=matches).id, device)
+        return await self._open_session(users.log_in(user, password_matches=matches), device)
 
     def session_of(self, command: RefreshTokens) -> SessionId:
         """The session that a refresh token of ours names, ended or not; raises `RefreshTokenInvalid`."""
@@ -281,14 +283,14 @@ class Messaging:
             raise rotated
         return self._pair(rotated)
 
-    async def _open_session(self, user_id: UserId, device: str) -> SignedIn:
+    async def _open_session(self, user: User, device: str) -> SignedIn:
         session = await self.execute(
-            operations.open_session(user_id, device=device, now=self.now(), limits=self.limits)
+            operations.open_session(user.id, device=device, now=self.now(), limits=self.limits)
         )
-        return await self._signed_in(session)
+        return self._signed_in(user, session)
 
-    async def _signed_in(self, session: Session) -> SignedIn:
-        user = users.found(await self.read(lambda reader: reader.user(session.user_id)))
+    def _signed_in(self, user: User, session: Session) -> SignedIn:
+        # Nothing is read for it: what is committed by now would be answered with a failure.
         pair = self._pair(session)
         return SignedIn(pair.access_token, pair.refresh_token, pair.token_type, pair.expires_in, user, pair)
 

@@ -87,14 +87,14 @@ def register(
     once: Once | None,
     now: datetime,
     limits: Limits,
-) -> Operation[Session | Answer]:
+) -> Operation[tuple[User, Session] | Answer]:
     """A prepared registration and its first session, or the answer that its key already has.
 
     That answer's body is the user's id and nothing more: no token is ever stored.
     """
     numbers = tuple(chance)
 
-    def operation(tx: Transaction) -> Decision[Session | Answer]:
+    def operation(tx: Transaction) -> Decision[tuple[User, Session] | Answer]:
         if once is not None:
             kept = idempotency.replayed(tx.lock_answer(once.key), once.fingerprint, now=now, limits=limits)
             if kept is not None:
@@ -115,7 +115,7 @@ def register(
         if once is not None:
             body = str(registered.result.id).encode()
             effects += idempotency.keep(once.key, once.fingerprint, status=201, body=body, now=now).effects
-        return Decision(opened.result, effects)
+        return Decision((registered.result, opened.result), effects)
 
     return operation
 

@@ -6,7 +6,8 @@ import httpx
 import jwt
 import pytest
 
-from tests.server.clients import PASSWORD, Person, expect, log_in, new_key, register
+from messaging_core.ports import OutcomeUnknown, StorageUnavailable
+from tests.server.clients import FAULTS_EXPECTED, PASSWORD, Person, expect, log_in, new_key, register
 from tests.server.servers import ServerHere
 
 # --- signing in and out -------------------------------------------------------------------------------------
@@ -310,3 +311,40 @@ async def test_no_token_and_no_password_is_kept(
     kept = repr(server.state())
     for secret in (PASSWORD, alice.access_token, alice.refresh_token, bob.refresh_token):
         assert secret not in kept
+
+
+# --- when the storage fails ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("failure", "unchanged"), [(StorageUnavailable, True), (OutcomeUnknown, False)])
+async def test_a_503_says_what_became_of_it(
+    server: ServerHere,
+    alice: Person,
+    monkeypatch: pytest.MonkeyPatch,
+    failure: type[Exception],
+    unchanged: bool,
+) -> None:
+    """Nobody is told that nothing was changed, and so to send it anew, where that is not known."""
+
+    async def fail(*_: object, **__: object) -> None:
+        raise failure("lost")
+
+    monkeypatch.setattr(server.messaging._storage, "transact", fail)
+    body = {"title": "Friday", "member_ids": []}
+    response = await alice.ask("POST", "/chats", body, key=new_key(), extensions=FAULTS_EXPECTED)
+    detail = expect(response, 503, "storage_unavailable")["detail"]
+    assert ("Nothing was changed" in detail) is unchanged
+    assert ("Idempotency-Key" in detail) is not unchanged
+
+
+async def test_whoever_is_registered_is_told_so(
+    server: ServerHere, http: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is committed is answered, though nothing can be read any more."""
+
+    async def fail(*_: object) -> None:
+        raise StorageUnavailable("lost")
+
+    monkeypatch.setattr(server.messaging._storage, "read", fail)
+    alice = await register(server, http, "Alice")
+    assert alice.user["tag"] == "alice"
