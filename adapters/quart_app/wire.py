@@ -5,7 +5,8 @@ that is wrong is named.
 """
 
 import re
-from collections.abc import Callable, Hashable, Iterator, Mapping
+import sys
+from collections.abc import Callable, Collection, Hashable, Iterator, Mapping
 from enum import StrEnum
 from functools import cache
 from types import NoneType, UnionType
@@ -16,7 +17,7 @@ import msgspec
 from cattrs import BaseValidationError, Converter
 from cattrs.errors import AttributeValidationNote
 
-from messaging_core.constraints import CONSTRAINT, Identifiers, Unset
+from messaging_core.constraints import CONSTRAINT, AllBut, Identifiers, Unset
 from messaging_core.errors import FieldError, Invalid
 from messaging_core.ids import MAX_ID, ChatId, MessageId, SessionId, UserId
 from messaging_core.limits import Limits
@@ -39,17 +40,43 @@ class WrongValue(Exception):
         super().__init__(message)
 
 
+class NoChoice(WrongValue):
+    """A value is none of those that its type has."""
+
+    def __init__(self, choices: Collection[object]) -> None:
+        self._choices = choices
+        super().__init__("not_allowed", self.but(()))
+
+    def but(self, withheld: Collection[object]) -> str:
+        """What to tell whoever may choose from all but these."""
+        written = [encode(choice).decode() for choice in self._choices if choice not in withheld]
+        return f"must be {'one of ' if len(written) > 1 else ''}{', '.join(written)}"
+
+
 def decode(body: bytes) -> Any:
     """The JSON value of a body; raises `MalformedJson`, also for nesting too deep and for bad UTF-8."""
     try:
         return msgspec.json.decode(body)
     except RecursionError:
         raise MalformedJson("The body is nested too deeply.") from None
-    except UnicodeDecodeError as error:
-        raise MalformedJson(f"The body is not UTF-8 (byte {error.start}).") from None
+    except UnicodeDecodeError:
+        raise MalformedJson(f"The body is not UTF-8 (byte {_bytes_of_utf8(body)}).") from None
     except msgspec.DecodeError as error:
         reason = "the body is empty" if not body.strip() else str(error)
+        if "truncated" in reason and _HALF_A_PAIR_AT_THE_END.search(body):
+            reason = "an escaped surrogate pair is only half there"
         raise MalformedJson(f"The body is not JSON: {reason}.") from None
+
+
+_HALF_A_PAIR_AT_THE_END = re.compile(rb"(?<!\\)(?:\\\\)*\\u[dD][89abAB][0-9a-fA-F]{2}.{0,5}\Z", re.DOTALL)
+
+
+def _bytes_of_utf8(body: bytes) -> int:
+    """How many bytes are UTF-8 until the first that is not; msgspec counts from the start of a string."""
+    try:
+        return len(body.decode())
+    except UnicodeDecodeError as error:
+        return error.start
 
 
 def encode(value: object) -> bytes:
@@ -74,7 +101,7 @@ def structure(values: object, command: type[T], limits: Limits) -> T:
     try:
         return _converter.structure(values, command)
     except BaseValidationError as error:
-        raise Invalid(*_field_errors(error)) from None
+        raise Invalid(*_field_errors(error, command)) from None
 
 
 @cache
@@ -95,7 +122,8 @@ def from_strings(values: Mapping[str, str], command: type[attrs.AttrsInstance]) 
     }
 
 
-_INTEGER = re.compile("-?[0-9]{1,19}")
+_INTEGER = re.compile(f"-?[0-9]{{1,{sys.int_info.str_digits_check_threshold}}}")
+"""Of as many digits as `int` takes under any setting."""
 
 
 @cache
@@ -114,10 +142,14 @@ def without_none(type_: Any) -> tuple[Any, ...]:
     return (type_,)
 
 
-def _field_errors(error: BaseValidationError) -> Iterator[FieldError]:
+def _field_errors(error: BaseValidationError, command: Any) -> Iterator[FieldError]:
     for cause in error.exceptions:
         (note,) = (n for n in cause.__notes__ if isinstance(n, AttributeValidationNote))
         match cause:
+            case NoChoice():
+                constraint = attrs.fields_dict(command)[note.name].metadata.get(CONSTRAINT)
+                withheld = constraint.values if isinstance(constraint, AllBut) else ()
+                yield FieldError(note.name, cause.code, cause.but(withheld))
             case WrongValue():
                 yield FieldError(note.name + cause.place, cause.code, str(cause))
             case KeyError():
@@ -148,8 +180,7 @@ def _choice(value: object, type_: Any) -> object:
     choice = choices.get(value) if isinstance(value, (str, int)) else None
     if choice is not None and type(value) in (type(choice), str):
         return choice
-    written = ", ".join(encode(choice).decode() for choice in choices.values())
-    raise WrongValue("not_allowed", f"must be {'one of ' if len(choices) > 1 else ''}{written}")
+    raise NoChoice(choices.values())
 
 
 @cache

@@ -118,3 +118,21 @@ async def test_a_body_of_just_a_mebibyte(scene: Scene) -> None:
     body = json.dumps({"chat_id": scene.chat, "type": "text", "content": "x"}).encode()
     headers = {"Authorization": f"Bearer {scene.alice.access_token}", "Content-Type": "application/json"}
     expect(await scene.http.post("/messages", content=body.ljust(1_048_576), headers=headers), 201)
+
+
+@pytest.mark.parametrize(
+    ("body", "detail"),
+    [
+        (b'{"email":"\xff"}', "The body is not UTF-8 (byte 10)."),
+        ('{"é":"é'.encode() + b'\xff"}', "The body is not UTF-8 (byte 9)."),
+        (b'{"email":"\\ud83d"}', "The body is not JSON: an escaped surrogate pair is only half there."),
+        (b'{"email":"\\ud83d\\n"}', "The body is not JSON: an escaped surrogate pair is only half there."),
+        (b'{"email":"\\\\ud83d', "The body is not JSON: Input data was truncated."),
+        (b'{"email":"x', "The body is not JSON: Input data was truncated."),
+    ],
+)
+async def test_what_is_said_of_a_body_is_true(http: httpx.AsyncClient, body: bytes, detail: str) -> None:
+    """Bytes are counted from the body's start, and what is whole is not called truncated."""
+    headers = {"Content-Type": "application/json"}
+    response = await http.post("/auth/login", content=body, headers=headers)
+    assert expect(response, 400, "malformed_json")["detail"] == detail

@@ -149,3 +149,10 @@ async def test_entries_beyond_the_bound_are_not_looked_at(scene: Scene) -> None:
         body = {"title": "x", "is_group": True, "member_ids": entries}
         errors = expect(await scene.alice.ask("POST", "/chats", body), 422)["errors"]
         assert [(error["code"], error["field"]) for error in errors] == [(code, field)]
+
+
+async def test_only_what_may_be_sent_is_proposed(scene: Scene) -> None:
+    """A type that there is not is refused with those that whoever asks may send."""
+    body = {"chat_id": scene.chat, "type": "sticker", "content": "x"}
+    refusal = expect(await scene.alice.ask("POST", "/messages", body), 422, "validation_failed")
+    assert refusal["detail"] == 'type: must be one of "text", "voice", "image", "video", "file"'

@@ -129,6 +129,14 @@ async def test_queries_as_a_whole(server: ServerHere, scene: Scene, query: str, 
     )
 
 
+@pytest.mark.parametrize("number", [2**53, 10**19, 10**30, 10**400, -(10**30)], ids=lambda n: str(n)[:40])
+async def test_a_number_is_a_number_however_large(scene: Scene, number: int) -> None:
+    """In a path and in a query one that is out of range is told so, and not that it is no integer."""
+    for path in (f"/users/{number}", f"/messages?chat_id={number}"):
+        refusal = expect(await scene.alice.ask("GET", path), 422, "validation_failed")
+        assert [error["code"] for error in refusal["errors"]] == ["out_of_range"]
+
+
 @pytest.mark.parametrize("method", ["GET", "HEAD", "POST"])
 @pytest.mark.parametrize(
     "path",
