@@ -4,6 +4,7 @@ A refusal carries a stable `code`, one sentence for the person who meets it, and
 It knows nothing of HTTP; a transport maps the class to its own status.
 """
 
+import math
 from typing import ClassVar
 
 from attrs import frozen
@@ -139,11 +140,11 @@ class IdempotencyKeyReused(Refused):
 
 
 class TooManyRequests(Refused):
-    """The caller's bucket is empty; `retry_after` is in seconds, above zero."""
+    """The caller's bucket is empty; `retry_after` is in seconds, above zero, and told as whole ones."""
 
     code = "too_many_requests"
     sentence = "Too many requests. Try again later."
 
     def __init__(self, retry_after: float) -> None:
         self.retry_after = retry_after
-        super().__init__(f"Too many requests. Try again in {retry_after:.1f} s.")
+        super().__init__(f"Too many requests. Try again in {math.ceil(retry_after)} s.")

@@ -73,8 +73,9 @@ def test_what_an_invalid_request_says() -> None:
     assert Invalid().detail == Invalid.sentence
 
 
-def test_too_many_requests_say_when() -> None:
-    """The refusal holds the exact wait."""
-    refused = TooManyRequests(1.25)
-    assert refused.retry_after == 1.25
-    assert "1.2 s" in refused.detail
+@pytest.mark.parametrize(("wait", "told"), [(0.02, "1 s"), (1.0, "1 s"), (1.25, "2 s")])
+def test_too_many_requests_say_when(wait: float, told: str) -> None:
+    """The refusal holds the exact wait, and tells none in which it would be repeated."""
+    refused = TooManyRequests(wait)
+    assert refused.retry_after == wait
+    assert f"Try again in {told}." in refused.detail
