@@ -110,20 +110,16 @@ def _violation(constraint: Constraint, value: Any, limits: Limits) -> tuple[str,
             return _text_violation(constraint, value, limits)
         case Identifiers():
             maximum = getattr(limits, constraint.maximum)
-            if len(value) > maximum:
-                return "too_long", f"has more than {maximum} entries"
+            return ("too_long", f"has more than {maximum} entries") if len(value) > maximum else None
         case Count():
             maximum = getattr(limits, constraint.maximum)
-            if not 1 <= value <= maximum:
-                return "out_of_range", f"must be 1 to {maximum}"
+            return None if 1 <= value <= maximum else ("out_of_range", f"must be 1 to {maximum}")
         case JsonObject():
             return _json_violation(constraint, value, limits)
         case AllBut():
-            if value in constraint.values:
-                return "not_allowed", constraint.expected
+            return ("not_allowed", constraint.expected) if value in constraint.values else None
         case _:
             assert_never(constraint)
-    return None
 
 
 _UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
