@@ -18,7 +18,6 @@ NOT_JUDGED = Text("Not judged", "Не проверено")
 NOT_CHECKABLE = Text("Not checkable from outside", "Снаружи не проверить")
 EXCHANGES = Text("The exchanges of what failed", "Обмен в том, что не работает")
 EXPECTED, CAME, ADVICE = Text("Expected", "Ожидалось"), Text("Came", "Пришло"), Text("Advice", "Совет")
-MUST_HOLD = Text("Must hold", "Должно быть")
 NOTE = Text("Note", "Примечание")
 
 COLUMNS = 100

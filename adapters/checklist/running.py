@@ -189,11 +189,6 @@ ORDER = ("C1", "C2", "C3", "C4", "C5", "C6", "C7", "C8", "C9", "C10", "P1", "P2"
 """The checklist's own; rows are judged in the order of `ROWS`, those first that others need."""
 
 
-def known_rows() -> str:
-    """Every row's id, for messages."""
-    return ", ".join(ORDER)
-
-
 def base_of(url: str) -> str:
     """The server's address without the API's path; raises `CannotRun` for what is no http address."""
     parts = urlsplit(url)

@@ -37,7 +37,6 @@ OBJECT_OR_NULL: Check = (
     Text("an object or null", "объект или null"),
 )
 KIND: Check = (lambda v: v in TYPES, Text("a type of message", "тип сообщения"))
-LIST: Check = (lambda v: isinstance(v, list), Text("an array", "массив"))
 
 USER: Mapping[str, Check] = {
     "id": ID,
