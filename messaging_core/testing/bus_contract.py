@@ -3,27 +3,14 @@
 A bus's own test module derives from `BusContract` and says how several of them are connected:
 
     import pytest
-    import trio
 
-    from messaging_core.ports import Bus
     from messaging_core.testing.bus_contract import BusContract, Exchange
     from messaging_core.testing.memory_bus import MemoryBroker
-
-    class MemoryExchange:
-        def __init__(self) -> None:
-            self._broker = MemoryBroker()
-
-        def bus(self) -> Bus:
-            return self._broker.bus()
-
-        async def disrupt(self) -> None:
-            await trio.lowlevel.checkpoint()
-            self._broker.disrupt()
 
     class TestMemoryBus(BusContract):
         @pytest.fixture
         def exchange(self) -> Exchange:
-            return MemoryExchange()
+            return MemoryBroker()
 """
 
 from collections.abc import AsyncIterator, Callable, Sequence

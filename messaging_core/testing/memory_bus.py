@@ -46,10 +46,11 @@ class MemoryBroker:
         self._buses.append(bus)
         return bus
 
-    def disrupt(self) -> None:
+    async def disrupt(self) -> None:
         """End every connection."""
         for bus in self._buses:
             bus.rebuild()
+        await trio.lowlevel.checkpoint()
 
     def carry(self, envelope: Envelope) -> None:
         bells = tuple(self._told(bell) for bell in envelope.bells)

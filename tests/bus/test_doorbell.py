@@ -177,7 +177,7 @@ async def test_without_a_bus_things_go_on_slower(broker: MemoryBroker, autojump_
         there.socket(bob) as bobs,
     ):
         broker.faults = Faults(is_down=True)
-        broker.disrupt()
+        await broker.disrupt()
         await trio.sleep(LATE)
         assert trouble(there) is not None
         for number in range(1, 4):
@@ -230,7 +230,8 @@ def nothing(broker: MemoryBroker, here: Process, there: Process) -> None:
 
 def outage(broker: MemoryBroker, here: Process, there: Process) -> None:
     broker.faults = Faults(is_down=True)
-    broker.disrupt()
+    here.bus.rebuild()
+    there.bus.rebuild()
 
 
 def death(broker: MemoryBroker, here: Process, there: Process) -> None:
@@ -308,7 +309,7 @@ async def test_a_known_token_costs_no_look_at_the_storage_while_the_bus_is_heard
         await here.messaging.authenticate(token(alice))
         assert reads == before
         broker.faults = Faults(is_down=True)
-        broker.disrupt()
+        await broker.disrupt()
         await trio.sleep(LATE)
         before = reads
         await here.messaging.authenticate(token(alice))

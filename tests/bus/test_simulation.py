@@ -140,7 +140,7 @@ class World:
         await nursery.start(self.process)
 
     async def disrupt(self, nursery: trio.Nursery) -> None:
-        self.broker.disrupt()
+        await self.broker.disrupt()
 
     async def deafen(self, nursery: trio.Nursery) -> None:
         self.some_process().bus.is_deaf = True
