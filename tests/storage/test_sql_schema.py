@@ -82,23 +82,14 @@ def test_kept_answers_survive_their_new_layout(path: Path) -> None:
 
 async def test_creations_move_to_their_messages(path: Path) -> None:
     """Upgrading from the log of everything changes nothing of what is told."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(command, "upgrade", partial(_upgrade_to, command.upgrade, "0002"))
-        upgrade_sqlite(path)
-    with closing(sqlite3.connect(path)) as connection, connection:
-        fill_0002(connection.executemany, "?")
+    _make_0002(path)
     async with open_sqlite(path) as storage:
         await check_0002(storage)
 
 
 def test_a_message_without_its_creation_stops_the_upgrade(path: Path) -> None:
     """Nothing is guessed: such a database stays as it is."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(command, "upgrade", partial(_upgrade_to, command.upgrade, "0002"))
-        upgrade_sqlite(path)
-    with closing(sqlite3.connect(path)) as connection, connection:
-        fill_0002(connection.executemany, "?")
-        connection.execute("DELETE FROM events WHERE message_id = 4")
+    _make_0002(path, "DELETE FROM events WHERE message_id = 4")
     with pytest.raises(sqlite3.IntegrityError, match="sequence"):
         upgrade_sqlite(path)
     with closing(sqlite3.connect(path)) as connection:
@@ -108,16 +99,22 @@ def test_a_message_without_its_creation_stops_the_upgrade(path: Path) -> None:
 
 def test_messages_out_of_order_stop_the_upgrade(path: Path) -> None:
     """A log that tells messages in another order than the history reorders nothing: all stays as it is."""
+    _make_0002(path, "UPDATE events SET message_id = 4 - message_id WHERE message_id IN (1, 3)")
+    before = path.read_bytes()
+    with pytest.raises(DatabaseUnusable, match=r"test\.db cannot be upgraded: .* chat 1's log message 3 "):
+        upgrade_sqlite(path)
+    assert path.read_bytes() == before
+
+
+def _make_0002(path: Path, *changes: str) -> None:
+    """A file as revision 0002 has left it, and then these statements."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(command, "upgrade", partial(_upgrade_to, command.upgrade, "0002"))
         upgrade_sqlite(path)
     with closing(sqlite3.connect(path)) as connection, connection:
         fill_0002(connection.executemany, "?")
-        connection.execute("UPDATE events SET message_id = 4 - message_id WHERE message_id IN (1, 3)")
-    before = path.read_bytes()
-    with pytest.raises(DatabaseUnusable, match=r"test\.db cannot be upgraded: .* chat 1's log message 3 "):
-        upgrade_sqlite(path)
-    assert path.read_bytes() == before
+        for change in changes:
+            connection.execute(change)
 
 
 def _upgrade_to(upgrade_: Callable[[Config, str], None], revision: str, config: Config, _: str) -> None:
