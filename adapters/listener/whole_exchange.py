@@ -1,11 +1,13 @@
 """One whole request on its connection: its body is awaited, it is answered by one call, and logged."""
 
+from functools import partial
 from time import perf_counter
 from typing import TYPE_CHECKING
 
 import trio
 
 from adapters.listener.answers import NOT_WELL_FORMED, Refused, closing_answer, closing_answer_bytes
+from adapters.listener.boundary import Boundary
 from adapters.listener.config import ListenerConfig
 from adapters.listener.logs import log_request
 from adapters.listener.whole_requests import (
@@ -56,12 +58,12 @@ class WholeExchange:
         client = "" if protocol.client is None else protocol.client[0]
         asked = WholeRequest(head.method, head.path, head.query, head.fields, body, client)
         started = perf_counter()
-        try:
+        answer, last, data = None, True, b""
+        with Boundary(partial(protocol.task_group.report, head.path)):
             answer = await self._answerer(asked)
             last = protocol.draining or head.last
             data = answer_bytes(answer, close=last, asked=head.last)
-        except Exception as error:  # noqa: BLE001 - a fault of the application's, which ends this connection only
-            protocol.task_group.report(head.path, error)
+        if answer is None or not data:
             await self._fail(protocol, perf_counter() - started, client or None)
             return False
         await protocol.link.write(data)
