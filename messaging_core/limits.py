@@ -78,6 +78,8 @@ class Limits:
 
     login_rate: Rate = field(default=Rate(per_second=10 / 60, burst=10))
     """Attempts to log in, per e-mail and address."""
+    login_address_rate: Rate = field(default=Rate(per_second=1, burst=60))
+    """Attempts to log in, per address, whatever the e-mail; each costs an argon2 hash."""
     registration_rate: Rate = field(default=Rate(per_second=0.5, burst=30))
     """Accounts made, per address; each costs an argon2 hash."""
     refresh_rate: Rate = field(default=Rate(per_second=5, burst=100))

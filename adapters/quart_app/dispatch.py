@@ -85,7 +85,7 @@ class Dispatcher:
         if endpoint.auth is Auth.SESSION:
             actor = await self._messaging.authenticate(bearer_token(request.headers.get("authorization")))
         command = _command(endpoint, request, self._messaging.limits)
-        self._throttle(endpoint.limit, actor, command, request)
+        self._throttle(endpoint, actor, command, request)
         if isinstance(endpoint.does, Handles):
             return await endpoint.does.function(command, request, self._messaging)
         context = Context(_known(actor), self._messaging.now(), self._messaging.limits)
@@ -105,22 +105,32 @@ class Dispatcher:
             case _:
                 assert_never(endpoint.does)
 
-    def _throttle(self, limit: Limit | None, actor: Actor | None, command: Any, request: HttpRequest) -> None:
-        if limit is None or self._throttles is None:
-            return
+    def _throttle(
+        self, endpoint: Endpoint, actor: Actor | None, command: Any, request: HttpRequest
+    ) -> None:
+        """Take a permit for each of the endpoint's limits, or none; raises `TooManyRequests`."""
+        if self._throttles is not None:
+            limits = self._messaging.limits
+            asked = [
+                (limit.rate, self._key(limit, actor, command, request), getattr(limits, limit.rate))
+                for limit in endpoint.limits
+            ]
+            self._throttles.take(*asked)
+
+    def _key(self, limit: Limit, actor: Actor | None, command: Any, request: HttpRequest) -> Hashable:
+        """Whose bucket the permit is taken from."""
         match limit.per:
             case Per.USER:
-                key: Hashable = _known(actor).user_id
+                return _known(actor).user_id
             case Per.ADDRESS:
-                key = request.address
+                return request.address
             case Per.EMAIL_AND_ADDRESS:
                 email = command.email[: self._messaging.limits.email_characters]
-                key = (users.normalise_email(email), request.address)
+                return users.normalise_email(email), request.address
             case Per.SESSION:
-                key = self._messaging.session_of(command)
+                return self._messaging.session_of(command)
             case _:
                 assert_never(limit.per)
-        self._throttles.take(limit.rate, key, getattr(self._messaging.limits, limit.rate))
 
 
 class WrongContentType(Exception):

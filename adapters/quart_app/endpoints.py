@@ -147,7 +147,8 @@ class Endpoint:
     unavailable: tuple[str, ...] = ("storage_unavailable",)
     """The codes of a 503, which asks to come again."""
     auth: Auth = Auth.SESSION
-    limit: Limit | None = Limit("request_rate", Per.USER)
+    limits: tuple[Limit, ...] = (Limit("request_rate", Per.USER),)
+    """A request takes a permit of each; one that is refused takes none."""
 
     @property
     def name(self) -> str:

@@ -117,7 +117,7 @@ def _refusals(endpoint: Endpoint) -> dict[int, list[str]]:
         refusals.append(Invalid)
     if endpoint.takes_key:
         refusals.append(IdempotencyKeyInvalid)
-    if endpoint.limit is not None:
+    if endpoint.limits:
         refusals.append(TooManyRequests)
     codes: dict[int, list[str]] = {}
     for refusal in refusals:

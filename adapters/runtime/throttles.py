@@ -17,19 +17,31 @@ class Throttles:
         self._clock = clock
         self._buckets: dict[Hashable, tuple[Bucket, Rate]] = {}
 
-    def take(self, name: str, key: Hashable, rate: Rate) -> None:
-        """Take one permit; raises `TooManyRequests` when there is none."""
+    def take(self, *asked: tuple[str, Hashable, Rate]) -> None:
+        """Take one permit from each bucket, named by its rate and key, or from none.
+
+        Raises `TooManyRequests` when one of them is empty.
+        """
         now = self._clock()
-        kept = self._buckets.pop((name, key), None)
-        try:
-            bucket = take(kept[0] if kept else None, rate, now=now)
-        except BaseException:
-            if kept:
-                self._buckets[(name, key)] = kept
-            raise
-        self._buckets[(name, key)] = (bucket, rate)
+        before: list[tuple[Hashable, tuple[Bucket, Rate] | None]] = []
+        for name, key, rate in asked:
+            place = (name, key)
+            kept = self._buckets.pop(place, None)
+            before.append((place, kept))
+            try:
+                bucket = take(kept[0] if kept else None, rate, now=now)
+            except BaseException:
+                self._put_back(before)
+                raise
+            self._buckets[place] = (bucket, rate)
         if len(self._buckets) > BUCKETS:
             self._forget(now)
+
+    def _put_back(self, before: list[tuple[Hashable, tuple[Bucket, Rate] | None]]) -> None:
+        for place, kept in before:
+            self._buckets.pop(place, None)
+            if kept is not None:
+                self._buckets[place] = kept
 
     def _forget(self, now: float) -> None:
         for key, (bucket, rate) in list(self._buckets.items()):

@@ -53,13 +53,13 @@ def test_declares_what_a_reader_needs(endpoint: Endpoint) -> None:
     assert endpoint.method in {"GET", "POST", "PUT", "PATCH", "DELETE"}
     assert 200 <= endpoint.status < 300
     assert (endpoint.answers is None) == (endpoint.status == 204)
-    assert endpoint.limit is not None or endpoint.path in {"/health", "/ready"}
+    assert endpoint.limits or endpoint.path in {"/health", "/ready"}
     assert endpoint.auth is Auth.SESSION or endpoint.path.startswith(
         ("/api/v1/auth/", "/health", "/ready")
     ), "open to everybody"
-    if endpoint.limit is not None:
-        assert isinstance(getattr(Limits(), endpoint.limit.rate), Rate)
-        assert endpoint.auth is Auth.SESSION or endpoint.limit.per is not Per.USER
+    for limit in endpoint.limits:
+        assert isinstance(getattr(Limits(), limit.rate), Rate)
+        assert endpoint.auth is Auth.SESSION or limit.per is not Per.USER
 
 
 def shown(type_: Any) -> Iterator[type]:
@@ -291,15 +291,16 @@ async def test_other_methods_name_those_that_are_taken(scene: Scene) -> None:
 
 # --- how often ---
 
-LIMITED = [endpoint for endpoint in ENDPOINTS if endpoint.limit is not None]
+LIMITED = [(endpoint, limit.rate) for endpoint in ENDPOINTS for limit in endpoint.limits]
 FEW = 4
 
 
-@pytest.mark.parametrize("endpoint", LIMITED, ids=lambda endpoint: endpoint.name)
-async def test_limits_are_enforced(endpoint: Endpoint) -> None:
-    """Beyond the burst: 429 with Retry-After in whole seconds, and nothing is done."""
-    assert endpoint.limit is not None
-    few: dict[str, Any] = {endpoint.limit.rate: Rate(0.01, FEW)}
+@pytest.mark.parametrize(
+    ("endpoint", "rate"), LIMITED, ids=[f"{endpoint.name}-{rate}" for endpoint, rate in LIMITED]
+)
+async def test_limits_are_enforced(endpoint: Endpoint, rate: str) -> None:
+    """Beyond the burst of any of its limits: 429 with Retry-After in whole seconds, and nothing is done."""
+    few: dict[str, Any] = {rate: Rate(0.01, FEW)}
     async with serving(Limits(**few), rate_limits=True) as server, browser(server) as http:
         scene = await limited_scene(server, http)
         # An endpoint that ends the session is not called before: the limit is one for all of its kind.

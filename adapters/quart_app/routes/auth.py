@@ -64,7 +64,7 @@ ENDPOINTS = (
         answers=SignedIn,
         refusals=(EmailTaken, IdempotencyKeyReused),
         auth=Auth.NONE,
-        limit=Limit("registration_rate", Per.ADDRESS),
+        limits=(Limit("registration_rate", Per.ADDRESS),),
     ),
     Endpoint(
         method="POST",
@@ -75,7 +75,7 @@ ENDPOINTS = (
         answers=SignedIn,
         refusals=(InvalidCredentials,),
         auth=Auth.NONE,
-        limit=Limit("login_rate", Per.EMAIL_AND_ADDRESS),
+        limits=(Limit("login_rate", Per.EMAIL_AND_ADDRESS), Limit("login_address_rate", Per.ADDRESS)),
     ),
     Endpoint(
         method="POST",
@@ -86,7 +86,7 @@ ENDPOINTS = (
         answers=TokenPair,
         refusals=(RefreshTokenInvalid, RefreshTokenExpired, RefreshTokenReused),
         auth=Auth.NONE,
-        limit=Limit("refresh_rate", Per.SESSION),
+        limits=(Limit("refresh_rate", Per.SESSION),),
     ),
     Endpoint(
         method="POST",

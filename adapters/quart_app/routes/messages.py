@@ -39,7 +39,7 @@ ENDPOINTS = (
         status=201,
         answers=Message,
         refusals=(ChatNotFound, NotAParticipant, IdempotencyKeyReused),
-        limit=Limit("message_rate", Per.USER),
+        limits=(Limit("message_rate", Per.USER),),
     ),
     Endpoint(
         method="PATCH",
@@ -49,7 +49,7 @@ ENDPOINTS = (
         does=Writes(operations.edit_message),
         answers=Message,
         refusals=(MessageNotFound, NotAParticipant, NotTheAuthor, MessageDeleted, IdempotencyKeyReused),
-        limit=Limit("message_rate", Per.USER),
+        limits=(Limit("message_rate", Per.USER),),
     ),
     Endpoint(
         method="DELETE",
@@ -60,6 +60,6 @@ ENDPOINTS = (
         status=204,
         answers=None,
         refusals=(MessageNotFound, NotAParticipant, NotTheAuthor, IdempotencyKeyReused),
-        limit=Limit("message_rate", Per.USER),
+        limits=(Limit("message_rate", Per.USER),),
     ),
 )

@@ -50,7 +50,7 @@ ENDPOINTS = (
         answers=Status,
         unavailable=(),
         auth=Auth.NONE,
-        limit=None,
+        limits=(),
     ),
     Endpoint(
         method="GET",
@@ -61,6 +61,6 @@ ENDPOINTS = (
         answers=Status,
         unavailable=("draining", "bus_unavailable", "storage_unavailable"),
         auth=Auth.NONE,
-        limit=None,
+        limits=(),
     ),
 )
