@@ -119,7 +119,7 @@ class NotTheAuthor(Refused):
     sentence = "Only the author of a message may change it."
 
 
-class MessageDeleted(Refused):
+class MessageAlreadyDeleted(Refused):
     code = "message_deleted"
     sentence = "The message was deleted and cannot be edited."
 

@@ -1,11 +1,23 @@
-"""What became true: facts that were stored, and that people are told of."""
+"""The durable facts of a chat, and one table of how each kind is named, logged, replayed and shown.
 
+To add an event: write its class, add it to `Event`, give it a row in `EVENTS`, and name the storage effects
+that keep it in `fanout.announce`. The log, the signals between processes, the hub and the tests read the
+table.
+"""
+
+import re
+from collections.abc import Callable, Mapping
 from datetime import datetime
+from types import MappingProxyType
+from typing import Any, Final
 
-from attrs import frozen
+from attrs import field, frozen
 
+from messaging_core.frames import PlainFrame, created_frame, updated_frame
 from messaging_core.ids import ChatId, MessageId
 from messaging_core.models import Chat, Message
+
+# --- events -------------------------------------------------------------------------------------------------
 
 
 @frozen
@@ -24,33 +36,189 @@ class MessageUpdated:
 
 
 @frozen
-class MessageWithdrawn:
-    """A message was deleted by its author or an admin; its place stays."""
+class MessageDeleted:
+    """An author or an admin deleted a message; its place in the chat stays."""
 
     message: Message
 
 
-Event = ChatCreated | MessageCreated | MessageUpdated | MessageWithdrawn
+OWN_NAMESPACES: Final = frozenset(
+    {
+        "chat",
+        "hello",
+        "keepalive",
+        "me",
+        "member",
+        "message",
+        "presence",
+        "reaction",
+        "resumed",
+        "typing",
+        "user",
+    }
+)
+"""First parts of event names that this library keeps for itself."""
+
+_CUSTOM_NAME: Final = re.compile(r"[a-z][a-z0-9_]*(?:\.[a-z][a-z0-9_]*)+")
+CUSTOM_NAME_CHARACTERS: Final = 64
+
+
+def _check_custom_name(_event: object, _attribute: object, name: str) -> None:
+    fits = len(name) <= CUSTOM_NAME_CHARACTERS and _CUSTOM_NAME.fullmatch(name)
+    if not fits or name.partition(".")[0] in OWN_NAMESPACES:
+        raise ValueError(
+            f"{name!r} cannot name a custom event: write NAMESPACE.NAME in lower case, like 'acme.pinned', "
+            f"with at most {CUSTOM_NAME_CHARACTERS} characters and in a namespace of your own"
+        )
+
+
+@frozen
+class Custom:
+    """An importer's event, such as `Custom("acme.pinned", {"message_id": 5})`: logged and delivered by name.
+
+    `data` is a JSON object, which the log keeps. Raises `ValueError` for a name without a namespace, or in
+    one of `OWN_NAMESPACES`.
+    """
+
+    name: str = field(validator=_check_custom_name)
+    data: Mapping[str, Any]
+
+
+Event = ChatCreated | MessageCreated | MessageUpdated | MessageDeleted | Custom
+
+# --- the log ------------------------------------------------------------------------------------------------
+
+
+@frozen
+class ChatSubject:
+    """The entry is about the chat itself."""
+
+
+@frozen
+class MessageSubject:
+    """The entry is about a message, which is read when the entry is replayed."""
+
+    message_id: MessageId
+
+
+@frozen
+class CustomSubject:
+    """The entry carries an importer's data, which is kept nowhere else."""
+
+    data: Mapping[str, Any]
+
+
+Subject = ChatSubject | MessageSubject | CustomSubject
+
+THE_CHAT: Final = ChatSubject()
 
 
 @frozen
 class LogEntry:
-    """One durable event in a chat's own order, by reference: what it is about is read when it is told.
+    """One durable event in its chat's order, by reference.
 
-    Keeping no copy of a message means that an edited or deleted text is gone from the log too.
+    The log copies nothing of a chat or a message, so an edited or deleted text is gone from it too.
     """
 
     chat_id: ChatId
     sequence: int
     """Counts the chat's events from 1, without gaps."""
     name: str
-    message_id: MessageId | None
+    subject: Subject
     at: datetime
 
 
-CREATED = "message.created"
+# --- the table ----------------------------------------------------------------------------------------------
+
+
+@frozen
+class Facts:
+    """What an event is rebuilt from: of the log's subject its current state, of a signal what it carries."""
+
+    chat: Chat | None = None
+    message: Message | None = None
+    data: Mapping[str, Any] | None = None
+
+
+@frozen
+class EventKind:
+    """A row of `EVENTS`; the functions take an event of the row's class."""
+
+    name: str | None
+    """On the wire and in the log; None where each event has a name of its own."""
+    event: type[Any]
+    subject: Callable[[Any], Subject]
+    """What the log's entry refers to."""
+    facts: Callable[[Any], Facts]
+    """What a signal carries, so that another process need not read it."""
+    replay: Callable[[str, Facts], Event | None]
+    """The event of that name as it is now; None where what it is about is gone."""
+    plain: Callable[[Any], PlainFrame | None]
+    """What profile 1 shows."""
+
+
+def _about_message(
+    name: str,
+    event: type[MessageCreated | MessageUpdated | MessageDeleted],
+    plain: Callable[[Message], PlainFrame],
+) -> EventKind:
+    return EventKind(
+        name,
+        event,
+        subject=lambda event: MessageSubject(event.message.id),
+        facts=lambda event: Facts(message=event.message),
+        replay=lambda _, facts: None if facts.message is None else event(facts.message),
+        plain=lambda event: plain(event.message),
+    )
+
+
+CREATED: Final = "message.created"
+
+EVENTS: Final = (
+    EventKind(
+        "chat.created",
+        ChatCreated,
+        subject=lambda _: THE_CHAT,
+        facts=lambda event: Facts(chat=event.chat),
+        replay=lambda _, facts: None if facts.chat is None else ChatCreated(facts.chat),
+        plain=lambda _: None,
+    ),
+    _about_message(CREATED, MessageCreated, created_frame),
+    _about_message("message.updated", MessageUpdated, updated_frame),
+    _about_message("message.deleted", MessageDeleted, updated_frame),
+    EventKind(
+        None,
+        Custom,
+        subject=lambda event: CustomSubject(event.data),
+        facts=lambda event: Facts(data=event.data),
+        replay=lambda name, facts: None if facts.data is None else Custom(name, facts.data),
+        plain=lambda _: None,
+    ),
+)
+"""Every kind of durable event; all of them are delivered to the chat's members."""
+
+_BY_CLASS: Final = MappingProxyType({kind.event: kind for kind in EVENTS})
+_BY_NAME: Final = MappingProxyType({kind.name: kind for kind in EVENTS})
+
+
+def kind_of(event: Event) -> EventKind:
+    """The event's row."""
+    return _BY_CLASS[type(event)]
+
+
+def event_name(event: Event) -> str:
+    """The event's name on the wire and in the log."""
+    return event.name if isinstance(event, Custom) else str(kind_of(event).name)
+
+
+def rebuild(name: str, facts: Facts) -> Event | None:
+    """The event of that name, from the state of what it is about; None where that is gone.
+
+    Raises `ValueError` for a name that is neither in the table nor a custom event's.
+    """
+    return (_BY_NAME.get(name) or _BY_NAME[None]).replay(name, facts)
 
 
 def creation(message: Message, sequence: int) -> LogEntry:
-    """What a chat's log says of a new message; kept with the message, and nowhere else."""
-    return LogEntry(message.chat_id, sequence, CREATED, message.id, message.ts)
+    """The log's entry for a new message; storages keep it with the message, not as a row of its own."""
+    return LogEntry(message.chat_id, sequence, CREATED, MessageSubject(message.id), message.ts)

@@ -1,12 +1,12 @@
-"""Whether a process hears all that the others ring, and whether something may have passed it by.
+"""Whether a process receives every signal, and when it may have missed one.
 
-Every publisher numbers what it sends to everybody, and sends a heartbeat where it has nothing else to send.
-So a process knows that it may have missed something
+Every publisher numbers the envelopes that it sends to everybody, and sends a heartbeat when it has nothing
+else to send. So a process knows that it may have missed a signal
 
-- when a number is left out: a bell was lost, or its publisher had to drop it and skipped its number;
-- when a publisher falls silent without a farewell: it may have been killed between a commit and the bell that
-  tells of it;
-- when it first hears a publisher that has been ringing for a while;
+- when a number is left out: a signal was lost, or its publisher had to drop it and skipped its number;
+- when a publisher falls silent without a last envelope: it may have been killed between a commit and its
+  signal;
+- when it first hears a publisher that has been sending for a while;
 - when its own heartbeats stop coming back: it is deaf, whatever its connection says.
 
 A process that is deaf, or has a silent publisher, must not rely on having heard that a session ended.
@@ -16,14 +16,14 @@ from math import inf
 
 from attrs import define
 
-from messaging_core.bells import Envelope
+from messaging_core.signals import Envelope
 
 BEAT_SECONDS = 0.25
 """How often a publisher that has nothing else to send sends a heartbeat."""
 
 SILENCE_SECONDS = 0.75
 """How old the last sign of life may be: two lost heartbeats. Added to the time that a look at the storage
-takes it is the time for which a lost bell lets an ended session's token pass; that may be a second."""
+takes it is the time for which a lost signal lets an ended session's token pass; that may be a second."""
 
 REBUILD_SECONDS = 2.0
 """How long a process is deaf before its subscription is built anew; longer than a broker's short pause."""
@@ -47,9 +47,9 @@ class Liveness:
         self._trusted_until = -inf
 
     def heard(self, envelope: Envelope, *, now: float) -> str | None:
-        """Note an envelope; why something may have been missed, or None.
+        """Note an envelope; the reason why something may have been missed, or None.
 
-        One that was sent to some only says neither how far its publisher has come nor that all is heard.
+        An envelope to some processes only says neither how far its publisher has come nor that all is heard.
         """
         number = envelope.number
         if number is None:
@@ -65,9 +65,9 @@ class Liveness:
         return why
 
     def silent(self, *, now: float) -> tuple[str, ...]:
-        """The other publishers that have fallen silent; each is told once and then forgotten.
+        """The other publishers that have fallen silent; each is returned once and then forgotten.
 
-        They are told only while the process itself is not deaf, for then it hears nobody.
+        None while the process itself is deaf, for then it hears nobody.
         """
         if not self.is_alive(now=now):
             return ()
@@ -81,11 +81,11 @@ class Liveness:
         return now < self._own_sent_at + SILENCE_SECONDS
 
     def is_trusted(self, *, now: float) -> bool:
-        """Whether nobody is overdue, the process itself included: what was not heard was not rung."""
+        """Whether no publisher is overdue, this process included: what was not heard was not sent."""
         return now < self._trusted_until
 
     def is_deaf(self, *, now: float) -> bool:
-        """Whether it is time to build the subscription anew; told once in `REBUILD_SECONDS`."""
+        """Whether it is time to build the subscription anew; True once in `REBUILD_SECONDS`."""
         if now < max(self._own_sent_at, self._built_at) + REBUILD_SECONDS:
             return False
         self._built_at = now
@@ -98,7 +98,7 @@ class Liveness:
 
     def _own_came_back(self, number: int, sent_at: float, now: float) -> str | None:
         if not self.is_alive(now=now):
-            # Nobody could be heard; a bell that was lost meanwhile shows by a number, theirs or this one.
+            # Nobody could be heard; a signal that was lost meanwhile shows by a number, theirs or this one.
             for other in self._others.values():
                 other.heard_at = now
         gap = self._own_number and number > self._own_number + 1
@@ -114,4 +114,4 @@ class Liveness:
         other.heard_at = now
         gap = number > other.number + 1
         other.number = max(other.number, number)
-        return "bells were lost" if gap else None
+        return "signals were lost" if gap else None

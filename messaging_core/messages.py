@@ -20,12 +20,12 @@ from messaging_core.errors import (
     ChatNotFound,
     FieldError,
     Invalid,
-    MessageDeleted,
+    MessageAlreadyDeleted,
     MessageNotFound,
     NotAParticipant,
     NotTheAuthor,
 )
-from messaging_core.events import MessageCreated, MessageUpdated, MessageWithdrawn
+from messaging_core.events import MessageCreated, MessageDeleted, MessageUpdated
 from messaging_core.fanout import announce
 from messaging_core.ids import MessageId, UserId
 from messaging_core.limits import Limits
@@ -83,7 +83,7 @@ def edit_message(
 ) -> Decision[Message]:
     """The message with what the command sets, which is something; what it leaves unset stays, null removes.
 
-    Raises `Invalid`, `MessageNotFound`, `NotAParticipant`, `NotTheAuthor`, `MessageDeleted`.
+    Raises `Invalid`, `MessageNotFound`, `NotAParticipant`, `NotTheAuthor`, `MessageAlreadyDeleted`.
     """
     check(command, limits)
     if command.content is UNSET and command.payload is UNSET:
@@ -94,7 +94,7 @@ def edit_message(
     if message.author_id != editor:
         raise NotTheAuthor
     if message.deleted_at is not None:
-        raise MessageDeleted
+        raise MessageAlreadyDeleted
     content = message.content if command.content is UNSET else command.content
     payload = message.payload if command.payload is UNSET else command.payload
     _require_substance(content, payload)
@@ -122,8 +122,8 @@ def delete_message(
         raise NotTheAuthor("Only the author of a message, or an admin of its group, may delete it.")
     if message.deleted_at is not None:
         return Decision(None)
-    withdrawn = evolve(message, content=None, payload={"deleted": True}, deleted_at=now)
-    return Decision(None, _announced(chat, MessageWithdrawn(withdrawn), now).effects)
+    deleted = evolve(message, content=None, payload={"deleted": True}, deleted_at=now)
+    return Decision(None, _announced(chat, MessageDeleted(deleted), now).effects)
 
 
 def check_page(command: ListMessages, limits: Limits) -> int:
@@ -183,6 +183,6 @@ def _require_substance(content: str | None, payload: Mapping[str, Any] | None) -
 
 
 def _announced(
-    chat: Chat, event: MessageCreated | MessageUpdated | MessageWithdrawn, now: datetime
+    chat: Chat, event: MessageCreated | MessageUpdated | MessageDeleted, now: datetime
 ) -> Decision[Message]:
     return Decision(event.message, announce(chat, event, now=now))

@@ -8,7 +8,6 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime
 from typing import Protocol, TypeVar
 
-from messaging_core.bells import Envelope
 from messaging_core.effects import DeliveryEffect, StorageEffect
 from messaging_core.events import LogEntry
 from messaging_core.ids import ChatId, MessageId, SessionId, UserId
@@ -22,6 +21,7 @@ from messaging_core.models import (
     Session,
     User,
 )
+from messaging_core.signals import Envelope
 
 T = TypeVar("T")
 
@@ -159,42 +159,41 @@ class OutcomeUnknown(StorageUnavailable):
 
 
 class Bus(Protocol):
-    """Tells the other processes what was committed here, and this one what was committed elsewhere.
+    """Carries signals between processes: what was committed here to the others, and from them to this one.
 
-    A bell may be lost, doubled or overtaken, but not unnoticed: an implementation numbers its envelopes,
-    skips a number for what it had to drop, sends heartbeats every `liveness.BEAT_SECONDS`, and says so when
-    its connection was lost.
+    A signal may be lost, doubled or overtaken, but not unnoticed: an implementation numbers its envelopes,
+    skips a number for each loss, sends a heartbeat every `liveness.BEAT_SECONDS`, and reports a lost
+    connection.
     """
 
     @property
     def publisher(self) -> str:
         """This process's name on the bus."""
 
-    def ring(self, effect: DeliveryEffect) -> None:
-        """Tell others of what is committed; never waits, never fails, in the order of the calls.
+    def publish(self, effect: DeliveryEffect) -> None:
+        """Send a signal of what is committed; never waits, never fails, in the order of the calls.
 
-        What cannot be told at once waits, within a bound; what waits when there is no connection is dropped.
+        Signals that cannot be sent at once wait, within a bound, and are dropped when the connection is lost.
         """
 
     async def follow(self, user_id: UserId) -> None:
-        """Bells for this user come here from now on, or else a connection that comes about later is `missed`.
+        """Receive signals for this user from now on, or else report a later connection as `missed`.
 
         Returns within a second. Repeating it changes nothing.
         """
 
     def unfollow(self, user_id: UserId) -> None:
-        """Bells for this user alone need not come here any more."""
+        """Signals for this user alone need no longer be received."""
 
     async def run(self, heard: Callable[[Envelope], None], missed: Callable[[str], None]) -> None:
-        """Connect, and connect again, for ever; whoever is cancelled here tells others first what waits.
+        """Connect, and connect again, for ever; when cancelled, first send the signals that wait.
 
-        `heard` is called, on the event loop, with each envelope that comes, this process's own ones too,
-        which hold no bells; `missed` with the reason whenever something may have passed: after each
-        connecting.
+        `heard` is called, on the event loop, with each envelope, this process's own ones included, which hold
+        no signals; `missed` with the reason whenever signals may have been missed: after each connecting.
         """
 
     def rebuild(self) -> None:
-        """Make another connection, and leave out a number: what was sent by this one may not have come."""
+        """Make another connection, and skip a number: what was sent by this one may not have arrived."""
 
 
 class TokenSigner(Protocol):

@@ -1,33 +1,33 @@
-"""In which order a process delivers what many processes commit, and how it knows that something is missing.
+"""In which order a process delivers what many processes commit, and how it detects a gap.
 
 For each chat with a member here, a process keeps its *position*: the number up to which it has delivered the
-chat's log. Its own commits and the bells of others come in any order, doubled or not at all; what is next
-leaves, what was delivered is dropped, what lies beyond a gap is held until the gap is closed by a bell or by
-the log. So the events of a chat leave in the order of its log, each once, whoever committed them.
+chat's log. Its own commits and the signals of others arrive in any order, twice or not at all. The next event
+is delivered, an earlier one is dropped, a later one is held until a signal or the log closes the gap. So each
+process delivers the events of a chat once, in the order of its log, whichever process committed them.
 
-Where a position starts, and why nothing falls between:
+Where a position starts, and why no event is lost at the start:
 
-- A socket is known to the hub, and bells for its user come here, *before* the positions of the user's chats
-  are read: the *baseline*. Whatever commits after that reading rings after it, and is beyond the baseline;
-  whatever committed before it is below, and was there to be read by the client before its socket opened.
-- A bell that comes between is held until the baseline is known, and then taken or dropped like any other.
-- A chat that is followed already keeps its position: lowering it would tell things twice, raising it would
-  leave something out that others here still wait for.
-- Once all chats of a user are followed, a chat that is not must be new to the user: it is followed from its
-  beginning, for whatever was rung before has been lost. Who came into an old chat is told only of what was
-  logged since (`fanout.retell`), whatever this process reads on their account.
-- A comparison with the storage asks for the chats of users whose baseline was known before it was asked, so
-  that the same holds for what it finds.
-- A chat is forgotten when a comparison of everybody here has not found it and nobody came meanwhile.
+- The hub knows a socket, and its user's signals are received, *before* the positions of the user's chats are
+  read: the *baseline*. An event that commits after that reading is signalled after it, beyond the baseline;
+  one that committed before is below it, and the client could read it before its socket opened.
+- A signal that arrives in between is held until the baseline is known, then taken or dropped like any other.
+- A chat that is followed already keeps its position: a lower one would deliver events twice, a higher one
+  would skip events that other users here still wait for.
+- Once all chats of a user are followed, any other chat must be new to the user: it is followed from its
+  beginning, because its earlier signals were lost. A user who joined an old chat receives only what was
+  logged since (`fanout.replay`), on whichever user's account the log is read.
+- A comparison with the storage asks for the chats of users whose baseline was known before it began, so that
+  the same holds for what it finds.
+- A chat is forgotten when a comparison of all users here has not found it and no user came meanwhile.
 """
 
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
-from messaging_core.bells import Reference
 from messaging_core.effects import Deliver
 from messaging_core.ids import ChatId, UserId
 from messaging_core.models import Chat
+from messaging_core.signals import Reference
 
 HELD_AT_MOST = 10_000
 """Events that wait for a gap to close, or for a baseline; one that finds no room is read from the log."""
@@ -200,7 +200,7 @@ class Following:
                 member.user_id in self._settled and member.joined_at <= chat.created_at
                 for member in chat.members
             )
-            # To somebody here it is new, and the bells of it were lost, or are under way.
+            # To somebody here it is new, and the signals of it were lost, or are under way.
             self.sequences.follow(chat.id, 0 if new else chat.sequence)
             if new:
                 self.sequences.take(chat.id, chat.sequence, None)
@@ -216,32 +216,32 @@ class Following:
         """The user's last socket is closed."""
         self._settled.discard(user_id)
 
-    # --- bells ---
+    # --- signals ---
 
-    def arrive(self, bell: Deliver | Reference) -> Sequence[Deliver] | None:
+    def arrive(self, signal: Deliver | Reference) -> Sequence[Deliver] | None:
         """What leaves now that an event was committed, here or elsewhere; None: it is for nobody here."""
-        if isinstance(bell, Deliver):
-            chat_id, sequence = bell.entry.chat_id, bell.entry.sequence
-            told: Told = (bell,)
+        if isinstance(signal, Deliver):
+            chat_id, sequence = signal.entry.chat_id, signal.entry.sequence
+            told: Told = (signal,)
         else:
-            chat_id, sequence = bell.chat_id, bell.sequence
+            chat_id, sequence = signal.chat_id, signal.sequence
             told = None
         if chat_id in self.sequences:
             return self.sequences.take(chat_id, sequence, told)
-        if bell.audience is None:
+        if signal.audience is None:
             # A chat that was there before is followed if it has members here: only a new one is looked up.
             if sequence == 1:
                 self._unknown[chat_id] = None
             wanted = bool(self._coming)
-        elif any(user_id in self._settled for user_id in bell.audience):
+        elif any(user_id in self._settled for user_id in signal.audience):
             self.sequences.follow(chat_id, 0)
             return self.sequences.take(chat_id, sequence, told)
         else:
-            wanted = any(user_id in self._coming for user_id in bell.audience)
+            wanted = any(user_id in self._coming for user_id in signal.audience)
         if not wanted:
             return None
         if len(self._early) < self._held_at_most:
-            self._early.append(bell)
+            self._early.append(signal)
         else:
             self.spilt = True
         return ()
@@ -298,4 +298,4 @@ class Following:
 
     def _arrive_again(self) -> Sequence[Deliver]:
         early, self._early = self._early, []
-        return [delivery for bell in early for delivery in self.arrive(bell) or ()]
+        return [delivery for signal in early for delivery in self.arrive(signal) or ()]

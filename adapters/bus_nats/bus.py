@@ -1,13 +1,12 @@
-"""Bells as messages of NATS: a subject for each user, and one that all hear.
+"""Signals as NATS messages: a subject for each user, and one for all processes.
 
-A process hears the subjects of the users who have a socket in it, so that what it hears grows with its own
-sockets and not with everybody's. What concerns all (heartbeats, ended sessions), and what has so large an
-audience that most processes would hear it anyway, goes to all. Only the latter is numbered: what is lost on
-the way to a user's subject shows by the chat's next event, by the connection's end, or in the half-minutely
-comparison.
+A process subscribes to the users who have a socket in it, so its load grows with its own sockets and not with
+everybody's. Heartbeats, ended sessions, and events for a large audience go to all. Only the envelopes to all
+are numbered: a loss on a user's subject is noticed by the chat's next event, by the connection's end, or in
+the half-minutely comparison.
 
-nats-py needs asyncio, which runs in a thread of its own. Whenever a connection ends a new one is made from
-nothing, and whatever is followed is subscribed to again before anybody is told that there is a connection.
+nats-py needs asyncio, which runs in a thread of its own. When a connection ends, a new one is made from
+nothing, and its subscriptions are complete before the connection is reported.
 """
 
 from collections import deque
@@ -26,30 +25,31 @@ from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 from nats.errors import Error, SlowConsumerError
 
-from adapters.bells import MalformedEnvelope, Outgoing, read_envelope
 from adapters.bus_nats.asyncio_thread import AsyncioThread, asyncio_thread
-from messaging_core.bells import Envelope
+from adapters.signals import MalformedEnvelope, Outgoing, read_envelope
 from messaging_core.effects import Deliver, DeliveryEffect
 from messaging_core.ids import UserId
 from messaging_core.liveness import BEAT_SECONDS
+from messaging_core.signals import Envelope
 
 log = structlog.get_logger(__name__)
 
 PREFIX = "messaging"
 """The first part of every subject, where the address names none."""
 AUDIENCE_AT_MOST = 32
-"""Users whose own subjects a bell is sent to; with more it is sent to all."""
+"""Users whose own subjects a signal is sent to; with more it is sent to all."""
 ENVELOPE_BYTES = 65_536
 """More than any event that `Limits` allows by default; NATS itself takes a mebibyte as it comes."""
 COMING_AT_MOST = 20_000
-"""Messages that have come and wait for the event loop; beyond it they are dropped, and that is noticed."""
+"""Received messages that wait for the event loop; further ones are dropped, and reported as missed."""
 CONNECT_SECONDS = 2
 BACKOFF_SECONDS = (0.1, 2.0)
 """The first and the longest pause before connecting again; each is twice the last, give or take a half."""
 FOLLOW_SECONDS = 0.5
-"""How long a socket waits for its user's subject; who is let in before it is heard is caught up then."""
+"""How long a new socket waits for its user's subscription; a later subscription is followed by a
+comparison."""
 FAREWELL_SECONDS = 1.0
-"""How long the last bells may take when the process ends."""
+"""How long the last signals may take when the process ends."""
 
 FAULTS = (Error, OSError, TimeoutError, CancelledError)
 """What nats-py raises when it cannot connect, or is not connected any more."""
@@ -101,12 +101,12 @@ class NatsBus:
 
     def __init__(self, address: Address) -> None:
         self._address = address
-        self._outgoing = Outgoing(trio.current_time, most_bytes=ENVELOPE_BYTES)
-        self._rung = trio.Event()
+        self._outgoing = Outgoing(trio.current_time, max_bytes=ENVELOPE_BYTES)
+        self._pending = trio.Event()
         self._attempt = trio.CancelScope()
         self._followed: set[UserId] = set()
         self._changes: set[UserId] = set()
-        """Who has been followed, or is not any more, since that was told to the server."""
+        """Users whose subscription is to be made or ended."""
         self._changed = trio.Event()
         self._beat_at = -inf
         self._waiters: list[trio.Event] | None = None
@@ -116,10 +116,10 @@ class NatsBus:
     def publisher(self) -> str:
         return self._outgoing.publisher
 
-    def ring(self, effect: DeliveryEffect) -> None:
+    def publish(self, effect: DeliveryEffect) -> None:
         """See `messaging_core.ports.Bus`."""
         self._outgoing.add(effect)
-        self._rung.set()
+        self._pending.set()
 
     async def follow(self, user_id: UserId) -> None:
         """See `messaging_core.ports.Bus`."""
@@ -176,7 +176,7 @@ class NatsBus:
             overran=lambda: missed("messages came quicker than they could be taken"),
         )
         try:
-            self._outgoing.most_bytes = min(ENVELOPE_BYTES, await line.connect())
+            self._outgoing.max_bytes = min(ENVELOPE_BYTES, await line.connect())
             self._changes.clear()
             await line.subscribe([ALL, *map(_subject, self._followed)])
             connected, self._waiters = True, []
@@ -187,9 +187,9 @@ class NatsBus:
                 await self._send_for_ever(line)
         except* (ConnectionLost, *FAULTS) as group:
             lost = True
-            told = "The bus lost its connection" if connected else "The bus cannot be connected"
+            event = "The bus lost its connection" if connected else "The bus cannot be connected"
             cause = (not connected and line.refusal) or group.exceptions[0]
-            log.warning(told, address=self._address.shown, error=repr(cause))
+            log.warning(event, address=self._address.shown, error=repr(cause))
         finally:
             if connected and self._attempt.cancel_called:
                 log.warning("The bus makes its connection anew")
@@ -207,13 +207,13 @@ class NatsBus:
         try:
             await line.publish(self._letters(is_last=True))
         except FAULTS as error:
-            log.info("The last bells could not be sent", error=repr(error))
+            log.info("The last signals could not be sent", error=repr(error))
 
     async def _send_for_ever(self, line: "_Line") -> None:
         while True:
             with trio.move_on_at(self._beat_at):
-                await self._rung.wait()
-            self._rung = trio.Event()
+                await self._pending.wait()
+            self._pending = trio.Event()
             await line.publish(self._letters())
 
     def _letters(self, *, is_last: bool = False) -> list[tuple[str, bytes]]:
@@ -222,14 +222,14 @@ class NatsBus:
         of_users: dict[UserId, list[bytes]] = {}
         of_all: list[bytes] = []
         for effect in self._outgoing.take():
-            bells = self._outgoing.written([effect])
+            signals = self._outgoing.write([effect])
             if isinstance(effect, Deliver) and len(effect.audience) <= AUDIENCE_AT_MOST:
                 for user_id in effect.audience:
-                    of_users.setdefault(user_id, []).extend(bells)
+                    of_users.setdefault(user_id, []).extend(signals)
             else:
-                of_all += bells
-        for user_id, bells in of_users.items():
-            letters += [(_subject(user_id), payload) for payload in self._outgoing.to_some(bells)]
+                of_all += signals
+        for user_id, signals in of_users.items():
+            letters += [(_subject(user_id), payload) for payload in self._outgoing.to_some(signals)]
         if of_all or is_last or trio.current_time() >= self._beat_at:
             self._beat_at = trio.current_time() + BEAT_SECONDS
             letters += [(ALL, payload) for payload in self._outgoing.to_all(of_all, is_last=is_last)]

@@ -1,12 +1,11 @@
-"""Bells as notifications, on a connection of their own, after the commit that they tell of.
+"""Signals as PostgreSQL notifications, sent on a connection of their own after the commit.
 
-Inside that transaction they would queue up behind one lock of the whole database, for as long as its commit
-takes. Here the connection's own commits are not waited for (`synchronous_commit=off`): a bell need not be
-durable.
+Inside the committing transaction, notifications would queue behind one lock of the whole database for as long
+as the commit takes. This connection's own commits do not wait for the disk (`synchronous_commit=off`): a
+signal need not be durable.
 
-One connection sends and hears: what comes back to its sender proves both ways. It is driven by the event
-loop: libpq takes a socket that does not block, and everything but connecting is reading and writing on it.
-Connecting, which also looks up a name, is done in a thread.
+One connection sends and receives, so an envelope that comes back proves both directions. The event loop
+drives it: libpq accepts a non-blocking socket. Connecting, which also looks up a name, runs in a thread.
 """
 
 from collections.abc import Callable, Sequence
@@ -17,11 +16,11 @@ import structlog
 import trio
 from psycopg import pq
 
-from adapters.bells import MalformedEnvelope, Outgoing, read_envelope
-from messaging_core.bells import Envelope
+from adapters.signals import MalformedEnvelope, Outgoing, read_envelope
 from messaging_core.effects import DeliveryEffect
 from messaging_core.ids import UserId
 from messaging_core.liveness import BEAT_SECONDS
+from messaging_core.signals import Envelope
 
 log = structlog.get_logger(__name__)
 
@@ -36,7 +35,7 @@ CONNECT_SECONDS = 2
 BACKOFF_SECONDS = (0.1, 5.0)
 """The first and the longest pause before connecting again; each is twice the last, give or take a half."""
 FAREWELL_SECONDS = 1.0
-"""How long the last bells may take when the process ends."""
+"""How long the last signals may take when the process ends."""
 
 
 class ConnectionLost(Exception):
@@ -52,18 +51,18 @@ class PostgresBus:
     def __init__(self, url: str, *, channel: str = CHANNEL) -> None:
         self._url = url
         self._channel = channel
-        self._outgoing = Outgoing(trio.current_time, most_bytes=PAYLOAD_BYTES)
-        self._rung = trio.Event()
+        self._outgoing = Outgoing(trio.current_time, max_bytes=PAYLOAD_BYTES)
+        self._pending = trio.Event()
         self._attempt = trio.CancelScope()
 
     @property
     def publisher(self) -> str:
         return self._outgoing.publisher
 
-    def ring(self, effect: DeliveryEffect) -> None:
+    def publish(self, effect: DeliveryEffect) -> None:
         """See `messaging_core.ports.Bus`."""
         self._outgoing.add(effect)
-        self._rung.set()
+        self._pending.set()
 
     async def follow(self, user_id: UserId) -> None:
         """Every process hears everything."""
@@ -139,19 +138,19 @@ class PostgresBus:
                     await self._send(line, is_last=True)
                     nursery.cancel_scope.cancel()
             except* FAULTS:
-                log.info("The last bells could not be sent")
+                log.info("The last signals could not be sent")
 
     async def _send_for_ever(self, line: "_Line") -> None:
         while True:
             with trio.move_on_after(BEAT_SECONDS):
-                await self._rung.wait()
-            self._rung = trio.Event()
+                await self._pending.wait()
+            self._pending = trio.Event()
             await self._send(line)
 
     async def _send(self, line: "_Line", *, is_last: bool = False) -> None:
         """Send what waits, and a heartbeat if that is nothing."""
-        bells = self._outgoing.written(self._outgoing.take())
-        payloads = self._outgoing.to_all(bells, is_last=is_last)
+        signals = self._outgoing.write(self._outgoing.take())
+        payloads = self._outgoing.to_all(signals, is_last=is_last)
         for start in range(0, len(payloads), PAYLOADS_AT_ONCE):
             await line.send(payloads[start : start + PAYLOADS_AT_ONCE])
 

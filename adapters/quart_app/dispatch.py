@@ -105,9 +105,7 @@ class Dispatcher:
             case _:
                 assert_never(endpoint.does)
 
-    def _throttle(
-        self, endpoint: Endpoint, actor: Actor | None, command: Any, request: HttpRequest
-    ) -> None:
+    def _throttle(self, endpoint: Endpoint, actor: Actor | None, command: Any, request: HttpRequest) -> None:
         """Take a permit for each of the endpoint's limits, or none; raises `TooManyRequests`."""
         if self._throttles is not None:
             limits = self._messaging.limits

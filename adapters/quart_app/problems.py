@@ -22,7 +22,7 @@ STATUS: dict[type[Refused], int] = {
     errors.MessageNotFound: 404,
     errors.NotAParticipant: 403,
     errors.NotTheAuthor: 403,
-    errors.MessageDeleted: 409,
+    errors.MessageAlreadyDeleted: 409,
     errors.DirectChatWithSelf: 400,
     errors.IdempotencyKeyInvalid: 400,
     errors.IdempotencyKeyReused: 422,

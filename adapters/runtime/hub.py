@@ -9,8 +9,8 @@ import trio
 from attrs import frozen
 
 from messaging_core.effects import Deliver
-from messaging_core.events import MessageCreated
-from messaging_core.fanout import PlainFrame, plain_frame
+from messaging_core.events import MessageCreated, kind_of
+from messaging_core.frames import PlainFrame
 from messaging_core.ids import ChatId, SessionId, UserId
 from messaging_core.limits import Limits
 from messaging_core.models import Actor
@@ -181,7 +181,7 @@ class Hub:
 
     def deliver(self, delivery: Deliver) -> None:
         """Have an event leave, at the end of this turn of the loop, to every socket of its audience."""
-        frame = plain_frame(delivery.event)
+        frame = kind_of(delivery.event).plain(delivery.event)
         if frame is None:
             return
         message = frame.data

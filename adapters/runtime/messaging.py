@@ -4,7 +4,7 @@ import secrets
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from time import time
-from typing import Literal, TypeVar
+from typing import Literal, TypeVar, assert_never
 
 import structlog
 import trio
@@ -12,9 +12,9 @@ from attrs import frozen
 
 from adapters.runtime import operations
 from adapters.runtime.admissions import Admissions
-from adapters.runtime.doorbell import Doorbell, parts
 from adapters.runtime.hub import Hub, LocalSocket
 from adapters.runtime.operations import Context, Kept, Once, Operation, Query
+from adapters.runtime.relay import Relay, parts
 from messaging_core import tokens, users
 from messaging_core.commands import LogIn, RefreshTokens, RegisterUser
 from messaging_core.effects import CloseSockets, Decision, Deliver
@@ -44,7 +44,7 @@ SESSIONS_AT_ONCE = 200
 """Sessions that are read in one go: some milliseconds."""
 TAG_TRIES = 20
 DELIVERIES = (Deliver, CloseSockets)
-"""The effects that are performed after the commit; a tuple, for a union would be made at each look."""
+"""The effects performed after the commit; a tuple, because the union would be built at each `isinstance`."""
 
 
 @frozen(slots=False)
@@ -112,20 +112,20 @@ class Messaging:
         self._signer = signer
         self._hasher = hasher
         self._admissions = Admissions()
-        self.doorbell: Doorbell | None = None
+        self.relay: Relay | None = None
         """What connects this process with others; None where it is the only one."""
         self._refused_to_write = False
         """Whether the storage has refused a commit, and has not been seen to have room since."""
         self._deliver = hub.deliver
         if bus is not None:
-            self.doorbell = Doorbell(
+            self.relay = Relay(
                 bus,
                 storage=storage,
                 hub=hub,
                 admissions=self._admissions,
                 close_ended=lambda: self.close_sockets_of_ended_sessions(hub.sessions()),
             )
-            self._deliver = self.doorbell.tell
+            self._deliver = self.relay.deliver
 
     # --- the way in ---
 
@@ -148,8 +148,8 @@ class Messaging:
             self._refused_to_write = True
             if isinstance(error, OutcomeUnknown):
                 self._admissions.end_all()
-                if self.doorbell is not None:
-                    self.doorbell.doubt()
+                if self.relay is not None:
+                    self.relay.doubt()
             raise
         return decision.result
 
@@ -185,22 +185,24 @@ class Messaging:
 
     def _perform(self, decision: Decision[object]) -> None:
         for effect in decision.effects:
+            if not isinstance(effect, DELIVERIES):
+                continue
             match effect:
                 case Deliver():
                     self._deliver(effect)
                 case CloseSockets(session_id, reason):
                     self._admissions.end(session_id)
                     self.hub.close_session(session_id, reason)
-                    if self.doorbell is not None:
-                        self.doorbell.tell_ended(effect)
+                    if self.relay is not None:
+                        self.relay.close_elsewhere(effect)
                 case _:
-                    pass  # a storage effect: applied and committed
+                    assert_never(effect)
 
     # --- who is there ---
 
     async def authenticate(self, token: str) -> Actor:
         """Whom an access token speaks for; its first use is noted. Raises `Unauthenticated`."""
-        if self.doorbell is None or self.doorbell.is_trusted:
+        if self.relay is None or self.relay.is_trusted:
             known = self._admissions.actor(token, now=self.now())
             if known is not None:
                 return known
@@ -225,8 +227,8 @@ class Messaging:
         actor = await self.authenticate(token)
         socket = self.hub.connect(actor)
         try:
-            if self.doorbell is not None:
-                await self.doorbell.follow(actor.user_id)
+            if self.relay is not None:
+                await self.relay.follow(actor.user_id)
             if endings != self._admissions.endings:
                 # Perhaps its session, and before the hub knew the socket: then nobody has closed it.
                 await self.close_sockets_of_ended_sessions([actor.session_id])
@@ -310,8 +312,8 @@ class Messaging:
         outlived its use.
         """
         async with trio.open_nursery() as nursery:
-            if self.doorbell is not None:
-                nursery.start_soon(self.doorbell.run)
+            if self.relay is not None:
+                nursery.start_soon(self.relay.run)
             nursery.start_soon(self._sweep)
 
     async def _sweep(self) -> None:
@@ -322,8 +324,8 @@ class Messaging:
                     while count := await self.execute(operations.forget(self.now(), self.limits)):
                         log.debug("Forgot outlived answers and sessions", count=count)
                 await self.close_sockets_of_ended_sessions(self.hub.sessions())
-                if self.doorbell is not None:
-                    self.doorbell.compare_soon()
+                if self.relay is not None:
+                    self.relay.compare_soon()
             except Exception:
                 log.exception("Housekeeping failed; it is tried again")
             sweep += 1

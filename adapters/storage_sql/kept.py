@@ -6,7 +6,7 @@ is under way, when a view may show either state, and is kept as it became once i
 """
 
 from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
-from typing import Generic, NamedTuple, TypeVar
+from typing import Generic, NamedTuple, TypeVar, assert_never
 
 from attrs import evolve
 
@@ -14,10 +14,13 @@ from adapters.storage_sql.statements import Statements
 from adapters.storage_sql.transaction import Connection, Many, Numbers, SqlReader, SqlTransaction
 from messaging_core.effects import (
     AdvanceChat,
+    AppendEvent,
     ChangeMessage,
     StorageEffect,
+    StoreAnswer,
     StoreChat,
     StoreMessage,
+    StoreSession,
     StoreUser,
 )
 from messaging_core.ids import ChatId, MessageId, UserId
@@ -167,8 +170,10 @@ class Staged:
                 self._changed_chats.add(chat.id)
             case StoreUser(user):
                 self._users[user.id] = user
+            case AppendEvent() | StoreSession() | StoreAnswer():
+                pass  # none of these is in memory
             case _:
-                pass
+                assert_never(effect)
 
     def begin_commit(self) -> None:
         """What is about to change is no longer kept."""

@@ -2,7 +2,7 @@
 
 from collections.abc import Hashable, Mapping
 from hashlib import blake2b
-from typing import Any
+from typing import Any, assert_never
 
 from attrs import frozen
 from sqlalchemy import (
@@ -28,7 +28,17 @@ from adapters.storage_sql.rows import KINDS, Kind, Row, member_of, session_of
 from adapters.storage_sql.statements import Statements
 from adapters.storage_sql.tables import chats, direct_chats, identifiers, members, sessions
 from adapters.storage_sql.transaction import Connection, Cursor, Members, SqlReader, SqlTransaction
-from messaging_core.effects import StorageEffect, StoreChat, StoreSession
+from messaging_core.effects import (
+    AdvanceChat,
+    AppendEvent,
+    ChangeMessage,
+    StorageEffect,
+    StoreAnswer,
+    StoreChat,
+    StoreMessage,
+    StoreSession,
+    StoreUser,
+)
 from messaging_core.ids import ChatId, SessionId, UserId
 from messaging_core.models import Answer, Chat, IdempotencyKey, Member, Session
 
@@ -204,8 +214,12 @@ class PostgresqlTransaction(_Members, SqlTransaction):
                 self.met.add(("chat", chat.id))
             case StoreSession(session):
                 self.met.add(("session", session.id))
+            case StoreMessage() | ChangeMessage() | AdvanceChat() | AppendEvent():
+                pass  # their chat is locked, and noted with its lock
+            case StoreUser() | StoreAnswer():
+                pass  # a second one meets the unique constraint, or the key's lock
             case _:
-                pass  # whoever meets it there has met it at its chat, or is answered with a conflict
+                assert_never(effect)
         super().apply(effect)
 
     def next(self, kind: Kind) -> int:

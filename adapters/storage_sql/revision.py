@@ -1,4 +1,4 @@
 """Which schema this code knows, for who only compares."""
 
-NEWEST = "0003"
+NEWEST = "0004"
 """The last revision in `migrations/versions`."""

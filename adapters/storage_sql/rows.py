@@ -3,9 +3,9 @@
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from json import JSONDecoder, JSONEncoder
-from typing import Any, Literal
+from typing import Any, Literal, assert_never
 
-from messaging_core.events import LogEntry
+from messaging_core.events import THE_CHAT, ChatSubject, CustomSubject, LogEntry, MessageSubject, Subject
 from messaging_core.models import (
     Answer,
     Chat,
@@ -166,12 +166,27 @@ def _payload_text(payload: Mapping[str, Any] | None) -> str | None:
 
 
 def entry_row(entry: LogEntry) -> Row:
-    return (entry.chat_id, entry.sequence, entry.name, entry.message_id, seconds(entry.at))
+    message_id = data = None
+    match entry.subject:
+        case MessageSubject():
+            message_id = entry.subject.message_id
+        case CustomSubject():
+            data = _encode(entry.subject.data)
+        case ChatSubject():
+            pass
+        case _:
+            assert_never(entry.subject)
+    return (entry.chat_id, entry.sequence, entry.name, message_id, seconds(entry.at), data)
 
 
 def entry_of(row: Row) -> LogEntry:
-    chat_id, sequence, name, message_id, at = row
-    return LogEntry(chat_id, sequence, name, message_id, moment(at))
+    chat_id, sequence, name, message_id, at, data = row
+    subject: Subject = THE_CHAT
+    if message_id is not None:
+        subject = MessageSubject(message_id)
+    elif data is not None:
+        subject = CustomSubject(_decode(data))
+    return LogEntry(chat_id, sequence, name, subject, moment(at))
 
 
 def answer_of(key: IdempotencyKey, row: Row) -> Answer:

@@ -100,12 +100,12 @@ FROM answers
 WHERE answers.user_id = ? AND answers.method = ? AND answers.path = ? AND answers."key" = ?
 
 -- log
-SELECT created.chat_id, created.sequence, created.name, created.message_id, created.at
-FROM (SELECT messages.chat_id AS chat_id, messages.sequence AS sequence, 'message.created' AS name, messages.id AS message_id, messages.ts AS at
+SELECT created.chat_id, created.sequence, created.name, created.message_id, created.at, created.data
+FROM (SELECT messages.chat_id AS chat_id, messages.sequence AS sequence, 'message.created' AS name, messages.id AS message_id, messages.ts AS at, CAST(NULL AS TEXT) AS data
 FROM messages
 WHERE messages.chat_id = ? AND messages.sequence > ? ORDER BY messages.sequence
- LIMIT ? OFFSET 0) AS created UNION ALL SELECT others.chat_id, others.sequence, others.name, others.message_id, others.at
-FROM (SELECT events.chat_id AS chat_id, events.sequence AS sequence, events.name AS name, events.message_id AS message_id, events.at AS at
+ LIMIT ? OFFSET 0) AS created UNION ALL SELECT others.chat_id, others.sequence, others.name, others.message_id, others.at, others.data
+FROM (SELECT events.chat_id AS chat_id, events.sequence AS sequence, events.name AS name, events.message_id AS message_id, events.at AS at, events.data AS data
 FROM events
 WHERE events.chat_id = ? AND events.sequence > ? ORDER BY events.sequence
  LIMIT ? OFFSET 0) AS others ORDER BY sequence
@@ -139,7 +139,7 @@ INSERT INTO messages (id, chat_id, author_id, type, content, payload, ts, reply_
 UPDATE messages SET author_id=?, type=?, content=?, payload=?, ts=?, reply_to_id=?, edited_at=?, deleted_at=? WHERE messages.id = ?
 
 -- append_event
-INSERT INTO events (chat_id, sequence, name, message_id, at) VALUES (?, ?, ?, ?, ?)
+INSERT INTO events (chat_id, sequence, name, message_id, at, data) VALUES (?, ?, ?, ?, ?, ?)
 
 -- store_answer
 INSERT OR REPLACE INTO answers (user_id, method, path, "key", fingerprint, status, body, created_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?)

@@ -175,11 +175,13 @@ events = Table(
     Column("name", Text, nullable=False),
     Column("message_id", _Int64),
     Column("at", _Int64, nullable=False),
+    # JSON, of an importer's event: what the library's own events are about is kept elsewhere.
+    Column("data", Text),
     PrimaryKeyConstraint("chat_id", "sequence"),
     CheckConstraint("sequence > 0", name="sequence"),
     sqlite_with_rowid=False,
 )
-"""What else each chat's log holds, in its own order and by reference."""
+"""A chat's log, but for the creations of messages, which `messages` holds: in order, and by reference."""
 
 
 answers = Table(

@@ -21,14 +21,14 @@ from typing import Protocol
 import trio
 from attrs import define, evolve, field
 
-from messaging_core.bells import Bell, Envelope, Reference
 from messaging_core.effects import CloseSockets, Deliver
-from messaging_core.events import ChatCreated, Event, MessageCreated, MessageUpdated, MessageWithdrawn
+from messaging_core.events import ChatCreated, Event, MessageCreated, MessageDeleted, MessageUpdated
 from messaging_core.fanout import announce
 from messaging_core.ids import ChatId, MessageId, SessionId, UserId
 from messaging_core.liveness import Liveness
 from messaging_core.models import Chat, Member, Message, MessageType, Role
 from messaging_core.ports import Bus
+from messaging_core.signals import Envelope, Reference, Signal
 
 PATIENCE = 20
 """Seconds after which what should have happened has not."""
@@ -47,7 +47,7 @@ class Exchange(Protocol):
 
 @define(eq=False)
 class Ear:
-    """A process that only listens and rings."""
+    """A process that only sends and receives signals."""
 
     bus: Bus
     envelopes: list[Envelope] = field(factory=list)
@@ -55,8 +55,8 @@ class Ear:
     _changed: trio.Event = field(factory=trio.Event)
 
     @property
-    def bells(self) -> list[Bell]:
-        return [bell for envelope in self.envelopes for bell in envelope.bells]
+    def signals(self) -> list[Signal]:
+        return [signal for envelope in self.envelopes for signal in envelope.signals]
 
     def told(self, publisher: str) -> list[Envelope]:
         """The numbered envelopes of a publisher."""
@@ -67,7 +67,7 @@ class Ear:
         with trio.move_on_after(PATIENCE) as waiting:
             while not holds(self):
                 await self._changed.wait()
-        assert not waiting.cancelled_caught, f"it has heard {self.bells[-20:]}, and missed {self.missed}"
+        assert not waiting.cancelled_caught, f"it has heard {self.signals[-20:]}, and missed {self.missed}"
 
     async def hears_itself(self) -> None:
         """Wait until something that it sends from now on has come back."""
@@ -92,7 +92,7 @@ class Ear:
 
 @asynccontextmanager
 async def ears(exchange: Exchange, count: int = 2) -> AsyncIterator[Sequence[Ear]]:
-    """So many processes, each of which hears itself, and bells for the audience of these tests."""
+    """So many processes, each of which hears itself, and signals for the audience of these tests."""
     listening = [Ear(exchange.bus()) for _ in range(count)]
     async with trio.open_nursery() as nursery:
         for ear in listening:
@@ -123,13 +123,15 @@ def delivery(number: int, event: Event | None = None, audience: tuple[UserId, ..
 
 
 def numbers(ear: Ear) -> list[int]:
-    """The numbers of the log that bells have told of, in their order, each once."""
-    told = [bell.entry.sequence if isinstance(bell, Deliver) else bell.sequence for bell in events(ear)]
+    """The numbers of the log that signals have told of, in their order, each once."""
+    told = [
+        signal.entry.sequence if isinstance(signal, Deliver) else signal.sequence for signal in events(ear)
+    ]
     return list(dict.fromkeys(told))
 
 
 def events(ear: Ear) -> list[Deliver | Reference]:
-    return [bell for bell in ear.bells if not isinstance(bell, CloseSockets)]
+    return [signal for signal in ear.signals if not isinstance(signal, CloseSockets)]
 
 
 class BusContract:
@@ -139,12 +141,12 @@ class BusContract:
         """Whole, and the one that rang does not."""
         async with ears(exchange, 3) as (one, two, three):
             told = delivery(7)
-            one.bus.ring(told)
+            one.bus.publish(told)
             for ear in (two, three):
                 await ear.until(events)
                 assert events(ear) == [told] * len(events(ear))
             await one.hears_itself()
-            assert one.bells == []
+            assert one.signals == []
 
     async def test_every_kind_of_event_comes_as_it_was(self, exchange: Exchange) -> None:
         """Messages with whatever text and payload, new chats with their members."""
@@ -161,22 +163,22 @@ class BusContract:
             ChatCreated(CHAT),
             MessageCreated(message),
             MessageUpdated(orphan),
-            MessageWithdrawn(message),
+            MessageDeleted(message),
         ]
         told = [delivery(number, event) for number, event in enumerate(kinds, 1)]
         async with ears(exchange) as (one, two):
             for each in told:
-                one.bus.ring(each)
+                one.bus.publish(each)
             await two.until(lambda ear: len(numbers(ear)) == len(told))
             assert [
-                bell for number, bell in enumerate(events(two)) if bell not in events(two)[:number]
+                signal for number, signal in enumerate(events(two)) if signal not in events(two)[:number]
             ] == told
 
-    async def test_bells_of_one_process_come_in_their_order(self, exchange: Exchange) -> None:
+    async def test_signals_of_one_process_come_in_their_order(self, exchange: Exchange) -> None:
         """However many at once."""
         async with ears(exchange) as (one, two):
             for number in range(1, 1001):
-                one.bus.ring(delivery(number))
+                one.bus.publish(delivery(number))
                 if number % 100 == 0:
                     await trio.lowlevel.checkpoint()
             await two.until(lambda ear: len(numbers(ear)) == 1000)
@@ -188,10 +190,10 @@ class BusContract:
             for user_id in AUDIENCE:
                 two.bus.unfollow(user_id)
             ended = CloseSockets(SessionId(9), "session_revoked")
-            one.bus.ring(ended)
+            one.bus.publish(ended)
             for ear in (two, three):
-                await ear.until(lambda ear: ear.bells)
-                assert ear.bells == [ended]
+                await ear.until(lambda ear: ear.signals)
+                assert ear.signals == [ended]
 
     async def test_what_is_too_large_is_referred_to(self, exchange: Exchange) -> None:
         """An event, an audience: it does not fail, and what comes after it comes."""
@@ -200,21 +202,21 @@ class BusContract:
         async with ears(exchange) as (one, two):
             told = [delivery(1, large), delivery(2, audience=(*AUDIENCE, *many)), delivery(3)]
             for each in told:
-                one.bus.ring(each)
+                one.bus.publish(each)
             await two.until(lambda ear: len(numbers(ear)) == 3)
-            for bell in events(two):
-                if isinstance(bell, Reference):
-                    assert bell.chat_id == CHAT.id
-                    assert bell.audience in (None, AUDIENCE)
+            for signal in events(two):
+                if isinstance(signal, Reference):
+                    assert signal.chat_id == CHAT.id
+                    assert signal.audience in (None, AUDIENCE)
                 else:
-                    assert bell in told
+                    assert signal in told
 
     async def test_heartbeats_come_back_and_leave_no_number_out(self, exchange: Exchange) -> None:
         """As long as nothing goes wrong, nobody takes it that something does."""
         async with ears(exchange) as (one, two):
             seen = {ear.bus.publisher: Liveness(ear.bus.publisher, now=0.0) for ear in (one, two)}
             for number in range(1, 4):
-                one.bus.ring(delivery(number))
+                one.bus.publish(delivery(number))
                 await one.hears_itself()
                 await two.until(lambda ear, n=number: n in numbers(ear))  # type: ignore[misc]
             before = len(two.told(one.bus.publisher))
@@ -228,11 +230,11 @@ class BusContract:
                 )
 
     async def test_what_is_rung_before_there_is_a_connection_is_noticed(self, exchange: Exchange) -> None:
-        """It comes, or a number is left out; and ringing never fails, however much it is."""
+        """It arrives, or a number is left out; and publishing never fails, however much it is."""
         async with ears(exchange, 1) as (two,):
             one = Ear(exchange.bus())
             for number in range(1, 30_001):
-                one.bus.ring(delivery(number))
+                one.bus.publish(delivery(number))
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(one.run)
                 await one.hears_itself()
@@ -242,7 +244,7 @@ class BusContract:
                 assert first > 1 or numbers(two) == list(range(1, 30_001))
                 nursery.cancel_scope.cancel()
 
-    async def test_after_a_disruption_bells_come_again(self, exchange: Exchange) -> None:
+    async def test_after_a_disruption_signals_come_again(self, exchange: Exchange) -> None:
         """Without anybody's doing; each process is told that it may have missed something."""
         async with ears(exchange) as (one, two):
             before = [len(ear.missed) for ear in (one, two)]
@@ -250,8 +252,8 @@ class BusContract:
             for ear, count in zip((one, two), before, strict=True):
                 await ear.until(lambda ear, count=count: len(ear.missed) > count)  # type: ignore[misc]
                 await ear.hears_itself()
-            one.bus.ring(delivery(5))
-            two.bus.ring(delivery(6))
+            one.bus.publish(delivery(5))
+            two.bus.publish(delivery(6))
             await two.until(lambda ear: 5 in numbers(ear))
             await one.until(lambda ear: 6 in numbers(ear))
 
@@ -262,15 +264,15 @@ class BusContract:
             one.bus.rebuild()
             await one.until(lambda ear: len(ear.missed) > before)
             await one.hears_itself()
-            two.bus.ring(delivery(5))
+            two.bus.publish(delivery(5))
             await one.until(lambda ear: 5 in numbers(ear))
             assert len(two.missed) == untouched
 
-    async def test_the_last_bells_of_a_process_that_ends_are_heard(self, exchange: Exchange) -> None:
+    async def test_the_last_signals_of_a_process_that_ends_are_heard(self, exchange: Exchange) -> None:
         """The others need not wait for its silence."""
         async with ears(exchange, 1) as (two,):
             async with ears(exchange, 1) as (one,):
-                one.bus.ring(delivery(1))
+                one.bus.publish(delivery(1))
             await two.until(lambda ear: numbers(ear) == [1])
             await two.until(lambda ear: ear.told(one.bus.publisher)[-1].is_last)
 
@@ -281,5 +283,5 @@ class BusContract:
                 two.bus.unfollow(user_id)
             for user_id in AUDIENCE * 2:
                 await two.bus.follow(user_id)
-            one.bus.ring(delivery(1))
+            one.bus.publish(delivery(1))
             await two.until(lambda ear: numbers(ear) == [1])

@@ -11,10 +11,10 @@ from random import Random
 import trio
 from attrs import define, evolve, field
 
-from messaging_core.bells import Bell, Envelope, Reference
 from messaging_core.effects import Deliver, DeliveryEffect
 from messaging_core.ids import UserId
 from messaging_core.liveness import BEAT_SECONDS
+from messaging_core.signals import Envelope, Reference, Signal
 
 
 @define
@@ -53,19 +53,19 @@ class MemoryBroker:
         await trio.lowlevel.checkpoint()
 
     def carry(self, envelope: Envelope) -> None:
-        bells = tuple(self._told(bell) for bell in envelope.bells)
-        envelope = evolve(envelope, bells=bells)
+        signals = tuple(self._told(signal) for signal in envelope.signals)
+        envelope = evolve(envelope, signals=signals)
         for bus in self._buses:
             if not self.faults.is_down and self.random.random() >= self.faults.loss:
                 doubled = self.random.random() < self.faults.doubling
                 for _ in range(2 if doubled else 1):
                     bus.post(envelope, self.random.uniform(0, self.faults.delay))
 
-    def _told(self, bell: Bell) -> Bell:
-        if not isinstance(bell, Deliver) or self.random.random() >= self.faults.referring:
-            return bell
-        audience = self.random.choice([None, bell.audience])
-        return Reference(bell.entry.chat_id, bell.entry.sequence, audience)
+    def _told(self, signal: Signal) -> Signal:
+        if not isinstance(signal, Deliver) or self.random.random() >= self.faults.referring:
+            return signal
+        audience = self.random.choice([None, signal.audience])
+        return Reference(signal.entry.chat_id, signal.entry.sequence, audience)
 
 
 class MemoryBus:
@@ -75,8 +75,8 @@ class MemoryBus:
         self._broker = broker
         self._publisher = publisher
         self._numbers = count(1)
-        self._waiting: list[Bell] = []
-        self._rung = trio.Event()
+        self._waiting: list[Signal] = []
+        self._pending = trio.Event()
         self._nursery: trio.Nursery | None = None
         self._heard: Callable[[Envelope], None] = lambda _: None
         self.is_deaf = False
@@ -88,10 +88,10 @@ class MemoryBus:
     def publisher(self) -> str:
         return self._publisher
 
-    def ring(self, effect: DeliveryEffect) -> None:
+    def publish(self, effect: DeliveryEffect) -> None:
         if not self.is_dead:
             self._waiting.append(effect)
-            self._rung.set()
+            self._pending.set()
 
     async def follow(self, user_id: UserId) -> None:
         await trio.lowlevel.checkpoint()
@@ -122,7 +122,7 @@ class MemoryBus:
                     missed("the bus was connected")
                     await self._send_for_ever()
                 self._nursery = None
-                next(self._numbers)  # what was sent last, and what is rung meanwhile, may be lost
+                next(self._numbers)  # what was sent last, and what is published meanwhile, may be lost
                 await trio.lowlevel.checkpoint()
                 self._waiting.clear()
         finally:
@@ -138,18 +138,18 @@ class MemoryBus:
         await trio.sleep(delay)
         if not self.is_deaf:
             own = envelope.publisher == self._publisher
-            self._heard(evolve(envelope, bells=()) if own else envelope)
+            self._heard(evolve(envelope, signals=()) if own else envelope)
 
     async def _send_for_ever(self) -> None:
         while not self._broker.faults.is_down:
             self._send()
             with trio.move_on_after(BEAT_SECONDS):
-                await self._rung.wait()
+                await self._pending.wait()
 
     def _send(self, *, is_last: bool = False) -> None:
-        self._rung = trio.Event()
-        bells, self._waiting = tuple(self._waiting), []
+        self._pending = trio.Event()
+        signals, self._waiting = tuple(self._waiting), []
         if not self.is_dead:
             self._broker.carry(
-                Envelope(self._publisher, next(self._numbers), trio.current_time(), bells, is_last)
+                Envelope(self._publisher, next(self._numbers), trio.current_time(), signals, is_last)
             )

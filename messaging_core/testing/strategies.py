@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from messaging_core.commands import CreateGroup, EditMessage, ListMessages, RegisterUser, SendMessage
 from messaging_core.constraints import UNSET, is_blank
+from messaging_core.events import EVENTS, Event, Facts
 from messaging_core.ids import MAX_ID, ChatId, MessageId, SessionId, UserId
 from messaging_core.limits import Rate
 from messaging_core.models import (
@@ -138,6 +139,16 @@ def messages(draw: st.DrawFn, *, chat: Chat | None = None) -> Message:
         draw(st.none() | st.just(ts + timedelta(seconds=1))),
         None,
     )
+
+
+@st.composite
+def events(draw: st.DrawFn, *, chat: Chat | None = None) -> Event:
+    """Events of every kind of the table, of this chat where one is given."""
+    kind = draw(st.sampled_from(EVENTS))
+    facts = Facts(draw(chats()) if chat is None else chat, draw(messages(chat=chat)), draw(payloads))
+    event = kind.replay(kind.name or draw(st.sampled_from(["acme.pinned", "acme.poll.opened"])), facts)
+    assert event is not None
+    return event
 
 
 def _substance() -> st.SearchStrategy[tuple[str | None, dict[str, Any] | None]]:

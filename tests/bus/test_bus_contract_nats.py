@@ -9,8 +9,8 @@ from attrs import frozen
 from structlog.testing import capture_logs
 
 from adapters.bus_nats.bus import AUDIENCE_AT_MOST, Address, NatsBus
-from messaging_core.bells import Reference
 from messaging_core.ids import UserId
+from messaging_core.signals import Reference
 from messaging_core.testing.bus_contract import (
     AUDIENCE,
     BusContract,
@@ -61,10 +61,10 @@ async def test_a_process_hears_of_its_own_users_only(exchange: NatsExchange) -> 
         for user_id in AUDIENCE:
             two.bus.unfollow(user_id)
         await two.bus.follow(UserId(9))
-        one.bus.ring(delivery(1))
-        one.bus.ring(delivery(2, audience=(UserId(9),)))
-        one.bus.ring(delivery(3, audience=(UserId(8),)))
-        one.bus.ring(delivery(4, audience=many))
+        one.bus.publish(delivery(1))
+        one.bus.publish(delivery(2, audience=(UserId(9),)))
+        one.bus.publish(delivery(3, audience=(UserId(8),)))
+        one.bus.publish(delivery(4, audience=many))
         await two.until(lambda ear: 4 in numbers(ear))
         await two.hears_itself()
         assert set(numbers(two)) == {2, 4}
@@ -84,7 +84,7 @@ async def test_who_is_followed_while_there_is_no_connection_is_heard_after_it(
         await exchange.server.start()
         await two.until(lambda ear: len(ear.missed) > before)
         await one.hears_itself()
-        one.bus.ring(delivery(1, audience=(UserId(150),)))
+        one.bus.publish(delivery(1, audience=(UserId(150),)))
         await two.until(lambda ear: 1 in numbers(ear))
 
 
@@ -94,7 +94,7 @@ async def test_deployments_with_different_prefixes_do_not_hear_each_other(exchan
         ears(exchange) as (one, two),
         ears(NatsExchange(exchange.server, prefix="other"), 1) as (other,),
     ):
-        one.bus.ring(delivery(1))
+        one.bus.publish(delivery(1))
         await two.until(lambda ear: numbers(ear) == [1])
         await other.hears_itself()
         assert {envelope.publisher for envelope in other.envelopes} == {other.bus.publisher}
@@ -104,7 +104,7 @@ async def test_a_login_in_the_address_is_used() -> None:
     """As nats-py takes it; without the right one there is no connection, and nothing fails."""
     async with nats_server("--user", "messaging", "--pass", "secret") as server:
         async with ears(NatsExchange(server, "messaging:secret@"), 2) as (one, two):
-            one.bus.ring(delivery(1))
+            one.bus.publish(delivery(1))
             await two.until(lambda ear: numbers(ear) == [1])
         ear = Ear(NatsExchange(server, "messaging:wrong@").bus())
         with trio.move_on_after(1):
@@ -118,20 +118,20 @@ async def test_a_server_that_takes_less_is_sent_less() -> None:
         bus = NatsExchange(server)
         async with ears(bus) as (one, two):
             for ear in (one, two):
-                ear.bus._outgoing.most_bytes = 700  # type: ignore[attr-defined]
-            one.bus.ring(delivery(1, audience=tuple(UserId(number) for number in range(1, 33))))
-            one.bus.ring(
+                ear.bus._outgoing.max_bytes = 700  # type: ignore[attr-defined]
+            one.bus.publish(delivery(1, audience=tuple(UserId(number) for number in range(1, 33))))
+            one.bus.publish(
                 delivery(2, audience=tuple(UserId(2**50 + number) for number in range(32)) + AUDIENCE)
             )
             await two.until(lambda ear: numbers(ear) == [1, 2])
-            assert Reference(delivery(2).entry.chat_id, 2, None) in two.bells
+            assert Reference(delivery(2).entry.chat_id, 2, None) in two.signals
 
 
 async def test_a_process_that_ends_while_there_is_no_server_ends() -> None:
     """It does not wait to say goodbye."""
     ear = Ear(NatsBus(Address.parse(f"nats://127.0.0.1:{free_port()}")))
     with trio.fail_after(10), trio.move_on_after(0.5):
-        ear.bus.ring(delivery(1))
+        ear.bus.publish(delivery(1))
         await ear.run()
     assert ear.missed == []
 

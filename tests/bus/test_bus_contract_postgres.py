@@ -58,7 +58,7 @@ async def test_what_others_say_on_the_channel_does_no_harm(exchange: PostgresExc
                 "\x7f",
             ):
                 connection.execute("SELECT pg_notify(%s, %s)", [exchange.channel, said])
-        one.bus.ring(delivery(1))
+        one.bus.publish(delivery(1))
         await two.until(lambda ear: numbers(ear) == [1])
         assert {envelope.publisher for envelope in two.envelopes} == {one.bus.publisher, two.bus.publisher}
 
@@ -68,14 +68,14 @@ async def test_it_waits_for_a_server_that_is_not_there(exchange: PostgresExchang
     async with ears(exchange) as (one, two):
         before = [len(ear.missed) for ear in (one, two)]
         await exchange.database.stop()
-        one.bus.ring(delivery(1))
+        one.bus.publish(delivery(1))
         with trio.move_on_after(0.5):  # longer than an attempt takes to fail
             await two.until(lambda ear: len(ear.missed) > before[1])
         assert [len(ear.missed) for ear in (one, two)] == before
         await exchange.database.start()
         for ear in (one, two):
             await ear.hears_itself()
-        one.bus.ring(delivery(2))
+        one.bus.publish(delivery(2))
         await two.until(lambda ear: 2 in numbers(ear))
 
 
@@ -83,6 +83,6 @@ async def test_a_process_that_ends_while_the_server_is_gone_ends(exchange: Postg
     """It does not wait to say goodbye."""
     ear = Ear(PostgresBus("postgresql://postgres@127.0.0.1:9/", channel=exchange.channel))
     with trio.fail_after(10), trio.move_on_after(0.5):
-        ear.bus.ring(delivery(1))
+        ear.bus.publish(delivery(1))
         await ear.run()
     assert ear.missed == []

@@ -122,7 +122,7 @@ class World:
             self.closed.append(socket)
 
     async def kill(self, nursery: trio.Nursery) -> None:
-        """A process ends between a commit and its bell, and another takes its place."""
+        """A process ends between a commit and its signal, and another takes its place."""
         if len(self.living) == 1:
             return
         dying, tasks = self.random.choice(self.living)
@@ -160,8 +160,8 @@ class World:
     async def compare(self, nursery: trio.Nursery) -> None:
         """As happens every half a minute, and here more often."""
         for process, _ in self.living:
-            assert process.messaging.doorbell is not None
-            process.messaging.doorbell.compare_soon()
+            assert process.messaging.relay is not None
+            process.messaging.relay.compare_soon()
 
     # --- what must hold ---
 
@@ -171,8 +171,8 @@ class World:
 
     def check(self) -> None:
         for process, _ in self.living:
-            assert process.messaging.doorbell is not None
-            assert process.messaging.doorbell.trouble is None
+            assert process.messaging.relay is not None
+            assert process.messaging.relay.trouble is None
         for socket, (_, expected) in self.sockets.items():
             for chat_id in self.members:
                 missing = set(expected.get(chat_id, [])) - set(socket.messages(chat_id))
@@ -189,7 +189,7 @@ class World:
 
 @pytest.mark.parametrize("seed", range(SEEDS))
 async def test_whatever_happens_everything_arrives(seed: int, autojump_clock: trio.abc.Clock) -> None:
-    """Bells lost, doubled, overtaken and late; outages, deafness, kills; sockets that come and go."""
+    """Signals lost, doubled, overtaken and late; outages, deafness, kills; sockets that come and go."""
     random = Random(seed)
     world = World(random, MemoryBroker(random), SlowStorage(random))
     async with trio.open_nursery() as nursery:

@@ -20,7 +20,7 @@ from messaging_core.commands import (
     RegisterUser,
     SendMessage,
 )
-from messaging_core.fanout import PlainFrame
+from messaging_core.frames import PlainFrame
 from messaging_core.ids import ChatId, MessageId, UserId
 from messaging_core.limits import Limits
 from messaging_core.models import AccessClaims, Actor, Message, MessageType, RefreshClaims
@@ -191,10 +191,10 @@ class Process:
 
     async def heard(self) -> None:
         """Wait until the process hears its bus."""
-        doorbell = self.messaging.doorbell
-        assert doorbell is not None
+        relay = self.messaging.relay
+        assert relay is not None
         with trio.fail_after(20):
-            while doorbell.trouble is not None:  # noqa: ASYNC110 - nothing tells when
+            while relay.trouble is not None:  # noqa: ASYNC110 - nothing tells when
                 await trio.sleep(0.01)
 
 

@@ -11,7 +11,7 @@ from messaging_core.chats import create_group, latest_first, open_direct_chat, r
 from messaging_core.commands import CreateGroup, OpenDirectChat
 from messaging_core.effects import AppendEvent, Decision, Deliver, StoreChat
 from messaging_core.errors import ChatNotFound, DirectChatWithSelf, Invalid, NotAParticipant, UserNotFound
-from messaging_core.events import ChatCreated, LogEntry
+from messaging_core.events import THE_CHAT, ChatCreated, LogEntry
 from messaging_core.ids import ChatId, MessageId, UserId
 from messaging_core.limits import Limits
 from messaging_core.models import Chat, ChatView, Member, Role, User
@@ -56,7 +56,7 @@ def test_a_direct_chat_is_made() -> None:
     decision = direct(ALICE, BOB)
     members = (Member(ALICE.id, Role.MEMBER, NOW), Member(BOB.id, Role.MEMBER, NOW))
     chat = Chat(ChatId(5), "Direct Message", False, NOW, members, 1, NOW, None)
-    entry = LogEntry(ChatId(5), 1, "chat.created", None, NOW)
+    entry = LogEntry(ChatId(5), 1, "chat.created", THE_CHAT, NOW)
     assert decision == Decision(
         chat,
         (StoreChat(chat), AppendEvent(entry), Deliver(ChatCreated(chat), (ALICE.id, BOB.id), entry)),
@@ -89,7 +89,7 @@ def test_a_group_is_made() -> None:
         Member(BOB.id, Role.MEMBER, NOW),
     )
     chat = Chat(ChatId(5), "Título", True, NOW, members, 1, NOW, None)
-    entry = LogEntry(ChatId(5), 1, "chat.created", None, NOW)
+    entry = LogEntry(ChatId(5), 1, "chat.created", THE_CHAT, NOW)
     assert decision == Decision(
         chat, (StoreChat(chat), AppendEvent(entry), Deliver(ChatCreated(chat), chat.member_ids, entry))
     )

@@ -1,6 +1,7 @@
-"""Fan-out: one number per event and chat, and what a plain socket is told."""
+"""Fan-out: the table of events, one number per event and chat, and replay from the log."""
 
 from datetime import UTC, datetime, timedelta
+from typing import get_args
 
 import pytest
 from attrs import astuple, evolve, fields
@@ -9,43 +10,72 @@ from hypothesis import strategies as st
 
 from messaging_core.effects import AdvanceChat, AppendEvent, ChangeMessage, Deliver, StoreChat, StoreMessage
 from messaging_core.events import (
+    EVENTS,
+    OWN_NAMESPACES,
     ChatCreated,
+    Custom,
     Event,
+    Facts,
     LogEntry,
     MessageCreated,
+    MessageDeleted,
+    MessageSubject,
     MessageUpdated,
-    MessageWithdrawn,
+    creation,
+    event_name,
+    kind_of,
+    rebuild,
 )
-from messaging_core.fanout import PlainFrame, PlainMessage, announce, event_name, plain_frame, retell
+from messaging_core.fanout import announce, replay
+from messaging_core.frames import PlainFrame, PlainMessage
 from messaging_core.models import Chat, Message
 from messaging_core.testing import strategies as values
 
 NOW = datetime(2024, 11, 4, 14, 30, tzinfo=UTC)
+NAMES = {
+    ChatCreated: "chat.created",
+    MessageCreated: "message.created",
+    MessageUpdated: "message.updated",
+    MessageDeleted: "message.deleted",
+    Custom: None,
+}
+"""The contract's names; they never change."""
 
-events: st.SearchStrategy[Event] = st.one_of(
-    st.builds(ChatCreated, values.chats()),
-    *(st.builds(kind, values.messages()) for kind in (MessageCreated, MessageUpdated, MessageWithdrawn)),
-)
+
+def delivery_of(chat: Chat, event: Event) -> Deliver:
+    *_, delivery = announce(chat, event, now=NOW)
+    assert isinstance(delivery, Deliver)
+    return delivery
 
 
-@pytest.mark.parametrize(
-    ("kind", "name", "plain"),
-    [
-        (MessageCreated, "message.created", "message.created"),
-        (MessageUpdated, "message.updated", "message.updated"),
-        (MessageWithdrawn, "message.deleted", "message.updated"),
-    ],
-)
-@given(message=values.messages())
-def test_message_events(
-    kind: type[MessageCreated | MessageUpdated | MessageWithdrawn], name: str, plain: str, message: Message
-) -> None:
-    """A plain socket hears of messages under two names, a deletion as an update."""
-    event = kind(message)
-    assert event_name(event) == name
-    frame = plain_frame(event)
+# --- the table ----------------------------------------------------------------------------------------------
+
+
+def test_every_kind_of_event_has_one_row() -> None:
+    """A row for each class of `Event`, under the contract's name, in a namespace of the library's own."""
+    assert {kind.event: kind.name for kind in EVENTS} == NAMES
+    assert {kind.event for kind in EVENTS} == set(get_args(Event))
+    assert len(EVENTS) == len(NAMES)
+    assert {name.partition(".")[0] for name in NAMES.values() if name} <= OWN_NAMESPACES
+
+
+@given(values.events())
+def test_an_event_is_rebuilt_from_its_facts(event: Event) -> None:
+    """What a signal carries is enough to rebuild the event elsewhere; without it there is no event."""
+    assert rebuild(event_name(event), kind_of(event).facts(event)) == event
+    assert rebuild(event_name(event), Facts()) is None
+
+
+@given(values.events())
+def test_profile_1_shows_created_and_updated_messages_only(event: Event) -> None:
+    """A deletion is shown as an update; everything else is not shown."""
+    frame = kind_of(event).plain(event)
+    if isinstance(event, ChatCreated | Custom):
+        assert frame is None
+        return
     assert frame is not None
-    assert frame.event == plain
+    assert frame.event == ("message.created" if isinstance(event, MessageCreated) else "message.updated")
+    message = event.message
     assert astuple(frame.data) == (
         message.id,
         message.chat_id,
@@ -55,13 +85,6 @@ def test_message_events(
         message.payload,
         message.ts,
     )
-
-
-@given(values.chats())
-def test_a_plain_socket_hears_of_messages_only(chat: Chat) -> None:
-    """Everything else that happens is not for a plain socket."""
-    assert event_name(ChatCreated(chat)) == "chat.created"
-    assert plain_frame(ChatCreated(chat)) is None
 
 
 def test_the_plain_frame() -> None:
@@ -78,25 +101,57 @@ def test_the_plain_frame() -> None:
     ]
 
 
-@given(values.chats(), events)
-def test_every_event_is_kept_logged_and_told_in_this_order(chat: Chat, event: Event) -> None:
-    """The event takes the chat's next number, and is told last, to the members as they were."""
-    *kept, delivered = announce(chat, event, now=NOW)
+@pytest.mark.parametrize("name", ["acme.pinned", "a.b", "acme_2.poll.opened", "a." + "b" * 62])
+def test_names_of_custom_events(name: str) -> None:
+    """An importer's namespace and name, in lower case."""
+    assert event_name(Custom(name, {})) == name
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "",
+        "pinned",
+        "Acme.pinned",
+        "acme.",
+        ".pinned",
+        "acme pinned",
+        "2acme.pinned",
+        "a." + "b" * 63,
+        "acme.é",
+    ]
+    + [f"{namespace}.pinned" for namespace in sorted(OWN_NAMESPACES)],
+)
+def test_what_cannot_name_a_custom_event(name: str) -> None:
+    """Neither a bare word, nor a name in a namespace of the library's own."""
+    with pytest.raises(ValueError, match="cannot name a custom event"):
+        Custom(name, {})
+
+
+# --- effects ------------------------------------------------------------------------------------------------
+
+
+@given(st.data(), values.chats())
+def test_every_event_is_stored_logged_and_delivered_in_this_order(data: st.DataObject, chat: Chat) -> None:
+    """The event takes the chat's next number, and is delivered last, to the members as they were."""
+    event = data.draw(values.events(chat=chat))
+    *stored, delivery = announce(chat, event, now=NOW)
     number = chat.sequence + 1
-    entry: LogEntry
+    entry = LogEntry(chat.id, number, event_name(event), kind_of(event).subject(event), NOW)
+    moved = evolve(chat, sequence=number)
     match event:
         case ChatCreated(created):
-            entry = LogEntry(chat.id, number, "chat.created", None, NOW)
-            assert kept == [StoreChat(evolve(created, sequence=number)), AppendEvent(entry)]
+            assert stored == [StoreChat(evolve(created, sequence=number)), AppendEvent(entry)]
         case MessageCreated(message):
-            entry = LogEntry(message.chat_id, number, "message.created", message.id, message.ts)
-            moved = evolve(chat, sequence=number, active_at=message.ts, last_message_id=message.id)
-            assert kept == [StoreMessage(message, number), AdvanceChat(moved)], "which logs it as well"
-        case MessageUpdated(message) | MessageWithdrawn(message):
-            entry = LogEntry(chat.id, number, event_name(event), message.id, NOW)
-            moved = evolve(chat, sequence=number)
-            assert kept == [ChangeMessage(message), AdvanceChat(moved), AppendEvent(entry)]
-    assert delivered == Deliver(event, chat.member_ids, entry)
+            entry = creation(message, number)
+            moved = evolve(moved, active_at=message.ts, last_message_id=message.id)
+            assert stored == [StoreMessage(message, number), AdvanceChat(moved)], "which logs it as well"
+        case MessageUpdated(message) | MessageDeleted(message):
+            assert entry.subject == MessageSubject(message.id)
+            assert stored == [ChangeMessage(message), AdvanceChat(moved), AppendEvent(entry)]
+        case Custom():
+            assert stored == [AdvanceChat(moved), AppendEvent(entry)]
+    assert delivery == Deliver(event, chat.member_ids, entry)
 
 
 @given(
@@ -105,47 +160,47 @@ def test_every_event_is_kept_logged_and_told_in_this_order(chat: Chat, event: Ev
 def test_numbers_have_no_gaps(
     chat: Chat, message: Message, kinds: list[type[MessageCreated | MessageUpdated]]
 ) -> None:
-    """Events one after another, each deciding on what the last one kept, count up by one."""
+    """Events one after another, each deciding on what the last one stored, count up by one."""
     first, numbers = chat.sequence, []
     for kind in kinds:
-        _, moved, *_, delivered = announce(chat, kind(message), now=NOW)
+        _, moved, *_, delivery = announce(chat, kind(message), now=NOW)
         assert isinstance(moved, AdvanceChat)
-        assert isinstance(delivered, Deliver)
-        numbers.append(delivered.entry.sequence)
+        assert isinstance(delivery, Deliver)
+        numbers.append(delivery.entry.sequence)
         chat = moved.chat
     assert numbers == list(range(first + 1, first + 1 + len(kinds)))
 
 
-@given(values.chats(), events)
-def test_what_is_read_from_the_log_is_told_as_it_was(chat: Chat, event: Event) -> None:
-    """As long as nothing has changed since. The founders hear it, whatever the clocks say."""
-    if isinstance(event, ChatCreated):
-        event = ChatCreated(chat)
-    *_, delivered = announce(chat, event, now=NOW)
-    assert isinstance(delivered, Deliver)
-    message = None if isinstance(event, ChatCreated) else event.message
-    assert retell(delivered.entry, chat, message) == delivered
-    early = evolve(delivered.entry, at=chat.created_at - timedelta(seconds=3))
-    assert retell(early, chat, message) == evolve(delivered, entry=early)
+# --- replay -------------------------------------------------------------------------------------------------
+
+
+@given(st.data(), values.chats())
+def test_replay_gives_the_same_delivery_while_nothing_has_changed(data: st.DataObject, chat: Chat) -> None:
+    """The founders are in the audience, whatever the clocks say."""
+    event = data.draw(values.events(chat=chat))
+    delivery = delivery_of(chat, event)
+    message = kind_of(event).facts(event).message
+    assert replay(delivery.entry, chat, message) == delivery
+    early = evolve(delivery.entry, at=chat.created_at - timedelta(seconds=3))
+    assert replay(early, chat, message) == evolve(delivery, entry=early)
 
 
 @given(values.chats(), values.messages(), values.messages())
-def test_what_is_read_from_the_log_is_told_as_it_is_now(chat: Chat, message: Message, now: Message) -> None:
-    """A text that was changed since is not told any more; of a message that is gone, nothing is."""
-    *_, delivered = announce(chat, MessageCreated(message), now=NOW)
-    assert isinstance(delivered, Deliver)
-    told = retell(delivered.entry, chat, now)
-    assert told is not None
-    assert told.event == MessageCreated(now)
-    assert retell(delivered.entry, chat, None) is None
+def test_replay_shows_a_message_as_it_is_now(chat: Chat, message: Message, now: Message) -> None:
+    """A text that was changed since is not shown any more; of a message that is gone, nothing is."""
+    delivery = delivery_of(chat, MessageCreated(message))
+    again = replay(delivery.entry, chat, now)
+    assert again is not None
+    assert again.event == MessageCreated(now)
+    assert replay(delivery.entry, chat, None) is None
 
 
 @given(values.chats(is_group=True), values.messages())
-def test_who_comes_into_a_chat_is_not_told_what_was_before(chat: Chat, message: Message) -> None:
-    """Whoever reads the log on whose behalf."""
-    entry = LogEntry(chat.id, chat.sequence, "message.created", message.id, chat.created_at)
+def test_replay_leaves_out_who_joined_later(chat: Chat, message: Message) -> None:
+    """A new member does not receive what was sent before they joined."""
+    entry = LogEntry(chat.id, chat.sequence, "message.created", MessageSubject(message.id), chat.created_at)
     *_, last = chat.members
     late = evolve(last, joined_at=chat.created_at + timedelta(seconds=1))
-    told = retell(entry, evolve(chat, members=(*chat.members[:-1], late)), message)
-    assert told is not None
-    assert told.audience == chat.member_ids[:-1]
+    delivery = replay(entry, evolve(chat, members=(*chat.members[:-1], late)), message)
+    assert delivery is not None
+    assert delivery.audience == chat.member_ids[:-1]

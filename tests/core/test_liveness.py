@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from messaging_core.bells import Envelope
 from messaging_core.liveness import BEAT_SECONDS, REBUILD_SECONDS, SILENCE_SECONDS, Liveness
+from messaging_core.signals import Envelope
 
 OWN, OTHER = "own", "other"
 

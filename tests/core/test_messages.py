@@ -14,12 +14,19 @@ from messaging_core.effects import AdvanceChat, AppendEvent, ChangeMessage, Deci
 from messaging_core.errors import (
     ChatNotFound,
     Invalid,
-    MessageDeleted,
+    MessageAlreadyDeleted,
     MessageNotFound,
     NotAParticipant,
     NotTheAuthor,
 )
-from messaging_core.events import LogEntry, MessageCreated, MessageUpdated, MessageWithdrawn, creation
+from messaging_core.events import (
+    LogEntry,
+    MessageCreated,
+    MessageDeleted,
+    MessageSubject,
+    MessageUpdated,
+    creation,
+)
 from messaging_core.ids import ChatId, MessageId, UserId
 from messaging_core.limits import Limits
 from messaging_core.messages import check_page, delete_message, edit_message, page, send_message
@@ -90,7 +97,7 @@ def test_sending() -> None:
     """A message is stored under its event's number, the chat moved on, then every member told."""
     message = evolve(MESSAGE, ts=LATER)
     advanced = evolve(CHAT, sequence=7, active_at=LATER, last_message_id=message.id)
-    entry = LogEntry(CHAT.id, 7, "message.created", message.id, LATER)
+    entry = LogEntry(CHAT.id, 7, "message.created", MessageSubject(message.id), LATER)
     assert send() == Decision(
         message,
         (
@@ -183,7 +190,7 @@ def test_replying() -> None:
 def test_editing() -> None:
     """An edited message says when; the chat's last activity and last message stay."""
     edited = evolve(MESSAGE, content="hi", edited_at=LATER)
-    entry = LogEntry(CHAT.id, 7, "message.updated", MESSAGE.id, LATER)
+    entry = LogEntry(CHAT.id, 7, "message.updated", MessageSubject(MESSAGE.id), LATER)
     assert edit(EditMessage(MESSAGE.id, "hi")) == Decision(
         edited,
         (
@@ -249,7 +256,7 @@ def test_who_may_edit() -> None:
             edit(command, chat=chat, editor=BOB)
     with pytest.raises(NotTheAuthor):
         edit(command, message=evolve(MESSAGE, author_id=None))
-    with pytest.raises(MessageDeleted):
+    with pytest.raises(MessageAlreadyDeleted):
         edit(command, message=evolve(MESSAGE, deleted_at=NOW))
 
 
@@ -260,14 +267,14 @@ def test_deleting() -> None:
     """A deleted message keeps its place, author and time, without what it said."""
     message = evolve(MESSAGE, payload={"a": 1}, reply_to_id=MessageId(2), edited_at=NOW)
     gone = evolve(message, content=None, payload={"deleted": True}, deleted_at=LATER)
-    entry = LogEntry(CHAT.id, 7, "message.deleted", MESSAGE.id, LATER)
+    entry = LogEntry(CHAT.id, 7, "message.deleted", MessageSubject(MESSAGE.id), LATER)
     assert delete(message=message) == Decision(
         None,
         (
             ChangeMessage(gone),
             AdvanceChat(evolve(CHAT, sequence=7)),
             AppendEvent(entry),
-            Deliver(MessageWithdrawn(gone), (ALICE, BOB), entry),
+            Deliver(MessageDeleted(gone), (ALICE, BOB), entry),
         ),
     )
 

@@ -1,4 +1,4 @@
-"""In which order bells and commits leave, and that nothing is left out that somebody here should hear."""
+"""In which order signals and commits leave, and that nothing is left out that somebody here should hear."""
 
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
@@ -7,12 +7,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from messaging_core.bells import Reference
 from messaging_core.effects import Deliver
-from messaging_core.events import LogEntry, MessageCreated
+from messaging_core.events import LogEntry, MessageCreated, MessageSubject
 from messaging_core.ids import ChatId, MessageId, UserId
 from messaging_core.models import Chat, Member, Message, MessageType, Role
 from messaging_core.sequencing import Following, Sequences
+from messaging_core.signals import Reference
 
 NOW = datetime(2024, 11, 4, 14, 30, tzinfo=UTC)
 CHAT, OTHER = ChatId(1), ChatId(2)
@@ -21,7 +21,7 @@ ALICE, BOB, CAROL = UserId(1), UserId(2), UserId(3)
 
 def event(sequence: int, *audience: UserId, chat: ChatId = CHAT) -> Deliver:
     message = Message(MessageId(sequence), chat, ALICE, MessageType.TEXT, "", None, NOW, None, None, None)
-    entry = LogEntry(chat, sequence, "message.created", message.id, NOW)
+    entry = LogEntry(chat, sequence, "message.created", MessageSubject(message.id), NOW)
     return Deliver(MessageCreated(message), audience or (ALICE, BOB), entry)
 
 
@@ -71,7 +71,7 @@ def test_beyond_a_gap_it_waits(sequences: Sequences) -> None:
 
 
 def test_an_event_that_is_not_told_is_a_gap(sequences: Sequences) -> None:
-    """A bell that only says that there is something has it read; one that says what comes after closes it."""
+    """A reference has the log read; a signal that carries the event closes the gap."""
     assert sequences.take(CHAT, 5, None) == []
     assert list(sequences.behind) == [CHAT]
     assert take(sequences, 6) == []
@@ -136,7 +136,7 @@ def test_following_again_does_not_move(sequences: Sequences) -> None:
 
 LAST = 12
 ARRIVALS = st.lists(
-    st.tuples(st.integers(1, LAST), st.sampled_from(["bell", "reference", "log", "slice"])), max_size=60
+    st.tuples(st.integers(1, LAST), st.sampled_from(["signal", "reference", "log", "slice"])), max_size=60
 )
 
 
@@ -154,7 +154,7 @@ def test_every_event_leaves_once_and_in_order(start: int, arrivals: list[tuple[i
 
     for sequence, how in arrivals:
         match how:
-            case "bell":
+            case "signal":
                 left += take(sequences, sequence) or ()
             case "reference":
                 left += numbers(sequences.take(CHAT, sequence, None)) or ()
@@ -202,12 +202,12 @@ def test_a_user_is_told_from_the_baseline_on() -> None:
     assert not following.come(ALICE), "another socket of hers needs no baseline"
 
 
-def test_a_bell_that_comes_before_the_baseline_waits_for_it() -> None:
+def test_a_signal_that_comes_before_the_baseline_waits_for_it() -> None:
     """Then it is what it would have been: the past, the next, or the second next."""
     following = Following()
     following.come(ALICE)
-    for bell in (event(4), event(6), Reference(CHAT, 7, None), event(5), event(5, chat=OTHER)):
-        assert following.arrive(bell) == ()
+    for signal in (event(4), event(6), Reference(CHAT, 7, None), event(5), event(5, chat=OTHER)):
+        assert following.arrive(signal) == ()
     assert numbers(following.settle(ALICE, [chat(4)])) == [5, 6]
     assert list(following.sequences.behind) == [CHAT, OTHER]
     assert following.sequences.heard(CHAT) == 7
@@ -243,7 +243,7 @@ def test_what_comes_early_is_bounded() -> None:
 
 
 def test_a_new_chat_is_told_from_its_beginning() -> None:
-    """To those who are here; a bell of it that is missing is read from the log."""
+    """To those who are here; a signal of it that is missing is read from the log."""
     following = settled(ALICE, BOB)
     assert numbers(following.arrive(event(1))) == [1]
     assert numbers(following.arrive(event(2))) == [2]
@@ -253,7 +253,7 @@ def test_a_new_chat_is_told_from_its_beginning() -> None:
 
 
 def test_a_new_chat_that_another_members_baseline_shows_first_is_new_still() -> None:
-    """Its bells are under way, or lost: who is here already must hear them."""
+    """Its signals are under way, or lost: who is here already must hear them."""
     following = settled(ALICE)
     following.come(BOB)
     assert following.settle(BOB, [chat(2)]) == []

@@ -12,8 +12,8 @@ from structlog.testing import capture_logs
 from adapters.runtime import Hub, LocalSocket, TooManySockets
 from adapters.runtime.hub import RESTARTING, SLOW_CONSUMER, Close
 from messaging_core.effects import Deliver
-from messaging_core.events import ChatCreated, LogEntry, MessageCreated
-from messaging_core.fanout import PlainFrame
+from messaging_core.events import THE_CHAT, ChatCreated, LogEntry, MessageCreated, MessageSubject
+from messaging_core.frames import PlainFrame
 from messaging_core.ids import ChatId, MessageId, SessionId, UserId
 from messaging_core.limits import Limits
 from messaging_core.models import Actor, Chat, Message, MessageType
@@ -99,7 +99,7 @@ def created(number: int, *audience: UserId) -> Deliver:
     message = Message(
         MessageId(number), ChatId(1), UserId(1), MessageType.TEXT, "Hello", None, NOW, None, None, None
     )
-    entry = LogEntry(ChatId(1), number, "message.created", message.id, NOW)
+    entry = LogEntry(ChatId(1), number, "message.created", MessageSubject(message.id), NOW)
     return Deliver(MessageCreated(message), audience, entry)
 
 
@@ -127,7 +127,7 @@ async def test_every_socket_of_the_audience_hears_it(hub: Hub) -> None:
 async def test_what_a_plain_socket_does_not_know_is_not_sent(hub: Hub) -> None:
     """A new chat is no event of profile 1."""
     with connected(hub, ALICE) as socket:
-        entry = LogEntry(ChatId(1), 1, "chat.created", None, NOW)
+        entry = LogEntry(ChatId(1), 1, "chat.created", THE_CHAT, NOW)
         hub.deliver(Deliver(ChatCreated(CHAT), (UserId(1),), entry))
         hub.deliver(created(1, UserId(1)))
         hub.drain()

@@ -14,7 +14,7 @@ from adapters.quart_app.problems import Problem, status_of
 from adapters.quart_app.routes import ENDPOINTS
 from messaging_core import errors
 from messaging_core.errors import Refused
-from messaging_core.fanout import PlainFrame
+from messaging_core.frames import PlainFrame
 from messaging_core.limits import Limits, Rate
 from tests.server.calls import CALLS, Scene, call
 from tests.server.clients import browser, expect, register
@@ -200,7 +200,7 @@ REFUSED: dict[str, tuple[str, dict[str, Any], type[Refused]]] = {
     "edit of nothing": ("EditMessage", {"message_id": 999, "content": "x"}, errors.MessageNotFound),
     "edit of another's": ("EditMessage", {"message_id": 2, "content": "x"}, errors.NotTheAuthor),
     "edit in another's chat": ("EditMessage", {"message_id": 4, "content": "x"}, errors.NotAParticipant),
-    "edit of a deleted one": ("EditMessage", {"message_id": 3, "content": "x"}, errors.MessageDeleted),
+    "edit of a deleted one": ("EditMessage", {"message_id": 3, "content": "x"}, errors.MessageAlreadyDeleted),
     "edit into nothing": ("EditMessage", {"message_id": 1, "content": None}, errors.Invalid),
     "edit that says nothing": ("EditMessage", {"message_id": 1}, errors.Invalid),
     "deletion of nothing": ("DeleteMessage", {"message_id": 999}, errors.MessageNotFound),

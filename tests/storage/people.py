@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 from attrs import evolve
 
 from messaging_core.effects import AdvanceChat, StoreChat, StoreMessage, StoreUser
+from messaging_core.events import LogEntry, MessageSubject
 from messaging_core.ids import ChatId, MessageId, UserId
 from messaging_core.models import Chat, Member, Message, MessageType, Role, User
 from messaging_core.ports import Reader, Transaction
@@ -39,9 +40,13 @@ def send(tx: Transaction, content: str = "hello", chat_id: ChatId = CHAT) -> tup
     return number, message.id
 
 
+def message_of(entry: LogEntry) -> MessageId | None:
+    return entry.subject.message_id if isinstance(entry.subject, MessageSubject) else None
+
+
 def written(reader: Reader) -> list[tuple[int, MessageId | None]]:
     """The chat's log, after a look at whether its history agrees with it."""
-    log = [(entry.sequence, entry.message_id) for entry in reader.log(CHAT, 0, 100_000)]
+    log = [(entry.sequence, message_of(entry)) for entry in reader.log(CHAT, 0, 100_000)]
     history = [message.id for message in reader.messages_after(CHAT, MessageId(0), 100_000)]
     assert [number for number, _ in log] == list(range(1, len(log) + 1))
     assert [message_id for _, message_id in log] == history

@@ -10,6 +10,7 @@ import trio
 from adapters.storage_sql import open_sqlite
 from messaging_core.ids import ChatId, MessageId
 from messaging_core.ports import Reader
+from tests.storage.people import message_of
 
 ROUNDS = 4
 ACKNOWLEDGED = 300
@@ -91,4 +92,4 @@ def everything(reader: Reader) -> tuple[list[MessageId], list[MessageId | None],
     messages = reader.messages_after(chat.id, MessageId(0), 1_000_000)
     entries = reader.log(chat.id, 0, 1_000_000)
     assert [entry.sequence for entry in entries] == list(range(1, len(entries) + 1))
-    return [message.id for message in messages], [entry.message_id for entry in entries], chat.sequence
+    return [message.id for message in messages], [message_of(entry) for entry in entries], chat.sequence

@@ -6,7 +6,7 @@ from messaging_core.commands import DeleteMessage, EditMessage, ListMessages, Se
 from messaging_core.errors import (
     ChatNotFound,
     IdempotencyKeyReused,
-    MessageDeleted,
+    MessageAlreadyDeleted,
     MessageNotFound,
     NotAParticipant,
     NotTheAuthor,
@@ -48,7 +48,13 @@ ENDPOINTS = (
         command=EditMessage,
         does=Writes(operations.edit_message),
         answers=Message,
-        refusals=(MessageNotFound, NotAParticipant, NotTheAuthor, MessageDeleted, IdempotencyKeyReused),
+        refusals=(
+            MessageNotFound,
+            NotAParticipant,
+            NotTheAuthor,
+            MessageAlreadyDeleted,
+            IdempotencyKeyReused,
+        ),
         limits=(Limit("message_rate", Per.USER),),
     ),
     Endpoint(

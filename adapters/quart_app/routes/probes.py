@@ -33,7 +33,7 @@ async def readiness(command: CheckReadiness, request: HttpRequest, messaging: Me
     if messaging.hub.draining:
         detail = "The server is shutting down. Send requests elsewhere."
         return unavailable(detail, code="draining", request_id=request.request_id, retry_after=10)
-    trouble = None if messaging.doorbell is None else messaging.doorbell.trouble
+    trouble = None if messaging.relay is None else messaging.relay.trouble
     if trouble is not None:
         return unavailable(trouble, code="bus_unavailable", request_id=request.request_id, retry_after=2)
     await messaging.check_storage()

@@ -7,11 +7,18 @@ from attrs import evolve
 
 from messaging_core.commands import EditMessage
 from messaging_core.effects import ChangeMessage, StoreMessage
+from messaging_core.events import THE_CHAT, CustomSubject, LogEntry, MessageSubject, creation
 from messaging_core.ids import MAX_ID, MessageId
 from messaging_core.messages import delete_message, edit_message
 from messaging_core.models import Message, MessageType
 from messaging_core.ports import Reader, Storage, Transaction
-from messaging_core.testing.storage_contract.operations import add_group, add_message, history_of, pair
+from messaging_core.testing.storage_contract.operations import (
+    add_custom_event,
+    add_group,
+    add_message,
+    history_of,
+    pair,
+)
 from messaging_core.testing.storage_programs import LIMITS, NOW, enact
 
 
@@ -129,6 +136,7 @@ class MessageRules:
         for _ in range(3):
             messages.append(await storage.transact(lambda tx: add_message(tx, chat.id, alice.id)))
             await storage.transact(lambda tx: add_message(tx, other.id, bob.id))
+        later = NOW + timedelta(seconds=9)
         await storage.transact(
             lambda tx: enact(
                 tx,
@@ -137,24 +145,28 @@ class MessageRules:
                     tx.message(messages[0].id),
                     EditMessage(messages[0].id, "changed"),
                     editor=alice.id,
-                    now=NOW + timedelta(seconds=9),
+                    now=later,
                     limits=LIMITS,
                 ),
+            )
+        )
+        await storage.transact(
+            lambda tx: add_custom_event(
+                tx, chat.id, "acme.pinned", {"by": "Алиса", "at": [1, None]}, now=later
             )
         )
 
         def look(reader: Reader) -> None:
             entries = reader.log(chat.id, 0, 100)
-            assert [(entry.sequence, entry.name, entry.message_id) for entry in entries] == [
-                (1, "chat.created", None),
-                *((number, "message.created", message.id) for number, message in enumerate(messages, 2)),
-                (5, "message.updated", messages[0].id),
+            assert list(entries) == [
+                LogEntry(chat.id, 1, "chat.created", THE_CHAT, NOW),
+                *(creation(message, number) for number, message in enumerate(messages, 2)),
+                LogEntry(chat.id, 5, "message.updated", MessageSubject(messages[0].id), later),
+                LogEntry(chat.id, 6, "acme.pinned", CustomSubject({"by": "Алиса", "at": [1, None]}), later),
             ]
-            assert {entry.chat_id for entry in entries} == {chat.id}
-            assert [entry.at for entry in entries] == [NOW] * 4 + [NOW + timedelta(seconds=9)]
             assert list(reader.log(chat.id, 2, 2)) == list(entries[2:4])
             assert list(reader.log(chat.id, 4, 9)) == list(entries[4:])
-            assert list(reader.log(chat.id, 5, 9)) == []
+            assert list(reader.log(chat.id, 6, 9)) == []
 
         await storage.read(look)
         await storage.transact(look)

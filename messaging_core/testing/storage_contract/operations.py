@@ -8,6 +8,9 @@ import trio
 
 from messaging_core.chats import create_group, open_direct_chat
 from messaging_core.commands import CreateGroup, OpenDirectChat, RegisterUser, SendMessage
+from messaging_core.effects import Decision
+from messaging_core.events import Custom
+from messaging_core.fanout import announce
 from messaging_core.ids import ChatId, UserId
 from messaging_core.messages import send_message
 from messaging_core.models import Chat, IdempotencyKey, Message, MessageType, Session, User
@@ -90,6 +93,14 @@ def add_message(
         limits=LIMITS,
     )
     return enact(tx, decision)
+
+
+def add_custom_event(
+    tx: Transaction, chat_id: ChatId, name: str, data: Mapping[str, Any], *, now: datetime = NOW
+) -> None:
+    chat = tx.lock_chat(chat_id)
+    assert chat is not None
+    enact(tx, Decision(None, announce(chat, Custom(name, data), now=now)))
 
 
 async def people(storage: Storage, *names: str) -> list[User]:

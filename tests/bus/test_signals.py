@@ -1,4 +1,4 @@
-"""Bells as bytes, and those that wait to be sent: nothing is lost without a number that is left out."""
+"""Signals as bytes, and those that wait to be sent: nothing is lost without a number that is left out."""
 
 from datetime import UTC, datetime
 from itertools import pairwise
@@ -8,32 +8,25 @@ from attrs import evolve
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from adapters.bells import MalformedEnvelope, Outgoing, read_envelope
-from adapters.bells.wire import HEAD_BYTES, pack, write_bell, write_envelope
-from messaging_core.bells import Envelope, Reference
+from adapters.signals import MalformedEnvelope, Outgoing, read_envelope
+from adapters.signals.wire import HEAD_BYTES, pack, write_envelope, write_signal
 from messaging_core.effects import CloseSockets, Deliver, DeliveryEffect
-from messaging_core.events import ChatCreated, Event, MessageCreated, MessageUpdated, MessageWithdrawn
 from messaging_core.fanout import announce
 from messaging_core.ids import ChatId, SessionId, UserId
+from messaging_core.signals import Envelope, Reference
 from messaging_core.testing import strategies as values
 from messaging_core.testing.bus_contract import delivery
 
 NOW = datetime(2024, 11, 4, 14, 30, tzinfo=UTC)
 
-events: st.SearchStrategy[Event] = st.one_of(
-    st.builds(ChatCreated, values.chats()),
-    *(st.builds(kind, values.messages()) for kind in (MessageCreated, MessageUpdated, MessageWithdrawn)),
-)
-
 
 @st.composite
 def deliveries(draw: st.DrawFn) -> Deliver:
-    event = draw(events)
-    chat = event.chat if isinstance(event, ChatCreated) else draw(values.chats())
-    chat = evolve(chat, id=chat.id if isinstance(event, ChatCreated) else event.message.chat_id)
-    *_, told = announce(chat, event, now=NOW)
-    assert isinstance(told, Deliver)
-    return told
+    """Of every kind of the table."""
+    chat = draw(values.chats())
+    *_, delivery = announce(chat, draw(values.events(chat=chat)), now=NOW)
+    assert isinstance(delivery, Deliver)
+    return delivery
 
 
 effects: st.SearchStrategy[DeliveryEffect] = deliveries() | st.builds(
@@ -47,30 +40,30 @@ def test_an_envelope_is_read_as_it_was_written(
     told: list[DeliveryEffect], number: int | None, sent_at: float
 ) -> None:
     """Every event, whatever is said in it; the process's own comes back without what it knows."""
-    payload = write_envelope("somebody", number, sent_at, [write_bell(effect, 2**20) for effect in told])
+    payload = write_envelope("somebody", number, sent_at, [write_signal(effect, 2**20) for effect in told])
     assert read_envelope(payload, own="me") == Envelope("somebody", number, sent_at, tuple(told))
     assert read_envelope(payload, own="somebody") == Envelope("somebody", number, sent_at, ())
 
 
 @settings(deadline=None)
 @given(deliveries(), st.integers(60, 3000))
-def test_a_bell_fits(told: Deliver, most: int) -> None:
+def test_a_signal_fits(told: Deliver, most: int) -> None:
     """It becomes a reference where the event does not, and one without its audience where that does not."""
-    payload = write_envelope("x", 1, 0.0, [write_bell(told, most)])
-    (bell,) = read_envelope(payload, own="me").bells
+    payload = write_envelope("x", 1, 0.0, [write_signal(told, most)])
+    (signal,) = read_envelope(payload, own="me").signals
     reference = Reference(told.entry.chat_id, told.entry.sequence, told.audience)
-    assert bell in (told, reference, evolve(reference, audience=None))
-    assert len(write_bell(told, most)) <= most
-    larger = write_bell(told, 2**20)
-    assert (bell == told) == (len(larger) <= most)
+    assert signal in (told, reference, evolve(reference, audience=None))
+    assert len(write_signal(told, most)) <= most
+    larger = write_signal(told, 2**20)
+    assert (signal == told) == (len(larger) <= most)
 
 
 @given(st.lists(st.binary(min_size=1, max_size=300), max_size=40))
-def test_bells_are_packed_in_order_and_within_the_bound(bells: list[bytes]) -> None:
+def test_signals_are_packed_in_order_and_within_the_bound(signals: list[bytes]) -> None:
     """As many to an envelope as fit it."""
-    parts = list(pack(bells, 1000))
-    assert [bell for part in parts for bell in part] == bells
-    sizes = [HEAD_BYTES + sum(len(bell) + 1 for bell in part) for part in parts]
+    parts = list(pack(signals, 1000))
+    assert [signal for part in parts for signal in part] == signals
+    sizes = [HEAD_BYTES + sum(len(signal) + 1 for signal in part) for part in parts]
     assert all(size <= 1000 for size in sizes)
     assert all(
         size + len(following[0]) + 1 > 1000
@@ -88,8 +81,8 @@ def test_bells_are_packed_in_order_and_within_the_bound(bells: list[bytes]) -> N
         b'["x","1",0.5,[]]',
         b'["x",1,0.5,[{}]]',
         b'["x",1,0.5,[["other",1]]]',
-        b'["x",1,0.5,[["event",1,"2024-11-04T14:30:00Z","message.created",[1],null,null]]]',
-        b'["x",1,0.5,[["event",1,"2024-11-04T14:30:00Z","user.renamed",[1],null,null]]]',
+        b'["x",1,0.5,[["event",5,1,"2024-11-04T14:30:00Z","message.created",[1],null,null,null]]]',
+        b'["x",1,0.5,[["event",5,1,"2024-11-04T14:30:00Z","user.renamed",[1],null,null,{}]]]',
     ],
 )
 def test_what_is_no_envelope_is_refused(payload: bytes) -> None:
@@ -102,15 +95,15 @@ def test_what_is_no_envelope_is_refused(payload: bytes) -> None:
 
 
 def outgoing(most: int = 10) -> Outgoing:
-    return Outgoing(lambda: 5.0, most_bytes=8000, waiting_at_most=most)
+    return Outgoing(lambda: 5.0, max_bytes=8000, max_waiting=most)
 
 
 def sent(waiting: Outgoing) -> list[tuple[int | None, int]]:
-    """The number and the bells of each envelope for all."""
-    payloads = waiting.to_all(waiting.written(waiting.take()))
+    """The number and the signals of each envelope for all."""
+    payloads = waiting.to_all(waiting.write(waiting.take()))
     envelopes = [read_envelope(payload, own="") for payload in payloads]
     assert all(envelope.publisher == waiting.publisher and envelope.sent_at == 5.0 for envelope in envelopes)
-    return [(envelope.number, len(envelope.bells)) for envelope in envelopes]
+    return [(envelope.number, len(envelope.signals)) for envelope in envelopes]
 
 
 def test_envelopes_are_numbered_heartbeats_too() -> None:
@@ -124,11 +117,11 @@ def test_envelopes_are_numbered_heartbeats_too() -> None:
 
 
 def test_the_last_envelope_says_so() -> None:
-    """Behind the last bells."""
+    """Behind the last signals."""
     waiting = outgoing()
-    payloads = waiting.to_all(waiting.written([delivery(1)]), is_last=True)
+    payloads = waiting.to_all(waiting.write([delivery(1)]), is_last=True)
     envelopes = [read_envelope(payload, own="") for payload in payloads]
-    assert [(each.number, len(each.bells), each.is_last) for each in envelopes] == [
+    assert [(each.number, len(each.signals), each.is_last) for each in envelopes] == [
         (1, 1, False),
         (2, 0, True),
     ]
@@ -162,7 +155,7 @@ def test_what_cannot_be_written_leaves_a_number_out() -> None:
 def test_what_is_for_some_has_no_number() -> None:
     """For those who do not hear it would miss it."""
     waiting = outgoing()
-    (payload,) = waiting.to_some(waiting.written([delivery(1)]))
+    (payload,) = waiting.to_some(waiting.write([delivery(1)]))
     assert read_envelope(payload, own="").number is None
     assert sent(waiting) == [(1, 0)]
 
@@ -175,5 +168,5 @@ def test_publishers_have_different_names() -> None:
 def test_a_chat_of_the_log_is_what_a_reference_names() -> None:
     """The reader looks it up by these two numbers."""
     told = delivery(7)
-    (bell,) = read_envelope(write_envelope("x", 1, 0.0, [write_bell(told, 60)]), own="").bells
-    assert bell == Reference(ChatId(5), 7, told.audience)
+    (signal,) = read_envelope(write_envelope("x", 1, 0.0, [write_signal(told, 60)]), own="").signals
+    assert signal == Reference(ChatId(5), 7, told.audience)

@@ -18,7 +18,7 @@ from messaging_core.testing.memory_bus import Faults, MemoryBroker
 from tests.bus.world import LIMITS, NOW, PlainHasher, PlainSigner, Process, processes, token, written
 
 LATE = 2.0
-"""Seconds within which what no bell tells of is found: a silence, then a comparison."""
+"""Seconds within which what no signal tells of is found: a silence, then a comparison."""
 
 
 @pytest.fixture
@@ -35,9 +35,9 @@ async def two(broker: MemoryBroker) -> AsyncIterator[tuple[Process, Process, Act
 
 
 def trouble(process: Process) -> str | None:
-    doorbell = process.messaging.doorbell
-    assert doorbell is not None
-    return doorbell.trouble
+    relay = process.messaging.relay
+    assert relay is not None
+    return relay.trouble
 
 
 async def test_a_message_reaches_every_socket_on_every_process_once(
@@ -56,14 +56,14 @@ async def test_a_message_reaches_every_socket_on_every_process_once(
             await socket.until(lambda socket: socket.messages() == [1, 2, 3])
         await trio.sleep(LATE)
         assert bobs.messages() == [1, 2, 3]
-        assert there.messaging.doorbell is not None
-        assert there.messaging.doorbell.counts.from_log == 0
+        assert there.messaging.relay is not None
+        assert there.messaging.relay.counts.from_log == 0
 
 
 async def test_events_of_one_chat_leave_in_the_order_of_its_log(
     broker: MemoryBroker, autojump_clock: Clock
 ) -> None:
-    """Whichever process commits them and however late its bell is; what is early waits for what is late."""
+    """Whichever process commits them and however late its signal is; what is early waits for what is late."""
     async with two(broker) as (here, there, alice, bob, chat), there.socket(bob) as bobs:
         broker.faults = Faults(delay=0.01)
         for number in range(40):
@@ -112,7 +112,7 @@ async def test_what_was_committed_without_anybody_knowing_is_found(
                 await process.messaging.authenticate(token(alice))
 
 
-async def test_a_lost_bell_shows_by_the_next_heartbeat(broker: MemoryBroker, autojump_clock: Clock) -> None:
+async def test_a_lost_signal_shows_by_the_next_heartbeat(broker: MemoryBroker, autojump_clock: Clock) -> None:
     """Nothing else needs to happen in the chat, or at all."""
     async with two(broker) as (here, there, alice, bob, chat), there.socket(bob) as bobs:
         broker.faults = Faults(loss=1.0)
@@ -122,7 +122,7 @@ async def test_a_lost_bell_shows_by_the_next_heartbeat(broker: MemoryBroker, aut
         await bobs.until(lambda socket: socket.messages() == [1], within=LATE)
 
 
-async def test_a_new_chat_whose_bell_is_lost_is_found(broker: MemoryBroker, autojump_clock: Clock) -> None:
+async def test_a_new_chat_whose_signal_is_lost_is_found(broker: MemoryBroker, autojump_clock: Clock) -> None:
     """With all that was said in it; and what is found early is no news to who comes late."""
     async with two(broker) as (here, there, alice, bob, _), there.socket(bob) as bobs:
         broker.faults = Faults(loss=1.0)
@@ -138,7 +138,7 @@ async def test_a_new_chat_whose_bell_is_lost_is_found(broker: MemoryBroker, auto
 
 
 @pytest.mark.parametrize("referring", [1.0, 0.0])
-async def test_what_is_too_large_for_a_bell_is_read_from_the_log(
+async def test_what_is_too_large_for_a_signal_is_read_from_the_log(
     broker: MemoryBroker, referring: float, autojump_clock: Clock
 ) -> None:
     """New chats too, whose members are looked up; strangers' are left alone."""
@@ -224,7 +224,7 @@ async def test_a_session_that_ends_elsewhere_ends_here(broker: MemoryBroker, aut
 
 
 def nothing(broker: MemoryBroker, here: Process, there: Process) -> None:
-    """What goes wrong in the test below: the bell is lost."""
+    """What goes wrong in the test below: the signal is lost."""
     broker.faults = Faults(loss=1.0)
 
 
@@ -282,7 +282,7 @@ async def test_a_session_that_ends_while_its_socket_is_let_in_closes_it(
             found = await read(query)
             monkeypatch.setattr(there.messaging, "read", read)
             await (here if elsewhere else there).log_out(bob)
-            await trio.sleep(LATE)  # until the bell has been heard, on a clock that jumps
+            await trio.sleep(LATE)  # until the signal has been heard, on a clock that jumps
             return found
 
         monkeypatch.setattr(there.messaging, "read", read_and_end)
@@ -364,14 +364,14 @@ async def test_a_socket_that_cannot_be_admitted_leaves_nothing_behind(
 async def test_chats_of_those_who_left_are_forgotten(broker: MemoryBroker, autojump_clock: Clock) -> None:
     """At the next comparison; memory follows the people who are here."""
     async with two(broker) as (_, there, alice, bob, chat):
-        doorbell = there.messaging.doorbell
-        assert doorbell is not None
+        relay = there.messaging.relay
+        assert relay is not None
         async with there.socket(bob), there.socket(alice):
-            assert list(doorbell._following.sequences.positions) == [chat]
-        assert list(doorbell._following.settled) == []
-        doorbell.compare_soon()
+            assert list(relay._following.sequences.positions) == [chat]
+        assert list(relay._following.settled) == []
+        relay.compare_soon()
         await trio.sleep(1)
-        assert list(doorbell._following.sequences.positions) == []
+        assert list(relay._following.sequences.positions) == []
 
 
 async def test_one_process_alone_takes_no_detour(autojump_clock: Clock) -> None:
@@ -385,6 +385,6 @@ async def test_one_process_alone_takes_no_detour(autojump_clock: Clock) -> None:
         limits=LIMITS,
         now=lambda: NOW,
     )
-    assert messaging.doorbell is None
+    assert messaging.relay is None
     assert messaging._deliver == hub.deliver
     assert hub.gone is None

@@ -1,7 +1,7 @@
-"""Delivers what other processes commit: hears the bus, and reads in the log what it has not heard of.
+"""Delivers what other processes commit: by their signals and, where one was missed, from the log.
 
-The bus is a doorbell, the log is the truth. What is decided here is when to look: in which order things leave
-is `messaging_core.sequencing`'s affair, and when something was missed is `messaging_core.liveness`'s.
+The relay decides when to look. In which order events are delivered is decided by `messaging_core.sequencing`,
+and when a signal may have been missed by `messaging_core.liveness`.
 """
 
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
@@ -15,63 +15,64 @@ from attrs import define, frozen
 
 from adapters.runtime.admissions import Admissions
 from adapters.runtime.hub import Hub
-from messaging_core.bells import Bell, Envelope
 from messaging_core.effects import CloseSockets, Deliver
-from messaging_core.fanout import retell
+from messaging_core.events import MessageSubject
+from messaging_core.fanout import replay
 from messaging_core.ids import ChatId, UserId
 from messaging_core.liveness import BEAT_SECONDS, Liveness
 from messaging_core.models import Chat
 from messaging_core.ports import Bus, Reader, Storage, StorageUnavailable
 from messaging_core.sequencing import Following
+from messaging_core.signals import Envelope, Signal
 
 log = structlog.get_logger(__name__)
 
 T = TypeVar("T")
 
 GAP_PATIENCE_SECONDS = 0.02
-"""How long the bell that closes a gap may take: usually it is under way, and the log need not be read."""
+"""How long the relay waits for the signal that closes a gap before it reads the log."""
 POLL_SECONDS = 1.0
-"""The pause between two comparisons with the storage while the bus is not heard; also after a failed one."""
+"""Pause between two comparisons with the storage while the bus is not heard, and after a failed one."""
 COMPARISON_PAUSE_SECONDS = 0.1
-"""The pause between any two comparisons: while a bus loses much they come one after another."""
+"""Pause between any two comparisons, for a bus that keeps losing signals."""
 USERS_AT_ONCE = 200
-"""Users whose chats' positions are read in one go."""
+"""Users whose chats' positions one query reads."""
 CHATS_AT_ONCE = 20
-"""Chats whose logs are read in one go."""
+"""Chats whose logs one query reads."""
 ENTRIES_AT_ONCE = 100
-"""Entries of a chat's log that are read in one go."""
+"""Entries of a chat's log that one query reads."""
 
 
 @define
 class Counts:
-    """Numbers that only grow, for metrics."""
+    """Counters, for metrics."""
 
-    bells: int = 0
-    """Bells that were heard from other processes."""
+    signals: int = 0
+    """Signals received from other processes."""
     missed: int = 0
-    """Times at which something may have been missed."""
+    """Occasions on which a signal may have been missed."""
     comparisons: int = 0
     """Comparisons of all positions with the storage."""
     moved: int = 0
-    """Chats that a comparison has found to have moved on without a bell."""
+    """Chats with events that a comparison found and no signal announced."""
     gaps: int = 0
     """Chats whose log was read."""
     from_log: int = 0
-    """Events that were delivered from the log."""
+    """Events delivered from the log."""
     lost: int = 0
-    """Times at which the bus was not heard any more."""
+    """Occasions on which the bus fell silent."""
 
 
 @frozen
 class _Slice:
-    """A part of a chat's log, as it is to be told now."""
+    """A part of a chat's log, replayed."""
 
     entries: tuple[tuple[int, tuple[Deliver, ...]], ...]
     is_last: bool
 
 
-class Doorbell:
-    """What one process does about its bus; `close_ended` closes the sockets of all sessions that are over."""
+class Relay:
+    """Connects one process with the others; `close_ended` closes the sockets of all ended sessions."""
 
     def __init__(
         self,
@@ -93,30 +94,30 @@ class Doorbell:
         self._was_alive = False
         self._comparison_due = False
         self._reasons: dict[str, None] = {}
-        """Why, as it is to be logged."""
+        """Of the next comparison, for its log line."""
         self._compared_at = -inf
         self._work = trio.Event()
         hub.gone = self._gone
 
     # --- what happens here ---
 
-    def tell(self, delivery: Deliver) -> None:
-        """Ring for an event that was committed here, and deliver it behind those that come before it."""
-        self._bus.ring(delivery)
+    def deliver(self, delivery: Deliver) -> None:
+        """Signal an event that was committed here, and deliver it after the chat's earlier ones."""
+        self._bus.publish(delivery)
         leaving = self._following.arrive(delivery)
         self._leave((delivery,) if leaving is None else leaving)
 
-    def tell_ended(self, effect: CloseSockets) -> None:
-        """Ring for a session that has ended here."""
-        self._bus.ring(effect)
+    def close_elsewhere(self, effect: CloseSockets) -> None:
+        """Signal the end of a session to the other processes."""
+        self._bus.publish(effect)
 
     def doubt(self) -> None:
-        """Have every process look: something may have been committed here that nobody rings for."""
+        """Have every process compare: a commit here, whose outcome is unknown, may never be signalled."""
         self._missed("it is not known what was committed")
-        self._bus.rebuild()  # which leaves out a number
+        self._bus.rebuild()  # which skips a number
 
     async def follow(self, user_id: UserId) -> None:
-        """Let a user's socket, which the hub knows already, hear what is committed from now on, wherever.
+        """Deliver to a user's socket, which the hub knows already, what any process commits from now on.
 
         Raises `StorageUnavailable`.
         """
@@ -133,7 +134,7 @@ class Doorbell:
             self.compare_soon()
 
     def compare_soon(self) -> None:
-        """Have everything held against the storage; from outside the last net, for what was not noticed."""
+        """Have all positions compared with the storage."""
         self._comparison_due = True
         self._work.set()
 
@@ -141,12 +142,12 @@ class Doorbell:
 
     @property
     def is_trusted(self) -> bool:
-        """Whether a session that has ended elsewhere, a second ago or longer, has been heard of here."""
+        """Whether this process knows of every session that ended elsewhere a second ago or earlier."""
         return self._liveness.is_trusted(now=trio.current_time())
 
     @property
     def trouble(self) -> str | None:
-        """What an operator should know, or None while the bus is heard."""
+        """The fault, for an operator; None while the bus is heard."""
         if self._liveness.is_alive(now=trio.current_time()):
             return None
         return "The bus is not heard: events of other processes come late, by polling the storage."
@@ -154,7 +155,7 @@ class Doorbell:
     # --- what is heard ---
 
     async def run(self) -> None:
-        """For ever."""
+        """Run the bus, watch it, and catch up, for ever."""
         while True:
             try:
                 async with trio.open_nursery() as nursery:
@@ -169,30 +170,30 @@ class Doorbell:
         why = self._liveness.heard(envelope, now=trio.current_time())
         if why is not None:
             self._missed(why)
-        for bell in envelope.bells:
+        for signal in envelope.signals:
             try:
-                self._answer(bell)
+                self._handle(signal)
             except Exception:
-                # One event's fault must not cost the others.
-                log.exception("A bell could not be answered")
+                # A fault in one event must not lose the others.
+                log.exception("A signal could not be handled")
 
-    def _answer(self, bell: Bell) -> None:
-        self.counts.bells += 1
-        if isinstance(bell, CloseSockets):
-            self._admissions.end(bell.session_id)
-            self._hub.close_session(bell.session_id, bell.reason)
+    def _handle(self, signal: Signal) -> None:
+        self.counts.signals += 1
+        if isinstance(signal, CloseSockets):
+            self._admissions.end(signal.session_id)
+            self._hub.close_session(signal.session_id, signal.reason)
         else:
-            self._leave(self._following.arrive(bell) or ())
+            self._leave(self._following.arrive(signal) or ())
 
     def _missed(self, why: str) -> None:
-        """Something may have passed: a session's end, so that no verdict counts, or events."""
+        """Distrust all verdicts and compare: the end of a session, or events, may have been missed."""
         self.counts.missed += 1
         self._reasons[why] = None
         self._admissions.end_all()
         self.compare_soon()
 
     async def _watch(self) -> None:
-        """Notice what does not happen."""
+        """Detect publishers, and this process itself, that have fallen silent."""
         while True:
             now = trio.current_time()
             for _ in self._liveness.silent(now=now):
@@ -237,7 +238,7 @@ class Doorbell:
         await trio.sleep(POLL_SECONDS)
 
     async def _compare(self) -> None:
-        """Find the chats that have moved on, forget those of nobody, and close what should not be open."""
+        """Find events that no signal announced, and sockets of ended sessions; forget chats of nobody here."""
         self._comparison_due = False
         if self._reasons:
             log.info("Catching up with the storage", why=", ".join(self._reasons))
@@ -261,14 +262,14 @@ class Doorbell:
         return positions
 
     async def _look_up(self) -> None:
-        """Learn who is in chats that are new."""
+        """Read the members of chats that are new."""
         for some in parts(self._following.take_unknown(), CHATS_AT_ONCE):
             for chat in await self._storage.read(_chats(some)):
                 if chat is not None:
                     self._following.looked_up(chat)
 
     async def _read_logs(self) -> None:
-        """Deliver from the log what is missing of the chats that are behind now."""
+        """Deliver from the log what is missing in the chats that are behind."""
         sequences = self._following.sequences
         before = self.counts.from_log
         for some in parts(tuple(sequences.behind), CHATS_AT_ONCE):
@@ -277,13 +278,13 @@ class Doorbell:
                 asked = {chat_id: sequences.position(chat_id) for chat_id in left if chat_id in sequences}
                 heard = {chat_id: sequences.heard(chat_id) for chat_id in asked}
                 read = await self._storage.read(_slices(asked))
-                for chat_id, told in read.items():
-                    through = heard[chat_id] if told.is_last else None
-                    leaving = sequences.read(chat_id, told.entries, through=through)
+                for chat_id, slice_ in read.items():
+                    through = heard[chat_id] if slice_.is_last else None
+                    leaving = sequences.read(chat_id, slice_.entries, through=through)
                     self.counts.from_log += len(leaving)
                     self._leave(leaving)
                 self.counts.gaps += len(left)
-                left = tuple(chat_id for chat_id, told in read.items() if not told.is_last)
+                left = tuple(chat_id for chat_id, slice_ in read.items() if not slice_.is_last)
         if self.counts.from_log > before:
             log.info("Delivered from the log", events=self.counts.from_log - before)
 
@@ -314,19 +315,20 @@ def _slices(after: Mapping[ChatId, int]) -> Callable[[Reader], dict[ChatId, _Sli
 
 
 def _slice(reader: Reader, chat_id: ChatId, position: int) -> _Slice:
-    """The log beyond a position, and what its entries are about."""
+    """The log beyond a position, replayed."""
     entries = reader.log(chat_id, position, ENTRIES_AT_ONCE)
     chat = reader.chat(chat_id) if entries else None
-    told: list[tuple[int, tuple[Deliver, ...]]] = []
+    replayed: list[tuple[int, tuple[Deliver, ...]]] = []
     for entry in entries:
-        message = None if entry.message_id is None else reader.message(entry.message_id)
-        delivery = None if chat is None else retell(entry, chat, message)
-        told.append((entry.sequence, () if delivery is None else (delivery,)))
-    return _Slice(tuple(told), len(entries) < ENTRIES_AT_ONCE)
+        subject = entry.subject
+        message = reader.message(subject.message_id) if isinstance(subject, MessageSubject) else None
+        delivery = None if chat is None else replay(entry, chat, message)
+        replayed.append((entry.sequence, () if delivery is None else (delivery,)))
+    return _Slice(tuple(replayed), len(entries) < ENTRIES_AT_ONCE)
 
 
 def parts(values: Iterable[T], size: int) -> Iterable[tuple[T, ...]]:
-    """The values, so many at a time."""
+    """Yields tuples of at most `size` values."""
     iterator = iter(values)
     while part := tuple(islice(iterator, size)):
         yield part

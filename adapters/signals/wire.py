@@ -1,0 +1,142 @@
+"""Envelopes as bytes: JSON arrays, of signals that are each within a bound."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import datetime
+from typing import Any, assert_never
+
+import msgspec
+
+from messaging_core.effects import CloseSockets, Deliver, DeliveryEffect
+from messaging_core.events import Facts, LogEntry, event_name, kind_of, rebuild
+from messaging_core.ids import ChatId, SessionId, UserId
+from messaging_core.models import Chat, Message
+from messaging_core.signals import Envelope, Reference, Signal
+
+HEAD_BYTES = 160
+"""More than an envelope takes beside its signals: a name of 32 characters, two numbers, brackets."""
+
+
+class MalformedEnvelope(Exception):
+    """The bytes are no envelope: another program uses the channel, or another version of this one."""
+
+
+class _EventSignal(msgspec.Struct, array_like=True, tag="event"):
+    chat_id: ChatId
+    sequence: int
+    at: datetime
+    name: str
+    audience: tuple[UserId, ...]
+    chat: Chat | None
+    message: Message | None
+    data: Mapping[str, Any] | None
+
+
+class _ReferenceSignal(msgspec.Struct, array_like=True, tag="reference"):
+    chat_id: ChatId
+    sequence: int
+    audience: tuple[UserId, ...] | None
+
+
+class _SessionSignal(msgspec.Struct, array_like=True, tag="ended"):
+    session_id: SessionId
+    reason: str
+
+
+_AnySignal = _EventSignal | _ReferenceSignal | _SessionSignal
+
+
+class _Envelope(msgspec.Struct, array_like=True):
+    publisher: str
+    number: int | None
+    sent_at: float
+    signals: list[msgspec.Raw]
+    is_last: bool = False
+
+
+_encode = msgspec.json.Encoder().encode
+_decode_envelope = msgspec.json.Decoder(_Envelope).decode
+_decode_signal = msgspec.json.Decoder(_AnySignal).decode
+
+
+def write_signal(effect: DeliveryEffect, max_bytes: int) -> bytes:
+    """A signal of at most `max_bytes`: of a larger event, a reference to the log."""
+    match effect:
+        case Deliver():
+            written = _encode(_event_signal(effect))
+            entry = effect.entry
+            if len(written) > max_bytes:
+                written = _encode(_ReferenceSignal(entry.chat_id, entry.sequence, effect.audience))
+            if len(written) > max_bytes:
+                written = _encode(_ReferenceSignal(entry.chat_id, entry.sequence, None))
+            return written
+        case CloseSockets(session_id, reason):
+            return _encode(_SessionSignal(session_id, reason))
+        case _:
+            assert_never(effect)
+
+
+def write_envelope(
+    publisher: str, number: int | None, sent_at: float, signals: Sequence[bytes], *, is_last: bool = False
+) -> bytes:
+    return _encode(_Envelope(publisher, number, sent_at, [msgspec.Raw(each) for each in signals], is_last))
+
+
+def pack(signals: Iterable[bytes], max_bytes: int) -> Iterator[list[bytes]]:
+    """The signals in order, in parts that each fit an envelope of `max_bytes`."""
+    part: list[bytes] = []
+    size = HEAD_BYTES
+    for signal in signals:
+        if part and size + len(signal) + 1 > max_bytes:
+            yield part
+            part, size = [], HEAD_BYTES
+        part.append(signal)
+        size += len(signal) + 1
+    if part:
+        yield part
+
+
+def read_envelope(payload: bytes, *, own: str) -> Envelope:
+    """The envelope in a payload, without signals if `own` published it. Raises `MalformedEnvelope`."""
+    try:
+        envelope = _decode_envelope(payload)
+        signals = () if envelope.publisher == own else tuple(map(_read_signal, envelope.signals))
+    except (msgspec.MsgspecError, ValueError) as error:
+        raise MalformedEnvelope(str(error)) from error
+    return Envelope(envelope.publisher, envelope.number, envelope.sent_at, signals, envelope.is_last)
+
+
+def _event_signal(delivery: Deliver) -> _EventSignal:
+    entry, event = delivery.entry, delivery.event
+    facts = kind_of(event).facts(event)
+    return _EventSignal(
+        entry.chat_id,
+        entry.sequence,
+        entry.at,
+        event_name(event),
+        delivery.audience,
+        facts.chat,
+        facts.message,
+        facts.data,
+    )
+
+
+def _read_signal(raw: msgspec.Raw) -> Signal:
+    signal: _AnySignal = _decode_signal(raw)
+    match signal:
+        case _EventSignal():
+            return _read_event(signal)
+        case _ReferenceSignal():
+            return Reference(signal.chat_id, signal.sequence, signal.audience)
+        case _SessionSignal():
+            return CloseSockets(signal.session_id, signal.reason)
+        case _:
+            assert_never(signal)
+
+
+def _read_event(signal: _EventSignal) -> Deliver:
+    event = rebuild(signal.name, Facts(signal.chat, signal.message, signal.data))
+    if event is None:
+        raise ValueError(f"an event {signal.name} that does not carry what it is about")
+    subject = kind_of(event).subject(event)
+    entry = LogEntry(signal.chat_id, signal.sequence, signal.name, subject, signal.at)
+    return Deliver(event, signal.audience, entry)

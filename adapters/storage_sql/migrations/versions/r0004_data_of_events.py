@@ -1,0 +1,11 @@
+"""An importer's events carry data of their own in the log."""
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0004"
+down_revision = "0003"
+
+
+def upgrade() -> None:
+    op.add_column("events", sa.Column("data", sa.Text))
