@@ -238,7 +238,7 @@ class Relay:
         await trio.sleep(POLL_SECONDS)
 
     async def _compare(self) -> None:
-        """Find events that no signal announced, and sockets of ended sessions; forget chats of nobody here."""
+        """Find events that no signal announced, and sockets of ended sessions; forget chats of nobody."""
         self._comparison_due = False
         if self._reasons:
             log.info("Catching up with the storage", why=", ".join(self._reasons))
