@@ -18,7 +18,7 @@ from messaging_core.constraints import (
     Unset,
     constrained,
 )
-from messaging_core.ids import ChatId, MessageId, UserId
+from messaging_core.ids import ChatId, MessageId, MessageIdOrZero, UserId
 from messaging_core.models import MessageType
 
 EMAIL = Text(
@@ -140,10 +140,10 @@ class DeleteMessage:
 
 @frozen
 class ListMessages:
-    """A page of a chat's history; at most one of the three anchors."""
+    """A page of a chat's history; at most one of the three anchors. `after_id` 0 is the beginning."""
 
     chat_id: ChatId
     limit: int | None = field(default=None, metadata=constrained(Count("history_page_max")))
     before_id: MessageId | None = None
-    after_id: MessageId | None = None
+    after_id: MessageIdOrZero | None = None
     around_id: MessageId | None = None

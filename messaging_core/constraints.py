@@ -59,7 +59,8 @@ class Identifiers:
 class JsonObject:
     """A JSON object of at most `bytes_maximum` UTF-8 bytes and `depth_maximum` levels.
 
-    Its numbers are finite and its integers fit in 64 bits: what every JSON library reads back.
+    Its numbers are finite and its integers fit in signed 64 bits: what every JSON library, and every storage,
+    reads back.
     """
 
     bytes_maximum: str
@@ -99,12 +100,17 @@ def check(command: AttrsInstance, limits: Limits) -> None:
         if constraint is not None and value is not None and value is not UNSET:
             found = _violation(constraint, value, limits)
             if found is not None:
-                errors.append(FieldError(attribute.name, *found))
+                code, message, *place = found
+                errors.append(FieldError("".join([attribute.name, *place]), code, message))
     if errors:
         raise Invalid(*errors)
 
 
-def _violation(constraint: Constraint, value: Any, limits: Limits) -> tuple[str, str] | None:
+_Violation = tuple[str, str] | tuple[str, str, str]
+"""A code, a message, and the place inside the value, such as `.a.0`."""
+
+
+def _violation(constraint: Constraint, value: Any, limits: Limits) -> _Violation | None:
     match constraint:
         case Text():
             return _text_violation(constraint, value, limits)
@@ -150,9 +156,13 @@ def is_blank(text: str) -> bool:
     return all(category(character)[0] in "CZ" for character in text)
 
 
-def _json_violation(
-    constraint: JsonObject, value: Mapping[str, Any], limits: Limits
-) -> tuple[str, str] | None:
+INT64_MIN, INT64_MAX = -(2**63), 2**63 - 1
+
+PLACE_CHARACTERS = 100
+"""The longest place that is named; of a longer one this much, from its beginning."""
+
+
+def _json_violation(constraint: JsonObject, value: Mapping[str, Any], limits: Limits) -> _Violation | None:
     deepest = getattr(limits, constraint.depth_maximum)
     maximum = getattr(limits, constraint.bytes_maximum)
     least = 0
@@ -162,7 +172,7 @@ def _json_violation(
             return _too_many_bytes(maximum)
         found = _item_violation(item, level, deepest)
         if found is not None:
-            return found
+            return (*found, _place(value, item))
     encoded = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
     return _too_many_bytes(maximum) if len(encoded.encode()) > maximum else None
 
@@ -184,10 +194,10 @@ def _item_violation(item: Any, level: int, deepest: int) -> tuple[str, str] | No
             return "unstorable_character", "has a NUL character or half a surrogate pair"
     elif isinstance(item, float):
         if not isfinite(item):
-            return "out_of_range", "has a number that JSON cannot hold"
+            return "out_of_range", "must be a number that JSON can hold"
     elif isinstance(item, int):
-        if not -(2**63) <= item < 2**64:
-            return "out_of_range", "has an integer beyond 64 bits"
+        if not INT64_MIN <= item <= INT64_MAX:
+            return "out_of_range", f"must be {INT64_MIN} to {INT64_MAX} (signed 64 bits), or a string"
     elif item is not None and level > deepest:
         return "too_deep", f"is nested deeper than {deepest} levels"
     return None
@@ -206,3 +216,30 @@ def _items(value: Any) -> Iterator[tuple[Any, int]]:
             pending.extend((part, level + 1) for pair in item.items() for part in pair)
         elif isinstance(item, Sequence) and not isinstance(item, str):
             pending.extend((part, level + 1) for part in item)
+
+
+def _place(value: Any, wanted: Any) -> str:
+    """Where in `value` this very object stands, such as `.a.0`; for a key, where its object stands."""
+    pending: list[tuple[Any, _Step | None]] = [(value, None)]
+    while pending:
+        item, step = pending.pop()
+        if item is wanted:
+            return _spelled(step)
+        if isinstance(item, Mapping):
+            pending.extend((part, (key, step)) for key, part in item.items())
+            pending.extend((key, step) for key in item)
+        elif isinstance(item, Sequence) and not isinstance(item, str):
+            pending.extend((part, (position, step)) for position, part in enumerate(item))
+    return ""
+
+
+_Step = tuple[str | int, Any]
+"""A key or a position, and the step before it."""
+
+
+def _spelled(step: _Step | None) -> str:
+    parts: list[str] = []
+    while step is not None:
+        part, step = step
+        parts.append(f".{_UNSTORABLE.sub('?', str(part))}")
+    return "".join(reversed(parts))[:PLACE_CHARACTERS]

@@ -79,6 +79,8 @@ def plain_request(request: h11.Request) -> tuple[bytes, Fields]:
         raise Refused(505, "This server speaks HTTP/1.1.", code="http_version_not_supported")
     if b"transfer-encoding" in names and (b"content-length" in names or request.http_version == b"1.0"):
         raise Refused(400, "A body has one length: Transfer-Encoding stands beside another.")
+    if request.method != request.method.upper():
+        raise Refused(501, "Methods are case-sensitive: write GET, not get.", code="not_implemented")
     if request.method == b"CONNECT":
         raise Refused(501, "This server is no proxy.", code="not_implemented")
     if not all(is_host(value) for name, value in fields if name == b"host"):

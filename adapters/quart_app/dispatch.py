@@ -1,6 +1,6 @@
 """The one way through: from a request and its endpoint's declaration to an answer."""
 
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Mapping
 from contextvars import ContextVar
 from typing import Any, assert_never
 
@@ -19,6 +19,7 @@ from adapters.quart_app.endpoints import (
     Reads,
     Writes,
 )
+from adapters.quart_app.parameters import check_names
 from adapters.quart_app.problems import FAULT, problem, refused, unavailable
 from adapters.quart_app.wire import MalformedJson, decode, encode, from_strings, structure
 from adapters.runtime import Context, Messaging
@@ -63,8 +64,14 @@ class Dispatcher:
             return refused(refusal, request_id=request.request_id)
         except MalformedJson as error:
             return problem(400, "malformed_json", str(error), request_id=request.request_id)
-        except WrongContentType as error:
-            return problem(415, "unsupported_media_type", str(error), request_id=request.request_id)
+        except WrongContent as error:
+            return problem(
+                415,
+                "unsupported_media_type",
+                str(error),
+                request_id=request.request_id,
+                headers=error.headers,
+            )
         except StorageUnavailable as error:
             log.warning("The storage is unavailable", error=str(error))
             detail = OUTCOME_UNKNOWN if isinstance(error, OutcomeUnknown) else UNCHANGED
@@ -131,8 +138,12 @@ class Dispatcher:
                 assert_never(limit.per)
 
 
-class WrongContentType(Exception):
-    """The body does not say that it is JSON."""
+class WrongContent(Exception):
+    """The body does not say that it is JSON, or is encoded; `headers` name what is taken instead."""
+
+    def __init__(self, detail: str, *headers: tuple[str, str]) -> None:
+        self.headers = headers
+        super().__init__(detail)
 
 
 def bearer_token(authorization: str | None) -> str:
@@ -147,14 +158,19 @@ def bearer_token(authorization: str | None) -> str:
 
 def _command(endpoint: Endpoint, request: HttpRequest, limits: Limits) -> Any:
     values: dict[str, object] = {}
+    query: Mapping[str, str] = {}
+    if request.query_string:
+        query = request.query
+        check_names(query, endpoint.parameters)
     if endpoint.has_body:
         _check_content_type(request.headers.get("content-type", JSON))
+        _check_content_encoding(request.headers.get("content-encoding", IDENTITY))
         body = decode(request.body)
         if not isinstance(body, dict):
             return structure(body, endpoint.command, limits)
         values = body
     elif endpoint.method == "GET":
-        values = from_strings(request.query, endpoint.command)
+        values = from_strings(query, endpoint.command)
     if request.path_values:
         values = {**values, **from_strings(request.path_values, endpoint.command)}
     return structure(values, endpoint.command, limits)
@@ -164,7 +180,18 @@ def _check_content_type(told: str) -> None:
     if told != JSON:
         kind = told.partition(";")[0].strip().lower()
         if kind != JSON and not kind.endswith("+json"):
-            raise WrongContentType(f"Send the body as {JSON}, not as {kind[:100]}.")
+            raise WrongContent(f"Send the body as {JSON}, not as {kind[:100]}.")
+
+
+IDENTITY = "identity"
+
+
+def _check_content_encoding(codings: str) -> None:
+    if codings != IDENTITY:
+        named = [name for each in codings.split(",") if (name := each.strip()).lower() not in ("", IDENTITY)]
+        if named:
+            detail = f"Send the body as it is, not with Content-Encoding: {', '.join(named)[:100]}."
+            raise WrongContent(detail, ("Accept-Encoding", IDENTITY))  # RFC 9110, 12.5.3
 
 
 def _known(actor: Actor | None) -> Actor:

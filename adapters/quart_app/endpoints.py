@@ -11,6 +11,7 @@ from urllib.parse import parse_qsl
 
 from attrs import AttrsInstance, fields, frozen
 
+from adapters.quart_app.wire import integer_fields
 from adapters.runtime import Context, Messaging
 from adapters.runtime.operations import Operation, Query
 from messaging_core.errors import Refused
@@ -45,7 +46,7 @@ class HttpRequest:
 
     @property
     def query(self) -> Mapping[str, str]:
-        """The query's values by name; of a name that comes several times the last."""
+        """The query's values by name; of a name that comes several times the last, as FastAPI has it."""
         text = self.query_string.decode("latin-1")
         if "%" in text or "+" in text:
             return dict(parse_qsl(text, keep_blank_values=True))
@@ -133,7 +134,8 @@ class Endpoint:
     """One method on one path.
 
     `command` is built from the path, the query of a GET, the JSON body of a POST, PUT or PATCH; a field named
-    in the path is taken from there. `answers` is the type of the answer's JSON, None for no body.
+    in the path is taken from there. In a path, a whole number is digits and nothing else, so that
+    `/messages/search` is no message. `answers` is the type of the answer's JSON, None for no body.
     """
 
     method: str
@@ -163,6 +165,16 @@ class Endpoint:
     @cached_property
     def path_names(self) -> tuple[str, ...]:
         return tuple(part[1:-1] for part in self.path.split("/") if part.startswith("{"))
+
+    @cached_property
+    def path_digits(self) -> frozenset[str]:
+        """The names in the path whose values are digits."""
+        return integer_fields(self.command).intersection(self.path_names)
+
+    @cached_property
+    def parameters(self) -> frozenset[str]:
+        """The names that its query may hold."""
+        return frozenset(self.other_names if self.method == "GET" else ())
 
     @cached_property
     def has_body(self) -> bool:

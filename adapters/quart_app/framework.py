@@ -4,9 +4,10 @@ from functools import partial
 from http import HTTPStatus
 
 import structlog
-from quart import Response, has_request_context, request, websocket
+from quart import Response, current_app, has_request_context, request, websocket
 from quart_trio import QuartTrio
-from werkzeug.exceptions import HTTPException, InternalServerError, NotFound
+from werkzeug.exceptions import HTTPException, InternalServerError, MethodNotAllowed, NotFound
+from werkzeug.routing import BaseConverter, RequestRedirect
 
 from adapters.quart_app.client_page import client_page
 from adapters.quart_app.config import HttpConfig
@@ -25,9 +26,10 @@ def make_framework(dispatcher: Dispatcher, config: HttpConfig, limits: Limits) -
     app = QuartTrio(__name__, static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = config.body_bytes
     app.config["PROVIDE_AUTOMATIC_OPTIONS"] = True
+    app.url_map.converters["digits"] = Digits
     for endpoint in ENDPOINTS:
         app.add_url_rule(
-            endpoint.path.replace("{", "<").replace("}", ">"),
+            _rule(endpoint),
             endpoint=endpoint.name,
             view_func=partial(_view, dispatcher, endpoint),
             methods=[endpoint.method],
@@ -39,6 +41,21 @@ def make_framework(dispatcher: Dispatcher, config: HttpConfig, limits: Limits) -
     app.before_request(_take_two_slashes_for_two)
     app.register_error_handler(HTTPException, _http_error)
     return app
+
+
+class Digits(BaseConverter):
+    """A whole number in a path, as text: werkzeug's `int` takes digits of every script, and fails on many."""
+
+    regex = "[0-9]+"
+
+
+def _rule(endpoint: Endpoint) -> str:
+    """The endpoint's path as the framework's router writes it."""
+    path = endpoint.path
+    for name in endpoint.path_names:
+        converter = "digits" if name in endpoint.path_digits else "default"
+        path = path.replace(f"{{{name}}}", f"<{converter}:{name}>")
+    return path
 
 
 async def _take_two_slashes_for_two() -> None:
@@ -83,7 +100,7 @@ def _response(answer: HttpAnswer, id_: str) -> Response:
 
 
 CODES = {
-    404: ("not_found", "There is nothing at this path."),
+    404: ("not_found", "There is nothing at this path. Where a path has an id, it is a whole number."),
     405: ("method_not_allowed", "This path does not take this method; see the header Allow."),
     408: ("request_timeout", "The body took too long to arrive."),
     413: ("body_too_large", "The body is larger than this server takes."),
@@ -95,6 +112,9 @@ async def _http_error(error: HTTPException) -> Response:
     asked = request if has_request_context() else websocket  # the handshake of one, where none is served
     id_ = request_id(asked.headers.get("X-Request-ID"))
     status = error.code or 500
+    if status == HTTPStatus.NOT_FOUND and has_request_context() and (place := _without_slash()) is not None:
+        moved = HttpAnswer(HTTPStatus.PERMANENT_REDIRECT, headers=(("Location", place),))
+        return _response(moved, id_)
     if isinstance(error, InternalServerError):
         log.error("A request failed outside its endpoint", path=asked.path, exc_info=error.original_exception)
     kept = tuple((name, value) for name, value in error.get_headers() if name in {"Allow", "Retry-After"})
@@ -109,3 +129,21 @@ async def _http_error(error: HTTPException) -> Response:
         headers=(*kept, *close),
     )
     return _response(answer, id_)
+
+
+def _without_slash() -> str | None:
+    """The request's target without the one slash too many at its path's end; None where no route is there.
+
+    It stays on this server: what begins with two slashes, which a browser takes for a host, is no route.
+    """
+    path, raw_path = request.scope["path"], request.scope["raw_path"]
+    if request.url_rule is not None or path == "/" or "//" in path or not raw_path.endswith(b"/"):
+        return None
+    try:
+        current_app.url_map.bind("").match(path[:-1])
+    except MethodNotAllowed:
+        pass
+    except (NotFound, RequestRedirect):
+        return None
+    query = request.scope["query_string"]
+    return str((raw_path[:-1] + (b"?" + query if query else b"")).decode("ascii"))

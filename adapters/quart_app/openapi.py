@@ -6,6 +6,7 @@ from importlib.metadata import version
 from typing import Any
 
 from adapters.quart_app.endpoints import API, JSON, Auth, Endpoint
+from adapters.quart_app.parameters import UnknownParameter
 from adapters.quart_app.problems import PROBLEM_JSON, Problem, status_of
 from adapters.quart_app.schema import Schema, Schemas
 from messaging_core.errors import (
@@ -115,6 +116,7 @@ def _refusals(endpoint: Endpoint) -> dict[int, list[str]]:
         refusals += AUTHENTICATION
     if endpoint.path_names or endpoint.other_names:
         refusals.append(Invalid)
+    refusals.append(UnknownParameter)
     if endpoint.takes_key:
         refusals.append(IdempotencyKeyInvalid)
     if endpoint.limits:

@@ -6,6 +6,7 @@ from http import HTTPStatus
 from attrs import frozen
 
 from adapters.quart_app.endpoints import HttpAnswer
+from adapters.quart_app.parameters import UnknownParameter
 from adapters.quart_app.wire import encode
 from messaging_core import errors
 from messaging_core.errors import FieldError, Refused
@@ -27,6 +28,7 @@ STATUS: dict[type[Refused], int] = {
     errors.IdempotencyKeyInvalid: 400,
     errors.IdempotencyKeyReused: 422,
     errors.TooManyRequests: 429,
+    UnknownParameter: 422,
 }
 
 FAULT = ("internal_error", "The server failed at this request. It has been logged under this request_id.")

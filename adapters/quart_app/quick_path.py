@@ -44,7 +44,7 @@ class Answered(NamedTuple):
 
 
 class QuickPath:
-    """Answers whole requests for endpoints with at most one variable in their path, at its end."""
+    """Answers whole requests for endpoints with at most one variable in their path: digits, at its end."""
 
     def __init__(
         self, dispatcher: Dispatcher, endpoints: Iterable[Endpoint], cors: Cors, *, body_bytes: int
@@ -60,7 +60,7 @@ class QuickPath:
             parent = endpoint.path.rpartition("/")[0]
             if not endpoint.path_names:
                 self._routes[endpoint.method, endpoint.path] = endpoint
-            elif "{" not in parent:
+            elif "{" not in parent and endpoint.path_digits:
                 self._variables[endpoint.method, parent] = endpoint
 
     def answerer(self, method: str, path: str) -> Callable[[Asked], Awaitable[Answered]] | None:
@@ -70,7 +70,7 @@ class QuickPath:
             return partial(self._answer, endpoint, {})
         parent, _, value = path.rpartition("/")
         endpoint = self._variables.get((method, parent))
-        if endpoint is None or not value:
+        if endpoint is None or not value.isdigit():
             return None
         return partial(self._answer, endpoint, {endpoint.path_names[0]: value})
 

@@ -8,7 +8,7 @@ from typing import Any, Literal, assert_never, get_args, get_origin, get_type_hi
 
 import attrs
 
-from adapters.quart_app.wire import IDENTIFIERS, without_none
+from adapters.quart_app.wire import IDENTIFIERS, least, without_none
 from messaging_core.constraints import (
     CONSTRAINT,
     UNSET,
@@ -23,8 +23,6 @@ from messaging_core.ids import MAX_ID
 from messaging_core.limits import Limits
 
 Schema = dict[str, Any]
-
-IDENTIFIER: Schema = {"type": "integer", "minimum": 1, "maximum": MAX_ID}
 
 
 class Schemas:
@@ -102,7 +100,7 @@ class Schemas:
 
     def _of_one(self, type_: Any) -> Schema:
         if type_ in IDENTIFIERS:
-            return dict(IDENTIFIER)
+            return {"type": "integer", "minimum": least(type_), "maximum": MAX_ID}
         if attrs.has(type_):
             return self._reference(type_)
         if isinstance(type_, EnumMeta):

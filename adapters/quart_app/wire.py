@@ -6,9 +6,12 @@ that is wrong is named.
 
 import re
 import sys
+from codecs import BOM_UTF8
 from collections.abc import Callable, Collection, Hashable, Iterator, Mapping
+from contextlib import suppress
 from enum import StrEnum
 from functools import cache
+from itertools import islice
 from types import NoneType, UnionType
 from typing import Any, Literal, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
@@ -19,12 +22,17 @@ from cattrs.errors import AttributeValidationNote
 
 from messaging_core.constraints import CONSTRAINT, AllBut, Identifiers, Unset
 from messaging_core.errors import FieldError, Invalid
-from messaging_core.ids import MAX_ID, ChatId, MessageId, SessionId, UserId
+from messaging_core.ids import MAX_ID, ChatId, MessageId, MessageIdOrZero, SessionId, UserId
 from messaging_core.limits import Limits
 
 T = TypeVar("T")
 
-IDENTIFIERS = (UserId, SessionId, ChatId, MessageId)
+IDENTIFIERS = (UserId, SessionId, ChatId, MessageId, MessageIdOrZero)
+
+
+def least(identifier: Any) -> int:
+    """The smallest value of a kind of identifier."""
+    return 0 if identifier is MessageIdOrZero else 1
 
 
 class MalformedJson(Exception):
@@ -54,19 +62,42 @@ class NoChoice(WrongValue):
 
 
 def decode(body: bytes) -> Any:
-    """The JSON value of a body; raises `MalformedJson`, also for nesting too deep and for bad UTF-8."""
+    """The JSON value of a body; raises `MalformedJson`, also for nesting too deep and for bad UTF-8.
+
+    Raises `Invalid` for a number that no library reads back: 1e999, or an integer of hundreds of digits.
+    """
     try:
         return msgspec.json.decode(body)
+    except msgspec.ValidationError:
+        message = "has a number that is out of range: beyond 1.8e308, or of hundreds of digits"
+        raise Invalid(FieldError(_place_of_number(body), "out_of_range", message)) from None
     except RecursionError:
         raise MalformedJson("The body is nested too deeply.") from None
     except UnicodeDecodeError:
         raise MalformedJson(f"The body is not UTF-8 (byte {_bytes_of_utf8(body)}).") from None
     except msgspec.DecodeError as error:
         reason = "the body is empty" if not body.strip() else str(error)
+        if body.startswith(BOM_UTF8):
+            reason = "it begins with a byte-order mark (EF BB BF); send it without"
         if "truncated" in reason and _HALF_A_PAIR_AT_THE_END.search(body):
             reason = "an escaped surrogate pair is only half there"
         raise MalformedJson(f"The body is not JSON: {reason}.") from None
 
+
+def _place_of_number(body: bytes) -> str:
+    """The field of the body in which a number is out of range."""
+    with suppress(msgspec.DecodeError):
+        for name, value in islice(_fields_decoder.decode(body).items(), FIELDS_SEARCHED):
+            try:
+                msgspec.json.decode(value)
+            except msgspec.ValidationError:
+                return name[:PLACE_CHARACTERS]
+    return "body"
+
+
+FIELDS_SEARCHED = 100
+PLACE_CHARACTERS = 100
+_fields_decoder = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 _HALF_A_PAIR_AT_THE_END = re.compile(rb"(?<!\\)(?:\\\\)*\\u[dD][89abAB][0-9a-fA-F]{2}.{0,5}\Z", re.DOTALL)
 
@@ -115,7 +146,7 @@ def from_strings(values: Mapping[str, str], command: type[attrs.AttrsInstance]) 
     """Path and query values, those of integer fields as integers where they are written as such."""
     if not values:
         return {}
-    integers = _integer_fields(command)
+    integers = integer_fields(command)
     return {
         name: int(value) if name in integers and _INTEGER.fullmatch(value) else value
         for name, value in values.items()
@@ -127,7 +158,8 @@ _INTEGER = re.compile(f"-?[0-9]{{1,{sys.int_info.str_digits_check_threshold}}}")
 
 
 @cache
-def _integer_fields(command: type[attrs.AttrsInstance]) -> frozenset[str]:
+def integer_fields(command: type[attrs.AttrsInstance]) -> frozenset[str]:
+    """The names of the command's fields that hold a whole number."""
     return frozenset(name for name, type_ in get_type_hints(command).items() if _is_integer(type_))
 
 
@@ -167,12 +199,15 @@ def _strict(type_: type, name: str) -> Any:
     return hook
 
 
-def _identifier(value: object, _: Any) -> int:
-    if type(value) is not int:
-        raise WrongValue("wrong_type", "must be an integer")
-    if not 1 <= value <= MAX_ID:
-        raise WrongValue("out_of_range", f"must be 1 to {MAX_ID}")
-    return value
+def _identifier(minimum: int) -> Any:
+    def hook(value: object, _: Any) -> int:
+        if type(value) is not int:
+            raise WrongValue("wrong_type", "must be an integer")
+        if not minimum <= value <= MAX_ID:
+            raise WrongValue("out_of_range", f"must be {minimum} to {MAX_ID}")
+        return value
+
+    return hook
 
 
 def _choice(value: object, type_: Any) -> object:
@@ -204,7 +239,7 @@ def _make_converter() -> Converter:
     converter.register_structure_hook(str, _strict(str, "a string"))
     converter.register_structure_hook(bool, _strict(bool, "true or false"))
     for identifier in IDENTIFIERS:
-        converter.register_structure_hook(identifier, _identifier)
+        converter.register_structure_hook(identifier, _identifier(least(identifier)))
     # By its class: a predicate would come after the hook for str, of which a StrEnum is one.
     converter.register_structure_hook(StrEnum, _choice)
     converter.register_structure_hook_func(_made_of(Literal), _choice)

@@ -296,7 +296,7 @@ def list_messages(command: ListMessages, context: Context) -> Query[Page]:
     def query(reader: Reader) -> Page:
         chat = chats.readable(reader.chat(command.chat_id), context.actor.user_id).id
         if command.after_id is not None:
-            newer = reader.messages_after(chat, command.after_id, size + 1)
+            newer = reader.messages_after(chat, MessageId(command.after_id), size + 1)
             older = reader.messages_before(chat, MessageId(command.after_id + 1), 1)
             return messages.page(older, newer, size=size, forward=True)
         if command.around_id is not None:

@@ -153,7 +153,10 @@ def test_only_participants_send() -> None:
         (SendMessage(CHAT.id, MessageType.TEXT, " \n "), [("content", "blank")]),
         (SendMessage(CHAT.id, MessageType.TEXT, "x" * 4001), [("content", "too_long")]),
         (SendMessage(CHAT.id, MessageType.SYSTEM, "x"), [("type", "not_allowed")]),
-        (SendMessage(CHAT.id, MessageType.VOICE, None, {"a": "\x00"}), [("payload", "unstorable_character")]),
+        (
+            SendMessage(CHAT.id, MessageType.VOICE, None, {"a": "\x00"}),
+            [("payload.a", "unstorable_character")],
+        ),
     ],
 )
 def test_what_cannot_be_sent(command: SendMessage, errors: list[tuple[str, str]]) -> None:

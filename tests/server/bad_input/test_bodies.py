@@ -129,6 +129,10 @@ async def test_a_body_of_just_a_mebibyte(scene: Scene) -> None:
         (b'{"email":"\\ud83d\\n"}', "The body is not JSON: an escaped surrogate pair is only half there."),
         (b'{"email":"\\\\ud83d', "The body is not JSON: Input data was truncated."),
         (b'{"email":"x', "The body is not JSON: Input data was truncated."),
+        (
+            b"\xef\xbb\xbf{}",
+            "The body is not JSON: it begins with a byte-order mark (EF BB BF); send it without.",
+        ),
     ],
 )
 async def test_what_is_said_of_a_body_is_true(http: httpx.AsyncClient, body: bytes, detail: str) -> None:
@@ -136,3 +140,26 @@ async def test_what_is_said_of_a_body_is_true(http: httpx.AsyncClient, body: byt
     headers = {"Content-Type": "application/json"}
     response = await http.post("/auth/login", content=body, headers=headers)
     assert expect(response, 400, "malformed_json")["detail"] == detail
+
+
+@pytest.mark.parametrize("codings", ["gzip", "br", "identity, deflate", "GZIP", "nonsense\x80", "x" * 500])
+async def test_an_encoded_body_is_not_taken(scene: Scene, codings: str) -> None:
+    """415 names the coding and what is taken (RFC 9110 12.5.3): gzip's bytes are never read as JSON."""
+    headers = {b"Content-Encoding": codings.encode("latin-1")}
+    response = await scene.http.post("/auth/login", content=b"{}", headers=headers)
+    detail = expect(response, 415, "unsupported_media_type")["detail"]
+    assert detail.startswith("Send the body as it is, not with Content-Encoding: ")
+    assert len(detail) < 200
+    assert response.headers["Accept-Encoding"] == "identity"
+
+
+@pytest.mark.parametrize(
+    ("value", "place"), [(b"1e999", "payload"), (b"-1e999", "payload"), (b"1" * 5000, "payload")]
+)
+async def test_a_number_that_nothing_reads_is_named(scene: Scene, value: bytes, place: str) -> None:
+    """It is JSON, and is refused for its size and by its field."""
+    body = b'{"chat_id": 1, "type": "text", "content": "x", "payload": {"a": [%b]}}' % value
+    headers = {"Authorization": f"Bearer {scene.alice.access_token}"}
+    response = await scene.http.post("/messages", content=body, headers=headers)
+    (error,) = expect(response, 422, "validation_failed")["errors"]
+    assert (error["field"], error["code"]) == (place, "out_of_range")

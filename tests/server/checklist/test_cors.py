@@ -30,7 +30,7 @@ ANSWERS: dict[str, tuple[int, Ask]] = {
     "401 bad token": (401, lambda http: http.get("/api/v1/chats", headers={"Authorization": "Bearer x"})),
     "404 outside the API": (404, lambda http: http.get("/nothing")),
     "404 inside the API": (404, lambda http: http.get("/api/v1/nothing")),
-    "404 trailing slash": (404, lambda http: http.get("/api/v1/chats/")),
+    "308 trailing slash": (308, lambda http: http.get("/api/v1/chats/")),
     "405": (405, lambda http: http.delete("/api/v1/chats")),
     "413": (413, lambda http: http.post("/api/v1/auth/login", content=b" " * 1_048_577)),
     "415": (

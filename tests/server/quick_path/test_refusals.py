@@ -122,12 +122,50 @@ REFUSED: dict[str, tuple[int, str, Asking]] = {
     "fields that are missing": (422, "validation_failed", lambda _: to_login(b"{}", JSON)),
     "no object": (422, "validation_failed", lambda _: to_login(b"[1]", JSON)),
     "a field that is wrong": (422, "validation_failed", lambda scene: to_bob(scene, chat_id="1")),
-    "a name in the path": (422, "validation_failed", lambda scene: get(scene.alice, "/users/abc")),
     "nobody's number": (422, "validation_failed", lambda scene: get(scene.alice, "/users/0")),
-    "a number below": (422, "validation_failed", lambda scene: get(scene.alice, "/users/-1")),
-    "dots": (422, "validation_failed", lambda scene: get(scene.alice, "/users/..")),
-    "a tilde": (422, "validation_failed", lambda scene: get(scene.alice, "/chats/~")),
-    "another's path": (422, "validation_failed", lambda scene: get(scene.alice, "/chats/direct")),
+    "a number of a thousand digits": (
+        422,
+        "validation_failed",
+        lambda scene: get(scene.alice, f"/users/{'1' * 1000}"),
+    ),
+    "an integer beyond 64 bits": (
+        422,
+        "validation_failed",
+        lambda scene: to_bob(scene, payload={"a": [2**63]}),
+    ),
+    "a number beyond all": (
+        422,
+        "validation_failed",
+        lambda scene: to_bob(scene, body=b'{"chat_id": 1, "payload": {"a": 1e999}}'),
+    ),
+    "an integer of thousands of digits": (
+        422,
+        "validation_failed",
+        lambda scene: to_bob(scene, body=b'{"chat_id": 1, "payload": {"a": %b}}' % (b"1" * 5000)),
+    ),
+    "a number beyond all in no object": (422, "validation_failed", lambda _: to_login(b"[1e999]", JSON)),
+    "a byte-order mark": (400, "malformed_json", lambda _: to_login(b"\xef\xbb\xbf{}", JSON)),
+    "an encoded body": (
+        415,
+        "unsupported_media_type",
+        lambda _: to_login(b"\x1f\x8b", JSON, ("Content-Encoding", "identity, GZIP")),
+    ),
+    "an unknown parameter": (
+        422,
+        "unknown_parameter",
+        lambda scene: get(scene.alice, "/messages?chat_id=1&offset=50"),
+    ),
+    "a parameter where none is taken": (422, "unknown_parameter", lambda _: Asks("GET", "/health?x", (ID,))),
+    "a parameter beside a body": (
+        422,
+        "unknown_parameter",
+        lambda scene: evolve(to_bob(scene), target=f"{API}/messages?chat_id=1"),
+    ),
+    "a parameter of a deletion": (
+        422,
+        "unknown_parameter",
+        lambda scene: Asks("DELETE", f"{API}/messages/999?force=1", (ID, bearer(scene.alice))),
+    ),
 }
 
 

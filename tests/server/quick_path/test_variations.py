@@ -43,7 +43,7 @@ QUERIES = [
     "/messages?chat_id=1&limit=-1",
     "/messages?chat_id=1&limit=99999999999999999999",
     "/messages?chat_id=1&around_id=1&limit=3",
-    "/users/me?x=%C3%A4",
+    "/users/me?_x=%C3%A4",
 ]
 
 
@@ -123,6 +123,7 @@ BODIES: dict[str, tuple[Fields, bytes]] = {
     "a null character": ((JSON,), b'{"email": "\\u0000", "password": "xxxxxxxx"}'),
     "a large one": ((JSON,), b'{"email": "' + b"x" * 60_000 + b'"}'),
     "a compressed one": ((JSON, ("Content-Encoding", "gzip")), b"\x1f\x8b\x08\x00"),
+    "one that says that it is not": ((JSON, ("Content-Encoding", "Identity, ,")), b"{}"),
     "two keys": ((JSON, ("Idempotency-Key", "a"), ("Idempotency-Key", "b")), b"{}"),
     "an address of the sender's": ((JSON, ("User-Agent", "\xff" * 300)), b"{}"),
 }
