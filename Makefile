@@ -66,6 +66,15 @@ ifeq ($(strip $(ARGS)),)
 	@$(BIN)/coverage report --include='messaging_core/*' --fail-under=100
 endif
 
+# Neither a server nor a database: the rules, their runtime, and the simulation of several processes.
+QUICK := tests/core tests/runtime tests/security tests/storage/test_storage_contract_memory.py \
+	tests/bus/test_signals.py tests/bus/test_relay.py tests/bus/test_simulation.py \
+	tests/bus/test_bus_contract_memory.py tests/server/test_http_request.py
+
+.PHONY: quick
+quick: $(VENV)/.dev-installed ## Run the tests that need no server and no database, in half a minute
+	@$(BIN)/pytest --quiet $(QUICK) $(ARGS)
+
 .PHONY: browser
 browser: $(VENV)/.dev-installed ## Test the reference client in Chromium, and its modules in Node.js
 	@command -v node >/dev/null || { echo "error: Node.js is needed to test the client's modules" >&2; exit 1; }
