@@ -20,7 +20,7 @@ from messaging_core.events import ChatCreated
 from messaging_core.fanout import announce
 from messaging_core.ids import ChatId, UserId
 from messaging_core.limits import Limits
-from messaging_core.models import Chat, ChatView, Member, Role, User
+from messaging_core.models import Chat, ChatView, Member, Role, User, UserView
 
 DIRECT_CHAT_TITLE = "Direct Message"
 
@@ -90,14 +90,14 @@ def readable(chat: Chat | None, reader: UserId) -> Chat:
     return chat
 
 
-def view(chat: Chat, users: Mapping[UserId, User]) -> ChatView:
+def view(chat: Chat, people: Mapping[UserId, UserView]) -> ChatView:
     """The chat as it is shown, its participants in the order in which they joined."""
     return ChatView(
         chat.id,
         chat.title,
         chat.is_group,
         chat.created_at,
-        tuple(users[m] for m in chat.member_ids),
+        tuple(people[m] for m in chat.member_ids),
     )
 
 

@@ -16,10 +16,22 @@ from messaging_core.ids import ChatId, MessageId, SessionId, UserId
 
 @frozen(slots=False)
 class User:
-    """A person with an account, as everybody who shares a chat with them sees it."""
+    """A person with an account."""
 
     id: UserId
     email: str
+    display_name: str
+    tag: str
+    avatar_url: str | None
+    created_at: datetime
+
+
+@frozen(slots=False)
+class UserView:
+    """A user as one viewer sees them (`messaging_core.privacy`); what is hidden is None."""
+
+    id: UserId
+    email: str | None
     display_name: str
     tag: str
     avatar_url: str | None
@@ -89,13 +101,13 @@ class Chat:
 
 @frozen(slots=False)
 class ChatView:
-    """A chat as its participants are shown it."""
+    """A chat as one of its participants sees it."""
 
     id: ChatId
     title: str
     is_group: bool
     created_at: datetime
-    participants: tuple[User, ...]
+    participants: tuple[UserView, ...]
 
 
 class MessageType(StrEnum):

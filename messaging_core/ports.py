@@ -57,6 +57,9 @@ class Reader(Protocol):
     def chats_of(self, user_id: UserId) -> Sequence[Chat]:
         """Every chat that the user takes part in, in no order."""
 
+    def shares_chat(self, one: UserId, other: UserId) -> bool:
+        """Whether two different users take part in one chat, direct or group."""
+
     def positions(self, user_ids: Collection[UserId]) -> Mapping[ChatId, int]:
         """The last sequence number of every chat that any of these users takes part in."""
 

@@ -38,7 +38,7 @@ OBJECT_OR_NULL: Check = (
 )
 KIND: Check = (lambda v: v in TYPES, Text("a type of message", "тип сообщения"))
 
-USER: Mapping[str, Check] = {
+OWN_USER: Mapping[str, Check] = {
     "id": ID,
     "email": TEXT,
     "display_name": TEXT,
@@ -46,6 +46,8 @@ USER: Mapping[str, Check] = {
     "avatar_url": TEXT_OR_NULL,
     "created_at": MOMENT,
 }
+USER: Mapping[str, Check] = {**OWN_USER, "email": TEXT_OR_NULL}
+"""Somebody else, whose e-mail a server may hide."""
 CHAT: Mapping[str, Check] = {
     "id": ID,
     "title": (lambda v: isinstance(v, str), Text("a string", "строка")),

@@ -25,6 +25,7 @@ from adapters.storage_memory import MemoryStorage
 from adapters.storage_sql import NEWEST, AddressWrong, migrate_sqlite, open_sqlite
 from adapters.storage_sql.postgresql_config import is_postgresql, without_secrets
 from messaging_core.ports import Bus, Storage
+from messaging_core.privacy import EmailVisibility, Privacy
 
 log = structlog.get_logger(__name__)
 
@@ -78,6 +79,7 @@ async def run_server(
             signer=JwtSigner(keyring),
             hasher=Argon2Hasher(settings.hashing_threads),
             limits=settings.limits,
+            privacy=Privacy(settings.email_visibility),
             bus=bus,
         )
         app = create_app(
@@ -243,6 +245,10 @@ def _exposure(settings: Settings) -> tuple[str, ...]:
     warnings = []
     if ANY_ORIGIN in settings.origins:
         warnings.append("Pages of any origin may call; set --cors-origins to those of your own")
+    if settings.email_visibility is EmailVisibility.EVERYONE:
+        warnings.append(
+            "Everybody with an account sees everybody's e-mail; set --email-visibility to shared_chat or self"
+        )
     if not settings.rate_limits:
         warnings.append("Rate limits are off")
     if settings.bus == NONE and is_postgresql(settings.database):

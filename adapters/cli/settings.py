@@ -10,6 +10,7 @@ import textwrap
 import tomllib
 from collections.abc import Callable
 from datetime import timedelta
+from enum import StrEnum
 from functools import cache
 from itertools import pairwise
 from pathlib import Path
@@ -25,6 +26,7 @@ from adapters.listener import ListenerConfig, TrustedProxies, parse_proxies
 from adapters.quart_app.cors import ANY_ORIGIN, is_origin
 from adapters.storage_sql.postgresql_config import PostgresqlConfig, without_secrets
 from messaging_core.limits import Limits, Rate
+from messaging_core.privacy import EmailVisibility
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -55,6 +57,9 @@ class Settings:
     which is PostgreSQL; each counts for itself what is limited in number or rate."""
     cors_origins: str = "*"
     """Origins of the pages that may call, separated by spaces, such as https://app.example; * is any."""
+    email_visibility: EmailVisibility = EmailVisibility.EVERYONE
+    """Who sees a person's e-mail address: everyone, shared_chat (those who share a chat with the person) or
+    self (the person alone)."""
     rate_limits: bool = True
     """Whether requests are limited in rate; off is for load tests."""
     docs: bool = True
@@ -158,6 +163,14 @@ class Proxies(click.ParamType[TrustedProxies]):
             self.fail(f"{error}; give addresses and networks, such as 127.0.0.1 10.0.0.0/8", param, ctx)
 
 
+class Values(click.Choice[StrEnum]):
+    """A member of an enumeration, written as its value."""
+
+    def normalize_choice(self, choice: object, ctx: click.Context | None) -> str:
+        del ctx
+        return str(choice)
+
+
 class Origins(click.ParamType[str]):
     """Origins separated by spaces, or *."""
 
@@ -188,6 +201,7 @@ CLASSES: tuple[type[attrs.AttrsInstance], ...] = (Settings, *PARTS.values())
 
 OF_THEIR_OWN: dict[str, click.ParamType[Any]] = {
     "cors_origins": Origins(),
+    "email_visibility": Values(EmailVisibility),
     "database_connect_time": Seconds(whole=True),
     "log_level": click.Choice(["debug", "info", "warning", "error"]),
     "log_format": click.Choice(["auto", "console", "json"]),
@@ -323,6 +337,8 @@ def _shown(default: Any) -> str | bool:
             return f"{host}:{port}"
         case "" | TrustedProxies():
             return False
+        case StrEnum():
+            return default.value
         case _:
             return True
 

@@ -95,7 +95,8 @@ class Dispatcher:
         self._throttle(endpoint, actor, command, request)
         if isinstance(endpoint.does, Handles):
             return await endpoint.does.function(command, request, self._messaging)
-        context = Context(_known(actor), self._messaging.now(), self._messaging.limits)
+        messaging = self._messaging
+        context = Context(_known(actor), messaging.now(), messaging.limits, messaging.privacy)
         match endpoint.does:
             case Reads(query, show):
                 result = await self._messaging.read(query(command, context))

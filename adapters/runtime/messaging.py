@@ -21,7 +21,7 @@ from messaging_core.effects import CloseSockets, Decision, Deliver
 from messaging_core.errors import IdempotencyKeyReused, Refused
 from messaging_core.ids import ChatId, SessionId, UserId
 from messaging_core.limits import Limits
-from messaging_core.models import Actor, Session, User
+from messaging_core.models import Actor, Session, User, UserView
 from messaging_core.ports import (
     Bus,
     OutcomeUnknown,
@@ -31,6 +31,7 @@ from messaging_core.ports import (
     TokenSigner,
     Transaction,
 )
+from messaging_core.privacy import Privacy, shown
 
 log = structlog.get_logger(__name__)
 
@@ -65,7 +66,7 @@ class SignedIn:
     refresh_token: str
     token_type: Literal["bearer"]
     expires_in: int
-    user: User
+    user: UserView
     tokens: TokenPair
 
 
@@ -102,11 +103,13 @@ class Messaging:
         signer: TokenSigner,
         hasher: PasswordHasher,
         limits: Limits,
+        privacy: Privacy | None = None,
         now: Callable[[], datetime] | None = None,
         bus: Bus | None = None,
     ) -> None:
         self.hub = hub
         self.limits = limits
+        self.privacy = privacy or Privacy()
         self.now = now or UtcClock()
         self._storage = storage
         self._signer = signer
@@ -294,7 +297,8 @@ class Messaging:
     def _signed_in(self, user: User, session: Session) -> SignedIn:
         # Nothing is read for it: what is committed by now would be answered with a failure.
         pair = self._pair(session)
-        return SignedIn(pair.access_token, pair.refresh_token, pair.token_type, pair.expires_in, user, pair)
+        view = shown(user, viewer=user.id, shares_chat=False, privacy=self.privacy)
+        return SignedIn(pair.access_token, pair.refresh_token, pair.token_type, pair.expires_in, view, pair)
 
     def _pair(self, session: Session) -> TokenPair:
         access = tokens.access_claims(session, now=self.now(), limits=self.limits)

@@ -4,14 +4,14 @@ An operation does nothing but use its transaction; it may run in another thread,
 """
 
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import TypeVar
 
 from anyascii import anyascii
-from attrs import frozen
+from attrs import evolve, frozen
 
-from messaging_core import chats, idempotency, messages, tokens, users
+from messaging_core import chats, idempotency, messages, privacy, tokens, users
 from messaging_core.commands import (
     CreateGroup,
     DeleteMessage,
@@ -43,8 +43,10 @@ from messaging_core.models import (
     RefreshClaims,
     Session,
     User,
+    UserView,
 )
 from messaging_core.ports import Reader, Transaction
+from messaging_core.privacy import EmailVisibility, Privacy
 
 T = TypeVar("T")
 
@@ -54,11 +56,12 @@ Query = Callable[[Reader], T]
 
 @frozen
 class Context:
-    """Who asks, when, and within which limits."""
+    """Who asks, when, within which limits, and what others are shown to them."""
 
     actor: Actor
     now: datetime
     limits: Limits
+    privacy: Privacy
 
 
 @frozen
@@ -181,20 +184,33 @@ def forget(now: datetime, limits: Limits) -> Operation[int]:
 # --- users --------------------------------------------------------------------------------------------------
 
 
-def get_own_user(command: GetOwnUser, context: Context) -> Query[User]:
+def get_own_user(command: GetOwnUser, context: Context) -> Query[UserView]:
     del command
-    return lambda reader: users.found(reader.user(context.actor.user_id))
+    return lambda reader: _shown(reader, users.found(reader.user(context.actor.user_id)), context)
 
 
-def get_user(command: GetUser, context: Context) -> Query[User]:
-    del context
-    return lambda reader: users.found(reader.user(command.user_id))
+def get_user(command: GetUser, context: Context) -> Query[UserView]:
+    """A person by a number that anybody can count up: strangers are not shown their e-mail in any case."""
+    strict = evolve(context, privacy=context.privacy.towards_strangers())
+    return lambda reader: _shown(reader, users.found(reader.user(command.user_id)), strict)
 
 
-def find_user_by_tag(command: FindUserByTag, context: Context) -> Query[User]:
-    del context
+def find_user_by_tag(command: FindUserByTag, context: Context) -> Query[UserView]:
     tag = users.normalise_tag(command.tag)
-    return lambda reader: users.found(reader.user_by_tag(tag) if users.may_be_tag(tag) else None)
+
+    def query(reader: Reader) -> UserView:
+        user = users.found(reader.user_by_tag(tag) if users.may_be_tag(tag) else None)
+        return _shown(reader, user, context)
+
+    return query
+
+
+def _shown(reader: Reader, user: User, context: Context) -> UserView:
+    """One person as the actor sees them; whether the two share a chat is looked up where it matters."""
+    viewer = context.actor.user_id
+    matters = context.privacy.email_visibility is EmailVisibility.SHARED_CHAT and viewer != user.id
+    shares_chat = matters and reader.shares_chat(viewer, user.id)
+    return privacy.shown(user, viewer=viewer, shares_chat=shares_chat, privacy=context.privacy)
 
 
 # --- chats --------------------------------------------------------------------------------------------------
@@ -205,14 +221,17 @@ def list_chats(command: ListChats, context: Context) -> Query[Sequence[ChatView]
 
     def query(reader: Reader) -> Sequence[ChatView]:
         found = chats.latest_first(reader.chats_of(context.actor.user_id))
-        people = reader.users({user_id for chat in found for user_id in chat.member_ids})
+        people = _people(reader, {user_id for chat in found for user_id in chat.member_ids}, context)
         return [chats.view(chat, people) for chat in found]
 
     return query
 
 
 def get_chat(command: GetChat, context: Context) -> Query[ChatView]:
-    return lambda reader: _view(reader, chats.readable(reader.chat(command.chat_id), context.actor.user_id))
+    def query(reader: Reader) -> ChatView:
+        return _view(reader, chats.readable(reader.chat(command.chat_id), context.actor.user_id), context)
+
+    return query
 
 
 def open_direct_chat(command: OpenDirectChat, context: Context) -> Operation[ChatView]:
@@ -227,7 +246,7 @@ def open_direct_chat(command: OpenDirectChat, context: Context) -> Operation[Cha
             chat_id=existing.id if existing else tx.next_chat_id(),
             now=context.now,
         )
-        return Decision(_view(tx, decision.result), decision.effects)
+        return Decision(_view(tx, decision.result, context), decision.effects)
 
     return operation
 
@@ -242,13 +261,20 @@ def create_group(command: CreateGroup, context: Context) -> Operation[ChatView]:
             now=context.now,
             limits=context.limits,
         )
-        return Decision(_view(tx, decision.result), decision.effects)
+        return Decision(_view(tx, decision.result, context), decision.effects)
 
     return operation
 
 
-def _view(reader: Reader, chat: Chat) -> ChatView:
-    return chats.view(chat, reader.users(chat.member_ids))
+def _view(reader: Reader, chat: Chat, context: Context) -> ChatView:
+    return chats.view(chat, _people(reader, chat.member_ids, context))
+
+
+def _people(reader: Reader, user_ids: Collection[UserId], context: Context) -> Mapping[UserId, UserView]:
+    """People in chats of the actor, as the actor sees them."""
+    return privacy.participants_shown(
+        reader.users(user_ids), viewer=context.actor.user_id, privacy=context.privacy
+    )
 
 
 # --- messages -----------------------------------------------------------------------------------------------

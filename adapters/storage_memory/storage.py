@@ -87,6 +87,10 @@ class _View:
     def chats_of(self, user_id: UserId) -> Sequence[Chat]:
         return [self._tables.chats[chat_id] for chat_id in self._tables.chats_of.get(user_id, ())]
 
+    def shares_chat(self, one: UserId, other: UserId) -> bool:
+        chats_of = self._tables.chats_of
+        return not chats_of.get(one, {}).keys().isdisjoint(chats_of.get(other, {}))
+
     def positions(self, user_ids: Collection[UserId]) -> Mapping[ChatId, int]:
         chats, chats_of = self._tables.chats, self._tables.chats_of
         return {chat_id: chats[chat_id].sequence for each in user_ids for chat_id in chats_of.get(each, ())}

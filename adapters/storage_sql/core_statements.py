@@ -68,6 +68,7 @@ def compile_statements(dialect: Dialect, *, among: Among, upsert: Upsert, replac
         return compiled(upsert(table), *table.c.keys())
 
     in_chat = messages.c.chat_id == bindparam("chat_id")
+    theirs = members.alias("theirs")
     in_order = select(messages.c.id, messages.c.sequence).where(in_chat)
     # Its number is of no use to who reads it, and would cost each row of a page.
     shown = [column for column in messages.c if column.name != "sequence"]
@@ -100,6 +101,14 @@ def compile_statements(dialect: Dialect, *, among: Among, upsert: Upsert, replac
         ),
         chat_ids_of=compiled(
             select(members.c.chat_id).where(members.c.user_id == bindparam("user_id")), "user_id"
+        ),
+        # For each chat of the one, the unique index says whether the other is in it, until one is found.
+        shares_chat=compiled(
+            select(members.c.chat_id)
+            .join(theirs, theirs.c.chat_id == members.c.chat_id)
+            .where(members.c.user_id == bindparam("one"), theirs.c.user_id == bindparam("other"))
+            .limit(1),
+            *("one", "other"),
         ),
         # A chat once for each of its members that were asked for: to have it once it would be sorted.
         positions=compiled(

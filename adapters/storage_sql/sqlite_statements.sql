@@ -49,6 +49,12 @@ SELECT members.chat_id
 FROM members
 WHERE members.user_id = ?
 
+-- shares_chat
+SELECT members.chat_id
+FROM members JOIN members AS theirs ON theirs.chat_id = members.chat_id
+WHERE members.user_id = ? AND theirs.user_id = ?
+ LIMIT 1 OFFSET 0
+
 -- positions
 SELECT chats.id, chats.sequence
 FROM chats JOIN members ON members.chat_id = chats.id

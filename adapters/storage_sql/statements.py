@@ -19,6 +19,7 @@ class Statements:
     direct_chat: str
     chats_of: str
     chat_ids_of: str
+    shares_chat: str
     positions: str
     members: str
     message: str

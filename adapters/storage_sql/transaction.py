@@ -133,6 +133,9 @@ class SqlReader:
         rows = self._execute(self._sql.chats_of, (user_id,)).fetchall()
         return [chat_of(row, self._members_of(row)) for row in rows]
 
+    def shares_chat(self, one: UserId, other: UserId) -> bool:
+        return self._execute(self._sql.shares_chat, (one, other)).fetchone() is not None
+
     def positions(self, user_ids: Collection[UserId]) -> Mapping[ChatId, int]:
         return dict(self._execute(self._sql.positions, (self._many(user_ids),)).fetchall())
 

@@ -8,7 +8,7 @@ answer can be compared as it is.
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager
 from datetime import UTC, datetime, timedelta
-from itertools import combinations_with_replacement
+from itertools import combinations_with_replacement, permutations
 from typing import Any, TypeVar
 
 from attrs import evolve, field, frozen
@@ -365,6 +365,7 @@ def _everything(world: _World) -> Callable[[Reader], list[object]]:
             [reader.chat(chat_id) for chat_id in world.chats],
             [reader.direct_chat(one, other) for one, other in combinations_with_replacement(world.users, 2)],
             [_by_id(reader.chats_of(user_id)) for user_id in world.users],
+            [reader.shares_chat(one, other) for one, other in permutations(sorted({*world.users}), 2)],
             [dict(reader.positions([user_id])) for user_id in world.users],
             dict(reader.positions(world.users)),
             [reader.message(message_id) for message_id in world.messages],

@@ -25,6 +25,7 @@ from messaging_core.ids import ChatId, MessageId, UserId
 from messaging_core.limits import Limits
 from messaging_core.models import AccessClaims, Actor, Message, MessageType, RefreshClaims
 from messaging_core.ports import Bus, Reader, Storage
+from messaging_core.privacy import Privacy
 from messaging_core.sockets import payloads
 
 T = TypeVar("T")
@@ -158,7 +159,7 @@ class Process:
     _locals: dict[Socket, LocalSocket] = field(factory=dict)
 
     def context(self, actor: Actor) -> Context:
-        return Context(actor, NOW, LIMITS)
+        return Context(actor, NOW, LIMITS, Privacy())
 
     async def send(self, actor: Actor, chat_id: ChatId, content: str = "Hello") -> Message:
         command = SendMessage(chat_id, MessageType.TEXT, content)

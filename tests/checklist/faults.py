@@ -365,6 +365,12 @@ def nobody_is_me(passing: Passing) -> None:
         passing.status, passing.body = 401, b'{"detail": "Could not validate credentials"}'
 
 
+def nobodys_email(passing: Passing) -> None:
+    """Hide one's own e-mail from oneself."""
+    if passing.path == f"{API}/users/me" and passing.status == 200:
+        passing.json = {**passing.json, "email": None}
+
+
 def everybody_is_me(passing: Passing) -> None:
     if passing.path == f"{API}/users/me" and passing.status == 401:
         passing.status, passing.body = 200, b'{"id": 1}'

@@ -83,6 +83,7 @@ BROKEN = {
     "participants nowhere": Broken(
         "C5", answers(faults.without("participants")), "without participants", {"C8"}
     ),
+    "one's own e-mail hidden": Broken("C7", answers(faults.nobodys_email), "email = None"),
     "chats in an object": Broken("C5", answers(faults.wrapped_list), "a bare array"),
     "access token of 1 minute": Broken(
         "C6", None, "JWT exp - iat = 60 s", settings={"access_ttl": timedelta(minutes=1)}

@@ -8,6 +8,7 @@ import trio
 from adapters.checklist.judging import Outcome, Row, Verdict
 from adapters.checklist.running import CannotRun, Plan, base_of, run_check
 from adapters.checklist.words import LANGUAGES
+from messaging_core.privacy import EmailVisibility
 from tests.checklist import faults
 from tests.checklist.checks import TIMEOUT, checked, rows, spoiled
 from tests.checklist.faults import answers, frames
@@ -64,6 +65,16 @@ async def test_rate_limits_are_no_fault() -> None:
     async with serving(rate_limits=True) as server:
         result = await checked(server, patience=2)
     assert result.holds
+
+
+@pytest.mark.parametrize("visibility", EmailVisibility)
+async def test_hidden_emails_are_no_fault(visibility: EmailVisibility) -> None:
+    """Every row holds whoever sees e-mails; where others' are hidden, C5 says so in a note."""
+    async with serving(email_visibility=visibility) as server:
+        result = await checked(server, patience=2)
+    assert result.holds
+    noted = {o.row.id for o in result.outcomes for remark in o.remarks if "email is null" in remark.en}
+    assert noted == ({"C5"} if visibility is EmailVisibility.SELF else set())
 
 
 async def test_nobody_is_there() -> None:

@@ -15,6 +15,7 @@ from messaging_core.events import THE_CHAT, ChatCreated, LogEntry
 from messaging_core.ids import ChatId, MessageId, UserId
 from messaging_core.limits import Limits
 from messaging_core.models import Chat, ChatView, Member, Role, User
+from messaging_core.privacy import Privacy, shown
 from messaging_core.testing import strategies as values
 
 NOW = datetime(2024, 11, 4, 14, 30, tzinfo=UTC)
@@ -162,8 +163,12 @@ def test_a_chat_is_for_its_members() -> None:
 def test_a_chat_is_shown_with_its_people() -> None:
     """The view holds the participants as users, in the order in which they joined."""
     chat = direct(BOB, ALICE).result
-    users = {user.id: user for user in (ALICE, BOB, CAROL)}
-    assert view(chat, users) == ChatView(ChatId(5), "Direct Message", False, NOW, (BOB, ALICE))
+    people = {
+        user.id: shown(user, viewer=ALICE.id, shares_chat=True, privacy=Privacy())
+        for user in (ALICE, BOB, CAROL)
+    }
+    participants = (people[BOB.id], people[ALICE.id])
+    assert view(chat, people) == ChatView(ChatId(5), "Direct Message", False, NOW, participants)
 
 
 @given(st.lists(values.chats()))

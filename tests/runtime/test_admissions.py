@@ -20,6 +20,7 @@ from messaging_core.commands import LogOut
 from messaging_core.ids import SessionId, UserId
 from messaging_core.limits import Limits
 from messaging_core.models import AccessClaims, Actor
+from messaging_core.privacy import Privacy
 from tests.server.clients import Person, browser, expect, log_in, register
 from tests.server.servers import PATIENCE, ServerHere, serving
 
@@ -288,7 +289,9 @@ async def test_a_session_that_ends_while_its_token_is_verified(
             patch.setattr(server.messaging, "read", slow)
             nursery.start_soon(authenticate)
             await reading.wait()
-        first = Context(Actor(UserId(alice.id), SESSION), server.messaging.now(), server.messaging.limits)
+        first = Context(
+            Actor(UserId(alice.id), SESSION), server.messaging.now(), server.messaging.limits, Privacy()
+        )
         await server.messaging.execute(operations.log_out(LogOut(), first))
         going_on.set()
     assert len(admitted) == 1

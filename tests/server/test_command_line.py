@@ -432,14 +432,19 @@ async def test_the_greeting(tmp_path: Path) -> None:
     assert re.search(r"^  Database +sqlite:///messaging\.db$", told, re.MULTILINE)
     warnings = re.findall(r"^  Warning +(.+)$", told, re.MULTILINE)
     assert any("origin" in warning for warning in warnings)
+    assert any("--email-visibility" in warning for warning in warnings)
     assert any("messaging.db.keys" in warning for warning in warnings)
     secret = (tmp_path / "messaging.db.keys").read_text().strip().rpartition(":")[2]
     assert secret not in told + server.log
 
 
 async def test_fit_for_production_there_is_no_warning(tmp_path: Path) -> None:
-    """Chosen origins and keys of one's own leave nothing to warn of."""
-    variables = {"MESSAGING_SIGNING_KEYS": "k1:" + "0f" * 32, "MESSAGING_CORS_ORIGINS": "https://app.example"}
+    """Chosen origins, keys of one's own and hidden e-mails leave nothing to warn of."""
+    variables = {
+        "MESSAGING_SIGNING_KEYS": "k1:" + "0f" * 32,
+        "MESSAGING_CORS_ORIGINS": "https://app.example",
+        "MESSAGING_EMAIL_VISIBILITY": "shared_chat",
+    }
     async with process(tmp_path, "--no-docs", variables=variables) as server:
         await server.stop()
     assert "Warning" not in server.output

@@ -15,6 +15,7 @@ from adapters.cli.main import main
 from adapters.cli.serve import SPARE_TIME
 from adapters.cli.settings import Settings, settings_from
 from adapters.listener import ListenerConfig
+from messaging_core.privacy import EmailVisibility
 from tests.listener.harness import wait_until
 from tests.server.clients import browser, expect, register
 from tests.server.nginx import configure
@@ -75,6 +76,7 @@ def test_the_settings_file_is_taken() -> None:
     (descriptors,) = re.findall(r"^LimitNOFILE=(\d+)$", UNIT, re.MULTILINE)
     assert int(descriptors) > settings.listener.connections
     assert settings.listener.trusted_proxies
+    assert settings.email_visibility is EmailVisibility.SELF
 
 
 def shown(beginning: str) -> str:

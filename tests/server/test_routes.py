@@ -16,6 +16,7 @@ from messaging_core import errors
 from messaging_core.errors import Refused
 from messaging_core.frames import PlainFrame
 from messaging_core.limits import Limits, Rate
+from messaging_core.models import User
 from tests.server.calls import CALLS, Scene, call
 from tests.server.clients import browser, expect, register
 from tests.server.servers import ServerHere, ServerProcess, process, serving
@@ -82,6 +83,12 @@ def shown(type_: Any) -> Iterator[type]:
 def test_what_is_shown_has_no_slots(class_: type) -> None:
     """JSON has the fields in their declared order: slots would be sorted by name."""
     assert "__slots__" not in vars(class_)
+
+
+@each_endpoint
+def test_people_are_shown_as_views(endpoint: Endpoint) -> None:
+    """No answer holds a user as they are kept: what a viewer may see of them is decided before."""
+    assert User not in set(shown(endpoint.answers))
 
 
 def test_no_two_endpoints_are_one() -> None:

@@ -48,6 +48,8 @@ def test_plans(tmp_path: Path, name: str) -> None:
         ("next_message_number", "COVERING INDEX ix_messages_chat_id_sequence (chat_id=? AND sequence>?)"),
         ("log", "ix_messages_chat_id_sequence (chat_id=? AND sequence>?)"),
         ("log", "PRIMARY KEY (chat_id=? AND sequence>?)"),
+        ("shares_chat", "COVERING INDEX ix_members_user_id_chat_id (user_id=?)"),
+        ("shares_chat", "COVERING INDEX ix_members_user_id_chat_id (user_id=? AND chat_id=?)"),
         ("chats_of", "ix_members_user_id_chat_id (user_id=?)"),
     ],
 )

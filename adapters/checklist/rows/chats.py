@@ -67,6 +67,14 @@ def _has_participants(probe: Probe, answer: Answer, chat: Any, people: tuple[Per
             came=joined(found),
             advice=PARTICIPANTS,
         )
+    elif any(user["email"] is None for user in chat["participants"]):
+        probe.remark(EMAILS_HIDDEN)
+
+
+EMAILS_HIDDEN = Text(
+    "the server hides other people's e-mails: email is null, and a frontend must do without",
+    "сервер скрывает чужую почту: email — null, и фронтенд должен обойтись без неё",
+)
 
 
 def participant_differences(chat: dict[str, Any], people: tuple[Person, ...]) -> list[Text]:

@@ -3,7 +3,7 @@
 from adapters.checklist.client import Answer
 from adapters.checklist.judging import Probe, Row
 from adapters.checklist.people import Person, altered
-from adapters.checklist.shapes import USER, brief, differences
+from adapters.checklist.shapes import OWN_USER, brief, differences
 from adapters.checklist.words import Text, joined, same
 
 
@@ -45,15 +45,15 @@ async def _is_told(probe: Probe, person: Person, token: str) -> None:
     answer = await probe.world.client.request("GET", "/users/me", token=token)
     if not probe.wants(answer, 200, what=Text("the user", "пользователь"), advice=LET_IN):
         return
-    found = differences(answer.json, USER)
+    found = differences(answer.json, OWN_USER)
     if not found and answer.json["email"] != person.email:
         found = [Text(f"email is {brief(answer.json['email'])}", f"email — {brief(answer.json['email'])}")]
     if not found and answer.json["id"] != person.id:
         found = [Text(f"id is {answer.json['id']}", f"id — {answer.json['id']}")]
     if found:
         expected = Text(
-            f"GET /users/me: {{{', '.join(USER)}}} of {person.email}, id {person.id}",
-            f"GET /users/me: {{{', '.join(USER)}}} для {person.email}, id {person.id}",
+            f"GET /users/me: {{{', '.join(OWN_USER)}}} of {person.email}, id {person.id}",
+            f"GET /users/me: {{{', '.join(OWN_USER)}}} для {person.email}, id {person.id}",
         )
         probe.fault(answer, expected=expected, came=joined(found))
 
@@ -121,9 +121,9 @@ async def _found(probe: Probe, person: Person, way: str) -> Answer | None:
             ),
         )
         return None
-    found = differences(answer.json, USER)
+    found = differences(answer.json, OWN_USER)
     if found:
-        expected = same(f"{answer.request}: {{{', '.join(USER)}}}")
+        expected = same(f"{answer.request}: {{{', '.join(OWN_USER)}}}")
         probe.fault(answer, expected=expected, came=joined(found))
         return None
     return answer

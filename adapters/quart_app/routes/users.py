@@ -4,7 +4,7 @@ from adapters.quart_app.endpoints import API, Endpoint, Reads
 from adapters.runtime import operations
 from messaging_core.commands import FindUserByTag, GetOwnUser, GetUser
 from messaging_core.errors import UserNotFound
-from messaging_core.models import User
+from messaging_core.models import UserView
 
 ENDPOINTS = (
     Endpoint(
@@ -13,7 +13,7 @@ ENDPOINTS = (
         summary="Who am I",
         command=GetOwnUser,
         does=Reads(operations.get_own_user),
-        answers=User,
+        answers=UserView,
     ),
     Endpoint(
         method="GET",
@@ -21,7 +21,7 @@ ENDPOINTS = (
         summary="Find the one person with a tag, with or without @, in any case of letters",
         command=FindUserByTag,
         does=Reads(operations.find_user_by_tag),
-        answers=User,
+        answers=UserView,
         refusals=(UserNotFound,),
     ),
     Endpoint(
@@ -30,7 +30,7 @@ ENDPOINTS = (
         summary="One person",
         command=GetUser,
         does=Reads(operations.get_user),
-        answers=User,
+        answers=UserView,
         refusals=(UserNotFound,),
     ),
 )

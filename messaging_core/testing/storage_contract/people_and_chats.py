@@ -1,6 +1,7 @@
 """People, their sessions and their chats: what is kept of them, and how they are found."""
 
 from datetime import timedelta
+from itertools import permutations
 
 from attrs import evolve
 
@@ -45,6 +46,7 @@ class PeopleAndChatsRules:
             return [
                 len(reader.users([UserId(1), UserId(MAX_ID)])),
                 len(reader.chats_of(UserId(1))),
+                int(reader.shares_chat(UserId(1), UserId(MAX_ID))),
                 len(reader.positions([UserId(1), UserId(MAX_ID)])),
                 len(reader.positions([])),
                 len(reader.messages_before(ChatId(1), None, 10)),
@@ -182,6 +184,31 @@ class PeopleAndChatsRules:
             assert {chat.id for chat in chats} == expected
             for chat in chats:
                 assert chat == await chat_of(storage, chat.id)
+
+    async def test_who_shares_a_chat(self, storage: Storage) -> None:
+        """Two people share a chat from its commit on, direct or group, in whichever order they are named."""
+        alice, bob, carol, dave = await people(storage, "alice", "bob", "carol", "dave")
+        nobody = UserId(MAX_ID)
+
+        def pairs(reader: Reader) -> set[frozenset[UserId]]:
+            users = [alice.id, bob.id, carol.id, dave.id, nobody]
+            found = {(one, other) for one, other in permutations(users, 2) if reader.shares_chat(one, other)}
+            assert found == {(other, one) for one, other in found}
+            return {frozenset(pair) for pair in found}
+
+        assert await storage.read(pairs) == set()
+        direct = {frozenset({alice.id, bob.id})}
+        group = {frozenset({bob.id, carol.id})}
+
+        def operation(tx: Transaction) -> None:
+            add_direct_chat(tx, alice.id, bob.id)
+            assert pairs(tx) == direct
+
+        await storage.transact(operation)
+        assert await storage.read(pairs) == direct
+        await storage.transact(lambda tx: add_group(tx, bob, carol))
+        assert await storage.read(pairs) == direct | group
+        assert await storage.transact(pairs) == direct | group
 
     async def test_positions(self, storage: Storage) -> None:
         """The positions of some users are those of every chat of any of them, once, and of no other."""

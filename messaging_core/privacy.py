@@ -1,0 +1,73 @@
+"""What people see of each other: one decision, for every place that shows a person."""
+
+from collections.abc import Mapping
+from enum import StrEnum
+from typing import cast
+
+from attrs import evolve, frozen
+
+from messaging_core.ids import UserId
+from messaging_core.models import User, UserView
+
+
+class EmailVisibility(StrEnum):
+    """To whom an e-mail address is shown; its owner always sees it."""
+
+    EVERYONE = "everyone"
+    SHARED_CHAT = "shared_chat"
+    """People who share a chat with its owner."""
+    SELF = "self"
+    """Nobody else."""
+
+
+@frozen
+class Privacy:
+    """What a deployment shows of a person to others."""
+
+    email_visibility: EmailVisibility = EmailVisibility.EVERYONE
+
+    def towards_strangers(self) -> "Privacy":
+        """The same where a person is looked up by id: those who share no chat with them see no e-mail."""
+        if self.email_visibility is EmailVisibility.EVERYONE:
+            return evolve(self, email_visibility=EmailVisibility.SHARED_CHAT)
+        return self
+
+
+def email_is_shown(owner: UserId, *, viewer: UserId, shares_chat: bool, visibility: EmailVisibility) -> bool:
+    """Whether `viewer` sees the e-mail address of `owner`; `shares_chat`: whether the two share a chat."""
+    match visibility:
+        case EmailVisibility.EVERYONE:
+            return True
+        case EmailVisibility.SHARED_CHAT:
+            return shares_chat or viewer == owner
+        case EmailVisibility.SELF:
+            return viewer == owner
+
+
+def shown(user: User, *, viewer: UserId, shares_chat: bool, privacy: Privacy) -> UserView:
+    """The user as `viewer` sees them."""
+    email_shown = email_is_shown(
+        user.id, viewer=viewer, shares_chat=shares_chat, visibility=privacy.email_visibility
+    )
+    return UserView(
+        user.id,
+        user.email if email_shown else None,
+        user.display_name,
+        user.tag,
+        user.avatar_url,
+        user.created_at,
+    )
+
+
+def participants_shown(
+    users: Mapping[UserId, User], *, viewer: UserId, privacy: Privacy
+) -> Mapping[UserId, UserView]:
+    """People in chats of `viewer`, as `viewer` sees them."""
+    if privacy.email_visibility is not EmailVisibility.SELF:
+        # Nothing is hidden, and a User has the fields of a UserView: in a long list, copies would take longer
+        # than the rest of it.
+        return cast("Mapping[UserId, UserView]", users)
+    return {
+        user_id: shown(user, viewer=viewer, shares_chat=True, privacy=privacy)
+        for user_id, user in users.items()
+    }

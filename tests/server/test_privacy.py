@@ -1,0 +1,142 @@
+"""What one person is shown of another, over a real port, for every way to be shown somebody."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import httpx
+import pytest
+from attrs import frozen
+
+from messaging_core.privacy import EmailVisibility
+from tests.server.clients import PASSWORD, USER_KEYS, Person, browser, expect, log_in, new_key, register
+from tests.server.servers import ServerHere, process, serving
+
+EVERYONE, SHARED_CHAT, SELF = EmailVisibility
+
+each_visibility = pytest.mark.parametrize("visibility", EmailVisibility)
+
+
+@frozen
+class Town:
+    """Alice and Bob have a chat; Carol is a stranger to both."""
+
+    server: ServerHere
+    http: httpx.AsyncClient
+    alice: Person
+    bob: Person
+    carol: Person
+    chat: int
+
+
+@asynccontextmanager
+async def town(**settings: Any) -> AsyncIterator[Town]:
+    async with serving(**settings) as server, browser(server) as http:
+        alice, bob, carol = [await register(server, http, name) for name in ("Alice", "Bob", "Carol")]
+        yield Town(server, http, alice, bob, carol, await alice.direct_chat_with(bob))
+
+
+def email_of(person: Person, shown: Any) -> str | None:
+    """The e-mail address in what is shown of a person, whose keys are all there."""
+    assert list(shown) == USER_KEYS
+    assert shown["id"] == person.id
+    email: str | None = shown["email"]
+    assert email is None or email == f"{person.user['tag']}@test.com"
+    return email
+
+
+@each_visibility
+async def test_ones_own_email_is_always_shown(visibility: EmailVisibility) -> None:
+    """Registering, its replay, logging in, `/users/me`, one's own id and tag show one's own e-mail."""
+    async with town(email_visibility=visibility) as here:
+        alice, key = here.alice, new_key()
+        body = {"email": "dave@test.com", "password": PASSWORD, "display_name": "Dave"}
+        registered = await here.http.post("/auth/register", json=body, headers={"Idempotency-Key": key})
+        replayed = await here.http.post("/auth/register", json=body, headers={"Idempotency-Key": key})
+        for answer in (registered, replayed):
+            assert expect(answer, 201)["user"]["email"] == "dave@test.com"
+        again = await log_in(here.server, here.http, "Alice")
+        assert email_of(alice, again.user)
+        for path in ("/users/me", f"/users/{alice.id}", "/users/search?tag=@alice"):
+            assert email_of(alice, expect(await alice.ask("GET", path), 200)), path
+
+
+@each_visibility
+async def test_participants_show_what_the_setting_says(visibility: EmailVisibility) -> None:
+    """Every answer that holds a chat: one's own e-mail is there, others' is there or null."""
+    async with town(email_visibility=visibility) as here:
+        alice, bob, carol = here.alice, here.bob, here.carol
+        group = {"title": "Trip", "member_ids": [bob.id, carol.id]}
+        made = expect(await alice.ask("POST", "/chats", group, key=new_key()), 201)
+        direct = expect(await alice.ask("POST", "/chats/direct", {"user_id": carol.id}, key=new_key()), 200)
+        for viewer in (alice, carol):
+            listed = expect(await viewer.ask("GET", "/chats"), 200)
+            single = expect(await viewer.ask("GET", f"/chats/{made['id']}"), 200)
+            assert {made["id"], direct["id"]} <= {chat["id"] for chat in listed}
+            answered = (made, direct) if viewer is alice else ()
+            for chat in (*listed, single, *answered):
+                people = {user["id"]: user for user in chat["participants"]}
+                assert len(people) >= 2
+                for person in (alice, bob, carol):
+                    if person.id in people:
+                        seen = email_of(person, people[person.id]) is not None
+                        assert seen is (person is viewer or visibility is not SELF)
+
+
+@each_visibility
+async def test_search_shows_what_the_setting_says(visibility: EmailVisibility) -> None:
+    """Part 2: `everyone` shows a stranger's e-mail in search as part 1 has it, the others do not."""
+    async with town(email_visibility=visibility) as here:
+        for found, sees in ((here.bob, visibility is not SELF), (here.carol, visibility is EVERYONE)):
+            path = f"/users/search?tag={found.user['tag']}"
+            shown = expect(await here.alice.ask("GET", path), 200)
+            assert (email_of(found, shown) is not None) is sees
+
+
+@each_visibility
+async def test_a_person_looked_up_by_id_is_strict_in_any_case(visibility: EmailVisibility) -> None:
+    """`GET /users/{id}` shows an e-mail to people who share a chat at most, from the first chat on."""
+    async with town(email_visibility=visibility) as here:
+        alice, bob, carol = here.alice, here.bob, here.carol
+        shared = visibility is not SELF
+        for viewer, found, sees in ((alice, bob, shared), (bob, alice, shared), (alice, carol, False)):
+            shown = expect(await viewer.ask("GET", f"/users/{found.id}"), 200)
+            assert (email_of(found, shown) is not None) is sees
+        expect(await carol.ask("POST", "/chats", {"title": "Trip", "member_ids": [alice.id]}), 201)
+        for viewer, found in ((alice, carol), (carol, alice)):
+            shown = expect(await viewer.ask("GET", f"/users/{found.id}"), 200)
+            assert (email_of(found, shown) is not None) is shared
+
+
+async def test_a_kept_answer_shows_each_their_own() -> None:
+    """The same key of two people is two requests: a replay shows nobody what was rendered for another."""
+    async with town(email_visibility=SELF) as here:
+        key = new_key()
+        for viewer, other in ((here.alice, here.bob), (here.bob, here.alice)) * 2:
+            answer = await viewer.ask("POST", "/chats/direct", {"user_id": other.id}, key=key)
+            people = {user["id"]: user["email"] for user in expect(answer, 200)["participants"]}
+            assert people == {viewer.id: viewer.user["email"], other.id: None}
+
+
+async def test_the_setting_is_an_option_a_variable_and_a_key(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    """Each way to set it hides Bob's e-mail from Alice; only `everyone` warns at the start."""
+    directory = tmp_path_factory.mktemp("server")
+    config = directory / "settings.toml"
+    config.write_text('email_visibility = "self"\n', encoding="utf-8")
+    ways: tuple[tuple[tuple[str, ...], dict[str, str], bool], ...] = (
+        ((), {}, True),
+        (("--email-visibility", "self"), {}, False),
+        ((), {"MESSAGING_EMAIL_VISIBILITY": "self"}, False),
+        (("--config", str(config)), {}, False),
+    )
+    for arguments, variables, shown in ways:
+        async with (
+            process(directory, "--database", "memory:", *arguments, variables=variables) as running,
+            browser(running) as http,
+        ):
+            alice, bob = [await register(running, http, name) for name in ("Alice", "Bob")]
+            found = expect(await alice.ask("GET", "/users/search?tag=bob"), 200)
+            assert found["email"] == (bob.user["email"] if shown else None)
+        assert ("--email-visibility" in running.log + running.output) is shown
