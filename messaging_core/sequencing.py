@@ -29,21 +29,22 @@ from messaging_core.ids import ChatId, UserId
 from messaging_core.models import Chat
 from messaging_core.signals import Reference
 
-HELD_AT_MOST = 10_000
-"""Events that wait for a gap to close, or for a baseline; one that finds no room is read from the log."""
+MAX_HELD = 10_000
+"""Events held for a gap to close or for a baseline; further ones are read from the log."""
 
-Told = tuple[Deliver, ...] | None
-"""What a number of a log stands for: a delivery, nothing that anybody is told of, or None: not known here."""
+Deliveries = tuple[Deliver, ...] | None
+"""What a number of a log stands for: a delivery, none where its subject is gone, or None while unknown
+here."""
 
 
 class Sequences:
-    """The positions of chats, and what is held beyond them."""
+    """The positions of chats, and the events held beyond them."""
 
-    def __init__(self, held_at_most: int = HELD_AT_MOST) -> None:
-        self._held_at_most = held_at_most
+    def __init__(self, max_held: int = MAX_HELD) -> None:
+        self._max_held = max_held
         self._positions: dict[ChatId, int] = {}
         self._heard: dict[ChatId, int] = {}
-        """The greatest number heard of, of chats that are behind it."""
+        """The greatest known number of each chat whose position is below it."""
         self._held: dict[ChatId, dict[int, tuple[Deliver, ...]]] = {}
         self._count = 0
 
@@ -52,78 +53,79 @@ class Sequences:
 
     @property
     def held(self) -> int:
-        """How many numbers are held."""
+        """The count of held numbers."""
         return self._count
 
     @property
     def behind(self) -> Collection[ChatId]:
-        """The chats of which something is missing: read the log from their positions."""
+        """The chats with a gap: read their logs from their positions."""
         return self._heard.keys()
 
     @property
     def positions(self) -> Mapping[ChatId, int]:
-        """The numbers up to which each followed chat's log was delivered."""
+        """The number up to which each followed chat's log was delivered."""
         return self._positions
 
     def position(self, chat_id: ChatId) -> int:
         return self._positions[chat_id]
 
     def heard(self, chat_id: ChatId) -> int:
-        """The greatest number that was heard of."""
+        """The greatest known number."""
         return self._heard.get(chat_id, self._positions[chat_id])
 
     def follow(self, chat_id: ChatId, position: int) -> None:
-        """Follow a chat from here; one that is followed already keeps its position."""
+        """Follow a chat from `position`; a followed one keeps its own."""
         self._positions.setdefault(chat_id, position)
 
     def forget(self, chat_id: ChatId) -> None:
-        """Follow a chat no longer, whatever is held of it."""
+        """Stop following a chat, and drop its held events."""
         del self._positions[chat_id]
         self._heard.pop(chat_id, None)
         self._count -= len(self._held.pop(chat_id, ()))
 
-    def take(self, chat_id: ChatId, sequence: int, told: Told) -> Sequence[Deliver]:
-        """What leaves now that a number of a followed chat has come."""
+    def take(self, chat_id: ChatId, sequence: int, deliveries: Deliveries) -> Sequence[Deliver]:
+        """The deliveries that are due now that a number of a followed chat has arrived."""
         position = self._positions[chat_id]
         if sequence <= position:
             return ()
-        if sequence == position + 1 and told is not None and chat_id not in self._heard:
+        if sequence == position + 1 and deliveries is not None and chat_id not in self._heard:
             self._positions[chat_id] = sequence
-            return told
+            return deliveries
         self._heard[chat_id] = max(sequence, self._heard.get(chat_id, 0))
-        if told is not None:
+        if deliveries is not None:
             held = self._held.setdefault(chat_id, {})
-            # What is next finds room in any case: it does not stay.
-            if sequence not in held and (self._count < self._held_at_most or sequence == position + 1):
-                held[sequence] = told
+            # The next number is always accepted: it does not stay.
+            if sequence not in held and (self._count < self._max_held or sequence == position + 1):
+                held[sequence] = deliveries
                 self._count += 1
         return self._release(chat_id)
 
     def read(
         self, chat_id: ChatId, entries: Iterable[tuple[int, tuple[Deliver, ...]]], *, through: int | None
     ) -> Sequence[Deliver]:
-        """What leaves now that the log was read from the chat's position on, or from below it.
+        """The deliveries that are due now that the log was read, from the chat's position on or from below
+        it.
 
-        `through` is what had been heard of before an end of the log was read, and None where the end was not
-        reached. A number up to there that the log does not have was never committed, and is forgotten; and a
-        number that is missing in the log was taken from it: what it stood for cannot be told any more.
+        `through` is the greatest number known before the read that reached the log's end, and None where the
+        end was not reached. A number up to `through` that the log lacks was never committed, or was removed
+        from the log, and is forgotten.
         """
         if chat_id not in self._positions:
             return ()
-        leaving: list[Deliver] = []
-        for sequence, told in entries:
+        due: list[Deliver] = []
+        for sequence, deliveries in entries:
             if sequence > self._positions[chat_id]:
                 self._drop(chat_id, sequence)
                 self._positions[chat_id] = sequence
-                leaving += told
+                due += deliveries
         if through is not None:
             self._drop(chat_id, through)
             held = self._held.get(chat_id)
             later = max(held) if held else 0
             if self._heard.get(chat_id, 0) <= through:
                 self._heard[chat_id] = later
-        leaving += self._release(chat_id)
-        return leaving
+        due += self._release(chat_id)
+        return due
 
     def _drop(self, chat_id: ChatId, through: int) -> None:
         held = self._held.get(chat_id, {})
@@ -132,42 +134,42 @@ class Sequences:
             self._count -= 1
 
     def _release(self, chat_id: ChatId) -> Sequence[Deliver]:
-        """What is held and next, taken out."""
+        """Remove and return the held deliveries that are next."""
         position = self._positions[chat_id]
         held = self._held.get(chat_id, {})
-        leaving: list[Deliver] = []
-        while (told := held.pop(position + 1, None)) is not None:
+        due: list[Deliver] = []
+        while (deliveries := held.pop(position + 1, None)) is not None:
             self._count -= 1
             position += 1
-            leaving += told
+            due += deliveries
         self._positions[chat_id] = position
         if not held:
             self._held.pop(chat_id, None)
         if self._heard.get(chat_id, 0) <= position:
             self._heard.pop(chat_id, None)
-        return leaving
+        return due
 
 
 class Following:
-    """What a process follows on account of the users who have a socket here."""
+    """The chats that a process follows for the users who have a socket here."""
 
-    def __init__(self, held_at_most: int = HELD_AT_MOST) -> None:
-        self.sequences = Sequences(held_at_most)
-        self._held_at_most = held_at_most
+    def __init__(self, max_held: int = MAX_HELD) -> None:
+        self.sequences = Sequences(max_held)
+        self._max_held = max_held
         self._coming: Counter[UserId] = Counter()
-        """Whose baseline is being read, and for how many sockets."""
+        """Users whose baseline is being read, each with the count of sockets that wait for it."""
         self._settled: set[UserId] = set()
-        """All of whose chats are followed."""
+        """Users all of whose chats are followed."""
         self._early: list[Deliver | Reference] = []
-        """What has come before the baseline that says whether it is wanted."""
+        """Signals that arrived before the baseline that decides whether they are wanted."""
         self._unknown: dict[ChatId, None] = {}
         self._came_since: set[UserId] = set()
-        """Who has come since a comparison began."""
+        """Users who came since the comparison began."""
         self._affirmed: set[ChatId] = set()
-        """The chats of those who have been settled since then."""
+        """The chats of users who were settled since then."""
         self._positions_then: dict[ChatId, int] = {}
         self.spilt = False
-        """Whether something that came early found no room: a comparison must find it."""
+        """Whether an early signal was dropped for want of room: a comparison must find its event."""
 
     @property
     def settled(self) -> Collection[UserId]:
@@ -176,13 +178,13 @@ class Following:
 
     @property
     def has_to_look(self) -> bool:
-        """Whether the storage must be asked for something: a log, or who is in a chat."""
+        """Whether a log, or the members of a chat, must be read from the storage."""
         return bool(self.sequences.behind or self._unknown)
 
     # --- users come and go ---
 
     def come(self, user_id: UserId) -> bool:
-        """A user's socket is known to the hub; whether the user's chats must be read for `settle`."""
+        """Note a user's socket that the hub knows; whether the user's chats must be read for `settle`."""
         if user_id in self._settled:
             return False
         self._coming[user_id] += 1
@@ -190,8 +192,8 @@ class Following:
         return True
 
     def settle(self, user_id: UserId, chats: Iterable[Chat]) -> Sequence[Deliver]:
-        """What leaves now that the chats of a user were read, after `come`."""
-        self._leave_door(user_id)
+        """The deliveries that are due now that a user's chats were read, after `come`."""
+        self._stop_waiting(user_id)
         for chat in chats:
             self._affirmed.add(chat.id)
             if chat.id in self.sequences:
@@ -200,7 +202,7 @@ class Following:
                 member.user_id in self._settled and member.joined_at <= chat.created_at
                 for member in chat.members
             )
-            # To somebody here it is new, and the signals of it were lost, or are under way.
+            # It is new to a settled user: its signals were lost, or are under way.
             self.sequences.follow(chat.id, 0 if new else chat.sequence)
             if new:
                 self.sequences.take(chat.id, chat.sequence, None)
@@ -208,51 +210,53 @@ class Following:
         return self._arrive_again()
 
     def turn_away(self, user_id: UserId) -> Sequence[Deliver]:
-        """What leaves now that a user's chats could not be read, after `come`."""
-        self._leave_door(user_id)
+        """The deliveries that are due now that a user's chats could not be read, after `come`."""
+        self._stop_waiting(user_id)
         return self._arrive_again()
 
     def go(self, user_id: UserId) -> None:
-        """The user's last socket is closed."""
+        """Note that the user's last socket closed."""
         self._settled.discard(user_id)
 
     # --- signals ---
 
     def arrive(self, signal: Deliver | Reference) -> Sequence[Deliver] | None:
-        """What leaves now that an event was committed, here or elsewhere; None: it is for nobody here."""
+        """The deliveries that are due now that an event was committed; None where no user here is
+        concerned.
+        """
         if isinstance(signal, Deliver):
             chat_id, sequence = signal.entry.chat_id, signal.entry.sequence
-            told: Told = (signal,)
+            deliveries: Deliveries = (signal,)
         else:
             chat_id, sequence = signal.chat_id, signal.sequence
-            told = None
+            deliveries = None
         if chat_id in self.sequences:
-            return self.sequences.take(chat_id, sequence, told)
+            return self.sequences.take(chat_id, sequence, deliveries)
         if signal.audience is None:
-            # A chat that was there before is followed if it has members here: only a new one is looked up.
+            # An older chat with members here is followed already: only a new one is looked up.
             if sequence == 1:
                 self._unknown[chat_id] = None
             wanted = bool(self._coming)
         elif any(user_id in self._settled for user_id in signal.audience):
             self.sequences.follow(chat_id, 0)
-            return self.sequences.take(chat_id, sequence, told)
+            return self.sequences.take(chat_id, sequence, deliveries)
         else:
             wanted = any(user_id in self._coming for user_id in signal.audience)
         if not wanted:
             return None
-        if len(self._early) < self._held_at_most:
+        if len(self._early) < self._max_held:
             self._early.append(signal)
         else:
             self.spilt = True
         return ()
 
     def take_unknown(self) -> Collection[ChatId]:
-        """New chats of which the members must be looked up; they are told once."""
+        """Remove and return the new chats whose members must be read."""
         unknown, self._unknown = self._unknown, {}
         return unknown
 
     def looked_up(self, chat: Chat) -> None:
-        """Follow a new chat from its beginning, if it has members here."""
+        """Follow a new chat from its beginning, if it has settled members."""
         if chat.id not in self.sequences and any(user_id in self._settled for user_id in chat.member_ids):
             self.sequences.follow(chat.id, 0)
             self.sequences.take(chat.id, chat.sequence, None)
@@ -260,7 +264,7 @@ class Following:
     # --- comparisons ---
 
     def begin_comparison(self) -> tuple[Collection[UserId], Collection[UserId]]:
-        """Whose chats to read the positions of: those settled, and those whose baseline is being read."""
+        """The users whose positions to read: the settled ones, and those whose baseline is being read."""
         self._came_since.clear()
         self._affirmed.clear()
         self._positions_then = dict(self.sequences.positions)
@@ -268,7 +272,7 @@ class Following:
         return frozenset(self._settled), frozenset(self._coming)
 
     def compare(self, positions: Mapping[ChatId, int]) -> int:
-        """Hold chats of users who were settled against the storage; how many of them have moved on."""
+        """Compare the chats of settled users with the storage; the count of those that moved on."""
         moved = 0
         for chat_id, sequence in positions.items():
             self.sequences.follow(chat_id, 0)
@@ -278,11 +282,11 @@ class Following:
         return moved
 
     def forget_others(self, found: Collection[ChatId]) -> None:
-        """End a comparison that has `found` all chats of everybody: forget the others.
+        """End a comparison that `found` all chats of all users here: forget the others.
 
-        Not those in which something has happened since it began, for it may be somebody's coming. And none
-        while somebody comes who was not there then: they may be told already of what happens in chats not
-        found.
+        A chat that moved since the comparison began is kept: the move may be a user's joining. While a user
+        comes who was not there when it began, every chat is kept: events of that user's chats, which the
+        comparison did not look for, may be delivered already.
         """
         then, self._positions_then = self._positions_then, {}
         if any(user_id in self._coming for user_id in self._came_since):
@@ -291,7 +295,7 @@ class Following:
             if self.sequences.position(chat_id) == then[chat_id]:
                 self.sequences.forget(chat_id)
 
-    def _leave_door(self, user_id: UserId) -> None:
+    def _stop_waiting(self, user_id: UserId) -> None:
         self._coming[user_id] -= 1
         if not self._coming[user_id]:
             del self._coming[user_id]

@@ -1,4 +1,4 @@
-"""The sockets that are open in this process, and what waits to be written to each."""
+"""The open sockets of this process, and the frames that wait for each."""
 
 import logging
 from collections.abc import Awaitable, Callable, Collection, Sequence
@@ -21,7 +21,7 @@ log = structlog.get_logger(__name__)
 
 @frozen
 class Close:
-    """How a socket is to be closed (RFC 6455, 7.4); nothing is written after it."""
+    """The code and reason of a close frame (RFC 6455, 7.4); no frame follows it."""
 
     code: int
     reason: str
@@ -34,36 +34,38 @@ TOO_MANY_SOCKETS = Close(4429, "too_many_sockets")
 
 
 class TooManySockets(Exception):
-    """The user has as many sockets open as one user may."""
+    """The user has `sockets_per_user` open sockets in this process."""
 
 
 class Transport(Protocol):
-    """How frames leave: at once where there is room, or by a writer where there is not."""
+    """One connection: accepts frames at once while there is room, and otherwise through a writer task."""
 
     def offer(self, frames: bytes) -> int:
-        """Write whole frames without waiting; how many bytes were taken, the rest being written first."""
+        """Write whole frames without waiting; the count of bytes written, the rest of which `write` sends
+        first.
+        """
 
     async def write(self, frames: bytes) -> None:
-        """Write what an offer has left, and then frames, one after another."""
+        """Write the rest of an offer, then `frames`."""
 
     async def close(self, code: int, reason: str) -> None:
-        """Close after all that was written."""
+        """Close the socket after the frames that were written."""
 
     def start_soon(self, task: Callable[[], Awaitable[None]]) -> None:
-        """Run a task that does not outlive the connection; nothing happens once that is over."""
+        """Run a task that does not outlive the connection; does nothing once the connection is over."""
 
 
 WRITE_BYTES = 65_536
-"""What is offered, or taken by a writer, at a time: more would count as written while it waits."""
+"""Bytes offered or written at a time: a larger write would leave the outbox's bound while it waits."""
 
 NAMED_IN_LOG = 10
-"""Participants up to whom INFO lines name each that hears an event; a line takes some 30 us of the loop."""
+"""Largest audience whose users INFO lines name; a line takes some 30 us of the loop."""
 
 
 class LocalSocket:
-    """One open socket: frames go straight out, or, while the line is full, through its outbox and a writer.
+    """One open socket: frames are written at once or, while the connection is full, queued for a writer task.
 
-    The writer is a task that is there only while it is needed: an idle socket costs none.
+    The writer runs only while frames wait: an idle socket has no task.
     """
 
     __slots__ = ("_limits", "_outbox", "_transport", "_writing", "actor", "closing")
@@ -74,20 +76,20 @@ class LocalSocket:
         self._outbox: Outbox | None = None
         self._transport: Transport | None = None
         self._writing = False
-        """Whether there is a writer, or the last one has been; otherwise a frame may go straight out."""
+        """Whether a writer runs, or the last one has run; otherwise a frame may be written at once."""
         self.closing: Close | None = None
-        """How it is to be closed, once that is settled: nothing more is taken."""
+        """The close that is due; from then on no frame is accepted."""
 
     def attach(self, transport: Transport) -> None:
-        """From now on frames leave, those first that have come already."""
+        """Start writing frames, those that wait already first."""
         self._transport = transport
         if self._outbox is not None or self.closing is not None:
             self._start_writer()
 
     def send(self, frames: Sequence[bytes], joined: bytes) -> None:
-        """Write or queue durable frames; where one finds no room the socket is closed as a slow consumer.
+        """Write or queue durable frames; a full outbox closes the socket as a slow consumer.
 
-        `joined` is the same frames as one, made once for many sockets.
+        `joined` is the frames concatenated, shared by all sockets.
         """
         if self.closing is not None:
             return
@@ -110,7 +112,7 @@ class LocalSocket:
         self._start_writer()
 
     def close(self, close: Close) -> None:
-        """Have the socket closed after what waits; the first of several closes counts."""
+        """Close the socket after the frames that wait; the first of several closes counts."""
         if self.closing is None:
             self.closing = close
             self._start_writer()
@@ -121,11 +123,11 @@ class LocalSocket:
             self._transport.start_soon(self._write)
 
     async def _write(self) -> None:
-        """Write until nothing waits; a close is the last that is written."""
+        """Write until nothing waits; a close frame is the last."""
         transport = self._transport
         if transport is None:
             return
-        await transport.write(b"")  # the rest of what was offered
+        await transport.write(b"")  # the rest of an offer
         while True:
             # A slow consumer's frames are dropped.
             waiting = None if self.closing is SLOW_CONSUMER else self._outbox
@@ -142,10 +144,11 @@ class LocalSocket:
 
 
 class Hub:
-    """The sockets of this process by user; `encode` gives an event's JSON, framed once for all of them.
+    """The sockets of this process by user; `encode` gives an event's JSON, which is framed once for all
+    sockets.
 
-    Deliveries that come in one turn of the loop, as those of one commit do, leave together: each socket gets
-    what is new in a chat by one write.
+    Deliveries of one turn of the loop, such as those of one commit, are sent together: one write a socket and
+    chat.
     """
 
     def __init__(self, limits: Limits, encode: Callable[[PlainFrame], bytes]) -> None:
@@ -153,15 +156,15 @@ class Hub:
         self._encode = encode
         self._sockets: dict[UserId, dict[LocalSocket, None]] = {}
         self._waiting: dict[ChatId, tuple[Sequence[UserId], list[bytes]]] = {}
-        """What is to leave at the end of this turn, by chat: its audience and its frames."""
+        """The frames to send at the end of this turn, with their audience, by chat."""
         self._flushing: trio.lowlevel.ParkingLot | None = None
-        """Where the task that flushes waits, once there has been something to flush."""
+        """Where the flushing task waits; None until the first delivery."""
         self.draining = False
         self.gone: Callable[[UserId], None] | None = None
-        """Called when a user's last socket is forgotten."""
+        """Called when a user's last socket is disconnected."""
 
     def connect(self, actor: Actor) -> LocalSocket:
-        """A socket that hears everything from now until it is disconnected; raises `TooManySockets`."""
+        """A socket that receives every delivery from now until `disconnect`; raises `TooManySockets`."""
         self.flush()
         own = self._sockets.setdefault(actor.user_id, {})
         if len(own) >= self._limits.sockets_per_user:
@@ -173,14 +176,14 @@ class Hub:
         return socket
 
     def disconnect(self, socket: LocalSocket) -> None:
-        """Forget a socket; repeating it changes nothing."""
+        """Remove a socket; repeating it changes nothing."""
         own = self._sockets.get(socket.actor.user_id, {})
         own.pop(socket, None)
         if not own and self._sockets.pop(socket.actor.user_id, None) is not None and self.gone is not None:
             self.gone(socket.actor.user_id)
 
     def deliver(self, delivery: Deliver) -> None:
-        """Have an event leave, at the end of this turn of the loop, to every socket of its audience."""
+        """Send an event to every socket of its audience, at the end of this turn of the loop."""
         frame = kind_of(delivery.event).plain(delivery.event)
         if frame is None:
             return
@@ -188,19 +191,19 @@ class Hub:
         if self._flushing is None:
             self._flushing = trio.lowlevel.ParkingLot()
             trio.lowlevel.spawn_system_task(self._flush_each_turn)
-        if self._flushing:  # somebody waits there: for the first of a turn
+        if self._flushing:  # the task waits there: this is the first delivery of a turn
             self._flushing.unpark()
         encoded = text_frame(self._encode(frame))
         audience, frames = self._waiting.get(message.chat_id, (delivery.audience, []))
         if audience != delivery.audience or sum(map(len, frames)) + len(encoded) > WRITE_BYTES:
-            self._leave(audience, frames)
+            self._send(audience, frames)
             frames = []
         frames.append(encoded)
         self._waiting[message.chat_id] = (delivery.audience, frames)
         self._log(delivery, frame)
 
     def _log(self, delivery: Deliver, frame: PlainFrame) -> None:
-        logger = log.bind()  # once: below it may be asked a thousand times
+        logger = log.bind()  # once for up to a thousand lines
         if not logger.is_enabled_for(logging.INFO):
             return
         if isinstance(delivery.event, MessageCreated):
@@ -219,10 +222,10 @@ class Hub:
                 logger.log(level, "Sending WebSocket event to user %d: %s", user_id, frame.event)
 
     def flush(self) -> None:
-        """Have everything leave now."""
+        """Send everything now."""
         waiting, self._waiting = self._waiting, {}
         for audience, frames in waiting.values():
-            self._leave(audience, frames)
+            self._send(audience, frames)
 
     async def _flush_each_turn(self) -> None:
         while True:
@@ -230,25 +233,25 @@ class Hub:
             if self._flushing is not None:
                 await self._flushing.park()
 
-    def _leave(self, audience: Sequence[UserId], frames: Sequence[bytes]) -> None:
+    def _send(self, audience: Sequence[UserId], frames: Sequence[bytes]) -> None:
         joined = b"".join(frames)
         for user_id in audience:
             for socket in tuple(self._sockets.get(user_id, ())):
                 try:
                     socket.send(frames, joined)
                 except Exception:
-                    # A fault of one transport must not cost others their events.
+                    # A fault of one transport must not lose the events of others.
                     log.exception("A WebSocket could not be written to", user_id=user_id)
 
     def close_session(self, session_id: SessionId, reason: str) -> None:
-        """Close a session's sockets with code 1008, after what has been delivered."""
+        """Close a session's sockets with code 1008, after the events delivered so far."""
         self.flush()
         for socket in self._all():
             if socket.actor.session_id == session_id:
                 socket.close(Close(POLICY_VIOLATION, reason))
 
     def drain(self) -> None:
-        """Close every socket, and every one that still comes, because the server is about to restart."""
+        """Close every socket, and every later one, with 1012: the server is about to restart."""
         self.flush()
         self.draining = True
         for socket in self._all():

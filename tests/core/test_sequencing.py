@@ -40,7 +40,7 @@ def log(*sequences: int) -> list[tuple[int, tuple[Deliver, ...]]]:
 
 @pytest.fixture
 def sequences() -> Sequences:
-    sequences = Sequences(held_at_most=3)
+    sequences = Sequences(max_held=3)
     sequences.follow(CHAT, 4)
     return sequences
 
@@ -177,7 +177,7 @@ def test_every_event_leaves_once_and_in_order(start: int, arrivals: list[tuple[i
 
 
 def settled(*users: UserId, chats: Sequence[Chat] = ()) -> Following:
-    following = Following(held_at_most=3)
+    following = Following(max_held=3)
     for user_id in users:
         assert following.come(user_id)
         assert not following.settle(user_id, chats)
@@ -232,7 +232,7 @@ def test_what_came_early_waits_for_each_who_comes() -> None:
 
 def test_what_comes_early_is_bounded() -> None:
     """What finds no room is found by a comparison, which is asked for."""
-    following = Following(held_at_most=1)
+    following = Following(max_held=1)
     following.come(ALICE)
     spilt = [following.arrive(event(number)) is not None and following.spilt for number in (5, 6)]
     assert spilt == [False, True]
