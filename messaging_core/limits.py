@@ -84,6 +84,11 @@ class Limits:
     """Accounts made, per address; each costs an argon2 hash."""
     refresh_rate: Rate = field(default=Rate(per_second=5, burst=100))
     """Token refreshes, per session; a browser with many tabs sends dozens at once."""
+    stranger_rate: Rate = field(default=Rate(per_second=0.1, burst=50))
+    """Look-ups by id of people with whom one shares no chat, and new direct chats, per user. Ids can be
+    counted up: at this rate 10,000 of them take 28 hours."""
+    stranger_address_rate: Rate = field(default=Rate(per_second=0.5, burst=200))
+    """The same, per address, whoever asks: new accounts bring no new look-ups. 10,000 ids take 5 hours."""
     message_rate: Rate = field(default=Rate(per_second=20, burst=100))
     """Messages sent, edited and deleted, per user."""
     request_rate: Rate = field(default=Rate(per_second=50, burst=300))

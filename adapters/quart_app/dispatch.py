@@ -22,7 +22,7 @@ from adapters.quart_app.endpoints import (
 from adapters.quart_app.parameters import check_names
 from adapters.quart_app.problems import FAULT, problem, refused, unavailable
 from adapters.quart_app.wire import MalformedJson, decode, encode, from_strings, structure
-from adapters.runtime import Context, Messaging
+from adapters.runtime import Context, Messaging, operations
 from adapters.runtime.operations import Once
 from adapters.runtime.throttles import Throttles
 from messaging_core import idempotency, users
@@ -54,7 +54,7 @@ class Dispatcher:
     async def answer(self, endpoint: Endpoint, request: HttpRequest) -> HttpAnswer:
         """The answer, whatever happens: a refusal is a problem, and so is a fault of ours, which is logged.
 
-        In order: the token, the shape of the request, the rate, the Idempotency-Key, the decision. So a 401
+        In order: the token, the shape of the request, the rates, the Idempotency-Key, the decision. So a 401
         comes before anything else is looked at, and nothing before the decision consumes a key.
         """
         before = REQUEST_ID.set(request.request_id)
@@ -92,11 +92,15 @@ class Dispatcher:
         if endpoint.auth is Auth.SESSION:
             actor = await self._messaging.authenticate(bearer_token(request.headers.get("authorization")))
         command = _command(endpoint, request, self._messaging.limits)
-        self._throttle(endpoint, actor, command, request)
+        self._throttle(endpoint.limits, actor, command, request)
         if isinstance(endpoint.does, Handles):
             return await endpoint.does.function(command, request, self._messaging)
         messaging = self._messaging
         context = Context(_known(actor), messaging.now(), messaging.limits, messaging.privacy)
+        if endpoint.stranger_limits and self._throttles is not None:
+            # Before the person is looked up: nobody and a stranger are the same here.
+            knows = await messaging.read(operations.knows(command.user_id, context))
+            self._throttle(() if knows else endpoint.stranger_limits, actor, command, request)
         match endpoint.does:
             case Reads(query, show):
                 result = await self._messaging.read(query(command, context))
@@ -113,13 +117,15 @@ class Dispatcher:
             case _:
                 assert_never(endpoint.does)
 
-    def _throttle(self, endpoint: Endpoint, actor: Actor | None, command: Any, request: HttpRequest) -> None:
-        """Take a permit for each of the endpoint's limits, or none; raises `TooManyRequests`."""
+    def _throttle(
+        self, asked_for: tuple[Limit, ...], actor: Actor | None, command: Any, request: HttpRequest
+    ) -> None:
+        """Take a permit for each of these limits, or none; raises `TooManyRequests`."""
         if self._throttles is not None:
             limits = self._messaging.limits
             asked = [
                 (limit.rate, self._key(limit, actor, command, request), getattr(limits, limit.rate))
-                for limit in endpoint.limits
+                for limit in asked_for
             ]
             self._throttles.take(*asked)
 

@@ -102,6 +102,10 @@ class Limit:
     per: Per
 
 
+STRANGER_LIMITS = (Limit("stranger_rate", Per.USER), Limit("stranger_address_rate", Per.ADDRESS))
+"""For what shows a person by their id, so that nobody collects people by counting ids up."""
+
+
 def _whole(_command: object, result: object) -> object:
     return result
 
@@ -151,6 +155,9 @@ class Endpoint:
     auth: Auth = Auth.SESSION
     limits: tuple[Limit, ...] = (Limit("request_rate", Per.USER),)
     """A request takes a permit of each; one that is refused takes none."""
+    stranger_limits: tuple[Limit, ...] = ()
+    """Of a command with a `user_id`: where the caller shares no chat with that person, or there is nobody of
+    that id, it takes a permit of each of these too."""
 
     @property
     def name(self) -> str:

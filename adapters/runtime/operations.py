@@ -195,6 +195,12 @@ def get_user(command: GetUser, context: Context) -> Query[UserView]:
     return lambda reader: _shown(reader, users.found(reader.user(command.user_id)), strict)
 
 
+def knows(user_id: UserId, context: Context) -> Query[bool]:
+    """Whether the actor is this person or shares a chat with them; False where there is no such person."""
+    viewer = context.actor.user_id
+    return lambda reader: viewer == user_id or reader.shares_chat(viewer, user_id)
+
+
 def find_user_by_tag(command: FindUserByTag, context: Context) -> Query[UserView]:
     tag = users.normalise_tag(command.tag)
 

@@ -1,6 +1,6 @@
 """Chats, each with its participants."""
 
-from adapters.quart_app.endpoints import API, Endpoint, Reads, Writes
+from adapters.quart_app.endpoints import API, STRANGER_LIMITS, Endpoint, Reads, Writes
 from adapters.runtime import operations
 from messaging_core.commands import CreateGroup, GetChat, ListChats, OpenDirectChat
 from messaging_core.errors import (
@@ -48,5 +48,6 @@ ENDPOINTS = (
         does=Writes(operations.open_direct_chat),
         answers=ChatView,
         refusals=(DirectChatWithSelf, UserNotFound, IdempotencyKeyReused),
+        stranger_limits=STRANGER_LIMITS,
     ),
 )

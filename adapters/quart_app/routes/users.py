@@ -1,6 +1,6 @@
 """People."""
 
-from adapters.quart_app.endpoints import API, Endpoint, Reads
+from adapters.quart_app.endpoints import API, STRANGER_LIMITS, Endpoint, Reads
 from adapters.runtime import operations
 from messaging_core.commands import FindUserByTag, GetOwnUser, GetUser
 from messaging_core.errors import UserNotFound
@@ -32,5 +32,6 @@ ENDPOINTS = (
         does=Reads(operations.get_user),
         answers=UserView,
         refusals=(UserNotFound,),
+        stranger_limits=STRANGER_LIMITS,
     ),
 )
