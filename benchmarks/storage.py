@@ -34,7 +34,7 @@ from adapters.storage_sql.sqlite import SqliteSession, sqlite_statements
 from adapters.storage_sql.sqlite_file import connect_writer, owned, prepare
 from messaging_core.commands import SendMessage
 from messaging_core.effects import Decision, StorageEffect, StoreChat, StoreUser
-from messaging_core.idempotency import fingerprint, keep, replayed
+from messaging_core.idempotency import IdempotentRequest, fingerprint, replayed, resource_of, store
 from messaging_core.ids import ChatId, UserId
 from messaging_core.limits import Limits
 from messaging_core.messages import send_message
@@ -74,8 +74,8 @@ def sending(chat_id: int) -> Callable[[Transaction], None]:
 
     def operation(tx: Transaction) -> None:
         key = IdempotencyKey(UserId(1), "POST", "/api/v1/messages", name)
-        digest = fingerprint(b"body")
-        assert replayed(tx.lock_answer(key), digest, now=NOW, limits=LIMITS) is None
+        request = IdempotentRequest(key, fingerprint(b"body"))
+        assert replayed(tx.lock_stored_response(key), request, now=NOW, limits=LIMITS) is None
         chat = tx.lock_chat(ChatId(chat_id))
         command = SendMessage(ChatId(chat_id), MessageType.TEXT, "Hello, how are you today?", None)
         sent = send_message(
@@ -88,7 +88,7 @@ def sending(chat_id: int) -> Callable[[Transaction], None]:
             limits=LIMITS,
         )
         enact(tx, sent)
-        enact(tx, keep(key, digest, status=201, body=b"x" * 300, now=NOW))
+        enact(tx, store(request, status=201, resource=resource_of(sent.result), now=NOW))
 
     return operation
 

@@ -10,7 +10,7 @@ from attrs import frozen
 
 from messaging_core.events import Event, LogEntry
 from messaging_core.ids import SessionId, UserId
-from messaging_core.models import Answer, Chat, Message, Session, User
+from messaging_core.models import Chat, Message, Session, StoredResponse, User
 
 T_co = TypeVar("T_co", covariant=True)
 
@@ -70,10 +70,10 @@ class AppendEvent:
 
 
 @frozen
-class StoreAnswer:
-    """Keep the answer to a request with an Idempotency-Key."""
+class StoreResponse:
+    """Store the response to a request with an Idempotency-Key, in place of an older one of its key."""
 
-    answer: Answer
+    response: StoredResponse
 
 
 @frozen
@@ -101,7 +101,7 @@ StorageEffect = (
     | StoreMessage
     | ChangeMessage
     | AppendEvent
-    | StoreAnswer
+    | StoreResponse
 )
 DeliveryEffect = Deliver | CloseSockets
 Effect = StorageEffect | DeliveryEffect

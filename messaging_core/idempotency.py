@@ -1,17 +1,30 @@
-"""One intended request, carried out once: replay its answer, refuse another body, or go on.
+"""One intended request, carried out once: replay its response, refuse another command, or go on.
 
-Only the answer to a request that was granted is kept, in the transaction of what it made; a refusal
-leaves the key free.
+Only the response to a request that was granted is stored, in the transaction of what it made; a refusal
+leaves the key free. The stored response names what it shows and copies nothing: what was deleted is gone
+from replays too.
 """
 
 import hashlib
 import re
 from datetime import datetime
+from typing import assert_never
 
-from messaging_core.effects import Decision, StoreAnswer
+from attrs import frozen
+
+from messaging_core.effects import Decision, StoreResponse
 from messaging_core.errors import IdempotencyKeyInvalid, IdempotencyKeyReused
 from messaging_core.limits import Limits
-from messaging_core.models import Answer, IdempotencyKey
+from messaging_core.models import (
+    ChatView,
+    IdempotencyKey,
+    Message,
+    Resource,
+    ResourceKind,
+    StoredResponse,
+    User,
+    UserView,
+)
 
 KEY_MAX_CHARACTERS = 255
 _KEY = re.compile("[!-~]+")
@@ -30,23 +43,57 @@ def parse_key(header: str) -> str:
     return key
 
 
-def fingerprint(body: bytes) -> bytes:
-    """16 bytes that tell one body from another; not for a body that holds a password."""
-    return hashlib.blake2b(body, digest_size=16).digest()
+def fingerprint(encoded: bytes) -> bytes:
+    """16 bytes that distinguish one command's encoding from another; the encoding must hold no password."""
+    return hashlib.blake2b(encoded, digest_size=16).digest()
 
 
-def replayed(answer: Answer | None, fingerprint: bytes, *, now: datetime, limits: Limits) -> Answer | None:
-    """The answer to give again, or None to go on; raises `IdempotencyKeyReused` for another body."""
-    if answer is None or now >= answer.created_at + limits.idempotency_ttl:
+@frozen
+class IdempotentRequest:
+    """A request with an Idempotency-Key: its sender wants it carried out once, however often it is sent."""
+
+    key: IdempotencyKey
+    fingerprint: bytes
+    """Of the command."""
+    body: bytes | None = None
+    """As it was sent: responses that were stored up to schema 0003 have the fingerprint of the body."""
+
+
+Shown = Message | ChatView | UserView | User | None
+"""What the response to a request with a key may show."""
+
+
+def replayed(
+    stored: StoredResponse | None, request: IdempotentRequest, *, now: datetime, limits: Limits
+) -> StoredResponse | None:
+    """The response to replay, or None to go on; raises `IdempotencyKeyReused` for another command."""
+    if stored is None or now >= stored.created_at + limits.idempotency_ttl:
         return None
-    if answer.fingerprint != fingerprint:
+    if stored.fingerprint != request.fingerprint and (
+        request.body is None or stored.fingerprint != fingerprint(request.body)
+    ):
         raise IdempotencyKeyReused
-    return answer
+    return stored
 
 
-def keep(
-    key: IdempotencyKey, fingerprint: bytes, *, status: int, body: bytes, now: datetime
-) -> Decision[Answer]:
-    """The answer to keep, which replaces one that has outlived its time."""
-    answer = Answer(key, fingerprint, status, body, now)
-    return Decision(answer, (StoreAnswer(answer),))
+def store(
+    request: IdempotentRequest, *, status: int, resource: Resource | None, now: datetime
+) -> Decision[StoredResponse]:
+    """The response to store, in place of one that has outlived its time."""
+    response = StoredResponse(request.key, request.fingerprint, status, resource, now)
+    return Decision(response, (StoreResponse(response),))
+
+
+def resource_of(shown: Shown) -> Resource | None:
+    """What a response shows, by its identifier."""
+    match shown:
+        case None:
+            return None
+        case Message():
+            return Resource(ResourceKind.MESSAGE, shown.id)
+        case ChatView():
+            return Resource(ResourceKind.CHAT, shown.id)
+        case User() | UserView():
+            return Resource(ResourceKind.USER, shown.id)
+        case _:
+            assert_never(shown)

@@ -32,6 +32,13 @@ from messaging_core.limits import Limits
 from messaging_core.models import Chat, Member, Message, Page, Role
 
 
+def found(message: Message | None) -> Message:
+    """The message that was looked up; raises `MessageNotFound`."""
+    if message is None:
+        raise MessageNotFound
+    return message
+
+
 def send_message(
     chat: Chat | None,
     command: SendMessage,
@@ -88,8 +95,7 @@ def edit_message(
     check(command, limits)
     if command.content is UNSET and command.payload is UNSET:
         _require_substance(None, None)
-    if message is None:
-        raise MessageNotFound
+    message = found(message)
     chat, _ = _participant(chat, editor)
     if message.author_id != editor:
         raise NotTheAuthor
@@ -114,8 +120,7 @@ def delete_message(
     Its author may, and in a group its owner and admins. Raises `MessageNotFound`, `NotAParticipant`,
     `NotTheAuthor`.
     """
-    if message is None:
-        raise MessageNotFound
+    message = found(message)
     chat, member = _participant(chat, deleter)
     moderates = chat.is_group and member.role in {Role.OWNER, Role.ADMIN}
     if message.author_id != deleter and not moderates:

@@ -179,13 +179,28 @@ class IdempotencyKey:
     key: str
 
 
+class ResourceKind(StrEnum):
+    MESSAGE = "message"
+    CHAT = "chat"
+    USER = "user"
+
+
 @frozen
-class Answer:
-    """What was answered to the first request with a key, kept to be answered again."""
+class Resource:
+    """What a stored response shows, by its identifier: a replay shows it as it is then."""
+
+    kind: ResourceKind
+    id: int
+
+
+@frozen
+class StoredResponse:
+    """The response to the first request with a key, for replays: its status, and what its body shows."""
 
     key: IdempotencyKey
     fingerprint: bytes
-    """Tells one request body from another; never made from a password."""
+    """16 bytes that distinguish commands; never made from a password."""
     status: int
-    body: bytes
+    resource: Resource | None
+    """None for a response without a body."""
     created_at: datetime

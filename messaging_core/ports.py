@@ -13,12 +13,12 @@ from messaging_core.events import LogEntry
 from messaging_core.ids import ChatId, MessageId, SessionId, UserId
 from messaging_core.models import (
     AccessClaims,
-    Answer,
     Chat,
     IdempotencyKey,
     Message,
     RefreshClaims,
     Session,
+    StoredResponse,
     User,
 )
 from messaging_core.signals import Envelope
@@ -71,7 +71,7 @@ class Reader(Protocol):
     def messages_after(self, chat_id: ChatId, after_id: MessageId, count: int) -> Sequence[Message]:
         """The first `count` messages with greater ids, oldest first."""
 
-    def answer(self, key: IdempotencyKey) -> Answer | None: ...
+    def stored_response(self, key: IdempotencyKey) -> StoredResponse | None: ...
 
     def log(self, chat_id: ChatId, after_sequence: int, count: int) -> Sequence[LogEntry]:
         """The first `count` entries of a chat's log beyond a sequence number, in order."""
@@ -92,8 +92,8 @@ class Transaction(Reader, Protocol):
 
     def lock_session(self, session_id: SessionId) -> Session | None: ...
 
-    def lock_answer(self, key: IdempotencyKey) -> Answer | None:
-        """The kept answer, the key locked even while there is none: the second of two waits for the first."""
+    def lock_stored_response(self, key: IdempotencyKey) -> StoredResponse | None:
+        """The stored response, its key locked even while there is none: the second of two callers waits."""
 
     def next_user_id(self) -> UserId:
         """An identifier that is never given again, greater than every one that was given before.
@@ -117,8 +117,8 @@ class Transaction(Reader, Protocol):
         a pair.
         """
 
-    def forget_before(self, *, answers: datetime, sessions: datetime) -> int:
-        """Drop answers that were kept, and sessions that ended or expired, before these times; how many.
+    def forget_before(self, *, responses: datetime, sessions: datetime) -> int:
+        """Drop responses that were stored, and sessions that ended or expired, before these times; how many.
 
         Drops at most `FORGOTTEN_AT_ONCE` of each: call it again, in another transaction, until it is 0.
         """

@@ -1,10 +1,11 @@
 """The one way through: from a request and its endpoint's declaration to an answer."""
 
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Hashable, Mapping
 from contextvars import ContextVar
 from typing import Any, assert_never
 
 import structlog
+from attrs import AttrsInstance
 
 from adapters.quart_app.endpoints import (
     JSON,
@@ -21,12 +22,12 @@ from adapters.quart_app.endpoints import (
 )
 from adapters.quart_app.parameters import check_names
 from adapters.quart_app.problems import FAULT, problem, refused, unavailable
-from adapters.quart_app.wire import MalformedJson, decode, encode, from_strings, structure
+from adapters.quart_app.wire import MalformedJson, canonical, decode, encode, from_strings, structure
 from adapters.runtime import Context, Messaging, operations
-from adapters.runtime.operations import Once
 from adapters.runtime.throttles import Throttles
 from messaging_core import idempotency, users
 from messaging_core.errors import Refused, TokenInvalid, TokenMissing
+from messaging_core.idempotency import IdempotentRequest
 from messaging_core.limits import Limits
 from messaging_core.models import Actor, IdempotencyKey
 from messaging_core.ports import OutcomeUnknown, PasswordHasherBusy, StorageUnavailable
@@ -106,14 +107,17 @@ class Dispatcher:
                 result = await self._messaging.read(query(command, context))
                 return HttpAnswer(endpoint.status, encode(show(command, result)))
             case Writes(operation):
-                kept = await self._messaging.execute_once(
+                executed = await self._messaging.execute_once(
                     operation(command, context),
-                    _once(request, context),
+                    _idempotent(request, command, context),
                     status=endpoint.status,
-                    render=_render(endpoint),
                     context=context,
                 )
-                return HttpAnswer(kept.status, kept.body, headers=(REPLAYED,) if kept.replayed else ())
+                headers = (REPLAYED,) if executed.replayed else ()
+                if isinstance(executed.result, Refused):
+                    return refused(executed.result, request_id=request.request_id, headers=headers)
+                body = b"" if endpoint.answers is None else encode(executed.result)
+                return HttpAnswer(executed.status, body, headers=headers)
             case _:
                 assert_never(endpoint.does)
 
@@ -207,13 +211,9 @@ def _known(actor: Actor | None) -> Actor:
     return actor
 
 
-def _once(request: HttpRequest, context: Context) -> Once | None:
+def _idempotent(request: HttpRequest, command: AttrsInstance, context: Context) -> IdempotentRequest | None:
     key = request.idempotency_key
     if key is None:
         return None
     named = IdempotencyKey(context.actor.user_id, request.method, request.path, key)
-    return Once(named, idempotency.fingerprint(request.body))
-
-
-def _render(endpoint: Endpoint) -> Callable[[Any], bytes]:
-    return encode if endpoint.answers is not None else lambda _: b""
+    return IdempotentRequest(named, idempotency.fingerprint(canonical(command)), request.body)

@@ -71,22 +71,22 @@ def status_of(refusal: type[Refused]) -> int:
     return next(STATUS[cls] for cls in refusal.__mro__ if cls in STATUS)
 
 
-def refused(refusal: Refused, *, request_id: str) -> HttpAnswer:
+def refused(refusal: Refused, *, request_id: str, headers: tuple[tuple[str, str], ...] = ()) -> HttpAnswer:
     """A refusal as an answer, with the headers that its status calls for."""
     status = status_of(type(refusal))
-    headers: list[tuple[str, str]] = []
+    added = [*headers]
     if status == HTTPStatus.UNAUTHORIZED:
         told = f' error="invalid_token", error_description="{refusal.detail}"'
-        headers.append(("WWW-Authenticate", "Bearer" + told * isinstance(refusal, _BEARER_REFUSALS)))
+        added.append(("WWW-Authenticate", "Bearer" + told * isinstance(refusal, _BEARER_REFUSALS)))
     if isinstance(refusal, errors.TooManyRequests):
-        headers.append(("Retry-After", str(math.ceil(refusal.retry_after))))
+        added.append(("Retry-After", str(math.ceil(refusal.retry_after))))
     return problem(
         status,
         refusal.code,
         refusal.detail,
         request_id=request_id,
         errors=refusal.errors,
-        headers=tuple(headers),
+        headers=tuple(added),
     )
 
 

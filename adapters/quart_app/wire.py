@@ -118,6 +118,22 @@ def encode(value: object) -> bytes:
     return _encoder.encode(value)
 
 
+def canonical(command: attrs.AttrsInstance) -> bytes:
+    """One encoding of a command, however the body that said it was written; without secrets.
+
+    A field that has its default is left out, so that a release which adds an optional one changes nothing.
+    """
+    fields = _fields_by_default(type(command))
+    said = {name: value for name, default in fields if (value := getattr(command, name)) != default}
+    return _canonical_encoder.encode(said)
+
+
+@cache
+def _fields_by_default(command: type[attrs.AttrsInstance]) -> tuple[tuple[str, object], ...]:
+    """The fields that are no secrets, each with its default."""
+    return tuple((each.name, each.default) for each in attrs.fields(command) if each.repr)
+
+
 def structure(values: object, command: type[T], limits: Limits) -> T:
     """A command from decoded JSON; raises `Invalid`, which names every field that is missing or wrong.
 
@@ -280,3 +296,4 @@ def _item(converter: Converter, item: object, type_: Any, position: int) -> obje
 
 _converter = _make_converter()
 _encoder = msgspec.json.Encoder()
+_canonical_encoder = msgspec.json.Encoder(order="sorted")

@@ -13,13 +13,14 @@ from attrs import frozen
 from adapters.runtime import operations
 from adapters.runtime.admissions import Admissions
 from adapters.runtime.hub import Hub, LocalSocket
-from adapters.runtime.operations import Context, Kept, Once, Operation, Query
+from adapters.runtime.operations import Context, Executed, Operation, Query
 from adapters.runtime.relay import Relay, parts
 from messaging_core import tokens, users
 from messaging_core.commands import LogIn, RefreshTokens, RegisterUser
 from messaging_core.effects import CloseSockets, Decision, Deliver
 from messaging_core.errors import IdempotencyKeyReused, Refused
-from messaging_core.ids import ChatId, SessionId, UserId
+from messaging_core.idempotency import IdempotentRequest, Shown
+from messaging_core.ids import ChatId, SessionId
 from messaging_core.limits import Limits
 from messaging_core.models import Actor, Session, User, UserView
 from messaging_core.ports import (
@@ -40,7 +41,7 @@ T = TypeVar("T")
 SWEEP_SECONDS = 30
 """How often open sockets are held against their sessions, for those that end by the passing of time."""
 FORGET_EVERY = 120
-"""Sweeps between two clearings of outlived answers and sessions: an hour."""
+"""Sweeps between two clearings of outlived responses and sessions: an hour."""
 SESSIONS_AT_ONCE = 200
 """Sessions that are read in one go: some milliseconds."""
 TAG_TRIES = 20
@@ -158,19 +159,16 @@ class Messaging:
 
     async def execute_once(
         self,
-        operation: Operation[T],
-        once: Once | None,
+        operation: Operation[Shown],
+        request: IdempotentRequest | None,
         *,
         status: int,
-        render: Callable[[T], bytes],
         context: Context,
-    ) -> Kept:
-        """The rendered answer of `operation`, or the one that its key has already."""
-        if once is None:
-            return Kept(render(await self.execute(operation)), status, replayed=False)
-        return await self.execute(
-            operations.once_only(operation, once, status=status, render=render, context=context)
-        )
+    ) -> Executed:
+        """The result of `operation`, or of the request that was carried out with the same key before."""
+        if request is None:
+            return Executed(await self.execute(operation), status, replayed=False)
+        return await self.execute(operations.once_only(operation, request, status=status, context=context))
 
     async def read(self, query: Query[T]) -> T:
         return await self._storage.read(query)
@@ -179,7 +177,7 @@ class Messaging:
         """Raise `StorageUnavailable` where the storage cannot be read, or refused a commit and still does.
 
         Writes only after a refusal. Not every commit that succeeds since then shows that there is room again:
-        that of an answer which is given once more, say, changes nothing.
+        that of a replay, say, changes nothing.
         """
         await self.read(lambda reader: reader.log(ChatId(0), 0, 1))  # it must reach the disk, or the network
         if self._refused_to_write:
@@ -251,16 +249,15 @@ class Messaging:
             password_hash=await self._hasher.hash(prepared.password),
             device=device,
             chance=[secrets.randbits(40) for _ in range(TAG_TRIES)],
-            once=None if key is None else operations.registration_once(prepared, path=path, key=key),
+            request=None if key is None else operations.registration_request(prepared, path=path, key=key),
             now=self.now(),
             limits=self.limits,
         )
         registered = await self.execute(registration)
         if isinstance(registered, tuple):
             return Registered(self._signed_in(*registered), replayed=False)
-        user_id = UserId(int(registered.body))
         user, known_hash = await self.read(
-            lambda reader: (reader.user(user_id), reader.password_hash(user_id))
+            lambda reader: (reader.user(registered), reader.password_hash(registered))
         )
         if not await self._hasher.matches(known_hash, prepared.password):
             raise IdempotencyKeyReused
@@ -326,7 +323,7 @@ class Messaging:
             try:
                 if sweep % FORGET_EVERY == 0:
                     while count := await self.execute(operations.forget(self.now(), self.limits)):
-                        log.debug("Forgot outlived answers and sessions", count=count)
+                        log.debug("Forgot outlived responses and sessions", count=count)
                 await self.close_sockets_of_ended_sessions(self.hub.sessions())
                 if self.relay is not None:
                     self.relay.compare_soon()

@@ -6,7 +6,7 @@ An operation does nothing but use its transaction; it may run in another thread,
 import json
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from datetime import datetime
-from typing import TypeVar
+from typing import TypeVar, assert_never
 
 from anyascii import anyascii
 from attrs import evolve, frozen
@@ -28,19 +28,21 @@ from messaging_core.commands import (
     SendMessage,
 )
 from messaging_core.effects import Decision
-from messaging_core.errors import RefreshTokenReused, SessionRevoked
-from messaging_core.ids import MessageId, SessionId, UserId
+from messaging_core.errors import RefreshTokenReused, Refused, SessionRevoked
+from messaging_core.idempotency import IdempotentRequest, Shown
+from messaging_core.ids import ChatId, MessageId, SessionId, UserId
 from messaging_core.limits import Limits
 from messaging_core.models import (
     AccessClaims,
     Actor,
-    Answer,
     Chat,
     ChatView,
     IdempotencyKey,
     Message,
     Page,
     RefreshClaims,
+    Resource,
+    ResourceKind,
     Session,
     User,
     UserView,
@@ -64,18 +66,10 @@ class Context:
     privacy: Privacy
 
 
-@frozen
-class Once:
-    """A request that its sender wants carried out once, however often it is sent."""
-
-    key: IdempotencyKey
-    fingerprint: bytes
-
-
-def registration_once(command: RegisterUser, *, path: str, key: str) -> Once:
-    """A registration's key; its fingerprint leaves the password out, which a replay checks by its hash."""
-    told = json.dumps([command.email, command.display_name, command.avatar_url]).encode()
-    return Once(IdempotencyKey(None, "POST", path, key), idempotency.fingerprint(told))
+def registration_request(command: RegisterUser, *, path: str, key: str) -> IdempotentRequest:
+    """A registration with a key; its fingerprint omits the password, which a replay checks by its hash."""
+    encoded = json.dumps([command.email, command.display_name, command.avatar_url]).encode()
+    return IdempotentRequest(IdempotencyKey(None, "POST", path, key), idempotency.fingerprint(encoded))
 
 
 # --- accounts -----------------------------------------------------------------------------------------------
@@ -87,21 +81,23 @@ def register(
     password_hash: str,
     device: str,
     chance: Iterable[int],
-    once: Once | None,
+    request: IdempotentRequest | None,
     now: datetime,
     limits: Limits,
-) -> Operation[tuple[User, Session] | Answer]:
-    """A prepared registration and its first session, or the answer that its key already has.
+) -> Operation[tuple[User, Session] | UserId]:
+    """A prepared registration and its first session, or who registered with the same key before.
 
-    That answer's body is the user's id and nothing more: no token is ever stored.
+    No token is ever stored.
     """
     numbers = tuple(chance)
 
-    def operation(tx: Transaction) -> Decision[tuple[User, Session] | Answer]:
-        if once is not None:
-            kept = idempotency.replayed(tx.lock_answer(once.key), once.fingerprint, now=now, limits=limits)
-            if kept is not None:
-                return Decision(kept)
+    def operation(tx: Transaction) -> Decision[tuple[User, Session] | UserId]:
+        if request is not None:
+            stored = idempotency.replayed(
+                tx.lock_stored_response(request.key), request, now=now, limits=limits
+            )
+            if stored is not None and stored.resource is not None:
+                return Decision(UserId(stored.resource.id))
         tags = users.tag_candidates(anyascii(command.display_name), numbers)
         registered = users.register(
             command,
@@ -115,9 +111,9 @@ def register(
             registered.result.id, session_id=tx.next_session_id(), device=device, now=now, limits=limits
         )
         effects = (*registered.effects, *opened.effects)
-        if once is not None:
-            body = str(registered.result.id).encode()
-            effects += idempotency.keep(once.key, once.fingerprint, status=201, body=body, now=now).effects
+        if request is not None:
+            resource = idempotency.resource_of(registered.result)
+            effects += idempotency.store(request, status=201, resource=resource, now=now).effects
         return Decision((registered.result, opened.result), effects)
 
     return operation
@@ -171,11 +167,11 @@ def try_to_write(tx: Transaction) -> Decision[None]:
 
 
 def forget(now: datetime, limits: Limits) -> Operation[int]:
-    """Drop what has outlived its use: kept answers, and sessions that ended or expired."""
+    """Drop what has outlived its use: stored responses, and sessions that ended or expired."""
 
     def operation(tx: Transaction) -> Decision[int]:
         return Decision(
-            tx.forget_before(answers=now - limits.idempotency_ttl, sessions=now - limits.refresh_ttl)
+            tx.forget_before(responses=now - limits.idempotency_ttl, sessions=now - limits.refresh_ttl)
         )
 
     return operation
@@ -344,33 +340,53 @@ def list_messages(command: ListMessages, context: Context) -> Query[Page]:
 
 
 @frozen
-class Kept:
-    """The answer to a write, and whether it was kept from an earlier request with the same key."""
+class Executed:
+    """The result of an operation, or of an earlier request with the same Idempotency-Key."""
 
-    body: bytes
+    result: Shown | Refused
+    """Of a replay: as it is now, or the refusal to show it to somebody who may no longer read it."""
     status: int
     replayed: bool
 
 
 def once_only(
-    operation: Operation[T],
-    once: Once,
-    *,
-    status: int,
-    render: Callable[[T], bytes],
-    context: Context,
-) -> Operation[Kept]:
-    """`operation`, unless its key has an answer; what is answered is kept in the same transaction."""
+    operation: Operation[Shown], request: IdempotentRequest, *, status: int, context: Context
+) -> Operation[Executed]:
+    """`operation`, unless its key has a stored response; what it makes is named in the same transaction."""
 
-    def guarded(tx: Transaction) -> Decision[Kept]:
-        kept = idempotency.replayed(
-            tx.lock_answer(once.key), once.fingerprint, now=context.now, limits=context.limits
+    def guarded(tx: Transaction) -> Decision[Executed]:
+        stored = idempotency.replayed(
+            tx.lock_stored_response(request.key), request, now=context.now, limits=context.limits
         )
-        if kept is not None:
-            return Decision(Kept(kept.body, kept.status, replayed=True))
+        if stored is not None:
+            result = _shown_now(tx, stored.resource, context)
+            return Decision(Executed(result, stored.status, replayed=True))
         decision = operation(tx)
-        body = render(decision.result)
-        keep = idempotency.keep(once.key, once.fingerprint, status=status, body=body, now=context.now)
-        return Decision(Kept(body, status, replayed=False), (*decision.effects, *keep.effects))
+        response = idempotency.store(
+            request, status=status, resource=idempotency.resource_of(decision.result), now=context.now
+        )
+        executed = Executed(decision.result, status, replayed=False)
+        return Decision(executed, (*decision.effects, *response.effects))
 
     return guarded
+
+
+def _shown_now(reader: Reader, resource: Resource | None, context: Context) -> Shown | Refused:
+    """What a stored response names, to its actor; the refusal that reading it would meet is a value here."""
+    if resource is None:
+        return None
+    actor = context.actor.user_id
+    try:
+        match resource.kind:
+            case ResourceKind.MESSAGE:
+                message = messages.found(reader.message(MessageId(resource.id)))
+                chats.readable(reader.chat(message.chat_id), actor)
+                return message
+            case ResourceKind.CHAT:
+                return _view(reader, chats.readable(reader.chat(ChatId(resource.id)), actor), context)
+            case ResourceKind.USER:
+                return _shown(reader, users.found(reader.user(UserId(resource.id))), context)
+            case _:
+                assert_never(resource.kind)
+    except Refused as refusal:
+        return refusal

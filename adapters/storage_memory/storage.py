@@ -18,15 +18,15 @@ from messaging_core.effects import (
     AppendEvent,
     ChangeMessage,
     StorageEffect,
-    StoreAnswer,
     StoreChat,
     StoreMessage,
+    StoreResponse,
     StoreSession,
     StoreUser,
 )
 from messaging_core.events import LogEntry, creation
 from messaging_core.ids import ChatId, MessageId, SessionId, UserId
-from messaging_core.models import Answer, Chat, IdempotencyKey, Message, Session, User
+from messaging_core.models import Chat, IdempotencyKey, Message, Session, StoredResponse, User
 from messaging_core.ports import FORGOTTEN_AT_ONCE, Reader, Transaction
 
 T = TypeVar("T")
@@ -49,7 +49,7 @@ class _Tables:
     """The ids of each chat's messages, in order."""
     logs: dict[ChatId, list[LogEntry]] = Factory(dict)
     """Each chat's log; the entry of sequence n is the nth."""
-    answers: dict[IdempotencyKey, Answer] = Factory(dict)
+    responses: dict[IdempotencyKey, StoredResponse] = Factory(dict)
 
 
 class _View:
@@ -109,8 +109,8 @@ class _View:
         start = bisect_right(history, after_id)
         return [self._tables.messages[message_id] for message_id in history[start : start + count]]
 
-    def answer(self, key: IdempotencyKey) -> Answer | None:
-        return self._tables.answers.get(key)
+    def stored_response(self, key: IdempotencyKey) -> StoredResponse | None:
+        return self._tables.responses.get(key)
 
     def log(self, chat_id: ChatId, after_sequence: int, count: int) -> Sequence[LogEntry]:
         return self._tables.logs.get(chat_id, [])[after_sequence : after_sequence + count]
@@ -127,7 +127,7 @@ class _Transaction(_View):
     lock_chat = _View.chat
     lock_direct_chat = _View.direct_chat
     lock_session = _View.session
-    lock_answer = _View.answer
+    lock_stored_response = _View.stored_response
 
     # A number taken by a transaction that is rolled back is lost, like any other storage's.
     def next_user_id(self) -> UserId:
@@ -171,25 +171,25 @@ class _Transaction(_View):
                 self._put(tables.messages, message.id, message)
             case AppendEvent(entry):
                 self._append(entry)
-            case StoreAnswer(answer):
-                self._put(tables.answers, answer.key, answer)
+            case StoreResponse(response):
+                self._put(tables.responses, response.key, response)
             case _:
                 assert_never(effect)
 
-    def forget_before(self, *, answers: datetime, sessions: datetime) -> int:
-        old_answers = [key for key, answer in self._tables.answers.items() if answer.created_at < answers]
+    def forget_before(self, *, responses: datetime, sessions: datetime) -> int:
+        old_responses = [key for key, each in self._tables.responses.items() if each.created_at < responses]
         old_sessions = [
             session.id
             for session in self._tables.sessions.values()
             if session.expires_at < sessions or (session.ended_at is not None and session.ended_at < sessions)
         ]
-        del old_answers[FORGOTTEN_AT_ONCE:]
+        del old_responses[FORGOTTEN_AT_ONCE:]
         del old_sessions[FORGOTTEN_AT_ONCE:]
-        for key in old_answers:
-            self._remove(self._tables.answers, key)
+        for key in old_responses:
+            self._remove(self._tables.responses, key)
         for session_id in old_sessions:
             self._remove(self._tables.sessions, session_id)
-        return len(old_answers) + len(old_sessions)
+        return len(old_responses) + len(old_sessions)
 
     def roll_back(self) -> None:
         while self._undo:

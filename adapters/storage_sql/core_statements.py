@@ -32,7 +32,6 @@ from sqlalchemy.sql import ClauseElement
 
 from adapters.storage_sql.statements import Statements
 from adapters.storage_sql.tables import (
-    answers,
     chats,
     direct_chats,
     events,
@@ -41,9 +40,13 @@ from adapters.storage_sql.tables import (
     password_hashes,
     sequences,
     sessions,
+    stored_responses,
     users,
 )
 from messaging_core.events import CREATED
+
+RESPONSE_COLUMNS = ("fingerprint", "status", "resource_kind", "resource_id", "created_at")
+"""Of a stored response, beside its key."""
 
 Among = Callable[[ColumnElement[Any], str], ColumnElement[bool]]
 """`column IN (a parameter that holds many values)`, as an engine says it."""
@@ -152,12 +155,12 @@ def compile_statements(dialect: Dialect, *, among: Among, upsert: Upsert, replac
             .limit(bindparam("count")),
             *("chat_id", "after_sequence", "count"),
         ),
-        answer=compiled(
-            select(answers.c.fingerprint, answers.c.status, answers.c.body, answers.c.created_at).where(
-                answers.c.user_id == bindparam("user_id"),
-                answers.c.method == bindparam("method"),
-                answers.c.path == bindparam("path"),
-                answers.c.key == bindparam("key"),
+        stored_response=compiled(
+            select(*[stored_responses.c[name] for name in RESPONSE_COLUMNS]).where(
+                stored_responses.c.user_id == bindparam("user_id"),
+                stored_responses.c.method == bindparam("method"),
+                stored_responses.c.path == bindparam("path"),
+                stored_responses.c.key == bindparam("key"),
             ),
             *("user_id", "method", "path", "key"),
         ),
@@ -210,14 +213,17 @@ def compile_statements(dialect: Dialect, *, among: Among, upsert: Upsert, replac
             "of_message",
         ),
         append_event=inserted(events),
-        store_answer=compiled(
-            replace(answers).values({name: bindparam(name) for name in answers.c.keys()[1:]}),
-            *answers.c.keys()[1:],
+        store_response=compiled(
+            replace(stored_responses).values(
+                {name: bindparam(name) for name in stored_responses.c.keys()[1:]}
+            ),
+            *stored_responses.c.keys()[1:],
         ),
-        forget_answers=compiled(
-            delete(answers).where(
-                answers.c.id < select(func.min(answers.c.id)).scalar_subquery() + bindparam("count"),
-                answers.c.created_at < bindparam("before"),
+        forget_responses=compiled(
+            delete(stored_responses).where(
+                stored_responses.c.id
+                < select(func.min(stored_responses.c.id)).scalar_subquery() + bindparam("count"),
+                stored_responses.c.created_at < bindparam("before"),
             ),
             *("count", "before"),
         ),

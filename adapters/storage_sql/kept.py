@@ -17,9 +17,9 @@ from messaging_core.effects import (
     AppendEvent,
     ChangeMessage,
     StorageEffect,
-    StoreAnswer,
     StoreChat,
     StoreMessage,
+    StoreResponse,
     StoreSession,
     StoreUser,
 )
@@ -170,7 +170,7 @@ class Staged:
                 self._changed_chats.add(chat.id)
             case StoreUser(user):
                 self._users[user.id] = user
-            case AppendEvent() | StoreSession() | StoreAnswer():
+            case AppendEvent() | StoreSession() | StoreResponse():
                 pass  # none of these is in memory
             case _:
                 assert_never(effect)

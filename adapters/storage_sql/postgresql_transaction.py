@@ -33,14 +33,14 @@ from messaging_core.effects import (
     AppendEvent,
     ChangeMessage,
     StorageEffect,
-    StoreAnswer,
     StoreChat,
     StoreMessage,
+    StoreResponse,
     StoreSession,
     StoreUser,
 )
 from messaging_core.ids import ChatId, SessionId, UserId
-from messaging_core.models import Answer, Chat, IdempotencyKey, Member, Session
+from messaging_core.models import Chat, IdempotencyKey, Member, Session, StoredResponse
 
 
 @frozen
@@ -202,10 +202,10 @@ class PostgresqlTransaction(_Members, SqlTransaction):
         self.met.add(("session", session_id))
         return session_of(row[:-1])
 
-    def lock_answer(self, key: IdempotencyKey) -> Answer | None:
-        self._lock_key("answer", key.user_id, key.method, key.path, key.key)
+    def lock_stored_response(self, key: IdempotencyKey) -> StoredResponse | None:
+        self._lock_key("stored response", key.user_id, key.method, key.path, key.key)
         # A statement of its own: it sees what was committed while the lock was waited for.
-        return self.answer(key)
+        return self.stored_response(key)
 
     def apply(self, effect: StorageEffect) -> None:
         self.has_applied = True
@@ -216,7 +216,7 @@ class PostgresqlTransaction(_Members, SqlTransaction):
                 self.met.add(("session", session.id))
             case StoreMessage() | ChangeMessage() | AdvanceChat() | AppendEvent():
                 pass  # their chat is locked, and noted with its lock
-            case StoreUser() | StoreAnswer():
+            case StoreUser() | StoreResponse():
                 pass  # a second one meets the unique constraint, or the key's lock
             case _:
                 assert_never(effect)

@@ -1,4 +1,4 @@
 """Which schema this code knows, for who only compares."""
 
-NEWEST = "0004"
+NEWEST = "0005"
 """The last revision in `migrations/versions`."""

@@ -7,14 +7,16 @@ from typing import Any, Literal, assert_never
 
 from messaging_core.events import THE_CHAT, ChatSubject, CustomSubject, LogEntry, MessageSubject, Subject
 from messaging_core.models import (
-    Answer,
     Chat,
     IdempotencyKey,
     Member,
     Message,
     MessageType,
+    Resource,
+    ResourceKind,
     Role,
     Session,
+    StoredResponse,
     User,
 )
 
@@ -189,6 +191,23 @@ def entry_of(row: Row) -> LogEntry:
     return LogEntry(chat_id, sequence, name, subject, moment(at))
 
 
-def answer_of(key: IdempotencyKey, row: Row) -> Answer:
-    fingerprint, status, body, created_at = row
-    return Answer(key, fingerprint, status, body, moment(created_at))
+def key_row(key: IdempotencyKey) -> Row:
+    return (NO_USER if key.user_id is None else key.user_id, key.method, key.path, key.key)
+
+
+def stored_response_row(response: StoredResponse) -> Row:
+    resource = response.resource
+    return (
+        *key_row(response.key),
+        response.fingerprint,
+        response.status,
+        None if resource is None else resource.kind.value,
+        None if resource is None else resource.id,
+        seconds(response.created_at),
+    )
+
+
+def stored_response_of(key: IdempotencyKey, row: Row) -> StoredResponse:
+    fingerprint, status, kind, id_, created_at = row
+    resource = None if kind is None else Resource(ResourceKind(kind), id_)
+    return StoredResponse(key, fingerprint, status, resource, moment(created_at))

@@ -100,10 +100,10 @@ FROM messages
 WHERE messages.chat_id = ? AND messages.sequence > ? ORDER BY messages.sequence
  LIMIT ? OFFSET 0
 
--- answer
-SELECT answers.fingerprint, answers.status, answers.body, answers.created_at
-FROM answers
-WHERE answers.user_id = ? AND answers.method = ? AND answers.path = ? AND answers."key" = ?
+-- stored_response
+SELECT stored_responses.fingerprint, stored_responses.status, stored_responses.resource_kind, stored_responses.resource_id, stored_responses.created_at
+FROM stored_responses
+WHERE stored_responses.user_id = ? AND stored_responses.method = ? AND stored_responses.path = ? AND stored_responses."key" = ?
 
 -- log
 SELECT created.chat_id, created.sequence, created.name, created.message_id, created.at, created.data
@@ -147,12 +147,12 @@ UPDATE messages SET author_id=?, type=?, content=?, payload=?, ts=?, reply_to_id
 -- append_event
 INSERT INTO events (chat_id, sequence, name, message_id, at, data) VALUES (?, ?, ?, ?, ?, ?)
 
--- store_answer
-INSERT OR REPLACE INTO answers (user_id, method, path, "key", fingerprint, status, body, created_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?)
+-- store_response
+INSERT OR REPLACE INTO stored_responses (user_id, method, path, "key", fingerprint, status, resource_kind, resource_id, created_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
 
--- forget_answers
-DELETE FROM answers WHERE answers.id < (SELECT min(answers.id) AS min_1
-FROM answers) + ? AND answers.created_at < ?
+-- forget_responses
+DELETE FROM stored_responses WHERE stored_responses.id < (SELECT min(stored_responses.id) AS min_1
+FROM stored_responses) + ? AND stored_responses.created_at < ?
 
 -- forget_sessions
 DELETE FROM sessions WHERE sessions.id IN (SELECT sessions.id

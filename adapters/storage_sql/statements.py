@@ -28,7 +28,7 @@ class Statements:
     next_message_number: str
     messages_before: str
     messages_after: str
-    answer: str
+    stored_response: str
     log: str
     insert_user: str
     insert_password_hash: str
@@ -40,8 +40,8 @@ class Statements:
     insert_message: str
     change_message: str
     append_event: str
-    store_answer: str
-    forget_answers: str
+    store_response: str
+    forget_responses: str
     forget_sessions: str
     sequences: str
     store_sequence: str

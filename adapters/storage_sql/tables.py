@@ -184,12 +184,12 @@ events = Table(
 """A chat's log, but for the creations of messages, which `messages` holds: in order, and by reference."""
 
 
-answers = Table(
-    "answers",
+stored_responses = Table(
+    "stored_responses",
     metadata,
-    # Counts upwards, so that the rows, which are large, lie in the order of their age: new ones share a page,
-    # and the oldest are found without an index. Clients choose keys at random: clustered by them, each answer
-    # would be written to a page of its own, and often split it.
+    # Counts upwards, so that the rows lie in the order of their age: new ones share a page, and the oldest
+    # are found without an index. Clients choose keys at random: clustered by them, each response would be
+    # written to a page of its own, and often split it.
     Column("id", _Int64, primary_key=True),
     Column("user_id", _Int64, nullable=False),
     Column("method", Text, nullable=False),
@@ -197,7 +197,9 @@ answers = Table(
     Column("key", Text, nullable=False),
     Column("fingerprint", LargeBinary, nullable=False),
     Column("status", _Int64, nullable=False),
-    Column("body", LargeBinary, nullable=False),
+    # What the response shows, by reference; both are null for a response without a body.
+    Column("resource_kind", Text),
+    Column("resource_id", _Int64),
     Column("created_at", _Int64, nullable=False),
     UniqueConstraint("user_id", "key", "path", "method"),
 )

@@ -5,15 +5,14 @@ from datetime import datetime
 from typing import Any, Protocol, assert_never
 
 from adapters.storage_sql.rows import (
-    NO_USER,
     Kind,
     Row,
-    answer_of,
     changed_message_row,
     chat_of,
     chat_row,
     entry_of,
     entry_row,
+    key_row,
     member_of,
     member_row,
     message_of,
@@ -21,6 +20,8 @@ from adapters.storage_sql.rows import (
     seconds,
     session_of,
     session_row,
+    stored_response_of,
+    stored_response_row,
     user_of,
     user_row,
 )
@@ -30,15 +31,15 @@ from messaging_core.effects import (
     AppendEvent,
     ChangeMessage,
     StorageEffect,
-    StoreAnswer,
     StoreChat,
     StoreMessage,
+    StoreResponse,
     StoreSession,
     StoreUser,
 )
 from messaging_core.events import LogEntry
 from messaging_core.ids import MAX_ID, ChatId, MessageId, SessionId, UserId
-from messaging_core.models import Answer, Chat, IdempotencyKey, Member, Message, Session, User
+from messaging_core.models import Chat, IdempotencyKey, Member, Message, Session, StoredResponse, User
 from messaging_core.ports import FORGOTTEN_AT_ONCE
 
 BEYOND = MAX_ID + 1
@@ -175,9 +176,9 @@ class SqlReader:
                 high = middle
         return high
 
-    def answer(self, key: IdempotencyKey) -> Answer | None:
-        row = self._execute(self._sql.answer, _key_row(key)).fetchone()
-        return None if row is None else answer_of(key, row)
+    def stored_response(self, key: IdempotencyKey) -> StoredResponse | None:
+        row = self._execute(self._sql.stored_response, key_row(key)).fetchone()
+        return None if row is None else stored_response_of(key, row)
 
     def log(self, chat_id: ChatId, after_sequence: int, count: int) -> Sequence[LogEntry]:
         part = (chat_id, after_sequence, count)
@@ -215,7 +216,7 @@ class SqlTransaction(SqlReader):
     lock_chat = SqlReader.chat
     lock_direct_chat = SqlReader.direct_chat
     lock_session = SqlReader.session
-    lock_answer = SqlReader.answer
+    lock_stored_response = SqlReader.stored_response
 
     def next_user_id(self) -> UserId:
         return UserId(self._numbers.next("user"))
@@ -235,9 +236,8 @@ class SqlTransaction(SqlReader):
                 self._execute(self._sql.insert_message, message_row(message, sequence))
             case AdvanceChat(chat):
                 self._advance(chat)
-            case StoreAnswer(answer):
-                kept = (answer.fingerprint, answer.status, answer.body, seconds(answer.created_at))
-                self._execute(self._sql.store_answer, (*_key_row(answer.key), *kept))
+            case StoreResponse(response):
+                self._execute(self._sql.store_response, stored_response_row(response))
             case ChangeMessage(message):
                 if self._changed(self._execute(self._sql.change_message, changed_message_row(message))) == 0:
                     raise LookupError(f"there is no message {message.id} to change")
@@ -253,11 +253,11 @@ class SqlTransaction(SqlReader):
             case _:  # pragma: no cover - the type checker proves it unreachable
                 assert_never(effect)
 
-    def forget_before(self, *, answers: datetime, sessions: datetime) -> int:
+    def forget_before(self, *, responses: datetime, sessions: datetime) -> int:
         over = seconds(sessions)
-        old_answers = self._execute(self._sql.forget_answers, (FORGOTTEN_AT_ONCE, seconds(answers)))
+        old_responses = self._execute(self._sql.forget_responses, (FORGOTTEN_AT_ONCE, seconds(responses)))
         old_sessions = self._execute(self._sql.forget_sessions, (over, over, FORGOTTEN_AT_ONCE))
-        return self._changed(old_answers) + self._changed(old_sessions)
+        return self._changed(old_responses) + self._changed(old_sessions)
 
     def _changed(self, statement: Cursor) -> int:
         """How many rows a statement has changed."""
@@ -277,7 +277,3 @@ class SqlTransaction(SqlReader):
         if not chat.is_group:
             low, high = sorted(chat.member_ids)
             self._execute(self._sql.insert_direct_chat, (low, high, chat.id))
-
-
-def _key_row(key: IdempotencyKey) -> Row:
-    return (NO_USER if key.user_id is None else key.user_id, key.method, key.path, key.key)

@@ -27,7 +27,7 @@ from messaging_core.effects import (
     StorageEffect,
 )
 from messaging_core.errors import Refused
-from messaging_core.idempotency import keep, replayed
+from messaging_core.idempotency import IdempotentRequest, replayed, store
 from messaging_core.ids import MAX_ID, ChatId, MessageId, SessionId, UserId
 from messaging_core.limits import Limits
 from messaging_core.messages import delete_message, edit_message, send_message
@@ -35,6 +35,7 @@ from messaging_core.models import (
     Chat,
     IdempotencyKey,
     MessageType,
+    Resource,
 )
 from messaging_core.ports import Reader, Storage, Transaction
 from messaging_core.testing import strategies as values
@@ -248,11 +249,11 @@ class _Change:
 
 
 @frozen
-class _Answer:
+class _Respond:
     user: int | None
     key: str
     fingerprint: bytes
-    body: bytes
+    resource: Resource | None
 
     def run(self, scene: _Scene) -> object:
         user_id = None if self.user is None else scene.user(self.user)
@@ -260,23 +261,34 @@ class _Answer:
             return None
         key = IdempotencyKey(user_id, "POST", "/api/v1/messages", self.key)
         scene.world.keys.append(key)
-        found = replayed(scene.tx.lock_answer(key), self.fingerprint, now=scene.now, limits=LIMITS)
+        request = IdempotentRequest(key, self.fingerprint)
+        found = replayed(scene.tx.lock_stored_response(key), request, now=scene.now, limits=LIMITS)
         if found is not None:
             return found
-        return enact(scene.tx, keep(key, self.fingerprint, status=201, body=self.body, now=scene.now))
+        return enact(scene.tx, store(request, status=201, resource=self.resource, now=scene.now))
 
 
 @frozen
 class _Forget:
-    answers: timedelta
+    responses: timedelta
     sessions: timedelta
 
     def run(self, scene: _Scene) -> object:
-        return scene.tx.forget_before(answers=scene.now - self.answers, sessions=scene.now - self.sessions)
+        return scene.tx.forget_before(
+            responses=scene.now - self.responses, sessions=scene.now - self.sessions
+        )
 
 
 _Step = (
-    _Register | _OpenSession | _Refresh | _OpenDirectChat | _CreateGroup | _Send | _Change | _Answer | _Forget
+    _Register
+    | _OpenSession
+    | _Refresh
+    | _OpenDirectChat
+    | _CreateGroup
+    | _Send
+    | _Change
+    | _Respond
+    | _Forget
 )
 
 
@@ -379,7 +391,7 @@ def _everything(world: _World) -> Callable[[Reader], list[object]]:
                 for chat_id in world.chats
                 for message_id in world.messages
             ],
-            [reader.answer(key) for key in world.keys],
+            [reader.stored_response(key) for key in world.keys],
         ]
 
     return look
@@ -409,11 +421,11 @@ _steps = st.one_of(
     st.builds(_OpenSession, _numbers),
     st.builds(_Refresh, _numbers, st.integers(-1, 3)),
     st.builds(
-        _Answer,
+        _Respond,
         st.none() | _numbers,
         st.sampled_from(["k", "K", "l"]),
         st.sampled_from([b"f" * 16, b"g" * 16]),
-        st.binary(max_size=20),
+        st.none() | values.resources,
     ),
     st.builds(
         _Forget,

@@ -9,17 +9,20 @@ from hypothesis import strategies as st
 from messaging_core.commands import CreateGroup, EditMessage, ListMessages, RegisterUser, SendMessage
 from messaging_core.constraints import UNSET, is_blank
 from messaging_core.events import EVENTS, Event, Facts
+from messaging_core.idempotency import IdempotentRequest
 from messaging_core.ids import MAX_ID, ChatId, MessageId, SessionId, UserId
 from messaging_core.limits import Rate
 from messaging_core.models import (
-    Answer,
     Chat,
     IdempotencyKey,
     Member,
     Message,
     MessageType,
+    Resource,
+    ResourceKind,
     Role,
     Session,
+    StoredResponse,
     User,
 )
 
@@ -203,11 +206,18 @@ idempotency_keys = st.builds(
     path=st.sampled_from(["/api/v1/messages", "/api/v1/chats/direct", "/api/v1/messages/7"]),
     key=st.text(st.characters(min_codepoint=0x21, max_codepoint=0x7E), min_size=1, max_size=255),
 )
-answers = st.builds(
-    Answer,
+resources = st.builds(Resource, kind=st.sampled_from(ResourceKind), id=st.integers(1, MAX_ID))
+stored_responses = st.builds(
+    StoredResponse,
     key=idempotency_keys,
     fingerprint=st.binary(min_size=16, max_size=16),
     status=st.sampled_from([200, 201, 204]),
-    body=st.binary(max_size=200),
+    resource=st.none() | resources,
     created_at=times,
+)
+idempotent_requests = st.builds(
+    IdempotentRequest,
+    key=idempotency_keys,
+    fingerprint=st.binary(min_size=16, max_size=16),
+    body=st.none() | st.binary(max_size=20),
 )

@@ -12,7 +12,7 @@ from messaging_core.chats import create_group, open_direct_chat
 from messaging_core.commands import OpenDirectChat
 from messaging_core.effects import Decision, DeliveryEffect, StorageEffect
 from messaging_core.errors import Refused
-from messaging_core.idempotency import keep
+from messaging_core.idempotency import store
 from messaging_core.limits import Limits
 from messaging_core.messages import delete_message, edit_message, send_message
 from messaging_core.testing import strategies as values
@@ -126,11 +126,10 @@ calls = st.one_of(
         now=values.times,
     ),
     call(
-        keep,
-        values.idempotency_keys,
-        st.binary(),
+        store,
+        values.idempotent_requests,
         status=st.just(201),
-        body=st.binary(),
+        resource=st.none() | values.resources,
         now=values.times,
     ),
 )

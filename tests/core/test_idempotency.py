@@ -7,17 +7,35 @@ from attrs import evolve
 from hypothesis import given
 from hypothesis import strategies as st
 
-from messaging_core.effects import Decision, StoreAnswer
+from messaging_core.effects import Decision, StoreResponse
 from messaging_core.errors import IdempotencyKeyInvalid, IdempotencyKeyReused
-from messaging_core.idempotency import fingerprint, keep, parse_key, replayed
-from messaging_core.ids import UserId
+from messaging_core.idempotency import (
+    IdempotentRequest,
+    fingerprint,
+    parse_key,
+    replayed,
+    resource_of,
+    store,
+)
+from messaging_core.ids import ChatId, UserId
 from messaging_core.limits import Limits
-from messaging_core.models import Answer, IdempotencyKey
+from messaging_core.models import (
+    ChatView,
+    IdempotencyKey,
+    Message,
+    Resource,
+    ResourceKind,
+    StoredResponse,
+    User,
+)
+from messaging_core.testing import strategies as values
 
 NOW = datetime(2024, 11, 4, 14, 30, tzinfo=UTC)
 LIMITS = Limits()
 KEY = IdempotencyKey(UserId(1), "POST", "/api/v1/messages", "k")
-ANSWER = Answer(KEY, fingerprint(b"body"), 201, b"answer", NOW)
+REQUEST = IdempotentRequest(KEY, fingerprint(b"command"), b"body")
+RESPONSE = StoredResponse(KEY, REQUEST.fingerprint, 201, Resource(ResourceKind.MESSAGE, 7), NOW)
+DAY = timedelta(hours=24)
 
 
 @pytest.mark.parametrize(
@@ -72,35 +90,56 @@ def test_quoting_a_key_changes_nothing(key: str) -> None:
 
 
 @given(st.binary(), st.binary())
-def test_fingerprints_tell_bodies_apart(one: bytes, other: bytes) -> None:
-    """Equal bodies have equal fingerprints of 16 bytes, others different ones."""
+def test_fingerprints_distinguish_encodings(one: bytes, other: bytes) -> None:
+    """Equal encodings have equal fingerprints of 16 bytes, others different ones."""
     assert (fingerprint(one) == fingerprint(other)) == (one == other)
     assert len(fingerprint(one)) == 16
 
 
 def test_the_first_request_goes_on() -> None:
-    """With no answer kept there is nothing to replay."""
-    assert replayed(None, fingerprint(b"body"), now=NOW, limits=LIMITS) is None
+    """Without a stored response there is nothing to replay."""
+    assert replayed(None, REQUEST, now=NOW, limits=LIMITS) is None
 
 
-def test_the_same_request_is_answered_again() -> None:
-    """Key and body again: the kept answer, until it is 24 hours old."""
-    last = NOW + timedelta(hours=24) - timedelta(seconds=1)
-    for now in (NOW, last):
-        assert replayed(ANSWER, fingerprint(b"body"), now=now, limits=LIMITS) is ANSWER
-    assert replayed(ANSWER, fingerprint(b"body"), now=NOW + timedelta(hours=24), limits=LIMITS) is None
+def test_the_same_request_is_replayed() -> None:
+    """Key and command again: the stored response, until it is 24 hours old; the body's bytes do not count."""
+    for now in (NOW, NOW + DAY - timedelta(seconds=1)):
+        for body in (b"body", b"another spelling", None):
+            request = evolve(REQUEST, body=body)
+            assert replayed(RESPONSE, request, now=now, limits=LIMITS) is RESPONSE
+    assert replayed(RESPONSE, REQUEST, now=NOW + DAY, limits=LIMITS) is None
 
 
-def test_another_body_is_refused() -> None:
-    """A key stands for one body for as long as it is kept; afterwards it is free."""
+def test_another_command_is_refused() -> None:
+    """A key stands for one command for as long as its response is stored; afterwards it is free."""
+    other = evolve(REQUEST, fingerprint=fingerprint(b"other"))
     with pytest.raises(IdempotencyKeyReused):
-        replayed(ANSWER, fingerprint(b"other"), now=NOW, limits=LIMITS)
-    later = NOW + timedelta(hours=24)
-    assert replayed(ANSWER, fingerprint(b"other"), now=later, limits=LIMITS) is None
+        replayed(RESPONSE, other, now=NOW, limits=LIMITS)
+    assert replayed(RESPONSE, other, now=NOW + DAY, limits=LIMITS) is None
 
 
-def test_keeping_an_answer() -> None:
-    """What was answered is kept with its key, fingerprint and time."""
-    decision = keep(KEY, fingerprint(b"body"), status=201, body=b"answer", now=NOW)
-    assert decision == Decision(ANSWER, (StoreAnswer(ANSWER),))
-    assert keep(evolve(KEY, user_id=None), b"", status=204, body=b"", now=NOW).result.key.user_id is None
+@pytest.mark.parametrize("body", [b"other", None])
+def test_a_response_of_an_earlier_schema(body: bytes | None) -> None:
+    """Up to schema 0003 the body's bytes were compared: such a response is replayed for those alone."""
+    earlier = evolve(RESPONSE, fingerprint=fingerprint(b"body"))
+    assert replayed(earlier, REQUEST, now=NOW, limits=LIMITS) is earlier
+    with pytest.raises(IdempotencyKeyReused):
+        replayed(earlier, evolve(REQUEST, body=body), now=NOW, limits=LIMITS)
+
+
+def test_storing_a_response() -> None:
+    """What was shown is named, with the key, the command's fingerprint, the status and the time."""
+    decision = store(REQUEST, status=201, resource=RESPONSE.resource, now=NOW)
+    assert decision == Decision(RESPONSE, (StoreResponse(RESPONSE),))
+    deletion = store(evolve(REQUEST, key=evolve(KEY, user_id=None)), status=204, resource=None, now=NOW)
+    assert (deletion.result.key.user_id, deletion.result.resource) == (None, None)
+
+
+@given(values.messages(), values.users)
+def test_resources(message: Message, user: User) -> None:
+    """A response names the message, chat or user that it shows, and copies nothing of it."""
+    chat = ChatView(ChatId(5), "Trip", True, NOW, ())
+    assert resource_of(message) == Resource(ResourceKind.MESSAGE, message.id)
+    assert resource_of(user) == Resource(ResourceKind.USER, user.id)
+    assert resource_of(chat) == Resource(ResourceKind.CHAT, 5)
+    assert resource_of(None) is None

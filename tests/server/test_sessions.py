@@ -5,8 +5,13 @@ from typing import Any
 import httpx
 import jwt
 import pytest
+from attrs import evolve
 
-from messaging_core.ports import OutcomeUnknown, StorageUnavailable
+from messaging_core.effects import StoreResponse
+from messaging_core.ids import UserId
+from messaging_core.models import IdempotencyKey, Resource, ResourceKind
+from messaging_core.ports import OutcomeUnknown, StorageUnavailable, Transaction
+from tests.server.calls import Scene
 from tests.server.clients import FAULTS_EXPECTED, PASSWORD, Person, expect, log_in, new_key, register
 from tests.server.servers import ServerHere
 
@@ -188,18 +193,89 @@ async def test_refusals_consume_no_key(alice: Person, bob: Person, chat: int) ->
     assert await alice.send(chat, "now it is right", key=key) == sent
 
 
-async def test_a_replay_repeats_the_answer_and_nothing_else(alice: Person, bob: Person, chat: int) -> None:
+async def test_a_replay_repeats_the_response_and_nothing_else(alice: Person, bob: Person, chat: int) -> None:
     """Part 5: status and body to the byte, `Idempotency-Replayed: true`; the message is there once."""
     key = new_key()
     body = {"chat_id": chat, "type": "text", "content": "once"}
     first = await alice.ask("POST", "/messages", body, key=key)
-    expect(await alice.ask("DELETE", f"/messages/{first.json()['id']}"), 204)
     again = await alice.ask("POST", "/messages", body, key=key)
     assert (again.status_code, again.content) == (first.status_code, first.content)
     assert again.headers["Content-Type"] == first.headers["Content-Type"]
     assert again.headers["Idempotency-Replayed"] == "true"
     assert "Idempotency-Replayed" not in first.headers
     assert len(expect(await bob.ask("GET", f"/messages?chat_id={chat}"), 200)) == 1
+
+
+async def test_a_replay_shows_the_message_as_it_is_now(
+    server: ServerHere, alice: Person, bob: Person, chat: int
+) -> None:
+    """Part 5: the stored response names the message and copies nothing: deleted content is gone."""
+    body = {"chat_id": chat, "type": "text", "content": "a text to be forgotten"}
+    sent = expect(await alice.ask("POST", "/messages", body, key="send"), 201)
+    path, changes = f"/messages/{sent['id']}", {"content": "another text"}
+    edited = expect(await alice.ask("PATCH", path, changes, key="edit"), 200)
+    assert expect(await alice.ask("POST", "/messages", body, key="send"), 201) == edited
+    expect(await alice.ask("DELETE", path), 204)
+    for response, status in (
+        (await alice.ask("POST", "/messages", body, key="send"), 201),
+        (await alice.ask("PATCH", path, changes, key="edit"), 200),
+    ):
+        shown = expect(response, status)
+        assert (shown["content"], shown["payload"]) == (None, {"deleted": True})
+        assert response.headers["Idempotency-Replayed"] == "true"
+    for text in ("a text to be forgotten", "another text"):
+        assert text not in repr(server.state())
+
+
+@pytest.mark.parametrize("kind", [ResourceKind.MESSAGE, ResourceKind.CHAT])
+@pytest.mark.parametrize("exists", [True, False])
+async def test_a_replay_shows_nothing_that_its_caller_may_no_longer_read(
+    server: ServerHere, http: httpx.AsyncClient, scene: Scene, kind: ResourceKind, exists: bool
+) -> None:
+    """The refusal that reading it would meet, marked as a replay: it was done, and is not done again."""
+    alice, bob, carol = scene.alice, scene.bob, await register(server, http, "Carol")
+    theirs = await bob.direct_chat_with(carol)
+    ids = {ResourceKind.MESSAGE: (await bob.send(theirs))["id"], ResourceKind.CHAT: theirs}
+    body = {"chat_id": scene.chat, "type": "text", "content": "hello"}
+    expect(await alice.ask("POST", "/messages", body, key="k"), 201)
+    key = IdempotencyKey(UserId(alice.id), "POST", "/api/v1/messages", "k")
+
+    def point_elsewhere(tx: Transaction) -> None:
+        stored = tx.lock_stored_response(key)
+        assert stored is not None
+        tx.apply(StoreResponse(evolve(stored, resource=Resource(kind, ids[kind] if exists else 999))))
+
+    await server.messaging._storage.transact(point_elsewhere)
+    before = server.state()
+    response = await alice.ask("POST", "/messages", body, key="k")
+    refusal = (403, "not_a_participant") if exists else (404, f"{kind}_not_found")
+    expect(response, *refusal)
+    assert response.headers["Idempotency-Replayed"] == "true"
+    assert server.state() == before
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        '{"chat_id":%d,"type":"text","content":"x","payload":{"a":1,"b":[2]}}',
+        ' { "payload" : {"b": [ 2 ], "a": 1}, "content": "\\u0078",\r\n"type":"text", "chat_id" : %d }',
+        '{"chat_id":%d,"type":"text","content":"x","payload":{"a":1,"b":[2]},"reply_to_id":null,"unknown":3}',
+    ],
+)
+async def test_a_key_is_compared_by_the_command(
+    alice: Person, bob: Person, chat: int, http: httpx.AsyncClient, body: str
+) -> None:
+    """Part 5: bodies that say the same are the same request, however they are written; unknown fields too."""
+    first = {"chat_id": chat, "type": "text", "content": "x", "payload": {"a": 1, "b": [2]}}
+    sent = expect(await alice.ask("POST", "/messages", first, key="k"), 201)
+    headers = {
+        "Authorization": f"Bearer {alice.access_token}",
+        "Idempotency-Key": "k",
+        "Content-Type": "application/json",
+    }
+    again = await http.post("/messages", content=body % chat, headers=headers)
+    assert expect(again, 201) == sent
+    assert again.headers["Idempotency-Replayed"] == "true"
 
 
 async def test_another_body_under_a_key(alice: Person, bob: Person, chat: int) -> None:

@@ -20,6 +20,7 @@ from adapters.storage_sql.rows import KINDS
 from adapters.storage_sql.tables import metadata
 from tests.postgresql import SERVER, connect, made
 from tests.storage.schema_0002 import check_0002, fill_0002
+from tests.storage.schema_0003 import check_0003, fill_0003
 
 NAME = "messaging_test_schema"
 
@@ -74,16 +75,31 @@ async def test_servers_do_not_upgrade(tmp_path: Path) -> None:
 
 async def test_creations_move_to_their_messages() -> None:
     """Upgrading from the log of everything changes nothing of what is told."""
-    upgrade_ = command.upgrade
     with made(NAME) as address:
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(command, "upgrade", lambda config, _: upgrade_(config, "0002"))
-            upgrade_postgresql(address)
+        _upgrade_to(address, "0002")
         with connect(address) as connection, connection.cursor() as cursor:
             fill_0002(cursor.executemany, "%s")
         assert upgrade_postgresql(address) == "0002"
         async with open_postgresql(address) as storage:
             await check_0002(storage)
+
+
+async def test_stored_responses_name_what_their_bodies_showed() -> None:
+    """Upgrading from responses with bodies loses none: each is replayed until it expires."""
+    with made(NAME) as address:
+        _upgrade_to(address, "0003")
+        with connect(address) as connection, connection.cursor() as cursor:
+            fill_0003(cursor.executemany, "%s")
+        assert upgrade_postgresql(address) == "0003"
+        async with open_postgresql(address) as storage:
+            await check_0003(storage)
+
+
+def _upgrade_to(address: str, revision: str) -> None:
+    upgrade = command.upgrade
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(command, "upgrade", lambda config, _: upgrade(config, revision))
+        upgrade_postgresql(address)
 
 
 def test_upgrading_at_the_same_time() -> None:
@@ -151,7 +167,7 @@ def test_passwords_are_not_shown() -> None:
     assert secrets_of("postgresql://u:a%20b@h/?password=c") == {"a%20b", "a b", "c"}
 
 
-SMALL = {"forget_answers", "forget_sessions", "sequences", "store_sequence"}
+SMALL = {"forget_responses", "forget_sessions", "sequences", "store_sequence"}
 """What looks at the first of many by their age, which PostgreSQL may do in several ways, and SQLite's own."""
 
 

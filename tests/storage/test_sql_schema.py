@@ -20,6 +20,7 @@ from adapters.storage_sql import NEWEST, DatabaseUnusable, open_sqlite
 from adapters.storage_sql.schema import upgrade_sqlite
 from adapters.storage_sql.tables import metadata
 from tests.storage.schema_0002 import MESSAGES, check_0002, fill_0002
+from tests.storage.schema_0003 import check_0003, fill_0003
 
 
 @pytest.fixture
@@ -66,18 +67,27 @@ def test_the_newest_revision_is_the_last_one() -> None:
     assert ScriptDirectory.from_config(config).get_heads() == [NEWEST]
 
 
-def test_kept_answers_survive_their_new_layout(path: Path) -> None:
-    """Upgrading from the first tables loses no Idempotency-Key, and the oldest answer comes first."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(command, "upgrade", partial(_upgrade_to, command.upgrade, "0001"))
-        upgrade_sqlite(path)
+def test_stored_responses_survive_their_new_layouts(path: Path) -> None:
+    """Upgrading from the first tables loses no Idempotency-Key, and the oldest response comes first."""
+    _make(path, "0001")
     with closing(sqlite3.connect(path)) as connection, connection:
-        rows = [(7, "POST", "/x", f"key{n}", b"f", 201, b"body", 100 - n) for n in range(3)]
+        rows = [(7, "POST", "/x", f"key{n}", b"f", 201, b'{"id":%d}' % n, 100 - n) for n in range(3)]
         connection.executemany("INSERT INTO answers VALUES (?, ?, ?, ?, ?, ?, ?, ?)", rows)
     upgrade_sqlite(path)
     with closing(sqlite3.connect(path)) as connection:
-        kept = connection.execute("SELECT * FROM answers ORDER BY id").fetchall()
-    assert [row[1:] for row in kept] == rows[::-1]
+        stored = connection.execute("SELECT * FROM stored_responses ORDER BY id").fetchall()
+    assert [row[1:] for row in stored] == [
+        (*row[:6], "message", number, row[-1]) for number, row in reversed([*enumerate(rows)])
+    ]
+
+
+async def test_stored_responses_name_what_their_bodies_showed(path: Path) -> None:
+    """Upgrading from responses with bodies loses none: each is replayed until it expires."""
+    _make(path, "0003")
+    with closing(sqlite3.connect(path)) as connection, connection:
+        fill_0003(connection.executemany, "?")
+    async with open_sqlite(path) as storage:
+        await check_0003(storage)
 
 
 async def test_creations_move_to_their_messages(path: Path) -> None:
@@ -106,11 +116,15 @@ def test_messages_out_of_order_stop_the_upgrade(path: Path) -> None:
     assert path.read_bytes() == before
 
 
+def _make(path: Path, revision: str) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(command, "upgrade", partial(_upgrade_to, command.upgrade, revision))
+        upgrade_sqlite(path)
+
+
 def _make_0002(path: Path, *changes: str) -> None:
     """A file as revision 0002 has left it, and then these statements."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(command, "upgrade", partial(_upgrade_to, command.upgrade, "0002"))
-        upgrade_sqlite(path)
+    _make(path, "0002")
     with closing(sqlite3.connect(path)) as connection, connection:
         fill_0002(connection.executemany, "?")
         for change in changes:

@@ -36,12 +36,12 @@ import trio
 from hypothesis import HealthCheck, Phase, given, settings
 
 from messaging_core.ports import Storage
-from messaging_core.testing.storage_contract.answers import AnswerRules
 from messaging_core.testing.storage_contract.atomicity import AtomicityRules
 from messaging_core.testing.storage_contract.committed import CommittedRules
 from messaging_core.testing.storage_contract.messages import MessageRules
 from messaging_core.testing.storage_contract.people_and_chats import PeopleAndChatsRules
 from messaging_core.testing.storage_contract.races import RaceRules
+from messaging_core.testing.storage_contract.stored_responses import StoredResponseRules
 from messaging_core.testing.storage_contract.values import ValueRules
 from messaging_core.testing.storage_programs import OpenStorage, ProgramTransaction, compare, programs
 
@@ -50,7 +50,13 @@ __all__ = ["OpenStorage", "StorageContract"]
 
 # pytest runs the rules of the last of these first: what the others build on.
 class StorageContract(
-    RaceRules, CommittedRules, AtomicityRules, ValueRules, AnswerRules, MessageRules, PeopleAndChatsRules
+    RaceRules,
+    CommittedRules,
+    AtomicityRules,
+    ValueRules,
+    StoredResponseRules,
+    MessageRules,
+    PeopleAndChatsRules,
 ):
     """Derive, name the class `Test…`, and give it two fixtures that return an `OpenStorage`.
 

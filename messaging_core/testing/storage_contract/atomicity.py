@@ -8,7 +8,7 @@ from attrs import evolve
 
 from messaging_core.effects import ChangeMessage, StoreChat, StoreUser
 from messaging_core.errors import Refused
-from messaging_core.idempotency import keep
+from messaging_core.idempotency import resource_of, store
 from messaging_core.ids import MessageId
 from messaging_core.models import Message, Session
 from messaging_core.ports import Reader, Storage, Transaction
@@ -21,7 +21,7 @@ from messaging_core.testing.storage_contract.operations import (
     add_user,
     chat_of,
     history_of,
-    idempotency_key,
+    idempotent_request,
     pair,
     people,
     race,
@@ -34,10 +34,10 @@ class AtomicityRules:
     async def test_an_exception_rolls_everything_back(self, storage: Storage) -> None:
         """An operation that raises has changed nothing, and its own exception comes out."""
         alice, bob, chat = await pair(storage)
-        key = idempotency_key(alice)
+        request = idempotent_request(alice)
 
         def prepare(tx: Transaction) -> tuple[Session, Message]:
-            enact(tx, keep(key, b"f" * 16, status=201, body=b"first", now=NOW))
+            enact(tx, store(request, status=201, resource=None, now=NOW))
             return add_session(tx, alice), add_message(tx, chat.id, alice.id)
 
         session, message = await storage.transact(prepare)
@@ -51,7 +51,7 @@ class AtomicityRules:
                 sorted(each.id for each in reader.chats_of(alice.id)),
                 list(reader.messages_before(chat.id, None, 10)),
                 list(reader.log(chat.id, 0, 10)),
-                reader.answer(key),
+                reader.stored_response(request.key),
             ]
 
         before = await storage.read(snapshot)
@@ -64,8 +64,8 @@ class AtomicityRules:
             add_direct_chat(tx, alice.id, carol.id)
             add_message(tx, chat.id, bob.id)
             tx.apply(ChangeMessage(evolve(message, content="changed")))
-            enact(tx, keep(key, b"g" * 16, status=200, body=b"second", now=NOW))
-            tx.forget_before(answers=NOW + timedelta(days=1), sessions=NOW + timedelta(days=100))
+            enact(tx, store(request, status=200, resource=resource_of(message), now=NOW))
+            tx.forget_before(responses=NOW + timedelta(days=1), sessions=NOW + timedelta(days=100))
             assert snapshot(tx) != before
             raise error
 
@@ -96,8 +96,9 @@ class AtomicityRules:
             advanced = tx.lock_chat(chat.id)
             assert advanced == evolve(kept, sequence=2, last_message_id=message.id)
             assert [entry.sequence for entry in tx.log(chat.id, 0, 9)] == [1, 2]
-            answer = enact(tx, keep(idempotency_key(alice), b"f" * 16, status=201, body=b"", now=NOW))
-            assert tx.answer(answer.key) == tx.lock_answer(answer.key) == answer
+            request = idempotent_request(alice)
+            stored = enact(tx, store(request, status=201, resource=resource_of(message), now=NOW))
+            assert tx.stored_response(request.key) == tx.lock_stored_response(request.key) == stored
             tx.apply(ChangeMessage(evolve(message, content="changed")))
             again = tx.message(message.id)
             assert again is not None

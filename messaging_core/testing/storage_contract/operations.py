@@ -11,6 +11,7 @@ from messaging_core.commands import CreateGroup, OpenDirectChat, RegisterUser, S
 from messaging_core.effects import Decision
 from messaging_core.events import Custom
 from messaging_core.fanout import announce
+from messaging_core.idempotency import IdempotentRequest
 from messaging_core.ids import ChatId, UserId
 from messaging_core.messages import send_message
 from messaging_core.models import Chat, IdempotencyKey, Message, MessageType, Session, User
@@ -123,8 +124,12 @@ async def history_of(storage: Storage, chat_id: ChatId) -> Sequence[Message]:
     return await storage.read(lambda reader: reader.messages_before(chat_id, None, 10_000))
 
 
-def idempotency_key(user: User | None, key: str = "one-request") -> IdempotencyKey:
-    return IdempotencyKey(None if user is None else user.id, "POST", "/api/v1/messages", key)
+def idempotent_request(user: User, fingerprint: bytes = b"f" * 16) -> IdempotentRequest:
+    return IdempotentRequest(idempotency_key(user), fingerprint)
+
+
+def idempotency_key(user: User, key: str = "one-request") -> IdempotencyKey:
+    return IdempotencyKey(user.id, "POST", "/api/v1/messages", key)
 
 
 async def race(contender: Callable[[int], Any], count: int = RACERS) -> None:

@@ -36,7 +36,7 @@ class PeopleAndChatsRules:
                     reader.chat(ChatId(number)),
                     reader.direct_chat(UserId(number), UserId(3)),
                     reader.message(MessageId(number)),
-                    reader.answer(IdempotencyKey(UserId(number), "POST", "/", "k")),
+                    reader.stored_response(IdempotencyKey(UserId(number), "POST", "/", "k")),
                     reader.user_by_email("nobody@test.com"),
                     reader.user_by_tag("nobody"),
                 )
@@ -60,7 +60,7 @@ class PeopleAndChatsRules:
                 tx.lock_chat(ChatId(1)),
                 tx.lock_direct_chat(UserId(1), UserId(2)),
                 tx.lock_session(SessionId(1)),
-                tx.lock_answer(IdempotencyKey(None, "POST", "/", "k")),
+                tx.lock_stored_response(IdempotencyKey(None, "POST", "/", "k")),
                 *look(tx),
             ]
 

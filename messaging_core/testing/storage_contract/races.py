@@ -3,8 +3,9 @@
 from collections import Counter
 
 from messaging_core.errors import EmailTaken
-from messaging_core.idempotency import keep, replayed
+from messaging_core.idempotency import replayed, resource_of, store
 from messaging_core.ids import ChatId
+from messaging_core.models import Resource
 from messaging_core.ports import Storage, Transaction
 from messaging_core.testing.storage_contract.operations import (
     RACERS,
@@ -13,7 +14,7 @@ from messaging_core.testing.storage_contract.operations import (
     add_session,
     add_user,
     history_of,
-    idempotency_key,
+    idempotent_request,
     pair,
     people,
     race,
@@ -40,26 +41,26 @@ class RaceRules:
         assert len(await storage.read(lambda reader: reader.log(opened[0], 0, 100))) == 1
 
     async def test_one_message_however_often_its_key_comes(self, storage: Storage) -> None:
-        """Requests with one Idempotency-Key make one message; the others are answered with its answer."""
+        """Requests with one Idempotency-Key make one message; the others find its stored response."""
         alice, _, chat = await pair(storage)
-        key = idempotency_key(alice)
-        bodies: list[tuple[bool, bytes]] = []
+        request = idempotent_request(alice)
+        outcomes: list[tuple[bool, Resource | None]] = []
 
         async def contender(_: int) -> None:
-            def operation(tx: Transaction) -> tuple[bool, bytes]:
-                answer = replayed(tx.lock_answer(key), b"f" * 16, now=NOW, limits=LIMITS)
-                if answer is not None:
-                    return True, answer.body
-                body = str(add_message(tx, chat.id, alice.id).id).encode()
-                enact(tx, keep(key, b"f" * 16, status=201, body=body, now=NOW))
-                return False, body
+            def operation(tx: Transaction) -> tuple[bool, Resource | None]:
+                stored = replayed(tx.lock_stored_response(request.key), request, now=NOW, limits=LIMITS)
+                if stored is not None:
+                    return True, stored.resource
+                resource = resource_of(add_message(tx, chat.id, alice.id))
+                enact(tx, store(request, status=201, resource=resource, now=NOW))
+                return False, resource
 
-            bodies.append(await storage.transact(operation))
+            outcomes.append(await storage.transact(operation))
 
         await race(contender)
         [message] = await history_of(storage, chat.id)
-        assert {body for _, body in bodies} == {str(message.id).encode()}
-        assert [replay for replay, _ in bodies].count(False) == 1
+        assert {resource for _, resource in outcomes} == {resource_of(message)}
+        assert [replay for replay, _ in outcomes].count(False) == 1
 
     async def test_one_account_however_many_register_its_e_mail(self, storage: Storage) -> None:
         """Of registrations of one e-mail at once, one makes the account; the others meet it."""

@@ -111,5 +111,5 @@ class ValueRules:
         [alice] = await people(storage, "alice")
         session = await storage.transact(lambda tx: add_session(tx, alice))
         later = NOW + timedelta(days=1000)
-        assert await storage.transact(lambda tx: tx.forget_before(answers=later, sessions=later)) == 1
+        assert await storage.transact(lambda tx: tx.forget_before(responses=later, sessions=later)) == 1
         assert (await storage.transact(lambda tx: add_session(tx, alice))).id > session.id

@@ -1,20 +1,20 @@
-"""Answers kept for an Idempotency-Key, and the forgetting of what is old."""
+"""Responses stored under an Idempotency-Key, and the forgetting of what is old."""
 
 from datetime import timedelta
 
 from attrs import evolve
 
-from messaging_core.effects import StoreAnswer, StoreSession
-from messaging_core.ids import SessionId
-from messaging_core.models import Answer, IdempotencyKey, Session
+from messaging_core.effects import StoreResponse, StoreSession
+from messaging_core.ids import MAX_ID, SessionId
+from messaging_core.models import IdempotencyKey, Resource, ResourceKind, Session, StoredResponse
 from messaging_core.ports import FORGOTTEN_AT_ONCE, Reader, Storage, Transaction
 from messaging_core.testing.storage_contract.operations import add_session, idempotency_key, people
 from messaging_core.testing.storage_programs import NOW
 
 
-class AnswerRules:
-    async def test_answers(self, storage: Storage) -> None:
-        """An answer is found by its whole key, in which no user is not any user; a new one replaces it."""
+class StoredResponseRules:
+    async def test_stored_responses(self, storage: Storage) -> None:
+        """A response is found by its whole key, in which no user is not any user; a new one replaces it."""
         alice, bob = await people(storage, "alice", "bob")
         key = IdempotencyKey(alice.id, "POST", "/api/v1/messages", "k")
         keys = [
@@ -25,33 +25,38 @@ class AnswerRules:
             evolve(key, path="/api/v1/messages/1"),
             evolve(key, key="K"),
         ]
-        answers = [
-            Answer(key, bytes([number]) * 16, 200 + number, bytes(range(256)), NOW)
+        resources = [None, *(Resource(kind, id_) for kind in ResourceKind for id_ in (1, MAX_ID))]
+        responses = [
+            StoredResponse(key, bytes([number]) * 16, 200 + number, resources[number], NOW)
             for number, key in enumerate(keys)
         ]
-        for position, answer in enumerate(answers):
+        for position, response in enumerate(responses):
             for missing in keys[position:]:
-                assert await storage.read(lambda reader, key=missing: reader.answer(key)) is None  # type: ignore[misc]
-            await storage.transact(lambda tx, answer=answer: tx.apply(StoreAnswer(answer)))  # type: ignore[misc]
+                assert await storage.read(lambda reader, key=missing: reader.stored_response(key)) is None  # type: ignore[misc]
+            await storage.transact(lambda tx, response=response: tx.apply(StoreResponse(response)))  # type: ignore[misc]
         newer = evolve(
-            answers[1], fingerprint=b"n" * 16, status=299, body=b"", created_at=NOW + timedelta(days=2)
+            responses[1],
+            fingerprint=b"n" * 16,
+            status=299,
+            resource=resources[-1],
+            created_at=NOW + timedelta(days=2),
         )
-        await storage.transact(lambda tx: tx.apply(StoreAnswer(newer)))
-        kept = await storage.transact(lambda tx: [tx.lock_answer(key) for key in keys])
-        assert kept == [answers[0], newer, *answers[2:]]
+        await storage.transact(lambda tx: tx.apply(StoreResponse(newer)))
+        stored = await storage.transact(lambda tx: [tx.lock_stored_response(key) for key in keys])
+        assert stored == [responses[0], newer, *responses[2:]]
 
     async def test_forgetting(self, storage: Storage) -> None:
-        """Forgetting drops exactly the answers kept, and the sessions over, before the times given."""
+        """Forgetting drops exactly the responses stored, and the sessions over, before the times given."""
         [alice] = await people(storage, "alice")
         second = timedelta(seconds=1)
 
         def fill(tx: Transaction) -> tuple[dict[str, IdempotencyKey], dict[str, SessionId]]:
-            answers = {
-                name: Answer(idempotency_key(alice, name), b"f" * 16, 200, b"", at)
+            responses = {
+                name: StoredResponse(idempotency_key(alice, name), b"f" * 16, 200, None, at)
                 for name, at in {"old": NOW - second, "new": NOW}.items()
             }
-            for answer in answers.values():
-                tx.apply(StoreAnswer(answer))
+            for response in responses.values():
+                tx.apply(StoreResponse(response))
             session = Session(
                 SessionId(1), alice.id, "", NOW - timedelta(days=60), NOW, NOW + second, 1, False, None
             )
@@ -69,23 +74,23 @@ class AnswerRules:
             for each in sessions.values():
                 tx.apply(StoreSession(each))
             return (
-                {name: answer.key for name, answer in answers.items()},
+                {name: response.key for name, response in responses.items()},
                 {name: each.id for name, each in sessions.items()},
             )
 
-        answers, sessions = await storage.transact(fill)
+        responses, sessions = await storage.transact(fill)
 
         def left(reader: Reader) -> set[str]:
-            return {name for name, key in answers.items() if reader.answer(key)} | {
+            return {name for name, key in responses.items() if reader.stored_response(key)} | {
                 name for name, session_id in sessions.items() if reader.session(session_id)
             }
 
         def forget(tx: Transaction) -> int:
-            return tx.forget_before(answers=NOW, sessions=NOW)
+            return tx.forget_before(responses=NOW, sessions=NOW)
 
         everything = await storage.read(left)
         assert (
-            await storage.transact(lambda tx: tx.forget_before(answers=NOW - second, sessions=NOW - second))
+            await storage.transact(lambda tx: tx.forget_before(responses=NOW - second, sessions=NOW - second))
             == 0
         )
         assert await storage.read(left) == everything
@@ -103,16 +108,16 @@ class AnswerRules:
         def fill(tx: Transaction) -> list[IdempotencyKey]:
             keys = [idempotency_key(alice, str(n)) for n in range(FORGOTTEN_AT_ONCE + surplus)]
             for key in keys:
-                tx.apply(StoreAnswer(Answer(key, b"f" * 16, 200, b"", NOW - second)))
+                tx.apply(StoreResponse(StoredResponse(key, b"f" * 16, 200, None, NOW - second)))
                 session = add_session(tx, alice)
                 tx.apply(StoreSession(evolve(session, ended_at=NOW - second)))
             return keys
 
         def forget(tx: Transaction) -> int:
-            return tx.forget_before(answers=NOW, sessions=NOW)
+            return tx.forget_before(responses=NOW, sessions=NOW)
 
         keys = await storage.transact(fill)
         assert await storage.transact(forget) == 2 * FORGOTTEN_AT_ONCE
-        assert await storage.read(lambda reader: sum(map(bool, map(reader.answer, keys)))) == surplus
+        assert await storage.read(lambda reader: sum(map(bool, map(reader.stored_response, keys)))) == surplus
         assert await storage.transact(forget) == 2 * surplus
         assert await storage.transact(forget) == 0

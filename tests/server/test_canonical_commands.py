@@ -1,0 +1,62 @@
+"""One encoding of a command, by which an Idempotency-Key knows it again."""
+
+import json
+from typing import Any
+
+import attrs
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from adapters.quart_app.routes import ENDPOINTS
+from adapters.quart_app.wire import canonical, decode, structure
+from messaging_core.commands import EditMessage, RegisterUser, SendMessage
+from messaging_core.ids import MessageId
+from messaging_core.limits import Limits
+from messaging_core.testing import strategies as values
+
+commands = st.one_of(values.send_commands(), values.edit_commands, values.create_group_commands)
+
+
+def told(command: attrs.AttrsInstance) -> str:
+    """All of a command, with the names in a payload sorted."""
+    return json.dumps(attrs.asdict(command, recurse=False), sort_keys=True, default=repr)
+
+
+@given(commands.flatmap(lambda one: st.tuples(st.just(one), st.just(one) | commands)))
+def test_encodings_are_equal_where_commands_are(pair: tuple[Any, Any]) -> None:
+    """What is unset, null and the word "unset" differ; the order of names does not count."""
+    one, other = pair
+    if type(one) is type(other):  # a key is of one path
+        assert (canonical(one) == canonical(other)) == (told(one) == told(other))
+
+
+@given(values.send_commands(), st.randoms())
+def test_the_spelling_of_a_body_does_not_count(command: SendMessage, random: Any) -> None:
+    """White space, the order of names, escapes and unknown fields change nothing."""
+    fields = [*attrs.asdict(command, recurse=False).items(), ("unknown", {"a": 1})]
+    random.shuffle(fields)
+    body = json.dumps(
+        dict(fields), indent=random.choice([None, 2]), ensure_ascii=random.choice([True, False])
+    )
+    assert canonical(structure(decode(body.encode()), SendMessage, Limits())) == canonical(command)
+
+
+def test_a_new_optional_field_changes_nothing() -> None:
+    """A request that is repeated across an upgrade is known again: what has its default is not encoded."""
+
+    @attrs.frozen
+    class EditMessageLater(EditMessage):
+        mentions: tuple[int, ...] = ()
+
+    assert canonical(EditMessageLater(MessageId(1), "x")) == canonical(EditMessage(MessageId(1), "x"))
+
+
+@pytest.mark.parametrize("command", sorted({each.command for each in ENDPOINTS}, key=str))
+def test_no_secret_is_encoded(command: type[attrs.AttrsInstance]) -> None:
+    """Part 5: of a command that holds a password or token no fingerprint is made from it."""
+    names = [each.name for each in attrs.fields(command)]
+    secrets = {name for name in names if "password" in name or "token" in name}
+    encoded = canonical(command(**{name: f"value of {name}" for name in names}))
+    assert {name for name in names if f"value of {name}".encode() in encoded} == set(names) - secrets
+    assert (command is RegisterUser) <= ("password" in secrets)
