@@ -53,6 +53,11 @@ class Session:
     confirmed: bool
     """Whether a token of the current generation has been seen in use."""
     ended_at: datetime | None
+    nonce: bytes | None
+    """16 random bytes that its tokens carry; None for a session from before there were nonces.
+
+    After a restored backup an identifier is given again: the nonce tells the two sessions apart.
+    """
 
 
 @frozen
@@ -156,6 +161,8 @@ class AccessClaims:
     generation: int
     issued_at: datetime
     expires_at: datetime
+    nonce: bytes | None
+    """The session's; None where the token has no such claim."""
 
 
 @frozen
@@ -167,6 +174,8 @@ class RefreshClaims:
     generation: int
     issued_at: datetime
     expires_at: datetime
+    nonce: bytes | None
+    """The session's; None where the token has no such claim."""
 
 
 @frozen

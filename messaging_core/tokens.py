@@ -1,7 +1,8 @@
 """Sessions and the tokens that stand for them.
 
-A session counts its refreshes in `generation`. Its two current tokens name the session and the
-generation; nothing else of a token is kept. Presenting a refresh token of
+A session counts its refreshes in `generation`. Its two current tokens name the session, the generation
+and the session's random `nonce`; nothing else of a token is kept. A token stands for no session but the one
+that has its nonce: identifiers are given again after a backup is restored. Presenting a refresh token of
 
 - the current generation moves the session on to the next one;
 - the one before is answered with the same successor: within the grace of 30 seconds always (a page
@@ -11,6 +12,7 @@ generation; nothing else of a token is kept. Presenting a refresh token of
 """
 
 from datetime import datetime
+from hmac import compare_digest
 
 from attrs import evolve
 
@@ -26,16 +28,25 @@ from messaging_core.ids import SessionId, UserId
 from messaging_core.limits import Limits
 from messaging_core.models import AccessClaims, Actor, RefreshClaims, Session
 
+NONCE_BYTES = 16
+"""RFC 6749 10.10: 128 bits are not guessed. Nor do two sessions ever draw the same."""
+
 
 def open_session(
     user_id: UserId,
     *,
     session_id: SessionId,
+    nonce: bytes,
     device: str,
     now: datetime,
     limits: Limits,
 ) -> Decision[Session]:
-    """A new session of generation 1; `device` is cut to its limit."""
+    """A new session of generation 1; `device` is cut to its limit.
+
+    `nonce` is 16 bytes from a secure source of randomness. Raises `ValueError` for any other number of bytes.
+    """
+    if len(nonce) != NONCE_BYTES:
+        raise ValueError(f"a session's nonce has {NONCE_BYTES} bytes, not {len(nonce)}")
     session = Session(
         session_id,
         user_id,
@@ -46,13 +57,16 @@ def open_session(
         generation=1,
         confirmed=False,
         ended_at=None,
+        nonce=nonce,
     )
     return Decision(session, (StoreSession(session),))
 
 
 def access_claims(session: Session, *, now: datetime, limits: Limits) -> AccessClaims:
     """What an access token issued now for the session says."""
-    return AccessClaims(session.user_id, session.id, session.generation, now, now + limits.access_ttl)
+    return AccessClaims(
+        session.user_id, session.id, session.generation, now, now + limits.access_ttl, session.nonce
+    )
 
 
 def refresh_claims(session: Session) -> RefreshClaims:
@@ -63,16 +77,26 @@ def refresh_claims(session: Session) -> RefreshClaims:
         session.generation,
         session.refreshed_at,
         session.expires_at,
+        session.nonce,
     )
+
+
+def _is_of(claims: AccessClaims | RefreshClaims, session: Session) -> bool:
+    """Whether a token was issued for this session, and not for another one with its identifier."""
+    if claims.user_id != session.user_id:
+        return False
+    if claims.nonce is None or session.nonce is None:
+        return claims.nonce is session.nonce
+    return compare_digest(claims.nonce, session.nonce)
 
 
 def admit(claims: AccessClaims, session: Session | None, *, now: datetime, limits: Limits) -> Actor:
     """Who an access token with these verified claims speaks for.
 
-    Raises `SessionRevoked` when its session has ended, then `TokenExpired` when its own time, or its
-    session's, is over.
+    Raises `SessionRevoked` when its session has ended, or is another one of the same identifier, then
+    `TokenExpired` when its own time, or its session's, is over.
     """
-    if session is None or session.user_id != claims.user_id or session.ended_at is not None:
+    if session is None or not _is_of(claims, session) or session.ended_at is not None:
         raise SessionRevoked
     if now >= admitted_until(claims, session, limits=limits):
         raise TokenExpired
@@ -89,12 +113,13 @@ def needs_confirmation(claims: AccessClaims, session: Session) -> bool:
     return not session.confirmed and claims.generation == session.generation
 
 
-def confirm(session: Session | None, generation: int) -> Decision[None]:
-    """Note that a token of `generation` was seen in use; repeating it, or coming late, changes nothing."""
+def confirm(claims: AccessClaims, session: Session | None) -> Decision[None]:
+    """Note that a token was seen in use; repeating it, or coming late, changes nothing."""
     if (
         session is None
+        or not _is_of(claims, session)
         or session.ended_at is not None
-        or session.generation != generation
+        or session.generation != claims.generation
         or session.confirmed
     ):
         return Decision(None)
@@ -107,10 +132,10 @@ def rotate(
     """The session after a refresh, or, as a result because it must be committed, the refusal that ended it.
 
     Effects: the stored session; on reuse also its closed sockets. Raises `RefreshTokenInvalid` for an
-    unknown or ended session and for a generation that was never issued, `RefreshTokenExpired` when the
-    token's own time is over.
+    unknown or ended session, for another one of the same identifier and for a generation that was never
+    issued, `RefreshTokenExpired` when the token's own time is over.
     """
-    if session is None or session.user_id != claims.user_id or session.ended_at is not None:
+    if session is None or not _is_of(claims, session) or session.ended_at is not None:
         raise RefreshTokenInvalid
     if now - limits.clock_leeway >= claims.expires_at:  # which may be the last second of all
         raise RefreshTokenExpired

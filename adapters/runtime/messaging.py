@@ -106,12 +106,14 @@ class Messaging:
         limits: Limits,
         privacy: Privacy | None = None,
         now: Callable[[], datetime] | None = None,
+        random_bytes: Callable[[int], bytes] = secrets.token_bytes,
         bus: Bus | None = None,
     ) -> None:
         self.hub = hub
         self.limits = limits
         self.privacy = privacy or Privacy()
         self.now = now or UtcClock()
+        self._random_bytes = random_bytes
         self._storage = storage
         self._signer = signer
         self._hasher = hasher
@@ -248,6 +250,7 @@ class Messaging:
             prepared,
             password_hash=await self._hasher.hash(prepared.password),
             device=device,
+            nonce=self._random_bytes(tokens.NONCE_BYTES),
             chance=[secrets.randbits(40) for _ in range(TAG_TRIES)],
             request=None if key is None else operations.registration_request(prepared, path=path, key=key),
             now=self.now(),
@@ -273,9 +276,13 @@ class Messaging:
         matches = await self._hasher.matches(known_hash, prepared.password)
         return await self._open_session(users.log_in(user, password_matches=matches), device)
 
-    def session_of(self, command: RefreshTokens) -> SessionId:
-        """The session that a refresh token of ours names, ended or not; raises `RefreshTokenInvalid`."""
-        return self._signer.read_refresh(command.refresh_token).session_id
+    def session_of(self, command: RefreshTokens) -> tuple[SessionId, bytes | None]:
+        """The session that a refresh token of ours names, ended or not, with its nonce.
+
+        Raises `RefreshTokenInvalid`.
+        """
+        claims = self._signer.read_refresh(command.refresh_token)
+        return claims.session_id, claims.nonce
 
     async def refresh(self, command: RefreshTokens) -> TokenPair:
         """The successor of a refresh token; raises `RefreshTokenInvalid` and its two siblings."""
@@ -286,9 +293,14 @@ class Messaging:
         return self._pair(rotated)
 
     async def _open_session(self, user: User, device: str) -> SignedIn:
-        session = await self.execute(
-            operations.open_session(user.id, device=device, now=self.now(), limits=self.limits)
+        opening = operations.open_session(
+            user.id,
+            device=device,
+            nonce=self._random_bytes(tokens.NONCE_BYTES),
+            now=self.now(),
+            limits=self.limits,
         )
+        session = await self.execute(opening)
         return self._signed_in(user, session)
 
     def _signed_in(self, user: User, session: Session) -> SignedIn:

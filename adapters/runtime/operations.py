@@ -80,6 +80,7 @@ def register(
     *,
     password_hash: str,
     device: str,
+    nonce: bytes,
     chance: Iterable[int],
     request: IdempotentRequest | None,
     now: datetime,
@@ -108,7 +109,12 @@ def register(
             now=now,
         )
         opened = tokens.open_session(
-            registered.result.id, session_id=tx.next_session_id(), device=device, now=now, limits=limits
+            registered.result.id,
+            session_id=tx.next_session_id(),
+            nonce=nonce,
+            device=device,
+            now=now,
+            limits=limits,
         )
         effects = (*registered.effects, *opened.effects)
         if request is not None:
@@ -119,9 +125,11 @@ def register(
     return operation
 
 
-def open_session(user_id: UserId, *, device: str, now: datetime, limits: Limits) -> Operation[Session]:
+def open_session(
+    user_id: UserId, *, device: str, nonce: bytes, now: datetime, limits: Limits
+) -> Operation[Session]:
     return lambda tx: tokens.open_session(
-        user_id, session_id=tx.next_session_id(), device=device, now=now, limits=limits
+        user_id, session_id=tx.next_session_id(), nonce=nonce, device=device, now=now, limits=limits
     )
 
 
@@ -132,7 +140,7 @@ def rotate(
 
 
 def confirm(claims: AccessClaims) -> Operation[None]:
-    return lambda tx: tokens.confirm(tx.lock_session(claims.session_id), claims.generation)
+    return lambda tx: tokens.confirm(claims, tx.lock_session(claims.session_id))
 
 
 def log_out(command: LogOut, context: Context) -> Operation[None]:

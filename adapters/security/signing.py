@@ -1,7 +1,9 @@
 """Access and refresh tokens as JSON Web Tokens (RFC 7519), signed with HS256."""
 
 import hmac
+from base64 import b64encode
 from datetime import UTC, datetime
+from typing import Annotated
 
 import jwt
 import msgspec
@@ -12,6 +14,7 @@ from adapters.security.keyring import Keyring
 from messaging_core.errors import RefreshTokenInvalid, TokenInvalid
 from messaging_core.ids import MAX_ID, SessionId, UserId
 from messaging_core.models import AccessClaims, RefreshClaims
+from messaging_core.tokens import NONCE_BYTES
 
 ALGORITHM = "HS256"
 TOKEN_MAX_CHARACTERS = 1024
@@ -30,6 +33,8 @@ class _Claims(msgspec.Struct):
     iat: int
     exp: int
     typ: str
+    nonce: Annotated[bytes, msgspec.Meta(min_length=NONCE_BYTES, max_length=NONCE_BYTES)] | None = None
+    """In base64; tokens of sessions from before there were nonces have none."""
 
 
 _decode_claims = msgspec.json.Decoder(_Claims).decode
@@ -77,9 +82,11 @@ class JwtSigner:
             "exp": int(claims.expires_at.timestamp()),
             "typ": kind,
         }
+        if claims.nonce is not None:
+            payload["nonce"] = b64encode(claims.nonce).decode("ascii")
         return jwt.encode(payload, self._keyring.secrets[kid], algorithm=ALGORITHM, headers={"kid": kid})
 
-    def _read(self, token: str, kind: str) -> tuple[UserId, SessionId, int, datetime, datetime]:
+    def _read(self, token: str, kind: str) -> tuple[UserId, SessionId, int, datetime, datetime, bytes | None]:
         if len(token) > TOKEN_MAX_CHARACTERS or not token.isascii():
             raise jwt.InvalidTokenError("not a token of ours")
         payload = self._payload_of_ours(token)
@@ -95,6 +102,7 @@ class JwtSigner:
             claims.gen,
             datetime.fromtimestamp(claims.iat, UTC),
             datetime.fromtimestamp(claims.exp, UTC),
+            claims.nonce,
         )
 
     def _payload_of_ours(self, token: str) -> bytes | None:

@@ -1,4 +1,4 @@
 """Which schema this code knows, for who only compares."""
 
-NEWEST = "0005"
+NEWEST = "0006"
 """The last revision in `migrations/versions`."""

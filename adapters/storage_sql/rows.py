@@ -71,11 +71,12 @@ def session_row(session: Session) -> Row:
         session.generation,
         session.confirmed,
         _seconds_or_none(session.ended_at),
+        session.nonce,
     )
 
 
 def session_of(row: Row) -> Session:
-    id_, user_id, device, created_at, refreshed_at, expires_at, generation, confirmed, ended_at = row
+    id_, user_id, device, created_at, refreshed_at, expires_at, generation, confirmed, ended_at, nonce = row
     return Session(
         id_,
         user_id,
@@ -86,6 +87,7 @@ def session_of(row: Row) -> Session:
         generation,
         bool(confirmed),
         _moment_or_none(ended_at),
+        nonce,
     )
 
 

@@ -25,7 +25,7 @@ FROM password_hashes
 WHERE password_hashes.user_id = ?
 
 -- session
-SELECT sessions.id, sessions.user_id, sessions.device, sessions.created_at, sessions.refreshed_at, sessions.expires_at, sessions.generation, sessions.confirmed, sessions.ended_at
+SELECT sessions.id, sessions.user_id, sessions.device, sessions.created_at, sessions.refreshed_at, sessions.expires_at, sessions.generation, sessions.confirmed, sessions.ended_at, sessions.nonce
 FROM sessions
 WHERE sessions.id = ?
 
@@ -124,7 +124,7 @@ INSERT INTO users (id, email, display_name, tag, avatar_url, created_at) VALUES 
 INSERT INTO password_hashes (user_id, hash) VALUES (?, ?)
 
 -- store_session
-INSERT INTO sessions (id, user_id, device, created_at, refreshed_at, expires_at, generation, confirmed, ended_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO UPDATE SET user_id = excluded.user_id, device = excluded.device, created_at = excluded.created_at, refreshed_at = excluded.refreshed_at, expires_at = excluded.expires_at, generation = excluded.generation, confirmed = excluded.confirmed, ended_at = excluded.ended_at
+INSERT INTO sessions (id, user_id, device, created_at, refreshed_at, expires_at, generation, confirmed, ended_at, nonce) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO UPDATE SET user_id = excluded.user_id, device = excluded.device, created_at = excluded.created_at, refreshed_at = excluded.refreshed_at, expires_at = excluded.expires_at, generation = excluded.generation, confirmed = excluded.confirmed, ended_at = excluded.ended_at, nonce = excluded.nonce
 
 -- insert_chat
 INSERT INTO chats (id, title, is_group, created_at, sequence, active_at, last_message_id, members_version) VALUES (?, ?, ?, ?, ?, ?, ?, ?)

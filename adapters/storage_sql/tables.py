@@ -90,6 +90,8 @@ sessions = Table(
     Column("generation", _Int64, nullable=False),
     Column("confirmed", Boolean, nullable=False),
     Column("ended_at", _Int64),
+    # Null in sessions from before there were nonces.
+    Column("nonce", LargeBinary),
     CheckConstraint("id > 0", name="id"),
     CheckConstraint("generation > 0", name="generation"),
 )

@@ -1,6 +1,7 @@
 """Who is in every seeded database, in ours and in the peers' alike, and the tokens they carry."""
 
 import time
+from base64 import b64encode
 
 import jwt
 from attrs import frozen
@@ -10,6 +11,8 @@ PEOPLE = 5000
 
 SECRET = "a secret that signs the tokens of benchmarks, and nothing else"
 KID = "bench"
+NONCE = bytes(range(16))
+"""Of every seeded session."""
 
 
 @frozen
@@ -48,5 +51,13 @@ CHATS = (*DIRECT_CHATS, *READERS_CHATS, *GROUPS.values())
 def token_of(user_id: int) -> str:
     """An access token that is good for a day."""
     now = int(time.time())
-    claims = {"sub": str(user_id), "sid": user_id, "gen": 1, "iat": now, "exp": now + 86_400, "typ": "access"}
+    claims = {
+        "sub": str(user_id),
+        "sid": user_id,
+        "gen": 1,
+        "iat": now,
+        "exp": now + 86_400,
+        "typ": "access",
+        "nonce": b64encode(NONCE).decode("ascii"),
+    }
     return jwt.encode(claims, SECRET.encode(), algorithm="HS256", headers={"kid": KID})

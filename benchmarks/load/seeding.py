@@ -9,7 +9,7 @@ from pathlib import Path
 import trio
 
 from adapters.storage_sql import open_sqlite
-from benchmarks.load.population import CHATS, HISTORY, PEOPLE
+from benchmarks.load.population import CHATS, HISTORY, NONCE, PEOPLE
 from messaging_core.effects import StoreChat, StoreSession, StoreUser
 from messaging_core.ids import UserId
 from messaging_core.models import Chat, Member, Role, Session, User
@@ -46,7 +46,16 @@ def people_and_chats() -> Callable[[Transaction], None]:
             tx.apply(StoreUser(user, "none"))
             expires = now + timedelta(days=30)
             session = Session(
-                session_id, user_id, "load", then, now, expires, 1, confirmed=True, ended_at=None
+                session_id,
+                user_id,
+                "load",
+                then,
+                now,
+                expires,
+                1,
+                confirmed=True,
+                ended_at=None,
+                nonce=NONCE,
             )
             tx.apply(StoreSession(session))
         for seeded in CHATS:

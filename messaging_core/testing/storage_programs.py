@@ -132,16 +132,22 @@ class _Register:
 @frozen
 class _OpenSession:
     user: int
+    nonce: bytes
 
     def run(self, scene: _Scene) -> object:
         user = scene.tx.user(scene.user(self.user))
         if user is None:
             return None
         session_id = scene.draw(scene.tx.next_session_id, scene.world.sessions)
-        return enact(
-            scene.tx,
-            open_session(user.id, session_id=session_id, device="a phone", now=scene.now, limits=LIMITS),
+        opened = open_session(
+            user.id,
+            session_id=session_id,
+            nonce=self.nonce,
+            device="a phone",
+            now=scene.now,
+            limits=LIMITS,
         )
+        return enact(scene.tx, opened)
 
 
 @frozen
@@ -418,7 +424,7 @@ _steps = st.one_of(
     st.builds(_Register, st.sampled_from(["alice", "bob", "carol", "dave", "erin"])),
     st.builds(_OpenDirectChat, _numbers, _numbers),
     st.builds(_CreateGroup, values.texts(max_size=20), _numbers, st.lists(_numbers, max_size=4).map(tuple)),
-    st.builds(_OpenSession, _numbers),
+    st.builds(_OpenSession, _numbers, values.nonces),
     st.builds(_Refresh, _numbers, st.integers(-1, 3)),
     st.builds(
         _Respond,

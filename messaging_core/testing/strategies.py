@@ -25,6 +25,7 @@ from messaging_core.models import (
     StoredResponse,
     User,
 )
+from messaging_core.tokens import NONCE_BYTES
 
 EPOCH = datetime(2024, 11, 4, 14, 30, tzinfo=UTC)
 """An ordinary moment."""
@@ -84,6 +85,9 @@ users = st.builds(
 )
 
 
+nonces = st.binary(min_size=NONCE_BYTES, max_size=NONCE_BYTES)
+
+
 @st.composite
 def sessions(draw: st.DrawFn) -> Session:
     """Sessions of any age, over or not."""
@@ -99,6 +103,7 @@ def sessions(draw: st.DrawFn) -> Session:
         draw(st.integers(1, 10**6)),
         draw(st.booleans()),
         draw(st.none() | st.just(refreshed_at)),
+        draw(st.none() | nonces),
     )
 
 

@@ -21,7 +21,7 @@ from messaging_core.commands import (
     SendMessage,
 )
 from messaging_core.frames import PlainFrame
-from messaging_core.ids import ChatId, MessageId, UserId
+from messaging_core.ids import ChatId, MessageId, SessionId, UserId
 from messaging_core.limits import Limits
 from messaging_core.models import AccessClaims, Actor, Message, MessageType, RefreshClaims
 from messaging_core.ports import Bus, Reader, Storage
@@ -32,6 +32,8 @@ T = TypeVar("T")
 
 NOW = datetime(2024, 11, 4, 14, 30, tzinfo=UTC)
 LIMITS = Limits(sockets_per_user=1000)
+NONCE = bytes(16)
+"""Of every session, so that a session's identifier is all that a token needs to name it."""
 
 
 class SlowStorage(MemoryStorage):
@@ -59,7 +61,9 @@ class PlainSigner:
 
     def read_access(self, token: str) -> AccessClaims:
         user_id, session_id, generation = map(int, token.split("."))
-        return AccessClaims(UserId(user_id), session_id, generation, NOW, NOW + LIMITS.access_ttl)  # type: ignore[arg-type]
+        return AccessClaims(
+            UserId(user_id), SessionId(session_id), generation, NOW, NOW + LIMITS.access_ttl, NONCE
+        )
 
     def read_refresh(self, token: str) -> RefreshClaims:
         raise NotImplementedError
@@ -212,6 +216,7 @@ def start(nursery: trio.Nursery, storage: Storage, bus: Bus | None) -> Process:
         hasher=PlainHasher(),
         limits=LIMITS,
         now=lambda: NOW,
+        random_bytes=bytes,
         bus=bus,
     )
     nursery.start_soon(messaging.keep_house)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from copy import deepcopy
+from functools import partial
 from typing import Any
 
 from attrs import frozen
@@ -16,7 +17,7 @@ from messaging_core.idempotency import store
 from messaging_core.limits import Limits
 from messaging_core.messages import delete_message, edit_message, send_message
 from messaging_core.testing import strategies as values
-from messaging_core.tokens import confirm, end_session, open_session, refresh_claims, rotate
+from messaging_core.tokens import access_claims, confirm, end_session, open_session, refresh_claims, rotate
 from messaging_core.users import register
 
 LIMITS = Limits()
@@ -68,6 +69,7 @@ calls = st.one_of(
         open_session,
         values.user_ids,
         session_id=values.session_ids,
+        nonce=values.nonces,
         device=st.text(),
         now=values.times,
         limits=limits,
@@ -79,7 +81,11 @@ calls = st.one_of(
         now=values.times,
         limits=limits,
     ),
-    call(confirm, maybe_sessions, st.integers(1, 3)),
+    call(
+        confirm,
+        values.sessions().map(partial(access_claims, now=values.EPOCH, limits=LIMITS)),
+        maybe_sessions,
+    ),
     call(end_session, maybe_sessions, reason=reasons, now=values.times),
     call(
         open_direct_chat,

@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 from attrs import evolve
-from hypothesis import settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
@@ -19,7 +19,9 @@ from messaging_core.errors import (
 from messaging_core.ids import SessionId, UserId
 from messaging_core.limits import Limits
 from messaging_core.models import AccessClaims, Actor, RefreshClaims, Session
+from messaging_core.testing import strategies as values
 from messaging_core.tokens import (
+    NONCE_BYTES,
     access_claims,
     admit,
     admitted_until,
@@ -36,10 +38,13 @@ NOW = datetime(2024, 11, 4, 14, 30, tzinfo=UTC)
 SECOND = timedelta(seconds=1)
 LIMITS = Limits()
 ALICE = UserId(7)
+NONCE = bytes(range(NONCE_BYTES))
 
 
-def opened(*, now: datetime = NOW, limits: Limits = LIMITS) -> Session:
-    return open_session(ALICE, session_id=SessionId(3), device="a phone", now=now, limits=limits).result
+def opened(*, now: datetime = NOW, limits: Limits = LIMITS, nonce: bytes = NONCE) -> Session:
+    return open_session(
+        ALICE, session_id=SessionId(3), nonce=nonce, device="a phone", now=now, limits=limits
+    ).result
 
 
 def refreshed(session: Session, *, now: datetime) -> Session:
@@ -53,11 +58,29 @@ def refreshed(session: Session, *, now: datetime) -> Session:
 
 def test_opening_a_session() -> None:
     """A session starts with generation 1, lives for the refresh token's lifetime, and is stored."""
-    decision = open_session(ALICE, session_id=SessionId(3), device="d" * 500, now=NOW, limits=LIMITS)
+    decision = open_session(
+        ALICE, session_id=SessionId(3), nonce=NONCE, device="d" * 500, now=NOW, limits=LIMITS
+    )
     session = Session(
-        SessionId(3), ALICE, "d" * 200, NOW, NOW, NOW + timedelta(days=30), 1, confirmed=False, ended_at=None
+        SessionId(3),
+        ALICE,
+        "d" * 200,
+        NOW,
+        NOW,
+        NOW + timedelta(days=30),
+        1,
+        confirmed=False,
+        ended_at=None,
+        nonce=NONCE,
     )
     assert decision == Decision(session, (StoreSession(session),))
+
+
+@pytest.mark.parametrize("nonce", [b"", NONCE[:-1], NONCE + b"0"])
+def test_a_nonce_has_128_bits(nonce: bytes) -> None:
+    """No session is opened with fewer: they could be guessed."""
+    with pytest.raises(ValueError, match="16 bytes"):
+        opened(nonce=nonce)
 
 
 def test_claims() -> None:
@@ -65,9 +88,11 @@ def test_claims() -> None:
     session = opened()
     later = NOW + timedelta(days=1)
     assert access_claims(session, now=later, limits=LIMITS) == AccessClaims(
-        ALICE, session.id, 1, later, later + timedelta(minutes=15)
+        ALICE, session.id, 1, later, later + timedelta(minutes=15), NONCE
     )
-    assert refresh_claims(session) == RefreshClaims(ALICE, session.id, 1, NOW, NOW + timedelta(days=30))
+    assert refresh_claims(session) == RefreshClaims(
+        ALICE, session.id, 1, NOW, NOW + timedelta(days=30), NONCE
+    )
     assert refresh_claims(evolve(session, confirmed=True)) == refresh_claims(session)
 
 
@@ -143,6 +168,50 @@ def test_why_a_socket_must_close() -> None:
     assert over(session, now=end, limits=LIMITS) == "token_expired"
     assert over(evolve(session, ended_at=NOW), now=end, limits=LIMITS) == "session_revoked"
     assert over(None, now=NOW, limits=LIMITS) == "session_revoked"
+
+
+# --- one identifier, two sessions ---------------------------------------------------------------------------
+
+
+@given(values.sessions(), st.none() | values.nonces)
+def test_a_token_stands_for_no_other_session_of_its_identifier(before: Session, nonce: bytes | None) -> None:
+    """After a restored backup a session has the user and the identifier of another, and another nonce.
+
+    A session without one is from before there were nonces: its tokens go on, and stand for no other.
+    """
+    before = evolve(before, ended_at=None, confirmed=False)
+    now = before.refreshed_at
+    access, refresh = access_claims(before, now=now, limits=LIMITS), refresh_claims(before)
+    assert admit(access, before, now=now, limits=LIMITS) == Actor(before.user_id, before.id)
+    assert confirm(access, before).effects
+    assert rotate(refresh, before, now=now, limits=LIMITS).effects
+    after = evolve(before, nonce=nonce)
+    if nonce == before.nonce:
+        return
+    with pytest.raises(SessionRevoked):
+        admit(access, after, now=now, limits=LIMITS)
+    with pytest.raises(RefreshTokenInvalid):
+        rotate(refresh, after, now=now, limits=LIMITS)
+    assert confirm(access, after) == Decision(None)
+
+
+def test_a_session_without_a_nonce_stays_without() -> None:
+    """Its earlier tokens have no such claim, and must go on: an upgrade logs nobody out."""
+    session = evolve(opened(), nonce=None)
+    access = access_claims(session, now=NOW, limits=LIMITS)
+    renewed = refreshed(session, now=NOW + SECOND)
+    assert renewed.nonce is None
+    assert refresh_claims(renewed).nonce is None
+    assert admit(access, renewed, now=NOW + SECOND, limits=LIMITS) == Actor(ALICE, session.id)
+    assert rotate(refresh_claims(session), renewed, now=NOW + SECOND, limits=LIMITS) == Decision(renewed)
+
+
+def test_another_session_is_not_ended_as_reused() -> None:
+    """An old refresh token of a low generation is refused; the session that it names by chance lives on."""
+    first = opened()
+    other = evolve(first, nonce=bytes(NONCE_BYTES), generation=5)
+    with pytest.raises(RefreshTokenInvalid):
+        rotate(refresh_claims(first), other, now=NOW, limits=LIMITS)
 
 
 # --- refreshing ---------------------------------------------------------------------------------------------
@@ -238,8 +307,9 @@ def test_a_refresh_token_of_the_last_second() -> None:
 def test_confirming() -> None:
     """The current generation is noted once, when it is first seen; anything else changes nothing."""
     session = opened()
+    claims = access_claims(session, now=NOW, limits=LIMITS)
     seen = evolve(session, confirmed=True)
-    assert confirm(session, 1) == Decision(None, (StoreSession(seen),))
+    assert confirm(claims, session) == Decision(None, (StoreSession(seen),))
     for other, generation in (
         (None, 1),
         (seen, 1),
@@ -247,7 +317,7 @@ def test_confirming() -> None:
         (evolve(session, generation=2), 1),
         (session, 2),
     ):
-        assert confirm(other, generation) == Decision(None)
+        assert confirm(evolve(claims, generation=generation), other) == Decision(None)
 
 
 def test_who_needs_confirmation() -> None:
@@ -296,7 +366,7 @@ class AnyHistory(RuleBasedStateMachine):
 
     @rule()
     def use_access_token(self) -> None:
-        self.perform(confirm(self.session, self.session.generation))
+        self.perform(confirm(access_claims(self.session, now=self.now, limits=LIMITS), self.session))
         if not self.ended:
             self.seen.add(self.session.generation)
 

@@ -6,17 +6,20 @@ from datetime import UTC, datetime, timedelta
 
 import jwt
 import pytest
+from attrs import evolve
 from jwt.utils import base64url_encode
 
 from adapters.security import JwtSigner, Keyring
+from adapters.security.signing import TOKEN_MAX_CHARACTERS
 from messaging_core.errors import RefreshTokenInvalid, TokenInvalid
 from messaging_core.ids import MAX_ID, SessionId, UserId
 from messaging_core.models import AccessClaims, RefreshClaims
 
 NOW = datetime(2024, 11, 4, 14, 30, tzinfo=UTC)
 OLD, NEW = b"o" * 32, b"n" * 32
-ACCESS = AccessClaims(UserId(7), SessionId(9), 3, NOW, NOW + timedelta(minutes=15))
-REFRESH = RefreshClaims(UserId(7), SessionId(9), 3, NOW, NOW + timedelta(days=30))
+NONCE = bytes(range(240, 256))
+ACCESS = AccessClaims(UserId(7), SessionId(9), 3, NOW, NOW + timedelta(minutes=15), NONCE)
+REFRESH = RefreshClaims(UserId(7), SessionId(9), 3, NOW, NOW + timedelta(days=30), NONCE)
 
 
 @pytest.fixture
@@ -44,6 +47,25 @@ def test_claims_survive_the_round_trip(signer: JwtSigner) -> None:
     """What was signed is what is read, in time or not: time is the core's to judge."""
     assert signer.read_access(signer.sign_access(ACCESS)) == ACCESS
     assert signer.read_refresh(signer.sign_refresh(REFRESH)) == REFRESH
+
+
+def test_tokens_from_before_there_were_nonces_are_read(signer: JwtSigner) -> None:
+    """They have no such claim, which is not the same as an empty one; nor is one issued to such a session."""
+    old_access, old_refresh = evolve(ACCESS, nonce=None), evolve(REFRESH, nonce=None)
+    assert signer.read_access(forged({})).nonce is None
+    assert signer.read_access(signer.sign_access(old_access)) == old_access
+    assert signer.read_refresh(signer.sign_refresh(old_refresh)) == old_refresh
+    said = jwt.decode(signer.sign_refresh(old_refresh), options={"verify_signature": False})
+    assert "nonce" not in said
+
+
+def test_the_longest_token_is_short_enough() -> None:
+    """Whatever a token of ours says, under a key with a long name, it is within what is decoded at all."""
+    signer = JwtSigner(Keyring({"k" * 256: NEW}))
+    claims = RefreshClaims(UserId(MAX_ID), SessionId(MAX_ID), 2**63, NOW, NOW + timedelta(days=9999), NONCE)
+    token = signer.sign_refresh(claims)
+    assert len(token) < TOKEN_MAX_CHARACTERS
+    assert signer.read_refresh(token) == claims
 
 
 def test_the_same_claims_make_the_same_token(signer: JwtSigner) -> None:
@@ -95,6 +117,12 @@ def test_keys_rotate_by_kid(signer: JwtSigner) -> None:
         forged({"sub": str(MAX_ID + 1)}),
         forged({"sid": 0}),
         forged({"sid": MAX_ID + 1}),
+        forged({"nonce": ""}),
+        forged({"nonce": 7}),
+        forged({"nonce": "AAAA"}),
+        forged({"nonce": "A" * 24}),
+        forged({"nonce": "A" * 22}),
+        forged({"nonce": "?" * 22 + "=="}),
     ],
 )
 def test_anything_else_is_refused(signer: JwtSigner, token: str) -> None:

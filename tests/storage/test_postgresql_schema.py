@@ -6,7 +6,6 @@ from pathlib import Path
 import attrs
 import psycopg
 import pytest
-from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 from sqlalchemy import create_engine
@@ -19,6 +18,7 @@ from adapters.storage_sql.postgresql_transaction import postgresql_statements
 from adapters.storage_sql.rows import KINDS
 from adapters.storage_sql.tables import metadata
 from tests.postgresql import SERVER, connect, made
+from tests.storage.older_schema import upgrades_end_at
 from tests.storage.schema_0002 import check_0002, fill_0002
 from tests.storage.schema_0003 import check_0003, fill_0003
 
@@ -96,9 +96,7 @@ async def test_stored_responses_name_what_their_bodies_showed() -> None:
 
 
 def _upgrade_to(address: str, revision: str) -> None:
-    upgrade = command.upgrade
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(command, "upgrade", lambda config, _: upgrade(config, revision))
+    with upgrades_end_at(revision):
         upgrade_postgresql(address)
 
 

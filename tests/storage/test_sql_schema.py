@@ -3,9 +3,7 @@
 import logging
 import sqlite3
 import threading
-from collections.abc import Callable
 from contextlib import closing
-from functools import partial
 from pathlib import Path
 
 import pytest
@@ -19,6 +17,7 @@ from sqlalchemy import Engine, create_engine, inspect
 from adapters.storage_sql import NEWEST, DatabaseUnusable, open_sqlite
 from adapters.storage_sql.schema import upgrade_sqlite
 from adapters.storage_sql.tables import metadata
+from tests.storage.older_schema import upgrades_end_at
 from tests.storage.schema_0002 import MESSAGES, check_0002, fill_0002
 from tests.storage.schema_0003 import check_0003, fill_0003
 
@@ -117,8 +116,7 @@ def test_messages_out_of_order_stop_the_upgrade(path: Path) -> None:
 
 
 def _make(path: Path, revision: str) -> None:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(command, "upgrade", partial(_upgrade_to, command.upgrade, revision))
+    with upgrades_end_at(revision):
         upgrade_sqlite(path)
 
 
@@ -129,10 +127,6 @@ def _make_0002(path: Path, *changes: str) -> None:
         fill_0002(connection.executemany, "?")
         for change in changes:
             connection.execute(change)
-
-
-def _upgrade_to(upgrade_: Callable[[Config, str], None], revision: str, config: Config, _: str) -> None:
-    upgrade_(config, revision)
 
 
 def test_upgrading_is_safe_to_repeat(path: Path) -> None:

@@ -17,7 +17,7 @@ from messaging_core.messages import send_message
 from messaging_core.models import Chat, IdempotencyKey, Message, MessageType, Session, User
 from messaging_core.ports import Storage, Transaction
 from messaging_core.testing.storage_programs import LIMITS, NOW, enact
-from messaging_core.tokens import open_session
+from messaging_core.tokens import NONCE_BYTES, open_session
 from messaging_core.users import register
 
 RACERS = 32
@@ -46,7 +46,15 @@ def add_user(tx: Transaction, name: str) -> User:
 
 def add_session(tx: Transaction, user: User, *, now: datetime = NOW) -> Session:
     session_id = tx.next_session_id()
-    return enact(tx, open_session(user.id, session_id=session_id, device="a phone", now=now, limits=LIMITS))
+    opened = open_session(
+        user.id,
+        session_id=session_id,
+        nonce=session_id.to_bytes(NONCE_BYTES, "big"),
+        device="a phone",
+        now=now,
+        limits=LIMITS,
+    )
+    return enact(tx, opened)
 
 
 def add_direct_chat(tx: Transaction, actor: UserId, other: UserId) -> Chat:

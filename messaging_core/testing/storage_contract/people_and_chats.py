@@ -98,7 +98,7 @@ class PeopleAndChatsRules:
         assert await storage.read(lambda reader: reader.users(ids)) == {alice.id: alice}
 
     async def test_sessions(self, storage: Storage) -> None:
-        """A session is kept whole, and replaced whole."""
+        """A session is kept whole, and replaced whole; one from before there were nonces has none."""
         [alice] = await people(storage, "alice")
         session = await storage.transact(lambda tx: add_session(tx, alice))
         assert await storage.read(lambda reader: reader.session(session.id)) == session
@@ -113,6 +113,10 @@ class PeopleAndChatsRules:
         await storage.transact(lambda tx: tx.apply(StoreSession(changed)))
         assert await storage.read(lambda reader: reader.session(session.id)) == changed
         assert await storage.transact(lambda tx: tx.lock_session(session.id)) == changed
+        old = evolve(changed, nonce=None)
+        await storage.transact(lambda tx: tx.apply(StoreSession(old)))
+        assert await storage.read(lambda reader: reader.session(session.id)) == old
+        assert await storage.transact(lambda tx: tx.lock_session(session.id)) == old
 
     async def test_chats(self, storage: Storage) -> None:
         """A chat is kept whole: its members in their order, with roles and times of joining."""

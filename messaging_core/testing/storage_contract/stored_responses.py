@@ -58,7 +58,7 @@ class StoredResponseRules:
             for response in responses.values():
                 tx.apply(StoreResponse(response))
             session = Session(
-                SessionId(1), alice.id, "", NOW - timedelta(days=60), NOW, NOW + second, 1, False, None
+                SessionId(1), alice.id, "", NOW - timedelta(days=60), NOW, NOW + second, 1, False, None, None
             )
             sessions = {
                 name: evolve(session, id=tx.next_session_id(), expires_at=expires_at, ended_at=ended_at)

@@ -1,0 +1,11 @@
+"""Each session has a random value that its tokens carry; those from before have none, and go on."""
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0006"
+down_revision = "0005"
+
+
+def upgrade() -> None:
+    op.add_column("sessions", sa.Column("nonce", sa.LargeBinary))

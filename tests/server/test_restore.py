@@ -1,0 +1,166 @@
+"""A restored backup, on both databases and by the page's commands: what was given after it opens nothing."""
+
+import os
+import re
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import jwt
+import pytest
+import trio
+from attrs import evolve, frozen
+from psycopg.conninfo import conninfo_to_dict
+
+from tests.postgresql import SERVER, address_of, made, made_with_tables
+from tests.server.clients import Person, browser, expect, log_in, register
+from tests.server.servers import ServerProcess, process
+from tests.server.test_deployment import shown, tool
+
+LIFTS = "1000000"
+
+
+@frozen
+class Sqlite:
+    """A server's directory, and the file that is backed up and restored."""
+
+    directory: Path
+
+    def _here(self, command: str) -> str:
+        command = command.replace("/var/lib/messaging/", f"{self.directory}/")
+        command = command.replace("/var/backups/messaging/", f"{self.directory}/backups/")
+        return command.replace("-o messaging ", "").replace("2024-11-04-143000.db", "*.db")
+
+    def settings(self) -> dict[str, str]:
+        return {}
+
+    async def back_up(self) -> None:
+        (self.directory / "backups").mkdir()
+        await run(self._here(shown("sqlite3 /var/lib/messaging/messaging.db", "VACUUM")))
+
+    async def restore(self, *, lift: bool) -> None:
+        await run(self._here(shown("rm -f /var/lib/messaging/messaging.db-wal")))
+        await run(self._here(shown("install -o messaging -m 600 /var/backups/messaging")))
+        if lift:
+            await run(self._here(shown("sqlite3 /var/lib/messaging/messaging.db", LIFTS)))
+
+
+@frozen
+class Postgresql:
+    """Two databases: the one that is dumped, and the one that is made of the dump."""
+
+    directory: Path
+    name: str
+
+    def _here(self, command: str) -> str:
+        role = conninfo_to_dict(SERVER).get("user", "postgres")
+        command = re.sub(r"\bmessaging_restored\b", f"{self.name}_restored", command)
+        command = command.replace("messaging.dump messaging", f"messaging.dump {self.name}")
+        command = command.replace("messaging.dump", str(self.directory / "messaging.dump"))
+        return re.sub(r"--(owner|role)=messaging\b", rf"--\1={role}", command)
+
+    def settings(self) -> dict[str, str]:
+        restored = (self.directory / "restored").exists()
+        address = address_of(f"{self.name}_restored" if restored else self.name)
+        return {"MESSAGING_SIGNING_KEYS": "k1:" + "0f" * 32, "MESSAGING_DATABASE": address}
+
+    async def back_up(self) -> None:
+        await run(self._here(shown("pg_dump")))
+
+    async def restore(self, *, lift: bool) -> None:
+        await run(self._here(shown("createdb")))
+        await run(self._here(shown("pg_restore")))
+        if lift:
+            await run(self._here(shown("psql", LIFTS)))
+        (self.directory / "restored").touch()
+
+
+Database = Sqlite | Postgresql
+
+
+async def run(command: str) -> None:
+    tool(command.partition(" ")[0])
+    told = conninfo_to_dict(SERVER)
+    names = {"host": "PGHOST", "port": "PGPORT", "user": "PGUSER", "password": "PGPASSWORD"}
+    login = {names[key]: str(value) for key, value in told.items() if key in names}
+    await trio.run_process(["sh", "-c", command], capture_stdout=True, env={**os.environ, **login})
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Database]:
+    if request.param == "sqlite":
+        yield Sqlite(tmp_path)
+        return
+    with made_with_tables("messaging_test_restore") as address:
+        name = address.rpartition("/")[2]
+        with made(f"{name}_restored"):
+            pass  # so that one of an earlier run is gone, and this one's is dropped
+        try:
+            yield Postgresql(tmp_path, name)
+        finally:
+            with made(f"{name}_restored"):
+                pass
+
+
+@asynccontextmanager
+async def server_on(database: Database, *arguments: str) -> AsyncIterator[ServerProcess]:
+    async with process(database.directory, *arguments, variables=database.settings()) as server:
+        yield server
+
+
+def session_of(person: Person) -> tuple[str, int]:
+    claims = jwt.decode(person.access_token, options={"verify_signature": False})
+    return claims["sub"], claims["sid"]
+
+
+async def test_tokens_from_after_the_backup_open_nothing(database: Database) -> None:
+    """Not the session that is given their user and identifier again: not over HTTP, not by a socket.
+
+    Neither do they use up its rate, or end it as reused. Tokens from before the backup go on.
+    """
+    async with server_on(database) as server, browser(server) as http:
+        alice = await register(server, http, "Alice")
+        await database.back_up()
+        first = await register(server, http, "First")
+        await server.stop()
+    await database.restore(lift=False)
+    async with server_on(database, "--refresh-rate", "0.01:2") as server, browser(server) as http:
+        second = await register(server, http, "Second")
+        assert session_of(second) == session_of(first)
+        first, alice = evolve(first, server=server, http=http), evolve(alice, server=server, http=http)
+        expect(await first.ask("GET", "/users/me"), 401, "session_revoked")
+        async with first.socket() as socket:
+            assert await socket.closed() == (1008, "session_revoked")
+        body = {"refresh_token": first.refresh_token}
+        expect(await http.post("/auth/refresh", json=body), 401, "refresh_token_invalid")
+        expect(await http.post("/auth/refresh", json=body), 401, "refresh_token_invalid")
+        expect(await http.post("/auth/refresh", json=body), 429)
+        assert expect(await second.ask("GET", "/users/me"), 200) == second.user
+        expect(await first.ask("GET", "/users/me"), 401, "session_revoked")  # the other's is known by now
+        body = {"refresh_token": second.refresh_token}
+        expect(await http.post("/auth/refresh", json=body), 200)
+        assert expect(await alice.ask("GET", "/users/me"), 200) == alice.user
+        expect(await http.post("/auth/refresh", json={"refresh_token": alice.refresh_token}), 200)
+
+
+async def test_a_restore_gives_no_identifier_again(database: Database) -> None:
+    """With the page's command nothing new has an identifier that clients know: `after_id` misses nothing."""
+    async with server_on(database) as server, browser(server) as http:
+        alice, bob = await register(server, http, "Alice"), await register(server, http, "Bob")
+        chat = await alice.direct_chat_with(bob)
+        await alice.send(chat)
+        await database.back_up()
+        carol = await register(server, http, "Carol")
+        newest_chat = await alice.direct_chat_with(carol)
+        newest = [await alice.send(chat) for _ in range(100)][-1]["id"]
+        await server.stop()
+    await database.restore(lift=True)
+    async with server_on(database) as server, browser(server) as http:
+        alice = await log_in(server, http, "Alice")
+        dave = await register(server, http, "Dave")
+        assert dave.id > carol.id
+        assert session_of(alice)[1] > session_of(carol)[1]
+        assert await alice.direct_chat_with(dave) > newest_chat
+        sent = [(await alice.send(chat))["id"] for _ in range(3)]
+        answer = await alice.ask("GET", f"/messages?chat_id={chat}&after_id={newest}&limit=200")
+        assert [message["id"] for message in expect(answer, 200)["messages"]] == sent[::-1]
