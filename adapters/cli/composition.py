@@ -88,6 +88,7 @@ async def run_server(
                 cors_origins=settings.origins,
                 rate_limits=settings.rate_limits,
                 body_bytes=settings.listener.body_bytes,
+                body_bytes_without_token=settings.body_bytes_without_token,
                 docs=settings.docs,
                 client=settings.client,
             ),

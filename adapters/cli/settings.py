@@ -66,6 +66,9 @@ class Settings:
     """Whether /docs and /openapi.json are served."""
     client: bool = True
     """Whether the reference client, a messenger in the browser, is served at /."""
+    body_bytes_without_token: int = field(default=65_536, validator=ge(1024))
+    """A request's body where no token is needed (registration, login, refresh); 413 beyond. Anybody may send
+    it, so it is less than `body_bytes`; these bodies hold some hundred bytes."""
     hashing_threads: int = field(default=1, validator=ge(1))
     """Passwords that are hashed at a time; each takes a core and 19 MiB."""
     log_level: str = "info"

@@ -46,7 +46,7 @@ NO_MORE_HTTP = h11.Connection(h11.SERVER)
 class Phase(Enum):
     """What the bytes that come next belong to.
 
-    HEAD - WHOLE - HEAD: a request that is answered by one call.
+    HEAD - WHOLE - HEAD: a request that is answered by one call; HEAD - WHOLE - REST - HEAD, if from its head.
     HEAD - BODY - ANSWER - HEAD: one that goes through h11 and ASGI; if it is answered before all of its body
     is here, HEAD - BODY - REST - HEAD.
     HEAD - SOCKET, from which nothing leads back.
@@ -266,6 +266,8 @@ class HttpProtocol(H11Protocol):
                 return await self._step_head()
             case Phase.WHOLE if self._whole is not None:
                 return await self._whole.step(self, self._received, ended=self._ended)
+            case Phase.REST if self._whole is not None:
+                return self._whole.drop(self, self._received, ended=self._ended)
             case Phase.BODY | Phase.REST:
                 return await self._step_body()
             case Phase.SOCKET:
@@ -512,6 +514,10 @@ class HttpProtocol(H11Protocol):
         self._whole = None
         self._phase = Phase.HEAD
         self._began = trio.current_time()
+
+    def drop_body(self) -> None:
+        """The request is answered from its head: drop its body, within the bounds of any other."""
+        self._phase = Phase.REST
 
     def _next_cycle(self) -> None:
         """The same after h11's, with a new parser: its own next cycle would keep what it has buffered."""

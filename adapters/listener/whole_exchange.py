@@ -12,10 +12,11 @@ from adapters.listener.config import ListenerConfig
 from adapters.listener.logs import log_request
 from adapters.listener.whole_requests import (
     MAX_BODY,
-    Answerer,
     Head,
+    WholeAnswer,
     WholeRequest,
     WholeRequests,
+    WholeRoute,
     answer_bytes,
 )
 
@@ -27,10 +28,12 @@ def begin_whole(head: Head, offered: WholeRequests | None, limits: ListenerConfi
     """Begin, if the application answers this request without ASGI."""
     if offered is None:
         return None
-    if head.length > min(MAX_BODY, limits.body_bytes, offered.body_bytes):
+    if head.length > min(MAX_BODY, limits.body_bytes):
         return None
-    answerer = offered.answerer(head.method, head.path)
-    return None if answerer is None else WholeExchange(head, answerer)
+    route = offered.route(head.method, head.path)
+    if route is None or head.length > route.body_bytes:
+        return None
+    return WholeExchange(head, route)
 
 
 class WholeExchange:
@@ -40,10 +43,16 @@ class WholeExchange:
     collector finds, once a request.
     """
 
-    __slots__ = ("_answerer", "head")
+    __slots__ = ("_head_judged", "_last", "_route", "_unread", "head")
 
-    def __init__(self, head: Head, answerer: Answerer) -> None:
-        self._answerer = answerer
+    def __init__(self, head: Head, route: WholeRoute) -> None:
+        self._route = route
+        self._head_judged = False
+        """Whether the application has been asked if the head alone is refused."""
+        self._last = True
+        """Whether the connection ends with the answer."""
+        self._unread = 0
+        """Bytes of the body to drop, after an answer from the head."""
         self.head = head
 
     async def step(self, protocol: "HttpProtocol", received: bytearray, *, ended: bool) -> bool:
@@ -52,19 +61,78 @@ class WholeExchange:
         if len(received) < head.length:
             if ended:
                 raise Refused(400, NOT_WELL_FORMED)
-            return False
+            return not self._head_judged and await self._judge_head(protocol, received)
         body = bytes(received[: head.length])
         del received[: head.length]
         client = "" if protocol.client is None else protocol.client[0]
         asked = WholeRequest(head.method, head.path, head.query, head.fields, body, client)
         started = perf_counter()
-        answer, last, data = None, True, b""
+        answer, data = None, b""
         with Boundary(partial(protocol.task_group.report, head.path)):
-            answer = await self._answerer(asked)
-            last = protocol.draining or head.last
-            data = answer_bytes(answer, close=last, asked=head.last)
+            answer = await self._route.answer(asked)
+            data = self._written(protocol, answer)
+        if not await self._send(protocol, answer, data, started, client or None):
+            return False
+        protocol.next_request()
+        if received:
+            await trio.lowlevel.checkpoint()  # who sends requests in one go must let others run
+            return True
+        return ended or protocol.draining
+
+    async def _judge_head(self, protocol: "HttpProtocol", received: bytearray) -> bool:
+        """Answer now what is refused whatever its body holds; whether it was, and the connection goes on.
+
+        A body that nobody wants is not kept: it is dropped as it comes, so that the client, which may be in
+        the midst of sending it, reads the answer and not a reset.
+        """
+        self._head_judged = True
+        head = self.head
+        client = "" if protocol.client is None else protocol.client[0]
+        asked = WholeRequest(head.method, head.path, head.query, head.fields, b"", client)
+        started = perf_counter()
+        refusal, data = None, b""
+        with Boundary(partial(protocol.task_group.report, head.path)):
+            refusal = await self._route.refusal(asked)
+            if refusal is None:
+                return False
+            data = self._written(protocol, refusal)
+        if not await self._send(protocol, refusal, data, started, client or None):
+            return False
+        self._unread = head.length
+        protocol.drop_body()
+        return bool(received)
+
+    def drop(self, protocol: "HttpProtocol", received: bytearray, *, ended: bool) -> bool:
+        """Drop what has come of an unwanted body; whether another step may be possible."""
+        dropped = min(self._unread, len(received))
+        del received[:dropped]
+        self._unread -= dropped
+        if self._unread:
+            if ended:
+                protocol.link.finish()
+            return False
+        protocol.next_request()
+        return bool(received) or ended or protocol.draining
+
+    def _written(self, protocol: "HttpProtocol", answer: WholeAnswer) -> bytes:
+        """The answer as it goes over the wire; raises `ValueError` for one that cannot."""
+        self._last = protocol.draining or self.head.last
+        return answer_bytes(answer, close=self._last, asked=self.head.last)
+
+    async def _send(
+        self,
+        protocol: "HttpProtocol",
+        answer: WholeAnswer | None,
+        data: bytes,
+        started: float,
+        client: str | None,
+    ) -> bool:
+        """Write and log an answer, or one for the application, which failed to make it; whether the
+        connection goes on.
+        """
+        head = self.head
         if answer is None or not data:
-            await self._fail(protocol, perf_counter() - started, client or None)
+            await self._fail(protocol, perf_counter() - started, client)
             return False
         await protocol.link.write(data)
         log_request(
@@ -73,17 +141,12 @@ class WholeExchange:
             answer.status,
             size=len(answer.body),
             seconds=perf_counter() - started,
-            client=client or None,
+            client=client,
             fields=answer.fields,
         )
-        if last:
+        if self._last:
             protocol.link.finish()
-            return False
-        protocol.next_request()
-        if received:
-            await trio.lowlevel.checkpoint()  # who sends requests in one go must let others run
-            return True
-        return ended or protocol.draining
+        return not self._last
 
     def answered_by_listener(self, status: int, *, size: int = 0, seconds: float, client: str | None) -> None:
         """Write it down: the listener has answered this request, the application has not."""

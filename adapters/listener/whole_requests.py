@@ -8,7 +8,7 @@ WebSocket's handshake whose head is of this kind goes to the application through
 """
 
 import re
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Iterable, Mapping
 from email.utils import formatdate
 from time import time
 from typing import NamedTuple, Protocol
@@ -46,18 +46,28 @@ class WholeAnswer(Protocol):
     def body(self) -> bytes: ...
 
 
-Answerer = Callable[[WholeRequest], Awaitable[WholeAnswer]]
-
-
-class WholeRequests(Protocol):
-    """What an application offers beside ASGI."""
+class WholeRoute(Protocol):
+    """What answers the requests for one method and path. An exception is answered with 500."""
 
     @property
     def body_bytes(self) -> int:
         """Requests with more go through ASGI."""
 
-    def answerer(self, method: str, path: str) -> Answerer | None:
-        """Who answers this route, or None: it goes through ASGI. An exception is answered with 500."""
+    def refusal(self, head: WholeRequest) -> Awaitable[WholeAnswer | None]:
+        """What the request is answered whatever its body holds; None awaits the body.
+
+        Asked once a request, and only where its body has not come with its head; `head` has no body.
+        """
+
+    def answer(self, asked: WholeRequest) -> Awaitable[WholeAnswer]:
+        """The answer to the whole request."""
+
+
+class WholeRequests(Protocol):
+    """What an application offers beside ASGI."""
+
+    def route(self, method: str, path: str) -> WholeRoute | None:
+        """What answers these requests; None sends them through ASGI."""
 
 
 _REQUEST_LINE = re.compile(

@@ -97,7 +97,7 @@ def create_app(messaging: Messaging, config: HttpConfig) -> Application:
         framework=framework,
         cors=cors,
         socket=SocketEndpoint(messaging, config.cors_origins),
-        quick_path=QuickPath(dispatcher, ENDPOINTS, cors, body_bytes=config.body_bytes),
+        quick_path=QuickPath(dispatcher, ENDPOINTS, cors, largest_body=config.largest_body),
     )
 
 

@@ -3,6 +3,7 @@
 from attrs import frozen
 
 from adapters.quart_app.cors import ANY_ORIGIN
+from adapters.quart_app.endpoints import Auth, Endpoint
 
 
 @frozen(kw_only=True)
@@ -15,7 +16,15 @@ class HttpConfig:
     """Whether requests are limited; off for load tests only."""
     body_bytes: int = 1_048_576
     """The largest request body; a larger one is a 413 and is not read."""
+    body_bytes_without_token: int = 65_536
+    """The same where no token is needed, so that anybody may send it."""
     docs: bool = True
     """Whether `/docs` and `/openapi.json` are served."""
     client: bool = True
     """Whether the reference client is served at `/`."""
+
+    def largest_body(self, endpoint: Endpoint) -> int:
+        """Bytes of the largest body that this endpoint takes."""
+        if endpoint.auth is Auth.NONE:
+            return min(self.body_bytes, self.body_bytes_without_token)
+        return self.body_bytes

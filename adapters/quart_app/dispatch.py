@@ -1,8 +1,8 @@
 """The one way through: from a request and its endpoint's declaration to an answer."""
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Awaitable, Hashable, Mapping
 from contextvars import ContextVar
-from typing import Any, assert_never
+from typing import Any, TypeVar, assert_never
 
 import structlog
 from attrs import AttrsInstance
@@ -34,6 +34,8 @@ from messaging_core.ports import OutcomeUnknown, PasswordHasherBusy, StorageUnav
 
 log = structlog.get_logger(__name__)
 
+T = TypeVar("T")
+
 REQUEST_ID: ContextVar[str | None] = ContextVar("request_id", default=None)
 """Of the request that is being answered, for the lines that are logged meanwhile."""
 
@@ -58,9 +60,22 @@ class Dispatcher:
         In order: the token, the shape of the request, the rates, the Idempotency-Key, the decision. So a 401
         comes before anything else is looked at, and nothing before the decision consumes a key.
         """
+        return await self._contained(request, self._granted(endpoint, request))
+
+    async def refusal(self, endpoint: Endpoint, head: HttpRequest) -> HttpAnswer | None:
+        """The answer to a request whose token is refused, before its body is read; None for all others.
+
+        A body that its sender may not send is not awaited: it would be memory that a stranger takes.
+        """
+        if endpoint.auth is Auth.NONE:
+            return None
+        return await self._contained(head, self._admitted(head))
+
+    async def _contained(self, request: HttpRequest, attempt: Awaitable[T]) -> T | HttpAnswer:
+        """What the attempt gives, or the answer for what ends it."""
         before = REQUEST_ID.set(request.request_id)
         try:
-            return await self._granted(endpoint, request)
+            return await attempt
         except Refused as refusal:
             return refused(refusal, request_id=request.request_id)
         except MalformedJson as error:
@@ -88,10 +103,16 @@ class Dispatcher:
         finally:
             REQUEST_ID.reset(before)
 
+    async def _admitted(self, head: HttpRequest) -> None:
+        await self._authenticate(head)
+
+    async def _authenticate(self, request: HttpRequest) -> Actor:
+        return await self._messaging.authenticate(bearer_token(request.headers.get("authorization")))
+
     async def _granted(self, endpoint: Endpoint, request: HttpRequest) -> HttpAnswer:
         actor = None
         if endpoint.auth is Auth.SESSION:
-            actor = await self._messaging.authenticate(bearer_token(request.headers.get("authorization")))
+            actor = await self._authenticate(request)
         command = _command(endpoint, request, self._messaging.limits)
         self._throttle(endpoint.limits, actor, command, request)
         if isinstance(endpoint.does, Handles):

@@ -4,6 +4,7 @@ from functools import partial
 from http import HTTPStatus
 
 import structlog
+from attrs import evolve
 from quart import Response, current_app, has_request_context, request, websocket
 from quart_trio import QuartTrio
 from werkzeug.exceptions import HTTPException, InternalServerError, MethodNotAllowed, NotFound
@@ -14,7 +15,7 @@ from adapters.quart_app.config import HttpConfig
 from adapters.quart_app.dispatch import Dispatcher
 from adapters.quart_app.docs import documentation
 from adapters.quart_app.endpoints import Endpoint, HttpAnswer, HttpRequest, request_id
-from adapters.quart_app.problems import FAULT, problem
+from adapters.quart_app.problems import FAULT, body_too_large, problem
 from adapters.quart_app.routes import ENDPOINTS
 from messaging_core.limits import Limits
 
@@ -24,14 +25,14 @@ log = structlog.get_logger(__name__)
 def make_framework(dispatcher: Dispatcher, config: HttpConfig, limits: Limits) -> QuartTrio:
     """Everything that is answered over ASGI but sockets; it needs no lifespan."""
     app = QuartTrio(__name__, static_folder=None)
-    app.config["MAX_CONTENT_LENGTH"] = config.body_bytes
+    app.config["MAX_CONTENT_LENGTH"] = None  # each view bounds its own
     app.config["PROVIDE_AUTOMATIC_OPTIONS"] = True
     app.url_map.converters["digits"] = Digits
     for endpoint in ENDPOINTS:
         app.add_url_rule(
             _rule(endpoint),
             endpoint=endpoint.name,
-            view_func=partial(_view, dispatcher, endpoint),
+            view_func=partial(_view, dispatcher, endpoint, config.largest_body(endpoint)),
             methods=[endpoint.method],
         )
     if config.docs:
@@ -64,14 +65,39 @@ async def _take_two_slashes_for_two() -> None:
         raise NotFound
 
 
-async def _view(dispatcher: Dispatcher, endpoint: Endpoint, **path_values: str) -> Response:
-    asked = await _asked(path_values)
-    return _response(await dispatcher.answer(endpoint, asked), asked.request_id)
+async def _view(dispatcher: Dispatcher, endpoint: Endpoint, most_bytes: int, **path_values: str) -> Response:
+    head = _head(path_values)
+    return _response(await _answer(dispatcher, endpoint, most_bytes, head), head.request_id)
 
 
-async def _asked(path_values: dict[str, str]) -> HttpRequest:
-    # The body first, whatever the answer will be: what is left unread would be taken for the next request.
-    body = await request.get_data(cache=False, as_text=False, parse_form_data=False)
+async def _answer(
+    dispatcher: Dispatcher, endpoint: Endpoint, most_bytes: int, head: HttpRequest
+) -> HttpAnswer:
+    """What is refused by its head alone is answered before its body has come, which the listener drops."""
+    if head.headers.keys().isdisjoint({"content-length", "transfer-encoding"}):
+        return await dispatcher.answer(endpoint, head)
+    refusal = await dispatcher.refusal(endpoint, head)
+    if refusal is not None:
+        return refusal
+    body = await _body(most_bytes)
+    if body is None:
+        return body_too_large(most_bytes, request_id=head.request_id)
+    return await dispatcher.answer(endpoint, evolve(head, body=body))
+
+
+async def _body(most_bytes: int) -> bytes | None:
+    """The request's body, or None as soon as it is known to be too large."""
+    if (request.content_length or 0) > most_bytes:
+        return None
+    body = bytearray()
+    async for part in request.body:
+        body += part
+        if len(body) > most_bytes:
+            return None
+    return bytes(body)
+
+
+def _head(path_values: dict[str, str]) -> HttpRequest:
     scope = request.scope
     headers: dict[str, str] = {}
     for name, value in scope["headers"]:
@@ -84,7 +110,7 @@ async def _asked(path_values: dict[str, str]) -> HttpRequest:
         path_values=path_values,
         query_string=scope["query_string"],
         headers=headers,
-        body=body,
+        body=b"",
         address=request.remote_addr or "",
         request_id=request_id(headers.get("x-request-id")),
     )
@@ -102,8 +128,6 @@ def _response(answer: HttpAnswer, id_: str) -> Response:
 CODES = {
     404: ("not_found", "There is nothing at this path. Where a path has an id, it is a whole number."),
     405: ("method_not_allowed", "This path does not take this method; see the header Allow."),
-    408: ("request_timeout", "The body took too long to arrive."),
-    413: ("body_too_large", "The body is larger than this server takes."),
 }
 
 
@@ -118,7 +142,6 @@ async def _http_error(error: HTTPException) -> Response:
     if isinstance(error, InternalServerError):
         log.error("A request failed outside its endpoint", path=asked.path, exc_info=error.original_exception)
     kept = tuple((name, value) for name, value in error.get_headers() if name in {"Allow", "Retry-After"})
-    close = (("Connection", "close"),) if status == 413 else ()
     refusal = ("bad_request", error.description or "The request cannot be answered.")
     code, detail = CODES.get(status, FAULT if status >= 500 else refusal)
     answer = problem(
@@ -126,7 +149,7 @@ async def _http_error(error: HTTPException) -> Response:
         code,
         detail,
         request_id=id_,
-        headers=(*kept, *close),
+        headers=kept,
     )
     return _response(answer, id_)
 

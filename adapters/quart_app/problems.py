@@ -66,6 +66,13 @@ def problem(
     return HttpAnswer(status, encode(body), PROBLEM_JSON, headers)
 
 
+def body_too_large(most: int, *, request_id: str) -> HttpAnswer:
+    """The answer to a body of more than `most` bytes; the rest of it is not awaited."""
+    detail = f"The body is larger than {most} bytes, the most that this request may have."
+    close = (("Connection", "close"),)
+    return problem(413, "body_too_large", detail, request_id=request_id, headers=close)
+
+
 def status_of(refusal: type[Refused]) -> int:
     """The status of a refusal: that of the nearest class in the table."""
     return next(STATUS[cls] for cls in refusal.__mro__ if cls in STATUS)

@@ -4,13 +4,12 @@ The same declarations through the same dispatcher: what differs is who makes the
 else, such as documentation, the client, preflights and unknown paths, is the framework's.
 """
 
-from collections.abc import Awaitable, Callable, Iterable, Mapping
-from functools import partial
+from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple, Protocol
 
 from adapters.quart_app.cors import Cors
 from adapters.quart_app.dispatch import Dispatcher
-from adapters.quart_app.endpoints import Endpoint, HttpRequest, request_id
+from adapters.quart_app.endpoints import Endpoint, HttpAnswer, HttpRequest, request_id
 
 
 class Asked(Protocol):
@@ -43,48 +42,85 @@ class Answered(NamedTuple):
     body: bytes
 
 
-class QuickPath:
-    """Answers whole requests for endpoints with at most one variable in their path: digits, at its end."""
+class Route:
+    """One endpoint on one path."""
+
+    __slots__ = ("_cors", "_dispatcher", "_endpoint", "_path_values", "body_bytes")
 
     def __init__(
-        self, dispatcher: Dispatcher, endpoints: Iterable[Endpoint], cors: Cors, *, body_bytes: int
+        self,
+        dispatcher: Dispatcher,
+        endpoint: Endpoint,
+        cors: Cors,
+        body_bytes: int,
+        path_values: dict[str, str],
     ) -> None:
-        self.body_bytes = body_bytes
         self._dispatcher = dispatcher
+        self._endpoint = endpoint
         self._cors = cors
-        self._routes: dict[tuple[str, str], Endpoint] = {}
-        """Those without a variable, by method and path."""
-        self._variables: dict[tuple[str, str], Endpoint] = {}
-        """Those with one, by method and the path before it."""
-        for endpoint in endpoints:
-            parent = endpoint.path.rpartition("/")[0]
-            if not endpoint.path_names:
-                self._routes[endpoint.method, endpoint.path] = endpoint
-            elif "{" not in parent and endpoint.path_digits:
-                self._variables[endpoint.method, parent] = endpoint
+        self._path_values = path_values
+        self.body_bytes = body_bytes
 
-    def answerer(self, method: str, path: str) -> Callable[[Asked], Awaitable[Answered]] | None:
-        """Who answers this route, or None where it is no endpoint's."""
-        endpoint = self._routes.get((method, path))
-        if endpoint is not None:
-            return partial(self._answer, endpoint, {})
-        parent, _, value = path.rpartition("/")
-        endpoint = self._variables.get((method, parent))
-        if endpoint is None or not value.isdigit():
-            return None
-        return partial(self._answer, endpoint, {endpoint.path_names[0]: value})
+    def with_value(self, value: str) -> "Route":
+        """The same on a path with this value in place of the endpoint's one variable."""
+        path_values = {self._endpoint.path_names[0]: value}
+        return Route(self._dispatcher, self._endpoint, self._cors, self.body_bytes, path_values)
 
-    async def _answer(self, endpoint: Endpoint, path_values: dict[str, str], asked: Asked) -> Answered:
-        request = HttpRequest(
+    async def refusal(self, head: Asked) -> Answered | None:
+        """What the request is answered whatever its body holds, or None."""
+        request = self._request(head)
+        answer = await self._dispatcher.refusal(self._endpoint, request)
+        return None if answer is None else self._answered(answer, request)
+
+    async def answer(self, asked: Asked) -> Answered:
+        request = self._request(asked)
+        return self._answered(await self._dispatcher.answer(self._endpoint, request), request)
+
+    def _request(self, asked: Asked) -> HttpRequest:
+        return HttpRequest(
             asked.method,
             asked.path,
-            path_values,
+            self._path_values,
             asked.query,
             asked.fields,
             asked.body,
             asked.client,
             request_id(asked.fields.get("x-request-id")),
         )
-        answer = await self._dispatcher.answer(endpoint, request)
-        added = self._cors.fields(asked.fields.get("origin") or None)
+
+    def _answered(self, answer: HttpAnswer, request: HttpRequest) -> Answered:
+        added = self._cors.fields(request.headers.get("origin") or None)
         return Answered(answer.status, (*answer.fields(request.request_id), *added), answer.body)
+
+
+class QuickPath:
+    """Answers whole requests for endpoints with at most one variable in their path: digits, at its end."""
+
+    def __init__(
+        self,
+        dispatcher: Dispatcher,
+        endpoints: Iterable[Endpoint],
+        cors: Cors,
+        *,
+        largest_body: Callable[[Endpoint], int],
+    ) -> None:
+        self._routes: dict[tuple[str, str], Route] = {}
+        """Those without a variable, by method and path."""
+        self._variables: dict[tuple[str, str], Route] = {}
+        """Those with one, by method and the path before it."""
+        for endpoint in endpoints:
+            parent = endpoint.path.rpartition("/")[0]
+            route = Route(dispatcher, endpoint, cors, largest_body(endpoint), {})
+            if not endpoint.path_names:
+                self._routes[endpoint.method, endpoint.path] = route
+            elif "{" not in parent and endpoint.path_digits:
+                self._variables[endpoint.method, parent] = route
+
+    def route(self, method: str, path: str) -> Route | None:
+        """The endpoint's, or None where the path is none's."""
+        route = self._routes.get((method, path))
+        if route is not None:
+            return route
+        parent, _, value = path.rpartition("/")
+        route = self._variables.get((method, parent))
+        return None if route is None or not value.isdigit() else route.with_value(value)

@@ -310,16 +310,25 @@ class Told:
     fields: tuple[tuple[str, str], ...] = ()
 
 
+Answering = Callable[[WholeRequest], Awaitable[Told]]
+Refusing = Callable[[WholeRequest], Awaitable[Told | None]]
+
+
+async def awaits_the_body(head: WholeRequest) -> Told | None:
+    """Refuses nothing by its head."""
+
+
 @frozen
 class Whole:
-    """Requests that `answer` answers without ASGI, on every path or on one."""
+    """Requests that `answer` answers without ASGI, on every path or on one, and `refusal` from their head."""
 
-    answer: Callable[[WholeRequest], Awaitable[Told]]
+    answer: Answering
     path: str | None = None
     body_bytes: int = 1_048_576
+    refusal: Refusing = awaits_the_body
 
-    def answerer(self, method: str, path: str) -> Callable[[WholeRequest], Awaitable[Told]] | None:
-        return self.answer if self.path in {None, path} else None
+    def route(self, method: str, path: str) -> "Whole | None":
+        return self if self.path in {None, path} else None
 
 
 async def echo_whole(asked: WholeRequest) -> Told:

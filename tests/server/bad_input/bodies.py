@@ -1,8 +1,15 @@
 """The endpoints that take a body, and JSON that is nested in one."""
 
+from adapters.quart_app.config import HttpConfig
+from adapters.quart_app.endpoints import Endpoint
 from adapters.quart_app.routes import ENDPOINTS
 
 WITH_BODY = [endpoint for endpoint in ENDPOINTS if endpoint.has_body]
+
+
+def is_too_large(endpoint: Endpoint, body: bytes) -> bool:
+    """Whether the endpoint does not take so large a body."""
+    return len(body) > HttpConfig().largest_body(endpoint)
 
 
 def nested(levels: int, opening: str = "[", closing: str = "]", innermost: str = "") -> str:

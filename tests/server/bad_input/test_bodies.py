@@ -7,7 +7,7 @@ import httpx
 import pytest
 
 from adapters.quart_app.endpoints import Endpoint
-from tests.server.bad_input.bodies import WITH_BODY, nested
+from tests.server.bad_input.bodies import WITH_BODY, is_too_large, nested
 from tests.server.calls import CALLS, Scene, path_of
 from tests.server.clients import BROKEN_OFF, collect_what_was_broken_off, expect
 from tests.server.servers import ServerHere
@@ -33,7 +33,7 @@ BODIES = [
 
 @pytest.mark.parametrize("endpoint", WITH_BODY, ids=lambda endpoint: endpoint.name)
 async def test_bodies_that_are_no_object(server: ServerHere, scene: Scene, endpoint: Endpoint) -> None:
-    """No JSON is a 400, JSON that is no object a 422; nothing is changed."""
+    """No JSON is a 400, no object a 422, what a stranger may not send a 413; nothing is changed."""
     headers = {"Authorization": f"Bearer {scene.alice.access_token}", "Content-Type": "application/json"}
     path = path_of(endpoint, dict(CALLS[endpoint.name](scene)))
     before = server.state()
@@ -41,7 +41,8 @@ async def test_bodies_that_are_no_object(server: ServerHere, scene: Scene, endpo
         response = await scene.http.request(
             endpoint.method, f"{server.address}{path}", content=content, headers=headers
         )
-        assert response.status_code in {400, 422}, (content[:20], response.text[:200])
+        statuses = {413} if is_too_large(endpoint, content) else {400, 422}
+        assert response.status_code in statuses, (content[:20], response.text[:200])
     assert server.state() == before
 
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from adapters.quart_app.quick_path import QuickPath
+from adapters.quart_app.quick_path import Route
 from tests.server.quick_path.both_ways import Line, line_to
 from tests.server.servers import ServerHere
 
@@ -13,14 +13,14 @@ from tests.server.servers import ServerHere
 @pytest.fixture
 def quick() -> Iterator[list[str]]:
     """The requests that take the quick path."""
-    taken, answer = list[str](), QuickPath._answer
+    taken, answer = list[str](), Route.answer
 
-    async def noted(path: QuickPath, endpoint: Any, values: Any, asked: Any) -> Any:
+    async def noted(route: Route, asked: Any) -> Any:
         taken.append(f"{asked.method} {asked.path}")
-        return await answer(path, endpoint, values, asked)
+        return await answer(route, asked)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(QuickPath, "_answer", noted)
+        patch.setattr(Route, "answer", noted)
         yield taken
 
 

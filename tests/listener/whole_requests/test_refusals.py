@@ -1,0 +1,108 @@
+"""What the application refuses by a request's head is answered before the body, which is then dropped."""
+
+from typing import Any
+
+import pytest
+import trio
+from trio.testing import wait_all_tasks_blocked
+
+from adapters.listener.whole_requests import WholeRequest
+from tests.listener.harness import Told, Whole, connected, echo, serving, wait_until
+from tests.listener.whole_requests.both_ways import GET, failing, post, say_whole
+
+REFUSED = post(1000, b"X: refused")
+
+
+async def refuse(head: WholeRequest) -> Told | None:
+    assert head.body == b""
+    return Told(401, b"no") if "x" in head.fields else None
+
+
+REFUSES = Whole(say_whole, refusal=refuse)
+
+
+@pytest.mark.parametrize("rest", [(b"x" * 1000 + GET,), (b"x", b"x" * 998, b"x" + GET), (b"x" * 1000, GET)])
+@pytest.mark.parametrize("begun", [b"", b"x"])
+async def test_it_is_answered_from_the_head(begun: bytes, rest: tuple[bytes, ...]) -> None:
+    """Before the body has come; the body is dropped, and the next request on the connection is answered."""
+    async with serving(echo, whole_requests=REFUSES) as served, connected(served) as peer:
+        for _ in range(2):
+            answer = await peer.ask(REFUSED + begun)
+            assert (answer.status, answer.body) == (401, b"no")
+            assert "connection" not in answer.headers
+            assert (await peer.ask(rest[0][len(begun) :], *rest[1:])).body == b"whole GET /a? "
+        assert served.counts.requests == 4
+
+
+async def test_what_is_not_refused_awaits_its_body() -> None:
+    async with serving(echo, whole_requests=REFUSES) as served, connected(served) as peer:
+        assert (await peer.ask(post(2), b"x", b"y")).body == b"whole POST /a? xy"
+
+
+async def test_the_head_is_judged_once_and_only_without_its_body() -> None:
+    """The hot path, a request that has come in one piece, pays nothing for it."""
+    judged = list[str]()
+
+    async def note(head: WholeRequest) -> None:
+        judged.append(head.path)
+
+    offered = Whole(say_whole, refusal=note)
+    async with serving(echo, whole_requests=offered) as served, connected(served) as peer:
+        await peer.ask(GET)
+        await peer.ask(post(2, path=b"/whole") + b"xy")
+        assert judged == []
+        await peer.ask(post(3, path=b"/pieces"), b"x", b"y", b"z")
+        assert judged == ["/pieces"]
+
+
+async def test_it_is_the_last_answer_where_the_client_asks_for_no_other() -> None:
+    """The peer may go on sending, and still reads the answer."""
+    async with serving(echo, whole_requests=REFUSES) as served, connected(served) as peer:
+        answer = await peer.ask(post(1000, b"X: refused", b"Connection: close"))
+        assert (answer.status, answer.headers["connection"]) == (401, "close")
+        await peer.send(b"x" * 1000)
+        assert await peer.end() == b""
+
+
+@pytest.mark.parametrize("numbers", [{"body_idle_time": 0.2}, {"body_time": 0.2}])
+async def test_the_rest_may_not_take_for_ever(numbers: dict[str, Any]) -> None:
+    """It has its answer already, and there is no second one."""
+    async with serving(echo, whole_requests=REFUSES, **numbers) as served, connected(served) as peer:
+        assert (await peer.ask(REFUSED + b"x")).status == 401
+        assert await peer.end() == b""
+
+
+async def test_a_client_that_leaves_in_mid_body_is_let_go() -> None:
+    async with serving(echo, whole_requests=REFUSES) as served, connected(served) as peer:
+        assert (await peer.ask(REFUSED + b"x")).status == 401
+        await peer.half_close()
+        assert await peer.end() == b""
+        await wait_until(lambda: not served.counts.open_connections)
+
+
+async def test_at_the_servers_end_it_is_the_last_answer() -> None:
+    """A head that is refused while the server drains says so, like every answer then."""
+    begun, going_on = trio.Event(), trio.Event()
+
+    async def late(head: WholeRequest) -> Told:
+        begun.set()
+        await going_on.wait()
+        return Told(401)
+
+    offered = Whole(say_whole, refusal=late)
+    async with serving(echo, whole_requests=offered) as served, connected(served) as peer:
+        await peer.send(REFUSED)
+        await begun.wait()
+        served.shutdown.set()
+        await wait_all_tasks_blocked()
+        going_on.set()
+        answer = await peer.answer()
+        assert (answer.status, answer.headers["connection"]) == (401, "close")
+
+
+async def test_a_refusal_that_fails_is_a_500() -> None:
+    offered = Whole(say_whole, refusal=failing)
+    async with serving(echo, whole_requests=offered) as served, connected(served) as peer:
+        assert (await peer.ask(REFUSED)).status == 500
+        assert await peer.end() == b""
+        assert served.counts.application_errors == 1

@@ -1,0 +1,132 @@
+"""A body is read of those who may send it, and no more of it than they may send; whichever way it takes."""
+
+import json
+
+import pytest
+
+from adapters.listener.whole_requests import MAX_BODY
+from adapters.quart_app.config import HttpConfig
+from adapters.quart_app.endpoints import API, Auth, Endpoint
+from adapters.quart_app.routes import ENDPOINTS
+from tests.listener.harness import Answer, Peer
+from tests.server.calls import CALLS, Scene, path_of
+from tests.server.clients import ORIGIN, expect, new_key
+from tests.server.quick_path.both_ways import ANOTHER_FORM, bearer, get, line_to
+from tests.server.servers import ServerHere
+
+WITHOUT_TOKEN = HttpConfig().body_bytes_without_token
+OF_MEMBERS = [each for each in ENDPOINTS if each.has_body and each.auth is Auth.SESSION]
+OF_ANYBODY = [each for each in ENDPOINTS if each.has_body and each.auth is Auth.NONE]
+
+LENGTH = ("Content-Length", "20")
+WAYS = {
+    "short": (LENGTH,),
+    "framework": (LENGTH, ANOTHER_FORM),
+    "large": (("Content-Length", str(MAX_BODY + 1)),),
+    "chunked": (("Transfer-Encoding", "chunked"),),
+}
+
+
+def head(method: str, path: str, *fields: tuple[str, str]) -> bytes:
+    kind = ("Content-Type", "application/json")
+    lines = [f"{method} {path} HTTP/1.1", *(f"{name}: {value}" for name, value in (kind, *fields))]
+    return "\r\n".join([*lines, "Host: test", "", ""]).encode()
+
+
+def code(answer: Answer) -> str:
+    return str(json.loads(answer.body)["code"])
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("endpoint", OF_MEMBERS, ids=lambda endpoint: endpoint.name)
+async def test_a_refused_token_is_answered_before_the_body(
+    server: ServerHere, scene: Scene, endpoint: Endpoint, way: str
+) -> None:
+    """401, in the form of every other, to a request of which only the head has come."""
+    path = path_of(endpoint, dict(CALLS[endpoint.name](scene)))
+    origin = ("Origin", ORIGIN)
+    async with line_to(server, []) as line:
+        missing = await line.peer.ask(head(endpoint.method, path, origin, *WAYS[way]))
+        assert (missing.status, code(missing)) == (401, "token_missing")
+        assert missing.headers["www-authenticate"] == "Bearer"
+        assert missing.headers["access-control-allow-origin"] == ORIGIN
+    async with line_to(server, []) as line:
+        wrong = ("Authorization", "Bearer x")
+        refused = await line.peer.ask(head(endpoint.method, path, wrong, *WAYS[way]))
+        assert (refused.status, code(refused)) == (401, "token_invalid")
+
+
+@pytest.mark.parametrize("way", WAYS)
+async def test_the_connection_goes_on_behind_the_unread_body(
+    server: ServerHere, scene: Scene, way: str
+) -> None:
+    """The body, in the midst of which the client is, is dropped, and its next request is answered."""
+    size = MAX_BODY + 1 if way == "large" else 20
+    body = b"x" * size if way != "chunked" else b"14\r\n" + b"x" * 20 + b"\r\n0\r\n\r\n"
+    async with line_to(server, []) as line:
+        assert (await line.peer.ask(head("POST", f"{API}/messages", *WAYS[way]))).status == 401
+        await line.peer.send(body)
+        assert (await line.answer(get(scene.alice, "/users/me"))).status == 200
+
+
+@pytest.mark.parametrize("way", ["short", "framework"])
+async def test_a_401_from_the_head_consumes_no_key(server: ServerHere, scene: Scene, way: str) -> None:
+    """The client refreshes, and repeats the request with its key (P2)."""
+    key = ("Idempotency-Key", new_key())
+    body = json.dumps({"chat_id": scene.chat, "type": "text", "content": "Hello"}).encode()
+    fields = (("Content-Length", str(len(body))), *WAYS[way][1:], key)
+    async with line_to(server, []) as line:
+        for status in (401, 201):
+            token = () if status == 401 else (bearer(scene.alice),)
+            await line.peer.send(head("POST", f"{API}/messages", *fields, *token), body)
+            answer = await line.peer.answer()
+            assert answer.status == status
+            assert "idempotency-replayed" not in answer.headers
+
+
+async def test_a_token_that_ends_while_the_body_comes_is_refused(server: ServerHere, scene: Scene) -> None:
+    """It is judged again with the body: what counts is the moment of the decision."""
+    async with line_to(server, []) as line:
+        await line.peer.send(head("POST", f"{API}/messages", LENGTH, bearer(scene.alice)))
+        expect(await scene.alice.ask("POST", "/auth/logout"), 204)
+        answer = await line.peer.ask(b"x" * 20)
+        assert (answer.status, code(answer)) == (401, "session_revoked")
+
+
+async def refused_as_too_large(peer: Peer, most: int) -> None:
+    """413 that says how much may be sent, and the end of the connection."""
+    answer = await peer.answer()
+    assert (answer.status, code(answer)) == (413, "body_too_large")
+    assert f"larger than {most} bytes" in json.loads(answer.body)["detail"]
+    assert answer.headers["connection"] == "close"
+    assert answer.headers["access-control-allow-origin"] == ORIGIN
+    assert await peer.end() == b""
+
+
+@pytest.mark.parametrize("endpoint", OF_ANYBODY, ids=lambda endpoint: endpoint.name)
+async def test_what_needs_no_token_takes_small_bodies(server: ServerHere, endpoint: Endpoint) -> None:
+    """413 to the Content-Length alone, and to the chunk that goes beyond; just so many bytes are read."""
+    origin, path = ("Origin", ORIGIN), endpoint.path
+    async with line_to(server, []) as line:
+        await line.peer.send(head("POST", path, origin, ("Content-Length", str(WITHOUT_TOKEN + 1))))
+        await refused_as_too_large(line.peer, WITHOUT_TOKEN)
+    async with line_to(server, []) as line:
+        await line.peer.send(head("POST", path, origin, *WAYS["chunked"]))
+        await line.peer.send(b"%x\r\n" % (WITHOUT_TOKEN + 1) + b" " * (WITHOUT_TOKEN + 1))
+        await refused_as_too_large(line.peer, WITHOUT_TOKEN)
+    async with line_to(server, []) as line:
+        for more in ((), (ANOTHER_FORM,)):
+            await line.peer.send(head("POST", path, ("Content-Length", str(WITHOUT_TOKEN)), *more))
+            answer = await line.peer.ask(b" " * WITHOUT_TOKEN)
+            assert (answer.status, code(answer)) == (400, "malformed_json")
+
+
+async def test_a_body_beyond_the_bound_is_refused_by_its_length_alone(
+    server: ServerHere, scene: Scene
+) -> None:
+    most = HttpConfig().body_bytes
+    token, origin = bearer(scene.alice), ("Origin", ORIGIN)
+    async with line_to(server, []) as line:
+        length = ("Content-Length", str(most + 1))
+        await line.peer.send(head("POST", f"{API}/messages", token, origin, length))
+        await refused_as_too_large(line.peer, most)
