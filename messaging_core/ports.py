@@ -152,6 +152,10 @@ class Storage(Protocol):
     async def read(self, query: Callable[[Reader], T]) -> T:
         """Run `query` on a consistent view; never waits for a transaction."""
 
+    @property
+    def trouble(self) -> str | None:
+        """Why every commit is refused, where the storage knows it without trying; it may still be read."""
+
 
 class StorageUnavailable(Exception):
     """The storage cannot commit now (a full disk, a lost connection); nothing was changed."""

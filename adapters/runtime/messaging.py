@@ -176,11 +176,13 @@ class Messaging:
         return await self._storage.read(query)
 
     async def check_storage(self) -> None:
-        """Raise `StorageUnavailable` where the storage cannot be read, or refused a commit and still does.
+        """Raise `StorageUnavailable` where the storage cannot be read or written, as far as is known.
 
         Writes only after a refusal. Not every commit that succeeds since then shows that there is room again:
         that of a replay, say, changes nothing.
         """
+        if (trouble := self._storage.trouble) is not None:
+            raise StorageUnavailable(trouble)
         await self.read(lambda reader: reader.log(ChatId(0), 0, 1))  # it must reach the disk, or the network
         if self._refused_to_write:
             await self.execute(operations.try_to_write)

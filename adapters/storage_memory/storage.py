@@ -237,6 +237,8 @@ class _Transaction(_View):
 class MemoryStorage:
     """A `messaging_core.ports.Storage` that is lost with the process; for tests, and to show how it goes."""
 
+    trouble: str | None = None
+
     def __init__(self) -> None:
         self._tables = _Tables()
         self._numbers = {kind: count_from(1) for kind in ("user", "session", "chat", "message")}

@@ -67,6 +67,9 @@ def _check(server: PostgresqlServer) -> None:
 class PostgresqlStorage:
     """A `messaging_core.ports.Storage` over connections to one database."""
 
+    trouble: str | None = None
+    """Reading finds out whether the server is there."""
+
     def __init__(self, server: PostgresqlServer) -> None:
         self._server = server
         self._time = server.config.database_time

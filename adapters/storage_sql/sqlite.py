@@ -9,6 +9,7 @@ from typing import TypeVar
 
 import trio
 
+from adapters.storage_sql.file_watch import LOOK_EVERY, FileWatch
 from adapters.storage_sql.kept import Committed, KeptReader, KeptTransaction, Staged
 from adapters.storage_sql.rests import Rests
 from adapters.storage_sql.rows import Kind, Row
@@ -34,10 +35,10 @@ async def open_sqlite(path: Path) -> AsyncIterator[Storage]:
     Raises `DatabaseUnusable`.
     """
     path = await trio.to_thread.run_sync(path.resolve)
-    with owned(path):
+    with owned(path) as descriptor:
         await trio.to_thread.run_sync(prepare, path)
         with closing(connect_writer(path)) as writing, closing(connect_reader(path)) as reading:
-            storage = SqliteStorage(writing, reading)
+            storage = SqliteStorage(writing, reading, FileWatch(path, descriptor))
             try:
                 yield storage
             finally:
@@ -47,18 +48,27 @@ async def open_sqlite(path: Path) -> AsyncIterator[Storage]:
 class SqliteStorage:
     """A `messaging_core.ports.Storage` over two connections to one file in WAL mode."""
 
-    def __init__(self, writing: sqlite3.Connection, reading: sqlite3.Connection) -> None:
+    def __init__(self, writing: sqlite3.Connection, reading: sqlite3.Connection, watch: FileWatch) -> None:
         statements = sqlite_statements()
         committed = Committed()
         self._writing = writing
         self._reading = reading
         self._view = _View(reading)
         self._reader = KeptReader(self._view, statements, committed=committed, many=_many)
-        self._session = SqliteSession(writing, statements, committed)
+        self._session = SqliteSession(writing, statements, committed, watch.check)
+        self._watch = watch
+        self._watch.look()  # something has been read, so that the file's companions are there
         self._rests = Rests()
         self._rested = self._rests.since_asked()
         self._writer = Writer(self._session, self._rests)
         self._closed = False
+        self._watching = trio.CancelScope()
+        trio.lowlevel.spawn_system_task(self._keep_watch)
+
+    @property
+    def trouble(self) -> str | None:
+        """What has happened to the file; see `messaging_core.ports.Storage`."""
+        return self._watch.trouble
 
     async def transact(
         self, operation: Callable[[Transaction], T], *, committed: Callable[[T], None] | None = None
@@ -93,9 +103,16 @@ class SqliteStorage:
         await self._writer.close()
         if not self._closed:
             self._closed = True
+            self._watching.cancel()
             self._rests.end()
             with trio.CancelScope(shield=True):
                 await trio.to_thread.run_sync(self._leave_tidy)
+
+    async def _keep_watch(self) -> None:
+        with self._watching:
+            while True:
+                await trio.sleep(LOOK_EVERY)
+                self._watch.look()
 
     def _leave_tidy(self) -> None:
         # A full disk, say: what was committed is safe all the same, and the log is read at the next start.
@@ -127,10 +144,17 @@ class _View:
 class SqliteSession:
     """What the writer works with: its connection, and what a commit holds beside rows."""
 
-    def __init__(self, connection: sqlite3.Connection, statements: Statements, committed: Committed) -> None:
+    def __init__(
+        self,
+        connection: sqlite3.Connection,
+        statements: Statements,
+        committed: Committed,
+        check_file: Callable[[], None] = lambda: None,
+    ) -> None:
         self.connection = connection
         self._staged = Staged(committed)
         self._numbers = _Numbers(connection, statements)
+        self._check_file = check_file
         self.transaction = KeptTransaction(
             connection, statements, staged=self._staged, many=_many, numbers=self._numbers
         )
@@ -142,6 +166,7 @@ class SqliteSession:
         self.connection.execute("COMMIT")
 
     def before_commit(self) -> None:
+        self._check_file()
         self._numbers.store()
         self._staged.begin_commit()
 

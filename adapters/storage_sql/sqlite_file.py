@@ -3,6 +3,7 @@
 import fcntl
 import os
 import sqlite3
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -38,11 +39,13 @@ _HEADER = b"SQLite format 3\x00"
 
 
 @contextmanager
-def owned(path: Path) -> Iterator[None]:
-    """Be the one process that has the file open; raises `DatabaseUnusable` where another is.
+def owned(path: Path) -> Iterator[int]:
+    """Be the one process that has the file open, under whatever name; gives a descriptor that is open on it.
 
-    Nothing is made beside a file that is no database. The lock lies on a side file, which stays; the system
-    takes the lock away with the process, however that ends.
+    Makes the file where there is none, readable by its owner only, and nothing beside a file that is no
+    database. One lock lies on a side file, which stays and says whose it is; the other, on Linux, on the file
+    itself, for those who reach it by a hard link or another mount. The system takes both away with the
+    process, however that ends. Raises `DatabaseUnusable` where another process has the file open.
     """
     _refuse_what_is_no_database(path)
     side = path.with_name(f"{path.name}.lock")
@@ -64,7 +67,37 @@ def owned(path: Path) -> Iterator[None]:
         file.truncate()
         file.write(f"pid {os.getpid()}")
         file.flush()
-        yield
+        with _open_database(path) as database:
+            _lock_inode(path, database)
+            yield database
+
+
+@contextmanager
+def _open_database(path: Path) -> Iterator[int]:
+    try:
+        database = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    except OSError as error:
+        raise _unwritable(path, error) from None
+    try:
+        yield database
+    finally:
+        # Not before SQLite's connections are closed: it would take their locks away (fcntl(2)).
+        os.close(database)
+
+
+def _lock_inode(path: Path, database: int) -> None:
+    if sys.platform != "linux":
+        return  # elsewhere this lock and SQLite's own shut each other out
+    try:
+        fcntl.flock(database, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise DatabaseUnusable(
+            f"The database {path} is in use by another process under another name: a hard link, or another "
+            "mount of its directory. Stop that one, or name another file: under two names SQLite keeps two "
+            "write-ahead logs, which destroy the file."
+        ) from None
+    except OSError as error:
+        raise _unwritable(path, error) from None
 
 
 def migrate_sqlite(path: Path) -> str | None:
@@ -85,10 +118,8 @@ def prepare(path: Path) -> str | None:
     if sqlite3.sqlite_version_info < OLDEST_SQLITE:
         oldest = ".".join(map(str, OLDEST_SQLITE))
         raise DatabaseUnusable(f"SQLite is {sqlite3.sqlite_version} here; {oldest} or newer is needed.")
-    try:
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
-    except OSError as error:
-        raise _unwritable(path, error) from None
+    with _open_database(path):
+        pass
     with _explained(path):
         if _has_newest_schema(path):
             return NEWEST
@@ -136,7 +167,10 @@ def connect_writer(path: Path) -> sqlite3.Connection:
 def connect_reader(path: Path) -> sqlite3.Connection:
     """Needs a writer's connection to be open; raises `DatabaseUnusable`."""
     with _explained(path):
-        return _connect(path, "ro", READER_PRAGMAS)
+        connection = _connect(path, "ro", READER_PRAGMAS)
+        # It opens the write-ahead log with its first read: now, while that still has its name.
+        connection.execute("SELECT 1 FROM sqlite_master").fetchone()
+    return connection
 
 
 def _connect(path: Path, mode: str, pragmas: Mapping[str, str | int]) -> sqlite3.Connection:

@@ -2,13 +2,16 @@
 
 import resource
 import signal
+import sqlite3
 import stat
-from collections.abc import Iterator
-from contextlib import contextmanager
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
 import httpx
+import pytest
 import trio
 
 from tests.server.clients import (
@@ -239,6 +242,88 @@ def full_disk(server: ServerProcess) -> Iterator[None]:
         yield
     finally:
         resource.prlimit(pid, limit, (most, most))
+
+
+async def send_until_refused(person: Person, chat: int) -> list[int]:
+    """Send one message after another; the ids of those that were answered with 201."""
+    answered: list[int] = []
+    while True:
+        body = {"chat_id": chat, "type": "text", "content": str(len(answered))}
+        response = await person.ask("POST", "/messages", body, extensions=FAULTS_EXPECTED)
+        if response.status_code != 201:
+            expect(response, 503, "storage_unavailable")
+            return answered
+        answered.append(response.json()["id"])
+
+
+def rescue(directory: Path, pid: int) -> None:
+    """As docs/deployment.md says, in another directory and without systemd."""
+    page = Path("docs/deployment.md").read_text(encoding="utf-8")
+    (commands,) = (block for block in page.split("```")[1::2] if "rescued.db" in block)
+    commands = commands.partition("systemctl stop")[0].partition("MainPID --value messaging)")[2]
+    subprocess.run(["sh", "-eu", "-c", f"pid={pid}\n{commands}"], cwd=directory, check=True)
+
+
+def delete_and_rescue(directory: Path) -> None:
+    (directory / "messaging.db").unlink()
+
+
+def rename_for_a_while(directory: Path) -> None:
+    (directory / "messaging.db").rename(directory / "moved.db")
+
+
+def delete_the_log(directory: Path) -> None:
+    (directory / "messaging.db-wal").unlink()
+
+
+@pytest.mark.parametrize(
+    "happening", [delete_and_rescue, rename_for_a_while, delete_the_log], ids=lambda one: one.__name__
+)
+async def test_a_file_that_is_taken_away_loses_nothing_unnoticed(
+    tmp_path: Path, happening: Callable[[Path], None]
+) -> None:
+    """Amid a stream of messages: from the first 503 on nothing is answered 201, one line says why, and after
+    what the page advises and a restart all that was answered is there, and goes on.
+    """
+    path = tmp_path / "messaging.db"
+    async with process(tmp_path, variables=UNLIMITED) as server, browser(server) as http:
+        alice, bob = await register(server, http, "Alice"), await register(server, http, "Bob")
+        chat = await alice.direct_chat_with(bob)
+        answered = list[int]()
+
+        async def send() -> None:
+            answered.extend(await send_until_refused(alice, chat))
+
+        async def ready() -> httpx.Response:
+            return await http.get(f"{server.address}/ready", extensions=FAULTS_EXPECTED)
+
+        async with trio.open_nursery() as nursery:
+            for _ in range(SENDERS):
+                nursery.start_soon(send)
+            await trio.sleep(0.3)
+            happening(tmp_path)
+        expect(await ready(), 503, "storage_unavailable")
+        expect(await http.get(f"{server.address}/health"), 200)
+        assert len(await history(alice, chat)) == len(answered) > SENDERS
+        assert server.log.count("[critical") + server.log.count('"critical"') == 1
+        if happening is delete_and_rescue:
+            await trio.to_thread.run_sync(rescue, tmp_path, server.process.pid)
+            with closing(sqlite3.connect(tmp_path / "rescued.db")) as rescued:
+                assert rescued.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+        elif happening is rename_for_a_while:
+            (tmp_path / "moved.db").rename(path)
+            with trio.fail_after(PATIENCE):
+                while (await ready()).status_code != 200:  # noqa: ASYNC110 - a test looks from outside
+                    await trio.sleep(0.02)
+            answered.append((await alice.send(chat))["id"])
+        assert await server.stop() == 0
+    if happening is delete_and_rescue:
+        assert not path.exists()
+        (tmp_path / "rescued.db").rename(path)
+    async with process(tmp_path, variables=UNLIMITED) as server, browser(server) as http:
+        again = Person(server, http, alice.user, alice.access_token, alice.refresh_token)
+        answered.append((await again.send(chat))["id"])
+        assert [message["id"] for message in await history(again, chat)] == sorted(answered, reverse=True)
 
 
 def on_disk(directory: Path) -> list[bytes]:

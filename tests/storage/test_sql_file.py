@@ -90,6 +90,8 @@ def test_one_process_owns_the_file(tmp_path: Path) -> None:
     """A second process is refused, told which file and which process; killing the first sets it free."""
     path = tmp_path / "test.db"
     (tmp_path / "alias.db").symlink_to(path)
+    path.touch()
+    (tmp_path / "link.db").hardlink_to(path)  # as a backup may have made; that there is one is no fault
 
     def opened(name: str) -> subprocess.Popen[str]:
         return subprocess.Popen(
@@ -109,6 +111,8 @@ def test_one_process_owns_the_file(tmp_path: Path) -> None:
             with opened(name) as second:
                 answer = said(second)
             assert f"{path} is in use by another process (pid {first.pid})" in answer
+        with opened("link.db") as second:
+            assert "link.db is in use by another process under another name: a hard link" in said(second)
         first.kill()
         first.wait()
     with opened("test.db") as third:

@@ -1,0 +1,207 @@
+"""The SQLite file is deleted, renamed or replaced under the storage: noticed, refused, said once."""
+
+import logging
+import sqlite3
+import sys
+from collections.abc import AsyncIterator, Callable
+from contextlib import closing
+from functools import partial
+from pathlib import Path
+
+import pytest
+import trio
+
+from adapters.storage_sql import open_sqlite
+from adapters.storage_sql.sqlite import SqliteStorage
+from messaging_core.ids import MessageId
+from messaging_core.ports import Reader, Storage, StorageUnavailable
+from tests.listener.harness import wait_until
+from tests.storage.people import CHAT, prepare, send
+
+
+def contents(reader: Reader) -> list[str | None]:
+    return [message.content for message in reader.messages_after(CHAT, MessageId(0), 100)]
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    directory = tmp_path / "database"
+    directory.mkdir()
+    return directory / "test.db"
+
+
+@pytest.fixture
+async def storage(path: Path) -> AsyncIterator[Storage]:
+    async with open_sqlite(path) as storage:
+        await storage.transact(prepare)
+        await storage.transact(partial(send, content="before"))
+        yield storage
+
+
+def delete(path: Path) -> None:
+    path.unlink()
+
+
+def rename(path: Path) -> None:
+    path.rename(path.with_name("moved.db"))
+
+
+def move_directory(path: Path) -> None:
+    path.parent.rename(path.parent.with_name("elsewhere"))
+
+
+def replace(path: Path) -> None:
+    other = path.with_name("other.db")
+    with closing(sqlite3.connect(other)) as connection:
+        connection.execute("CREATE TABLE t (x)")
+    other.replace(path)
+
+
+def link_and_delete(path: Path) -> None:
+    path.with_name("link.db").hardlink_to(path)
+    path.unlink()
+
+
+def delete_log(path: Path) -> None:
+    path.with_name(f"{path.name}-wal").unlink()
+
+
+def replace_log(path: Path) -> None:
+    other = path.with_name("other")
+    other.write_bytes(b"")
+    other.replace(path.with_name(f"{path.name}-wal"))
+
+
+def delete_index(path: Path) -> None:
+    path.with_name(f"{path.name}-shm").unlink()
+
+
+HAPPENINGS: dict[Callable[[Path], None], str] = {
+    delete: "was deleted under the running server",
+    rename: "was renamed or moved under the running server",
+    move_directory: "was renamed or moved under the running server",
+    link_and_delete: "was renamed or moved under the running server",
+    replace: "was replaced by another file under the running server",
+    delete_log: "test.db-wal, which belongs to the database file, was deleted",
+    replace_log: "test.db-wal, which belongs to the database file, was deleted, renamed or replaced",
+    delete_index: "test.db-shm, which belongs to the database file, was deleted",
+}
+
+each_happening = pytest.mark.parametrize("happening", HAPPENINGS, ids=lambda happening: happening.__name__)
+
+
+def critical(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [record.getMessage() for record in caplog.records if record.levelno == logging.CRITICAL]
+
+
+@each_happening
+async def test_it_is_noticed_by_itself(
+    storage: Storage, path: Path, caplog: pytest.LogCaptureFixture, happening: Callable[[Path], None]
+) -> None:
+    """Nobody need write for it: writes are refused from then on, reading goes on, one line says why."""
+    assert storage.trouble is None
+    happening(path)
+    await wait_until(lambda: storage.trouble is not None)
+    for _ in range(3):
+        with pytest.raises(StorageUnavailable, match="docs/deployment"):
+            await storage.transact(partial(send, content="meanwhile"))
+        assert await storage.read(contents) == ["before"]
+    (said,) = critical(caplog)
+    assert HAPPENINGS[happening] in said
+    assert str(path) in said
+
+
+@pytest.mark.parametrize("happening", [delete, rename, move_directory, replace], ids=lambda one: one.__name__)
+async def test_the_next_commit_is_refused_already(
+    storage: Storage, path: Path, caplog: pytest.LogCaptureFixture, happening: Callable[[Path], None]
+) -> None:
+    """Each commit looks at the file's name: what is answered after it was taken away would be lost."""
+    happening(path)
+    with pytest.raises(StorageUnavailable):
+        await storage.transact(partial(send, content="lost"))
+    assert len(critical(caplog)) == 1
+
+
+HARMLESS = [
+    "os.link(path, path + '.link')",
+    "sqlite3.connect(path).execute('SELECT * FROM users').fetchall()",
+    """sqlite3.connect(path).execute(f"VACUUM INTO '{path}.backup'")""",
+    "os.unlink(path + '.link')",
+]
+"""Done by other processes: whoever closes a file gives up the locks that their own process has on it."""
+
+
+async def test_what_harms_nothing_is_no_trouble(storage: Storage, path: Path) -> None:
+    """A further name of the file, a shell, a backup, the log's return into the file."""
+    assert isinstance(storage, SqliteStorage)
+    for harmless in HARMLESS:
+        program = f"import os, sqlite3; path = {str(path)!r}; {harmless}"
+        await trio.run_process([sys.executable, "-c", program])
+        storage._watch.look()
+        assert storage.trouble is None, harmless
+        await storage.transact(partial(send, content=harmless))
+    storage._session.connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    storage._watch.look()
+    assert storage.trouble is None
+
+
+async def test_a_directory_that_cannot_be_looked_into_is_no_trouble(
+    storage: Storage, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only what is known to be gone is: what is open stays good."""
+    assert isinstance(storage, SqliteStorage)
+
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("adapters.storage_sql.file_watch.os.stat", refuse)
+        await storage.transact(partial(send, content="meanwhile"))
+    assert storage.trouble is None
+
+
+async def test_what_has_its_name_back_is_served_again(
+    storage: Storage, path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A slip of the operator's, mended, needs no restart: nothing was written meanwhile."""
+    rename(path)
+    with pytest.raises(StorageUnavailable):
+        await storage.transact(partial(send, content="meanwhile"))
+    path.with_name("moved.db").rename(path)
+    await wait_until(lambda: storage.trouble is None)
+    await storage.transact(partial(send, content="after"))
+    assert await storage.read(contents) == ["before", "after"]
+    assert len(critical(caplog)) == 1
+
+
+async def test_what_was_changed_meanwhile_is_not(
+    storage: Storage, path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Whoever writes to the file under another name has a log of their own: only a restart sees both."""
+    rename(path)
+    await wait_until(lambda: storage.trouble is not None)
+    with path.with_name("moved.db").open("ab") as file:
+        file.write(b"\x00" * 4096)
+    path.with_name("moved.db").rename(path)
+    await wait_until(lambda: len(critical(caplog)) == 2)
+    assert isinstance(storage, SqliteStorage)
+    for _ in range(2):
+        storage._watch.look()
+        with pytest.raises(StorageUnavailable, match="changed meanwhile"):
+            await storage.transact(partial(send, content="after"))
+    assert len(critical(caplog)) == 2
+
+
+@pytest.mark.parametrize("happening", [delete_log, replace_log, delete_index], ids=lambda one: one.__name__)
+async def test_an_orderly_end_saves_what_a_log_without_a_name_holds(
+    path: Path, happening: Callable[[Path], None]
+) -> None:
+    """As the log line promises: the end brings all of it into the file, and the next start finds it."""
+    async with open_sqlite(path) as storage:
+        await storage.transact(prepare)
+        for number in range(20):
+            await storage.transact(partial(send, content=str(number)))
+        happening(path)
+        await wait_until(lambda: storage.trouble is not None)
+    async with open_sqlite(path) as storage:
+        assert await storage.read(contents) == [str(n) for n in range(20)]
