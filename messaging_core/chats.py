@@ -62,7 +62,7 @@ def create_group(
 
     `known` holds those of `command.member_ids` who exist. Raises `Invalid`, naming each of the others.
     """
-    check(command, limits)
+    command = check(command, limits)
     unknown = tuple(
         FieldError(f"member_ids.{position}", UserNotFound.code, f"there is no user {user_id}")
         for position, user_id in enumerate(command.member_ids)
@@ -78,7 +78,7 @@ def create_group(
     if len(members) > limits.group_members:
         too_many = f"makes a group of {len(members)}, at most {limits.group_members} are allowed"
         raise Invalid(FieldError("member_ids", "too_long", too_many))
-    return _created(Chat(chat_id, command.title.strip(), True, now, members, 0, now, None))
+    return _created(Chat(chat_id, command.title, True, now, members, 0, now, None))
 
 
 def readable(chat: Chat | None, reader: UserId) -> Chat:

@@ -14,6 +14,7 @@ from messaging_core.constraints import (
     Count,
     Identifiers,
     JsonObject,
+    NormalForm,
     Text,
     Unset,
     constrained,
@@ -23,6 +24,7 @@ from messaging_core.models import MessageType
 
 EMAIL = Text(
     "email_characters",
+    form=NormalForm.ADDRESS,
     pattern=r"[^\s@]+@[^\s@]+",
     expected="an e-mail address",
     example="alice@example.com",
@@ -30,19 +32,29 @@ EMAIL = Text(
 PASSWORD = Text(
     "password_max_characters",
     minimum="password_min_characters",
+    form=NormalForm.SECRET,
     lines=True,
     blank=True,
     example="correct horse battery staple",
 )
-DISPLAY_NAME = Text("display_name_characters", example="Alice")
+ANY_EMAIL = Text("email_characters", any_spelling=True, lines=True, blank=True, example=EMAIL.example)
+ANY_PASSWORD = Text(
+    "password_max_characters",
+    form=NormalForm.SECRET,
+    any_spelling=True,
+    lines=True,
+    blank=True,
+    example=PASSWORD.example,
+)
+DISPLAY_NAME = Text("display_name_characters", form=NormalForm.NAME, example="Alice")
 AVATAR_URL = Text(
     "avatar_url_characters",
     pattern=r"https?://[^\s]+",
     expected="an http or https address",
     example="https://example.com/alice.png",
 )
-TITLE = Text("title_characters", example="Friday evening")
-CONTENT = Text("message_characters", lines=True, blank=True, example="Hello!")
+TITLE = Text("title_characters", form=NormalForm.NAME, example="Friday evening")
+CONTENT = Text("message_characters", form=NormalForm.COUNTED, lines=True, blank=True, example="Hello!")
 PAYLOAD = JsonObject("message_payload_bytes", "message_payload_depth")
 SENT_TYPE = AllBut((MessageType.SYSTEM,), "system messages are made by the server only")
 
@@ -59,15 +71,8 @@ class RegisterUser:
 class LogIn:
     """Both are bounded, and storable; whatever else is wrong with one is answered like a wrong password."""
 
-    email: str = field(
-        metadata=constrained(Text("email_characters", lines=True, blank=True, example=EMAIL.example))
-    )
-    password: str = field(
-        repr=False,
-        metadata=constrained(
-            Text("password_max_characters", lines=True, blank=True, example=PASSWORD.example)
-        ),
-    )
+    email: str = field(metadata=constrained(ANY_EMAIL))
+    password: str = field(repr=False, metadata=constrained(ANY_PASSWORD))
 
 
 @frozen

@@ -7,15 +7,26 @@ writes the same bounds into its schema. A bound is the name of a number in `Limi
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from enum import Enum
+from enum import Enum, auto
 from math import isfinite
-from typing import Any, Final, assert_never
-from unicodedata import category
+from typing import Any, Final, TypeVar, assert_never, cast
+from unicodedata import normalize
 
-from attrs import AttrsInstance, fields, frozen
+from attrs import AttrsInstance, evolve, fields, frozen
 
+from messaging_core.characters import (
+    GROWS_IN_NFC,
+    SHRINKS,
+    described,
+    is_blank,
+    length_in_nfc,
+    unsafe_in_address,
+    unsafe_in_name,
+)
 from messaging_core.errors import FieldError, Invalid
 from messaging_core.limits import Limits
+
+C = TypeVar("C", bound=AttrsInstance)
 
 CONSTRAINT = "messaging_core.constraint"
 """The metadata key under which a field holds its constraint."""
@@ -30,12 +41,35 @@ class Unset(Enum):
 UNSET: Final = Unset.UNSET
 
 
+class NormalForm(Enum):
+    """What becomes of a text before it is measured, compared and kept."""
+
+    AS_SENT = auto()
+    """Nothing: it is kept as it was sent."""
+    COUNTED = auto()
+    """It is kept as it was sent, and measured in NFC: spellings that look alike count alike."""
+    NAME = auto()
+    """White space around it goes, and it is put into NFC; invisible characters stand only where a script or
+    an emoji needs them."""
+    ADDRESS = auto()
+    """NFC, without an invisible character."""
+    SECRET = auto()
+    """NFKC (NIST SP 800-63B 5.1.1.2): the same keys make the same secret on every device."""
+
+
 @frozen
 class Text:
-    """A string of `minimum` to `maximum` code points that PostgreSQL and UTF-8 can hold."""
+    """A string of `minimum` to `maximum` code points, in its form, that PostgreSQL and UTF-8 can hold.
+
+    A string of more than four times the maximum is refused unseen: no form is that much shorter, and
+    normalising takes time.
+    """
 
     maximum: str
     minimum: str | None = None
+    form: NormalForm = NormalForm.AS_SENT
+    any_spelling: bool = False
+    """Whether it is only compared with what was measured before, so that any spelling of that passes."""
     lines: bool = False
     """Whether line breaks and other control characters may stand in it."""
     blank: bool = False
@@ -91,29 +125,40 @@ def constrained(constraint: Constraint) -> dict[str, Constraint]:
     return {CONSTRAINT: constraint}
 
 
-def check(command: AttrsInstance, limits: Limits) -> None:
-    """Raise `Invalid`, naming every field of `command` that breaks its constraint; None and `UNSET` pass."""
+def check(command: C, limits: Limits) -> C:
+    """The command with every text in its form; raises `Invalid`, naming each field that breaks a constraint.
+
+    None and `UNSET` pass. Checking again changes nothing.
+    """
     errors: list[FieldError] = []
+    changed: dict[str, str] = {}
     for attribute in fields(type(command)):
         constraint: Constraint | None = attribute.metadata.get(CONSTRAINT)
         value = getattr(command, attribute.name)
-        if constraint is not None and value is not None and value is not UNSET:
+        if constraint is None or value is None or value is UNSET:
+            continue
+        if isinstance(constraint, Text):
+            normal, found = _text(constraint, value, limits)
+            if normal is not value:
+                changed[attribute.name] = normal
+        else:
             found = _violation(constraint, value, limits)
-            if found is not None:
-                code, message, *place = found
-                errors.append(FieldError("".join([attribute.name, *place]), code, message))
+        if found is not None:
+            code, message, *place = found
+            errors.append(FieldError("".join([attribute.name, *place]), code, message))
     if errors:
         raise Invalid(*errors)
+    return cast("C", evolve(cast("Any", command), **changed)) if changed else command
 
 
 _Violation = tuple[str, str] | tuple[str, str, str]
 """A code, a message, and the place inside the value, such as `.a.0`."""
 
 
-def _violation(constraint: Constraint, value: Any, limits: Limits) -> _Violation | None:
+def _violation(
+    constraint: Identifiers | JsonObject | Count | AllBut, value: Any, limits: Limits
+) -> _Violation | None:
     match constraint:
-        case Text():
-            return _text_violation(constraint, value, limits)
         case Identifiers():
             maximum = getattr(limits, constraint.maximum)
             return ("too_long", f"has more than {maximum} entries") if len(value) > maximum else None
@@ -132,28 +177,107 @@ _UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 
-def _text_violation(constraint: Text, value: str, limits: Limits) -> tuple[str, str] | None:
+def longest_as_sent(constraint: Text, limits: Limits) -> int:
+    """The most code points that a text may have before it is put into its form, spaces around it aside."""
+    maximum: int = getattr(limits, constraint.maximum)
+    is_measured_as_sent = constraint.form is NormalForm.AS_SENT and not constraint.any_spelling
+    return maximum if is_measured_as_sent else SHRINKS * maximum
+
+
+def _text(constraint: Text, sent: str, limits: Limits) -> tuple[str, _Violation | None]:
+    """A text in its form, and what it breaks."""
     maximum = getattr(limits, constraint.maximum)
-    minimum = getattr(limits, constraint.minimum) if constraint.minimum else int(not constraint.blank)
-    if len(value) > maximum:
-        return "too_long", f"has {len(value)} characters, at most {maximum} are allowed"
-    if len(value) < minimum:
-        told = f"has {len(value)} characters, at least {minimum} are needed"
-        return "too_short", told if value else "is empty"
+    form = constraint.form
+    value, start = sent, 0
+    if form is _NAME:
+        value = sent.lstrip()
+        start = len(sent) - len(value)
+        value = value.rstrip()
+    if len(value) > maximum and len(value) > longest_as_sent(constraint, limits):
+        return sent, _too_long(len(value), maximum)
+    found = _character_violation(constraint, value, start)
+    if found is not None:
+        return sent, found
+    if form is _COUNTED:  # most texts
+        length = length_in_nfc(value) if len(value) * GROWS_IN_NFC > maximum else len(value)
+    else:
+        value = normalised(form, value)
+        length = len(value)
+    if length > maximum and not constraint.any_spelling:
+        return sent, _too_long(length, maximum)
+    if constraint.blank and constraint.minimum is None and constraint.pattern is None:
+        return value, None
+    return value, _shortness(constraint, sent, value, limits) or _shape_violation(constraint, value)
+
+
+_COUNTED = NormalForm.COUNTED
+_NAME = NormalForm.NAME
+_ADDRESS = NormalForm.ADDRESS
+
+
+def normalised(form: NormalForm, text: str) -> str:
+    """A text in its form; normalising it again changes nothing."""
+    match form:
+        case NormalForm.AS_SENT | NormalForm.COUNTED:
+            return text
+        case NormalForm.NAME:
+            return normalize("NFC", text.strip())
+        case NormalForm.ADDRESS:
+            return normalize("NFC", text)
+        case NormalForm.SECRET:
+            return normalize("NFKC", text)
+        case _:
+            assert_never(form)
+
+
+def _too_long(length: int, maximum: int) -> tuple[str, str]:
+    return "too_long", f"has {_characters(length)}, at most {maximum} are allowed"
+
+
+def _characters(count: int) -> str:
+    return "1 character" if count == 1 else f"{count} characters"
+
+
+def _shortness(constraint: Text, sent: str, value: str, limits: Limits) -> _Violation | None:
+    if not sent and not constraint.blank:
+        return "too_short", "is empty"
+    if not constraint.minimum:
+        return None
+    minimum = getattr(limits, constraint.minimum)
+    # A ligature that stands for eight letters is one that was typed, and a letter with its accent is one too.
+    length = min(len(sent), len(value))
+    if length >= minimum:
+        return None
+    return "too_short", f"has {_characters(length)}, at least {minimum} are needed" if sent else "is empty"
+
+
+def _character_violation(constraint: Text, value: str, start: int) -> _Violation | None:
     if _UNSTORABLE.search(value):
         return "unstorable_character", "has a NUL character or half a surrogate pair"
     if not constraint.lines and _CONTROL.search(value):
         return "control_character", "has a control character or a line break"
+    if constraint.form is _NAME:
+        index = unsafe_in_name(value)
+    elif constraint.form is _ADDRESS:
+        index = unsafe_in_address(value)
+    else:
+        return None
+    # What is blank is called that, as a whole, below.
+    if index is None or (constraint.form is _NAME and is_blank(value)):
+        return None
+    position = start + index + 1
+    return (
+        "invisible_character",
+        f"has the invisible character {described(value[index])} at position {position}",
+    )
+
+
+def _shape_violation(constraint: Text, value: str) -> _Violation | None:
     if not constraint.blank and is_blank(value):
         return "blank", "is blank"
     if constraint.pattern and not re.fullmatch(constraint.pattern, value):
         return "malformed", f"must be {constraint.expected}"
     return None
-
-
-def is_blank(text: str) -> bool:
-    """Whether nothing in the text is visible: white space, control and format characters only."""
-    return all(category(character)[0] in "CZ" for character in text)
 
 
 INT64_MIN, INT64_MAX = -(2**63), 2**63 - 1
@@ -188,7 +312,7 @@ def _least_bytes(item: Any) -> int:
     return 2 * len(item) if isinstance(item, (Mapping, Sequence)) else 0
 
 
-def _item_violation(item: Any, level: int, deepest: int) -> tuple[str, str] | None:
+def _item_violation(item: Any, level: int, deepest: int) -> _Violation | None:
     if isinstance(item, str):
         if _UNSTORABLE.search(item):
             return "unstorable_character", "has a NUL character or half a surrogate pair"

@@ -14,7 +14,10 @@ REFRESH_TTL_FLOOR = timedelta(days=7)
 
 
 FRAME_OVERHEAD_BYTES = 1024
-"""More than an event's JSON holds beside a message's payload and content (6 bytes a character at worst)."""
+"""More than an event's JSON holds beside a message's payload and content."""
+
+CONTENT_BYTES = 12
+"""The most bytes of JSON that count as one character of content: three of four bytes may spell it."""
 
 
 @frozen
@@ -58,9 +61,9 @@ class Limits:
     group_members: int = field(default=1000, validator=[ge(2), le(100_000)])
     """People in one group, its owner included; one message costs one delivery to each."""
     message_characters: int = field(default=4000, validator=[ge(1), le(100_000)])
-    """Code points in a message's content."""
+    """Code points in a message's content, counted in NFC; it is kept as it was sent."""
     message_payload_bytes: int = field(default=32_768, validator=[ge(256), le(1_048_576)])
-    """UTF-8 bytes of a message's payload as JSON, so that an event stays under 64 KiB."""
+    """UTF-8 bytes of a message's payload as JSON, so that an event stays under 96 KiB."""
     message_payload_depth: int = field(default=32, validator=[ge(1), le(100)])
     """Nested arrays and objects in a payload; clients' parsers recurse."""
     history_page: int = field(default=50, validator=[ge(1), le(200)])
@@ -102,7 +105,7 @@ class Limits:
             raise ValueError("history_page is above history_page_max: the default page would be refused")
         if self.access_ttl > self.refresh_ttl:
             raise ValueError("access_ttl is above refresh_ttl: an access token would outlive its session")
-        largest = self.message_payload_bytes + 6 * self.message_characters + FRAME_OVERHEAD_BYTES
+        largest = self.message_payload_bytes + CONTENT_BYTES * self.message_characters + FRAME_OVERHEAD_BYTES
         if self.outbox_bytes < largest:
             raise ValueError(
                 f"outbox_bytes is below {largest}: a message that message_payload_bytes and"

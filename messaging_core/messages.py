@@ -9,12 +9,13 @@ from typing import Any
 
 from attrs import evolve
 
+from messaging_core.characters import is_blank
 from messaging_core.commands import (
     EditMessage,
     ListMessages,
     SendMessage,
 )
-from messaging_core.constraints import UNSET, check, is_blank
+from messaging_core.constraints import UNSET, check
 from messaging_core.effects import Decision
 from messaging_core.errors import (
     ChatNotFound,

@@ -28,14 +28,8 @@ def prepare_registration(command: RegisterUser, limits: Limits) -> RegisterUser:
 
     Ask before hashing the password: it is cheap, and hashing is not.
     """
-    check(command, limits)
-    name = unicodedata.normalize("NFC", command.display_name.strip())
-    return evolve(
-        command,
-        email=normalise_email(command.email),
-        password=normalise_password(command.password),
-        display_name=name,
-    )
+    command = check(command, limits)
+    return evolve(command, email=normalise_email(command.email))
 
 
 def register(
@@ -55,12 +49,9 @@ def register(
 
 
 def prepare_log_in(command: LogIn, limits: Limits) -> LogIn:
-    """The command with e-mail and password in the form in which they are kept; raises `Invalid`.
-
-    Its bounds come first because normalising takes time by the square of the length.
-    """
-    check(command, limits)
-    return LogIn(normalise_email(command.email), normalise_password(command.password))
+    """The command with e-mail and password in the form in which they are kept; raises `Invalid`."""
+    command = check(command, limits)
+    return evolve(command, email=normalise_email(command.email))
 
 
 def log_in(user: User | None, *, password_matches: bool) -> User:
@@ -80,11 +71,6 @@ def found(user: User | None) -> User:
 def normalise_email(email: str) -> str:
     """The form by which an e-mail is unique: lower case, NFC; normalising it again changes nothing."""
     return unicodedata.normalize("NFC", unicodedata.normalize("NFC", email).lower())
-
-
-def normalise_password(password: str) -> str:
-    """A password in NFKC (NIST SP 800-63B 5.1.1.2): the same keys make the same one on every device."""
-    return unicodedata.normalize("NFKC", password)
 
 
 def normalise_tag(tag: str) -> str:

@@ -18,6 +18,7 @@ from messaging_core.constraints import (
     Identifiers,
     JsonObject,
     Text,
+    longest_as_sent,
 )
 from messaging_core.ids import MAX_ID
 from messaging_core.limits import Limits
@@ -77,8 +78,11 @@ class Schemas:
                 )
                 bounds: Schema = {
                     "minLength": minimum,
-                    "maxLength": getattr(self._limits, constraint.maximum),
+                    "maxLength": longest_as_sent(constraint, self._limits),
                 }
+                maximum = getattr(self._limits, constraint.maximum)
+                if bounds["maxLength"] > maximum and not constraint.any_spelling:
+                    bounds["description"] = f"At most {maximum} characters once it is in its normal form."
                 if constraint.pattern:
                     bounds["pattern"] = f"^{constraint.pattern}$"
                 if constraint.example:

@@ -1,13 +1,15 @@
 """Hypothesis strategies for the domain's values: all of them valid under the default limits."""
 
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from string import ascii_lowercase, digits
 from typing import Any
 
 from hypothesis import strategies as st
 
+from messaging_core.characters import is_blank, unsafe_in_name
 from messaging_core.commands import CreateGroup, EditMessage, ListMessages, RegisterUser, SendMessage
-from messaging_core.constraints import UNSET, is_blank
+from messaging_core.constraints import UNSET, NormalForm, normalised
 from messaging_core.events import EVENTS, Event, Facts
 from messaging_core.idempotency import IdempotentRequest
 from messaging_core.ids import MAX_ID, ChatId, MessageId, SessionId, UserId
@@ -41,13 +43,19 @@ message_ids = ids.map(MessageId)
 
 
 def texts(*, max_size: int, lines: bool = False) -> st.SearchStrategy[str]:
-    """Text in any script that is not blank, without what no database keeps: NUL and lone surrogates."""
-    characters = (
-        st.characters(exclude_categories=["Cs"], exclude_characters="\x00")
-        if lines
-        else st.characters(exclude_categories=["Cs", "Cc", "Zl", "Zp"])
+    """Text in any script that is not blank, without what no database keeps: NUL and lone surrogates.
+
+    On one line, it is also in the form of a name.
+    """
+    if lines:
+        characters = st.characters(exclude_categories=["Cs"], exclude_characters="\x00")
+        return st.text(characters, min_size=1, max_size=max_size).filter(lambda text: not is_blank(text))
+    characters = st.characters(exclude_categories=["Cs", "Cc", "Zl", "Zp"])
+    return (
+        st.text(characters, min_size=1, max_size=max_size)
+        .map(partial(normalised, NormalForm.NAME))
+        .filter(lambda text: len(text) <= max_size and not is_blank(text) and unsafe_in_name(text) is None)
     )
-    return st.text(characters, min_size=1, max_size=max_size).filter(lambda text: not is_blank(text))
 
 
 contents = texts(max_size=200, lines=True)

@@ -1,6 +1,8 @@
 // What the smaller modules promise: words, links, lengths, times, pauses, and one refresh for all tabs.
 
 import assert from "node:assert/strict";
+import { readFileSync } from "node:fs";
+import { Session as Inspector } from "node:inspector";
 import { test } from "node:test";
 
 import { Refusal, Unreachable } from "../../adapters/quart_app/client/api.js";
@@ -68,6 +70,11 @@ test("links are web addresses, without the sentence around them, and the pieces 
     ['https://a.test"onclick=x', "https://a.test"],
     ["xhttps://a.test"],
     ["https://user:pass@a.test/ https://a.test:99999/", "https://user:pass@a.test/"],
+    ["https://a.test/(b))).", "https://a.test/(b)"],
+    ["https://a.test/((b)!)", "https://a.test/((b)"],
+    ["https://a.test/)(", "https://a.test/)("],
+    ["https://a.test/(b)…», (http://c.test)", "https://a.test/(b)", "http://c.test"],
+    ["http://)."],
   ]) {
     const found = pieces(text);
     assert.equal(found.map((piece) => piece.text).join(""), text);
@@ -81,8 +88,79 @@ test("links are web addresses, without the sentence around them, and the pieces 
   assert.equal(webAddress(" jAvascript:alert(1)"), null);
 });
 
-test("lengths are code points, initials whole characters", () => {
-  assert.equal(length("a😀é"), 3);
+/** Executions of the blocks of text.js, and characters that were handed to strings' and patterns' methods. */
+function workOf(action) {
+  const inspector = new Inspector();
+  inspector.connect();
+  let work = 0;
+  const restore = [];
+  const counted = (prototype, name, size) => {
+    const method = prototype[name];
+    prototype[name] = function (...given) {
+      work += size(this, given);
+      return Reflect.apply(method, this, given);
+    };
+    restore.push(() => (prototype[name] = method));
+  };
+  const whole = (text) => text.length;
+  for (const name of ["split", "replace", "replaceAll", "indexOf", "lastIndexOf", "trim", "normalize", "match"]) {
+    counted(String.prototype, name, whole);
+  }
+  counted(String.prototype, "slice", (text, [from = 0, to = text.length]) => Math.max(0, to - from));
+  counted(RegExp.prototype, "test", (_, [text]) => whole(text));
+  try {
+    inspector.post("Profiler.enable");
+    inspector.post("Profiler.startPreciseCoverage", { callCount: true, detailed: true });
+    action();
+    inspector.post("Profiler.takePreciseCoverage", (error, { result }) => {
+      assert.equal(error, null);
+      const [script] = result.filter(({ url }) => url.endsWith("/client/text.js"));
+      for (const { ranges } of script.functions) for (const { count } of ranges) work += count;
+    });
+  } finally {
+    for (const undo of restore) undo();
+    inspector.disconnect();
+  }
+  return work;
+}
+
+test("the work of finding links grows with the text and no faster", () => {
+  const hostile = [
+    (size) => `http://a/${"(".repeat(size / 2)}${")".repeat(size / 2)}`,
+    (size) => `http://a/${"()".repeat(size / 2)}`,
+    (size) => `http://a/${")".repeat(size)}x`,
+    (size) => `http://a/${")x".repeat(size / 2)}`,
+    (size) => "http://a/(b). ".repeat(size / 14),
+    (size) => "http://".repeat(size / 7),
+    (size) => "h".repeat(size),
+  ];
+  for (const text of hostile) {
+    const work = (size) => workOf(() => pieces(text(size)));
+    assert.ok(work(4_000) < 20 * 4_000, text(20));
+    assert.ok(work(100_000) < 20 * 100_000, text(20));
+  }
+});
+
+test("links in brackets are found as they were by counting them each time", () => {
+  const withoutTrailing = (link) => {
+    const count = (text, character) => text.split(character).length - 1;
+    let kept = link.replace(/[.,;:!?…»”’)\]}]+$/u, "");
+    while (link[kept.length] === ")" && count(kept, "(") > count(kept, ")")) kept += ")";
+    return kept;
+  };
+  const alphabet = ["(", ")", ".", "x"];
+  for (let number = 0; number < 4 ** 7; number++) {
+    let end = "";
+    for (let rest = number, place = 0; place < 7; place++, rest >>= 2) end += alphabet[rest & 3];
+    const link = `http://a/${end}`;
+    const [{ text }] = pieces(link);
+    assert.equal(text, withoutTrailing(link));
+  }
+});
+
+test("lengths are code points in the normal form, initials whole characters", () => {
+  assert.deepEqual(["a😀é", "e\u0301", "\u0958", "\u1100\u1161\u11a8"].map(length), [3, 1, 2, 1]);
+  assert.equal(length("e" + "\u0301".repeat(31)), 32); // no text that is read: as it is
   assert.deepEqual(["Alice", "alice moreau", "Анна Мария Ли", "👩‍👩‍👧 family", "  x  ", "李"].map(initials), [
     "A",
     "AM",
@@ -94,8 +172,27 @@ test("lengths are code points, initials whole characters", () => {
 });
 
 test("what cannot be seen is blank", () => {
-  for (const text of ["", " ", "\n\t", "\u200b", "\u3000"]) assert.equal(isBlank(text), true);
-  for (const text of ["x", " . ", "ㅤ"]) assert.equal(isBlank(text), false);
+  const unseen = [..." \n\t\u200b\u3000\u3164\u2800\uffa0\ufe0f\u202e\u2060\u00ad\u115f\u180e\u0301\u0903\u20dd\ufffc\uffff"];
+  unseen.push("\u{e0067}", "\u{e0100}", "\u{1d159}", "\u{13441}", "\u{1ffff}");
+  for (const text of ["", ...unseen, unseen.join("")]) assert.equal(isBlank(text), true, escape(text));
+  for (const text of ["x", " . ", "😀", "e\u0301", "한", "❤️", "\u{1fae8}", "\ue000"]) {
+    assert.equal(isBlank(text), false, escape(text));
+    assert.equal(isBlank(unseen.join("") + text), false, escape(text));
+  }
+});
+
+test("the server's table of what is never drawn is Unicode's", () => {
+  const source = readFileSync(new URL("../../messaging_core/characters.py", import.meta.url), "utf8");
+  const table = source.slice(source.indexOf("DEFAULT_IGNORABLE"), source.indexOf("Default_Ignorable_Code_Point"));
+  const ranges = [...table.matchAll(/\(0x([0-9A-F]+), 0x([0-9A-F]+)\)/gu)].map(([, first, last]) => [
+    parseInt(first, 16),
+    parseInt(last, 16),
+  ]);
+  assert.ok(ranges.length > 10);
+  for (let point = 0; point <= 0x10ffff; point++) {
+    const expected = /\p{Default_Ignorable_Code_Point}/u.test(String.fromCodePoint(point));
+    assert.equal(ranges.some(([first, last]) => first <= point && point <= last), expected, point.toString(16));
+  }
 });
 
 test("days have names while they are near", () => {

@@ -8,16 +8,29 @@ from attrs import field, frozen
 from hypothesis import given
 from hypothesis import strategies as st
 
-from messaging_core.commands import CreateGroup, EditMessage, ListMessages, SendMessage
+from messaging_core.commands import (
+    ANY_EMAIL,
+    ANY_PASSWORD,
+    CONTENT,
+    DISPLAY_NAME,
+    EMAIL,
+    PASSWORD,
+    CreateGroup,
+    EditMessage,
+    ListMessages,
+    SendMessage,
+)
 from messaging_core.constraints import (
     UNSET,
     Count,
     Identifiers,
     JsonObject,
+    NormalForm,
     Text,
     Unset,
     check,
     constrained,
+    normalised,
 )
 from messaging_core.errors import Invalid
 from messaging_core.ids import ChatId, MessageId, UserId
@@ -133,6 +146,116 @@ def test_every_wrong_field_is_named() -> None:
 def test_boundaries(form: Form, wrong: dict[str, str]) -> None:
     """Each bound is met exactly, in code points where it counts text."""
     assert codes(form) == wrong
+
+
+@frozen
+class Words:
+    """A command with a text in every form."""
+
+    name: str = field(default="x", metadata=constrained(DISPLAY_NAME))
+    email: str = field(default="a@b.cc", metadata=constrained(EMAIL))
+    password: str = field(default="x" * 8, metadata=constrained(PASSWORD))
+    content: str = field(default="x", metadata=constrained(CONTENT))
+    known_email: str = field(default="x", metadata=constrained(ANY_EMAIL))
+    known_password: str = field(default="x", metadata=constrained(ANY_PASSWORD))
+
+
+@pytest.mark.parametrize(
+    ("words", "kept"),
+    [
+        (Words(name="\n \u2003Ame\u0301lie\u3000\t"), Words(name="Amélie")),
+        (Words(name=" " * 100_000 + "e\u0301" * 64), Words(name="é" * 64)),
+        (Words(name="\u1100\u1161\u11a8" * 64), Words(name="각" * 64)),
+        (Words(email="e\u0301" * 249 + "@b.cc"), Words(email="é" * 249 + "@b.cc")),
+        (Words(password="e\u0301" * 128), Words(password="é" * 128)),
+        (Words(password="ﬃ" * 8), Words(password="ffi" * 8)),
+        (Words(content="e\u0301" * 4000), Words(content="e\u0301" * 4000)),
+        (Words(content="\u0f40\u0f73" + "x" * 3996), Words(content="\u0f40\u0f73" + "x" * 3996)),
+        (Words(content="  x\u200b\u202e\n"), Words(content="  x\u200b\u202e\n")),
+        (Words(known_email=" ALICE\u200b@" + "x" * 1008), Words(known_email=" ALICE\u200b@" + "x" * 1008)),
+        (Words(known_password="e\u0301" * 256), Words(known_password="é" * 256)),
+        (Words(known_password="…" * 128), Words(known_password="." * 384)),
+    ],
+)
+def test_texts_are_measured_in_their_form(words: Words, kept: Words) -> None:
+    """What fits once it is normalised is taken, in that form; content is taken as it was sent.
+
+    What is only compared with what is kept may be any spelling of it.
+    """
+    assert check(words, LIMITS) == kept
+    assert check(kept, LIMITS) == kept
+
+
+@pytest.mark.parametrize(
+    ("words", "field", "code", "message"),
+    [
+        (Words(name="\u0958" * 33), "name", "too_long", "has 66 characters, at most 64 are allowed"),
+        (Words(name="e" + "\u0301" * 256), "name", "too_long", "has 257 characters, at most 64 are allowed"),
+        (Words(name="\u3164"), "name", "blank", "is blank"),
+        (Words(name="\u202e\u2066"), "name", "blank", "is blank"),
+        (
+            Words(name="  Al\u202eice"),
+            "name",
+            "invisible_character",
+            "has the invisible character U+202E RIGHT-TO-LEFT OVERRIDE at position 5",
+        ),
+        (
+            Words(email="x@t.com\u200b"),
+            "email",
+            "invisible_character",
+            "has the invisible character U+200B ZERO WIDTH SPACE at position 8",
+        ),
+        (Words(email="\u0958" * 130 + "@b.cc"), "email", "too_long", None),
+        (Words(email="x" * 1011 + "@b.cc"), "email", "too_long", None),
+        (Words(password="e\u0301" * 4), "password", "too_short", "has 4 characters, at least 8 are needed"),
+        (Words(password="ﷺ"), "password", "too_short", "has 1 character, at least 8 are needed"),
+        (Words(password="ﷺ" * 8), "password", "too_long", "has 144 characters, at most 128 are allowed"),
+        (Words(password="x" * 513), "password", "too_long", "has 513 characters, at most 128 are allowed"),
+        (
+            Words(content="\u0958" * 2001),
+            "content",
+            "too_long",
+            "has 4002 characters, at most 4000 are allowed",
+        ),
+        (
+            Words(content="e\u0301" * 4001),
+            "content",
+            "too_long",
+            "has 4001 characters, at most 4000 are allowed",
+        ),
+        (Words(content="e" + "\u0301" * 16_000), "content", "too_long", None),
+        (Words(known_email="x" * 1017), "known_email", "too_long", None),
+        (Words(known_password="x" * 513), "known_password", "too_long", None),
+        (Words(known_password="\ud800"), "known_password", "unstorable_character", None),
+    ],
+)
+def test_what_does_not_fit_in_its_form_is_refused(
+    words: Words, field: str, code: str, message: str | None
+) -> None:
+    """A text that grows is too long, one that shrinks too short, and what is hidden in it is named."""
+    with pytest.raises(Invalid) as refused:
+        check(words, LIMITS)
+    (error,) = refused.value.errors
+    assert (error.field, error.code) == (field, code)
+    assert message in (None, error.message)
+
+
+def test_what_is_far_too_long_is_not_normalised(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Normalising takes time by the square of a run of marks: more than four times a bound is never tried."""
+    marks = "e" + "\u0300\u0316" * 100_000
+    monkeypatch.setattr("messaging_core.constraints.normalize", lambda form, text: pytest.fail("normalised"))
+    monkeypatch.setattr("messaging_core.constraints.length_in_nfc", lambda text: pytest.fail("normalised"))
+    everything = Words(marks, marks, marks, marks, marks, marks)
+    assert set(codes(everything).values()) == {"too_long"}
+
+
+@given(
+    st.sampled_from(NormalForm), st.text(st.characters() | st.sampled_from(" \u0301\u0958ﷺ\u1100\u1161\n"))
+)
+def test_a_form_is_its_own_form(form: NormalForm, text: str) -> None:
+    """Normalising what is normal changes nothing."""
+    normal = normalised(form, text)
+    assert normalised(form, normal) == normal
 
 
 def test_a_refusal_says_what_is_wrong() -> None:

@@ -51,7 +51,7 @@ BOUNDS: dict[str, tuple[Any, Any]] = {
     "outbox_bytes": (65_536, None),
 }
 
-ROOMY: dict[str, Any] = {"outbox_bytes": 2**24, "history_page": 1}
+ROOMY: dict[str, Any] = {"outbox_bytes": 2**24, "message_characters": 100, "history_page": 1}
 """Lets each bound be tried alone."""
 
 

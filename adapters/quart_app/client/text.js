@@ -1,7 +1,7 @@
 // What people wrote, taken apart: links, initials, lengths. Nothing here makes markup.
 
 const LINK = /\bhttps?:\/\/[^\s<>"'`]+/giu;
-const TRAILING = /[.,;:!?…»”’)\]}]+$/u;
+const TRAILING = new Set(".,;:!?…»”’)]}");
 
 /** Pieces of a text in order, each `{text}` or `{text, href}`; together they are the text. */
 export function pieces(text) {
@@ -19,15 +19,20 @@ export function pieces(text) {
   return found;
 }
 
-/** A link without the punctuation of its sentence; a closing bracket stays if the link opened it. */
+/**
+ * A link without the punctuation of its sentence; a closing bracket stays if the link opened it.
+ * Every character is looked at a bounded number of times: others choose the text.
+ */
 function withoutTrailing(link) {
-  let kept = link.replace(TRAILING, "");
-  while (link[kept.length] === ")" && count(kept, "(") > count(kept, ")")) kept += ")";
-  return kept;
-}
-
-function count(text, character) {
-  return text.split(character).length - 1;
+  let end = link.length;
+  while (end > 0 && TRAILING.has(link[end - 1])) end--;
+  let open = 0;
+  for (let index = 0; index < end; index++) {
+    if (link[index] === "(") open++;
+    else if (link[index] === ")") open--;
+  }
+  for (; link[end] === ")" && open > 0; open--) end++;
+  return link.slice(0, end);
 }
 
 /** The address, if it is one of the web; null for `javascript:` and all that is malformed. */
@@ -51,14 +56,20 @@ export function initials(name) {
   return chosen.map(first).join("").toLocaleUpperCase();
 }
 
-/** Code points, as the server counts. */
+const MANY_MARKS = /\p{M}{31}/u;
+
+/** Code points in the normal form NFC, as the server counts; of more than 30 marks in a row, as they are. */
 export function length(text) {
   let points = 0;
-  for (const _ of text) points++;
+  for (const _ of MANY_MARKS.test(text) ? text : text.normalize("NFC")) points++;
   return points;
 }
 
+// White space, controls, marks without a base, what Unicode says is never drawn, and five symbols that are blank.
+const UNSEEN =
+  /^[\p{Cc}\p{Cf}\p{Cs}\p{Z}\p{M}\p{Default_Ignorable_Code_Point}\p{Noncharacter_Code_Point}\u2800\ufffc\u{1d159}\u{13441}\u{13442}]*$/u;
+
 /** Whether nothing in the text can be seen, which the server does not take. */
 export function isBlank(text) {
-  return /^[\p{C}\p{Z}]*$/u.test(text);
+  return UNSEEN.test(text);
 }

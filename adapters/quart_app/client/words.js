@@ -118,6 +118,7 @@ export const WORDS = {
       malformed: "This does not look right.",
       control_character: "This has characters that cannot be used here.",
       unstorable_character: "This has characters that cannot be used here.",
+      invisible_character: "This has an invisible character. Delete it and type this again.",
     },
     field_errors: {
       "password.too_short": "The password needs at least 8 characters.",
@@ -237,6 +238,7 @@ export const WORDS = {
       malformed: "Проверьте, нет ли ошибки.",
       control_character: "Здесь есть недопустимые символы.",
       unstorable_character: "Здесь есть недопустимые символы.",
+      invisible_character: "Здесь есть невидимый символ. Сотрите и введите заново.",
     },
     field_errors: {
       "password.too_short": "Пароль должен быть не короче 8 символов.",

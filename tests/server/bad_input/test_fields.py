@@ -12,7 +12,7 @@ from adapters.quart_app.routes import ENDPOINTS
 from messaging_core.limits import Limits
 from tests.server.bad_input.bodies import WITH_BODY, is_too_large, nested
 from tests.server.calls import CALLS, Scene, path_of
-from tests.server.clients import browser, expect, new_key
+from tests.server.clients import browser, expect, new_key, register
 from tests.server.servers import PATIENCE, ServerHere, serving
 
 DESCRIPTION = describe(ENDPOINTS, Limits())
@@ -133,13 +133,82 @@ async def test_unknown_fields_are_ignored(scene: Scene) -> None:
     assert sent["id"] != 7
 
 
-@pytest.mark.parametrize("field", ["email", "password"])
-async def test_text_that_is_slow_to_normalise(field: str) -> None:
-    """Unicode orders a run of accents in time by the square of its length: no log-in may stop the server."""
-    body = {"email": "alice@test.com", "password": "x", field: "e" + "\u0300\u0316" * 80_000}
+REGISTRATION = {"email": "new@test.com", "password": "password123", "display_name": "New"}
+
+
+@pytest.mark.parametrize(
+    ("path", "field"),
+    [
+        ("/auth/login", "email"),
+        ("/auth/login", "password"),
+        ("/auth/register", "email"),
+        ("/auth/register", "password"),
+        ("/auth/register", "display_name"),
+        ("/chats", "title"),
+        ("/messages", "content"),
+    ],
+)
+async def test_text_that_is_slow_to_normalise(path: str, field: str) -> None:
+    """Unicode orders a run of accents in time by the square of its length: no text may stop the server."""
+    body = {**REGISTRATION, "title": "x", "is_group": True, "member_ids": [], "chat_id": 1}
+    body |= {"type": "text", field: "e" + "\u0300\u0316" * 80_000}
     async with serving(body_bytes_without_token=1_048_576) as server, browser(server) as http:
+        alice = await register(server, http, "Alice")
         with trio.fail_after(PATIENCE / 2):  # undisturbed: some milliseconds; normalised: half a minute
-            expect(await http.post("/auth/login", json=body), 422, "validation_failed")
+            expect(await alice.ask("POST", path, body), 422, "validation_failed")
+
+
+async def test_invisible_text_is_blank(scene: Scene) -> None:
+    """A name, a title or a message without a visible character is refused as blank, however it is written."""
+    message = await scene.alice.send(scene.chat)
+    for text in (*"\u3164\u2800\uffa0\ufe0f\u0301", "\u200b \u3164\u2800\U000e0067"):
+        for method, path, body, field in [
+            ("POST", "/auth/register", {**REGISTRATION, "display_name": text}, "display_name"),
+            ("POST", "/chats", {"title": text, "is_group": True, "member_ids": []}, "title"),
+            ("POST", "/messages", {"chat_id": scene.chat, "type": "text", "content": text}, "content"),
+            ("PATCH", f"/messages/{message['id']}", {"content": text}, "content"),
+        ]:
+            (error,) = expect(await scene.alice.ask(method, path, body), 422, "validation_failed")["errors"]
+            assert (error["field"], error["code"]) == (field, "blank"), (ascii(text), path)
+
+
+NON_JOINER = "\u0646\u0627\u0645\u0647\u200c\u0627\u06cc"
+FAMILY = "\U0001f469\u200d\U0001f467 \u2764\ufe0f"
+OUTCOMES = [
+    ("display_name", "A\u202ece", "has the invisible character U+202E RIGHT-TO-LEFT OVERRIDE at position 2"),
+    ("display_name", "\u0958" * 33, "has 66 characters, at most 64 are allowed"),
+    ("display_name", " \u2003" + "e\u0301" * 64, "é" * 64),
+    ("display_name", NON_JOINER, NON_JOINER),
+    ("display_name", FAMILY, FAMILY),
+    ("title", "\u2066x", "has the invisible character U+2066 LEFT-TO-RIGHT ISOLATE at position 1"),
+    ("title", "\u0958" * 65, "has 130 characters, at most 128 are allowed"),
+    ("title", "e\u0301" * 128 + "\n", "é" * 128),
+    ("password", "e\u0301" * 4, "has 4 characters, at least 8 are needed"),
+    ("password", "\ufdfa" * 8, "has 144 characters, at most 128 are allowed"),
+    ("content", "\u0958" * 2001, "has 4002 characters, at most 4000 are allowed"),
+    ("content", "e\u0301" * 4000, "e\u0301" * 4000),
+    ("content", " \u202ex\u200b ", " \u202ex\u200b "),
+]
+
+
+async def test_text_is_measured_in_its_form(scene: Scene) -> None:
+    """What fits in its form is kept in it, content as it was sent; what does not is refused, and told why."""
+    for number, (field, text, outcome) in enumerate(OUTCOMES):
+        path = {"title": "/chats", "content": "/messages"}.get(field, "/auth/register")
+        values: dict[str, object] = {
+            **REGISTRATION,
+            "email": f"new{number}@test.com",
+            "title": "x",
+            "member_ids": [],
+        }
+        values |= {"is_group": True, "chat_id": scene.chat, "type": "text", "content": "x", field: text}
+        response = await scene.alice.ask("POST", path, values)
+        if outcome.startswith("has "):
+            (error,) = expect(response, 422, "validation_failed")["errors"]
+            assert (error["field"], error["message"]) == (field, outcome)
+        else:
+            made = expect(response, 201)
+            assert made.get("user", made)[field] == outcome
 
 
 async def test_entries_beyond_the_bound_are_not_looked_at(scene: Scene) -> None:

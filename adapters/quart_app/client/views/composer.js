@@ -95,7 +95,7 @@ export class Composer {
       if (text) drafts.set(this.chatId, text);
       else drafts.delete(this.chatId);
     }
-    const used = text.length > NEARLY / 2 ? length(text) : text.length;
+    const used = text.length > NEARLY / 3 ? length(text) : text.length;
     setText(
       this.count,
       used > LONGEST ? words.too_long(used - LONGEST) : used > NEARLY ? words.left(LONGEST - used) : "",
