@@ -5,7 +5,6 @@ from collections import Counter
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from functools import partial
-from ipaddress import IPv6Address
 from typing import Any
 
 import trio
@@ -26,6 +25,7 @@ from adapters.listener.proxies import parse_address
 from adapters.listener.tcp import TcpListener, TcpStream
 from adapters.listener.watch import Watch
 from adapters.listener.whole_requests import WholeRequests
+from messaging_core.addresses import network_of
 
 ASGIApp = Callable[[Any, Any, Any], Awaitable[None]]
 Addresses = tuple[tuple[str, int], ...]
@@ -112,7 +112,7 @@ class _Listener:
         self._hypercorn = hypercorn_config(config)
         self._context = WorkerContext(None)
         self._connections: set[Connection] = set()
-        self._per_address: Counter[str] = Counter()
+        self._per_network: Counter[str] = Counter()
         self._refusing = 0
         self._waiting = trio.lowlevel.ParkingLot()
         self._watch = Watch()
@@ -177,13 +177,12 @@ class _Listener:
 
     def _take(self, stream: TcpStream, connections: trio.Nursery) -> None:
         """Serve a connection, or refuse it."""
-        peer = None if stream.client is None else stream.client[0]
-        address = _counted_as(peer)
-        if self._may_serve(peer, address):
+        peer = "" if stream.client is None else stream.client[0]
+        if self._may_serve(peer):
             self._counts.accepted += 1
             self._counts.open_connections += 1
-            self._per_address[address] += 1
-            self._begin(stream, address, connections)
+            self._per_network[network_of(peer)] += 1
+            self._begin(stream, peer, connections)
         else:
             self._counts.refused += 1
             if self._refusing < POLITE_REFUSALS:
@@ -192,15 +191,16 @@ class _Listener:
             else:
                 stream.close()
 
-    def _may_serve(self, peer: str | None, address: str) -> bool:
+    def _may_serve(self, peer: str) -> bool:
         config = self._config
         if self._counts.open_connections >= config.connections:
             return False
-        if address in config.uncounted_addresses:
+        network = network_of(peer)
+        if network in config.uncounted_addresses:
             return True
-        if self._per_address[address] < config.connections_per_address:
+        if self._per_network[network] < config.connections_per_address:
             return True
-        return peer is not None and parse_address(peer) in config.trusted_proxies
+        return parse_address(peer) in config.trusted_proxies
 
     async def _refuse(self, stream: TcpStream) -> None:
         refused = Refused(
@@ -221,7 +221,7 @@ class _Listener:
             self._refusing -= 1
             stream.close()
 
-    def _begin(self, stream: TcpStream, address: str, connections: trio.Nursery) -> None:
+    def _begin(self, stream: TcpStream, peer: str, connections: trio.Nursery) -> None:
         connection = Connection(
             self._app,
             self._hypercorn,
@@ -237,39 +237,38 @@ class _Listener:
         self._connections.add(connection)
         over = True
         try:
-            with Boundary(partial(self._fault, address)):
-                connection.sleep(
-                    partial(connections.start_soon, self._serve, connection, address, connections)
-                )
+            with Boundary(partial(self._fault, peer)):
+                connection.sleep(partial(connections.start_soon, self._serve, connection, peer, connections))
                 over = False
         finally:
             if over:
-                self._end(connection, address)
+                self._end(connection, peer)
 
-    async def _serve(self, connection: Connection, address: str, connections: trio.Nursery) -> None:
+    async def _serve(self, connection: Connection, peer: str, connections: trio.Nursery) -> None:
         """The boundary: whatever happens in here is the end of this connection and of nothing else."""
         over = True
         try:
-            with Boundary(partial(self._fault, address)):
+            with Boundary(partial(self._fault, peer)):
                 over = await connection.serve(
-                    partial(connections.start_soon, self._serve, connection, address, connections)
+                    partial(connections.start_soon, self._serve, connection, peer, connections)
                 )
         finally:
             if over:
-                self._end(connection, address)
+                self._end(connection, peer)
 
-    def _end(self, connection: Connection, address: str) -> None:
+    def _end(self, connection: Connection, peer: str) -> None:
         connection.abort()
         self._connections.discard(connection)
         self._counts.open_connections -= 1
-        self._per_address[address] -= 1
-        if not self._per_address[address]:
-            del self._per_address[address]
+        network = network_of(peer)
+        self._per_network[network] -= 1
+        if not self._per_network[network]:
+            del self._per_network[network]
         self._waiting.unpark_all()
 
-    def _fault(self, address: str, error: Exception) -> None:
+    def _fault(self, peer: str, error: Exception) -> None:
         self._counts.faults += 1
-        log.error("connection_failed", client=address, exc_info=error)
+        log.error("connection_failed", client=peer or None, exc_info=error)
 
     # --- ending --------------------------------------------------------------------------------------------
 
@@ -293,13 +292,3 @@ class _Listener:
     async def _until(self, done: Callable[[], bool]) -> None:
         while not done():
             await self._waiting.park()
-
-
-def _counted_as(peer: str | None) -> str:
-    """Whom a connection counts for: an IPv4 address, or the /64 that one IPv6 customer has."""
-    if peer is None or ":" not in peer:
-        return peer or ""
-    address = parse_address(peer)
-    if isinstance(address, IPv6Address) and not address.is_loopback:
-        return f"{IPv6Address(int(address) >> 64 << 64)}/64"
-    return "" if address is None else str(address)

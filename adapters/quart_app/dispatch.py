@@ -26,6 +26,7 @@ from adapters.quart_app.wire import MalformedJson, canonical, decode, encode, fr
 from adapters.runtime import Context, Messaging, operations
 from adapters.runtime.throttles import Throttles
 from messaging_core import idempotency, users
+from messaging_core.addresses import network_of
 from messaging_core.errors import Refused, TokenInvalid, TokenMissing
 from messaging_core.idempotency import IdempotentRequest
 from messaging_core.limits import Limits
@@ -160,10 +161,10 @@ class Dispatcher:
             case Per.USER:
                 return _known(actor).user_id
             case Per.ADDRESS:
-                return request.address
+                return network_of(request.address)
             case Per.EMAIL_AND_ADDRESS:
                 email = command.email[: self._messaging.limits.email_characters]
-                return users.normalise_email(email), request.address
+                return users.normalise_email(email), network_of(request.address)
             case Per.SESSION:
                 return self._messaging.session_of(command)
             case _:

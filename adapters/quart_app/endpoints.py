@@ -89,6 +89,7 @@ class Per(Enum):
 
     USER = "user"
     ADDRESS = "address"
+    """An IPv4 address, or the /64 of an IPv6 address."""
     EMAIL_AND_ADDRESS = "e-mail and address"
     SESSION = "session"
     """Of the refresh token: an address may be a whole office's, and a refusal logs people out."""

@@ -2,10 +2,12 @@
 
 import resource
 import socket
+from contextlib import AsyncExitStack
 from typing import Any
 
 import pytest
 import trio
+from structlog.testing import capture_logs
 from trio.testing import wait_all_tasks_blocked
 
 from adapters.listener import ListenerConfig
@@ -249,6 +251,25 @@ async def test_one_address_does_not_take_all_places() -> None:
         async with trio.SocketStream(plain) as other:
             await other.send_all(GET)
             assert b"200" in await other.receive_some()
+
+
+async def test_one_network_does_not_take_all_places(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever has an IPv6 /64 has one address's places, and IPv4 in IPv6 is IPv4; the log has who it was."""
+    accept = socket.socket.accept
+    peers = iter(["2001:db8::1", "2001:db8::2", "2001:db8:0:1::1", "::ffff:192.0.2.7", "192.0.2.7"])
+
+    def from_elsewhere(plain: socket.socket) -> tuple[socket.socket, Any]:
+        return accept(plain)[0], (next(peers), 4711, 0, 0)
+
+    monkeypatch.setattr(socket.socket, "accept", from_elsewhere)
+    with capture_logs() as logs:
+        async with serving(echo, connections_per_address=1) as served, AsyncExitStack() as stack:
+            for taken in (True, False, True, True, False):
+                peer = await stack.enter_async_context(connected(served))
+                answer = await peer.ask(GET) if taken else await peer.answer()
+                assert answer.status == (200 if taken else 503)
+    requests = [line["client"] for line in logs if line["event"] == "request"]
+    assert requests == ["2001:db8::1", "2001:db8:0:1::1", "::ffff:192.0.2.7"]
 
 
 async def test_a_proxy_on_this_machine_counts_as_nobody() -> None:

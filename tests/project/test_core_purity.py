@@ -24,6 +24,7 @@ PURE_STANDARD_LIBRARY = {
     "functools",
     "hashlib",
     "hmac",
+    "ipaddress",
     "itertools",
     "json",
     "math",

@@ -3,7 +3,7 @@
 import os
 import shutil
 import socket
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from subprocess import STDOUT
@@ -15,6 +15,9 @@ from attrs import frozen
 from tests.server.servers import PATIENCE
 
 SITE = Path(__file__).parents[2] / "deploy" / "nginx.conf"
+
+CLAIMED = "X-Tests-Claim"
+"""A field that names the address which a test's client would have; nginx takes it for the client's own."""
 
 MAIN = """
 daemon off;
@@ -28,6 +31,8 @@ http {{
     fastcgi_temp_path {directory}/fastcgi;
     uwsgi_temp_path {directory}/uwsgi;
     scgi_temp_path {directory}/scgi;
+    set_real_ip_from 127.0.0.0/8;
+    real_ip_header {CLAIMED};
     include {directory}/messaging.conf;
 }}
 """
@@ -53,10 +58,11 @@ def program() -> str:
     return found
 
 
-def configure(directory: Path, *, port: int, server: str) -> Path:
-    """The shipped site, changed where it is meant to be; the path of the whole configuration."""
+def configure(directory: Path, *, port: int, server: str, changes: Mapping[str, str] | None = None) -> Path:
+    """The shipped site, changed where it is meant to be, and here; the path of the whole configuration."""
     site = SITE.read_text(encoding="utf-8")
     for shipped, ours in (
+        *(changes or {}).items(),
         ("listen 80;", f"listen 127.0.0.1:{port};"),
         ("listen [::]:80;", ""),
         ("server 127.0.0.1:8000;", f"server {server.removeprefix('http://')};"),
@@ -68,7 +74,7 @@ def configure(directory: Path, *, port: int, server: str) -> Path:
     main = directory / "nginx.conf"
     # Started by root it would become somebody who may not write here.
     user = "user root root;\n" if os.geteuid() == 0 else ""
-    main.write_text(user + MAIN.format(directory=directory), encoding="utf-8")
+    main.write_text(user + MAIN.format(directory=directory, CLAIMED=CLAIMED), encoding="utf-8")
     return main
 
 
@@ -82,10 +88,12 @@ def reserved_port() -> Iterator[int]:
 
 
 @asynccontextmanager
-async def nginx_before(server: str, directory: Path) -> AsyncIterator[Nginx]:
+async def nginx_before(
+    server: str, directory: Path, changes: Mapping[str, str] | None = None
+) -> AsyncIterator[Nginx]:
     """Nginx in front of the server at this address, from the moment on at which it takes connections."""
     with reserved_port() as port, (directory / "output").open("wb") as output:
-        main = configure(directory, port=port, server=server)
+        main = configure(directory, port=port, server=server, changes=changes)
         child = await trio.lowlevel.open_process(
             [program(), "-c", str(main), "-e", str(directory / "error.log")], stdout=output, stderr=STDOUT
         )

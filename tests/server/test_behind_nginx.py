@@ -16,7 +16,7 @@ from adapters.listener import ListenerConfig, parse_proxies
 from messaging_core.limits import Limits, Rate
 from tests.listener.harness import CLOSE, PING, TEXT, UPGRADE, Peer, wait_until
 from tests.server.clients import expect, is_a_problem, log_in, register
-from tests.server.nginx import SITE, Nginx, nginx_before
+from tests.server.nginx import CLAIMED, SITE, Nginx, nginx_before
 from tests.server.servers import ServerHere, serving
 
 PROXY, ALICES, BOBS = "127.0.0.1", "127.0.0.2", "127.0.0.3"
@@ -54,15 +54,21 @@ def quick_path() -> bool:
 
 
 @pytest.fixture
+def changes() -> dict[str, str]:
+    """Of the shipped site."""
+    return {}
+
+
+@pytest.fixture
 async def front(
-    tmp_path: Path, trusted: str, quick_path: bool, logs: list[EventDict]
+    tmp_path: Path, trusted: str, quick_path: bool, changes: dict[str, str], logs: list[EventDict]
 ) -> AsyncIterator[Front]:
     listener = ListenerConfig(
         trusted_proxies=parse_proxies(trusted), quick_path=quick_path, ping_interval=0.2
     )
     async with (
         serving(LIMITS, listener=listener, rate_limits=True) as server,
-        nginx_before(server.address, tmp_path) as nginx,
+        nginx_before(server.address, tmp_path, changes) as nginx,
     ):
         yield Front(evolve(server, address=nginx.address), nginx, logs)
 
@@ -80,15 +86,18 @@ async def calling_from(front: Front, address: str) -> AsyncIterator[httpx.AsyncC
 
 
 @asynccontextmanager
-async def socket_from(front: Front, address: str, token: str) -> AsyncIterator[Peer]:
-    """A socket through nginx, with a header that its client has made up."""
+async def socket_from(
+    front: Front, address: str, token: str, *, claimed: str | None = None
+) -> AsyncIterator[Peer]:
+    """A socket through nginx with a header that its client has made up, from here or as if from elsewhere."""
     plain = trio.socket.socket()
     await plain.bind((address, 0))
     url = httpx.URL(front.server.address)
     await plain.connect((url.host, url.port))
     async with trio.SocketStream(plain) as stream:
         peer = Peer(stream)
-        told = f"X-Forwarded-For: {FORGED}\r\n\r\n".encode()
+        claim = "" if claimed is None else f"{CLAIMED}: {claimed}\r\n"
+        told = f"X-Forwarded-For: {FORGED}\r\n{claim}\r\n".encode()
         answer = await peer.ask(UPGRADE.replace(b"/ws", f"/ws?token={token}".encode()) + told)
         assert answer.status == 101
         yield peer
@@ -142,6 +151,40 @@ async def test_rates_hold_for_each_client(front: Front) -> None:
         assert await wrong_password(his, **{"X-Forwarded-For": FORGED}) == 429
         assert await wrong_password(his, Forwarded=f"for={FORGED}") == 429
         await log_in(front.server, hers, "Alice")
+
+
+@pytest.mark.parametrize("changes", [{"limit_conn messaging 500;": "limit_conn messaging 1;"}])
+async def test_one_network_does_not_take_all_connections(front: Front) -> None:
+    """Nginx counts as the server does: an IPv4 address, also where it is written as IPv6, or an IPv6 /64.
+
+    A byte of the address may be any, such as one that ends a line or a string.
+    """
+    rows = [
+        (
+            "192.0.2.10",
+            ["192.0.2.10", "::ffff:192.0.2.10"],
+            ["192.0.2.0", "192.0.10.10", "2001:db8::c000:20a"],
+        ),
+        (
+            "2001:db8::1",
+            ["2001:db8::1", "2001:db8::a0a:0:a", "2001:db8::"],
+            ["2001:db8:0:1::1", "192.0.2.10"],
+        ),
+        ("2001:a:0a0a:a::a", ["2001:a:a0a:a:a0a:a0a:a0a:a0a"], ["2001:a:a0a:b::a", "2001:a:a0b:a::a"]),
+    ]
+
+    async def status(address: str) -> int:
+        async with httpx.AsyncClient(trust_env=False) as client:
+            return (
+                await client.get(f"{front.server.address}/health", headers={CLAIMED: address})
+            ).status_code
+
+    async with calling_from(front, ALICES) as hers:
+        alice = await register(front.server, hers, "Alice")
+    for holder, same, others in rows:
+        async with socket_from(front, ALICES, alice.access_token, claimed=holder):
+            assert [await status(address) for address in same] == [503] * len(same), holder
+            assert [await status(address) for address in others] == [200] * len(others), holder
 
 
 @pytest.mark.parametrize("trusted", ["", "192.0.2.0/24"])

@@ -8,7 +8,9 @@ import attrs
 import httpx
 import pytest
 from jsonschema import Draft202012Validator
+from structlog.testing import capture_logs
 
+from adapters.listener import ListenerConfig, parse_proxies
 from adapters.quart_app.endpoints import Auth, Endpoint, Per
 from adapters.quart_app.problems import Problem, status_of
 from adapters.quart_app.routes import ENDPOINTS
@@ -18,7 +20,7 @@ from messaging_core.frames import PlainFrame
 from messaging_core.limits import Limits, Rate
 from messaging_core.models import User
 from tests.server.calls import CALLS, Scene, call
-from tests.server.clients import browser, expect, register
+from tests.server.clients import PASSWORD, browser, expect, new_key, register
 from tests.server.servers import ServerHere, ServerProcess, process, serving
 
 BY_NAME = {endpoint.name: endpoint for endpoint in ENDPOINTS}
@@ -341,6 +343,41 @@ async def test_limits_are_each_persons_own() -> None:
             login = {"email": email, "password": "password123"}
             expect(await http.post("/auth/login", json=login), 200)
             expect(await http.post("/auth/login", json={**login, "email": email.upper()}), 429)
+
+
+@pytest.mark.parametrize(
+    ("one", "same", "other"),
+    [
+        ("2001:db8::7", "2001:db8::ffff:1:2:3", "2001:db8:0:1::7"),
+        ("192.0.2.7", "::ffff:192.0.2.7", "192.0.2.8"),
+    ],
+)
+@pytest.mark.parametrize("rate", ["login_rate", "login_address_rate", "registration_rate"])
+async def test_rates_of_an_address_are_those_of_its_network(
+    rate: str, one: str, same: str, other: str
+) -> None:
+    """Part 6: whoever has a /64 of IPv6 has one address, and IPv4 in IPv6 is IPv4; logs have it in full."""
+    few: dict[str, Any] = {rate: Rate(0.01, 2)}
+    listener = ListenerConfig(trusted_proxies=parse_proxies("127.0.0.1"))
+    with capture_logs() as logs:
+        async with (
+            serving(Limits(**few), rate_limits=True, listener=listener) as server,
+            browser(server) as http,
+        ):
+
+            async def ask(address: str) -> int:
+                headers = {"X-Forwarded-For": address}
+                body = {"email": "nobody@test.com", "password": PASSWORD}
+                if rate == "registration_rate":
+                    account = {"email": f"{new_key()}@test.com", "password": PASSWORD, "display_name": "A"}
+                    return (await http.post("/auth/register", json=account, headers=headers)).status_code
+                return (await http.post("/auth/login", json=body, headers=headers)).status_code
+
+            good = 201 if rate == "registration_rate" else 401
+            asked = [one, same, same, one, other]
+            assert [await ask(address) for address in asked] == [good, good, 429, 429, good]
+    seen = [line["client"] for line in logs if line["event"] == "request"]
+    assert seen == [address.removeprefix("::ffff:") for address in asked]
 
 
 async def test_a_429_consumes_no_key() -> None:

@@ -1,0 +1,28 @@
+"""Whose an address is, as far as limits are concerned."""
+
+from ipaddress import AddressValueError, IPv4Address, IPv6Address
+
+_NAT64 = int(IPv6Address("64:ff9b::")) >> 32
+"""RFC 6052 2.1: the prefix under which a translator shows IPv4 addresses to a server that has IPv6 alone."""
+
+
+def network_of(address: str) -> str:
+    """What a limit for each address is counted by: an IPv4 address, or the /64 of an IPv6 address.
+
+    A customer has 2^64 addresses of IPv6, and may use a new one for each connection (RFC 6177, RFC 8981).
+    One of IPv4 that is written as IPv6 is counted as IPv4; the loopback address of IPv6 stays as it is. What
+    is no address is counted by itself.
+    """
+    if ":" not in address:
+        return address
+    try:
+        parsed = IPv6Address(address.partition("%")[0])
+    except AddressValueError:
+        return address
+    if parsed.is_loopback:
+        return str(parsed)
+    if parsed.ipv4_mapped is not None:
+        return str(parsed.ipv4_mapped)
+    if int(parsed) >> 32 == _NAT64:
+        return str(IPv4Address(int(parsed) & 0xFFFF_FFFF))
+    return f"{IPv6Address(int(parsed) >> 64 << 64)}/64"
