@@ -113,3 +113,11 @@ class Decision(Generic[T_co]):
 
     result: T_co
     effects: tuple[Effect, ...] = ()
+
+    def people_reached(self) -> int:
+        """How many people its events are delivered to."""
+        people = 0
+        for effect in self.effects:
+            if isinstance(effect, Deliver):
+                people += len(effect.audience)
+        return people

@@ -44,7 +44,7 @@ class Limits:
     clock_leeway: timedelta = field(default=timedelta(seconds=5), validator=ge(timedelta(seconds=0)))
     """Accepted difference between the clocks of the processes that sign and verify tokens."""
     idempotency_ttl: timedelta = field(default=timedelta(hours=24), validator=gt(timedelta(0)))
-    """How long the answer to a request with an Idempotency-Key is kept and replayed."""
+    """How long the response to a request with an Idempotency-Key is stored and replayed."""
 
     email_characters: int = field(default=254, validator=[ge(6), le(254)])
     """RFC 5321 4.5.3.1.3 less its angle brackets; more cannot be sent to."""
@@ -96,6 +96,14 @@ class Limits:
     """Messages sent, edited and deleted, per user."""
     request_rate: Rate = field(default=Rate(per_second=50, burst=300))
     """Every other request, per user."""
+    answer_bytes_per_permit: int = field(default=65_536, validator=ge(1024))
+    """Bytes of an answer that a permit of request_rate covers: 200 short messages. A larger answer takes a
+    permit for each as many, once it is known; a megabyte holds the event loop for some 5 ms."""
+    members_per_permit: int = field(default=10, validator=ge(1))
+    """People of a new group whom a permit of request_rate covers; each costs two rows, some 4 KB of log."""
+    deliveries_per_permit: int = field(default=250, validator=ge(1))
+    """People of a chat whom a permit of message_rate covers; a message to 1,000 people takes 4 of them. A
+    thousand open sockets hold the event loop for some 5 ms."""
 
     def __attrs_post_init__(self) -> None:
         """Refuse bounds that exclude each other."""

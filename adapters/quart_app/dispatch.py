@@ -11,6 +11,7 @@ from adapters.quart_app.endpoints import (
     JSON,
     REPLAYED,
     Auth,
+    Cost,
     Endpoint,
     Handles,
     HttpAnswer,
@@ -27,11 +28,13 @@ from adapters.runtime import Context, Messaging, operations
 from adapters.runtime.throttles import Throttles
 from messaging_core import idempotency, users
 from messaging_core.addresses import network_of
+from messaging_core.commands import CreateGroup
 from messaging_core.errors import Refused, TokenInvalid, TokenMissing
 from messaging_core.idempotency import IdempotentRequest
 from messaging_core.limits import Limits
 from messaging_core.models import Actor, IdempotencyKey
 from messaging_core.ports import OutcomeUnknown, PasswordHasherBusy, StorageUnavailable
+from messaging_core.throttle import permits_for
 
 log = structlog.get_logger(__name__)
 
@@ -111,52 +114,75 @@ class Dispatcher:
         return await self._messaging.authenticate(bearer_token(request.headers.get("authorization")))
 
     async def _granted(self, endpoint: Endpoint, request: HttpRequest) -> HttpAnswer:
+        messaging = self._messaging
+        limits = messaging.limits
         actor = None
         if endpoint.auth is Auth.SESSION:
             actor = await self._authenticate(request)
-        command = _command(endpoint, request, self._messaging.limits)
+        command = _command(endpoint, request, limits)
         self._throttle(endpoint.limits, actor, command, request)
         if isinstance(endpoint.does, Handles):
-            return await endpoint.does.function(command, request, self._messaging)
-        messaging = self._messaging
-        context = Context(_known(actor), messaging.now(), messaging.limits, messaging.privacy)
+            return await endpoint.does.function(command, request, messaging)
+        context = Context(_known(actor), messaging.now(), limits, messaging.privacy)
         if endpoint.stranger_limits and self._throttles is not None:
             # Before the person is looked up: nobody and a stranger are the same here.
             knows = await messaging.read(operations.knows(command.user_id, context))
             self._throttle(() if knows else endpoint.stranger_limits, actor, command, request)
         match endpoint.does:
             case Reads(query, show):
-                result = await self._messaging.read(query(command, context))
-                return HttpAnswer(endpoint.status, encode(show(command, result)))
+                result = await messaging.read(query(command, context))
+                answer = HttpAnswer(endpoint.status, encode(show(command, result)))
             case Writes(operation):
-                executed = await self._messaging.execute_once(
+                executed = await messaging.execute_once(
                     operation(command, context),
                     _idempotent(request, command, context),
                     status=endpoint.status,
                     context=context,
                 )
+                if executed.people_reached > limits.deliveries_per_permit:
+                    self._charge(endpoint, Cost.DELIVERIES, executed.people_reached, context.actor)
                 headers = (REPLAYED,) if executed.replayed else ()
                 if isinstance(executed.result, Refused):
                     return refused(executed.result, request_id=request.request_id, headers=headers)
                 body = b"" if endpoint.answers is None else encode(executed.result)
-                return HttpAnswer(executed.status, body, headers=headers)
+                answer = HttpAnswer(executed.status, body, headers=headers)
             case _:
                 assert_never(endpoint.does)
+        if len(answer.body) > limits.answer_bytes_per_permit:
+            self._charge(endpoint, Cost.ANSWER, len(answer.body), context.actor)
+        return answer
 
     def _throttle(
-        self, asked_for: tuple[Limit, ...], actor: Actor | None, command: Any, request: HttpRequest
+        self, asked: tuple[Limit, ...], actor: Actor | None, command: Any, request: HttpRequest
     ) -> None:
-        """Take a permit for each of these limits, or none; raises `TooManyRequests`."""
+        """Take a permit, or what is known of the cost, of each of these limits, or of none.
+
+        Raises `TooManyRequests`.
+        """
         if self._throttles is not None:
             limits = self._messaging.limits
-            asked = [
-                (limit.rate, self._key(limit, actor, command, request), getattr(limits, limit.rate))
-                for limit in asked_for
-            ]
-            self._throttles.take(*asked)
+            self._throttles.take(
+                *[
+                    (
+                        limit.rate,
+                        self._key(limit, actor, command, request),
+                        getattr(limits, limit.rate),
+                        _known_cost(command, limits) if Cost.MEMBERS in limit.costs else 1,
+                    )
+                    for limit in asked
+                ]
+            )
+
+    def _charge(self, endpoint: Endpoint, cost: Cost, units: int, actor: Actor) -> None:
+        """Take what the work has cost beyond the permit that was taken for it."""
+        if self._throttles is not None:
+            limits = self._messaging.limits
+            more = permits_for(units, getattr(limits, cost.value)) - 1
+            charged = [limit.rate for limit in endpoint.limits if cost in limit.costs]
+            self._throttles.charge(*[(rate, actor.user_id, getattr(limits, rate), more) for rate in charged])
 
     def _key(self, limit: Limit, actor: Actor | None, command: Any, request: HttpRequest) -> Hashable:
-        """Whose bucket the permit is taken from."""
+        """Whose bucket the permits are taken from."""
         match limit.per:
             case Per.USER:
                 return _known(actor).user_id
@@ -225,6 +251,10 @@ def _check_content_encoding(codings: str) -> None:
         if named:
             detail = f"Send the body as it is, not with Content-Encoding: {', '.join(named)[:100]}."
             raise WrongContent(detail, ("Accept-Encoding", IDENTITY))  # RFC 9110, 12.5.3
+
+
+def _known_cost(command: CreateGroup, limits: Limits) -> int:
+    return permits_for(len(command.member_ids), limits.members_per_permit)
 
 
 def _known(actor: Actor | None) -> Actor:

@@ -95,12 +95,24 @@ class Per(Enum):
     """Of the refresh token: an address may be a whole office's, and a refusal logs people out."""
 
 
+class Cost(Enum):
+    """What a request costs by; the value names the number in `Limits` of what one permit covers."""
+
+    MEMBERS = "members_per_permit"
+    """Those whom a new group's command names: known before, so that too many for the bucket are refused."""
+    DELIVERIES = "deliveries_per_permit"
+    """People of the chat whom an event is delivered to: charged when it is committed."""
+    ANSWER = "answer_bytes_per_permit"
+    """Bytes of the answer's body: charged when it is encoded."""
+
+
 @frozen
 class Limit:
-    """A rate in `Limits` by its name, and whose it is."""
+    """A rate in `Limits` by its name, whose it is, and what costs more than a permit."""
 
     rate: str
     per: Per
+    costs: tuple[Cost, ...] = ()
 
 
 STRANGER_LIMITS = (Limit("stranger_rate", Per.USER), Limit("stranger_address_rate", Per.ADDRESS))
@@ -154,8 +166,8 @@ class Endpoint:
     unavailable: tuple[str, ...] = ("storage_unavailable",)
     """The codes of a 503, which asks to come again."""
     auth: Auth = Auth.SESSION
-    limits: tuple[Limit, ...] = (Limit("request_rate", Per.USER),)
-    """A request takes a permit of each; one that is refused takes none."""
+    limits: tuple[Limit, ...] = (Limit("request_rate", Per.USER, (Cost.ANSWER,)),)
+    """A request takes a permit of each, or what it costs; one that is refused takes none."""
     stranger_limits: tuple[Limit, ...] = ()
     """Of a command with a `user_id`: where the caller shares no chat with that person, or there is nobody of
     that id, it takes a permit of each of these too."""

@@ -140,6 +140,10 @@ class Messaging:
 
         Raises whatever the decision refused, and `StorageUnavailable`.
         """
+        return (await self._decide(operation)).result
+
+    async def _decide(self, operation: Operation[T]) -> Decision[T]:
+        """The operation's decision, once it is durable."""
 
         def transaction(tx: Transaction) -> Decision[T]:
             decision = operation(tx)
@@ -149,7 +153,7 @@ class Messaging:
             return decision
 
         try:
-            decision = await self._storage.transact(transaction, committed=self._perform)
+            return await self._storage.transact(transaction, committed=self._perform)
         except StorageUnavailable as error:
             self._refused_to_write = True
             if isinstance(error, OutcomeUnknown):
@@ -157,7 +161,6 @@ class Messaging:
                 if self.relay is not None:
                     self.relay.doubt()
             raise
-        return decision.result
 
     async def execute_once(
         self,
@@ -169,8 +172,10 @@ class Messaging:
     ) -> Executed:
         """The result of `operation`, or of the request that was carried out with the same key before."""
         if request is None:
-            return Executed(await self.execute(operation), status, replayed=False)
-        return await self.execute(operations.once_only(operation, request, status=status, context=context))
+            decision = await self._decide(operation)
+            return Executed(decision.result, status, False, decision.people_reached())
+        once = operations.once_only(operation, request, status=status, context=context)
+        return (await self._decide(once)).result
 
     async def read(self, query: Query[T]) -> T:
         return await self._storage.read(query)

@@ -355,6 +355,8 @@ class Executed:
     """Of a replay: as it is now, or the refusal to show it to somebody who may no longer read it."""
     status: int
     replayed: bool
+    people_reached: int = 0
+    """How many people its events were delivered to."""
 
 
 def once_only(
@@ -373,7 +375,7 @@ def once_only(
         response = idempotency.store(
             request, status=status, resource=idempotency.resource_of(decision.result), now=context.now
         )
-        executed = Executed(decision.result, status, replayed=False)
+        executed = Executed(decision.result, status, False, decision.people_reached())
         return Decision(executed, (*decision.effects, *response.effects))
 
     return guarded

@@ -49,6 +49,9 @@ BOUNDS: dict[str, tuple[Any, Any]] = {
     "sockets_per_user": (1, None),
     "outbox_frames": (2, None),
     "outbox_bytes": (65_536, None),
+    "answer_bytes_per_permit": (1024, None),
+    "members_per_permit": (1, None),
+    "deliveries_per_permit": (1, None),
 }
 
 ROOMY: dict[str, Any] = {"outbox_bytes": 2**24, "message_characters": 100, "history_page": 1}

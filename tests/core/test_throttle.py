@@ -1,6 +1,6 @@
 """The token bucket, in numbers that binary fractions hold exactly."""
 
-from itertools import pairwise
+from itertools import accumulate, pairwise
 
 import pytest
 from attrs import evolve
@@ -10,7 +10,15 @@ from hypothesis import strategies as st
 from messaging_core.errors import TooManyRequests
 from messaging_core.limits import Rate
 from messaging_core.testing import strategies as values
-from messaging_core.throttle import Bucket, is_full, take
+from messaging_core.throttle import (
+    LONGEST_DEBT,
+    Bucket,
+    charge,
+    is_full,
+    permits_for,
+    refuse_debt,
+    take,
+)
 
 rates = st.builds(Rate, per_second=st.sampled_from([0.125, 0.5, 1.0, 4.0, 32.0]), burst=st.integers(1, 8))
 pauses = st.lists(st.integers(0, 40).map(lambda number: number / 16), min_size=1, max_size=60)
@@ -95,3 +103,101 @@ def test_a_bucket_fills() -> None:
     fills = [is_full(bucket, rate, now=now) for now in (0, 0.5, 0.99, 1, 100)]
     assert fills == [False, False, False, True, True]
     assert all(before <= after for before, after in pairwise(fills))
+
+
+# --- work that costs more than one permit -------------------------------------------------------------------
+
+work = st.lists(
+    st.tuples(st.integers(0, 40).map(lambda number: number / 16), st.integers(1, 8), st.integers(0, 8)),
+    min_size=1,
+    max_size=60,
+)
+"""A pause, what the work costs that comes then, and what it costs more as it turns out."""
+
+
+def costs_granted(rate: Rate, work: list[tuple[float, int, int]]) -> list[tuple[float, int]]:
+    """When work was granted, and all that it has cost; no part is above a full bucket."""
+    granted, bucket, now = [], None, 1000.0
+    for pause, *costs in work:
+        now += pause
+        cost, more = (min(each, rate.burst) for each in costs)
+        try:
+            bucket = take(bucket, rate, now=now, cost=cost)
+        except TooManyRequests:
+            continue
+        bucket = charge(bucket, rate, now=now, cost=more)
+        granted.append((now, cost + more))
+    return granted
+
+
+@given(rates, work)
+def test_never_more_cost_than_burst_and_flow_and_one_overdraft(
+    rate: Rate, work: list[tuple[float, int, int]]
+) -> None:
+    """In any span of t seconds, what is granted costs at most burst + t * per_second + what the last owes."""
+    granted = costs_granted(rate, work)
+    for first, (start, _) in enumerate(granted):
+        costs = accumulate(cost for _, cost in granted[first:])
+        for (end, last), total in zip(granted[first:], costs, strict=True):
+            assert total < rate.burst + (end - start) * rate.per_second + last
+
+
+@given(rates, st.integers(1, 20), st.integers(0, 100_000))
+def test_debt_is_refused_until_it_is_repaid(rate: Rate, cost: int, more: int) -> None:
+    """After `retry_after` seconds a permit is there, and a moment before it is not; a debt is bounded."""
+    bucket = charge(take(None, rate, now=0, cost=cost), rate, now=0, cost=more)
+    if bucket.permits >= 1:
+        take(bucket, rate, now=0)
+        return
+    with pytest.raises(TooManyRequests) as refused:
+        take(bucket, rate, now=0)
+    wait = refused.value.retry_after
+    assert wait <= max(LONGEST_DEBT, rate.burst / rate.per_second) + 1 / rate.per_second
+    with pytest.raises(TooManyRequests):
+        take(bucket, rate, now=wait - 1 / 1024)
+    take(bucket, rate, now=wait)
+
+
+@given(rates, st.integers(1, 20))
+def test_a_cost_is_taken_whole_or_not_at_all(rate: Rate, cost: int) -> None:
+    """What costs more than is left is refused until there is enough; a full bucket grants anything."""
+    cost = min(cost, 2 * rate.burst - 1)
+    bucket = take(None, rate, now=0, cost=cost)
+    assert bucket.permits == rate.burst - cost
+    if rate.burst < 2:
+        return
+    spent = take(None, rate, now=0, cost=rate.burst - 1)
+    with pytest.raises(TooManyRequests) as refused:
+        take(spent, rate, now=0, cost=cost + 1)
+    enough = refused.value.retry_after
+    assert spent.permits + enough * rate.per_second == min(cost + 1, rate.burst)
+    assert take(spent, rate, now=enough, cost=cost + 1).permits == min(cost + 1, rate.burst) - cost - 1
+
+
+def test_what_is_charged_to_a_bucket_never_taken_from() -> None:
+    """It is a full one; time that has passed counts as for taking."""
+    rate = Rate(per_second=2, burst=3)
+    assert charge(None, rate, now=5, cost=4) == Bucket(-1, 5)
+    assert charge(Bucket(0, 5), rate, now=6, cost=1) == Bucket(1, 6)
+    assert charge(Bucket(0, 5), rate, now=60, cost=1) == Bucket(2, 60)
+
+
+@pytest.mark.parametrize(("permits", "wait"), [(0, None), (0.5, None), (-0.5, 0.75), (-3, 2)])
+def test_long_work_goes_on_unless_its_bucket_is_in_debt(permits: float, wait: float | None) -> None:
+    """An empty bucket is not in debt: its last permit was taken for this work."""
+    rate = Rate(per_second=2, burst=3)
+    if wait is None:
+        refuse_debt(Bucket(permits, 5), rate, now=5)
+    else:
+        with pytest.raises(TooManyRequests) as refused:
+            refuse_debt(Bucket(permits, 5), rate, now=5)
+        assert refused.value.retry_after == wait
+        refuse_debt(Bucket(permits, 5), rate, now=5 + wait)
+
+
+@given(st.integers(0, 10_000), st.integers(1, 500))
+def test_permits_cover_all_units(units: int, covered: int) -> None:
+    """As many permits as cover the units, and at least one."""
+    permits = permits_for(units, covered)
+    assert permits == 1 or (permits - 1) * covered < units
+    assert permits * covered >= units

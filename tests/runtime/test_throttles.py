@@ -20,12 +20,12 @@ class Clock:
 def test_each_key_has_its_own_bucket() -> None:
     """One caller's haste costs another nothing, nor one rate another."""
     limits = Throttles(Clock())
-    limits.take(("message_rate", 1, RATE))
-    limits.take(("message_rate", 1, RATE))
+    limits.take(("message_rate", 1, RATE, 1))
+    limits.take(("message_rate", 1, RATE, 1))
     with pytest.raises(TooManyRequests):
-        limits.take(("message_rate", 1, RATE))
-    limits.take(("message_rate", 2, RATE))
-    limits.take(("request_rate", 1, RATE))
+        limits.take(("message_rate", 1, RATE, 1))
+    limits.take(("message_rate", 2, RATE, 1))
+    limits.take(("request_rate", 1, RATE, 1))
 
 
 def test_a_refused_attempt_costs_no_permit() -> None:
@@ -33,30 +33,30 @@ def test_a_refused_attempt_costs_no_permit() -> None:
     clock = Clock()
     limits = Throttles(clock)
     for _ in range(2):
-        limits.take(("message_rate", 1, RATE))
+        limits.take(("message_rate", 1, RATE, 1))
     for _ in range(10):
         with pytest.raises(TooManyRequests):
-            limits.take(("message_rate", 1, RATE))
+            limits.take(("message_rate", 1, RATE, 1))
     clock.now = 1.0
-    limits.take(("message_rate", 1, RATE))
+    limits.take(("message_rate", 1, RATE, 1))
 
 
 def test_permits_of_several_buckets_are_taken_together() -> None:
     """A request that one of its limits refuses costs no permit of another, in whatever order they stand."""
     limits = Throttles(Clock())
-    limits.take(("login_rate", "alice", RATE), ("login_address_rate", "::1", RATE))
-    limits.take(("login_rate", "alice", RATE))
+    limits.take(("login_rate", "alice", RATE, 1), ("login_address_rate", "::1", RATE, 1))
+    limits.take(("login_rate", "alice", RATE, 1))
     for _ in range(5):
         for asked in (
-            (("login_rate", "alice", RATE), ("login_address_rate", "::1", RATE)),
-            (("login_address_rate", "::1", RATE), ("login_rate", "alice", RATE)),
+            (("login_rate", "alice", RATE, 1), ("login_address_rate", "::1", RATE, 1)),
+            (("login_address_rate", "::1", RATE, 1), ("login_rate", "alice", RATE, 1)),
         ):
             with pytest.raises(TooManyRequests):
                 limits.take(*asked)
-    limits.take(("login_address_rate", "::1", RATE), ("login_rate", "bob", RATE))
+    limits.take(("login_address_rate", "::1", RATE, 1), ("login_rate", "bob", RATE, 1))
     with pytest.raises(TooManyRequests):
-        limits.take(("login_rate", "bob", RATE), ("login_address_rate", "::1", RATE))
-    limits.take(("login_rate", "bob", RATE))
+        limits.take(("login_rate", "bob", RATE, 1), ("login_address_rate", "::1", RATE, 1))
+    limits.take(("login_rate", "bob", RATE, 1))
 
 
 def test_an_attacker_with_many_keys_fills_no_memory(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -64,11 +64,11 @@ def test_an_attacker_with_many_keys_fills_no_memory(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(throttles, "BUCKETS", 100)
     limits = Throttles(Clock())
     for _ in range(2):
-        limits.take(("message_rate", "busy", RATE))
+        limits.take(("message_rate", "busy", RATE, 1))
     for key in range(1000):
-        limits.take(("message_rate", key, RATE))
+        limits.take(("message_rate", key, RATE, 1))
         with pytest.raises(TooManyRequests):
-            limits.take(("message_rate", "busy", RATE))
+            limits.take(("message_rate", "busy", RATE, 1))
     assert len(limits._buckets) <= 101
 
 
@@ -78,13 +78,13 @@ def test_where_full_buckets_make_room_enough_no_other_is_forgotten(monkeypatch: 
     clock = Clock()
     limits = Throttles(clock)
     for key in range(61):
-        limits.take(("message_rate", key, RATE))
+        limits.take(("message_rate", key, RATE, 1))
     clock.now = 1.0  # those are full again
     hasty = range(100, 140)
     for key in hasty:
-        limits.take(("message_rate", key, RATE))
-        limits.take(("message_rate", key, RATE))
+        limits.take(("message_rate", key, RATE, 1))
+        limits.take(("message_rate", key, RATE, 1))
     assert len(limits._buckets) == len(hasty)
     for key in hasty:
         with pytest.raises(TooManyRequests):
-            limits.take(("message_rate", key, RATE))
+            limits.take(("message_rate", key, RATE, 1))

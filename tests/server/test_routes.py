@@ -380,6 +380,58 @@ async def test_rates_of_an_address_are_those_of_its_network(
     assert seen == [address.removeprefix("::ffff:") for address in asked]
 
 
+@pytest.mark.parametrize("endpoint", [e for e in ENDPOINTS if any(limit.costs for limit in e.limits)])
+def test_costs_are_their_callers(endpoint: Endpoint) -> None:
+    """Only a user's bucket may go into debt: an address may be a whole office's."""
+    assert endpoint.auth is Auth.SESSION
+    assert all(limit.per is Per.USER for limit in endpoint.limits if limit.costs)
+
+
+async def test_a_group_costs_the_people_that_it_names() -> None:
+    """Part 6: known before, so that a group which costs more than is left is refused, and nothing is made."""
+    limits = Limits(request_rate=Rate(0.01, 5), members_per_permit=2)
+    async with serving(limits, rate_limits=True) as server, browser(server) as http:
+        alice, bob = await register(server, http, "Alice"), await register(server, http, "Bob")
+        large, small = ({"title": "Trip", "member_ids": [bob.id] * number} for number in (7, 2))
+        expect(await alice.ask("POST", "/chats", large), 201)
+        before = server.state()
+        expect(await alice.ask("POST", "/chats", large), 429, "too_many_requests")
+        assert server.state() == before
+        expect(await alice.ask("POST", "/chats", small), 201)
+        expect(await alice.ask("GET", "/users/me"), 429)
+
+
+async def test_a_message_costs_the_people_whom_it_reaches() -> None:
+    """Part 6: charged after the commit, into debt, which Retry-After counts; a replay reaches nobody."""
+    limits = Limits(message_rate=Rate(0.5, 3), deliveries_per_permit=1)
+    async with serving(limits, rate_limits=True) as server, browser(server) as http:
+        alice, bob = await register(server, http, "Alice"), await register(server, http, "Bob")
+        chat = await alice.direct_chat_with(bob)
+        body = {"chat_id": chat, "type": "text", "content": "x"}
+        expect(await alice.ask("POST", "/messages", body, key="k"), 201)
+        expect(await alice.ask("POST", "/messages", body, key="k"), 201)
+        response = await alice.ask("POST", "/messages", body)
+        expect(response, 429)
+        assert response.headers["Retry-After"] in {"1", "2"}
+        expect(await bob.ask("POST", "/messages", body), 201)
+        expect(await bob.ask("POST", "/messages", body), 201)
+        response = await bob.ask("POST", "/messages", body)
+        expect(response, 429)
+        assert response.headers["Retry-After"] in {"3", "4"}
+
+
+async def test_an_answer_costs_its_bytes() -> None:
+    """Part 6: a permit for each part that one permit covers, charged when the answer is known."""
+    limits = Limits(request_rate=Rate(0.01, 8), answer_bytes_per_permit=1024)
+    async with serving(limits, rate_limits=True) as server, browser(server) as http:
+        alice, bob = await register(server, http, "Alice"), await register(server, http, "Bob")
+        chat = await bob.direct_chat_with(alice)
+        await bob.send(chat, "x" * 3500)
+        for status in (200, 200, 429):
+            expect(await alice.ask("GET", f"/messages?chat_id={chat}"), status)
+        assert [(await bob.ask("GET", "/users/me")).status_code for _ in range(8)] == [200] * 7 + [429]
+
+
 async def test_a_429_consumes_no_key() -> None:
     """Part 5: a request that came too often is repeated later with its key, and is then done."""
     limits = Limits(message_rate=Rate(2, 1))

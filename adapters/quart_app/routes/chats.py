@@ -1,6 +1,6 @@
 """Chats, each with its participants."""
 
-from adapters.quart_app.endpoints import API, STRANGER_LIMITS, Endpoint, Reads, Writes
+from adapters.quart_app.endpoints import API, STRANGER_LIMITS, Cost, Endpoint, Limit, Per, Reads, Writes
 from adapters.runtime import operations
 from messaging_core.commands import CreateGroup, GetChat, ListChats, OpenDirectChat
 from messaging_core.errors import (
@@ -30,6 +30,7 @@ ENDPOINTS = (
         status=201,
         answers=ChatView,
         refusals=(IdempotencyKeyReused,),
+        limits=(Limit("request_rate", Per.USER, (Cost.MEMBERS, Cost.ANSWER)),),
     ),
     Endpoint(
         method="GET",

@@ -1,6 +1,6 @@
 """Messages and their history."""
 
-from adapters.quart_app.endpoints import API, Endpoint, Limit, Per, Reads, Writes
+from adapters.quart_app.endpoints import API, Cost, Endpoint, Limit, Per, Reads, Writes
 from adapters.runtime import operations
 from messaging_core.commands import DeleteMessage, EditMessage, ListMessages, SendMessage
 from messaging_core.errors import (
@@ -39,7 +39,7 @@ ENDPOINTS = (
         status=201,
         answers=Message,
         refusals=(ChatNotFound, NotAParticipant, IdempotencyKeyReused),
-        limits=(Limit("message_rate", Per.USER),),
+        limits=(Limit("message_rate", Per.USER, (Cost.DELIVERIES,)),),
     ),
     Endpoint(
         method="PATCH",
@@ -55,7 +55,7 @@ ENDPOINTS = (
             MessageAlreadyDeleted,
             IdempotencyKeyReused,
         ),
-        limits=(Limit("message_rate", Per.USER),),
+        limits=(Limit("message_rate", Per.USER, (Cost.DELIVERIES,)),),
     ),
     Endpoint(
         method="DELETE",
@@ -66,6 +66,6 @@ ENDPOINTS = (
         status=204,
         answers=None,
         refusals=(MessageNotFound, NotAParticipant, NotTheAuthor, IdempotencyKeyReused),
-        limits=(Limit("message_rate", Per.USER),),
+        limits=(Limit("message_rate", Per.USER, (Cost.DELIVERIES,)),),
     ),
 )
