@@ -1,5 +1,5 @@
-"""The frontend's checklist as a program: run against any server that claims the contract, it reports what
-holds, what does not, and the exchange of what failed.
+"""The frontend's checklist as a program: it checks any server that claims the contract, and reports which
+rows hold, which fail, and the exchanges of those that fail.
 
-It is a client and nothing else: it shares no code with the server in this distribution.
+This package is a client only: it shares no code with the server in this distribution.
 """

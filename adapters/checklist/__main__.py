@@ -5,8 +5,9 @@ import sys
 try:
     from adapters.checklist.command import check
 except ModuleNotFoundError as error:
-    told = f"Error: the check needs the package {error.name}: pip install 'messaging-core[check]'\n"
-    sys.stderr.write(told)
-    sys.exit(2)  # as whenever the check cannot be run
+    sys.stderr.write(
+        f"Error: the check needs the package {error.name}: pip install 'messaging-core[check]'\n"
+    )
+    sys.exit(2)  # the same status as for any check that cannot run
 
 check(prog_name="python -m adapters.checklist")

@@ -1,4 +1,4 @@
-"""A page of another origin, as far as a server can tell: HTTP and WebSocket, with everything recorded."""
+"""A client that looks to a server like a page of another origin: HTTP and WebSocket, everything recorded."""
 
 import json
 import ssl
@@ -12,29 +12,30 @@ import httpx
 import trio
 from attrs import frozen
 
+from adapters.checklist.phrases import Phrase, verbatim
 from adapters.checklist.recording import HttpExchange, Secrets, SocketExchange
-from adapters.checklist.socket_client import Socket
-from adapters.checklist.words import Text, same
+from adapters.checklist.socket_client import RecordedSocket
 
 API = "/api/v1"
 RETRY_SECONDS = 60.0
-"""How long in all a request gives way to a server that answers 429; a rate limit is no fault."""
+"""How long a request retries while the server responds 429; a rate limit is no fault."""
 
 
 class NotJson:
-    """Stands for a body that is not JSON."""
+    """The type of `NOT_JSON`, the value of a body that is not JSON."""
 
 
 NOT_JSON = NotJson()
 
 
 @frozen(eq=False)
-class Answer:
-    """What came back, or that nothing did; `signed_in`: a token was sent that ought to be good."""
+class Response:
+    """A server's response, or its absence (`status` is None)."""
 
     exchange: HttpExchange
     headers: httpx.Headers
     signed_in: bool
+    """Whether the request sent a token that must be valid."""
 
     @property
     def status(self) -> int | None:
@@ -46,7 +47,7 @@ class Answer:
 
     @property
     def json(self) -> Any:
-        """The body's JSON, or `NOT_JSON`."""
+        """The body as JSON, or `NOT_JSON`."""
         try:
             return json.loads(self.exchange.response_body)
         except ValueError:
@@ -59,28 +60,28 @@ class Answer:
         return f"{self.exchange.method} {parts.path}{'?' if parts.query else ''}{parts.query}"
 
     @property
-    def came(self) -> Text:
-        """What came, in a few words."""
+    def summary(self) -> Phrase:
+        """The status and the first 200 characters of the body, or the error."""
         if self.status is None:
-            return Text(f"no answer ({self.exchange.error})", f"ответа нет ({self.exchange.error})")
+            return Phrase(f"no response ({self.exchange.error})", f"ответа нет ({self.exchange.error})")
         body = " ".join(self.exchange.response_body.split())
-        return same(
+        return verbatim(
             f"{self.status} {self.exchange.reason} {body[:200]}{'…' if len(body) > 200 else ''}".strip()
         )
 
 
 class Client:
-    """Sends requests to one server, as the page at `origin` would; `patience` is seconds for an answer."""
+    """Sends requests to one server as a page at `origin` does; `timeout` is the seconds for a response."""
 
-    def __init__(self, base: str, *, origin: str, patience: float, nursery: trio.Nursery) -> None:
+    def __init__(self, base: str, *, origin: str, timeout: float, nursery: trio.Nursery) -> None:
         self.base = base
         self.secrets = Secrets()
         self._origin = origin
-        self._patience = patience
+        self._timeout = timeout
         self._nursery = nursery
         self._began = trio.current_time()
         self._http = httpx.AsyncClient(
-            headers={"Origin": origin, "User-Agent": "messaging-check"}, timeout=patience, trust_env=False
+            headers={"Origin": origin, "User-Agent": "messaging-check"}, timeout=timeout, trust_env=False
         )
 
     async def aclose(self) -> None:
@@ -96,13 +97,13 @@ class Client:
         key: str | None = None,
         body: Any = None,
         headers: Mapping[str, str] | None = None,
-        good: bool = True,
+        valid: bool = True,
         follow: bool = False,
-    ) -> Answer:
-        """One request, never raising; it waits and repeats while the server says that there are too many.
+    ) -> Response:
+        """Send a request; while the server responds 429, wait for its Retry-After and send it again.
 
-        `path` is below the API unless it is an absolute URL or begins with `//`, which stands for the root.
-        `good` is false for a token that must be refused.
+        Raises nothing: an error is a response without a status. `path` is relative to the API, or to the root
+        if it begins with `//`, or an absolute URL. `valid` is false for a token that the server must refuse.
         """
         sent = dict(headers or {})
         if token is not None:
@@ -112,18 +113,18 @@ class Client:
         request = self._http.build_request(method, self._url(path), headers=sent, json=body)
         until = trio.current_time() + RETRY_SECONDS
         while True:
-            answer = await self._send(request, signed_in=token is not None and good, follow=follow)
-            wait = _seconds(answer.headers.get("Retry-After", "1"))
-            if answer.status != 429 or trio.current_time() + wait > until:
-                return answer
+            response = await self._send(request, signed_in=token is not None and valid, follow=follow)
+            wait = _seconds(response.headers.get("Retry-After", "1"))
+            if response.status != 429 or trio.current_time() + wait > until:
+                return response
             await trio.sleep(wait)
 
     @asynccontextmanager
-    async def socket(self, query: str, *, whose: str) -> AsyncIterator[Socket]:
-        """A socket at `/ws`, from the outcome of its handshake on, whichever that is."""
+    async def socket(self, query: str, *, label: str) -> AsyncIterator[RecordedSocket]:
+        """A socket at `/ws` after its handshake, successful or not; closes it at the end."""
         url = f"{self.base.replace('http', 'ws', 1)}/ws{query}"
-        kept = SocketExchange(self._now(), whose, url, (("Origin", self._origin),))
-        socket = Socket(kept, self._now)
+        exchange = SocketExchange(self._now(), label, url, (("Origin", self._origin),))
+        socket = RecordedSocket(exchange, self._now)
         parts = urlsplit(url)
         encrypted = parts.scheme == "wss"
         self._nursery.start_soon(
@@ -135,7 +136,7 @@ class Client:
             ssl.create_default_context() if encrypted else None,
         )
         try:
-            await socket.handshake(self._patience)
+            await socket.handshake(self._timeout)
             yield socket
         finally:
             await socket.aclose()
@@ -148,8 +149,8 @@ class Client:
     def _now(self) -> float:
         return trio.current_time() - self._began
 
-    async def _send(self, request: httpx.Request, *, signed_in: bool, follow: bool) -> Answer:
-        kept = HttpExchange(
+    async def _send(self, request: httpx.Request, *, signed_in: bool, follow: bool) -> Response:
+        exchange = HttpExchange(
             self._now(),
             request.method,
             str(request.url),
@@ -158,33 +159,36 @@ class Client:
         )
         headers = httpx.Headers()
         try:
-            with trio.fail_after(self._patience):
-                response = await self._http.send(request, follow_redirects=follow)
-            kept.status, kept.reason = response.status_code, response.reason_phrase
-            kept.response_headers, kept.response_body = tuple(response.headers.multi_items()), response.text
-            headers = response.headers
+            with trio.fail_after(self._timeout):
+                received = await self._http.send(request, follow_redirects=follow)
+            exchange.status, exchange.reason = received.status_code, received.reason_phrase
+            exchange.response_headers = tuple(received.headers.multi_items())
+            exchange.response_body = received.text
+            headers = received.headers
         except (httpx.TimeoutException, trio.TooSlowError):
-            kept.error = f"{self._patience:g} s"
+            exchange.error = f"{self._timeout:g} s"
         except (httpx.HTTPError, httpx.InvalidURL, UnicodeError) as error:
-            kept.error = _told_by(error)
-        kept.seconds = self._now() - kept.started
-        answer = Answer(kept, headers, signed_in)
-        self.secrets.add_from(answer.json)
-        return answer
+            exchange.error = _message_of(error)
+        exchange.seconds = self._now() - exchange.started
+        response = Response(exchange, headers, signed_in)
+        self.secrets.add_from(response.json)
+        return response
 
 
 def new_key() -> str:
-    """An Idempotency-Key as `uuidgen` makes it."""
+    """A new Idempotency-Key in the form that `uuidgen` prints."""
     return str(uuid4())
 
 
-def _told_by(error: BaseException) -> str:
-    """What went wrong, of the causes that a library has wrapped the first that says anything."""
+def _message_of(error: BaseException) -> str:
+    """The message of the error, or of its nearest cause that has one: libraries wrap errors without a
+    text.
+    """
     cause: BaseException | None = error
     while cause is not None and not str(cause):
         cause = cause.__cause__ or cause.__context__
-    return str(cause or type(error).__name__).rstrip(".")  # others write the sentence's end
+    return str(cause or type(error).__name__).rstrip(".")  # the caller ends the sentence
 
 
-def _seconds(told: str) -> float:
-    return min(float(told), RETRY_SECONDS) if told.isascii() and told.isdigit() else 1.0
+def _seconds(retry_after: str) -> float:
+    return min(float(retry_after), RETRY_SECONDS) if retry_after.isascii() and retry_after.isdigit() else 1.0

@@ -1,8 +1,8 @@
-"""What a row is, how it is judged, and whose fault it is when it cannot be.
+"""How a row of the checklist is judged.
 
-A row collects findings. Each belongs to a row: as a rule to the one that found it, but the socket that does
-not open while C3 looks for messages is C2's. A row with findings of its own fails; one that has others' only
-is not judged while those rows fail, and fails by itself if they hold after all.
+A row collects findings, and each finding has an owner. The owner is usually the row that found it; but if a
+socket does not open while C3 waits for messages, the owner is C2. A row that owns a finding fails. A row with
+only other rows' findings is not judged while one of those rows fails, and fails if all of them hold.
 """
 
 from collections.abc import Awaitable, Callable, Iterator
@@ -12,116 +12,118 @@ from typing import NoReturn
 
 from attrs import define, evolve, field, frozen
 
-from adapters.checklist.client import Answer
-from adapters.checklist.people import World
+from adapters.checklist.accounts import CheckRun
+from adapters.checklist.client import Response
+from adapters.checklist.findings import Finding, Stopped
+from adapters.checklist.phrases import Phrase, verbatim
 from adapters.checklist.recording import Exchange
-from adapters.checklist.socket_client import Socket
-from adapters.checklist.stopping import Finding, Stopped
-from adapters.checklist.words import Text, same
+from adapters.checklist.socket_client import RecordedSocket
 
-Evidence = Answer | Socket | Exchange
+Evidence = Response | RecordedSocket | Exchange
 
 
-class Verdict(Enum):
-    """What the report says of a row."""
+class RowVerdict(Enum):
+    """The report's verdict on a row."""
 
     HOLDS = "holds"
     FAILS = "fails"
     NOT_JUDGED = "not_judged"
-    """Another row fails that this one needs."""
+    """A row that this one needs fails."""
     NOT_CHECKABLE = "not_checkable"
-    """It cannot be seen from outside."""
+    """A client cannot observe it."""
 
 
 @define(eq=False)
 class Probe:
-    """What a row is given: a client and people, and where to put what it finds."""
+    """The argument of a row: the run's client and accounts, and the list for its findings."""
 
     row_id: str
-    world: World
+    run: CheckRun
     findings: list[Finding] = field(factory=list)
-    remarks: list[Text] = field(factory=list)
+    remarks: list[Phrase] = field(factory=list)
 
-    def fault(
+    def add_finding(
         self,
         *evidence: Evidence,
-        expected: Text,
-        came: Text,
-        advice: Text | None = None,
+        expected: Phrase,
+        actual: Phrase,
+        advice: Phrase | None = None,
         owner: str | None = None,
     ) -> None:
-        """Note something that does not hold; `owner` is the row that it belongs to, this one by default."""
-        exchanges = tuple(e.exchange if isinstance(e, Answer | Socket) else e for e in evidence)
-        self.findings.append(Finding(expected, came, advice, exchanges, owner or self.row_id))
+        """Add a finding; `owner` is the row whose rule is broken, this one by default."""
+        exchanges = tuple(e.exchange if isinstance(e, Response | RecordedSocket) else e for e in evidence)
+        self.findings.append(Finding(expected, actual, advice, exchanges, owner or self.row_id))
 
-    def stop(self, *evidence: Evidence, expected: Text, came: Text, owner: str | None = None) -> NoReturn:
-        """The same, where nothing that follows could be judged."""
-        self.fault(*evidence, expected=expected, came=came, owner=owner)
+    def stop(
+        self, *evidence: Evidence, expected: Phrase, actual: Phrase, owner: str | None = None
+    ) -> NoReturn:
+        """Raise `Stopped` with a finding after which the row cannot judge anything."""
+        self.add_finding(*evidence, expected=expected, actual=actual, owner=owner)
         raise Stopped(self.findings.pop())
 
-    def remark(self, told: Text) -> None:
-        """Something that the reader should know, whatever the verdict."""
-        if told not in self.remarks:
-            self.remarks.append(told)
+    def remark(self, remark: Phrase) -> None:
+        """Add a remark, which the report shows with any verdict."""
+        if remark not in self.remarks:
+            self.remarks.append(remark)
 
     @contextmanager
     def part(self) -> Iterator[None]:
-        """Where this part has to stop, the row goes on after it."""
+        """A part of a row; if it stops, the row continues after it."""
         try:
             yield
         except Stopped as stopped:
-            self.note(stopped)
+            self.record(stopped)
 
-    def note(self, stopped: Stopped) -> None:
-        """Keep why a part stopped, once."""
+    def record(self, stopped: Stopped) -> None:
+        """Add the finding that stopped a part, once."""
         finding = stopped.finding
         if not finding.owner:
             finding = evolve(finding, owner=self.row_id)
         if finding not in self.findings:
             self.findings.append(finding)
 
-    def wants(
-        self, answer: Answer, *statuses: int, what: Text | None = None, advice: Text | None = None
+    def expect_status(
+        self, response: Response, *statuses: int, what: Phrase | None = None, advice: Phrase | None = None
     ) -> bool:
-        """Whether the answer has one of these statuses; if not, that is a finding.
+        """Whether the response has one of these statuses; adds a finding if not.
 
-        A 401 to a good token belongs to C7, wherever it comes.
+        C7 owns every 401 to a valid token.
         """
-        if answer.status in statuses:
+        if response.status in statuses:
             return True
         wanted = " / ".join(map(str, statuses))
-        self.fault(
-            answer,
-            expected=same(f"{answer.request}: {wanted}")
-            + (Text("", "") if what is None else same(", ") + what),
-            came=answer.came,
+        self.add_finding(
+            response,
+            expected=verbatim(f"{response.request}: {wanted}")
+            + (Phrase("", "") if what is None else verbatim(", ") + what),
+            actual=response.summary,
             advice=advice,
-            owner="C7" if answer.status == 401 and answer.signed_in else None,
+            owner="C7" if response.status == 401 and response.signed_in else None,
         )
         return False
 
 
 @frozen(eq=False)
-class Row:
-    """A row of the checklist; `judge` looks at the server and notes its findings."""
+class ChecklistRow:
+    """A row of the checklist; `judge` examines the server and adds findings to the probe."""
 
     id: str
-    title: Text
-    rule: Text
+    title: Phrase
+    rule: Phrase
     """What must hold."""
     judge: Callable[[Probe], Awaitable[None]]
     checkable: bool = True
-    """Whether it can be seen from outside at all."""
+    """Whether a client can observe it."""
 
 
 @frozen(eq=False)
-class Outcome:
-    """What came of a row."""
+class RowOutcome:
+    """The verdict on a row, with its findings."""
 
-    row: Row
-    verdict: Verdict
+    row: ChecklistRow
+    verdict: RowVerdict
     findings: tuple[Finding, ...]
-    remarks: tuple[Text, ...]
+    remarks: tuple[Phrase, ...]
     needs: tuple[str, ...]
-    """The rows that fail and without which this one is not judged."""
+    """The failing rows because of which this one is not judged."""
     seconds: float

@@ -1,4 +1,4 @@
-"""What went over the wire, kept so that the report can show it, and the secrets in it, which it must not."""
+"""Records the exchanges on the wire for the report, and masks the secrets in them."""
 
 import re
 from itertools import count
@@ -6,16 +6,16 @@ from itertools import count
 from attrs import define, field, frozen
 
 SECRET_KEYS = frozenset({"access_token", "refresh_token", "token", "ticket"})
-"""Keys of JSON objects whose values let somebody in."""
+"""Keys of JSON objects whose values are credentials."""
 MASKED_HEADERS = frozenset({"cookie", "set-cookie"})
 JWT = re.compile(r"eyJ[\w-]{8,}\.[\w-]+\.[\w-]*")
 BODY_CHARACTERS = 2000
-"""More of one body or frame is cut from the report: nobody reads it there."""
+"""The report shows this much of a body or a frame; a longer one would not be read."""
 
 
 @define(eq=False)
 class HttpExchange:
-    """A request and what came back; `status` is None where nothing did, and `error` says why."""
+    """A request and its response; without a response, `status` is None and `error` says why."""
 
     started: float
     """Seconds since the check began."""
@@ -33,12 +33,13 @@ class HttpExchange:
 
 @frozen
 class SocketLine:
-    """One thing that happened on a socket: `opened`, `frame`, `closed`, `refused`, or `failed`."""
+    """One event on a socket: `opened`, `frame`, `closed`, `refused`, or `failed`."""
 
     at: float
     """Seconds since the check began."""
     kind: str
-    told: str
+    text: str
+    """The frame, the close code and reason, the status, or the error."""
 
 
 @define(eq=False)
@@ -46,7 +47,8 @@ class SocketExchange:
     """A socket's handshake and everything that arrived on it."""
 
     started: float
-    whose: str
+    label: str
+    """Which account and tab the socket stands for, such as `Bob #2`; empty for none."""
     url: str
     request_headers: tuple[tuple[str, str], ...]
     lines: list[SocketLine] = field(factory=list)
@@ -56,19 +58,19 @@ Exchange = HttpExchange | SocketExchange
 
 
 class Secrets:
-    """The tokens and passwords that were seen, each of which is shown by a name of its own instead."""
+    """The tokens and passwords of this check; the report shows a numbered name instead of each."""
 
     def __init__(self) -> None:
         self._names: dict[str, str] = {}
         self._numbers = count(1)
 
     def add(self, value: str, kind: str) -> None:
-        """Mask `value` from now on; one that is known keeps its name."""
+        """Mask `value` from now on; a known value keeps its name."""
         if len(value) >= 6 and value not in self._names:
             self._names[value] = f"‹{kind} {next(self._numbers)}›"
 
     def add_from(self, body: object) -> None:
-        """Mask every token in a JSON body, however deep."""
+        """Mask every token in a JSON body, at any depth."""
         if isinstance(body, dict):
             for key, value in body.items():
                 if key in SECRET_KEYS and isinstance(value, str):
@@ -79,19 +81,19 @@ class Secrets:
             for value in body:
                 self.add_from(value)
 
-    def mask(self, told: str) -> str:
-        """The same without secrets; a token that was never seen before is recognised by its form."""
+    def mask(self, text: str) -> str:
+        """The text without secrets; a JWT that was not added is recognised by its form."""
         for value in sorted(self._names, key=len, reverse=True):
-            told = told.replace(value, self._names[value])
-        return JWT.sub("‹JWT›", told)
+            text = text.replace(value, self._names[value])
+        return JWT.sub("‹JWT›", text)
 
-    def shown(self, told: str) -> str:
-        """A body or frame as the report shows it: masked, and cut where it is long."""
-        masked = self.mask(told)
+    def excerpt(self, text: str) -> str:
+        """A body or a frame for the report: masked, then cut to `BODY_CHARACTERS`."""
+        masked = self.mask(text)
         if len(masked) <= BODY_CHARACTERS:
             return masked
         return f"{masked[:BODY_CHARACTERS]}… (+{len(masked) - BODY_CHARACTERS})"
 
     def header(self, name: str, value: str) -> str:
-        """A header's value as the report shows it."""
+        """A header field's value for the report."""
         return "‹…›" if name.lower() in MASKED_HEADERS else self.mask(value)

@@ -1,4 +1,4 @@
-"""One WebSocket over wsproto: what the handshake came to, the frames, and the exact end."""
+"""One WebSocket over wsproto: the handshake's outcome, the frames, and the exact close code and reason."""
 
 import ssl
 from collections.abc import Callable
@@ -9,28 +9,28 @@ from wsproto import events
 from wsproto.connection import ConnectionState
 from wsproto.utilities import ProtocolError
 
+from adapters.checklist.phrases import Phrase, verbatim
 from adapters.checklist.recording import SocketExchange, SocketLine
-from adapters.checklist.words import Text, same
 
 ABNORMAL = 1006
-"""What a browser reports where there was no close frame (RFC 6455, 7.4.1)."""
+"""The code that a browser reports if it received no close frame (RFC 6455, 7.4.1)."""
 FAREWELL_SECONDS = 1.0
-"""How long the server has to answer our close frame."""
+"""How long the client waits for the server's close frame."""
 Stream = trio.SocketStream | trio.SSLStream[trio.SocketStream]
 
 
-class Socket:
-    """A socket that `run` drives in a task of its own; whatever the server does, it raises nothing."""
+class RecordedSocket:
+    """A socket that `run` drives in its own task; it records what the server does, and raises nothing."""
 
     def __init__(self, exchange: SocketExchange, now: Callable[[], float]) -> None:
         self.exchange = exchange
         self.opened = False
         self.refused: int | None = None
-        """The HTTP status by which the handshake was refused."""
+        """The HTTP status of a refused handshake."""
         self.failed = ""
-        """Why there was no outcome of the handshake."""
+        """The error of a handshake that was neither accepted nor refused."""
         self.closed: tuple[int, str] | None = None
-        """Code and reason by which the server closed it; 1006 where it only cut the connection."""
+        """The server's close code and reason; 1006 if the connection ended without a close frame."""
         self.frames: list[str] = []
         self._now = now
         self._scope = trio.CancelScope()
@@ -38,12 +38,12 @@ class Socket:
         self._protocol = wsproto.WSConnection(wsproto.ConnectionType.CLIENT)
         self._stream: Stream | None = None
         self._sending = trio.Lock()
-        """Held while a frame goes out: who reads answers pings and closes, while others send."""
+        """Held while a frame is sent: the reading task answers pings and closes while other tasks send."""
         self._parts: list[str] = []
         self._pongs = 0
 
     async def run(self, host: str, port: int, netloc: str, target: str, tls: ssl.SSLContext | None) -> None:
-        """Connect, shake hands, and read until the end."""
+        """Connect, send the handshake, and read until the socket closes."""
         with self._scope:
             try:
                 self._stream = await _connect(host, port, tls)
@@ -52,67 +52,69 @@ class Socket:
                 while self.closed is None and self.refused is None:
                     await self._read()
             except (OSError, trio.BrokenResourceError, ProtocolError, UnicodeError) as error:
-                self._ended(str(error) or type(error).__name__)
+                self._end(str(error) or type(error).__name__)
             finally:
                 if self._stream is not None:
                     await trio.aclose_forcefully(self._stream)
 
-    async def handshake(self, within: float) -> None:
-        """Wait until it has come to something."""
-        await self._until(lambda: self.opened or self.refused is not None or bool(self.failed), within)
+    async def handshake(self, seconds: float) -> None:
+        """Wait for the handshake's outcome."""
+        await self._wait_for(lambda: self.opened or self.refused is not None or bool(self.failed), seconds)
         if not self.opened and self.refused is None and not self.failed:
-            self._note("failed", f"no answer within {within:g} s")
-            self.failed = f"{within:g} s"
+            self._note("failed", f"no response within {seconds:g} s")
+            self.failed = f"{seconds:g} s"
 
-    async def hears(self, marker: str, within: float) -> bool:
-        """Whether a frame that holds `marker` arrives in time."""
-        return await self._until(
-            lambda: bool(self.with_marker(marker)) or self.closed is not None, within
-        ) and bool(self.with_marker(marker))
+    async def receives(self, marker: str, seconds: float) -> bool:
+        """Whether a frame that contains `marker` arrives in this time."""
+        return await self._wait_for(
+            lambda: bool(self.frames_with(marker)) or self.closed is not None, seconds
+        ) and bool(self.frames_with(marker))
 
-    def with_marker(self, marker: str) -> list[str]:
-        """The frames so far that hold `marker`."""
+    def frames_with(self, marker: str) -> list[str]:
+        """The received frames that contain `marker`."""
         return [frame for frame in self.frames if marker in frame]
 
-    async def closes(self, within: float) -> bool:
-        """Whether the server closes it in time."""
-        return await self._until(lambda: self.closed is not None, within)
+    async def wait_closed(self, seconds: float) -> bool:
+        """Whether the server closes the socket in this time."""
+        return await self._wait_for(lambda: self.closed is not None, seconds)
 
-    async def answers(self, within: float) -> bool:
-        """Whether a ping is answered in time; what the server sent before its pong has arrived by then."""
+    async def ping(self, seconds: float) -> bool:
+        """Whether the server answers a ping in this time; all frames before its pong have then arrived."""
         if not self.opened or self.closed is not None:
             return False
         wanted = self._pongs + 1
         await self._send(events.Ping(payload=str(wanted).encode()))
         return (
-            await self._until(lambda: self._pongs >= wanted or self.closed is not None, within)
+            await self._wait_for(lambda: self._pongs >= wanted or self.closed is not None, seconds)
             and self.closed is None
         )
 
     @property
-    def outcome(self) -> Text:
-        """What became of it, in a few words."""
+    def outcome(self) -> Phrase:
+        """The state of the socket, for a finding."""
         if self.refused is not None:
-            told = f"HTTP {self.refused}"
-            return Text(f"the handshake was refused with {told}", f"рукопожатие отклонено: {told}")
+            status = f"HTTP {self.refused}"
+            return Phrase(
+                f"the server refused the handshake with {status}", f"рукопожатие отклонено: {status}"
+            )
         if self.failed:
-            return Text(f"no handshake ({self.failed})", f"рукопожатия нет ({self.failed})")
+            return Phrase(f"the handshake failed ({self.failed})", f"рукопожатие не удалось ({self.failed})")
         if self.closed is None:
-            return Text("it is open", "он открыт")
+            return Phrase("the socket is open", "сокет открыт")
         code, reason = self.closed
-        told = f"{code}{f' ({reason})' if reason else ''}"
-        return Text("it was closed with ", "он закрыт с кодом ") + same(told)
+        close = f"{code}{f' ({reason})' if reason else ''}"
+        return Phrase("the server closed the socket with ", "сервер закрыл сокет с кодом ") + verbatim(close)
 
     async def aclose(self) -> None:
-        """Say goodbye and let go."""
+        """Close the socket with 1000, wait for the server's close frame, and cut the connection."""
         if self.opened and self.closed is None:
             with trio.move_on_after(FAREWELL_SECONDS):
                 await self._send(events.CloseConnection(code=1000))
-                await self._until(lambda: self.closed is not None, FAREWELL_SECONDS)
+                await self._wait_for(lambda: self.closed is not None, FAREWELL_SECONDS)
         self._scope.cancel()
 
-    async def _until(self, condition: Callable[[], bool], within: float) -> bool:
-        with trio.move_on_after(within):
+    async def _wait_for(self, condition: Callable[[], bool], seconds: float) -> bool:
+        with trio.move_on_after(seconds):
             while not condition():
                 await self._changed.wait()
         return condition()
@@ -124,10 +126,10 @@ class Socket:
             try:
                 await self._stream.send_all(self._protocol.send(event))
             except (trio.BrokenResourceError, trio.ClosedResourceError, ProtocolError) as error:
-                self._ended(str(error) or type(error).__name__)
+                self._end(str(error) or type(error).__name__)
 
     def _may_send(self, event: events.Event) -> bool:
-        """Whether it is not too late: with a close under way, all that may still go is the answer to it."""
+        """Whether the protocol allows the event: after the server's close frame, only the answer to it."""
         state = self._protocol.state
         if state is ConnectionState.REMOTE_CLOSING:
             return isinstance(event, events.CloseConnection)
@@ -137,13 +139,13 @@ class Socket:
         assert self._stream is not None  # noqa: S101 - run() has connected
         data = await self._stream.receive_some(65_536)
         if not data:
-            self._ended("the connection was cut")
+            self._end("the server cut the connection")
             return
         self._protocol.receive_data(bytes(data))
         for event in self._protocol.events():
-            await self._take(event)
+            await self._handle(event)
 
-    async def _take(self, event: events.Event) -> None:
+    async def _handle(self, event: events.Event) -> None:
         match event:
             case events.AcceptConnection():
                 self.opened = True
@@ -174,22 +176,22 @@ class Socket:
             self._parts.clear()
             self._note("frame", self.frames[-1])
 
-    def _ended(self, told: str) -> None:
+    def _end(self, reason: str) -> None:
         if self.closed is not None or self.refused is not None:
             return
         if self.opened:
-            self._close(ABNORMAL, told)
+            self._close(ABNORMAL, reason)
         else:
-            self.failed = self.failed or told
-            self._note("failed", told)
+            self.failed = self.failed or reason
+            self._note("failed", reason)
 
     def _close(self, code: int, reason: str) -> None:
         if self.closed is None:
             self.closed = (code, reason)
             self._note("closed", f"{code} {reason}".strip())
 
-    def _note(self, kind: str, told: str) -> None:
-        self.exchange.lines.append(SocketLine(self._now(), kind, told))
+    def _note(self, kind: str, text: str) -> None:
+        self.exchange.lines.append(SocketLine(self._now(), kind, text))
         self._wake()
 
     def _wake(self) -> None:

@@ -1,4 +1,4 @@
-"""Our own server with one thing wrong with it: thin ASGI layers that spoil what passes, over a real port."""
+"""ASGI layers that give this distribution's server one fault each, over a real port."""
 
 import json
 from collections.abc import Awaitable, Callable
@@ -15,8 +15,8 @@ API = "/api/v1"
 
 
 @define
-class Passing:
-    """A request and the answer to it, on its way back; a layer changes what it likes."""
+class PassingResponse:
+    """A request and its response on the way to the client, which a layer may change."""
 
     method: str
     path: str
@@ -31,50 +31,52 @@ class Passing:
         return json.loads(self.body)
 
     @json.setter
-    def json(self, told: Any) -> None:
-        self.body = json.dumps(told).encode()
+    def json(self, value: Any) -> None:
+        self.body = json.dumps(value).encode()
 
     def header(self, name: str, value: str | None) -> None:
-        """Replace a header, or with None take it out."""
-        self.headers = [(key, kept) for key, kept in self.headers if key.decode().lower() != name.lower()]
+        """Replace a header field; None removes it."""
+        self.headers = [(key, old) for key, old in self.headers if key.decode().lower() != name.lower()]
         if value is not None:
             self.headers.append((name.encode(), value.encode()))
 
 
-def answers(change: Callable[[Passing], None]) -> Layer:
-    """A layer that lets `change` at every answer."""
+def responses(change: Callable[[PassingResponse], None]) -> Layer:
+    """A layer that calls `change` with every response."""
 
     def layer(app: App) -> App:
-        async def spoiled(scope: Any, receive: Any, send: Any) -> None:
+        async def layered(scope: Any, receive: Any, send: Any) -> None:
             if scope["type"] == "http":
-                await _held(app, change, scope, receive, send)
+                await _change_response(app, change, scope, receive, send)
             else:
                 await app(scope, receive, send)
 
-        return spoiled
+        return layered
 
     return layer
 
 
-async def _held(app: App, change: Callable[[Passing], None], scope: Any, receive: Any, send: Any) -> None:
+async def _change_response(
+    app: App, change: Callable[[PassingResponse], None], scope: Any, receive: Any, send: Any
+) -> None:
     headers = {name.decode().lower(): value.decode() for name, value in scope["headers"]}
-    passing = Passing(scope["method"], scope["path"], headers, b"")
+    passing = PassingResponse(scope["method"], scope["path"], headers, b"")
 
-    async def listen() -> Any:
+    async def receive_and_record() -> Any:
         event = await receive()
         passing.request_body += event.get("body", b"")
         return event
 
-    async def hold(event: Any) -> None:
+    async def buffer(event: Any) -> None:
         if event["type"] == "http.response.start":
             passing.status = event["status"]
             passing.headers = [(bytes(name), bytes(value)) for name, value in event["headers"]]
         elif event["type"] == "http.response.body":
             passing.body += event.get("body", b"")
             if not event.get("more_body"):
-                await let_go()
+                await send_changed()
 
-    async def let_go() -> None:
+    async def send_changed() -> None:
         length = len(passing.body)
         change(passing)
         if len(passing.body) != length:
@@ -83,14 +85,14 @@ async def _held(app: App, change: Callable[[Passing], None], scope: Any, receive
         await send({"type": "http.response.start", **start})
         await send({"type": "http.response.body", "body": passing.body, "more_body": False})
 
-    await app(scope, listen, hold)
+    await app(scope, receive_and_record, buffer)
 
 
 def frames(change: Callable[[int, str], list[str]]) -> Layer:
-    """A layer that makes of each frame to a user, by id, none or some."""
+    """A layer that replaces each frame to a user with the frames that `change(user_id, frame)` returns."""
 
     def layer(app: App) -> App:
-        async def spoiled(scope: Any, receive: Any, send: Any) -> None:
+        async def layered(scope: Any, receive: Any, send: Any) -> None:
             if scope["type"] != "websocket":
                 await app(scope, receive, send)
                 return
@@ -103,19 +105,19 @@ def frames(change: Callable[[int, str], list[str]]) -> Layer:
                 for frame in change(user_of(token_of(scope)), text):
                     await send({"type": "websocket.send", "text": frame})
 
-            # Without extensions every frame comes this way, however the server sends when it can choose.
+            # Without extensions the server sends every frame as an ASGI event, which passes here.
             await app({**scope, "extensions": {}}, receive, pass_on)
 
-        return spoiled
+        return layered
 
     return layer
 
 
 def requests(change: Callable[[Any, bytes], tuple[Any, bytes]]) -> Layer:
-    """A layer that lets `change` at the scope and the body of every request."""
+    """A layer that replaces the scope and the body of every request with what `change` returns."""
 
     def layer(app: App) -> App:
-        async def spoiled(scope: Any, receive: Any, send: Any) -> None:
+        async def layered(scope: Any, receive: Any, send: Any) -> None:
             if scope["type"] != "http":
                 await app(scope, receive, send)
                 return
@@ -124,20 +126,20 @@ def requests(change: Callable[[Any, bytes], tuple[Any, bytes]]) -> Layer:
                 event = await receive()
                 body, more = body + event.get("body", b""), event.get("more_body", False)
             changed, body = change(scope, body)
-            waiting = [{"type": "http.request", "body": body, "more_body": False}]
+            pending = [{"type": "http.request", "body": body, "more_body": False}]
 
-            async def listen() -> Any:
-                return waiting.pop() if waiting else await receive()
+            async def receive_changed() -> Any:
+                return pending.pop() if pending else await receive()
 
-            await app(changed, listen, send)
+            await app(changed, receive_changed, send)
 
-        return spoiled
+        return layered
 
     return layer
 
 
 def together(*layers: Layer) -> Layer:
-    """One layer around the other, the first innermost."""
+    """The layers as one, the first innermost."""
 
     def layer(app: App) -> App:
         for one in layers:
@@ -148,14 +150,14 @@ def together(*layers: Layer) -> Layer:
 
 
 def token_of(scope: Any) -> str:
-    """The token of a socket's query."""
+    """The token in a socket's query."""
     query: bytes = scope["query_string"]
     return parse_qs(query.decode()).get("token", [""])[0]
 
 
 def user_of(token: str) -> int:
-    """Whose token it is."""
-    from adapters.checklist.people import claims  # noqa: PLC0415 - beside its one use
+    """The id of the token's user; 0 for a token that is no JWT."""
+    from adapters.checklist.accounts import claims  # noqa: PLC0415 - beside its one use
 
     return int((claims(token) or {}).get("sub", 0))
 
@@ -168,7 +170,7 @@ def author_of(frame: str) -> int:
 
 
 class FirstSocketsOnly:
-    """Keeps one socket for each user: a second tab is open, and hears nothing."""
+    """Delivers to one socket of each user: a second tab opens, and receives nothing."""
 
     def __init__(self, app: App) -> None:
         self._app = app
@@ -194,12 +196,12 @@ class FirstSocketsOnly:
 
 
 class Eavesdropping:
-    """Sends every event to everybody who is connected."""
+    """Sends every event to every open socket."""
 
     def __init__(self, app: App) -> None:
         self._app = app
         self._sends: dict[int, Any] = {}
-        self._told: set[tuple[int, str]] = set()
+        self._seen: set[tuple[int, str]] = set()
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] != "websocket":
@@ -213,8 +215,8 @@ class Eavesdropping:
                 await send(event)
                 return
             for socket, theirs in list(self._sends.items()):
-                if (socket, event["text"]) not in self._told:
-                    self._told.add((socket, event["text"]))
+                if (socket, event["text"]) not in self._seen:
+                    self._seen.add((socket, event["text"]))
                     await theirs(event)
 
         try:
@@ -223,15 +225,15 @@ class Eavesdropping:
             self._sends.pop(id(scope), None)
 
 
-class Door:
-    """Knows which tokens are good, and closes on the others in its own way, with the app none the wiser."""
+class OwnHandshake:
+    """Handles sockets with invalid tokens itself: sends the ASGI events `closes` instead of the app's."""
 
     def __init__(self, app: App, *closes: Any) -> None:
         self._closes = closes
         self._good: set[str] = set()
-        self._app = answers(self._note)(app)
+        self._app = responses(self._note)(app)
 
-    def _note(self, passing: Passing) -> None:
+    def _note(self, passing: PassingResponse) -> None:
         if passing.path.startswith(f"{API}/auth/") and passing.status in {200, 201}:
             self._good.add(passing.json["access_token"])
         if passing.path == f"{API}/auth/logout":
@@ -249,17 +251,17 @@ class Door:
                 pass
 
 
-def door(*closes: Any) -> Layer:
-    return lambda app: Door(app, *closes)
+def own_handshake(*closes: Any) -> Layer:
+    return lambda app: OwnHandshake(app, *closes)
 
 
 ACCEPT = {"type": "websocket.accept"}
 
 
 def greeting(app: App) -> App:
-    """A word of welcome after the handshake."""
+    """Sends a greeting frame after the handshake."""
 
-    async def spoiled(scope: Any, receive: Any, send: Any) -> None:
+    async def layered(scope: Any, receive: Any, send: Any) -> None:
         async def pass_on(event: Any) -> None:
             await send(event)
             if event["type"] == "websocket.accept":
@@ -267,78 +269,78 @@ def greeting(app: App) -> App:
 
         await app({**scope, "extensions": {}} if scope["type"] == "websocket" else scope, receive, pass_on)
 
-    return spoiled
+    return layered
 
 
 # --- CORS --------------------------------------------------------------------------------------------------
 
 
-def no_cors_on_401(passing: Passing) -> None:
+def no_cors_on_401(passing: PassingResponse) -> None:
     if passing.status == 401:
         passing.header("access-control-allow-origin", None)
 
 
-def star_with_credentials(passing: Passing) -> None:
+def star_with_credentials(passing: PassingResponse) -> None:
     passing.header("access-control-allow-origin", "*")
 
 
-def star_for_headers(passing: Passing) -> None:
+def star_for_headers(passing: PassingResponse) -> None:
     if passing.method == "OPTIONS":
         passing.header("access-control-allow-headers", "*")
 
 
-def cors_twice(passing: Passing) -> None:
+def cors_twice(passing: PassingResponse) -> None:
     passing.headers.append((b"access-control-allow-origin", b"*"))
 
 
-def no_vary(passing: Passing) -> None:
+def no_vary(passing: PassingResponse) -> None:
     passing.header("vary", None)
 
 
 # --- REST --------------------------------------------------------------------------------------------------
 
 
-def without(key: str, *, method: str = "", path: str = "/chats") -> Callable[[Passing], None]:
-    """Leave a key out of the objects that are answered."""
+def without(key: str, *, method: str = "", path: str = "/chats") -> Callable[[PassingResponse], None]:
+    """Remove a key from the objects in responses."""
 
-    def change(passing: Passing) -> None:
+    def change(passing: PassingResponse) -> None:
         fits = passing.path.startswith(f"{API}{path}") and method in {"", passing.method}
         if fits and passing.status in {200, 201}:
-            told = passing.json
-            for one in told if isinstance(told, list) else [told]:
+            body = passing.json
+            for one in body if isinstance(body, list) else [body]:
                 one.pop(key, None)
-            passing.json = told
+            passing.json = body
 
     return change
 
 
-def wrapped_list(passing: Passing) -> None:
+def wrapped_list(passing: PassingResponse) -> None:
     if passing.method == "GET" and passing.path == f"{API}/chats" and passing.status == 200:
         passing.json = {"items": passing.json}
 
 
 def a_new_chat_each_time(app: App) -> App:
-    """Makes a chat at every call, and calls it a direct one."""
+    """Creates a group at every call, and returns it as a direct chat."""
 
-    def ask(scope: Any, body: bytes) -> tuple[Any, bytes]:
+    def create_group(scope: Any, body: bytes) -> tuple[Any, bytes]:
         if (scope["method"], scope["path"]) != ("POST", f"{API}/chats/direct"):
             return scope, body
-        told = {"title": "Direct Message", "member_ids": [json.loads(body)["user_id"]]}
-        body = json.dumps(told).encode()
+        group = {"title": "Direct Message", "member_ids": [json.loads(body)["user_id"]]}
+        body = json.dumps(group).encode()
         headers = [(name, value) for name, value in scope["headers"] if name.lower() != b"content-length"]
         headers.append((b"content-length", str(len(body)).encode()))
         path = f"{API}/chats"
         return {**scope, "path": path, "raw_path": path.encode(), "headers": headers}, body
 
-    def answer(passing: Passing) -> None:
+    def show_as_direct(passing: PassingResponse) -> None:
         if passing.path == f"{API}/chats/direct" and passing.status == 201:
             passing.status = 200
             passing.json = {**passing.json, "is_group": False}
 
-    return answers(answer)(requests(ask)(app))
+    return responses(show_as_direct)(requests(create_group)(app))
 
 
-def created_at_first(passing: Passing) -> None:
+def created_at_first(passing: PassingResponse) -> None:
     if passing.path == f"{API}/chats/direct" and passing.status == 200:
         passing.status = 201
 
@@ -350,99 +352,99 @@ def search_without_at(scope: Any, body: bytes) -> tuple[Any, bytes]:
     return scope, body
 
 
-def search_in_a_list(passing: Passing) -> None:
+def search_in_a_list(passing: PassingResponse) -> None:
     if passing.path == f"{API}/users/search" and passing.status == 200:
         passing.json = [passing.json]
 
 
-def search_finds_nobody_politely(passing: Passing) -> None:
+def search_finds_nobody_politely(passing: PassingResponse) -> None:
     if passing.path == f"{API}/users/search" and passing.status == 404:
         passing.status, passing.body = 200, b"null"
 
 
-def nobody_is_me(passing: Passing) -> None:
+def nobody_is_me(passing: PassingResponse) -> None:
     if passing.method == "GET" and passing.path == f"{API}/users/me":
         passing.status, passing.body = 401, b'{"detail": "Could not validate credentials"}'
 
 
-def nobodys_email(passing: Passing) -> None:
-    """Hide one's own e-mail from oneself."""
+def own_email_hidden(passing: PassingResponse) -> None:
+    """Hide the caller's own e-mail."""
     if passing.path == f"{API}/users/me" and passing.status == 200:
         passing.json = {**passing.json, "email": None}
 
 
-def everybody_is_me(passing: Passing) -> None:
+def everybody_is_me(passing: PassingResponse) -> None:
     if passing.path == f"{API}/users/me" and passing.status == 401:
         passing.status, passing.body = 200, b'{"id": 1}'
 
 
-def oldest_first(passing: Passing) -> None:
+def oldest_first(passing: PassingResponse) -> None:
     if passing.method == "GET" and passing.path == f"{API}/messages" and passing.status == 200:
         passing.json = passing.json[::-1]
 
 
-def no_tokens_at_registration(passing: Passing) -> None:
+def no_tokens_at_registration(passing: PassingResponse) -> None:
     if passing.path == f"{API}/auth/register" and passing.status == 201:
         passing.json = passing.json["user"]
 
 
-def no_messages(passing: Passing) -> None:
+def no_messages(passing: PassingResponse) -> None:
     if passing.method == "POST" and passing.path == f"{API}/messages" and passing.status == 201:
         passing.status, passing.body = 500, b"Internal Server Error"
 
 
 class StrictRotation:
-    """A refresh token works once."""
+    """Accepts each refresh token once."""
 
     def __init__(self, app: App) -> None:
         self._used: set[bytes] = set()
-        self._app = answers(self._change)(app)
+        self._app = responses(self._change)(app)
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         await self._app(scope, receive, send)
 
-    def _change(self, passing: Passing) -> None:
+    def _change(self, passing: PassingResponse) -> None:
         if passing.path == f"{API}/auth/refresh":
             if passing.request_body in self._used:
                 passing.status, passing.body = 401, b'{"detail": "Refresh token reused"}'
             self._used.add(passing.request_body)
 
 
-class KeysOfRefusals:
-    """Remembers what an Idempotency-Key was first answered with, a 401 too."""
+class StoredRefusals:
+    """Stores the first response to each Idempotency-Key, even a 401, and repeats it."""
 
     def __init__(self, app: App) -> None:
-        self._kept: dict[str, tuple[int, bytes]] = {}
-        self._app = answers(self._change)(app)
+        self._stored: dict[str, tuple[int, bytes]] = {}
+        self._app = responses(self._change)(app)
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         await self._app(scope, receive, send)
 
-    def _change(self, passing: Passing) -> None:
+    def _change(self, passing: PassingResponse) -> None:
         key = passing.request_headers.get("idempotency-key")
         if key is not None:
-            passing.status, passing.body = self._kept.setdefault(key, (passing.status, passing.body))
+            passing.status, passing.body = self._stored.setdefault(key, (passing.status, passing.body))
 
 
 def late_at(path: str, seconds: float) -> Layer:
-    """Answers requests at this path when nobody waits any more."""
+    """Delays requests to this path."""
 
     def layer(app: App) -> App:
-        async def spoiled(scope: Any, receive: Any, send: Any) -> None:
+        async def layered(scope: Any, receive: Any, send: Any) -> None:
             if scope["type"] == "http" and scope["path"] == f"{API}{path}":
                 await trio.sleep(seconds)
             await app(scope, receive, send)
 
-        return spoiled
+        return layered
 
     return layer
 
 
 def nonsense(body: bytes) -> Layer:
-    """Answers everything with 200 and this."""
+    """Responds to every request with 200 and this body, and sends it to every socket."""
 
     def layer(app: App) -> App:
-        async def spoiled(scope: Any, receive: Any, send: Any) -> None:
+        async def layered(scope: Any, receive: Any, send: Any) -> None:
             if scope["type"] == "lifespan":
                 await app(scope, receive, send)
             elif scope["type"] == "websocket":
@@ -457,6 +459,6 @@ def nonsense(body: bytes) -> Layer:
                 await send({"type": "http.response.start", "status": 200, "headers": headers})
                 await send({"type": "http.response.body", "body": body, "more_body": False})
 
-        return spoiled
+        return layered
 
     return layer

@@ -1,4 +1,4 @@
-"""`messaging check` as people type it: options, streams, exit status."""
+"""`messaging check` on the command line: options, streams, exit status."""
 
 import json
 import subprocess
@@ -12,13 +12,13 @@ from click.testing import CliRunner
 
 from adapters.cli.main import main
 from tests.checklist import faults
-from tests.checklist.checks import spoiled
-from tests.checklist.faults import answers
+from tests.checklist.checks import serving_with
+from tests.checklist.faults import responses
 from tests.server.servers import run_to_its_end, serving
 
 
 async def test_all_hold(tmp_path: Path) -> None:
-    """Status 0, the report on standard output, nothing beside it where no terminal is."""
+    """If all rows hold: status 0, the report on standard output, and no progress line without a terminal."""
     async with serving() as server:
         ended = await run_to_its_end("check", f"{server.address}/api/v1/", "--lang", "ru", directory=tmp_path)
     assert (ended.returncode, ended.stderr) == (0, "")
@@ -26,8 +26,8 @@ async def test_all_hold(tmp_path: Path) -> None:
     assert "работает: 13, не работает: 0" in ended.stdout
 
 
-async def test_where_nothing_speaks_tls_that_is_said(tmp_path: Path) -> None:
-    """Of an https address that speaks plain HTTP the library's own words are passed on, not its class."""
+async def test_a_failed_tls_handshake_is_named(tmp_path: Path) -> None:
+    """For an https address of a plain HTTP server, the error holds the library's message, not its class."""
     async with serving() as server:
         address = server.address.replace("http:", "https:")
         ended = await run_to_its_end("check", address, "--lang", "en", directory=tmp_path)
@@ -35,31 +35,34 @@ async def test_where_nothing_speaks_tls_that_is_said(tmp_path: Path) -> None:
     assert "SSL" in ended.stderr
 
 
-async def test_who_answers_nothing_is_told_of_in_a_sentence(tmp_path: Path) -> None:
-    """Of a server that hangs up the library's own words are passed on, and end with one full stop."""
+async def test_a_server_that_hangs_up_is_an_error_with_one_full_stop(tmp_path: Path) -> None:
+    """For a server that closes the connection, the error holds the library's message, as one sentence."""
+
+    async def hang_up(stream: trio.SocketStream) -> None:
+        await stream.receive_some()  # closing with an unread request would reset the connection instead
+        await stream.aclose()
+
     async with trio.open_nursery() as nursery:
-        (listener,) = await nursery.start(
-            partial(trio.serve_tcp, trio.SocketStream.aclose, 0, host="127.0.0.1")
-        )
+        (listener,) = await nursery.start(partial(trio.serve_tcp, hang_up, 0, host="127.0.0.1"))
         address = f"http://127.0.0.1:{listener.socket.getsockname()[1]}"
         ended = await run_to_its_end("check", address, "--lang", "en", directory=tmp_path)
         nursery.cancel_scope.cancel()
     assert ended.returncode == 2
-    assert "without sending a response. Start it" in ended.stderr
+    assert "without sending a response. Start the server" in ended.stderr
 
 
 async def test_some_row_fails(tmp_path: Path) -> None:
-    """Status 1, the report in the file that was named, one sentence on standard error."""
-    async with spoiled(answers(faults.search_in_a_list)) as server:
+    """If a row fails: status 1, the report in the given file, and the summary on standard error."""
+    async with serving_with(responses(faults.search_in_a_list)) as server:
         options = ("--only", "c9,D", "--format", "json", "--output", "report.json", "--timeout", "1")
         ended = await run_to_its_end(
             "check", server.address, *options, directory=tmp_path, variables={"LC_ALL": "ru_RU.UTF-8"}
         )
     assert (ended.returncode, ended.stdout) == (1, "")
     assert ended.stderr.startswith("работает: 1, не работает: 1")
-    told = json.loads((tmp_path / "report.json").read_text(encoding="utf-8"))
-    assert told["language"] == "ru"
-    assert {row["id"]: row["verdict"] for row in told["rows"]} == {"C9": "fails", "D": "holds"}
+    report = json.loads((tmp_path / "report.json").read_text(encoding="utf-8"))
+    assert report["language"] == "ru"
+    assert {row["id"]: row["verdict"] for row in report["rows"]} == {"C9": "fails", "D": "holds"}
 
 
 @pytest.mark.parametrize(
@@ -67,7 +70,7 @@ async def test_some_row_fails(tmp_path: Path) -> None:
     [
         (["http://127.0.0.1:1"], "no server answers at 127.0.0.1:1"),
         (["http://127.0.0.1:1", "--lang", "ru"], "сервер не отвечает"),
-        (["localhost:8000"], "is not an address such as http://localhost:8000"),
+        (["localhost:8000"], "is not an http address; write it like http://localhost:8000"),
         (["http://127.0.0.1:1", "--only", "C3,X9"], "there is no row X9"),
         (["http://127.0.0.1:1", "--format", "pdf"], "'pdf' is not one of"),
         (["http://127.0.0.1:1", "--timeout", "0"], "--timeout"),
@@ -75,8 +78,8 @@ async def test_some_row_fails(tmp_path: Path) -> None:
         ([], "Missing argument 'URL'"),
     ],
 )
-def test_what_cannot_be_run(arguments: list[str], says: str) -> None:
-    """Status 2 and a sentence: nothing was checked, so nothing is said of the server."""
+def test_a_check_that_cannot_run(arguments: list[str], says: str) -> None:
+    """If the check cannot run: status 2, one sentence on standard error, and no report."""
     ended = CliRunner().invoke(main, ["check", *arguments], env={"LC_ALL": "C.UTF-8"})
     assert ended.exit_code == 2
     assert says in ended.stderr
@@ -84,7 +87,7 @@ def test_what_cannot_be_run(arguments: list[str], says: str) -> None:
 
 
 def test_missing_packages_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where the extra is not installed, the sentence says what to install."""
+    """Without the extra, the error says what to install."""
     monkeypatch.delitem(sys.modules, "adapters.checklist.running", raising=False)
     monkeypatch.delattr("adapters.checklist.running", raising=False)
     monkeypatch.setitem(sys.modules, "adapters.checklist.client", None)
@@ -94,7 +97,7 @@ def test_missing_packages_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def test_the_module_runs_without_the_server(tmp_path: Path) -> None:
-    """`python -m adapters.checklist`: with the extra `check` alone, none of the server is imported."""
+    """`python -m adapters.checklist` imports nothing of the server, so the extra `check` suffices."""
     code = (
         "import runpy, sys\n"
         "try:\n    runpy.run_module('adapters.checklist', run_name='__main__')\n"
@@ -113,7 +116,7 @@ async def test_the_module_runs_without_the_server(tmp_path: Path) -> None:
 
 
 def test_serving_imports_no_client() -> None:
-    """`messaging serve` shares the program and does not pay for it: no HTTP client, none of the rows."""
+    """`messaging serve` is the same program, but imports neither the HTTP client nor the rows."""
     code = (
         "import sys, adapters.cli.serve\n"
         "print([name for name in sys.modules if name in {'httpx', 'adapters.checklist.rows'}])"

@@ -1,4 +1,4 @@
-"""The report: what it says in each form and language, and what it must not say."""
+"""The report: its contents in each form and language, and the secrets that it must not contain."""
 
 import json
 import re
@@ -8,15 +8,15 @@ import jsonschema
 import pytest
 import trio
 
-from adapters.checklist.judging import Verdict
+from adapters.checklist.judging import RowVerdict
+from adapters.checklist.phrases import LANGUAGES, Language, language_of
 from adapters.checklist.recording import Secrets
 from adapters.checklist.report import FORMATS, exchanges_of
 from adapters.checklist.rows import ROWS
-from adapters.checklist.running import ORDER, Result
-from adapters.checklist.words import LANGUAGES, Language, language_of
+from adapters.checklist.running import ORDER, CheckResult
 from tests.checklist import faults
-from tests.checklist.checks import checked, rows, spoiled
-from tests.checklist.faults import answers, frames, together
+from tests.checklist.checks import checked, rows, serving_with
+from tests.checklist.faults import frames, responses, together
 
 TEXT = {"type": "string", "minLength": 1}
 HEADERS = {
@@ -90,32 +90,32 @@ SCHEMA = {
 
 
 @pytest.fixture(scope="module")
-def whole() -> Result:
-    """The result for our server as it is; made once, for it takes a second or two."""
+def whole() -> CheckResult:
+    """The result for the intact server; shared by the module, because a check takes a second or two."""
 
-    async def check() -> Result:
-        async with spoiled() as server:
-            return await checked(server, patience=2)
+    async def check() -> CheckResult:
+        async with serving_with() as server:
+            return await checked(server, event_timeout=2)
 
     return trio.run(check)
 
 
 @pytest.fixture(scope="module")
-def broken() -> Result:
-    """The result for one that tells authors alone, closes before accepting, and rotates strictly."""
+def broken() -> CheckResult:
+    """The result for a server with four faults, of which each breaks another row."""
 
-    async def check() -> Result:
-        deaf = frames(lambda user, frame: [frame] if faults.author_of(frame) == user else [])
-        refusing = faults.door({"type": "websocket.close", "code": 1008})
-        cross = answers(faults.no_cors_on_401)
-        async with spoiled(together(deaf, refusing, faults.StrictRotation, cross)) as server:
+    async def check() -> CheckResult:
+        author_only = frames(lambda user, frame: [frame] if faults.author_of(frame) == user else [])
+        refusing = faults.own_handshake({"type": "websocket.close", "code": 1008})
+        cross = responses(faults.no_cors_on_401)
+        async with serving_with(together(author_only, refusing, faults.StrictRotation, cross)) as server:
             return await checked(server)
 
     return trio.run(check)
 
 
 def test_every_row_of_the_checklist_is_there() -> None:
-    """The rows are those of the contract, each once, and each said in both languages."""
+    """The rows are those of the checklist, each once, with texts in both languages."""
     assert sorted(row.id for row in ROWS) == sorted(ORDER)
     for row in ROWS:
         for text in (row.title, row.rule):
@@ -123,22 +123,22 @@ def test_every_row_of_the_checklist_is_there() -> None:
             assert not re.search(r"[А-я]", text.en), row.id
 
 
-def test_our_server_holds(whole: Result) -> None:
-    """Our own server passes: every row holds but the log's, which nobody can see from outside."""
-    assert rows(whole, Verdict.HOLDS) == set(ORDER) - {"L"}
-    assert rows(whole, Verdict.NOT_CHECKABLE) == {"L"}
+def test_our_server_holds(whole: CheckResult) -> None:
+    """The intact server passes: every row holds except L, which a client cannot check."""
+    assert rows(whole, RowVerdict.HOLDS) == set(ORDER) - {"L"}
+    assert rows(whole, RowVerdict.NOT_CHECKABLE) == {"L"}
     assert whole.holds
 
 
-def test_several_faults_are_told_apart(broken: Result) -> None:
-    """Each of several faults at once is named by its own row."""
-    assert rows(broken, Verdict.FAILS) == {"C1", "C2", "C3", "P2"}
-    assert rows(broken, Verdict.NOT_JUDGED) == {"C10", "P1"}
+def test_each_of_several_faults_fails_its_own_row(broken: CheckResult) -> None:
+    """With several faults, the row of each fault fails, and rows that need one are not judged."""
+    assert rows(broken, RowVerdict.FAILS) == {"C1", "C2", "C3", "P2"}
+    assert rows(broken, RowVerdict.NOT_JUDGED) == {"C10", "P1"}
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
-def test_text(whole: Result, broken: Result, language: Language) -> None:
-    """Text has the three marks that the checklist asks for, and says why a row was not judged."""
+def test_text(whole: CheckResult, broken: CheckResult, language: Language) -> None:
+    """Text has the three marks that the checklist requires, and the reason why a row is not judged."""
     good, bad = (FORMATS["text"](result, language) for result in (whole, broken))
     assert "✅" in good
     assert "❌" not in good
@@ -153,14 +153,14 @@ def test_text(whole: Result, broken: Result, language: Language) -> None:
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
-def test_json(whole: Result, broken: Result, language: Language) -> None:
-    """JSON has one form, whatever the result; findings point at their exchanges."""
+def test_json(whole: CheckResult, broken: CheckResult, language: Language) -> None:
+    """JSON has one schema for every result, and a finding refers to its exchanges by index."""
     for result in (whole, broken):
-        told = json.loads(FORMATS["json"](result, language))
-        jsonschema.validate(told, SCHEMA)
-        assert told["holds"] is result.holds
-        assert [row["id"] for row in told["rows"]] == list(ORDER)
-        for row in told["rows"]:
+        report = json.loads(FORMATS["json"](result, language))
+        jsonschema.validate(report, SCHEMA)
+        assert report["holds"] is result.holds
+        assert [row["id"] for row in report["rows"]] == list(ORDER)
+        for row in report["rows"]:
             assert bool(row["findings"]) is (row["verdict"] == "fails")
             assert bool(row["needs"]) is (row["verdict"] == "not_judged")
             for finding in row["findings"]:
@@ -168,30 +168,30 @@ def test_json(whole: Result, broken: Result, language: Language) -> None:
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
-def test_junit(whole: Result, broken: Result, language: Language) -> None:
-    """JUnit counts what it holds: a test case a row, failures and skips with their reasons."""
+def test_junit(whole: CheckResult, broken: CheckResult, language: Language) -> None:
+    """JUnit has a test case for each row, right counts, and a reason for each failure and skip."""
     for result in (whole, broken):
         root = ET.fromstring(FORMATS["junit"](result, language))  # noqa: S314 - our own report
         (suite,) = root.findall("testsuite")
         assert len(suite.findall("testcase")) == int(suite.attrib["tests"]) == len(ORDER)
         assert len(suite.findall("testcase/failure")) == int(suite.attrib["failures"])
         assert len(suite.findall("testcase/skipped")) == int(suite.attrib["skipped"])
-        assert int(suite.attrib["failures"]) == result.count(Verdict.FAILS)
+        assert int(suite.attrib["failures"]) == result.count(RowVerdict.FAILS)
         for failure in suite.iter("failure"):
             assert failure.attrib["message"]
             assert "→" in (failure.text or "")
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
-def test_markdown(whole: Result, broken: Result, language: Language) -> None:
-    """Markdown is a list to tick off, and its fences are closed."""
+def test_markdown(whole: CheckResult, broken: CheckResult, language: Language) -> None:
+    """Markdown ticks the rows that hold, and closes every code fence."""
     for result in (whole, broken):
-        told = FORMATS["markdown"](result, language)
-        assert told.startswith("# messaging check http://127.0.0.1:")
-        ticked = re.findall(r"^- \[x\] \*\*(\w+)\*\*", told, re.MULTILINE)
-        assert set(ticked) == rows(result, Verdict.HOLDS)
+        report = FORMATS["markdown"](result, language)
+        assert report.startswith("# messaging check http://127.0.0.1:")
+        ticked = re.findall(r"^- \[x\] \*\*(\w+)\*\*", report, re.MULTILINE)
+        assert set(ticked) == rows(result, RowVerdict.HOLDS)
         open_fence = ""
-        for line in told.splitlines():
+        for line in report.splitlines():
             fence = re.match(r"`{3,}", line)
             if fence and not open_fence:
                 open_fence = fence[0]
@@ -201,27 +201,27 @@ def test_markdown(whole: Result, broken: Result, language: Language) -> None:
 
 
 @pytest.mark.parametrize("form", FORMATS)
-def test_no_report_holds_a_secret(broken: Result, form: str) -> None:
-    """Tokens and passwords went over the wire, and stay out of the report; which token it was can be seen."""
-    told = FORMATS[form](broken, "en")
+def test_no_report_holds_a_secret(broken: CheckResult, form: str) -> None:
+    """The report contains none of the sent tokens and passwords, but a name for each token."""
+    report = FORMATS[form](broken, "en")
     sent = [exchange for outcome in broken.outcomes for exchange in exchanges_of(outcome)]
     wire = " ".join(str(exchange) for exchange in sent)
     tokens = set(re.findall(r"eyJ[\w-]+\.[\w-]+\.[\w-]+", wire))
     assert tokens
-    assert not [token for token in tokens if token in told]
-    assert not re.search(r"eyJ[\w-]{8,}", told)
-    assert "‹refresh_token" in told
+    assert not [token for token in tokens if token in report]
+    assert not re.search(r"eyJ[\w-]{8,}", report)
+    assert "‹refresh_token" in report
 
 
 def test_secrets_are_masked_everywhere() -> None:
-    """Opaque tokens are known from the answers that brought them, JWTs by form, cookies by header."""
+    """Secrets masks opaque tokens found in responses, JWTs by their form, and cookies by header field."""
     secrets = Secrets()
     secrets.add_from({"tokens": [{"access_token": "opaque-1"}], "user": {"token": "opaque-12"}})
     secrets.add("password123", "password")
-    told = secrets.mask("opaque-12 opaque-1 password123 eyJhbGciOiJI.eyJzdWIi.sig")
-    assert told == "‹token 2› ‹access_token 1› ‹password 3› ‹JWT›"
+    masked = secrets.mask("opaque-12 opaque-1 password123 eyJhbGciOiJI.eyJzdWIi.sig")
+    assert masked == "‹token 2› ‹access_token 1› ‹password 3› ‹JWT›"
     assert secrets.header("Set-Cookie", "session=1") == "‹…›"
-    assert secrets.shown("x" * 5000).endswith("… (+3000)")
+    assert secrets.excerpt("x" * 5000).endswith("… (+3000)")
 
 
 @pytest.mark.parametrize(
@@ -229,5 +229,5 @@ def test_secrets_are_masked_everywhere() -> None:
     [("ru_RU.UTF-8", "ru"), ("en_GB.UTF-8", "en"), ("C", "en"), ("", "en"), ("RU", "ru")],
 )
 def test_the_language_is_that_of_the_locale(locale: str, language: str) -> None:
-    """Russian where the locale is, English everywhere else."""
+    """A Russian locale gives Russian, every other locale English."""
     assert language_of(locale) == language

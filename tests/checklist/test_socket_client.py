@@ -1,4 +1,4 @@
-"""The check's WebSocket client: what it sends, and what it tells of the end, when much happens at once."""
+"""The check's WebSocket client: what it sends, and the close code that it records, under concurrency."""
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -8,107 +8,107 @@ import trio
 from wsproto import ConnectionType, WSConnection, events
 
 from adapters.checklist.client import Client
-from adapters.checklist.socket_client import Socket
+from adapters.checklist.socket_client import RecordedSocket
 
 PATIENCE = 10.0
 LARGE = "x" * 16 * 1024 * 1024
-"""More than the buffers of a connection on this machine hold."""
+"""More than a loopback connection buffers."""
 
 
-class Served:
+class ServerSide:
     """The server's side of one socket."""
 
     def __init__(self, stream: trio.SocketStream) -> None:
         self.stream = stream
         self.protocol = WSConnection(ConnectionType.SERVER)
-        self.heard: list[events.Event] = []
+        self.received: list[events.Event] = []
 
-    async def send(self, *told: events.Event) -> None:
-        await self.stream.send_all(b"".join(map(self.protocol.send, told)))
+    async def send(self, *sent: events.Event) -> None:
+        await self.stream.send_all(b"".join(map(self.protocol.send, sent)))
 
-    async def hear(self, wanted: Callable[[events.Event], bool]) -> None:
-        """Read until something like this has come."""
-        while not any(wanted(event) for event in self.heard):
+    async def receive(self, wanted: Callable[[events.Event], bool]) -> None:
+        """Read until an event matches `wanted`."""
+        while not any(wanted(event) for event in self.received):
             data = await self.stream.receive_some()
             assert data, "the client cut the connection"
             self.protocol.receive_data(bytes(data))
-            self.heard += self.protocol.events()
+            self.received += self.protocol.events()
 
 
 @asynccontextmanager
-async def connected() -> AsyncIterator[tuple[Socket, Served]]:
-    """A socket that is open, and its server."""
+async def connected() -> AsyncIterator[tuple[RecordedSocket, ServerSide]]:
+    """An open socket, and its server's side."""
     async with trio.open_nursery() as nursery:
         (listener,) = await trio.open_tcp_listeners(0, host="127.0.0.1")
         client = Client(
             f"http://127.0.0.1:{listener.socket.getsockname()[1]}",
             origin="http://localhost:5173",
-            patience=PATIENCE,
+            timeout=PATIENCE,
             nursery=nursery,
         )
-        begun: list[Served] = []
+        begun: list[ServerSide] = []
 
         async def accept() -> None:
-            served = Served(await listener.accept())
-            await served.hear(lambda event: isinstance(event, events.Request))
-            await served.send(events.AcceptConnection())
-            begun.append(served)
+            server = ServerSide(await listener.accept())
+            await server.receive(lambda event: isinstance(event, events.Request))
+            await server.send(events.AcceptConnection())
+            begun.append(server)
 
         nursery.start_soon(accept)
-        async with listener, client.socket("", whose="Alice") as socket:
-            (served,) = begun
-            async with served.stream:
-                yield socket, served
+        async with listener, client.socket("", label="Alice") as socket:
+            (server,) = begun
+            async with server.stream:
+                yield socket, server
         await client.aclose()
 
 
-async def test_a_close_is_answered_after_what_is_being_sent() -> None:
-    """The answer to the server's close waits for another task's frame, which goes out whole."""
+async def test_a_close_is_answered_after_the_frame_that_is_being_sent() -> None:
+    """The answer to the server's close frame waits until another task has sent its whole frame."""
     with trio.fail_after(PATIENCE):
-        async with connected() as (socket, served), trio.open_nursery() as nursery:
+        async with connected() as (socket, server), trio.open_nursery() as nursery:
             nursery.start_soon(socket._send, events.TextMessage(LARGE))
-            await trio.testing.wait_all_tasks_blocked()  # nobody reads: it is under way
-            await served.send(events.CloseConnection(4403, "origin"))
+            await trio.testing.wait_all_tasks_blocked()  # the server does not read, so the send blocks
+            await server.send(events.CloseConnection(4403, "origin"))
             await trio.testing.wait_all_tasks_blocked()
-            await served.hear(lambda event: isinstance(event, events.CloseConnection))
-            assert await socket.closes(PATIENCE)
-    sent = [event for event in served.heard if isinstance(event, events.TextMessage)]
+            await server.receive(lambda event: isinstance(event, events.CloseConnection))
+            assert await socket.wait_closed(PATIENCE)
+    sent = [event for event in server.received if isinstance(event, events.TextMessage)]
     assert sum(len(event.data) for event in sent) == len(LARGE)
     assert socket.closed == (4403, "origin")
 
 
-async def test_tasks_that_send_at_the_same_time_take_turns() -> None:
-    """Each of several pings goes out, and each is answered."""
+async def test_concurrent_sends_take_turns() -> None:
+    """Concurrent pings are all sent, and all answered."""
     answered: list[bool] = []
     with trio.fail_after(PATIENCE):
-        async with connected() as (socket, served), trio.open_nursery() as nursery:
+        async with connected() as (socket, server), trio.open_nursery() as nursery:
 
             async def ping() -> None:
-                answered.append(await socket.answers(PATIENCE))
+                answered.append(await socket.ping(PATIENCE))
 
             nursery.start_soon(ping)
             nursery.start_soon(ping)
-            await served.hear(lambda _: len(_pings(served)) == 2)
-            await served.send(*(ping.response() for ping in _pings(served)))
+            await server.receive(lambda _: len(_pings(server)) == 2)
+            await server.send(*(ping.response() for ping in _pings(server)))
     assert answered == [True, True]
 
 
 @pytest.mark.parametrize("late", [events.Ping(), events.TextMessage("late")])
-async def test_what_comes_too_late_is_not_sent(late: events.Event) -> None:
-    """What waits its turn when the server closes stays unsent, and the close keeps its code."""
+async def test_an_event_after_the_servers_close_is_not_sent(late: events.Event) -> None:
+    """An event that waits for its turn when the server closes is not sent, and the close code is recorded."""
     with trio.fail_after(PATIENCE):
-        async with connected() as (socket, served), trio.open_nursery() as nursery:
+        async with connected() as (socket, server), trio.open_nursery() as nursery:
             nursery.start_soon(socket._send, events.TextMessage(LARGE))
             await trio.testing.wait_all_tasks_blocked()
             nursery.start_soon(socket._send, late)
             await trio.testing.wait_all_tasks_blocked()
-            await served.send(events.CloseConnection(4403, "origin"))
+            await server.send(events.CloseConnection(4403, "origin"))
             await trio.testing.wait_all_tasks_blocked()
-            await served.hear(lambda event: isinstance(event, events.CloseConnection))
-            assert await socket.closes(PATIENCE)
-    assert not _pings(served)
+            await server.receive(lambda event: isinstance(event, events.CloseConnection))
+            assert await socket.wait_closed(PATIENCE)
+    assert not _pings(server)
     assert socket.closed == (4403, "origin")
 
 
-def _pings(served: Served) -> list[events.Ping]:
-    return [event for event in served.heard if isinstance(event, events.Ping)]
+def _pings(server: ServerSide) -> list[events.Ping]:
+    return [event for event in server.received if isinstance(event, events.Ping)]

@@ -16,9 +16,9 @@ import trio
 from attrs import evolve, frozen
 
 from adapters.checklist import running
-from adapters.checklist.client import Answer, Client
-from adapters.checklist.judging import Verdict
-from adapters.checklist.socket_client import Socket as CheckedSocket
+from adapters.checklist.client import Client, Response
+from adapters.checklist.judging import RowVerdict
+from adapters.checklist.socket_client import RecordedSocket
 from tests.bus.nats_server import NatsServer
 from tests.postgresql import made_with_tables
 from tests.server.clients import MESSAGE_KEYS, PASSWORD, Person, browser, expect, log_in, new_key, register
@@ -106,21 +106,21 @@ async def test_the_checklist_holds_when_each_request_goes_to_the_next_process(
             self.base = next(turn)
             asked[self.base] += 1
 
-        async def request(self, *parts: Any, **more: Any) -> Answer:
+        async def request(self, *parts: Any, **more: Any) -> Response:
             self._turn()
             return await super().request(*parts, **more)
 
         @asynccontextmanager
-        async def socket(self, query: str, *, whose: str) -> AsyncIterator[CheckedSocket]:
+        async def socket(self, query: str, *, label: str) -> AsyncIterator[RecordedSocket]:
             self._turn()
-            async with super().socket(query, whose=whose) as socket:
+            async with super().socket(query, label=label) as socket:
                 yield socket
 
     monkeypatch.setattr(running, "Client", Alternating)
-    result = await running.run_check(running.Plan(members[0].address))
+    result = await running.run_check(running.CheckPlan(members[0].address))
     told = {outcome.row.id: outcome.findings for outcome in result.outcomes if outcome.findings}
     assert result.holds, told
-    assert result.count(Verdict.NOT_JUDGED) == 0
+    assert result.count(RowVerdict.NOT_JUDGED) == 0
     assert min(asked.values()) > 20
 
 

@@ -1,9 +1,9 @@
-"""Every row, those first that others need; what belongs together in a file."""
+"""Every row; a row that others need comes before them. Each module holds the rows of one subject."""
 
-from adapters.checklist.judging import Row
+from adapters.checklist.judging import ChecklistRow
 from adapters.checklist.rows import chats, cors, docs, events, logs, scenario, sockets, tokens, users
 
-ROWS: tuple[Row, ...] = (
+ROWS: tuple[ChecklistRow, ...] = (
     docs.D,
     cors.C1,
     users.C7,

@@ -1,199 +1,209 @@
-"""Chats: who takes part in them, and the one of two people."""
+"""Chats: their participants, and the one direct chat of two people."""
 
 from typing import Any
 
 import trio
 
-from adapters.checklist.client import Answer
-from adapters.checklist.judging import Probe, Row
-from adapters.checklist.people import Person
+from adapters.checklist.accounts import RegisteredAccount
+from adapters.checklist.client import Response
+from adapters.checklist.judging import ChecklistRow, Probe
+from adapters.checklist.phrases import Phrase, joined, verbatim
 from adapters.checklist.shapes import CHAT, USER, brief, differences, is_id
-from adapters.checklist.words import Text, joined, same
 
 TITLE = "Direct Message"
-AT_ONCE = 6
+CONCURRENT_CALLS = 6
 
-PARTICIPANTS = Text(
-    "Every chat that is answered holds participants: List[UserRead]; without it the frontend has no "
+PARTICIPANTS = Phrase(
+    "Put participants: List[UserRead] into every chat of a response; without it the frontend has no "
     "names to show.",
-    "Каждый чат в ответе содержит participants: List[UserRead]; без них фронтенду нечем показать имена.",
+    "Добавьте participants: List[UserRead] в каждый чат ответа; без них фронтенду неоткуда взять имена.",
 )
 
 
 async def participants(probe: Probe) -> None:
-    """C5: the list of chats and the single chat hold their participants as full users, for either of them."""
-    world = probe.world
-    alice, bob = await world.person("Alice"), await world.person("Bob")
-    chat_id = await world.chat_of(alice, bob)
-    for person in (alice, bob):
-        listed = await world.client.request("GET", "/chats", token=person.token)
-        if probe.wants(listed, 200, what=Text("an array of chats", "массив чатов")):
+    """C5: for both accounts, the list of chats and the single chat hold the participants as full users."""
+    run = probe.run
+    alice, bob = await run.account("Alice"), await run.account("Bob")
+    chat_id = await run.chat_of(alice, bob)
+    for account in (alice, bob):
+        listed = await run.client.request("GET", "/chats", token=account.token)
+        if probe.expect_status(listed, 200, what=Phrase("an array of chats", "массив чатов")):
             chat = _listed(probe, listed, chat_id)
             if chat is not None:
                 _has_participants(probe, listed, chat, (alice, bob))
-        single = await world.client.request("GET", f"/chats/{chat_id}", token=person.token)
-        if probe.wants(single, 200, what=Text("the chat", "чат")):
+        single = await run.client.request("GET", f"/chats/{chat_id}", token=account.token)
+        if probe.expect_status(single, 200, what=Phrase("the chat", "чат")):
             _has_participants(probe, single, single.json, (alice, bob))
 
 
-def _listed(probe: Probe, answer: Answer, chat_id: int) -> Any:
-    """The chat in the list; None, and a finding, where it is not there."""
-    body = answer.json
+def _listed(probe: Probe, response: Response, chat_id: int) -> Any:
+    """The chat in the list; adds a finding and returns None if the list does not hold it."""
+    body = response.json
     if not isinstance(body, list):
-        probe.fault(
-            answer,
-            expected=Text("GET /chats: a bare array", "GET /chats: массив в корне ответа"),
-            came=same(brief(body)),
+        probe.add_finding(
+            response,
+            expected=Phrase("GET /chats: an array at the root", "GET /chats: массив в корне ответа"),
+            actual=verbatim(brief(body)),
         )
         return None
     chat = next((chat for chat in body if isinstance(chat, dict) and chat.get("id") == chat_id), None)
     if chat is None:
-        probe.fault(
-            answer,
-            expected=Text(f"GET /chats holds chat {chat_id}", f"GET /chats содержит чат {chat_id}"),
-            came=Text(f"{len(body)} other chats", f"других чатов: {len(body)}"),
+        probe.add_finding(
+            response,
+            expected=Phrase(f"GET /chats holds chat {chat_id}", f"GET /chats содержит чат {chat_id}"),
+            actual=Phrase(f"{len(body)} other chats", f"других чатов: {len(body)}"),
         )
     return chat
 
 
-def _has_participants(probe: Probe, answer: Answer, chat: Any, people: tuple[Person, ...]) -> None:
+def _has_participants(
+    probe: Probe, response: Response, chat: Any, accounts: tuple[RegisteredAccount, ...]
+) -> None:
     found = differences(chat, CHAT)
     if isinstance(chat, dict):
-        found += participant_differences(chat, people)
+        found += participant_differences(chat, accounts)
     if found:
-        probe.fault(
-            answer,
-            expected=same(f"{answer.request}: {{{', '.join(CHAT)}, participants: [{{{', '.join(USER)}}}]}}"),
-            came=joined(found),
+        probe.add_finding(
+            response,
+            expected=verbatim(
+                f"{response.request}: {{{', '.join(CHAT)}, participants: [{{{', '.join(USER)}}}]}}"
+            ),
+            actual=joined(found),
             advice=PARTICIPANTS,
         )
     elif any(user["email"] is None for user in chat["participants"]):
         probe.remark(EMAILS_HIDDEN)
 
 
-EMAILS_HIDDEN = Text(
-    "the server hides other people's e-mails: email is null, and a frontend must do without",
+EMAILS_HIDDEN = Phrase(
+    "the server hides other users' e-mails: email is null, and the frontend must work without it",
     "сервер скрывает чужую почту: email — null, и фронтенд должен обойтись без неё",
 )
 
 
-def participant_differences(chat: dict[str, Any], people: tuple[Person, ...]) -> list[Text]:
-    """What keeps a chat's participants from being these people as full users."""
-    told = chat.get("participants")
+def participant_differences(chat: dict[str, Any], accounts: tuple[RegisteredAccount, ...]) -> list[Phrase]:
+    """How the chat's participants differ from these accounts as full users."""
+    participants = chat.get("participants")
     if "participants" not in chat:
-        return [Text("without participants", "нет participants")]
-    if not isinstance(told, list):
-        return [same(f"participants = {brief(told)}")]
-    for user in told:
+        return [Phrase("without participants", "нет participants")]
+    if not isinstance(participants, list):
+        return [verbatim(f"participants = {brief(participants)}")]
+    for user in participants:
         found = differences(user, USER)
         if found:
-            return [Text("a participant ", "участник: ") + joined(found)]
-    ids = sorted(user["id"] for user in told)
-    wanted = sorted(person.id for person in people)
+            return [Phrase("a participant: ", "участник: ") + joined(found)]
+    ids = sorted(user["id"] for user in participants)
+    wanted = sorted(account.id for account in accounts)
     if ids != wanted:
-        return [Text(f"participants are {ids}, not {wanted}", f"участники {ids}, а должны быть {wanted}")]
+        return [Phrase(f"participants are {ids}, not {wanted}", f"участники {ids}, а должны быть {wanted}")]
     return []
 
 
-ONE_CHAT = Text(
-    "Look for the chat of these two first, and let the database refuse a second: a unique key over "
-    "the smaller and "
-    "the larger id. Answer 200 in both cases.",
-    "Сначала ищите чат этих двоих, а второй пусть не допустит база: уникальный ключ из меньшего и "
-    "большего id. "
-    "В обоих случаях отвечайте 200.",
+ONE_CHAT = Phrase(
+    "Look for the chat of these two first, and let the database prevent a second: a unique key over "
+    "the smaller and the larger id. Respond 200 in both cases.",
+    "Сначала ищите чат этих двоих, а создание второго пусть запретит база: уникальный ключ из меньшего и "
+    "большего id. В обоих случаях отвечайте 200.",
 )
 
 
 async def direct(probe: Probe) -> None:
-    """C8: the chat of two people is one, first and again, from either side, and at once."""
-    world = probe.world
-    alice, bob, carol = await world.person("Alice"), await world.person("Bob"), await world.person("Carol")
-    calls = [await world.open_chat(alice, carol)]
-    if not probe.wants(calls[0], 200, what=Text("a new chat", "новый чат"), advice=ONE_CHAT):
+    """C8: two people have one chat: at the first and later calls, from either side, and concurrently."""
+    run = probe.run
+    alice, bob, carol = await run.account("Alice"), await run.account("Bob"), await run.account("Carol")
+    calls = [await run.open_chat(alice, carol)]
+    if not probe.expect_status(calls[0], 200, what=Phrase("a new chat", "новый чат"), advice=ONE_CHAT):
         return
-    calls += [await world.open_chat(alice, carol), await world.open_chat(carol, alice)]
+    calls += [await run.open_chat(alice, carol), await run.open_chat(carol, alice)]
     with probe.part():
         _one_chat(
             probe,
             calls,
             (alice, carol),
-            Text("first, again, and from the other side", "впервые, снова и с другой стороны"),
+            Phrase(
+                "first call, second call, call by the other", "первый вызов, повторный и с другой стороны"
+            ),
         )
-    at_once: list[Answer] = []
+    concurrent: list[Response] = []
 
-    async def call(one: Person, other: Person) -> None:
-        at_once.append(await world.open_chat(one, other))
+    async def call(one: RegisteredAccount, other: RegisteredAccount) -> None:
+        concurrent.append(await run.open_chat(one, other))
 
     async with trio.open_nursery() as nursery:
-        for number in range(AT_ONCE):
+        for number in range(CONCURRENT_CALLS):
             pair = (bob, carol) if number % 2 else (carol, bob)
             nursery.start_soon(call, *pair)
     with probe.part():
-        _one_chat(probe, at_once, (bob, carol), Text(f"{AT_ONCE} calls at once", f"{AT_ONCE} вызовов сразу"))
+        when = Phrase(f"{CONCURRENT_CALLS} concurrent calls", f"{CONCURRENT_CALLS} одновременных вызовов")
+        _one_chat(probe, concurrent, (bob, carol), when)
 
 
-def _one_chat(probe: Probe, calls: list[Answer], people: tuple[Person, Person], when: Text) -> None:
-    """Every call is answered with 200 and the same chat."""
-    wrong = [answer for answer in calls if not probe.wants(answer, 200, what=when, advice=ONE_CHAT)]
-    chats = [answer.json for answer in calls if answer not in wrong]
+def _one_chat(
+    probe: Probe, calls: list[Response], accounts: tuple[RegisteredAccount, RegisteredAccount], when: Phrase
+) -> None:
+    """Require 200 and the same chat from every call."""
+    wrong = [
+        response for response in calls if not probe.expect_status(response, 200, what=when, advice=ONE_CHAT)
+    ]
+    chats = [response.json for response in calls if response not in wrong]
     ids = {chat["id"] for chat in chats if isinstance(chat, dict) and is_id(chat.get("id"))}
     if len(ids) > 1:
-        probe.fault(
+        probe.add_finding(
             *calls[:3],
-            expected=Text("the same chat: ", "один и тот же чат: ") + when,
-            came=Text(f"{len(ids)} chats: {sorted(ids)}", f"чатов: {len(ids)}: {sorted(ids)}"),
+            expected=Phrase("the same chat: ", "один и тот же чат: ") + when,
+            actual=Phrase(f"{len(ids)} chats: {sorted(ids)}", f"чатов: {len(ids)}: {sorted(ids)}"),
             advice=ONE_CHAT,
         )
     if chats:
-        _is_direct(probe, calls[0], chats[0], people)
+        _is_direct(probe, calls[0], chats[0], accounts)
 
 
-def _is_direct(probe: Probe, answer: Answer, chat: Any, people: tuple[Person, Person]) -> None:
+def _is_direct(
+    probe: Probe, response: Response, chat: Any, accounts: tuple[RegisteredAccount, RegisteredAccount]
+) -> None:
     found = differences(chat, CHAT)
     if isinstance(chat, dict):
         for key, wanted in (("title", TITLE), ("is_group", False)):
             if key in chat and chat[key] != wanted:
-                told = f"{key} = {brief(chat[key])}"
-                found.append(Text(f"{told}, not {wanted!r}", f"{told}, а не {wanted!r}"))
-        lacking = participant_differences(chat, people)
+                actual = f"{key} = {brief(chat[key])}"
+                found.append(Phrase(f"{actual}, not {wanted!r}", f"{actual}, а не {wanted!r}"))
+        lacking = participant_differences(chat, accounts)
         if lacking:
-            # A server that leaves them out everywhere has one fault, which is C5's.
-            probe.fault(
-                answer,
-                expected=Text(
-                    f"{answer.request}: a chat with participants", f"{answer.request}: чат с participants"
+            # A server that omits participants everywhere has one fault, and C5 owns it.
+            probe.add_finding(
+                response,
+                expected=Phrase(
+                    f"{response.request}: a chat with participants", f"{response.request}: чат с participants"
                 ),
-                came=joined(lacking),
+                actual=joined(lacking),
                 advice=PARTICIPANTS,
                 owner="C5",
             )
     if found:
-        expected = same(f'{answer.request}: {{{", ".join(CHAT)}}}, title "{TITLE}", is_group false')
-        probe.fault(answer, expected=expected, came=joined(found))
+        expected = verbatim(f'{response.request}: {{{", ".join(CHAT)}}}, title "{TITLE}", is_group false')
+        probe.add_finding(response, expected=expected, actual=joined(found))
 
 
-C5 = Row(
+C5 = ChecklistRow(
     "C5",
-    Text("Chats hold their participants", "Чаты содержат участников"),
-    Text(
-        "GET /chats (a bare array) and GET /chats/{id} hold participants: full users with all six keys.",
+    Phrase("Chats hold their participants", "Чаты содержат участников"),
+    Phrase(
+        "GET /chats (an array) and GET /chats/{id} hold participants: full users with all six keys.",
         "GET /chats (массив) и GET /chats/{id} содержат participants: пользователей со всеми шестью ключами.",
     ),
     participants,
 )
-C8 = Row(
+C8 = ChecklistRow(
     "C8",
-    Text(
-        "POST /chats/direct makes or finds the one chat of two people",
+    Phrase(
+        "POST /chats/direct creates or finds the one chat of two people",
         "POST /chats/direct создаёт или находит единственный чат двоих",
     ),
-    Text(
-        '200 both times, the same chat from either side and from concurrent calls, title "Direct '
-        'Message", with '
-        "participants.",
-        '200 оба раза, тот же чат с любой стороны и при одновременных вызовах, title "Direct Message", с '
-        "participants.",
+    Phrase(
+        "200 for a new and for an existing chat; the same chat from either side and from concurrent calls; "
+        'title "Direct Message", with participants.',
+        "200 и для нового, и для существующего чата; тот же чат с любой стороны и при одновременных вызовах; "
+        'title "Direct Message", с participants.',
     ),
     direct,
 )

@@ -1,4 +1,4 @@
-"""What arrives on the sockets: with whom, and in which form."""
+"""Events: which sockets receive them, and in which form."""
 
 import json
 from collections.abc import Iterable
@@ -9,119 +9,130 @@ from typing import Any
 import trio
 from attrs import frozen
 
-from adapters.checklist.client import Answer, new_key
-from adapters.checklist.judging import Probe, Row
-from adapters.checklist.people import Person
+from adapters.checklist.accounts import RegisteredAccount
+from adapters.checklist.client import Response, new_key
+from adapters.checklist.judging import ChecklistRow, Probe
+from adapters.checklist.phrases import Phrase, joined, verbatim
 from adapters.checklist.shapes import MESSAGE, brief, differences
-from adapters.checklist.socket_client import Socket
-from adapters.checklist.words import Text, joined, same
+from adapters.checklist.socket_client import RecordedSocket
 
 QUIET_SECONDS = 0.5
-"""How long a row listens for what should not come."""
+"""How long a row waits for events that must not arrive."""
 
 
 @frozen(eq=False)
-class Tab:
-    """A socket and the person in front of it."""
+class AccountSocket:
+    """A socket and its account."""
 
-    person: Person
-    socket: Socket
+    account: RegisteredAccount
+    socket: RecordedSocket
 
 
 async def everyone(probe: Probe) -> None:
-    """C3: two tabs of each participant and another device hear each message in time; nobody else does."""
-    world = probe.world
-    alice, bob, carol = await world.person("Alice"), await world.person("Bob"), await world.person("Carol")
-    chat_id = await world.chat_of(alice, bob)
+    """C3: two tabs of each participant and another device receive each message in time; outsiders do not."""
+    run = probe.run
+    alice, bob, carol = await run.account("Alice"), await run.account("Bob"), await run.account("Carol")
+    chat_id = await run.chat_of(alice, bob)
     async with AsyncExitStack() as stack:
-        tabs = []
-        for person in (alice, bob):
+        sockets = []
+        for account in (alice, bob):
             for number in (1, 2):
-                socket = await stack.enter_async_context(world.socket(person, f" #{number}"))
-                tabs.append(Tab(person, socket))
+                socket = await stack.enter_async_context(run.socket(account, f" #{number}"))
+                sockets.append(AccountSocket(account, socket))
         with probe.part():
-            tabs.append(await _device(probe, stack, bob))
-        outsider = await stack.enter_async_context(world.socket(carol))
+            sockets.append(await _device(probe, stack, bob))
+        outsider = await stack.enter_async_context(run.socket(carol))
         markers = []
         for author in (alice, bob):
-            markers.append(world.marker())
-            answer, _ = await world.say(author, chat_id, f"Hello from {author.name}! {markers[-1]}")
-            missed = await _missed(probe, tabs, markers[-1])
+            markers.append(run.marker())
+            response, _ = await run.say(author, chat_id, f"Hello from {author.name}! {markers[-1]}")
+            missed = await _missed(probe, sockets, markers[-1])
             if missed:
-                _tell_missed(probe, author, answer, missed, tabs)
+                _report_missed(probe, author, response, missed, sockets)
                 break
-        await outsider.hears(markers[-1], min(QUIET_SECONDS, world.timeout / 4))
-        if any(outsider.with_marker(marker) for marker in markers):
-            _tell_overheard(probe, carol, outsider)
+        await outsider.receives(markers[-1], min(QUIET_SECONDS, run.timeout / 4))
+        if any(outsider.frames_with(marker) for marker in markers):
+            _report_outsider(probe, carol, outsider)
 
 
-def _tell_overheard(probe: Probe, person: Person, socket: Socket) -> None:
-    probe.fault(
+def _report_outsider(probe: Probe, account: RegisteredAccount, socket: RecordedSocket) -> None:
+    probe.add_finding(
         socket,
-        expected=Text("nobody outside the chat hears it", "никто вне чата этого не получает"),
-        came=Text(
-            f"{person.name}, who is not in the chat, received the event",
-            f"{person.name} не состоит в чате, но событие пришло",
+        expected=Phrase("nobody outside the chat receives the event", "никто вне чата не получает событие"),
+        actual=Phrase(
+            f"{account.name}, who is not in the chat, received the event",
+            f"{account.name} не состоит в чате, но событие пришло",
         ),
-        advice=Text(
-            "Send to the participants of the chat, not to every socket that is open.",
+        advice=Phrase(
+            "Send to the participants of the chat, not to every open socket.",
             "Отправляйте участникам чата, а не во все открытые сокеты.",
         ),
     )
 
 
-async def _device(probe: Probe, stack: AsyncExitStack, person: Person) -> Tab:
-    tokens = await probe.world.log_in(person)
-    socket = probe.world.socket(person, " #3", tokens.access_token)
-    return Tab(person, await stack.enter_async_context(socket))
+async def _device(probe: Probe, stack: AsyncExitStack, account: RegisteredAccount) -> AccountSocket:
+    tokens = await probe.run.log_in(account)
+    socket = probe.run.socket(account, " #3", tokens.access_token)
+    return AccountSocket(account, await stack.enter_async_context(socket))
 
 
-async def _missed(probe: Probe, tabs: Iterable[Tab], marker: str) -> list[Tab]:
-    """The tabs that have not heard it when the time is over, which is the same for all of them."""
-    with trio.move_on_after(probe.world.timeout):
-        for tab in tabs:
-            await tab.socket.hears(marker, inf)
-    return [tab for tab in tabs if not tab.socket.with_marker(marker)]
+async def _missed(probe: Probe, sockets: Iterable[AccountSocket], marker: str) -> list[AccountSocket]:
+    """The sockets that have not received the marker within the timeout, which is one for all of them."""
+    with trio.move_on_after(probe.run.timeout):
+        for one in sockets:
+            await one.socket.receives(marker, inf)
+    return [one for one in sockets if not one.socket.frames_with(marker)]
 
 
-def _tell_missed(probe: Probe, author: Person, answer: Answer, missed: list[Tab], tabs: list[Tab]) -> None:
-    names = ", ".join(tab.socket.exchange.whose for tab in missed)
-    seconds = f"{probe.world.timeout:g}"
-    probe.fault(
-        answer,
-        *(tab.socket for tab in missed[:2]),
-        expected=Text(
-            f"every open socket of every participant hears of the message within {seconds} s, the "
-            f"author's too",
-            f"каждый открытый сокет каждого участника, включая автора, узнаёт о сообщении за {seconds} с",
+def _report_missed(
+    probe: Probe,
+    author: RegisteredAccount,
+    response: Response,
+    missed: list[AccountSocket],
+    sockets: list[AccountSocket],
+) -> None:
+    names = ", ".join(one.socket.exchange.label for one in missed)
+    seconds = f"{probe.run.timeout:g}"
+    probe.add_finding(
+        response,
+        *(one.socket for one in missed[:2]),
+        expected=Phrase(
+            f"every open socket of every participant, including the author, receives the message within "
+            f"{seconds} s",
+            f"каждый открытый сокет каждого участника, включая автора, получает сообщение за {seconds} с",
         ),
-        came=Text(
-            f"{author.name} wrote, and {len(missed)} of {len(tabs)} sockets heard nothing: {names}",
-            f"{author.name} пишет, и {len(missed)} из {len(tabs)} сокетов ничего не получают: {names}",
+        actual=Phrase(
+            f"{author.name} sent a message, and {len(missed)} of {len(sockets)} sockets did not receive it: "
+            f"{names}",
+            f"{author.name} отправляет сообщение, и {len(missed)} из {len(sockets)} сокетов его не получают: "
+            f"{names}",
         ),
-        advice=_diagnosis(author, missed, tabs),
+        advice=_diagnosis(author, missed, sockets),
     )
 
 
-def _diagnosis(author: Person, missed: list[Tab], tabs: list[Tab]) -> Text:
-    own = [tab for tab in tabs if tab.person is author]
-    if all(tab in missed for tab in tabs):
-        return Text(
-            "Nobody hears it: after the commit, send message.created to the sockets of all participants.",
+def _diagnosis(
+    author: RegisteredAccount, missed: list[AccountSocket], sockets: list[AccountSocket]
+) -> Phrase:
+    own = {id(one) for one in sockets if one.account is author}
+    deaf = {id(one) for one in missed}
+    if len(deaf) == len(sockets):
+        return Phrase(
+            "Nobody receives it: after the commit, send message.created to the sockets of all participants.",
             "Не получает никто: после фиксации отправьте message.created в сокеты всех участников.",
         )
-    if {id(tab) for tab in missed} == {id(tab) for tab in tabs} - {id(tab) for tab in own}:
-        return Text(
-            "Only the author hears it: look up the chat's participants, and send to each who is online.",
+    if deaf == {id(one) for one in sockets} - own:
+        return Phrase(
+            "Only the author receives it: look up the chat's participants, and send to each who is online.",
             "Получает только автор: найдите участников чата и отправьте каждому, кто онлайн.",
         )
-    if {id(tab) for tab in missed} == {id(tab) for tab in own}:
-        return Text(
-            "The author is left out: the client rolls a message back that its own socket has not "
-            "seen in 2 s.",
-            "Автор пропущен: клиент откатывает сообщение, которого его сокет не увидел за 2 с.",
+    if deaf == own:
+        return Phrase(
+            "The author does not receive it: the client rolls a message back if its own socket has not "
+            "received it within 2 s.",
+            "Не получает автор: клиент откатывает сообщение, если его сокет не получил события за 2 с.",
         )
-    return Text(
+    return Phrase(
         "Keep a set of sockets for each user: a second tab or device must not replace the first.",
         "Храните множество сокетов на пользователя: вторая вкладка или устройство не должны "
         "вытеснять первую.",
@@ -129,206 +140,218 @@ def _diagnosis(author: Person, missed: list[Tab], tabs: list[Tab]) -> Text:
 
 
 async def form(probe: Probe) -> None:
-    """C4: the event has the envelope and the seven keys, and a plain socket hears of nothing else."""
-    world = probe.world
-    alice, bob = await world.person("Alice"), await world.person("Bob")
-    chat_id = await world.chat_of(alice, bob)
-    async with world.socket(alice) as a, world.socket(bob) as b:
+    """C4: an event has the envelope and the seven keys, and a plain socket receives nothing else."""
+    run = probe.run
+    alice, bob = await run.account("Alice"), await run.account("Bob")
+    chat_id = await run.chat_of(alice, bob)
+    async with run.socket(alice) as a, run.socket(bob) as b:
         sockets = (a, b)
-        created = world.marker()
-        answer, message = await world.say(alice, chat_id, f"Hello World! {created}")
-        await _told(probe, answer, sockets, created)
-        _check(probe, answer, sockets, created, ("message.created", message))
-        updated = world.marker()
+        created = run.marker()
+        response, message = await run.say(alice, chat_id, f"Hello World! {created}")
+        await _await_event(probe, response, sockets, created)
+        _check(probe, response, sockets, created, ("message.created", message))
+        updated = run.marker()
         await _edit(probe, alice, message, updated, sockets)
-        await _stir(probe, bob, chat_id, message)
+        await _cause_other_events(probe, bob, chat_id, message)
         with probe.part():
-            async with world.socket(bob, " #2"):
+            async with run.socket(bob, " #2"):
                 pass
-        await a.closes(min(QUIET_SECONDS, world.timeout / 4))
+        await a.wait_closed(min(QUIET_SECONDS, run.timeout / 4))
         for socket in sockets:
-            await socket.answers(world.timeout)
+            await socket.ping(run.timeout)
             _nothing_else(probe, socket, (created, updated))
 
 
-async def _told(probe: Probe, answer: Answer, sockets: tuple[Socket, ...], marker: str) -> None:
-    """Wait until it has been heard; that nobody does is C3's."""
-    told = await _heard_by(probe, sockets, marker)
-    if not told:
+async def _await_event(
+    probe: Probe, response: Response, sockets: tuple[RecordedSocket, ...], marker: str
+) -> None:
+    """Wait until a socket has received the marker; C3 owns the finding that none does."""
+    if not await _receivers(probe, sockets, marker):
         probe.stop(
-            answer,
+            response,
             *sockets,
-            expected=Text("an event for a message, on any socket", "событие о сообщении хоть в одном сокете"),
-            came=Text("nothing", "ничего"),
+            expected=Phrase(
+                "an event for a message, on at least one socket", "событие о сообщении хотя бы в одном сокете"
+            ),
+            actual=Phrase("nothing", "ничего"),
             owner="C3",
         )
 
 
-async def _heard_by(probe: Probe, sockets: tuple[Socket, ...], marker: str) -> list[Socket]:
-    """Those that have heard it by the time that the first has, and the others have answered a ping since."""
+async def _receivers(probe: Probe, sockets: tuple[RecordedSocket, ...], marker: str) -> list[RecordedSocket]:
+    """The sockets that have received the marker when the first has it and each has answered a ping since."""
 
-    async def listen(socket: Socket) -> None:
-        if await socket.hears(marker, probe.world.timeout):
+    async def listen(socket: RecordedSocket) -> None:
+        if await socket.receives(marker, probe.run.timeout):
             nursery.cancel_scope.cancel()
 
     async with trio.open_nursery() as nursery:
         for socket in sockets:
             nursery.start_soon(listen, socket)
-    if any(socket.with_marker(marker) for socket in sockets):
+    if any(socket.frames_with(marker) for socket in sockets):
         for socket in sockets:
-            await socket.answers(probe.world.timeout)
-    return [socket for socket in sockets if socket.with_marker(marker)]
+            await socket.ping(probe.run.timeout)
+    return [socket for socket in sockets if socket.frames_with(marker)]
 
 
 def _check(
     probe: Probe,
-    answer: Answer,
-    sockets: tuple[Socket, ...],
+    response: Response,
+    sockets: tuple[RecordedSocket, ...],
     marker: str,
     wanted: tuple[str, dict[str, Any]],
 ) -> None:
-    """The frame of this event and message, in each form that it took on the sockets that heard it."""
+    """Compare each distinct frame of this event that a socket received with the message."""
     event, message = wanted
-    forms = {frame: socket for socket in sockets for frame in socket.with_marker(marker)[:1]}
+    forms = {frame: socket for socket in sockets for frame in socket.frames_with(marker)[:1]}
     for frame, socket in forms.items():
         found, advice = frame_differences(frame, event, message)
         if found:
-            probe.fault(
-                answer,
+            probe.add_finding(
+                response,
                 socket,
-                expected=same(f'{{"event": "{event}", "data": {{{", ".join(MESSAGE)}}}}}'),
-                came=joined(found),
+                expected=verbatim(f'{{"event": "{event}", "data": {{{", ".join(MESSAGE)}}}}}'),
+                actual=joined(found),
                 advice=advice,
             )
 
 
-ENVELOPE = Text(
-    'Send {"event": …, "data": message}, not the message by itself.',
+ENVELOPE = Phrase(
+    'Send {"event": …, "data": message}, not the message alone.',
     'Отправляйте {"event": …, "data": сообщение}, а не само сообщение.',
 )
 
 
-def frame_differences(frame: str, event: str, message: dict[str, Any]) -> tuple[list[Text], Text | None]:
-    """How a frame differs from the event of this message, and what to do about it."""
+def frame_differences(frame: str, event: str, message: dict[str, Any]) -> tuple[list[Phrase], Phrase | None]:
+    """How a frame differs from this event of the message, and advice."""
     try:
-        told = json.loads(frame)
+        envelope = json.loads(frame)
     except ValueError:
         return [
-            Text(f"no JSON text frame: {brief(frame)}", f"не текстовый кадр с JSON: {brief(frame)}")
+            Phrase(f"not a text frame of JSON: {brief(frame)}", f"не текстовый кадр с JSON: {brief(frame)}")
         ], None
-    if not isinstance(told, dict) or "event" not in told or not isinstance(told.get("data"), dict):
-        bare = isinstance(told, dict) and "content" in told
-        without = Text("the message by itself, without the envelope", "само сообщение, без обёртки")
+    if (
+        not isinstance(envelope, dict)
+        or "event" not in envelope
+        or not isinstance(envelope.get("data"), dict)
+    ):
+        bare = isinstance(envelope, dict) and "content" in envelope
+        without = Phrase("the message alone, without the envelope", "само сообщение, без обёртки")
         return [
-            without if bare else Text(f"no envelope: {brief(frame)}", f"без обёртки: {brief(frame)}")
+            without if bare else Phrase(f"no envelope: {brief(frame)}", f"без обёртки: {brief(frame)}")
         ], ENVELOPE
     found = []
-    if told["event"] != event:
-        found.append(same(f"event = {brief(told['event'])}"))
-    others = sorted(set(told) - {"event", "data"})
+    if envelope["event"] != event:
+        found.append(verbatim(f"event = {brief(envelope['event'])}"))
+    others = sorted(set(envelope) - {"event", "data"})
     if others:
         found.append(
-            Text(f"other root keys: {', '.join(others)}", f"лишние ключи в корне: {', '.join(others)}")
+            Phrase(f"other root keys: {', '.join(others)}", f"лишние ключи в корне: {', '.join(others)}")
         )
-    return found + _data_differences(told["data"], message), None
+    return found + _data_differences(envelope["data"], message), None
 
 
-def _data_differences(data: dict[str, Any], message: dict[str, Any]) -> list[Text]:
+def _data_differences(data: dict[str, Any], message: dict[str, Any]) -> list[Phrase]:
     found = differences(data, MESSAGE)
     others = sorted(set(data) - set(MESSAGE))
     if others:
         found.append(
-            Text(f"other keys in data: {', '.join(others)}", f"лишние ключи в data: {', '.join(others)}")
+            Phrase(f"other keys in data: {', '.join(others)}", f"лишние ключи в data: {', '.join(others)}")
         )
     for key in MESSAGE:
         if key in data and key in message and data[key] != message[key]:
             values = f"{key}: {brief(data[key])} ≠ {brief(message[key])}"
-            found.append(Text(f"not what POST answered, {values}", f"не то, что ответил POST, {values}"))
+            found.append(Phrase(f"differs from the response, {values}", f"не совпадает с ответом, {values}"))
     return found
 
 
 async def _edit(
-    probe: Probe, author: Person, message: dict[str, Any], marker: str, sockets: tuple[Socket, ...]
+    probe: Probe,
+    author: RegisteredAccount,
+    message: dict[str, Any],
+    marker: str,
+    sockets: tuple[RecordedSocket, ...],
 ) -> None:
-    answer = await probe.world.client.request(
+    response = await probe.run.client.request(
         "PATCH",
         f"/messages/{message['id']}",
         token=author.token,
         key=new_key(),
         body={"content": f"Hello again! {marker}"},
     )
-    if not answer.ok:
+    if not response.ok:
         probe.remark(
-            Text("message.updated was not seen: ", "message.updated не проверялось: ")
-            + same(f"{answer.request} → {answer.status}")
+            Phrase("message.updated was not checked: ", "message.updated не проверялось: ")
+            + verbatim(f"{response.request} → {response.status}")
         )
         return
-    told = await _heard_by(probe, sockets, marker)
-    if not told:
-        probe.fault(
-            answer,
+    if not await _receivers(probe, sockets, marker):
+        probe.add_finding(
+            response,
             *sockets,
-            expected=Text("message.updated after an edit", "message.updated после правки"),
-            came=Text("nothing", "ничего"),
+            expected=Phrase("message.updated after an edit", "message.updated после правки"),
+            actual=Phrase("nothing", "ничего"),
         )
-    current = answer.json if isinstance(answer.json, dict) else {}
-    _check(probe, answer, sockets, marker, ("message.updated", current))
+    current = response.json if isinstance(response.json, dict) else {}
+    _check(probe, response, sockets, marker, ("message.updated", current))
 
 
-async def _stir(probe: Probe, person: Person, chat_id: int, message: dict[str, Any]) -> None:
-    """Things that other events tell of, where the server has them; whether it has is no matter here."""
+async def _cause_other_events(
+    probe: Probe, account: RegisteredAccount, chat_id: int, message: dict[str, Any]
+) -> None:
+    """Read and type: a server may have events for these, and must not send them to a plain socket."""
     for path, body in (
         (f"/chats/{chat_id}/read", {"message_id": message["id"]}),
         ("/presence/typing", {"chat_id": chat_id, "is_typing": True}),
     ):
-        await probe.world.client.request("POST", path, token=person.token, key=new_key(), body=body)
+        await probe.run.client.request("POST", path, token=account.token, key=new_key(), body=body)
 
 
-def _nothing_else(probe: Probe, socket: Socket, markers: tuple[str, ...]) -> None:
+def _nothing_else(probe: Probe, socket: RecordedSocket, markers: tuple[str, ...]) -> None:
     others = [frame for frame in socket.frames if not any(marker in frame for marker in markers)]
-    twice = [marker for marker in markers if len(socket.with_marker(marker)) > 1]
+    twice = [marker for marker in markers if len(socket.frames_with(marker)) > 1]
     if others:
         quoted = ", ".join(brief(frame) for frame in others[:3])
-        probe.fault(
+        probe.add_finding(
             socket,
-            expected=Text(
-                "a plain socket receives message.created and message.updated, and nothing else",
-                "простой сокет получает message.created и message.updated и ничего больше",
+            expected=Phrase(
+                "a socket without a profile receives message.created and message.updated, and nothing else",
+                "сокет без профиля получает message.created и message.updated и ничего больше",
             ),
-            came=Text(f"{len(others)} other frames: {quoted}", f"других кадров: {len(others)}: {quoted}"),
-            advice=Text(
-                "No greetings, pings as JSON or other events: the known client takes every frame "
-                "for a message.",
-                "Никаких приветствий, JSON-пингов и других событий: известный клиент любой кадр примет за "
-                "сообщение.",
+            actual=Phrase(f"{len(others)} other frames: {quoted}", f"других кадров: {len(others)}: {quoted}"),
+            advice=Phrase(
+                "Send no greeting, no JSON ping and no other event: the known client reads every frame as a "
+                "message.",
+                "Не отправляйте приветствий, JSON-пингов и других событий: известный клиент любой кадр "
+                "примет за сообщение.",
             ),
         )
     if twice:
-        probe.fault(
+        probe.add_finding(
             socket,
-            expected=Text("each event once on a socket", "каждое событие в сокете один раз"),
-            came=Text("the same event twice", "одно и то же событие дважды"),
+            expected=Phrase("each event once on each socket", "каждое событие в сокете один раз"),
+            actual=Phrase("the same event twice", "одно и то же событие дважды"),
         )
 
 
-C3 = Row(
+C3 = ChecklistRow(
     "C3",
-    Text(
-        "A message reaches every participant online, the author too",
+    Phrase(
+        "A message reaches every online participant and its author",
         "Сообщение получают все участники онлайн, и автор",
     ),
-    Text(
-        "On every socket that they have open (two tabs, two devices), within 2 s; nobody else hears it.",
-        "В каждом их открытом сокете (две вкладки, два устройства), за 2 с; посторонние не получают ничего.",
+    Phrase(
+        "Each of their open sockets (two tabs, two devices) receives it within 2 s; nobody else does.",
+        "Его получает каждый их открытый сокет (две вкладки, два устройства) за 2 с; посторонние не "
+        "получают ничего.",
     ),
     everyone,
 )
-C4 = Row(
+C4 = ChecklistRow(
     "C4",
-    Text("Events have the form that the frontend expects", "События имеют формат, которого ждёт фронтенд"),
-    Text(
-        '{"event": "message.created" or "message.updated", "data": the full message}, and nothing '
-        "else arrives.",
+    Phrase("Events have the form that the frontend expects", "События имеют формат, которого ждёт фронтенд"),
+    Phrase(
+        '{"event": "message.created" or "message.updated", "data": the full message}, and no other frame.',
         '{"event": "message.created" или "message.updated", "data": сообщение целиком}, и больше ничего.',
     ),
     form,

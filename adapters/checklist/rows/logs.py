@@ -1,12 +1,12 @@
-"""What only the people who run the server can see."""
+"""The server's log, which only its operator can read."""
 
-from adapters.checklist.judging import Probe, Row
-from adapters.checklist.words import Text, same
+from adapters.checklist.judging import ChecklistRow, Probe
+from adapters.checklist.phrases import Phrase, verbatim
 
 
 async def log_lines(probe: Probe) -> None:
-    """L: what to look for in the server's log after this run."""
-    facts = probe.world.facts
+    """L: remarks on what the server's log must contain after this run."""
+    facts = probe.run.facts
     user, message, chat = (facts.get(name, "…") for name in ("user", "message", "chat"))
     lines = (
         f"WebSocket connected: user_id={user}",
@@ -15,27 +15,28 @@ async def log_lines(probe: Probe) -> None:
         "Broadcasting to 2 participants",
     )
     probe.remark(
-        Text("look for these lines in the server's log: ", "найдите в журнале сервера эти строки: ")
-        + same("; ".join(f"«{line}»" for line in lines))
+        Phrase("find these lines in the server's log: ", "найдите в журнале сервера эти строки: ")
+        + verbatim("; ".join(f"«{line}»" for line in lines))
     )
     probe.remark(
-        Text(
-            "and see that the log holds no token and no password: search it for «eyJ» and «password123»",
-            "и убедитесь, что в журнале нет токенов и паролей: поищите «eyJ» и «password123»",
+        Phrase(
+            "check that the log contains no token and no password: search it for «eyJ» and «password123»",
+            "убедитесь, что в журнале нет токенов и паролей: поищите «eyJ» и «password123»",
         )
     )
 
 
-L = Row(
+L = ChecklistRow(
     "L",
-    Text(
-        "Log lines tell of sockets, messages and broadcasts",
+    Phrase(
+        "Log lines record sockets, messages and broadcasts",
         "Журнал сообщает о сокетах, сообщениях и рассылке",
     ),
-    Text(
-        "A line when a socket connects, a message is made, an event is sent to a user, and a chat is told.",
-        "Строка при подключении сокета, создании сообщения, отправке события пользователю и "
-        "рассылке по чату.",
+    Phrase(
+        "A line when a socket connects, a message is created, an event is sent to a user, and an event is "
+        "broadcast to a chat.",
+        "Строка при подключении сокета, создании сообщения, отправке события пользователю и рассылке по "
+        "чату.",
     ),
     log_lines,
     checkable=False,

@@ -1,4 +1,4 @@
-"""The two-user scenario of the checklist, and messages that appear by themselves."""
+"""The two-user scenario of the checklist, and messages that appear without a reload."""
 
 import json
 from math import inf
@@ -6,159 +6,166 @@ from typing import Any
 
 import trio
 
-from adapters.checklist.client import Answer
-from adapters.checklist.judging import Probe, Row
-from adapters.checklist.people import Person
+from adapters.checklist.accounts import RegisteredAccount
+from adapters.checklist.client import Response
+from adapters.checklist.judging import ChecklistRow, Probe
+from adapters.checklist.phrases import Phrase, joined, verbatim
 from adapters.checklist.rows.events import frame_differences
 from adapters.checklist.shapes import MESSAGE, brief, differences
-from adapters.checklist.socket_client import Socket
-from adapters.checklist.words import Text, joined, same
+from adapters.checklist.socket_client import RecordedSocket
 
 BURST = 5
 
 
 async def two_people(probe: Probe) -> None:
-    """C10: register, open the chat, connect both, send: both receive the same event."""
-    world = probe.world
-    alice, bob = await world.person("Alice"), await world.person("Bob")
-    for person in (alice, bob):
-        _has_tag(probe, person)
-    chat_id = await world.chat_of(alice, bob)
-    async with world.socket(alice) as a, world.socket(bob) as b:
-        marker = world.marker()
-        answer, message = await world.say(alice, chat_id, f"Hello Bob! {marker}")
-        world.facts.update(
-            user=str(alice.id), other=str(bob.id), chat=str(chat_id), message=str(message["id"])
-        )
-        probe.wants(answer, 201, 200)
+    """C10: register two people, open their chat, connect both, send: both receive the same event."""
+    run = probe.run
+    alice, bob = await run.account("Alice"), await run.account("Bob")
+    for account in (alice, bob):
+        _has_tag(probe, account)
+    chat_id = await run.chat_of(alice, bob)
+    async with run.socket(alice) as a, run.socket(bob) as b:
+        marker = run.marker()
+        response, message = await run.say(alice, chat_id, f"Hello Bob! {marker}")
+        run.facts.update(user=str(alice.id), other=str(bob.id), chat=str(chat_id), message=str(message["id"]))
+        probe.expect_status(response, 201, 200)
         found = differences(message, MESSAGE)
         if found:
-            expected = same(f"{answer.request}: {{{', '.join(MESSAGE)}}}")
-            probe.fault(answer, expected=expected, came=joined(found))
-        await _both_hear(probe, answer, (a, b), marker)
-        if not _has_form(probe, answer, a, marker, message):
+            expected = verbatim(f"{response.request}: {{{', '.join(MESSAGE)}}}")
+            probe.add_finding(response, expected=expected, actual=joined(found))
+        await _both_receive(probe, response, (a, b), marker)
+        if not _has_form(probe, response, a, marker, message):
             return
-        if json.loads(a.with_marker(marker)[0]) != json.loads(b.with_marker(marker)[0]):
-            probe.fault(
-                answer,
+        if json.loads(a.frames_with(marker)[0]) != json.loads(b.frames_with(marker)[0]):
+            probe.add_finding(
+                response,
                 a,
                 b,
-                expected=Text("both receive the same event", "оба получают одно и то же событие"),
-                came=Text("two different ones", "два разных"),
+                expected=Phrase("both receive the same event", "оба получают одно и то же событие"),
+                actual=Phrase("two different events", "два разных события"),
             )
 
 
-def _has_form(probe: Probe, answer: Answer, socket: Socket, marker: str, message: dict[str, Any]) -> bool:
-    """Whether the client can read the event; where not, that is C4's."""
-    told, advice = frame_differences(socket.with_marker(marker)[0], "message.created", message)
-    if told:
-        expected = Text("the event of C4", "событие по C4")
-        probe.fault(answer, socket, expected=expected, came=joined(told), advice=advice, owner="C4")
-    return not told
+def _has_form(
+    probe: Probe, response: Response, socket: RecordedSocket, marker: str, message: dict[str, Any]
+) -> bool:
+    """Whether the event has the form of C4, which owns the finding if not."""
+    found, advice = frame_differences(socket.frames_with(marker)[0], "message.created", message)
+    if found:
+        expected = Phrase("an event in the form of row C4", "событие в форме из пункта C4")
+        probe.add_finding(
+            response, socket, expected=expected, actual=joined(found), advice=advice, owner="C4"
+        )
+    return not found
 
 
-def _has_tag(probe: Probe, person: Person) -> None:
-    tag = person.user.get("tag")
+def _has_tag(probe: Probe, account: RegisteredAccount) -> None:
+    tag = account.user.get("tag")
     if not isinstance(tag, str) or not tag:
-        probe.fault(
-            person.tokens.answer,
-            expected=Text("registration without a tag makes one", "регистрация без тега создаёт его"),
-            came=same(f"tag = {brief(tag)}"),
+        probe.add_finding(
+            account.tokens.response,
+            expected=Phrase("registration without a tag creates one", "регистрация без тега создаёт его"),
+            actual=verbatim(f"tag = {brief(tag)}"),
         )
-    elif not tag.startswith(person.name.lower()):
+    elif not tag.startswith(account.name.lower()):
         probe.remark(
-            Text(
-                f"{person.name} was given the tag {tag}, which the name does not show in",
-                f"{person.name} получил тег {tag}, в котором не видно имени",
+            Phrase(
+                f"{account.name} got the tag {tag}, which does not resemble the name",
+                f"{account.name}: тег {tag} не похож на имя",
             )
         )
 
 
-async def _both_hear(probe: Probe, answer: Answer, sockets: tuple[Socket, ...], marker: str) -> None:
-    """Where one does not hear, that is C3's, unless C3 holds."""
-    with trio.move_on_after(probe.world.timeout):
+async def _both_receive(
+    probe: Probe, response: Response, sockets: tuple[RecordedSocket, ...], marker: str
+) -> None:
+    """Stop if a socket does not receive the marker in time; C3 owns the finding."""
+    with trio.move_on_after(probe.run.timeout):
         for socket in sockets:
-            await socket.hears(marker, inf)
-    deaf = [socket for socket in sockets if not socket.with_marker(marker)]
+            await socket.receives(marker, inf)
+    deaf = [socket for socket in sockets if not socket.frames_with(marker)]
     if deaf:
-        names = ", ".join(socket.exchange.whose for socket in deaf)
-        seconds = f"{probe.world.timeout:g}"
+        names = ", ".join(socket.exchange.label for socket in deaf)
+        seconds = f"{probe.run.timeout:g}"
         probe.stop(
-            answer,
+            response,
             *deaf,
-            expected=Text(f"both hear it within {seconds} s", f"оба узнают о нём за {seconds} с"),
-            came=Text(f"not heard by {names}", f"не получено: {names}"),
+            expected=Phrase(
+                f"both receive the event within {seconds} s", f"оба получают событие за {seconds} с"
+            ),
+            actual=Phrase(f"not received by {names}", f"не получено: {names}"),
             owner="C3",
         )
 
 
 async def live(probe: Probe) -> None:
-    """P1: with sockets open, a chat that is made later and all its messages appear, in order."""
-    world = probe.world
-    alice, dave = await world.person("Alice"), await world.person("Dave")
-    async with world.socket(alice) as a, world.socket(dave) as d:
-        chat_id = await world.chat_of(alice, dave)
-        markers = [world.marker() for _ in range(BURST)]
+    """P1: on open sockets, a chat that is created later and all its messages appear, in order."""
+    run = probe.run
+    alice, dave = await run.account("Alice"), await run.account("Dave")
+    async with run.socket(alice) as a, run.socket(dave) as d:
+        chat_id = await run.chat_of(alice, dave)
+        markers = [run.marker() for _ in range(BURST)]
         sent: list[int] = []
         for number, marker in enumerate(markers):
             author = (alice, dave)[number % 2]
-            answer, message = await world.say(author, chat_id, f"{number + 1} {marker}")
+            response, message = await run.say(author, chat_id, f"{number + 1} {marker}")
             sent.append(message["id"])
             if number in {0, BURST - 1}:
-                await _both_hear(probe, answer, (a, d), marker)
-                _has_form(probe, answer, d, marker, message)
+                await _both_receive(probe, response, (a, d), marker)
+                _has_form(probe, response, d, marker, message)
         for socket in (a, d):
             _in_order(probe, socket, markers)
     await _history(probe, dave, chat_id, sent)
 
 
-def _in_order(probe: Probe, socket: Socket, markers: list[str]) -> None:
-    heard = [number for frame in socket.frames for number, marker in enumerate(markers, 1) if marker in frame]
+def _in_order(probe: Probe, socket: RecordedSocket, markers: list[str]) -> None:
+    received = [n for frame in socket.frames for n, marker in enumerate(markers, 1) if marker in frame]
     wanted = list(range(1, len(markers) + 1))
-    if list(dict.fromkeys(heard)) != wanted:
-        probe.fault(
+    if list(dict.fromkeys(received)) != wanted:
+        probe.add_finding(
             socket,
-            expected=Text(f"the messages {wanted}, in this order", f"сообщения {wanted} в этом порядке"),
-            came=Text(f"{socket.exchange.whose} heard {heard}", f"{socket.exchange.whose}: {heard}"),
+            expected=Phrase(f"the messages {wanted}, in this order", f"сообщения {wanted} в этом порядке"),
+            actual=Phrase(
+                f"{socket.exchange.label} received {received}", f"{socket.exchange.label} получает {received}"
+            ),
         )
 
 
-async def _history(probe: Probe, reader: Person, chat_id: int, sent: list[int]) -> None:
-    answer = await probe.world.client.request("GET", f"/messages?chat_id={chat_id}", token=reader.token)
-    if not probe.wants(answer, 200, what=Text("the history", "история")):
+async def _history(probe: Probe, reader: RegisteredAccount, chat_id: int, sent: list[int]) -> None:
+    response = await probe.run.client.request("GET", f"/messages?chat_id={chat_id}", token=reader.token)
+    if not probe.expect_status(response, 200, what=Phrase("the history", "история")):
         return
-    body = answer.json
+    body = response.json
     shown = [m.get("id") for m in body if isinstance(m, dict)] if isinstance(body, list) else None
     if shown != sent[::-1]:
-        probe.fault(
-            answer,
-            expected=Text(
-                f"{answer.request}: a bare array, newest first, {sent[::-1]}",
-                f"{answer.request}: массив, сначала новые, {sent[::-1]}",
+        probe.add_finding(
+            response,
+            expected=Phrase(
+                f"{response.request}: an array, newest first, {sent[::-1]}",
+                f"{response.request}: массив, сначала новые, {sent[::-1]}",
             ),
-            came=same(brief(body) if shown is None else shown),
+            actual=verbatim(brief(body) if shown is None else shown),
         )
 
 
-C10 = Row(
+C10 = ChecklistRow(
     "C10",
-    Text("The scenario of two people works", "Сценарий с двумя пользователями проходит"),
-    Text(
+    Phrase("The scenario of two people works", "Сценарий с двумя пользователями проходит"),
+    Phrase(
         "Register two people, open their chat, connect both, send a message: both receive the same event.",
-        "Зарегистрировать двоих, открыть чат, подключить обоих, отправить сообщение: оба получают "
-        "одно событие.",
+        "Зарегистрировать двоих, открыть чат, подключить обоих, отправить сообщение: оба получают одно и то "
+        "же событие.",
     ),
     two_people,
 )
-P1 = Row(
+P1 = ChecklistRow(
     "P1",
-    Text("Messages appear without a reload", "Сообщения появляются без перезагрузки"),
-    Text(
-        "Also the first message of a chat that was made while the page was open; all of them, in "
-        "order, and a "
-        "reload shows the same.",
-        "В том числе первое сообщение чата, созданного при открытой странице; все, по порядку, и после "
-        "перезагрузки видно то же самое.",
+    Phrase("Messages appear without a reload", "Сообщения появляются без перезагрузки"),
+    Phrase(
+        "All messages appear in order, including the first message of a chat that is created while the page "
+        "is open; a reload shows the same messages.",
+        "Все сообщения появляются по порядку, в том числе первое сообщение чата, созданного при открытой "
+        "странице; после перезагрузки видно то же самое.",
     ),
     live,
 )
