@@ -24,6 +24,7 @@ from adapters.cli.composition import (
     told_of,
 )
 from adapters.cli.logs import configure_logs
+from adapters.cli.os_signals import heed_signals, hold_signals, ignored
 from adapters.cli.settings import Settings, settings_from, settings_options
 from adapters.cli.streams import make_stdout_lossy
 from adapters.cli.supervisor import Plan, supervise
@@ -37,10 +38,11 @@ SPARE_TIME = 5.0
 @click.command()
 @settings_options
 def serve(**options: object) -> None:
-    """Serve the API and the socket until SIGTERM or Ctrl-C.
+    """Serve the API and the socket until SIGTERM, SIGQUIT or Ctrl-C.
 
     At the first signal the server stops listening, closes its sockets with code 1012, finishes what is in
-    flight, and ends; at the second it ends at once. With several workers, SIGHUP replaces one after another.
+    flight, and ends; at the second it ends at once. With several workers, SIGHUP replaces one after another;
+    a single process logs that it does not, and goes on. SIGUSR1 and SIGUSR2 are logged and change nothing.
     """
     settings = settings_from(options)
     worker = supervised()
@@ -57,6 +59,7 @@ def _run(main: Callable[[], Awaitable[int]], settings: Settings, worker: int | N
 
     The exit status tells a wrong setting (2) from what may pass (1), so that the latter is tried again.
     """
+    hold_signals()
     configure_logs(settings.log_level, settings.log_format, worker)
     make_stdout_lossy()
     try:
@@ -76,7 +79,7 @@ def _run(main: Callable[[], Awaitable[int]], settings: Settings, worker: int | N
 async def _serve(settings: Settings) -> int:
     shutdown = trio.Event()
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(_await_signals, shutdown)
+        await nursery.start(heed_signals, partial(_end, shutdown), _refuse_to_renew)
         server: Server = await nursery.start(partial(_run_server, settings, shutdown, nursery.cancel_scope))
         _greet(server, settings)
     return 0
@@ -88,7 +91,8 @@ async def _work(settings: Settings, worker: Supervised) -> int:
     channel = Channel(worker)
     settings = evolve(settings, listener=evolve(settings.listener, inherited=worker.listen))
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(_await_signals, shutdown, worker)
+        # It is told by its supervisor, and perhaps by others too: if it must end, it is killed.
+        await nursery.start(heed_signals, lambda _: shutdown.set(), _leave_renewing)
         nursery.start_soon(_await_the_supervisors_end, channel, shutdown)
         server: Server = await nursery.start(partial(_run_server, settings, shutdown, nursery.cancel_scope))
         await channel.serves(asdict(server))
@@ -134,13 +138,19 @@ async def _run_server(
     scope.cancel()
 
 
-async def _await_signals(shutdown: trio.Event, worker: Supervised | None = None) -> None:
-    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
-        async for number in signals:
-            # A worker is told by its supervisor, and perhaps by others too: if it must end, it is killed.
-            if shutdown.is_set() and worker is None:
-                os._exit(128 + number)  # whatever is still under way has had its chance
-            shutdown.set()
+def _end(shutdown: trio.Event, number: int) -> None:
+    if shutdown.is_set():
+        os._exit(128 + number)  # whatever is still under way has had its chance
+    shutdown.set()
+
+
+def _refuse_to_renew() -> None:
+    reason = "it replaces workers, and --workers is 1: to have settings read anew, restart the server"
+    ignored(signal.SIGHUP, reason)
+
+
+def _leave_renewing() -> None:
+    ignored(signal.SIGHUP, "it is for the supervisor, which replaces its workers")
 
 
 async def _await_the_supervisors_end(channel: Channel, shutdown: trio.Event) -> None:

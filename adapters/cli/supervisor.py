@@ -5,9 +5,8 @@ names, says on its channel that it serves, drains at SIGTERM, and ends when the 
 """
 
 import os
-import signal
 import socket
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from math import inf
 
 import structlog
@@ -15,6 +14,7 @@ import trio
 from attrs import define, field, frozen
 
 from adapters.cli.address import SharedAddress, Sockets
+from adapters.cli.os_signals import heed_signals
 from adapters.cli.worker import VARIABLE, Supervised
 
 log = structlog.get_logger("adapters.cli")
@@ -76,21 +76,20 @@ class _Slot:
 
 
 async def supervise(plan: Plan, address: SharedAddress, serves: Callable[[bytes], None]) -> int:
-    """Run workers until SIGTERM or SIGINT, and until all of them have drained; the exit status.
+    """Run workers until SIGTERM, SIGINT or SIGQUIT, and until all of them have drained; the exit status.
 
     The first is started alone: where it cannot start, its status is the answer, and its own words are all
     that is said. When all serve, `serves` is called with what the first one said. From then on one that ends
     is started again, at once, or later if it does so again and again. At SIGHUP each is replaced in turn: the
-    next one serves before it is told to drain. A second SIGTERM or SIGINT kills.
+    next one serves before it is told to drain. A second signal that ends it kills.
 
     Raises `OSError` where a process cannot be started at all.
     """
     supervisor = _Supervisor(plan, address)
-    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(supervisor.heed, signals)
-            await supervisor.run(serves)
-            nursery.cancel_scope.cancel()
+    async with trio.open_nursery() as nursery:
+        await nursery.start(heed_signals, supervisor.end, supervisor.renew)
+        await supervisor.run(serves)
+        nursery.cancel_scope.cancel()
     return supervisor.status
 
 
@@ -107,17 +106,18 @@ class _Supervisor:
         self._told_to_end = False
         self.status = 0
 
-    async def heed(self, signals: AsyncIterator[int]) -> None:
-        """Do what the signals say."""
-        async for number in signals:
-            if number == signal.SIGHUP:
-                self._renewal.set()
-            elif not self._told_to_end:
-                self._told_to_end = True
-                self._running.cancel()
-            else:
-                self.status = 128 + number
-                self._kill()
+    def renew(self) -> None:
+        """Replace all workers, one after another."""
+        self._renewal.set()
+
+    def end(self, number: int) -> None:
+        """Have all workers drain, or, the second time, kill them; for a signal of this number."""
+        if not self._told_to_end:
+            self._told_to_end = True
+            self._running.cancel()
+        else:
+            self.status = 128 + number
+            self._kill()
 
     async def run(self, serves: Callable[[bytes], None]) -> None:
         """Everything from the first start to the last end."""

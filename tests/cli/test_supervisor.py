@@ -100,7 +100,7 @@ async def test_a_command_that_does_not_exist_is_an_error(tmp_path: Path) -> None
 # --- ending -------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGQUIT])
 async def test_at_the_first_signal_every_worker_drains(tmp_path: Path, number: signal.Signals) -> None:
     """Whoever waits for an answer gets it, whoever comes later is refused, and the status is 0."""
     async with serving(tmp_path, over()) as it:
@@ -154,6 +154,18 @@ async def test_a_signal_during_the_start_ends_it(tmp_path: Path) -> None:
         await it.until(lambda: bool(it.events("worker_started")))
         assert await it.end() == 0
         assert len(it.events("worker_started")) == 1
+
+
+async def test_what_means_nothing_ends_nothing(tmp_path: Path) -> None:
+    """SIGUSR1 and SIGUSR2 are told of in the log."""
+    async with serving(tmp_path, over()) as it:
+        before = it.serving()
+        for number in (signal.SIGUSR1, signal.SIGUSR2):
+            it.process.send_signal(number)
+        await it.until(lambda: len(it.events("signal_ignored")) == 2)
+        assert {line["signal"] for line in it.events("signal_ignored")} == {"SIGUSR1", "SIGUSR2"}
+        assert it.serving() == before
+        assert await it.end() == 0
 
 
 async def test_a_terminals_ctrl_c_is_for_the_supervisor_alone(tmp_path: Path) -> None:

@@ -49,6 +49,18 @@ async def test_a_worker_drains_as_a_server_does_alone(tmp_path: Path) -> None:
             assert {line["worker"] for line in it.events(event)} == {1}, event
 
 
+async def test_a_worker_outlives_what_is_not_for_it(tmp_path: Path) -> None:
+    """SIGHUP is the supervisor's, SIGUSR1 and SIGUSR2 are nobody's; SIGQUIT drains."""
+    async with one_worker(tmp_path) as (it, _):
+        (pid,) = it.serving().values()
+        for number in (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
+            os.kill(pid, number)
+        await it.until(lambda: len(it.events("signal_ignored")) == 3)
+        assert {line["worker"] for line in it.events("signal_ignored")} == {1}
+        os.kill(pid, signal.SIGQUIT)
+        await it.until(lambda: bool(it.events("draining")))
+
+
 async def test_while_workers_are_replaced_no_request_is_refused(tmp_path: Path, postgresql: str) -> None:
     """Each has its place taken before it drains."""
     async with two_workers(tmp_path, postgresql) as it:

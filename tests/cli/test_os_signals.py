@@ -1,0 +1,100 @@
+"""What signals do to a single server: some end it in order, none kills it by surprise."""
+
+import json
+import os
+import signal
+import sys
+from pathlib import Path
+
+import pytest
+import trio
+
+from tests.listener.harness import wait_until
+from tests.server.clients import browser, expect, register
+from tests.server.servers import ServerProcess, process
+
+MEMORY = ("--database", "memory:")
+
+IN_A_TERMINAL = """
+import os, pty, signal, sys
+output = [os.dup(number) for number in (1, 2)]
+pid, terminal = pty.fork()
+if pid == 0:
+    for number, original in zip((1, 2), output):
+        os.dup2(original, number)
+    os.execvp(sys.argv[1], sys.argv[1:])
+open("pid", "w").write(str(pid))
+signal.pause()
+"""
+"""Runs a command on a terminal of its own, which hangs up when this process ends."""
+
+
+def ignored(server: ServerProcess) -> list[dict[str, str]]:
+    lines = [json.loads(line) for line in server.log.splitlines() if line.startswith("{")]
+    return [line for line in lines if line["event"] == "signal_ignored"]
+
+
+async def test_a_single_process_outlives_what_is_not_for_it(tmp_path: Path) -> None:
+    """SIGHUP, SIGUSR1 and SIGUSR2: a line in the log each, and sockets stay open."""
+    async with process(tmp_path, *MEMORY) as server, browser(server) as http:
+        alice, bob = await register(server, http, "Alice"), await register(server, http, "Bob")
+        chat = await alice.direct_chat_with(bob)
+        async with alice.socket() as socket:
+            for number in (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
+                server.process.send_signal(number)
+            await wait_until(lambda: len(ignored(server)) == 3)
+            sent = await bob.send(chat)
+            assert (await socket.message())["id"] == sent["id"]
+            assert await server.stop() == 0
+    told = {line["signal"]: line["reason"] for line in ignored(server)}
+    assert "--workers is 1" in told["SIGHUP"]
+    assert set(told) == {"SIGHUP", "SIGUSR1", "SIGUSR2"}
+
+
+async def test_sigquit_drains_as_sigterm_does(tmp_path: Path) -> None:
+    """Sockets are closed with 1012, and the status is 0."""
+    async with process(tmp_path, *MEMORY) as server, browser(server) as http:
+        alice = await register(server, http, "Alice")
+        async with alice.socket() as socket:
+            server.process.send_signal(signal.SIGQUIT)
+            assert (await socket.closed())[0] == 1012
+        assert await server.wait() == 0
+    assert "core dumped" not in server.log
+
+
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2])
+async def test_nor_do_they_kill_one_that_starts(tmp_path: Path, number: signal.Signals) -> None:
+    """From its own first step on; before that, it is Python that starts."""
+    program = f"""
+import os, sys
+from adapters.cli import serve
+from adapters.cli.main import main
+serve.configure_logs = lambda *_: (os.kill(os.getpid(), {int(number)}), print("outlived", flush=True))
+main(["serve", "--database", "sqlite:////nowhere/messaging.db"])
+"""
+    command = [sys.executable, "-c", program]
+    ended = await trio.run_process(command, capture_stdout=True, capture_stderr=True, check=False)
+    assert (ended.returncode, ended.stdout) == (1, b"outlived\n")
+
+
+async def test_a_terminal_that_hangs_up_ends_what_was_started_from_it(tmp_path: Path) -> None:
+    """As SIGTERM does: otherwise a server whose window was closed would hold its port for ever."""
+    terminal = (sys.executable, "-c", IN_A_TERMINAL)
+    async with process(tmp_path, *MEMORY, started_by=terminal) as server, browser(server) as http:
+        alice = await register(server, http, "Alice")
+        async with alice.socket() as socket:
+            server.process.terminate()
+            assert (await socket.closed())[0] == 1012
+        await server.wait()
+    assert not ignored(server)
+
+
+async def test_with_nohup_it_outlives_the_terminal(tmp_path: Path) -> None:
+    """As everybody expects of nohup."""
+    terminal = (sys.executable, "-c", IN_A_TERMINAL, "nohup")
+    async with process(tmp_path, *MEMORY, started_by=terminal) as server, browser(server) as http:
+        server.process.terminate()
+        await wait_until(lambda: len(ignored(server)) == 1)
+        expect(await http.get(f"{server.address}/health"), 200)
+        os.kill(int((tmp_path / "pid").read_text(encoding="ascii")), signal.SIGTERM)
+        await server.wait()
