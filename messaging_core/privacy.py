@@ -6,6 +6,7 @@ from typing import cast
 
 from attrs import evolve, frozen
 
+from messaging_core.avatars import ANY_HOST, AvatarHosts
 from messaging_core.ids import UserId
 from messaging_core.models import User, UserView
 
@@ -25,6 +26,11 @@ class Privacy:
     """What a deployment shows of a person to others."""
 
     email_visibility: EmailVisibility = EmailVisibility.EVERYONE
+    avatar_hosts: AvatarHosts = ANY_HOST
+
+    def at(self, host: str | None) -> "Privacy":
+        """The same for a request that is addressed to `host`."""
+        return evolve(self, avatar_hosts=self.avatar_hosts.at(host)) if self.avatar_hosts.own else self
 
     def towards_strangers(self) -> "Privacy":
         """The same where a person is looked up by id: those who share no chat with them see no e-mail."""
@@ -49,12 +55,15 @@ def shown(user: User, *, viewer: UserId, shares_chat: bool, privacy: Privacy) ->
     email_shown = email_is_shown(
         user.id, viewer=viewer, shares_chat=shares_chat, visibility=privacy.email_visibility
     )
+    avatar_url = user.avatar_url
+    if avatar_url is not None and not privacy.avatar_hosts.admits(avatar_url):
+        avatar_url = None
     return UserView(
         user.id,
         user.email if email_shown else None,
         user.display_name,
         user.tag,
-        user.avatar_url,
+        avatar_url,
         user.created_at,
     )
 
@@ -63,7 +72,7 @@ def participants_shown(
     users: Mapping[UserId, User], *, viewer: UserId, privacy: Privacy
 ) -> Mapping[UserId, UserView]:
     """People in chats of `viewer`, as `viewer` sees them."""
-    if privacy.email_visibility is not EmailVisibility.SELF:
+    if privacy.email_visibility is not EmailVisibility.SELF and privacy.avatar_hosts.everywhere:
         # Nothing is hidden, and a User has the fields of a UserView: in a long list, copies would take longer
         # than the rest of it.
         return cast("Mapping[UserId, UserView]", users)

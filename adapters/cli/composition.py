@@ -25,7 +25,7 @@ from adapters.storage_memory import MemoryStorage
 from adapters.storage_sql import NEWEST, AddressWrong, migrate_sqlite, open_sqlite
 from adapters.storage_sql.postgresql_config import is_postgresql, without_secrets
 from messaging_core.ports import Bus, Storage
-from messaging_core.privacy import EmailVisibility, Privacy
+from messaging_core.privacy import EmailVisibility
 
 log = structlog.get_logger(__name__)
 
@@ -79,7 +79,7 @@ async def run_server(
             signer=JwtSigner(keyring),
             hasher=Argon2Hasher(settings.hashing_threads),
             limits=settings.limits,
-            privacy=Privacy(settings.email_visibility),
+            privacy=settings.privacy,
             bus=bus,
         )
         app = create_app(
@@ -250,6 +250,8 @@ def _exposure(settings: Settings) -> tuple[str, ...]:
         warnings.append(
             "Everybody with an account sees everybody's e-mail; set --email-visibility to shared_chat or self"
         )
+    if settings.privacy.avatar_hosts.everywhere:
+        warnings.append("Avatars may be on any host, which learns who looks at them; set --avatar-hosts")
     if not settings.rate_limits:
         warnings.append("Rate limits are off")
     if settings.bus == NONE and is_postgresql(settings.database):

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from datetime import timedelta
 from enum import StrEnum
 from functools import cache
+from ipaddress import ip_address
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
@@ -25,8 +26,9 @@ from click.core import ParameterSource
 from adapters.listener import ListenerConfig, TrustedProxies, parse_proxies
 from adapters.quart_app.cors import ANY_ORIGIN, is_origin
 from adapters.storage_sql.postgresql_config import PostgresqlConfig, without_secrets
+from messaging_core.avatars import ANY_HOST, NO_HOST, OWN_HOST, AvatarHosts, parse_host
 from messaging_core.limits import Limits, Rate
-from messaging_core.privacy import EmailVisibility
+from messaging_core.privacy import EmailVisibility, Privacy
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -60,6 +62,10 @@ class Settings:
     email_visibility: EmailVisibility = EmailVisibility.EVERYONE
     """Who sees a person's e-mail address: everyone, shared_chat (those who share a chat with the person) or
     self (the person alone)."""
+    avatar_hosts: AvatarHosts | None = None
+    """Hosts that avatars are loaded from, which learn who looks at them: none, own (the server's own, as the
+    request's Host has it), any, or hosts separated by spaces, such as own cdn.example. By default any where
+    --bind is an address of this machine alone, and own elsewhere."""
     rate_limits: bool = True
     """Whether requests are limited in rate; off is for load tests."""
     docs: bool = True
@@ -78,6 +84,13 @@ class Settings:
     limits: Limits = field(factory=Limits)
     listener: ListenerConfig = field(factory=ListenerConfig)
     postgresql: PostgresqlConfig = field(factory=PostgresqlConfig)
+
+    @property
+    def privacy(self) -> Privacy:
+        hosts = self.avatar_hosts
+        if hosts is None:
+            hosts = ANY_HOST if is_loopback(self.bind[0]) else OWN_HOST
+        return Privacy(self.email_visibility, hosts)
 
     @property
     def origins(self) -> tuple[str, ...]:
@@ -192,6 +205,42 @@ class Origins(click.ParamType[str]):
         return str(value)
 
 
+class Hosts(click.ParamType[AvatarHosts]):
+    """none, any, or hosts and own separated by spaces."""
+
+    name = "hosts"
+    whole: ClassVar = {"none": NO_HOST, "any": ANY_HOST}
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> AvatarHosts:
+        if isinstance(value, AvatarHosts):
+            return value
+        words = str(value).split()
+        if len(words) == 1 and words[0] in self.whole:
+            return self.whole[words[0]]
+        hosts = {word: parse_host(word) for word in words if word != "own"}
+        for word, host in hosts.items():
+            # An IPv6 address has no place in a content security policy.
+            if host is None or host.startswith("[") or word in self.whole:
+                self.fail(
+                    f"{word!r} is not a host that avatars can be loaded from. Write none, any, or hosts with "
+                    "spaces between them: own, cdn.example, cdn.example:8443; a name in another alphabet in "
+                    "its ASCII form, xn--…",
+                    param,
+                    ctx,
+                )
+        if not words:
+            self.fail("names no host; write none where there are to be no avatars", param, ctx)
+        return AvatarHosts(own="own" in words, hosts=frozenset(filter(None, hosts.values())))
+
+
+def is_loopback(host: str) -> bool:
+    """Whether an address to listen on is reached from this machine alone; any name but localhost is not."""
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
 UNSETTABLE = {"host", "port", "inherited", "uncounted_addresses", "refusal_headers"}
 """What `bind` sets, what the composition sets, and what nobody needs to."""
 
@@ -204,6 +253,7 @@ CLASSES: tuple[type[attrs.AttrsInstance], ...] = (Settings, *PARTS.values())
 
 OF_THEIR_OWN: dict[str, click.ParamType[Any]] = {
     "cors_origins": Origins(),
+    "avatar_hosts": Hosts(),
     "email_visibility": Values(EmailVisibility),
     "database_connect_time": Seconds(whole=True),
     "log_level": click.Choice(["debug", "info", "warning", "error"]),

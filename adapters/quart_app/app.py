@@ -105,4 +105,4 @@ def _make_framework(dispatcher: Dispatcher, config: HttpConfig, messaging: Messa
     # It takes a fifth of a server's start to load, and neither the API nor the socket waits for it.
     from adapters.quart_app.framework import make_framework  # noqa: PLC0415
 
-    return make_framework(dispatcher, config, messaging.limits)
+    return make_framework(dispatcher, config, messaging.limits, messaging.avatar_hosts)

@@ -9,6 +9,8 @@ from attrs import frozen
 from quart import Blueprint, Response, request
 from werkzeug.exceptions import NotFound
 
+from messaging_core.avatars import AvatarHosts
+
 FILES = Path(__file__).with_name("client")
 PAGE = "index.html"
 
@@ -32,8 +34,8 @@ class File:
     etag: str
 
 
-def client_page() -> Blueprint:
-    """The routes of the client; its files are read once.
+def client_page(avatar_hosts: AvatarHosts) -> Blueprint:
+    """The routes of the client, which shows avatars from these hosts; its files are read once.
 
     A browser keeps them, and asks each time whether they have changed: a new server's client is never mixed
     with an old one's.
@@ -44,7 +46,7 @@ def client_page() -> Blueprint:
     @blueprint.get("/")
     async def page() -> Response:
         response = await _send(files[PAGE])
-        response.headers["Content-Security-Policy"] = _content_security_policy(request.host)
+        response.headers["Content-Security-Policy"] = _content_security_policy(request.host, avatar_hosts)
         return response
 
     @blueprint.get("/client/<path:name>")
@@ -78,11 +80,18 @@ async def _send(file: File) -> Response:
     return response
 
 
-def _content_security_policy(host: str) -> str:
+def _content_security_policy(host: str, avatar_hosts: AvatarHosts) -> str:
     # Not every browser takes 'self' for the sockets of the same host.
     sockets = f" ws://{host} wss://{host}" if HOST.fullmatch(host) else ""
     return (
-        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' https: data:; "
-        f"connect-src 'self'{sockets}; frame-ancestors 'none'; base-uri 'none'; form-action 'none'; "
+        "default-src 'none'; script-src 'self'; style-src 'self'; "
+        f"img-src {' '.join(_images(avatar_hosts))}; connect-src 'self'{sockets}; "
+        "frame-ancestors 'none'; base-uri 'none'; form-action 'none'; "
         "require-trusted-types-for 'script'; trusted-types 'none'"
     )
+
+
+def _images(avatar_hosts: AvatarHosts) -> list[str]:
+    """Where images may come from: the client's own, and avatars. A host without a scheme is meant by both."""
+    others = ["https:"] if avatar_hosts.everywhere else sorted(avatar_hosts.hosts)
+    return ["'self'", "data:", *others]

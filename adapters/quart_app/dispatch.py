@@ -123,7 +123,8 @@ class Dispatcher:
         self._throttle(endpoint.limits, actor, command, request)
         if isinstance(endpoint.does, Handles):
             return await endpoint.does.function(command, request, messaging)
-        context = Context(_known(actor), messaging.now(), limits, messaging.privacy)
+        privacy = messaging.privacy_at(request.host)
+        context = Context(_known(actor), messaging.now(), limits, privacy)
         if endpoint.stranger_limits and self._throttles is not None:
             # Before the person is looked up: nobody and a stranger are the same here.
             knows = await messaging.read(operations.knows(command.user_id, context))

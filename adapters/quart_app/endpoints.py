@@ -55,6 +55,11 @@ class HttpRequest:
         return {name: value for name, _, value in pairs}
 
     @property
+    def host(self) -> str | None:
+        """The host, and the port where one is given, to which the request is addressed."""
+        return self.headers.get("host")
+
+    @property
     def idempotency_key(self) -> str | None:
         """The key that was sent, or None; raises `IdempotencyKeyInvalid`."""
         header = self.headers.get("idempotency-key")

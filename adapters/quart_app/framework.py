@@ -17,12 +17,15 @@ from adapters.quart_app.docs import documentation
 from adapters.quart_app.endpoints import Endpoint, HttpAnswer, HttpRequest, request_id
 from adapters.quart_app.problems import FAULT, body_too_large, problem
 from adapters.quart_app.routes import ENDPOINTS
+from messaging_core.avatars import AvatarHosts
 from messaging_core.limits import Limits
 
 log = structlog.get_logger(__name__)
 
 
-def make_framework(dispatcher: Dispatcher, config: HttpConfig, limits: Limits) -> QuartTrio:
+def make_framework(
+    dispatcher: Dispatcher, config: HttpConfig, limits: Limits, avatar_hosts: AvatarHosts
+) -> QuartTrio:
     """Everything that is answered over ASGI but sockets; it needs no lifespan."""
     app = QuartTrio(__name__, static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = None  # each view bounds its own
@@ -38,7 +41,7 @@ def make_framework(dispatcher: Dispatcher, config: HttpConfig, limits: Limits) -
     if config.docs:
         app.register_blueprint(documentation(ENDPOINTS, limits))
     if config.client:
-        app.register_blueprint(client_page())
+        app.register_blueprint(client_page(avatar_hosts))
     app.before_request(_take_two_slashes_for_two)
     app.register_error_handler(HTTPException, _http_error)
     return app

@@ -16,6 +16,7 @@ from adapters.runtime.hub import Hub, LocalSocket
 from adapters.runtime.operations import Context, Executed, Operation, Query
 from adapters.runtime.relay import Relay, parts
 from messaging_core import tokens, users
+from messaging_core.avatars import AvatarHosts
 from messaging_core.commands import LogIn, RefreshTokens, RegisterUser
 from messaging_core.effects import CloseSockets, Decision, Deliver
 from messaging_core.errors import IdempotencyKeyReused, Refused
@@ -111,7 +112,8 @@ class Messaging:
     ) -> None:
         self.hub = hub
         self.limits = limits
-        self.privacy = privacy or Privacy()
+        self._privacy = privacy or Privacy()
+        self._last_privacy: tuple[str | None, Privacy] = (None, self._privacy.at(None))
         self.now = now or UtcClock()
         self._random_bytes = random_bytes
         self._storage = storage
@@ -210,6 +212,18 @@ class Messaging:
 
     # --- who is there ---
 
+    @property
+    def avatar_hosts(self) -> AvatarHosts:
+        return self._privacy.avatar_hosts
+
+    def privacy_at(self, host: str | None) -> Privacy:
+        """What is shown of people in answer to a request that is addressed to `host`, of its Host header."""
+        last, privacy = self._last_privacy
+        if host != last:
+            privacy = self._privacy.at(host)
+            self._last_privacy = (host, privacy)  # nearly all requests have the same
+        return privacy
+
     async def authenticate(self, token: str) -> Actor:
         """Whom an access token speaks for; its first use is noted. Raises `Unauthenticated`."""
         if self.relay is None or self.relay.is_trusted:
@@ -247,12 +261,15 @@ class Messaging:
             raise
         return socket
 
-    async def register(self, command: RegisterUser, *, device: str, key: str | None, path: str) -> Registered:
+    async def register(
+        self, command: RegisterUser, *, device: str, key: str | None, path: str, privacy: Privacy
+    ) -> Registered:
         """A new account, signed in; a replay checks the password and opens a session of its own.
 
         Raises `Invalid`, `EmailTaken`, `IdempotencyKeyReused`, `PasswordHasherBusy`.
         """
         prepared = users.prepare_registration(command, self.limits)
+        privacy.avatar_hosts.check(prepared.avatar_url)
         registration = operations.register(
             prepared,
             password_hash=await self._hasher.hash(prepared.password),
@@ -265,15 +282,15 @@ class Messaging:
         )
         registered = await self.execute(registration)
         if isinstance(registered, tuple):
-            return Registered(self._signed_in(*registered), replayed=False)
+            return Registered(self._signed_in(*registered, privacy), replayed=False)
         user, known_hash = await self.read(
             lambda reader: (reader.user(registered), reader.password_hash(registered))
         )
         if not await self._hasher.matches(known_hash, prepared.password):
             raise IdempotencyKeyReused
-        return Registered(await self._open_session(users.found(user), device), replayed=True)
+        return Registered(await self._open_session(users.found(user), device, privacy), replayed=True)
 
-    async def log_in(self, command: LogIn, *, device: str) -> SignedIn:
+    async def log_in(self, command: LogIn, *, device: str, privacy: Privacy) -> SignedIn:
         """A new session for the right password.
 
         Raises `Invalid`, `InvalidCredentials`, `PasswordHasherBusy`.
@@ -281,7 +298,7 @@ class Messaging:
         prepared = users.prepare_log_in(command, self.limits)
         user, known_hash = await self.read(operations.credentials(prepared.email))
         matches = await self._hasher.matches(known_hash, prepared.password)
-        return await self._open_session(users.log_in(user, password_matches=matches), device)
+        return await self._open_session(users.log_in(user, password_matches=matches), device, privacy)
 
     def session_of(self, command: RefreshTokens) -> tuple[SessionId, bytes | None]:
         """The session that a refresh token of ours names, ended or not, with its nonce.
@@ -299,7 +316,7 @@ class Messaging:
             raise rotated
         return self._pair(rotated)
 
-    async def _open_session(self, user: User, device: str) -> SignedIn:
+    async def _open_session(self, user: User, device: str, privacy: Privacy) -> SignedIn:
         opening = operations.open_session(
             user.id,
             device=device,
@@ -308,12 +325,12 @@ class Messaging:
             limits=self.limits,
         )
         session = await self.execute(opening)
-        return self._signed_in(user, session)
+        return self._signed_in(user, session, privacy)
 
-    def _signed_in(self, user: User, session: Session) -> SignedIn:
+    def _signed_in(self, user: User, session: Session, privacy: Privacy) -> SignedIn:
         # Nothing is read for it: what is committed by now would be answered with a failure.
         pair = self._pair(session)
-        view = shown(user, viewer=user.id, shares_chat=False, privacy=self.privacy)
+        view = shown(user, viewer=user.id, shares_chat=False, privacy=privacy)
         return SignedIn(pair.access_token, pair.refresh_token, pair.token_type, pair.expires_in, view, pair)
 
     def _pair(self, session: Session) -> TokenPair:

@@ -191,7 +191,7 @@ class Process:
 
     async def register(self, name: str) -> Actor:
         command = RegisterUser(f"{name}@test.com", "password123", name)
-        outcome = await self.messaging.register(command, device="", key=None, path="")
+        outcome = await self.messaging.register(command, device="", key=None, path="", privacy=Privacy())
         return await self.messaging.authenticate(outcome.result.access_token)
 
     async def heard(self) -> None:

@@ -117,10 +117,10 @@ class Account:
         return [message["content"] for message in reversed(answer.json()["messages"])]
 
 
-def register(url: str, name: str, email: str) -> Account:
+def register(url: str, name: str, email: str, **more: str) -> Account:
     """A new account; its API client holds a session of its own."""
     http = httpx.Client(base_url=f"{url}/api/v1", timeout=PATIENCE)
-    told = {"email": email, "password": PASSWORD, "display_name": name}
+    told = {"email": email, "password": PASSWORD, "display_name": name, **more}
     answer = http.post("/auth/register", json=told)
     answer.raise_for_status()
     signed_in = answer.json()

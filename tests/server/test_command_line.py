@@ -13,7 +13,8 @@ from click.testing import CliRunner, Result
 
 from adapters.cli import serve as program
 from adapters.cli.main import main
-from adapters.cli.settings import PARTS, UNSETTABLE, Settings
+from adapters.cli.settings import PARTS, UNSETTABLE, Address, Hosts, Settings
+from messaging_core.avatars import ANY_HOST, NO_HOST, OWN_HOST, AvatarHosts
 from tests.server.clients import browser, expect, register
 from tests.server.servers import process, run_to_its_end
 
@@ -110,6 +111,12 @@ WRONG = {
         "https://приложение.example",
         "null",
     ],
+    "email-visibility": ["", "nobody", "EVERYONE"],
+    "avatar-hosts": [
+        *("", " ", "https://cdn.example", "cdn.example/", "*.cdn.example", "cdn.example,media.example"),
+        *("cdn.example;", "'self'", "any own", "none cdn.example", "bücher.example", "cdn.example.", "127.1"),
+        *("[::1]:8000", "cdn.example:x", "cdn.example:123456"),
+    ],
     "trusted-proxies": ["proxy.example", "10.0.0.1/8", "*", "1.2.3.4;5.6.7.8"],
     "head-time": ["0", "-1", "nan", "x"],
 }
@@ -147,6 +154,34 @@ def test_wrong_switches_are_refused(value: str) -> None:
 def test_what_browsers_send_is_an_origin(origins: str) -> None:
     """Any scheme, an address in place of a name, and any port but the one that the scheme implies."""
     assert serve("--cors-origins", origins).exit_code == 99
+
+
+@pytest.mark.parametrize(
+    ("bind", "hosts", "expected"),
+    [
+        ("127.0.0.1:8000", None, ANY_HOST),
+        ("127.9.9.9:8000", None, ANY_HOST),
+        ("[::1]:8000", None, ANY_HOST),
+        ("localhost:8000", None, ANY_HOST),
+        ("0.0.0.0:8000", None, OWN_HOST),
+        ("[::]:8000", None, OWN_HOST),
+        ("192.168.1.10:8000", None, OWN_HOST),
+        ("chat.example:8000", None, OWN_HOST),
+        ("0.0.0.0:8000", "any", ANY_HOST),
+        ("127.0.0.1:8000", "none", NO_HOST),
+        ("127.0.0.1:8000", "own", OWN_HOST),
+        (
+            "127.0.0.1:8000",
+            " own  CDN.example media.example:8443 ",
+            AvatarHosts(own=True, hosts=frozenset({"cdn.example", "media.example:8443"})),
+        ),
+    ],
+)
+def test_whose_avatars_are_shown(bind: str, hosts: str | None, expected: AvatarHosts) -> None:
+    """By default any host's where this machine alone can call, and where others can the server's own."""
+    given = None if hosts is None else Hosts().convert(hosts, None, None)
+    settings = Settings(bind=Address().convert(bind, None, None), avatar_hosts=given)
+    assert settings.privacy.avatar_hosts == expected
 
 
 def test_the_refusal_of_an_origin_says_what_to_write() -> None:
@@ -433,17 +468,19 @@ async def test_the_greeting(tmp_path: Path) -> None:
     warnings = re.findall(r"^  Warning +(.+)$", told, re.MULTILINE)
     assert any("origin" in warning for warning in warnings)
     assert any("--email-visibility" in warning for warning in warnings)
+    assert any("--avatar-hosts" in warning for warning in warnings)
     assert any("messaging.db.keys" in warning for warning in warnings)
     secret = (tmp_path / "messaging.db.keys").read_text().strip().rpartition(":")[2]
     assert secret not in told + server.log
 
 
 async def test_fit_for_production_there_is_no_warning(tmp_path: Path) -> None:
-    """Chosen origins, keys of one's own and hidden e-mails leave nothing to warn of."""
+    """Chosen origins, keys, e-mails and avatars of one's own leave nothing to warn of."""
     variables = {
         "MESSAGING_SIGNING_KEYS": "k1:" + "0f" * 32,
         "MESSAGING_CORS_ORIGINS": "https://app.example",
         "MESSAGING_EMAIL_VISIBILITY": "shared_chat",
+        "MESSAGING_AVATAR_HOSTS": "own",
     }
     async with process(tmp_path, "--no-docs", variables=variables) as server:
         await server.stop()

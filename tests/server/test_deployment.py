@@ -15,7 +15,8 @@ from adapters.cli.main import main
 from adapters.cli.serve import SPARE_TIME
 from adapters.cli.settings import Settings, settings_from
 from adapters.listener import ListenerConfig
-from messaging_core.privacy import EmailVisibility
+from messaging_core.avatars import OWN_HOST
+from messaging_core.privacy import EmailVisibility, Privacy
 from tests.listener.harness import wait_until
 from tests.server.clients import browser, expect, register
 from tests.server.nginx import configure
@@ -76,7 +77,7 @@ def test_the_settings_file_is_taken() -> None:
     (descriptors,) = re.findall(r"^LimitNOFILE=(\d+)$", UNIT, re.MULTILINE)
     assert int(descriptors) > settings.listener.connections
     assert settings.listener.trusted_proxies
-    assert settings.email_visibility is EmailVisibility.SELF
+    assert settings.privacy == Privacy(EmailVisibility.SELF, OWN_HOST)
 
 
 def shown(beginning: str, part: str = "") -> str:

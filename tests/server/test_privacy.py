@@ -1,15 +1,30 @@
 """What one person is shown of another, over a real port, for every way to be shown somebody."""
 
+import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 from attrs import frozen
 
+from adapters.cli.settings import Hosts
+from adapters.listener import ListenerConfig
+from messaging_core.avatars import AvatarHosts
 from messaging_core.privacy import EmailVisibility
-from tests.server.clients import PASSWORD, USER_KEYS, Person, browser, expect, log_in, new_key, register
+from tests.server.clients import (
+    PASSWORD,
+    USER_KEYS,
+    Person,
+    browser,
+    expect,
+    log_in,
+    new_key,
+    person,
+    register,
+)
 from tests.server.servers import ServerHere, process, serving
 
 EVERYONE, SHARED_CHAT, SELF = EmailVisibility
@@ -140,3 +155,113 @@ async def test_the_setting_is_an_option_a_variable_and_a_key(
             found = expect(await alice.ask("GET", "/users/search?tag=bob"), 200)
             assert found["email"] == (bob.user["email"] if shown else None)
         assert ("--email-visibility" in running.log + running.output) is shown
+
+
+# --- avatars ---
+
+ELSEWHERE = "https://elsewhere.example/alice.png"
+
+POLICIES = {
+    # setting: (is an avatar elsewhere taken, is one on the server taken, images of the client's page)
+    "any": (True, True, ["'self'", "data:", "https:"]),
+    "own": (False, True, ["'self'", "data:"]),
+    "none": (False, False, ["'self'", "data:"]),
+    "cdn.example own": (False, True, ["'self'", "data:", "cdn.example"]),
+    "elsewhere.example": (True, False, ["'self'", "data:", "elsewhere.example"]),
+}
+
+
+def hosts(setting: str) -> AvatarHosts:
+    return Hosts().convert(setting, None, None)
+
+
+def with_avatar(url: str) -> dict[str, str]:
+    return {
+        "email": f"{new_key()}@test.com",
+        "password": PASSWORD,
+        "display_name": "Alice",
+        "avatar_url": url,
+    }
+
+
+@pytest.mark.parametrize("quick_path", [True, False], ids=["quick path", "framework"])
+@pytest.mark.parametrize("setting", POLICIES)
+async def test_an_avatar_is_taken_from_where_the_setting_says(setting: str, quick_path: bool) -> None:
+    """Elsewhere it is 422 in words for the person, and nothing is made; the server's own host is the Host."""
+    elsewhere, here, _ = POLICIES[setting]
+    listener = ListenerConfig(quick_path=quick_path)
+    async with serving(avatar_hosts=hosts(setting), listener=listener) as server, browser(server) as http:
+        for url, taken in ((ELSEWHERE, elsewhere), (f"{server.address}/alice.png", here)):
+            before = server.state()
+            answer = await http.post("/auth/register", json=with_avatar(url))
+            if taken:
+                assert expect(answer, 201)["user"]["avatar_url"] == url
+                continue
+            (error,) = expect(answer, 422, "validation_failed")["errors"]
+            assert (error["field"], error["code"]) == ("avatar_url", "host_not_allowed")
+            assert "avatar_hosts" not in error["message"]
+            assert "avatar-hosts" not in error["message"]
+            assert server.state() == before
+
+
+async def test_nobody_is_shown_what_a_forged_host_let_in() -> None:
+    """Who registers may name any Host; others are shown the avatar only where they call that host."""
+    async with serving(avatar_hosts=hosts("own")) as server, browser(server) as http:
+        forged = await http.post(
+            "/auth/register", json=with_avatar(ELSEWHERE), headers={"Host": "elsewhere.example"}
+        )
+        user = expect(forged, 201)["user"]
+        assert user["avatar_url"] == ELSEWHERE
+        bob = await register(server, http, "Bob")
+        shown = expect(await bob.ask("GET", f"/users/{user['id']}"), 200)
+        assert shown == {**user, "email": None, "avatar_url": None}
+
+
+async def test_an_avatar_from_before_is_shown_as_null(tmp_path: Path) -> None:
+    """Kept while any host was allowed: null wherever a person is shown, to themselves too, once it is not.
+
+    So is what an Idempotency-Key brings back: the chat is shown as the reader may see it now.
+    """
+    body, key = with_avatar(ELSEWHERE), new_key()
+    async with process(tmp_path, "--avatar-hosts", "any") as server, browser(server) as http:
+        alice = person(server, http, expect(await http.post("/auth/register", json=body), 201))
+        bob = await register(server, http, "Bob")
+        opened = await bob.ask("POST", "/chats/direct", {"user_id": alice.id}, key=key)
+        chat = expect(opened, 200)["id"]
+        for path in ("/users/me", f"/users/{alice.id}"):
+            assert expect(await alice.ask("GET", path), 200)["avatar_url"] == ELSEWHERE
+    strict = ("--avatar-hosts", "own", "--email-visibility", "self")
+    async with process(tmp_path, *strict) as server, browser(server) as http:
+        signed_in = expect(await http.post("/auth/login", json=body), 200)
+        assert signed_in["user"] == {**alice.user, "avatar_url": None}
+        alice = person(server, http, signed_in)
+        bob = await log_in(server, http, "Bob")
+        for viewer in (alice, bob):
+            tag = alice.user["tag"]
+            told = [
+                expect(await viewer.ask("GET", path), 200)
+                for path in (f"/users/{alice.id}", f"/users/search?tag={tag}", f"/chats/{chat}", "/chats")
+            ]
+            users = [*told[:2], *told[2]["participants"], *told[3][0]["participants"]]
+            assert [user["avatar_url"] for user in users] == [None] * 6
+        again = await bob.ask("POST", "/chats/direct", {"user_id": alice.id}, key=key)
+        assert again.headers["Idempotency-Replayed"] == "true"
+        people = {user["id"]: user for user in expect(again, 200)["participants"]}
+        assert people == {alice.id: {**alice.user, "email": None, "avatar_url": None}, bob.id: bob.user}
+    async with process(tmp_path, "--avatar-hosts", "elsewhere.example") as server, browser(server) as http:
+        signed_in = expect(await http.post("/auth/login", json=body), 200)
+        assert signed_in["user"]["avatar_url"] == ELSEWHERE
+
+
+@pytest.mark.parametrize("setting", POLICIES)
+async def test_pages_may_load_no_other_images(setting: str) -> None:
+    """The client's content policy names the hosts of the setting; the docs show nobody, and load nothing."""
+    *_, images = POLICIES[setting]
+    async with (
+        serving(avatar_hosts=hosts(setting)) as server,
+        httpx.AsyncClient(base_url=server.address) as http,
+    ):
+        for path, allowed in (("/", images), ("/docs", ["'self'", "data:"])):
+            policy = (await http.get(path)).headers["Content-Security-Policy"]
+            (found,) = re.findall(r"(?:^|; )img-src ([^;]+)(?:;|$)", policy)
+            assert found.split() == allowed

@@ -31,13 +31,16 @@ async def register(command: RegisterUser, request: HttpRequest, messaging: Messa
         device=_device(request),
         key=request.idempotency_key,
         path=request.path,
+        privacy=messaging.privacy_at(request.host),
     )
     replayed = (REPLAYED,) if registered.replayed else ()
     return HttpAnswer(201, encode(registered.result), headers=(*replayed, *NO_STORE))
 
 
 async def log_in(command: LogIn, request: HttpRequest, messaging: Messaging) -> HttpAnswer:
-    return HttpAnswer(200, encode(await messaging.log_in(command, device=_device(request))), headers=NO_STORE)
+    privacy = messaging.privacy_at(request.host)
+    signed_in = await messaging.log_in(command, device=_device(request), privacy=privacy)
+    return HttpAnswer(200, encode(signed_in), headers=NO_STORE)
 
 
 async def refresh(command: RefreshTokens, request: HttpRequest, messaging: Messaging) -> HttpAnswer:

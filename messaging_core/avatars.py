@@ -1,0 +1,103 @@
+"""Where avatars may be loaded from: the host of a picture learns who looks at it, and when.
+
+URLs are judged as browsers read them (the URL standard, https://url.spec.whatwg.org). Browsers read a
+backslash as a slash, pass over line breaks, and turn full-width letters and escapes in a host into plain
+ones; other parsers do not. So a URL that two parsers could read differently is on no host at all.
+"""
+
+import re
+from ipaddress import IPv4Address, IPv6Address
+
+from attrs import evolve, frozen
+
+from messaging_core.errors import FieldError, Invalid
+
+PORTS = (("http", 80), ("https", 443))
+"""The port that each scheme implies."""
+NAMED = 5
+"""Hosts that a refusal names at most."""
+
+_READ_DIFFERENTLY = re.compile(r"[\x00-\x20\x7f-\x9f\\\s]")
+_NAME = r"[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)*|\[[0-9A-Fa-f:.]+\]"
+_NUMBER = re.compile(r"[0-9]+|0x[0-9a-f]*")
+_HOST = re.compile(rf"({_NAME})(?::([0-9]{{1,5}}))?")
+# No userinfo, which an `@` would end. An empty port is the implied one.
+_URL = re.compile(rf"(https?)://({_NAME})(?::([0-9]{{0,5}}))?(?:[/?#].*)?")
+
+
+@frozen
+class AvatarHosts:
+    """The hosts from which avatars may be loaded; none by default."""
+
+    everywhere: bool = False
+    """Whether any host may be named; `own` and `hosts` add nothing then."""
+    own: bool = False
+    """Whether they may be on the server itself: on the host that a request is addressed to."""
+    hosts: frozenset[str] = frozenset()
+    """Other hosts, as `parse_host` gives them."""
+    here: str | None = None
+    """The server's own host, where `own` and a request say so; likewise."""
+
+    def at(self, host: str | None) -> "AvatarHosts":
+        """The same for a request to `host`, which is the server's own."""
+        return evolve(self, here=parse_host(host)) if self.own and host is not None else self
+
+    def admits(self, url: str) -> bool:
+        """Whether an avatar may be loaded from this URL."""
+        return self.everywhere or any(host in self.hosts or host == self.here for host in _hosts_of(url))
+
+    def check(self, url: str | None) -> None:
+        """Raise `Invalid` for an avatar that nobody would be shown; None is no avatar."""
+        if url is not None and not self.admits(url):
+            raise Invalid(FieldError("avatar_url", "host_not_allowed", self._expected()))
+
+    def _expected(self) -> str:
+        if not self.own and not self.hosts:
+            return "must be left out: this server shows no avatars"
+        named = [*(["this server"] if self.own else []), *sorted(self.hosts)]
+        more = [f"{len(named) - NAMED} other hosts"] if len(named) > NAMED else []
+        return f"must be the http or https address of a picture on {' or '.join([*named[:NAMED], *more])}"
+
+
+ANY_HOST = AvatarHosts(everywhere=True)
+NO_HOST = AvatarHosts()
+OWN_HOST = AvatarHosts(own=True)
+
+
+def parse_host(text: str) -> str | None:
+    """A host, `cdn.example` or `cdn.example:8443`, in the form in which two are compared; None if it is none.
+
+    Without a port, it is that which the URL's scheme implies. A name in another alphabet is written in its
+    ASCII form, `xn--…`, an address as browsers write it.
+    """
+    found = _HOST.fullmatch(text)
+    name = None if found is None else _name(found[1])
+    if found is None or name is None:
+        return None
+    return name if found[2] is None else f"{name}:{int(found[2])}"
+
+
+def _hosts_of(url: str) -> tuple[str, ...]:
+    """The ways to write the host of a URL, with its port, and without where that is implied."""
+    if _READ_DIFFERENTLY.search(url):
+        return ()
+    found = _URL.fullmatch(url)
+    name = None if found is None else _name(found[2])
+    if found is None or name is None:
+        return ()
+    implied = dict(PORTS)[found[1]]
+    port = int(found[3] or implied)
+    return (f"{name}:{port}", name) if port == implied else (f"{name}:{port}",)
+
+
+def _name(text: str) -> str | None:
+    """A host's name or address as browsers write it; None for what they write otherwise, or refuse."""
+    name = text.lower()
+    try:
+        if name.startswith("["):
+            return f"[{IPv6Address(name[1:-1]).compressed}]"
+        if _NUMBER.fullmatch(name.rpartition(".")[2]):
+            return name if str(IPv4Address(name)) == name else None
+    except ValueError:
+        return None
+    return name

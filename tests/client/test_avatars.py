@@ -1,0 +1,53 @@
+"""Whose avatars a browser loads: no other host learns who looks at somebody."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import expect
+
+from tests.client.conftest import MakeTab
+from tests.client.people import Account, LiveServer, register
+
+pytestmark = pytest.mark.browser
+
+PICTURE = "/client/icon.svg"
+"""Any picture that the server has."""
+
+
+@pytest.fixture
+def strict_server(tmp_path: Path) -> Iterator[LiveServer]:
+    """A server that shows the avatars of its own host, and nobody's e-mail; some are kept from before."""
+    server = LiveServer(tmp_path, ("--avatar-hosts", "any"))
+    server.start()
+    yield server
+    server.stop()
+
+
+def with_avatar(server: LiveServer, name: str, url: str) -> Account:
+    return register(server.url, name, f"{name.lower()}@test.com", avatar_url=url)
+
+
+def test_no_other_host_is_asked_for_an_avatar(strict_server: LiveServer, tab: MakeTab) -> None:
+    """A stranger's avatar elsewhere leaves the initials and asks nobody; one on the server is shown."""
+    server = strict_server
+    alice = register(server.url, "Alice", "alice@test.com")
+    bob = with_avatar(server, "Bob", "https://elsewhere.example/pixel.png")
+    carol = with_avatar(server, "Carol", f"{server.url}{PICTURE}")
+    for other in (bob, carol):
+        other.say(other.chat_with(alice), "Hello!")
+    server.stop()
+    server.arguments = ("--avatar-hosts", "own", "--email-visibility", "self")
+    server.start()
+    opened = tab(server)
+    asked: list[str] = []
+    opened.page.on("request", lambda request: asked.append(request.url))
+    opened.log_in(alice)
+    for name, pictures in (("Bob", 0), ("Carol", 1)):
+        opened.open(name)
+        opened.sees("Hello!")
+        expect(opened.page.locator(".conversation .bar .avatar img")).to_have_count(pictures)
+    assert f"{server.url}{PICTURE}" in asked
+    assert [url for url in asked if not url.startswith((server.url, "data:"))] == []
+    for account in (alice, bob, carol):
+        account.http.close()
