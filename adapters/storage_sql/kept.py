@@ -148,6 +148,10 @@ class Staged:
             return self._chats.get(chat_id)
         return self.committed.chats.get(chat_id)
 
+    def found_user(self, user: User) -> None:
+        """A user was read who was not known, and whom no transaction has stored since the last commit."""
+        self.committed.keep_user(user)
+
     def found(self, chat: Chat) -> None:
         """A chat was read that was not known."""
         if chat.id in self._changed_chats:
@@ -303,6 +307,15 @@ class KeptTransaction(SqlTransaction):
 
     def user(self, user_id: UserId) -> User | None:
         return self._staged.user(user_id) or super().user(user_id)
+
+    def users(self, user_ids: Collection[UserId]) -> Mapping[UserId, User]:
+        get = self._staged.user
+        found = {user_id: user for user_id in user_ids if (user := get(user_id)) is not None}
+        if len(found) < len(user_ids):
+            for user_id, user in super().users([each for each in user_ids if each not in found]).items():
+                self._staged.found_user(user)
+                found[user_id] = user
+        return found
 
     def chat(self, chat_id: ChatId) -> Chat | None:
         chat = self._staged.chat(chat_id)

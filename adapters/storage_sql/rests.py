@@ -1,4 +1,4 @@
-"""Whether the event loop has had nothing to do: whoever comes first after that may go on at once."""
+"""The turns of the event loop: whether it has been idle, and what has been done in this one."""
 
 from collections.abc import Callable
 from contextlib import suppress
@@ -7,17 +7,19 @@ import trio
 
 
 class Rests(trio.abc.Instrument):
-    """Counts the rests of the event loop, from here until `end`.
+    """Counts the turns of the event loop, and its rests, from here until `end`.
 
-    To give others a turn, or to wait for company, is for a busy loop. Whoever comes first after a rest is
-    alone, as far as can be told.
+    To give others a turn, or to wait for company, is for a busy loop. The first caller after a rest is alone,
+    as far as can be told.
     """
 
     def __init__(self) -> None:
         self._count = 0
+        self.turns = 0
         trio.lowlevel.add_instrument(self)
 
     def before_io_wait(self, timeout: float) -> None:
+        self.turns += 1
         if timeout > 0:
             self._count += 1
 

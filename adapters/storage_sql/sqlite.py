@@ -5,6 +5,7 @@ import sqlite3
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager, closing, suppress
 from pathlib import Path
+from time import monotonic
 from typing import TypeVar
 
 import trio
@@ -22,6 +23,9 @@ T = TypeVar("T")
 
 RESERVED: Mapping[str, int] = {"message": 255}
 """Identifiers that a commit reserves beyond those that it needs, by kind."""
+
+READING = 0.005
+"""Seconds of reads after which a turn of the event loop begins no more of them; the others have the next."""
 
 TEXT = Path(__file__).with_name("sqlite_statements.sql")
 """Made by `make statements`, and not to be edited."""
@@ -60,6 +64,9 @@ class SqliteStorage:
         self._watch.look()  # something has been read, so that the file's companions are there
         self._rests = Rests()
         self._rested = self._rests.since_asked()
+        self._turn = 0
+        """In which turn of the loop the last read was, and for how many seconds that turn has read."""
+        self._read_for = 0.0
         self._writer = Writer(self._session, self._rests)
         self._closed = False
         self._watching = trio.CancelScope()
@@ -79,20 +86,26 @@ class SqliteStorage:
     async def read(self, query: Callable[[Reader], T]) -> T:
         """Run `query` here, on the event loop: a small read takes less than handing it to a thread would.
 
-        Others have a turn before, on a loop that has not rested since the last read. Raises
-        `StorageUnavailable`.
+        Others have a turn before, on a loop that has not rested since the last read, and a turn that has read
+        for `READING` begins no more reads. Raises `StorageUnavailable`.
         """
         if self._rested():
             await trio.lowlevel.checkpoint_if_cancelled()
         else:
             await trio.lowlevel.checkpoint()
+            while self._read_for >= READING and self._turn == self._rests.turns:
+                await trio.lowlevel.checkpoint()
         if self._closed:
             raise StorageUnavailable("The storage is closed")
+        began = monotonic()
         try:
             try:
                 return query(self._reader)
             finally:
                 self._view.end()
+                if self._turn != self._rests.turns:
+                    self._turn, self._read_for = self._rests.turns, 0.0
+                self._read_for += monotonic() - began
         except sqlite3.Error as error:
             if is_unavailable(error):
                 raise StorageUnavailable(f"SQLite: {error}") from error

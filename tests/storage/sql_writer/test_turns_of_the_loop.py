@@ -2,6 +2,7 @@
 
 import sqlite3
 import threading
+from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine
 from time import perf_counter
 from typing import Any
@@ -10,8 +11,9 @@ import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
 
+from adapters.storage_sql import sqlite as sqlite_module
 from adapters.storage_sql import writer as writer_module
-from adapters.storage_sql.sqlite import SqliteStorage
+from adapters.storage_sql.sqlite import READING, SqliteStorage
 from adapters.storage_sql.writer import AWAY, FLUSH_HERE, HICCUP
 from messaging_core.ids import MessageId
 from messaging_core.ports import Reader, Transaction
@@ -53,6 +55,40 @@ async def test_a_read_is_of_one_moment(storage: SqliteStorage) -> None:
         await settled()
         assert await storage.read(look_twice) == ([], [])
     assert await storage.read(history) == [1]
+
+
+async def test_a_turn_in_which_reads_have_taken_long_begins_no_others(
+    storage: SqliteStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However many large reads are asked for at once, others have their turn between any two or three."""
+    now = 0.0
+    monkeypatch.setattr(sqlite_module, "monotonic", lambda: now)
+    turns = Counter[int]()
+
+    def read_long(_: Reader) -> None:
+        nonlocal now
+        now += 0.6 * READING
+        turns[storage._rests.turns] += 1
+
+    async with trio.open_nursery() as nursery:
+        for _ in range(20):
+            nursery.start_soon(storage.read, read_long)
+    assert sum(turns.values()) == 20
+    assert set(turns.values()) == {2}
+
+
+async def test_short_reads_share_a_turn(storage: SqliteStorage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody waits for another turn because of others whose reads take no time."""
+    monkeypatch.setattr(sqlite_module, "monotonic", lambda: 0.0)
+    turns = Counter[int]()
+
+    def read_short(_: Reader) -> None:
+        turns[storage._rests.turns] += 1
+
+    async with trio.open_nursery() as nursery:
+        for _ in range(20):
+            nursery.start_soon(storage.read, read_short)
+    assert max(turns.values()) >= 19  # after a rest, one need not wait for a turn
 
 
 @pytest.mark.parametrize("away", [0, 1000])
