@@ -1,16 +1,16 @@
-"""What peers that read or write slowly make a server hold: its memory, and how long others wait meanwhile.
+"""Measures the memory that slow peers make a server hold, and the delay of other requests meanwhile.
 
     python benchmarks/held_memory.py [file] [page] [bodies] [bodies-with-token] [--seconds 20]
 
 Each siege has a server process of its own:
 
-- file: 480 connections, without an account, each read the bundle of /docs at 8 KiB/s;
-- page: 200 connections each read a page of 200 messages, 6 MB of JSON, at 8 KiB/s;
-- bodies: 300 connections, without a token, each send a body of 1 MiB but for its last KiB;
-- bodies-with-token: the same with a token, where the body is awaited.
+- file: 480 connections without an account read the bundle of /docs, each at 8 KiB/s;
+- page: 200 connections read a page of 200 messages, 6 MB of JSON, each at 8 KiB/s;
+- bodies: 300 connections without a token send a body of 1 MiB, except its last KiB;
+- bodies-with-token: the same with a valid token, so that the server waits for the body.
 
-The table shows the server's memory (VmRSS) before, the highest of the siege, and afterwards, when all have
-left; what the connections were answered; and p50, p99 and the highest of a GET /health every 20 ms.
+The program prints the server's memory (VmRSS) before the siege, its maximum during the siege, and its value
+after all peers have left; the responses; and p50, p99 and maximum of a GET /health every 20 ms.
 """
 
 import argparse
@@ -34,31 +34,31 @@ import trio
 from attrs import define, field
 
 RATE = 8192
-"""Bytes that a slow reader takes in a second."""
+"""Bytes a second that a slow reader reads."""
 BODY = 1_048_576
 PAYLOAD = "x" * 30_000
 SETTLE = 10.0
-"""Seconds after which the memory is read that is left when all have gone."""
+"""Seconds between the end of the siege and the last reading of the memory."""
 
 
 @define
-class Seen:
-    """What a siege showed; memory in MiB, times in seconds."""
+class SiegeFigures:
+    """The figures of a siege; memory in MiB, times in seconds."""
 
     before: float = 0
     highest: float = 0
     after: float = 0
-    answers: Counter[str] = field(factory=Counter)
+    responses: Counter[str] = field(factory=Counter)
     delays: list[float] = field(factory=list)
 
 
 @define
-class Target:
+class SiegeTarget:
     """The server under siege."""
 
     port: int
     pid: int
-    seen: Seen
+    figures: SiegeFigures
     token: str = ""
     chat: int = 0
 
@@ -68,15 +68,15 @@ class Target:
         return int(re.search(r"VmRSS:\s+(\d+) kB", status)[1]) / 1024  # type: ignore[index]
 
     async def connect(self, *, receive_buffer: int | None = None) -> trio.SocketStream:
-        plain = trio.socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+        sock = trio.socket.socket(socket.AF_INET, socket.SOCK_STREAM)
         if receive_buffer is not None:
-            plain.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
-        await plain.connect(("127.0.0.1", self.port))
-        return trio.SocketStream(plain)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+        await sock.connect(("127.0.0.1", self.port))
+        return trio.SocketStream(sock)
 
 
 @contextmanager
-def server(directory: Path, *options: str) -> Iterator[Target]:
+def server(directory: Path, *options: str) -> Iterator[SiegeTarget]:
     """`messaging serve` on a free port."""
     command = [
         *(str(Path(sys.executable).with_name("messaging")), "serve", "--bind", "127.0.0.1:0"),
@@ -87,7 +87,7 @@ def server(directory: Path, *options: str) -> Iterator[Target]:
         assert process.stdout is not None
         port = next(match[1] for line in process.stdout if (match := re.search(r":(\d+)/docs", line)))
         try:
-            yield Target(int(port), process.pid, Seen())
+            yield SiegeTarget(int(port), process.pid, SiegeFigures())
         finally:
             process.terminate()
 
@@ -95,68 +95,70 @@ def server(directory: Path, *options: str) -> Iterator[Target]:
 # --- the sieges -------------------------------------------------------------------------------------------
 
 
-async def read_slowly(target: Target, request: bytes) -> None:
-    """Ask, and read the answer at `RATE`; note its status, or how it ended."""
+async def read_slowly(target: SiegeTarget, request: bytes) -> None:
+    """Send the request, read the response at `RATE`, and count its status and how the connection ended."""
     stream = await target.connect(receive_buffer=4096)
-    noted = "no answer"
+    outcome = "no response"
     try:
         await stream.send_all(request)
         while data := await stream.receive_some(RATE):
-            if noted == "no answer":
-                noted = data.split(b" ", 2)[1].decode()
-            if noted == "503":
+            if outcome == "no response":
+                outcome = data.split(b" ", 2)[1].decode()
+            if outcome == "503":
                 break
             await trio.sleep(len(data) / RATE)
         else:
-            noted += ", closed"
+            outcome += ", closed"
     except trio.BrokenResourceError:
-        noted += ", reset"
+        outcome += ", reset"
     finally:
-        target.seen.answers[noted] += 1
+        target.figures.responses[outcome] += 1
         with trio.CancelScope(shield=True):
             await stream.aclose()
 
 
-async def file_reader(target: Target) -> None:
+async def file_reader(target: SiegeTarget) -> None:
     await read_slowly(target, b"GET /docs/swagger-ui-bundle.js HTTP/1.1\r\nHost: test\r\n\r\n")
 
 
-async def page_reader(target: Target) -> None:
+async def page_reader(target: SiegeTarget) -> None:
     head = f"GET /api/v1/messages?chat_id={target.chat}&limit=200 HTTP/1.1\r\nHost: test\r\n"
     await read_slowly(target, f"{head}Authorization: Bearer {target.token}\r\n\r\n".encode())
 
 
-async def body_sender(target: Target) -> None:
-    """Send all of a body but its last KiB, then wait."""
+async def body_sender(target: SiegeTarget) -> None:
+    """Send a body except its last KiB, and wait for the response."""
     head = f"POST /api/v1/messages HTTP/1.1\r\nHost: test\r\nContent-Length: {BODY}\r\n"
     head += "Content-Type: application/json\r\n"
     head += f"Authorization: Bearer {target.token}\r\n" if target.token else ""
     stream = await target.connect()
-    noted = "no answer"
+    outcome = "no response"
     try:
         await stream.send_all(head.encode() + b"\r\n")
         with suppress(trio.BrokenResourceError):
             await stream.send_all(b" " * (BODY - 1024))
         while data := await stream.receive_some(RATE):
-            if noted == "no answer":
-                noted = data.split(b" ", 2)[1].decode()
-        noted += ", closed"
+            if outcome == "no response":
+                outcome = data.split(b" ", 2)[1].decode()
+        outcome += ", closed"
     except trio.BrokenResourceError:
-        noted += ", reset"
+        outcome += ", reset"
     finally:
-        target.seen.answers[noted] += 1
+        target.figures.responses[outcome] += 1
         with trio.CancelScope(shield=True):
             await stream.aclose()
 
 
 @define
 class Siege:
-    """How many peers do what, after what."""
+    """The peers of a siege, and what the server needs before."""
 
     peers: int
-    peer: Callable[[Target], Awaitable[None]]
+    peer: Callable[[SiegeTarget], Awaitable[None]]
     account: bool = False
+    """Whether the peers have a token."""
     history: int = 0
+    """Messages of 30 KB to store before."""
 
 
 SIEGES = {
@@ -167,8 +169,8 @@ SIEGES = {
 }
 
 
-async def prepare(siege: Siege, target: Target) -> None:
-    """Load what is loaded when first asked for, and make what the siege asks for."""
+async def prepare(siege: Siege, target: SiegeTarget) -> None:
+    """Let the server load what it loads at the first request, and create the siege's account and history."""
     async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{target.port}", timeout=60) as http:
         (await http.get("/docs")).raise_for_status()
         if siege.account:
@@ -192,32 +194,32 @@ async def register(http: httpx.AsyncClient, name: str) -> Any:
     return (await http.post("/api/v1/auth/register", json=account)).raise_for_status().json()
 
 
-async def ask_for_health(target: Target) -> None:
-    """Ask once every 20 ms, on one connection."""
+async def poll_health(target: SiegeTarget) -> None:
+    """Send GET /health every 20 ms on one connection."""
     stream = await target.connect()
     while True:
         began = perf_counter()
         await stream.send_all(b"GET /health HTTP/1.1\r\nHost: test\r\n\r\n")
         while not (await stream.receive_some()).endswith(b"}"):
             pass
-        target.seen.delays.append(perf_counter() - began)
+        target.figures.delays.append(perf_counter() - began)
         await trio.sleep(0.02)
 
 
-async def watch(target: Target) -> None:
+async def watch(target: SiegeTarget) -> None:
     while True:
-        target.seen.highest = max(target.seen.highest, target.memory)
+        target.figures.highest = max(target.figures.highest, target.memory)
         await trio.sleep(0.05)
 
 
-async def run(siege: Siege, seconds: float, options: list[str]) -> Seen:
+async def run(siege: Siege, seconds: float, options: list[str]) -> SiegeFigures:
     with tempfile.TemporaryDirectory() as directory, server(Path(directory), *options) as target:
         await prepare(siege, target)
         await trio.sleep(2)
-        target.seen.before = target.memory
+        target.figures.before = target.memory
         async with trio.open_nursery() as watching:
             watching.start_soon(watch, target)
-            watching.start_soon(ask_for_health, target)
+            watching.start_soon(poll_health, target)
             with trio.move_on_after(seconds):
                 async with trio.open_nursery() as peers:
                     for _ in range(siege.peers):
@@ -225,8 +227,8 @@ async def run(siege: Siege, seconds: float, options: list[str]) -> Seen:
                 await trio.sleep_forever()
             watching.cancel_scope.cancel()
         await trio.sleep(SETTLE)
-        target.seen.after = target.memory
-        return target.seen
+        target.figures.after = target.memory
+        return target.figures
 
 
 def main() -> None:
@@ -243,12 +245,13 @@ def main() -> None:
     for name in arguments.sieges or SIEGES:
         siege = SIEGES[name]
         siege.peers = arguments.peers or siege.peers
-        seen = trio.run(run, siege, arguments.seconds, arguments.option)
-        cuts = quantiles(seen.delays, n=100)
+        figures = trio.run(run, siege, arguments.seconds, arguments.option)
+        cuts = quantiles(figures.delays, n=100)
         print(
-            f"{name:18} {siege.peers} peers: memory {seen.before:.0f} -> {seen.highest:.0f} -> "
-            f"{seen.after:.0f} MiB; answers {json.dumps(seen.answers)}; /health p50 {cuts[49] * 1000:.1f} ms,"
-            f" p99 {cuts[98] * 1000:.1f} ms, highest {max(seen.delays) * 1000:.0f} ms"
+            f"{name:18} {siege.peers} peers: memory {figures.before:.0f} -> {figures.highest:.0f} -> "
+            f"{figures.after:.0f} MiB; responses {json.dumps(figures.responses)}; "
+            f"/health p50 {cuts[49] * 1000:.1f} ms, p99 {cuts[98] * 1000:.1f} ms, "
+            f"highest {max(figures.delays) * 1000:.0f} ms"
         )
 
 

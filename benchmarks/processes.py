@@ -1,11 +1,12 @@
-"""Several of our processes on one PostgreSQL: messages a second, and how late they are on a socket elsewhere.
+"""Measures several processes of our server on one PostgreSQL: messages a second, and delays between
+processes.
 
     python -m benchmarks.processes [--processes 1,2,4] [--senders 16] [--seconds 5]
 
-Each sender sends into a direct chat, one message after another; its own socket is on the process that it
-sends to, the other's on the next one. The load, all processes and PostgreSQL share the machine's cores, and
-nothing is kept to one of them. A database is made for it on the server that --server names, and dropped
-afterwards; NATS is looked for at port 4222.
+Each sender sends one message after the other into a direct chat. The sender's socket is on the process that
+gets the requests, the other member's socket on the next process. The load, all processes and PostgreSQL share
+the machine's cores, and none has a core of its own. The program creates a database on the server that
+--server names, and drops it afterwards. It expects NATS on port 4222.
 """
 
 import argparse
@@ -22,11 +23,11 @@ import trio
 
 from adapters.storage_sql.postgresql import open_postgresql
 from adapters.storage_sql.postgresql_schema import upgrade_postgresql
-from benchmarks.load.client import Audience, Listener, Loop, Sender, Void, answered_id, open_sockets
+from benchmarks.load.client import ChatListener, ChatStream, Loop, Sender, Void, id_and_number, open_sockets
 from benchmarks.load.figures import spread
 from benchmarks.load.population import DIRECT_CHATS, token_of
-from benchmarks.load.processes import Cores, Running, free_port, ours, running, thread_seconds
-from benchmarks.load.rows import sending
+from benchmarks.load.processes import Cores, RunningServer, free_port, ours, running, thread_seconds
+from benchmarks.load.rows import request_pieces
 from benchmarks.load.seeding import people_and_chats
 
 ARRIVAL = 30.0
@@ -37,7 +38,7 @@ BUSES = ("none", "postgresql", "nats://127.0.0.1:4222/messaging-bench")
 
 @contextmanager
 def database(server: str) -> Iterator[str]:
-    """A new one with people and chats; dropped afterwards."""
+    """The address of a new database with users and chats; dropped afterwards."""
     address = urlsplit(server)._replace(path=f"/{NAME}").geturl()
 
     async def fill() -> None:
@@ -55,56 +56,56 @@ def database(server: str) -> Iterator[str]:
             connection.execute(f"DROP DATABASE IF EXISTS {NAME} WITH (FORCE)")
 
 
-def measure(servers: Sequence[Running], *, senders: int, seconds: float) -> dict[str, float]:
-    """The figures of processes that run; raises `Void` where a socket misses something."""
+def measure(servers: Sequence[RunningServer], *, senders: int, seconds: float) -> dict[str, float]:
+    """The figures of running processes. Raises `Void` if a socket misses a message."""
     ports = [server.port for server in servers]
     sent: list[float] = []
-    answers: list[tuple[float, float, int]] = []
+    responses: list[tuple[float, float, int]] = []
     here: list[tuple[float, float]] = []
     elsewhere: list[tuple[float, float]] = []
     stopped = False
 
-    def make(before: bytes, between: bytes, after: bytes) -> bytes | None:
+    def next_request(before: bytes, between: bytes, after: bytes) -> bytes | None:
         if stopped:
             return None
         number = len(sent)
         sent.append(perf_counter())
         return b"%b%012d%b%010d%b" % (before, number, between, number, after)
 
-    def take(began: float, answer: bytes) -> None:
-        answers.append((began, perf_counter() - began, answered_id(answer)[0]))
+    def on_response(began: float, response: bytes) -> None:
+        responses.append((began, perf_counter() - began, id_and_number(response)[0]))
 
     loop = Loop()
     with ExitStack() as stack:
         stack.callback(loop.close)
         listeners, connections = [], []
         for number, chat in enumerate(DIRECT_CHATS[:senders]):
-            audience = Audience()
+            stream = ChatStream()
             for person, port, delays in (
                 (chat.people[0], ports[number % len(ports)], here),
                 (chat.people[1], ports[(number + 1) % len(ports)], elsewhere),
             ):
-                (plain,) = open_sockets(port, [token_of(person)])
-                listener = Listener(audience, sent, delays)
-                listener.attach(loop, plain)
+                (sock,) = open_sockets(port, [token_of(person)])
+                listener = ChatListener(stream, sent, delays)
+                listener.attach(loop, sock)
                 stack.callback(listener.close)
                 listeners.append(listener)
-            request = partial(make, *sending(chat.id, chat.people[0]))
-            connection = Sender(loop, ports[number % len(ports)], request, take)
+            request_of = partial(next_request, *request_pieces(chat.id, chat.people[0]))
+            connection = Sender(loop, ports[number % len(ports)], request_of, on_response)
             stack.callback(connection.close)
             connections.append(connection)
         for connection in connections:
             connection.start()
         loop.run(WARM_UP)
-        began, used, ran = perf_counter(), time.process_time(), _ran(servers)
+        began, used, ran = perf_counter(), time.process_time(), _cpu_seconds(servers)
         loop.run(seconds)
-        ended, used, ran = perf_counter(), time.process_time() - used, _ran(servers) - ran
+        ended, used, ran = perf_counter(), time.process_time() - used, _cpu_seconds(servers) - ran
         stopped = True
-        loop.run(ARRIVAL, until=lambda: all(connection.resting for connection in connections))
-        loop.run(ARRIVAL, until=lambda: sum(each.frames() for each in listeners) == 2 * len(answers))
-        if sum(each.frames() for each in listeners) != 2 * len(answers):
-            raise Void("not every message has come on both sockets")
-    counted = [took for start, took, _ in answers if began <= start + took < ended]
+        loop.run(ARRIVAL, until=lambda: all(connection.is_idle for connection in connections))
+        loop.run(ARRIVAL, until=lambda: sum(each.frames() for each in listeners) == 2 * len(responses))
+        if sum(each.frames() for each in listeners) != 2 * len(responses):
+            raise Void("not every message has arrived on both sockets")
+    counted = [took for start, took, _ in responses if began <= start + took < ended]
     return {
         "per_second": len(counted) / (ended - began),
         "load_cpu": used / (ended - began),
@@ -115,7 +116,7 @@ def measure(servers: Sequence[Running], *, senders: int, seconds: float) -> dict
     }
 
 
-def _ran(servers: Sequence[Running]) -> float:
+def _cpu_seconds(servers: Sequence[RunningServer]) -> float:
     return sum(thread_seconds(server.pid)[0] for server in servers)
 
 
@@ -139,7 +140,7 @@ def main() -> None:
         for bus in BUSES:
             for count in map(int, ["1"] if bus == "none" else arguments.processes.split(",")):
                 with ExitStack() as stack:
-                    servers: list[Running] = []
+                    servers: list[RunningServer] = []
                     options = f"--database {address} --bus {bus}"
                     for port in [free_port() for _ in range(count)]:
                         command = ours(port, Path("unused"), options)

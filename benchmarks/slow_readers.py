@@ -1,10 +1,10 @@
-"""What sockets that never read cost the others: the same load with and without them.
+"""Measures the cost of sockets that never read to the other sockets: the same load with and without them.
 
     python benchmarks/slow_readers.py [--sockets 1000] [--stalled 100] [--groups 10] [--messages 10000]
 
-A server process of its own holds the sockets, spread over groups; each group hears its share of the messages.
-Every socket that reads must get every message of its group, in order; the rest must be closed with 4408. The
-table shows the delivery's p50 and p99 of both runs, their ratio, and the server's peak memory.
+The program starts a server and spreads the sockets and the messages over groups. Every socket that reads must
+receive every message of its group in order; the server must close the others with 4408. The program prints
+the p50 and p99 of the delivery for both runs, their ratio, and the server's peak memory.
 """
 
 import argparse
@@ -32,12 +32,12 @@ from attrs import define, field
 PER_USER = 20
 SENDERS = 8
 PADDING = "x" * 3000
-"""A message of about 3 KB: what a stalled socket's kernel buffers and outbox hold is full within the run."""
+"""Pads a message to 3 KB, which fills a stalled socket's kernel buffers and outbox within the run."""
 
 
 @define
-class Tally:
-    """What one run showed; times in seconds."""
+class RunTally:
+    """The deliveries of one run; times in seconds."""
 
     expected: int
     delays: list[float] = field(factory=list)
@@ -47,7 +47,7 @@ class Tally:
 
 @contextmanager
 def server(directory: Path) -> Iterator[tuple[str, int]]:
-    """`messaging serve` on a free port: its address and process id."""
+    """`messaging serve` on a free port; yields its address and process id."""
     command = [
         *(str(Path(sys.executable).with_name("messaging")), "serve", "--bind", "127.0.0.1:0"),
         *("--database", f"sqlite:///{directory}/messaging.db", "--no-rate-limits", "--log-level", "warning"),
@@ -63,63 +63,63 @@ def server(directory: Path) -> Iterator[tuple[str, int]]:
             process.terminate()
 
 
-def memory(pid: int, what: str) -> int:
+def memory(pid: int, field_name: str) -> int:
     """`VmHWM` or `VmRSS` of a process, in MiB."""
     status = Path(f"/proc/{pid}/status").read_text()
-    return int(re.search(rf"{what}:\s+(\d+) kB", status)[1]) // 1024  # type: ignore[index]
+    return int(re.search(rf"{field_name}:\s+(\d+) kB", status)[1]) // 1024  # type: ignore[index]
 
 
-class Plain:
-    """A WebSocket that reads frames and nothing else: the load must cost less than the server."""
+class RawWebSocket:
+    """A WebSocket that only reads frames, because the load must cost less than the server."""
 
     def __init__(self, stream: trio.SocketStream) -> None:
         self._stream = stream
         self._buffer = bytearray()
 
     @classmethod
-    async def open(cls, port: int, token: str, *, buffer: int | None = None) -> "Plain":
-        plain = trio.socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    async def open(cls, port: int, token: str, *, buffer: int | None = None) -> "RawWebSocket":
+        sock = trio.socket.socket(socket.AF_INET, socket.SOCK_STREAM)
         if buffer is not None:
-            plain.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, buffer)
-        await plain.connect(("127.0.0.1", port))
-        stream = trio.SocketStream(plain)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, buffer)
+        await sock.connect(("127.0.0.1", port))
+        stream = trio.SocketStream(sock)
         key = base64.b64encode(os.urandom(16)).decode()
         await stream.send_all(
             f"GET /ws?token={token} HTTP/1.1\r\nHost: 127.0.0.1\r\nUpgrade: websocket\r\n"
             f"Connection: Upgrade\r\nSec-WebSocket-Key: {key}\r\nSec-WebSocket-Version: 13\r\n\r\n".encode()
         )
         opened = cls(stream)
-        head = await opened._until(b"\r\n\r\n")
+        head = await opened._read_until(b"\r\n\r\n")
         assert head.startswith(b"HTTP/1.1 101"), head
         return opened
 
     async def frames(self) -> AsyncIterator[tuple[int, bytes]]:
-        """Opcode and payload of each frame, until the server closes."""
+        """Opcode and payload of each frame. Raises `EOFError` when the connection ends."""
         while True:
-            head = await self._take(2)
+            head = await self._read(2)
             size = head[1]
             if size == 126:
-                (size,) = struct.unpack("!H", await self._take(2))
+                (size,) = struct.unpack("!H", await self._read(2))
             elif size == 127:
-                (size,) = struct.unpack("!Q", await self._take(8))
-            yield head[0] & 15, await self._take(size)
+                (size,) = struct.unpack("!Q", await self._read(8))
+            yield head[0] & 15, await self._read(size)
 
     async def pong(self, payload: bytes) -> None:
         await self._stream.send_all(bytes([0x8A, 0x80 | len(payload), 0, 0, 0, 0]) + payload)
 
-    async def _until(self, end: bytes) -> bytes:
+    async def _read_until(self, end: bytes) -> bytes:
         while end not in self._buffer:
-            await self._more()
-        return await self._take(self._buffer.index(end) + len(end))
+            await self._receive()
+        return await self._read(self._buffer.index(end) + len(end))
 
-    async def _take(self, size: int) -> bytes:
+    async def _read(self, size: int) -> bytes:
         while len(self._buffer) < size:
-            await self._more()
-        taken = bytes(self._buffer[:size])
+            await self._receive()
+        data = bytes(self._buffer[:size])
         del self._buffer[:size]
-        return taken
+        return data
 
-    async def _more(self) -> None:
+    async def _receive(self) -> None:
         data = await self._stream.receive_some(65536)
         if not data:
             raise EOFError
@@ -128,28 +128,28 @@ class Plain:
 
 @asynccontextmanager
 async def group(http: httpx.AsyncClient, name: str, people: int) -> AsyncIterator[tuple[int, list[str]]]:
-    """A group of so many new people: its id and their access tokens."""
+    """A new group of new users; yields its id and their access tokens."""
     tokens, ids = [], []
     for number in range(people):
         account = {"email": f"{name}{number}@test.com", "password": "password123", "display_name": name}
-        answer = (await http.post("/auth/register", json=account)).raise_for_status().json()
-        tokens.append(answer["access_token"])
-        ids.append(answer["user"]["id"])
+        registered = (await http.post("/auth/register", json=account)).raise_for_status().json()
+        tokens.append(registered["access_token"])
+        ids.append(registered["user"]["id"])
     headers = {"Authorization": f"Bearer {tokens[0]}"}
-    made = await http.post(
+    created = await http.post(
         "/chats", json={"title": name, "member_ids": ids, "is_group": True}, headers=headers
     )
-    yield made.raise_for_status().json()["id"], tokens
+    yield created.raise_for_status().json()["id"], tokens
 
 
-async def listen(plain: Plain, wanted: int, tally: Tally) -> None:
-    """Read until every message has come, in order."""
+async def listen(sock: RawWebSocket, wanted: int, tally: RunTally) -> None:
+    """Read until `wanted` messages have arrived, in order, or the server closes the socket."""
     last = 0
     count = 0
     try:
-        async for opcode, payload in plain.frames():
+        async for opcode, payload in sock.frames():
             if opcode == 9:
-                await plain.pong(payload)
+                await sock.pong(payload)
             elif opcode == 8:
                 code = int.from_bytes(payload[:2])
                 tally.closed[code] = tally.closed.get(code, 0) + 1
@@ -167,13 +167,13 @@ async def listen(plain: Plain, wanted: int, tally: Tally) -> None:
         tally.closed[1006] = tally.closed.get(1006, 0) + 1
 
 
-async def run(arguments: argparse.Namespace, stalled: int) -> tuple[Tally, int, int]:
-    """One run: what it showed, the server's memory with idle sockets, and its peak."""
+async def run(arguments: argparse.Namespace, stalled: int) -> tuple[RunTally, int, int]:
+    """One run; returns its tally, the server's memory with idle sockets, and its peak memory."""
     share = arguments.sockets // arguments.groups
     each = arguments.messages // arguments.groups
     with tempfile.TemporaryDirectory() as directory, server(Path(directory)) as (address, pid):
         port = int(address.rpartition(":")[2])
-        tally = Tally(expected=(arguments.sockets - stalled) * each)
+        tally = RunTally(expected=(arguments.sockets - stalled) * each)
         async with httpx.AsyncClient(base_url=f"{address}/api/v1", timeout=60) as http:
             chats, sleepers = [], []
             async with trio.open_nursery() as readers:
@@ -182,27 +182,27 @@ async def run(arguments: argparse.Namespace, stalled: int) -> tuple[Tally, int, 
                         chats.append((chat, tokens[0]))
                     for place in range(share):
                         asleep = place < stalled // arguments.groups
-                        plain = await Plain.open(
+                        sock = await RawWebSocket.open(
                             port, tokens[place // PER_USER], buffer=4096 if asleep else None
                         )
                         if asleep:
-                            sleepers.append(plain)
+                            sleepers.append(sock)
                         else:
-                            readers.start_soon(listen, plain, each, tally)
+                            readers.start_soon(listen, sock, each, tally)
                 idle = memory(pid, "VmRSS")
                 await send_all(address, chats, each)
-            # Awake at last, they find what their buffers held, and then how they were closed.
-            asleep_tally = Tally(0)
+            # The stalled sockets now read the frames in their buffers, and then the server's close frame.
+            asleep_tally = RunTally(0)
             with trio.move_on_after(30):
                 async with trio.open_nursery() as nursery:
-                    for plain in sleepers:
-                        nursery.start_soon(listen, plain, each, asleep_tally)
+                    for sock in sleepers:
+                        nursery.start_soon(listen, sock, each, asleep_tally)
         tally.closed = asleep_tally.closed
         return tally, idle, memory(pid, "VmHWM")
 
 
 async def send_all(address: str, chats: list[tuple[int, str]], each: int) -> None:
-    """Send every group its messages, a few senders at a time."""
+    """Send every group its messages, with `SENDERS` concurrent requests."""
     limits = httpx.Limits(max_connections=SENDERS)
     turn = trio.CapacityLimiter(SENDERS)
     async with httpx.AsyncClient(base_url=f"{address}/api/v1", timeout=60, limits=limits) as http:

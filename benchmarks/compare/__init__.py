@@ -1,1 +1,1 @@
-"""This server and its peers on one machine, measured in turn and set side by side."""
+"""Compares this server with its peers on one machine; the servers are measured in turn."""

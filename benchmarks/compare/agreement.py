@@ -1,4 +1,4 @@
-"""Whether the servers give the same answers: what is compared must do the same work."""
+"""Checks that the servers give the same responses, because only servers that do the same work compare."""
 
 import json
 import re
@@ -14,20 +14,20 @@ from attrs import frozen
 
 from benchmarks.load.client import open_sockets
 from benchmarks.load.population import DIRECT_CHATS, GROUPS, HISTORY, KID, READER, SECRET, token_of
-from benchmarks.load.processes import Running
+from benchmarks.load.processes import RunningServer
 from benchmarks.load.wire import upgrade, walk
 
 TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d+)?Z")
 SEEDED = 1000
-"""Messages in the database that the servers are asked about; greater ids are new ones."""
+"""Messages in the seeded database; a message with a greater id is new."""
 
 
 @frozen
 class Observation:
-    """What a server did about one request."""
+    """A server's reaction to one step."""
 
     step: str
-    seen: str
+    reaction: str
 
 
 @frozen
@@ -38,16 +38,16 @@ class Disagreement:
 
 
 def disagreements(ours: list[Observation], theirs: list[Observation]) -> list[Disagreement]:
-    """Where another server was seen to do something else."""
+    """The steps to which the other server reacted differently."""
     return [
-        Disagreement(one.step, one.seen, other.seen)
+        Disagreement(one.step, one.reaction, other.reaction)
         for one, other in zip(ours, theirs, strict=True)
         if one != other
     ]
 
 
 def alike(value: Any, key: str | None = None) -> Any:
-    """A JSON value without what two servers may differ in: the form of times, and the ids of new messages."""
+    """The JSON value without what may differ between servers: times, and the ids of new messages."""
     match value:
         case dict():
             return {name: alike(item, name) for name, item in value.items()}
@@ -61,10 +61,10 @@ def alike(value: Any, key: str | None = None) -> Any:
             return value
 
 
-def observe(server: Running) -> list[Observation]:
-    """What a server does about the requests that the load makes, and about those that must be refused.
+def observe(server: RunningServer) -> list[Observation]:
+    """A server's reactions to the requests of the load, and to requests that it must refuse.
 
-    Of a refusal the status counts, and that JSON comes with it.
+    Of a refusal, only the status counts, and that the body is JSON.
     """
     with ExitStack() as stack:
         http = HTTPConnection("127.0.0.1", server.port, timeout=30)
@@ -75,17 +75,15 @@ def observe(server: Running) -> list[Observation]:
 def _sending(http: HTTPConnection, port: int, stack: ExitStack) -> Iterator[Observation]:
     chat = DIRECT_CHATS[0]
     author, other = chat.people
-    sockets = [
-        stack.enter_context(plain) for plain in open_sockets(port, [token_of(author), token_of(other)])
-    ]
+    sockets = [stack.enter_context(sock) for sock in open_sockets(port, [token_of(author), token_of(other)])]
     draft = {"chat_id": chat.id, "type": "text", "content": 'Привет! "Hello" \\ 👋'}
     key = {"Idempotency-Key": "the-first-key"}
-    yield _asked("a send", http, "POST", "/api/v1/messages", author, body=draft, headers=key)
-    for plain in sockets:
-        yield Observation("its frame", _frame(plain))
-    yield _asked("its repeat", http, "POST", "/api/v1/messages", author, body=draft, headers=key)
+    yield _request("a send", http, "POST", "/api/v1/messages", author, body=draft, headers=key)
+    for sock in sockets:
+        yield Observation("its frame", _frame(sock))
+    yield _request("its repeat", http, "POST", "/api/v1/messages", author, body=draft, headers=key)
     changed = {**draft, "content": "Something else"}
-    yield _asked(
+    yield _request(
         "its key with another body", http, "POST", "/api/v1/messages", author, body=changed, headers=key
     )
     picture = {
@@ -95,21 +93,21 @@ def _sending(http: HTTPConnection, port: int, stack: ExitStack) -> Iterator[Obse
         "payload": {"url": "a.png", "size": [1, 2]},
     }
     reply = {**picture, "reply_to_id": None}
-    yield _asked("a send without a key", http, "POST", "/api/v1/messages", other, body=reply)
-    for plain in sockets:  # the repeat and the refusal came between, and were not delivered
-        yield Observation("the frame after a repeat", _frame(plain))
+    yield _request("a send without a key", http, "POST", "/api/v1/messages", other, body=reply)
+    for sock in sockets:  # the server delivered neither the repeat nor the refused send before it
+        yield Observation("the frame after a repeat", _frame(sock))
 
 
 def _reading(http: HTTPConnection) -> Iterator[Observation]:
     page = f"/api/v1/messages?chat_id={HISTORY.id}&limit=50"
-    yield _asked("the newest page", http, "GET", page, READER)
-    yield _asked("the next page", http, "GET", f"{page}&before_id={SEEDED - 49}", READER)
-    yield _asked("the last page", http, "GET", f"{page}&before_id=21", READER)
+    yield _request("the newest page", http, "GET", page, READER)
+    yield _request("the next page", http, "GET", f"{page}&before_id={SEEDED - 49}", READER)
+    yield _request("the last page", http, "GET", f"{page}&before_id=21", READER)
     sent = f"/api/v1/messages?chat_id={DIRECT_CHATS[0].id}&limit=50"
-    yield _asked("the messages that were sent", http, "GET", sent, DIRECT_CHATS[0].people[1])
-    yield _asked("the chats", http, "GET", "/api/v1/chats", READER)
-    yield _asked("the chats of somebody in a group", http, "GET", "/api/v1/chats", GROUPS[100].people[0])
-    yield _asked("the health", http, "GET", "/health", None)
+    yield _request("the sent messages", http, "GET", sent, DIRECT_CHATS[0].people[1])
+    yield _request("the chats", http, "GET", "/api/v1/chats", READER)
+    yield _request("the chats of a group's member", http, "GET", "/api/v1/chats", GROUPS[100].people[0])
+    yield _request("the health", http, "GET", "/health", None)
 
 
 def _refusing(http: HTTPConnection, port: int) -> Iterator[Observation]:
@@ -118,17 +116,17 @@ def _refusing(http: HTTPConnection, port: int) -> Iterator[Observation]:
     good = {"chat_id": chat.id, "type": "text", "content": "Hello"}
     bad_tokens = {
         "no token": None,
-        "a token that is none": "a.b.c",
+        "a malformed token": "a.b.c",
         "a token of another key": jwt.encode(_claims(3600), "x" * 40, "HS256", headers={"kid": KID}),
         "an expired token": jwt.encode(_claims(-3600), SECRET, "HS256", headers={"kid": KID}),
     }
     for step, token in bad_tokens.items():
         headers = {} if token is None else {"Authorization": f"Bearer {token}"}
-        yield _asked(step, http, "GET", "/api/v1/chats", None, headers=headers)
-        yield _asked(f"{step}, sending", http, "POST", "/api/v1/messages", None, body=good, headers=headers)
-    yield _asked("a stranger's send", http, "POST", "/api/v1/messages", stranger, body=good)
+        yield _request(step, http, "GET", "/api/v1/chats", None, headers=headers)
+        yield _request(f"{step}, sending", http, "POST", "/api/v1/messages", None, body=good, headers=headers)
+    yield _request("a stranger's send", http, "POST", "/api/v1/messages", stranger, body=good)
     page = f"/api/v1/messages?chat_id={chat.id}&limit=50"
-    yield _asked("a stranger's look", http, "GET", page, stranger)
+    yield _request("a stranger's read", http, "GET", page, stranger)
     bad_bodies: Mapping[str, Mapping[str, Any]] = {
         "no such chat": {"chat_id": 999_999},
         "a chat's id as text": {"chat_id": "one"},
@@ -138,7 +136,7 @@ def _refusing(http: HTTPConnection, port: int) -> Iterator[Observation]:
         "a list for payload": {"payload": [1]},
     }
     for step, wrong in bad_bodies.items():
-        yield _asked(step, http, "POST", "/api/v1/messages", chat.people[0], body={**good, **wrong})
+        yield _request(step, http, "POST", "/api/v1/messages", chat.people[0], body={**good, **wrong})
     yield Observation("a socket with a wrong token", _close_code(port, bad_tokens["an expired token"]))
 
 
@@ -148,7 +146,7 @@ def _claims(seconds: int) -> dict[str, Any]:
     return {**claims, "iat": now - 7200, "exp": now + seconds}
 
 
-def _asked(
+def _request(
     step: str,
     http: HTTPConnection,
     method: str,
@@ -164,34 +162,34 @@ def _asked(
     if body is not None:
         fields["Content-Type"] = "application/json"
     http.request(method, path, None if body is None else json.dumps(body), fields)
-    answer = http.getresponse()
-    content = json.loads(answer.read())
-    if answer.status >= 400:
-        return Observation(step, f"{answer.status} with JSON")
-    replayed = answer.getheader("Idempotency-Replayed")
-    told = f"{answer.status} {json.dumps(alike(content), ensure_ascii=False)}"
-    return Observation(step, f"{told} replayed: {replayed}" if replayed else told)
+    response = http.getresponse()
+    content = json.loads(response.read())
+    if response.status >= 400:
+        return Observation(step, f"{response.status} with JSON")
+    replayed = response.getheader("Idempotency-Replayed")
+    reaction = f"{response.status} {json.dumps(alike(content), ensure_ascii=False)}"
+    return Observation(step, f"{reaction} replayed: {replayed}" if replayed else reaction)
 
 
-def _frame(plain: socket.socket) -> str:
-    """The next frame: its opcode, and its payload."""
-    plain.settimeout(5)
+def _frame(sock: socket.socket) -> str:
+    """The opcode and the payload of the next frame."""
+    sock.settimeout(5)
     data = b""
     while not (frames := list(walk(data))):
-        more = plain.recv(4096)
+        more = sock.recv(4096)
         if not more:
             return "the end"
         data += more
     opcode, _, payload, end = frames[0]
-    seen = f"{opcode} {json.dumps(alike(json.loads(data[payload:end])), ensure_ascii=False)}"
-    return seen if end == len(data) else f"{seen} and more"
+    frame = f"{opcode} {json.dumps(alike(json.loads(data[payload:end])), ensure_ascii=False)}"
+    return frame if end == len(data) else f"{frame} and more"
 
 
 def _close_code(port: int, token: str | None) -> str:
-    with socket.create_connection(("127.0.0.1", port), timeout=5) as plain:
-        plain.sendall(upgrade(token or ""))
+    with socket.create_connection(("127.0.0.1", port), timeout=5) as sock:
+        sock.sendall(upgrade(token or ""))
         data = b""
-        while more := plain.recv(4096):
+        while more := sock.recv(4096):
             data += more
             head, _, rest = data.partition(b"\r\n\r\n")
             frames = list(walk(rest))

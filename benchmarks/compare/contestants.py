@@ -1,4 +1,4 @@
-"""Who is compared."""
+"""The servers that are compared."""
 
 from pathlib import Path
 
@@ -13,13 +13,13 @@ class Contestant:
     key: str
     label: str
     program: str | None
-    """A file among the peers; None for our server."""
+    """A file in benchmarks/peers; None for our server."""
     colour: str
-    """Its own in every plot, whoever else is in it."""
+    """The same in every plot."""
 
     @property
     def schema(self) -> str:
-        """Which of the seeded databases it serves."""
+        """Which seeded database it serves, a key of `SEEDERS`."""
         return "ours" if self.program is None else "peers"
 
     def command(self, port: int, database: Path, ours_options: str) -> list[str]:
@@ -28,7 +28,7 @@ class Contestant:
         return peer(self.program, port, database)
 
 
-# The colours are Okabe and Ito's: told apart with every kind of colour vision.
+# The colours of Okabe and Ito, which are distinct for every kind of colour vision.
 OURS = Contestant("ours", "messaging-core", None, "#0072B2")
 CONTESTANTS = (
     OURS,
@@ -38,7 +38,7 @@ CONTESTANTS = (
     Contestant("quart", "Quart-Trio", "quart_plain.py", "#CC79A7"),
     Contestant("asgi", "ASGI by hand", "asgi_raw.py", "#999999"),
 )
-"""In the order in which they are shown."""
+"""In the order of the table's columns."""
 
 SEEDERS = {"ours": (seed_ours, fill_ours), "peers": (seed_peers, fill_peers)}
-"""What makes a database with people and chats, and what puts messages into it, by schema."""
+"""By schema: the function that creates a database with users and chats, and the one that inserts messages."""

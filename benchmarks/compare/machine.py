@@ -1,4 +1,4 @@
-"""What the figures were measured on."""
+"""Describes the machine of the measurement."""
 
 import json
 import os
@@ -20,7 +20,7 @@ NODE_PACKAGES = ("fastify", "ws", "better-sqlite3")
 
 
 def machine_facts(directory: Path) -> Mapping[str, str]:
-    """Processor, system, what the disk takes for a sync, and versions."""
+    """Date, processor, system, duration of a disk sync, and versions."""
     cpu = re.search(r"model name\s*: (.+)", Path("/proc/cpuinfo").read_text())
     return {
         "date": datetime.now(UTC).date().isoformat(),

@@ -1,4 +1,4 @@
-"""Rounds: each stage of each server in turn, and what came of it."""
+"""Runs the rounds: every stage of every server in turn."""
 
 import os
 import shutil
@@ -16,17 +16,17 @@ from attrs import define, evolve, field, frozen
 
 from benchmarks.compare.agreement import Disagreement, disagreements, observe
 from benchmarks.compare.contestants import OURS, SEEDERS, Contestant
-from benchmarks.compare.plan import Effort, Row, Stage, stages
+from benchmarks.compare.plan import BenchmarkRow, Effort, Stage, stages
 from benchmarks.load import rows
 from benchmarks.load.client import Void
 from benchmarks.load.figures import Figures
-from benchmarks.load.processes import Cores, NotServing, Running, free_port, running
+from benchmarks.load.processes import Cores, NotServing, RunningServer, free_port, running
 from benchmarks.load.wire import Malformed
 
 
 @define
 class Results:
-    """The figures of every round, and why a row does not count, by row and contestant."""
+    """The figures of every round, and the reasons why a row is void, by row and contestant."""
 
     rounds: dict[str, dict[str, list[Figures]]] = field(
         factory=lambda: defaultdict(lambda: defaultdict(list))
@@ -34,7 +34,7 @@ class Results:
     void: dict[str, dict[str, str]] = field(factory=lambda: defaultdict(dict))
 
     def medians(self, row: str, contestant: str) -> Figures | None:
-        """Each figure's median over the rounds; None where one round was void, or none was run."""
+        """Each figure's median over the rounds; None if a round was void, or without rounds."""
         measured = self.rounds.get(row, {}).get(contestant)
         if not measured or contestant in self.void.get(row, {}):
             return None
@@ -43,7 +43,7 @@ class Results:
 
 @frozen
 class Bench:
-    """What all stages share."""
+    """The settings that all stages share."""
 
     directory: Path
     cores: Cores
@@ -51,7 +51,7 @@ class Bench:
     ours_options: str
 
     def seeded(self, schema: str, messages: int) -> Path:
-        """The database with so many messages, which is made once."""
+        """The path of a database with this many messages; the first call creates it."""
         people, path = self.directory / f"{schema}.db", self.directory / f"{schema}-{messages}.db"
         seed, fill = SEEDERS[schema]
         if not people.exists():
@@ -62,7 +62,7 @@ class Bench:
         return path
 
     @contextmanager
-    def serving(self, contestant: Contestant, messages: int, *, writes: bool) -> Iterator[Running]:
+    def serving(self, contestant: Contestant, messages: int, *, writes: bool) -> Iterator[RunningServer]:
         with self.database(contestant, messages, writes=writes) as database:
             port = free_port()
             with running(contestant.command(port, database, self.ours_options), port, self.cores) as server:
@@ -74,15 +74,15 @@ class Bench:
         if not writes:
             yield seeded
             return
-        with TemporaryDirectory(dir=self.directory) as own:
-            database = Path(own) / "messaging.db"
+        with TemporaryDirectory(dir=self.directory) as directory:
+            database = Path(directory) / "messaging.db"
             shutil.copy(seeded, database)
-            os.sync()  # what was copied is not written back while something is measured
+            os.sync()  # so that the kernel does not write the copy back during the measurement
             yield database
 
 
-def disagreeing(bench: Bench, contestants: Sequence[Contestant]) -> dict[str, list[Disagreement]]:
-    """Where each peer was seen to do something else than our server, which is asked too."""
+def disagreements_of(bench: Bench, contestants: Sequence[Contestant]) -> dict[str, list[Disagreement]]:
+    """Each peer's disagreements with our server, by key."""
     with bench.serving(OURS, 1000, writes=True) as server:
         ours = observe(server)
     found = {}
@@ -94,7 +94,7 @@ def disagreeing(bench: Bench, contestants: Sequence[Contestant]) -> dict[str, li
 
 
 def measure(bench: Bench, contestants: Sequence[Contestant], patterns: Sequence[str]) -> Results:
-    """All rounds of the rows that a pattern fits; in each, another contestant begins."""
+    """Run all rounds of the rows that match a pattern; each round begins with another contestant."""
     results = Results()
     began = perf_counter()
     for number in range(bench.effort.rounds):
@@ -102,16 +102,18 @@ def measure(bench: Bench, contestants: Sequence[Contestant], patterns: Sequence[
         for stage in stages(bench.effort):
             chosen = [row for row in stage.rows if any(fnmatch(row.key, pattern) for pattern in patterns)]
             for contestant in (*contestants[turn:], *contestants[:turn]) if chosen else ():
-                _tell(
+                _log(
                     f"{perf_counter() - began:5.0f} s  round {number + 1}  {stage.key:15} {contestant.label}"
                 )
                 _run(bench, stage, chosen, contestant, results)
     return results
 
 
-def _run(bench: Bench, stage: Stage, chosen: Sequence[Row], contestant: Contestant, results: Results) -> None:
-    """One stage of one contestant; what goes wrong makes the row void, or those that were still to come."""
-    left = [row.key for row in chosen]
+def _run(
+    bench: Bench, stage: Stage, chosen: Sequence[BenchmarkRow], contestant: Contestant, results: Results
+) -> None:
+    """Run one stage of one contestant; an error makes its row void, an ended server all remaining rows."""
+    remaining = [row.key for row in chosen]
     try:
         if stage.key == "startup":
             results.rounds["startup"][contestant.key].append(_startup(bench, stage, contestant))
@@ -122,12 +124,12 @@ def _run(bench: Bench, stage: Stage, chosen: Sequence[Row], contestant: Contesta
                 try:
                     results.rounds[row.key][contestant.key].append(row.measure(server))
                 except (Void, Malformed) as error:
-                    _tell(f"         void: {row.key}: {error}")
+                    _log(f"         void: {row.key}: {error}")
                     results.void[row.key][contestant.key] = str(error)
-                left.remove(row.key)
+                remaining.remove(row.key)
     except NotServing as error:
-        _tell(f"         void: {', '.join(left)}: {error}")
-        for key in left:
+        _log(f"         void: {', '.join(remaining)}: {error}")
+        for key in remaining:
             results.void[key][contestant.key] = str(error)
 
 
@@ -142,16 +144,16 @@ def _startup(bench: Bench, stage: Stage, contestant: Contestant) -> Figures:
 
 
 def ceiling(bench: Bench) -> dict[str, Figures]:
-    """What the load shows against a server that does nothing: there, the load is what is measured."""
-    shown = {}
+    """The figures of the load against a server that does almost nothing: the limit of the load itself."""
+    figures = {}
     for row in stages(evolve(bench.effort, seconds=bench.effort.seconds / 2))[0].rows:
         port = free_port()
         command = [sys.executable, "-m", "benchmarks.load", "canned", "--port", str(port)]
         with running(command, port, bench.cores) as server:
             assert row.measure is not None
-            shown[row.key] = row.measure(server)
-    return shown
+            figures[row.key] = row.measure(server)
+    return figures
 
 
-def _tell(line: str) -> None:
+def _log(line: str) -> None:
     print(line, file=sys.stderr, flush=True)

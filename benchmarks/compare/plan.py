@@ -1,4 +1,4 @@
-"""What is measured: rows, and the stages that share a server's life."""
+"""The plan of the measurement: rows, grouped into stages that share one server process."""
 
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -7,28 +7,28 @@ from attrs import frozen
 
 from benchmarks.load import rows
 from benchmarks.load.figures import Figures
-from benchmarks.load.processes import Running
+from benchmarks.load.processes import RunningServer
 
 READS_SHARE = 0.3
-"""Reads are many and alike: this share of a row's time shows as much."""
+"""The share of a row's time for reads: they are many and alike, so the figures are as stable."""
 SENDERS = (1, 16, 64)
 GROUP_SENDERS = ((100, 4), (1000, 4), (1000, 16))
 
 
 @frozen
 class Effort:
-    """How much is done for each figure."""
+    """How much is measured for each figure; `seconds` and `warm_up` are those of a row."""
 
     rounds: int
     seconds: float
     warm_up: float
     sockets: int
     histories: Mapping[str, int]
-    """The lengths of history that are read from, by what rows call them."""
+    """Lengths of history in messages, by their name in the rows' keys."""
     settling: float
-    """Seconds for which a server's memory must stay the same."""
+    """Seconds for which a server's memory must be stable."""
     groups: int
-    """How many of the groups' rows are measured."""
+    """How many of `GROUP_SENDERS` are measured."""
     starts: int
 
 
@@ -55,49 +55,50 @@ QUICK = Effort(
 
 
 @frozen
-class Row:
+class BenchmarkRow:
     key: str
-    measure: Callable[[Running], Figures] | None
-    """None for the start-up, which is measured from outside."""
+    measure: Callable[[RunningServer], Figures] | None
+    """None for the start-up, which needs no running server."""
 
 
 @frozen
 class Stage:
-    """Rows in one life of a server, on a database with so many messages."""
+    """Rows that share one server process."""
 
     key: str
     messages: int
+    """Messages in the seeded database."""
     writes: bool
-    """Whether it needs a copy of the database for itself."""
-    rows: tuple[Row, ...]
+    """Whether the stage writes, and so needs its own copy of the database."""
+    rows: tuple[BenchmarkRow, ...]
 
 
 def stages(effort: Effort) -> list[Stage]:
-    """Everything that can be measured, in order."""
+    """All stages, in order."""
     sends = partial(rows.sends, seconds=effort.seconds, warm_up=effort.warm_up)
     fanout = partial(rows.fanout, seconds=effort.seconds, warm_up=effort.warm_up / 2)
-    talking = [
-        *(Row(f"sends-{senders}", partial(sends, senders=senders)) for senders in SENDERS),
+    sending = [
+        *(BenchmarkRow(f"sends-{senders}", partial(sends, senders=senders)) for senders in SENDERS),
         *(
-            Row(f"group-{people}-{senders}", partial(fanout, people=people, senders=senders))
+            BenchmarkRow(f"group-{people}-{senders}", partial(fanout, people=people, senders=senders))
             for people, senders in GROUP_SENDERS[: effort.groups]
         ),
     ]
     return [
-        Stage("talk", 1000, True, tuple(talking)),
+        Stage("talk", 1000, True, tuple(sending)),
         Stage(
             "idle",
             1,
             True,
-            (Row("idle", partial(rows.idle, sockets=effort.sockets, settling=effort.settling)),),
+            (BenchmarkRow("idle", partial(rows.idle, sockets=effort.sockets, settling=effort.settling)),),
         ),
         *(_reading(name, messages, effort) for name, messages in effort.histories.items()),
-        Stage("startup", 1000, True, (Row("startup", None),)),
+        Stage("startup", 1000, True, (BenchmarkRow("startup", None),)),
     ]
 
 
 def _reading(name: str, messages: int, effort: Effort) -> Stage:
-    # A server that was just started gets the whole time to become warm, the rows after that the share.
+    # The first row of a new process has the full warm-up, the rows after it the share.
     share = effort.seconds * READS_SHARE
     warm_ups = [effort.warm_up, *[effort.warm_up * READS_SHARE] * 3]
     kinds = [(what, connections) for what in ("messages", "chats") for connections in (16, 1)]
@@ -106,7 +107,7 @@ def _reading(name: str, messages: int, effort: Effort) -> Stage:
         messages,
         False,
         tuple(
-            Row(
+            BenchmarkRow(
                 f"{what}-{name}-{connections}",
                 partial(
                     rows.reads,

@@ -1,4 +1,4 @@
-"""One figure of the rows that say most."""
+"""Draws one figure of the most important rows."""
 
 from collections.abc import Sequence
 from math import floor, log10
@@ -14,7 +14,7 @@ from benchmarks.compare.measuring import Results
 class Panel:
     title: str
     bars: tuple[tuple[str, str, str], ...]
-    """Row, figure, and what stands below its bars."""
+    """Row, figure, and the label below its bars."""
     scale: float = 1.0
     log: bool = False
 
@@ -46,8 +46,8 @@ PANELS = (
 
 
 def draw(results: Results, contestants: Sequence[Contestant], path: Path) -> None:
-    """Write the figure, in the format that the path's suffix names."""
-    import matplotlib as mpl  # noqa: PLC0415 - half a second, and not there where only tests run
+    """Write the figure, in the format of the path's suffix."""
+    import matplotlib as mpl  # noqa: PLC0415 - takes half a second, and is not installed for the tests
 
     mpl.use("Agg")
     import matplotlib.pyplot as plt  # noqa: PLC0415
@@ -66,7 +66,7 @@ def draw(results: Results, contestants: Sequence[Contestant], path: Path) -> Non
             shown += [height for height in heights if height]
             axes.bar(at, heights, width * 0.92, color=contestant.colour, label=contestant.label)
         axes.set_title(panel.title, fontsize=9.5, loc="left")
-        axes.set_xticks(range(len(panel.bars)), [below for _, _, below in panel.bars])
+        axes.set_xticks(range(len(panel.bars)), [label for _, _, label in panel.bars])
         axes.tick_params(length=0)
         axes.spines[["top", "right"]].set_visible(False)
         axes.grid(axis="y", linewidth=0.4, color="#cccccc")

@@ -1,4 +1,4 @@
-"""Where the figures go: a JSON file, the tables in two READMEs, and a plot."""
+"""Writes the figures: a JSON file, the tables in two READMEs, and a plot."""
 
 import json
 from collections import defaultdict
@@ -22,8 +22,8 @@ PLOT = ROOT / "docs" / "benchmark.svg"
 
 
 @frozen
-class Report:
-    """Everything that one run found."""
+class BenchmarkReport:
+    """The results of one run, and its conditions."""
 
     machine: Mapping[str, str]
     rounds: int
@@ -40,16 +40,16 @@ class Report:
         return [contestant for contestant in CONTESTANTS if contestant.key in measured]
 
     def table(self, *, short: bool = False) -> str:
-        """The table, and below it what it was measured on."""
-        told = (
+        """The table, and below it the conditions of the measurement."""
+        conditions = (
             "In brackets: messaging-core's figure divided by the peer's. Medians of "
             f"{self.rounds} round{'s' if self.rounds > 1 else ''} of {self.seconds:g} s a row, on "
             f"{self.machine['processor']}, {self.machine['system']}, {self.machine['sync']}; "
             f"{self.machine['date']}."
         )
         if short:
-            return f"{render(self.results, self.contestants, short_lines(self.large))}\n\n{told}"
-        below = [told, f"{self.machine['versions']}."]
+            return f"{render(self.results, self.contestants, short_lines(self.large))}\n\n{conditions}"
+        below = [conditions, f"{self.machine['versions']}."]
         if self.ceiling:
             below.append(ceiling_line(self.ceiling))
         return "\n\n".join([render(self.results, self.contestants, lines(self.large)), *below])
@@ -57,14 +57,16 @@ class Report:
 
 def report_of(
     machine: Mapping[str, str], effort: Effort, results: Results, ceiling: Mapping[str, Figures]
-) -> Report:
-    return Report(machine, effort.rounds, effort.seconds, effort.histories["million"], results, ceiling)
+) -> BenchmarkReport:
+    return BenchmarkReport(
+        machine, effort.rounds, effort.seconds, effort.histories["million"], results, ceiling
+    )
 
 
-def write_json(report: Report, path: Path) -> None:
-    """Every round's figures, and their medians."""
+def write_json(report: BenchmarkReport, path: Path) -> None:
+    """Write every round's figures and their medians."""
     keys = sorted({*report.results.rounds, *report.results.void})
-    kept: dict[str, Any] = {
+    document: dict[str, Any] = {
         "machine": dict(report.machine),
         "rounds": report.rounds,
         "seconds": report.seconds,
@@ -83,33 +85,42 @@ def write_json(report: Report, path: Path) -> None:
         },
     }
     path.parent.mkdir(exist_ok=True)
-    path.write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
+    path.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
 
 
-def read_json(path: Path) -> Report:
-    """What `write_json` wrote."""
-    kept = json.loads(path.read_text(encoding="utf-8"))
+def read_json(path: Path) -> BenchmarkReport:
+    """The report in a file that `write_json` wrote."""
+    document = json.loads(path.read_text(encoding="utf-8"))
     results = Results()
-    for row, by_contestant in kept["rows"].items():
+    for row, by_contestant in document["rows"].items():
         results.rounds[row] = defaultdict(
             list, {key: found["rounds"] for key, found in by_contestant.items()}
         )
-    results.void.update(kept["void"])
-    return Report(kept["machine"], kept["rounds"], kept["seconds"], kept["large"], results, kept["ceiling"])
+    results.void.update(document["void"])
+    return BenchmarkReport(
+        document["machine"],
+        document["rounds"],
+        document["seconds"],
+        document["large"],
+        results,
+        document["ceiling"],
+    )
 
 
-def write_docs(report: Report) -> Sequence[Path]:
-    """The short table in the README, the whole one beside the benchmarks, and the plot."""
-    readme, whole = ROOT / "README.md", ROOT / "benchmarks" / "README.md"
-    plotted = f"![The same as bars]({PLOT.relative_to(ROOT)})"
-    for path, table in ((readme, f"{report.table(short=True)}\n\n{plotted}"), (whole, report.table())):
+def write_docs(report: BenchmarkReport) -> Sequence[Path]:
+    """Write the short table into README.md, the full one into benchmarks/README.md, and the plot."""
+    readme, full = ROOT / "README.md", ROOT / "benchmarks" / "README.md"
+    plot = f"![The same as bars]({PLOT.relative_to(ROOT)})"
+    for path, table in ((readme, f"{report.table(short=True)}\n\n{plot}"), (full, report.table())):
         path.write_text(between_markers(path.read_text(encoding="utf-8"), table), encoding="utf-8")
     draw(report.results, report.contestants, PLOT)
-    return readme, whole, PLOT
+    return readme, full, PLOT
 
 
 def between_markers(text: str, content: str) -> str:
-    """`text` with what lies between the two markers replaced; raises `ValueError` where they are not."""
+    """The text with new content between the two markers. Raises `ValueError` for a text without the
+    markers.
+    """
     before, begin, rest = text.partition(BEGIN)
     _, end, after = rest.partition(END)
     if not begin or not end:

@@ -1,1 +1,1 @@
-"""A load generator on one core: plain sockets, one epoll loop, no client library."""
+"""A load generator on one core: sock sockets, one epoll loop, no client library."""

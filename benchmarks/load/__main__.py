@@ -1,9 +1,9 @@
-"""Loads one server, of ours or another, and prints what it showed.
+"""Loads one server, ours or a peer, and prints the figures.
 
 python -m benchmarks.load sends --senders 16 --seconds 5
 python -m benchmarks.load fanout --sockets 1000
-python -m benchmarks.load seed --directory DIRECTORY     # a database, and the command that serves it
-python -m benchmarks.load sends --port 8123 --pid 4711   # a server that runs already, on such a database
+python -m benchmarks.load seed --directory DIRECTORY     # creates a database, prints the command to serve it
+python -m benchmarks.load sends --port 8123 --pid 4711   # a running server on such a database
 """
 
 import argparse
@@ -21,13 +21,13 @@ from benchmarks.load.figures import Figures
 from benchmarks.load.processes import (
     Cores,
     NotServing,
-    Running,
+    RunningServer,
     choose_cores,
     free_port,
     ours,
     peer,
     running,
-    take_load_core,
+    use_load_core,
 )
 from benchmarks.load.seeding import fill_ours, fill_peers, seed_ours, seed_peers
 
@@ -42,12 +42,12 @@ def main() -> None:
         if arguments.row == "seed":
             _seed(arguments)
         elif arguments.port:
-            take_load_core(cores)
-            _tell(_row(arguments, Running(arguments.port, arguments.pid, 0.0)))
+            use_load_core(cores)
+            _print(_row(arguments, RunningServer(arguments.port, arguments.pid, 0.0)))
         else:
-            take_load_core(cores)
+            use_load_core(cores)
             with _seeded(arguments) as command:
-                _tell(_measure(arguments, command, cores))
+                _print(_measure(arguments, command, cores))
     except (Void, NotServing) as error:
         sys.exit(f"void: {error}")
 
@@ -61,22 +61,24 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("row", choices=["sends", "fanout", "idle", "reads", "startup", "seed", "canned"])
     parser.add_argument("--senders", type=int, default=None, help="16 for sends (at most 64), 4 for fanout")
     parser.add_argument("--sockets", type=int, default=None, help="100 or 1000 for fanout; 5000 for idle")
-    parser.add_argument("--what", choices=["chats", "messages"], default="messages", help="what is read")
-    parser.add_argument("--messages", type=int, default=1000, help="in the database that is seeded")
-    parser.add_argument("--connections", type=int, default=16, help="that read")
+    parser.add_argument("--what", choices=["chats", "messages"], default="messages", help="for reads")
+    parser.add_argument("--messages", type=int, default=1000, help="messages in the seeded database")
+    parser.add_argument("--connections", type=int, default=16, help="connections that read")
     parser.add_argument("--seconds", type=float, default=4.0)
     parser.add_argument("--server", default="ours", help="ours, canned, or a peer's file: fastapi_plain.py")
-    parser.add_argument("--ours-options", default="", metavar="'--OPTION …'", help="more for our server")
-    parser.add_argument("--port", type=int, help="of a server that runs already")
-    parser.add_argument("--pid", type=int, help="of that server, for its processor time and memory")
-    parser.add_argument("--directory", type=Path, help="for the database; a temporary one by default")
+    parser.add_argument(
+        "--ours-options", default="", metavar="'--OPTION …'", help="more options for our server"
+    )
+    parser.add_argument("--port", type=int, help="the port of a running server")
+    parser.add_argument("--pid", type=int, help="the process of that server, to read its CPU time and memory")
+    parser.add_argument("--directory", type=Path, help="for the database; a temporary directory by default")
     arguments = parser.parse_args()
     if arguments.port and not arguments.pid and arguments.row != "canned":
         parser.error("--port needs --pid")
     return arguments
 
 
-def _row(arguments: argparse.Namespace, server: Running) -> Figures:
+def _row(arguments: argparse.Namespace, server: RunningServer) -> Figures:
     seconds = arguments.seconds
     match arguments.row:
         case "sends":
@@ -106,7 +108,7 @@ def _measure(arguments: argparse.Namespace, command: Callable[[int], list[str]],
 
 @contextmanager
 def _seeded(arguments: argparse.Namespace) -> Iterator[Callable[[int], list[str]]]:
-    """The command of the server on a database of its own, but for the port."""
+    """Yields a function from a port to the command that serves a new, seeded database."""
     with tempfile.TemporaryDirectory(dir=arguments.directory) as directory:
         yield _prepared(arguments, Path(directory))
 
@@ -130,7 +132,7 @@ def _seed(arguments: argparse.Namespace) -> None:
     print(shlex.join(["taskset", "-c", "0", *command(8123)]))
 
 
-def _tell(figures: Figures) -> None:
+def _print(figures: Figures) -> None:
     for name, value in figures.items():
         print(
             f"{name:24} {value:>14,.0%}"

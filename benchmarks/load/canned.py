@@ -1,6 +1,6 @@
-"""A server that does next to nothing, to show how much the load can take: it answers, and writes frames.
+"""A server that does almost nothing, to measure the limit of the load generator.
 
-Nothing is parsed that need not be, nothing is kept, and what is ready together is written together.
+It parses only what it needs, stores nothing, and writes all frames of one poll to a socket together.
 """
 
 import base64
@@ -21,7 +21,7 @@ _HEALTH = b'HTTP/1.1 200 OK\r\nContent-Length: 15\r\n\r\n{"status":"ok"}'
 
 
 def serve(port: int) -> None:
-    """Until it is ended."""
+    """Serve until the process ends."""
     _Canned(port).run()
 
 
@@ -29,7 +29,7 @@ class _Canned:
     def __init__(self, port: int) -> None:
         self._listening = socket.create_server(("127.0.0.1", port), backlog=4096)
         self._listening.setblocking(False)
-        self._plain: dict[int, socket.socket] = {}
+        self._sock: dict[int, socket.socket] = {}
         self._audience: dict[int, list[socket.socket]] = defaultdict(list)
         self._chats_of: dict[int, list[int]] = defaultdict(list)
         for chat in CHATS:
@@ -46,39 +46,39 @@ class _Canned:
                 if descriptor == self._listening.fileno():
                     self._accept()
                 else:
-                    self._serve(self._plain[descriptor])
+                    self._serve(self._sock[descriptor])
             for chat_id, frames in self._frames.items():
                 joined = b"".join(frames)
-                for plain in self._audience[chat_id]:
-                    plain.sendall(joined)
+                for sock in self._audience[chat_id]:
+                    sock.sendall(joined)
             self._frames.clear()
 
     def _accept(self) -> None:
-        plain, _ = self._listening.accept()
-        plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self._plain[plain.fileno()] = plain
-        self._epoll.register(plain.fileno(), select.EPOLLIN)
+        sock, _ = self._listening.accept()
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._sock[sock.fileno()] = sock
+        self._epoll.register(sock.fileno(), select.EPOLLIN)
 
-    def _serve(self, plain: socket.socket) -> None:
-        data = plain.recv(65_536)
+    def _serve(self, sock: socket.socket) -> None:
+        data = sock.recv(65_536)
         if data.startswith(b"POST"):
-            self._answer(plain, data)
+            self._respond(sock, data)
         elif data.startswith(b"GET /ws"):
             claims = json.loads(base64.urlsafe_b64decode(data.split(b".")[1] + b"=="))
             for chat_id in self._chats_of[int(claims["sub"])]:
-                self._audience[chat_id].append(plain)
-            plain.sendall(_ADMITTED)
+                self._audience[chat_id].append(sock)
+            sock.sendall(_ADMITTED)
         elif data.startswith(b"GET"):
-            plain.sendall(_HEALTH)
+            sock.sendall(_HEALTH)
         else:
-            self._epoll.unregister(plain.fileno())
-            del self._plain[plain.fileno()]
-            plain.close()
-            for audience in self._audience.values():
-                if plain in audience:
-                    audience.remove(plain)
+            self._epoll.unregister(sock.fileno())
+            del self._sock[sock.fileno()]
+            sock.close()
+            for sockets in self._audience.values():
+                if sock in sockets:
+                    sockets.remove(sock)
 
-    def _answer(self, plain: socket.socket, data: bytes) -> None:
+    def _respond(self, sock: socket.socket, data: bytes) -> None:
         sending = _SENDING.search(data)
         assert sending is not None
         self._last += 1
@@ -88,5 +88,5 @@ class _Canned:
             sending[2],
         )
         event = b'{"event":"message.created","data":%b}' % message
-        plain.sendall(b"HTTP/1.1 201 Created\r\nContent-Length: %d\r\n\r\n%b" % (len(message), message))
+        sock.sendall(b"HTTP/1.1 201 Created\r\nContent-Length: %d\r\n\r\n%b" % (len(message), message))
         self._frames[int(sending[1])].append(b"\x81\x7e" + len(event).to_bytes(2) + event)

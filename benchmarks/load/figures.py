@@ -1,4 +1,4 @@
-"""What a row shows."""
+"""The figures of a row: percentiles, and shares of the two cores."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -6,15 +6,15 @@ from math import ceil
 from time import perf_counter
 
 from benchmarks.load.client import Void
-from benchmarks.load.processes import Running, core_seconds, thread_seconds
+from benchmarks.load.processes import RunningServer, core_seconds, thread_seconds
 
 Figures = Mapping[str, float]
 
 
 def percentile(values: Sequence[float], part: float) -> float:
-    """The nearest-rank percentile: the smallest value that `part` of the values do not exceed.
+    """The nearest-rank percentile: the smallest value such that `part` of the values do not exceed it.
 
-    Raises `ValueError` for no values.
+    Raises `ValueError` without values.
     """
     if not values:
         raise ValueError("no values")
@@ -22,21 +22,22 @@ def percentile(values: Sequence[float], part: float) -> float:
 
 
 def spread(name: str, seconds: Sequence[float]) -> dict[str, float]:
-    """p50 and p99 of times, in milliseconds; raises `Void` where there are none."""
+    """p50 and p99 of times, in milliseconds. Raises `Void` without times."""
     if not seconds:
-        raise Void(f"no {name} came in time")
+        raise Void(f"no {name} arrived in time")
     return {f"{name}_p{part}_ms": percentile(seconds, part / 100) * 1000 for part in (50, 99)}
 
 
-class Shares:
-    """How the server and the load fared on their cores since this was made, as shares of the time.
+class CoreShares:
+    """Shares of the two cores since the creation of this object.
 
-    `cpu` is what they used. `load_waited` is what the load could have used while others had its core;
-    `server_others` is what others used of the server's core, the kernel's own work included. For how long the
-    server waited cannot be told: its threads wait for each other too.
+    `load_cpu` and `server_cpu` are the shares that the load and the server used. `load_waited` is the share
+    for which the load was ready to run and others had its core; `server_others` is what others used of the
+    server's core, including the kernel. The server's own waiting is not measurable: its threads also wait for
+    each other.
     """
 
-    def __init__(self, server: Running) -> None:
+    def __init__(self, server: RunningServer) -> None:
         self._pid = server.pid
         self._began = perf_counter()
         self._before = self._now()

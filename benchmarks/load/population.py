@@ -1,4 +1,4 @@
-"""Who is in every seeded database, in ours and in the peers' alike, and the tokens they carry."""
+"""The users and chats in every seeded database, ours and the peers', and the users' tokens."""
 
 import time
 from base64 import b64encode
@@ -7,12 +7,12 @@ import jwt
 from attrs import frozen
 
 PEOPLE = 5000
-"""The people 1 to so many; each has the session of the same number."""
+"""Users have the ids 1 to `PEOPLE`; each has a session with the same id."""
 
 SECRET = "a secret that signs the tokens of benchmarks, and nothing else"
 KID = "bench"
 NONCE = bytes(range(16))
-"""Of every seeded session."""
+"""The nonce of every seeded session."""
 
 
 @frozen
@@ -26,7 +26,7 @@ class SeededChat:
         return len(self.people) > 2
 
     def role(self, person: int) -> str:
-        """A group is its first person's."""
+        """The first person of a group is its owner."""
         return "owner" if self.is_group and person == self.people[0] else "member"
 
 
@@ -38,9 +38,9 @@ READERS_CHATS = tuple(
     SeededChat(65 + number, "Direct Message", range(READER, READER + number + 2, number + 1))
     for number in range(20)
 )
-"""Direct chats of one person, who is in nothing else."""
+"""Direct chats of `READER`, who is in no other chat."""
 HISTORY = READERS_CHATS[0]
-"""The chat that holds the messages that a database was seeded with."""
+"""The chat with the seeded messages."""
 GROUPS = {
     100: SeededChat(85, "A hundred people", range(301, 401)),
     1000: SeededChat(86, "A thousand people", range(1001, 2001)),
@@ -49,7 +49,7 @@ CHATS = (*DIRECT_CHATS, *READERS_CHATS, *GROUPS.values())
 
 
 def token_of(user_id: int) -> str:
-    """An access token that is good for a day."""
+    """An access token that is valid for a day."""
     now = int(time.time())
     claims = {
         "sub": str(user_id),

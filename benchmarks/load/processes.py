@@ -1,4 +1,4 @@
-"""Servers as processes of their own: started on one core, measured from outside, and never left behind."""
+"""Starts servers as processes on a core of their own, measures them from outside, and always ends them."""
 
 import ctypes
 import os
@@ -23,35 +23,35 @@ from benchmarks.load.population import KID, SECRET
 PEERS = Path(__file__).parents[1] / "peers"
 _TICKS = os.sysconf("SC_CLK_TCK")
 PATIENCE = 30.0
-"""Seconds that a server has to start."""
+"""Seconds for a server to start."""
 
 _PR_SET_PDEATHSIG = 1
 
 
 FILES = 6000
-"""Open files that the idle sockets need, on either side."""
+"""Open files that the idle sockets need, in the load and in the server each."""
 
 
 class NotServing(Exception):
-    """A server did not start, or ended."""
+    """A server did not start, or ended by itself; the message has its output."""
 
 
 @frozen
 class Cores:
-    """Where the server runs, and where the load; None where the machine has one core only."""
+    """The cores of the server and of the load; both None on a machine with one core."""
 
     server: int | None
     load: int | None
 
 
 @frozen
-class Running:
-    """A server that answers."""
+class RunningServer:
+    """A server that responds to requests."""
 
     port: int
     pid: int
     startup: float
-    """Seconds from the spawn to the first 200."""
+    """Seconds from the start of the process to the first 200."""
 
     def resident_bytes(self) -> int:
         status = Path(f"/proc/{self.pid}/status").read_text()
@@ -61,7 +61,7 @@ class Running:
 
 
 def thread_seconds(pid: int) -> tuple[float, float]:
-    """Seconds that a process's threads have run for, and that they waited for while others had the core."""
+    """Seconds that a process's threads have run, and have waited ready to run while others had the core."""
     ran = waited = 0
     for thread in Path(f"/proc/{pid}/task").iterdir():
         with suppress(FileNotFoundError, ProcessLookupError):  # a thread may end meanwhile
@@ -71,34 +71,36 @@ def thread_seconds(pid: int) -> tuple[float, float]:
 
 
 def core_seconds(pid: int) -> float:
-    """Seconds for which the core that a process keeps to was busy, by whomever; 0 where it keeps to none."""
+    """Seconds for which a process's core was busy with any process; 0 for a process without a fixed core."""
     cores = os.sched_getaffinity(pid)
     if len(cores) != 1:
         return 0.0
     found = re.search(rf"^cpu{cores.pop()} (.+)$", Path("/proc/stat").read_text(), re.MULTILINE)
     assert found is not None
     user, nice, system, _idle, _iowait, *rest = map(int, found[1].split())
-    return (user + nice + system + sum(rest[:3])) / _TICKS  # the rest: interrupts, and what the host took
+    return (user + nice + system + sum(rest[:3])) / _TICKS  # the rest: interrupts, and steal by the host
 
 
 def choose_cores() -> Cores:
-    """The first two cores that this process may use."""
+    """The first two cores that this process may use, if it may use two."""
     allowed = sorted(os.sched_getaffinity(0))
     return Cores(allowed[0], allowed[1]) if len(allowed) > 1 else Cores(None, None)
 
 
-def take_load_core(cores: Cores) -> None:
-    """Move this process to the load's core, and let it and its servers open as many files as they may."""
+def use_load_core(cores: Cores) -> None:
+    """Move this process to the load's core, and raise its and its servers' limit of open files to the
+    maximum.
+    """
     if cores.load is not None:
         os.sched_setaffinity(0, {cores.load})
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if hard < FILES:
-        print(f"ulimit -Hn is {hard}: {FILES} files are needed for 5,000 idle sockets.", file=sys.stderr)
+        print(f"ulimit -Hn is {hard}: 5,000 idle sockets need {FILES} open files.", file=sys.stderr)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def ours(port: int, database: Path, options: str = "") -> list[str]:
-    """The command of our server: as it is but for the bounds that the load would hit."""
+    """The command of our server, with defaults except for the limits that the load would hit."""
     return [
         *(str(Path(sys.executable).with_name("messaging")), "serve", "--bind", f"127.0.0.1:{port}"),
         *("--database", f"sqlite:///{database}", "--signing-keys", f"{KID}:{SECRET.encode().hex()}"),
@@ -110,7 +112,7 @@ def ours(port: int, database: Path, options: str = "") -> list[str]:
 
 
 def peer(name: str, port: int, database: Path) -> list[str]:
-    """The command of a peer, by the name of its file."""
+    """The command of the peer with this file name."""
     program = ["node", str(PEERS / name)] if name.endswith(".js") else [sys.executable, str(PEERS / name)]
     return [*program, "--port", str(port), "--database", str(database)]
 
@@ -122,29 +124,29 @@ def free_port() -> int:
 
 
 @contextmanager
-def running(command: Sequence[str], port: int, cores: Cores) -> Iterator[Running]:
-    """The server that `command` starts on `port`, from its first 200 on /health; ended with the block.
+def running(command: Sequence[str], port: int, cores: Cores) -> Iterator[RunningServer]:
+    """Start a server on `port`, yield it after its first 200 on /health, and end it with the block.
 
-    Raises `NotServing`, which shows what the server wrote.
+    Raises `NotServing`.
     """
-    with tempfile.TemporaryFile("w+") as written:
+    with tempfile.TemporaryFile("w+") as output:
         began = perf_counter()
         process = subprocess.Popen(
             command,
             stdin=subprocess.DEVNULL,
-            stdout=written,
-            stderr=written,
+            stdout=output,
+            stderr=output,
             env=_environment(),
-            preexec_fn=lambda: _settle(cores.server),  # noqa: PLW1509 - there are no threads here
+            preexec_fn=lambda: _settle(cores.server),  # noqa: PLW1509 - this process has no threads
         )
         try:
-            while not answers_health(port):
+            while not is_healthy(port):
                 if process.poll() is not None or perf_counter() - began > PATIENCE:
-                    raise NotServing(f"{shlex.join(command)} does not serve:\n{_tail(written)}")
+                    raise NotServing(f"{shlex.join(command)} does not serve:\n{_tail(output)}")
                 sleep(0.001)
-            yield Running(port, process.pid, perf_counter() - began)
+            yield RunningServer(port, process.pid, perf_counter() - began)
             if process.poll() is not None:
-                raise NotServing(f"{shlex.join(command)} ended by itself:\n{_tail(written)}")
+                raise NotServing(f"{shlex.join(command)} ended by itself:\n{_tail(output)}")
         finally:
             process.terminate()
             try:
@@ -154,8 +156,8 @@ def running(command: Sequence[str], port: int, cores: Cores) -> Iterator[Running
                 process.wait()
 
 
-def answers_health(port: int) -> bool:
-    """Whether GET /health is answered with 200 now."""
+def is_healthy(port: int) -> bool:
+    """Whether GET /health returns 200 now."""
     try:
         with socket.create_connection(("127.0.0.1", port), timeout=5) as probe:
             probe.sendall(b"GET /health HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n")
@@ -165,17 +167,17 @@ def answers_health(port: int) -> bool:
 
 
 def _environment() -> Mapping[str, str]:
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("MESSAGING_")}
-    return {**kept, "BENCH_SECRET": SECRET, "NODE_ENV": "production", "PYTHONDONTWRITEBYTECODE": ""}
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("MESSAGING_")}
+    return {**inherited, "BENCH_SECRET": SECRET, "NODE_ENV": "production", "PYTHONDONTWRITEBYTECODE": ""}
 
 
 def _settle(core: int | None) -> None:
-    """In the new process: on its core, and gone when this one is, however that ends."""
+    """In the child process: move to the core, and have the kernel kill the child when this process ends."""
     if core is not None:
         os.sched_setaffinity(0, {core})
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
-def _tail(written: IO[str]) -> str:
-    written.seek(0)
-    return "".join(written.readlines()[-30:])
+def _tail(output: IO[str]) -> str:
+    output.seek(0)
+    return "".join(output.readlines()[-30:])

@@ -1,4 +1,4 @@
-"""The rows: each measures one server that runs, and raises `Void` where it does not do what it must."""
+"""The rows. Each measures a running server; it raises `Void` if the server does not do what it must."""
 
 import gc
 import json
@@ -11,75 +11,76 @@ from typing import TypeVar
 
 from attrs import frozen
 
-from benchmarks.load.client import Audience, Listener, Loop, Sender, Void, answered_id, open_sockets
-from benchmarks.load.figures import Figures, Shares, spread
+from benchmarks.load.client import ChatListener, ChatStream, Loop, Sender, Void, id_and_number, open_sockets
+from benchmarks.load.figures import CoreShares, Figures, spread
 from benchmarks.load.population import DIRECT_CHATS, GROUPS, HISTORY, PEOPLE, READER, READERS_CHATS, token_of
-from benchmarks.load.processes import Cores, Running, running
-from benchmarks.load.wire import answer_body, request
+from benchmarks.load.processes import Cores, RunningServer, running
+from benchmarks.load.wire import request, response_body
 
 ARRIVAL = 30.0
-"""Seconds that what was answered has to arrive on the sockets."""
+"""Seconds within which a message must arrive on the sockets after the response to its send."""
 SAMPLE = 50
-"""Sockets of a group whose deliveries are timed; what the others hear is compared, not timed."""
+"""Sockets of a group whose deliveries are timed; the frames of the others are compared, but not timed."""
 WARM_UP = 1.0
 
 T = TypeVar("T")
 
 
 @frozen
-class Place:
-    """A chat that is sent to, by so many connections of its own."""
+class ActiveChat:
+    """A chat, and the number of connections that send into it."""
 
     chat_id: int
     people: Sequence[int]
     senders: int
 
 
-def sends(server: Running, *, senders: int, seconds: float, warm_up: float = WARM_UP) -> Figures:
-    """Messages into direct chats, each of two people who have a socket open."""
-    places = [Place(chat.id, chat.people, 1) for chat in DIRECT_CHATS[:senders]]
+def sends(server: RunningServer, *, senders: int, seconds: float, warm_up: float = WARM_UP) -> Figures:
+    """Send into direct chats, whose two members each have an open socket."""
+    places = [ActiveChat(chat.id, chat.people, 1) for chat in DIRECT_CHATS[:senders]]
     return _talk(server, places, seconds, warm_up)
 
 
 def fanout(
-    server: Running, *, people: int, senders: int, seconds: float, warm_up: float = WARM_UP
+    server: RunningServer, *, people: int, senders: int, seconds: float, warm_up: float = WARM_UP
 ) -> Figures:
-    """Messages into one group, each of whose people has a socket open."""
+    """Send into one group, whose members each have an open socket."""
     group = GROUPS[people]
-    return _talk(server, [Place(group.id, group.people, senders)], seconds, warm_up)
+    return _talk(server, [ActiveChat(group.id, group.people, senders)], seconds, warm_up)
 
 
-def _talk(server: Running, places: Sequence[Place], seconds: float, warm_up: float) -> Figures:
+def _talk(server: RunningServer, places: Sequence[ActiveChat], seconds: float, warm_up: float) -> Figures:
     sent: list[float] = []
-    answers: list[tuple[float, float, bytes]] = []
+    responses: list[tuple[float, float, bytes]] = []
     delays: list[tuple[float, float]] = []
     stopped = False
 
-    def make(before: bytes, between: bytes, after: bytes) -> bytes | None:
+    def next_request(before: bytes, between: bytes, after: bytes) -> bytes | None:
         if stopped:
             return None
         number = len(sent)
-        made = b"%b%012d%b%010d%b" % (before, number, between, number, after)
+        message = b"%b%012d%b%010d%b" % (before, number, between, number, after)
         sent.append(perf_counter())
-        return made
+        return message
 
-    def take(began: float, answer: bytes) -> None:
-        answers.append((began, perf_counter() - began, answer))
+    def on_response(began: float, response: bytes) -> None:
+        responses.append((began, perf_counter() - began, response))
 
     with _measuring() as (loop, stack):
-        audiences, listeners, connections = [], [], []
+        streams, listeners, connections = [], [], []
         for place in places:
-            audience = Audience()
-            audiences.append(audience)
+            stream = ChatStream()
+            streams.append(stream)
             timed = set(place.people[:: max(1, len(place.people) // SAMPLE)])
             opened = open_sockets(server.port, [token_of(person) for person in place.people])
-            for person, plain in zip(place.people, opened, strict=True):
-                listener = Listener(audience, sent, delays if person in timed else None)
-                listener.attach(loop, plain)
+            for person, sock in zip(place.people, opened, strict=True):
+                listener = ChatListener(stream, sent, delays if person in timed else None)
+                listener.attach(loop, sock)
                 stack.callback(listener.close)
                 listeners.append(listener)
             for author in place.people[: place.senders]:
-                connection = Sender(loop, server.port, partial(make, *sending(place.chat_id, author)), take)
+                request_of = partial(next_request, *request_pieces(place.chat_id, author))
+                connection = Sender(loop, server.port, request_of, on_response)
                 stack.callback(connection.close)
                 connections.append(connection)
 
@@ -87,20 +88,20 @@ def _talk(server: Running, places: Sequence[Place], seconds: float, warm_up: flo
             connection.start()
         loop.run(warm_up)
         frames_before = sum(listener.frames() for listener in listeners)
-        shares = Shares(server)
+        shares = CoreShares(server)
         began = perf_counter()
-        before = (len(answers), len(delays))
-        _run_until_something_came(loop, seconds, lambda: len(answers) > before[0] and len(delays) > before[1])
+        before = (len(responses), len(delays))
+        _run_until_a_result(loop, seconds, lambda: len(responses) > before[0] and len(delays) > before[1])
         ended = perf_counter()
         figures = shares.figures()
         frames = sum(listener.frames() for listener in listeners) - frames_before
         stopped = True
-        loop.run(ARRIVAL, until=lambda: all(connection.resting for connection in connections))
-        expected = _expected(answers, len(sent), places)
-        loop.run(ARRIVAL, until=lambda: _arrived(audiences, listeners, expected))
-        _check(audiences, listeners, expected)
+        loop.run(ARRIVAL, until=lambda: all(connection.is_idle for connection in connections))
+        expected = _expected(responses, len(sent), places)
+        loop.run(ARRIVAL, until=lambda: _arrived(streams, listeners, expected))
+        _check(streams, listeners, expected)
 
-    took = [duration for start, duration, _ in answers if began <= start + duration < ended]
+    took = [duration for start, duration, _ in responses if began <= start + duration < ended]
     delivered = [delay for start, delay in delays if began <= start + delay < ended]
     return {
         "per_second": len(took) / (ended - began),
@@ -112,8 +113,10 @@ def _talk(server: Running, places: Sequence[Place], seconds: float, warm_up: flo
     }
 
 
-def sending(chat_id: int, author: int) -> tuple[bytes, bytes, bytes]:
-    """A request in three pieces, between which its key's number and its content's belong."""
+def request_pieces(chat_id: int, author: int) -> tuple[bytes, bytes, bytes]:
+    """A send in three pieces: the key's number goes after the first, the content's number after the
+    second.
+    """
     content = "seq0000000000 " + "and the rest of a message that is about as long as people's messages are."
     body = json.dumps({"chat_id": chat_id, "type": "text", "content": content}).encode()
     run = str(uuid.uuid4())[:24]
@@ -125,100 +128,100 @@ def sending(chat_id: int, author: int) -> tuple[bytes, bytes, bytes]:
 
 
 def _expected(
-    answers: Sequence[tuple[float, float, bytes]],
+    responses: Sequence[tuple[float, float, bytes]],
     sent: int,
-    places: Sequence[Place],
+    places: Sequence[ActiveChat],
 ) -> list[list[tuple[int, int]]]:
-    """Id and number of every message that was answered, in order, by chat."""
-    if len(answers) != sent:
-        raise Void(f"{sent - len(answers)} of {sent} messages were not answered")
+    """Id and number of every message that the server confirmed, in order, by chat."""
+    if len(responses) != sent:
+        raise Void(f"{sent - len(responses)} of {sent} sends got no response")
     by_chat: dict[int, list[tuple[int, int]]] = {place.chat_id: [] for place in places}
-    for _, _, answer in answers:
-        if not answer.startswith(b"HTTP/1.1 201"):
-            raise Void(f"a message was answered with {answer!r}")
-        message = json.loads(answer_body(answer))
-        by_chat[message["chat_id"]].append(answered_id(answer))
+    for _, _, response in responses:
+        if not response.startswith(b"HTTP/1.1 201"):
+            raise Void(f"the response to a send is {response!r}")
+        message = json.loads(response_body(response))
+        by_chat[message["chat_id"]].append(id_and_number(response))
     return [sorted(by_chat[place.chat_id]) for place in places]
 
 
 def _arrived(
-    audiences: Sequence[Audience], listeners: Sequence[Listener], expected: list[list[tuple[int, int]]]
+    streams: Sequence[ChatStream], listeners: Sequence[ChatListener], expected: list[list[tuple[int, int]]]
 ) -> bool:
-    wanted = all(
-        len(audience.ids) >= len(messages) for audience, messages in zip(audiences, expected, strict=True)
-    )
-    return wanted and all(listener.position == len(listener.audience.stream) for listener in listeners)
+    wanted = all(len(stream.ids) >= len(messages) for stream, messages in zip(streams, expected, strict=True))
+    return wanted and all(listener.position == len(listener.stream.data) for listener in listeners)
 
 
 def _check(
-    audiences: Sequence[Audience], listeners: Sequence[Listener], expected: list[list[tuple[int, int]]]
+    streams: Sequence[ChatStream], listeners: Sequence[ChatListener], expected: list[list[tuple[int, int]]]
 ) -> None:
-    """Every answered message was heard on every socket of its chat, in order, and nothing else was."""
-    for audience, messages in zip(audiences, expected, strict=True):
-        heard = list(zip(audience.ids, audience.numbers, strict=True))
-        if heard != messages:
-            raise Void(f"{len(messages)} messages were answered in a chat, {len(heard)} heard")
-    behind = sum(listener.position != len(listener.audience.stream) for listener in listeners)
+    """Require every confirmed message on every socket of its chat, in order, and no other frame."""
+    for stream, messages in zip(streams, expected, strict=True):
+        received = list(zip(stream.ids, stream.numbers, strict=True))
+        if received != messages:
+            raise Void(
+                f"the server confirmed {len(messages)} messages of a chat and delivered {len(received)}"
+            )
+    behind = sum(listener.position != len(listener.stream.data) for listener in listeners)
     if behind:
-        raise Void(f"{behind} of {len(listeners)} sockets did not hear everything")
+        raise Void(f"{behind} of {len(listeners)} sockets did not receive every frame")
 
 
 def reads(
-    server: Running, *, what: str, messages: int, connections: int, seconds: float, warm_up: float = 0.3
+    server: RunningServer, *, what: str, messages: int, connections: int, seconds: float, warm_up: float = 0.3
 ) -> Figures:
-    """`chats` or `messages` of one person, over and over."""
+    """Read the `chats` or `messages` of one user repeatedly."""
     paths = {"chats": "/api/v1/chats", "messages": f"/api/v1/messages?chat_id={HISTORY.id}&limit=50"}
-    asked = request("GET", paths[what], token=token_of(READER))
-    answers: list[tuple[float, float]] = []
+    read = request("GET", paths[what], token=token_of(READER))
+    responses: list[tuple[float, float]] = []
     bodies: set[bytes] = set()
     stopped = False
 
-    def make() -> bytes | None:
-        return None if stopped else asked
+    def next_request() -> bytes | None:
+        return None if stopped else read
 
-    def take(began: float, answer: bytes) -> None:
-        answers.append((perf_counter(), perf_counter() - began))
-        bodies.add(answer[:15] + answer_body(answer))
+    def on_response(began: float, response: bytes) -> None:
+        responses.append((perf_counter(), perf_counter() - began))
+        bodies.add(response[:15] + response_body(response))
 
     with _measuring() as (loop, stack):
-        senders = [Sender(loop, server.port, make, take) for _ in range(connections)]
+        senders = [Sender(loop, server.port, next_request, on_response) for _ in range(connections)]
         for sender in senders:
             stack.callback(sender.close)
             sender.start()
         loop.run(warm_up)
-        shares = Shares(server)
+        shares = CoreShares(server)
         began = perf_counter()
-        before = len(answers)
-        _run_until_something_came(loop, seconds, lambda: len(answers) > before)
+        before = len(responses)
+        _run_until_a_result(loop, seconds, lambda: len(responses) > before)
         ended = perf_counter()
         figures = shares.figures()
         stopped = True
-        loop.run(ARRIVAL, until=lambda: all(sender.resting for sender in senders))
+        loop.run(ARRIVAL, until=lambda: all(sender.is_idle for sender in senders))
 
     if len(bodies) != 1:
-        raise Void(f"the same request had {len(bodies)} different answers")
-    answer = bodies.pop()
-    if not answer.startswith(b"HTTP/1.1 200"):
-        raise Void(f"answered with {answer[:300]!r}")
-    body = json.loads(answer[15:])
+        raise Void(f"the same request got {len(bodies)} different responses")
+    response = bodies.pop()
+    if not response.startswith(b"HTTP/1.1 200"):
+        raise Void(f"the response to a read is {response[:300]!r}")
+    body = json.loads(response[15:])
     found = len(body) if what == "chats" else len(body["messages"])
     if found != (len(READERS_CHATS) if what == "chats" else min(messages, 50)):
-        raise Void(f"{found} {what} came")
-    took = [duration for end, duration in answers if began <= end < ended]
+        raise Void(f"the response holds {found} {what}")
+    took = [duration for end, duration in responses if began <= end < ended]
     return {"per_second": len(took) / (ended - began), **spread("answer", took), **figures}
 
 
-def idle(server: Running, *, sockets: int, settling: float = 1.0) -> Figures:
-    """What a socket costs that is open and hears nothing."""
+def idle(server: RunningServer, *, sockets: int, settling: float = 1.0) -> Figures:
+    """Measure the cost of an open socket that receives nothing."""
     tokens = [token_of(1 + number % PEOPLE) for number in range(sockets)]
     with ExitStack() as stack:
-        for plain in open_sockets(server.port, tokens[:100]):  # loads and makes what only the first ones need
-            stack.enter_context(plain)
+        for sock in open_sockets(server.port, tokens[:100]):  # the first sockets load code and fill caches
+            stack.enter_context(sock)
         before = _settled(server, settling)
-        shares = Shares(server)
+        shares = CoreShares(server)
         began = perf_counter()
-        for plain in open_sockets(server.port, tokens):
-            stack.enter_context(plain)
+        for sock in open_sockets(server.port, tokens):
+            stack.enter_context(sock)
         opened = perf_counter() - began
         figures = shares.figures()
         after = _settled(server, settling)
@@ -231,8 +234,8 @@ def idle(server: Running, *, sockets: int, settling: float = 1.0) -> Figures:
     }
 
 
-def _settled(server: Running, settling: float) -> int:
-    """The server's memory once it has stayed within 1 % for so long; 10 seconds at most."""
+def _settled(server: RunningServer, settling: float) -> int:
+    """The server's memory after it has stayed within 1 % for `settling` seconds, or after 10 seconds."""
     last, since = server.resident_bytes(), perf_counter()
     until = since + 10
     while perf_counter() - since < settling and perf_counter() < until:
@@ -246,7 +249,7 @@ def _settled(server: Running, settling: float) -> int:
 def startup(
     command: Callable[[int], list[str]], port: Callable[[], int], cores: Cores, times: int
 ) -> Figures:
-    """From the spawn to the first 200 on /health: the median of several."""
+    """Measure the time from the start of the process to the first 200 on /health; the median of several."""
     took = []
     for _ in range(times):
         free = port()
@@ -255,16 +258,16 @@ def startup(
     return {"seconds": sorted(took)[len(took) // 2]}
 
 
-def _run_until_something_came(loop: Loop, seconds: float, came: Callable[[], bool]) -> None:
-    """For so long, and longer where a server is slower than that."""
+def _run_until_a_result(loop: Loop, seconds: float, has_result: Callable[[], bool]) -> None:
+    """Run for this time, and then until the first result of a slower server."""
     loop.run(seconds)
-    if not came():
-        loop.run(ARRIVAL, until=came)
+    if not has_result():
+        loop.run(ARRIVAL, until=has_result)
 
 
 @contextmanager
 def _measuring() -> Iterator[tuple[Loop, ExitStack]]:
-    """A loop, and what is closed with it; no garbage is collected meanwhile."""
+    """Yields a loop and a stack of what to close with it; the garbage collector is off meanwhile."""
     gc.collect()
     gc.disable()
     try:

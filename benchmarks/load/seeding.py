@@ -1,4 +1,4 @@
-"""Databases with the same people, chats and messages: ours by its own storage, the peers' by their schema."""
+"""Creates databases with the same users, chats and messages, in our schema and in the peers' schema."""
 
 import sqlite3
 from collections.abc import Callable
@@ -24,7 +24,7 @@ NUMBERS = "WITH RECURSIVE numbers(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM nu
 
 
 def seed_ours(path: Path) -> None:
-    """Make our database at `path`, with people and chats."""
+    """Create our database at `path`, with users and chats."""
 
     async def store() -> None:
         async with open_sqlite(path) as storage:
@@ -34,7 +34,7 @@ def seed_ours(path: Path) -> None:
 
 
 def people_and_chats() -> Callable[[Transaction], None]:
-    """An operation that stores them in an empty database."""
+    """An operation that stores the users and chats in an empty database."""
     now = datetime.now(UTC).replace(microsecond=0)
     then = now - timedelta(days=1)
 
@@ -70,7 +70,7 @@ def people_and_chats() -> Callable[[Transaction], None]:
 
 
 def fill_ours(path: Path, messages: int) -> None:
-    """Put messages into the chat that holds the history."""
+    """Insert messages into the chat `HISTORY` of our database."""
     facts = _facts(messages)
     with closing(sqlite3.connect(path)) as connection, connection:
         connection.execute(
@@ -87,7 +87,7 @@ def fill_ours(path: Path, messages: int) -> None:
 
 
 def seed_peers(path: Path) -> None:
-    """The same people and chats, in the schema that the peers share."""
+    """Create a database at `path` with the same users and chats, in the peers' schema."""
     then = _text(datetime.now(UTC) - timedelta(days=1))
     with closing(sqlite3.connect(path)) as connection, connection:
         connection.execute("PRAGMA journal_mode = WAL")
@@ -108,7 +108,7 @@ def seed_peers(path: Path) -> None:
 
 
 def fill_peers(path: Path, messages: int) -> None:
-    """The same messages."""
+    """Insert the same messages into a peers' database."""
     facts = _facts(messages)
     with closing(sqlite3.connect(path)) as connection, connection:
         connection.execute(

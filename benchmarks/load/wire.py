@@ -1,4 +1,4 @@
-"""Bytes of HTTP/1.1 and WebSocket, made and read by hand: no more of either than the load needs."""
+"""Writes and parses the parts of HTTP/1.1 and WebSocket that the load needs."""
 
 import re
 from collections.abc import Iterator
@@ -11,11 +11,11 @@ PONG = 10
 
 
 class Malformed(Exception):
-    """What came is not what the load can read."""
+    """The server sent bytes that the load cannot parse."""
 
 
 def request(method: str, path: str, *, token: str | None = None, body: bytes = b"", **fields: str) -> bytes:
-    """A whole request; fields are written with `-` for `_`."""
+    """A whole request; the names of `fields` are sent with `-` for `_`."""
     lines = [f"{method} {path} HTTP/1.1", "Host: 127.0.0.1"]
     if token is not None:
         lines.append(f"Authorization: Bearer {token}")
@@ -26,7 +26,7 @@ def request(method: str, path: str, *, token: str | None = None, body: bytes = b
 
 
 def upgrade(token: str) -> bytes:
-    """The request that opens a socket. Its key is fixed: nobody verifies the answer's."""
+    """The request that opens a socket. Its key is constant: the load does not verify Sec-WebSocket-Accept."""
     return request(
         "GET",
         f"/ws?token={token}",
@@ -37,32 +37,32 @@ def upgrade(token: str) -> bytes:
     )
 
 
-def answer_size(data: bytes) -> int:
-    """How long the answer is that `data` begins with; 0 while its head is not whole.
+def response_size(data: bytes) -> int:
+    """The size of the response at the start of `data`; 0 until its head is complete.
 
-    Raises `Malformed` for an answer without a Content-Length.
+    Raises `Malformed` for a response without a Content-Length.
     """
     end = data.find(b"\r\n\r\n")
     if end < 0:
         return 0
     length = CONTENT_LENGTH.search(data, 0, end)
     if length is None:
-        raise Malformed(f"an answer without Content-Length: {data[:end]!r}")
+        raise Malformed(f"a response without Content-Length: {data[:end]!r}")
     return end + 4 + int(length[1])
 
 
-def answer_body(answer: bytes) -> bytes:
-    """What comes after the head of a whole answer."""
-    return answer[answer.index(b"\r\n\r\n") + 4 :]
+def response_body(response: bytes) -> bytes:
+    """The body of a whole response."""
+    return response[response.index(b"\r\n\r\n") + 4 :]
 
 
 def frame_size(data: bytes | bytearray, start: int) -> tuple[int, int]:
-    """Bytes of the header and of the whole of the server's frame at `start`; zeros until the header is whole.
+    """The sizes of the header and of the whole frame at `start`; zeros until the header is complete.
 
     Raises `Malformed` for a masked frame, a fragment, or reserved bits.
     """
-    held = len(data) - start
-    if held < 2:
+    available = len(data) - start
+    if available < 2:
         return 0, 0
     first, length = data[start], data[start + 1]
     if length & 0x80 or first & 0x70 or not first & 0x80:
@@ -70,13 +70,15 @@ def frame_size(data: bytes | bytearray, start: int) -> tuple[int, int]:
     if length < 126:
         return 2, 2 + length
     header = 4 if length == 126 else 10
-    if held < header:
+    if available < header:
         return 0, 0
     return header, header + int.from_bytes(data[start + 2 : start + header])
 
 
 def walk(data: bytes) -> Iterator[tuple[int, int, int, int]]:
-    """Opcode, start, start of the payload, and end of each whole frame that `data` begins with."""
+    """Opcode, start, start of the payload, and end of each whole frame in `data`, which begins with a
+    frame.
+    """
     start = 0
     while True:
         header, size = frame_size(data, start)
@@ -87,5 +89,5 @@ def walk(data: bytes) -> Iterator[tuple[int, int, int, int]]:
 
 
 def pong(payload: bytes) -> bytes:
-    """The answer to a ping, masked with zeros."""
+    """A pong frame with this payload, masked with zeros."""
     return bytes([0x80 | PONG, 0x80 | len(payload), 0, 0, 0, 0]) + payload

@@ -1,4 +1,4 @@
-"""Answers agree when they differ in times and new ids only."""
+"""Two responses agree if they differ only in times and new ids."""
 
 import json
 
@@ -11,7 +11,7 @@ def test_times_in_any_precision_and_new_ids_are_alike() -> None:
     assert alike([{"messages": [one]}]) == alike([{"messages": [other]}])
 
 
-def test_seeded_ids_and_other_numbers_and_texts_are_not() -> None:
+def test_seeded_ids_and_other_numbers_and_texts_are_compared() -> None:
     value = {
         "id": SEEDED,
         "author_id": SEEDED + 1,
@@ -22,11 +22,11 @@ def test_seeded_ids_and_other_numbers_and_texts_are_not() -> None:
     assert alike(value) == value
 
 
-def test_the_order_of_keys_counts() -> None:
+def test_the_order_of_keys_is_compared() -> None:
     assert json.dumps(alike({"b": 1, "a": 2})) == '{"b": 1, "a": 2}'
 
 
-def test_a_disagreement_tells_the_step_and_both_sides() -> None:
+def test_a_disagreement_has_the_step_and_both_reactions() -> None:
     ours = [Observation("a send", "201"), Observation("its repeat", "201 replayed")]
     theirs = [Observation("a send", "201"), Observation("its repeat", "201")]
     assert disagreements(ours, ours) == []

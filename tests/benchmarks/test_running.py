@@ -1,4 +1,4 @@
-"""Servers are started on a seeded database, measured, and never left behind."""
+"""The benchmarks start servers on a seeded database, measure them, and always end them."""
 
 import os
 import re
@@ -16,19 +16,19 @@ from benchmarks.load import rows
 from benchmarks.load.client import Void
 from benchmarks.load.figures import Figures
 from benchmarks.load.population import CHATS, HISTORY, PEOPLE
-from benchmarks.load.processes import Cores, NotServing, Running, free_port, ours, running
+from benchmarks.load.processes import Cores, NotServing, RunningServer, free_port, ours, running
 from benchmarks.load.seeding import fill_ours, fill_peers, seed_ours, seed_peers
 
 ANYWHERE = Cores(None, None)
 
 
 def canned(port: int) -> list[str]:
-    """The command of the server that does nothing."""
+    """The command of the server that does almost nothing."""
     return [sys.executable, "-m", "benchmarks.load", "canned", "--port", str(port)]
 
 
 def exists(pid: int) -> bool:
-    """Whether a process runs; one that has ended and is not waited for does not."""
+    """Whether a process runs; a zombie does not."""
     try:
         return ") Z " not in Path(f"/proc/{pid}/stat").read_text()
     except FileNotFoundError:
@@ -44,7 +44,7 @@ def test_a_server_ends_with_the_block() -> None:
     assert not exists(server.pid)
 
 
-def test_a_server_ends_with_whoever_started_it_even_when_that_is_killed() -> None:
+def test_a_server_ends_when_the_process_that_started_it_is_killed() -> None:
     program = """if True:
         import sys, time
         from benchmarks.load.processes import Cores, free_port, running
@@ -65,7 +65,7 @@ def test_a_server_ends_with_whoever_started_it_even_when_that_is_killed() -> Non
     assert not exists(pid)
 
 
-def test_a_server_that_does_not_start_shows_what_it_wrote() -> None:
+def test_the_error_of_a_server_that_does_not_start_has_its_output() -> None:
     with (
         pytest.raises(NotServing, match="out of order"),
         running([sys.executable, "-c", "raise SystemExit('out of order')"], free_port(), ANYWHERE),
@@ -73,7 +73,7 @@ def test_a_server_that_does_not_start_shows_what_it_wrote() -> None:
         pass
 
 
-def test_every_answered_message_is_accounted_for() -> None:
+def test_every_confirmed_message_is_delivered_to_every_socket() -> None:
     port = free_port()
     with running(canned(port), port, ANYWHERE) as server:
         sends = rows.sends(server, senders=3, seconds=0.1, warm_up=0.05)
@@ -84,20 +84,20 @@ def test_every_answered_message_is_accounted_for() -> None:
 
 
 def test_messages_that_do_not_reach_every_socket_make_a_row_void(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A person in no chat has a socket there, and waits for what never comes."""
+    """A socket of a user outside the chat receives no frame, so the row is void."""
     monkeypatch.setattr(rows, "ARRIVAL", 0.2)
     chat = CHATS[0]
-    strayed = rows.Place(chat.id, [chat.people[0], PEOPLE], 1)
-    monkeypatch.setattr(rows, "Place", lambda *_: strayed)
+    strayed = rows.ActiveChat(chat.id, [chat.people[0], PEOPLE], 1)
+    monkeypatch.setattr(rows, "ActiveChat", lambda *_: strayed)
     port = free_port()
     with (
         running(canned(port), port, ANYWHERE) as server,
-        pytest.raises(Void, match="did not hear everything"),
+        pytest.raises(Void, match="did not receive every frame"),
     ):
         rows.sends(server, senders=1, seconds=0.05, warm_up=0.0)
 
 
-def test_our_server_and_the_load_understand_each_other(tmp_path: Path) -> None:
+def test_the_load_measures_our_server(tmp_path: Path) -> None:
     database = tmp_path / "messaging.db"
     seed_ours(database)
     fill_ours(database, 60)
@@ -110,18 +110,18 @@ def test_our_server_and_the_load_understand_each_other(tmp_path: Path) -> None:
         assert 0 < idle["opening_us"] <= 1.1e6 / idle["opened_per_second"]
 
 
-def _read(server: Running, what: str) -> Figures:
+def _read(server: RunningServer, what: str) -> Figures:
     return rows.reads(server, what=what, messages=60, connections=2, seconds=0.1, warm_up=0.0)
 
 
-def test_ours_and_the_peers_are_seeded_with_the_same(tmp_path: Path) -> None:
-    seen = []
+def test_our_database_and_the_peers_have_the_same_contents(tmp_path: Path) -> None:
+    contents = []
     for seed, fill in ((seed_ours, fill_ours), (seed_peers, fill_peers)):
         path = tmp_path / seed.__name__
         seed(path)
         fill(path, 5)
         with closing(sqlite3.connect(path)) as connection:
-            seen.append(
+            contents.append(
                 [
                     connection.execute(query).fetchall()
                     for query in (
@@ -132,14 +132,16 @@ def test_ours_and_the_peers_are_seeded_with_the_same(tmp_path: Path) -> None:
                     )
                 ]
             )
-    assert seen[0] == seen[1]
-    users, chats, _, messages = seen[0]
+    assert contents[0] == contents[1]
+    users, chats, _, messages = contents[0]
     assert (len(users), len(chats), len(messages)) == (PEOPLE, len(CHATS), 5)
     assert (HISTORY.id, "Direct Message", 0, 5) in chats
 
 
 def test_the_peers_lock_agrees_with_the_servers() -> None:
-    """What is measured is what is served: bench.txt has what both need in the same versions."""
+    """bench.txt pins shared packages to the versions of server.txt, so the measured versions are the served
+    ones.
+    """
     directory = Path(__file__).parents[2] / "requirements"
     server, bench = (
         dict(

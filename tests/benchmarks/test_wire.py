@@ -1,14 +1,14 @@
-"""What the load reads of HTTP and WebSocket, it reads right."""
+"""The load parses HTTP responses and WebSocket frames correctly."""
 
 import pytest
 
-from benchmarks.load.wire import Malformed, answer_body, answer_size, frame_size, pong, request, walk
+from benchmarks.load.wire import Malformed, frame_size, pong, request, response_body, response_size, walk
 
-ANSWER = b"HTTP/1.1 201 Created\r\nX-Content-Length: 7\r\ncontent-length:  4\r\n\r\nbody"
+RESPONSE = b"HTTP/1.1 201 Created\r\nX-Content-Length: 7\r\ncontent-length:  4\r\n\r\nbody"
 
 
 def frame(size: int, *, opcode: int = 1) -> bytes:
-    """A server's frame with a payload of so many bytes."""
+    """A server's frame with a payload of `size` bytes."""
     if size < 126:
         head = bytes([size])
     elif size < 65_536:
@@ -18,24 +18,24 @@ def frame(size: int, *, opcode: int = 1) -> bytes:
     return bytes([0x80 | opcode]) + head + b"x" * size
 
 
-def test_an_answer_ends_where_its_length_says() -> None:
-    assert answer_size(ANSWER) == len(ANSWER)
-    assert answer_size(ANSWER + b"HTTP/1.1") == len(ANSWER)
-    assert answer_body(ANSWER) == b"body"
+def test_a_response_ends_after_its_content_length() -> None:
+    assert response_size(RESPONSE) == len(RESPONSE)
+    assert response_size(RESPONSE + b"HTTP/1.1") == len(RESPONSE)
+    assert response_body(RESPONSE) == b"body"
 
 
-def test_an_answers_size_is_unknown_until_its_head_is_whole() -> None:
-    head = ANSWER.removesuffix(b"body")
-    assert {answer_size(head[:end]) for end in range(len(head))} == {0}
-    assert answer_size(head) == len(ANSWER)
+def test_the_size_of_a_response_is_zero_until_its_head_is_complete() -> None:
+    head = RESPONSE.removesuffix(b"body")
+    assert {response_size(head[:end]) for end in range(len(head))} == {0}
+    assert response_size(head) == len(RESPONSE)
 
 
-def test_an_answer_without_a_length_is_malformed() -> None:
+def test_a_response_without_a_length_is_malformed() -> None:
     with pytest.raises(Malformed):
-        answer_size(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\ncontent-length: 4\r\n\r\n")
+        response_size(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\ncontent-length: 4\r\n\r\n")
 
 
-def test_a_request_with_a_body_says_how_long_that_is() -> None:
+def test_a_request_with_a_body_has_a_content_length() -> None:
     whole = request("POST", "/a", token="t", body="ü".encode(), Idempotency_Key="k")
     head, _, body = whole.partition(b"\r\n\r\n")
     assert body == "ü".encode()
@@ -61,7 +61,7 @@ def test_a_frame_that_a_server_must_not_send_is_malformed(first: bytes) -> None:
         frame_size(first, 0)
 
 
-def test_walking_gives_every_whole_frame_and_no_other() -> None:
+def test_walk_yields_every_whole_frame_and_no_other() -> None:
     frames = [frame(3), frame(0, opcode=9), frame(300), frame(2, opcode=8)]
     data = b"".join(frames)
     assert [opcode for opcode, *_ in walk(data)] == [1, 9, 1, 8]
@@ -70,5 +70,5 @@ def test_walking_gives_every_whole_frame_and_no_other() -> None:
     assert len(list(walk(data[:-1]))) == 3
 
 
-def test_a_pong_is_masked_and_carries_the_pings_payload() -> None:
+def test_a_pong_is_masked_and_has_the_payload_of_the_ping() -> None:
     assert pong(b"ab") == b"\x8a\x82\x00\x00\x00\x00ab"

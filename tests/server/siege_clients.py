@@ -16,10 +16,10 @@ from benchmarks.load.wire import (
     CLOSE,
     PING,
     Malformed,
-    answer_body,
-    answer_size,
     pong,
     request,
+    response_body,
+    response_size,
     upgrade,
     walk,
 )
@@ -98,7 +98,7 @@ class Caller:
                     stream = await connected(self.address)
                 await stream.send_all(whole)
                 answer = b""
-                while not (size := answer_size(answer)) or len(answer) < size:
+                while not (size := response_size(answer)) or len(answer) < size:
                     data = await stream.receive_some()
                     if not data:
                         raise Gone
@@ -111,7 +111,7 @@ class Caller:
         finally:
             if stream is not None and self._stream is None:
                 stream.socket.close()
-        body = answer_body(answer)
+        body = response_body(answer)
         return int(answer[9:12]), json.loads(body) if body else None
 
     def leave(self) -> None:
