@@ -11,12 +11,14 @@ from functools import partial
 from importlib.metadata import version
 
 import click
+import structlog
 import trio
 from attrs import asdict, evolve
 
 from adapters.cli.address import shared_address
 from adapters.cli.composition import (
     Server,
+    Unusable,
     cannot_listen,
     first_of,
     must_be_shareable,
@@ -25,11 +27,13 @@ from adapters.cli.composition import (
 )
 from adapters.cli.logs import configure_logs
 from adapters.cli.os_signals import heed_signals, hold_signals, ignored
-from adapters.cli.settings import Settings, settings_from, settings_options
+from adapters.cli.settings import Settings, misspelt, setting_named, settings_from, settings_options
 from adapters.cli.streams import make_stdout_lossy
 from adapters.cli.supervisor import Plan, supervise
 from adapters.cli.worker import Channel, Supervised, supervised
 from adapters.storage_sql import DatabaseUnusable
+
+log = structlog.get_logger("adapters.cli")
 
 SPARE_TIME = 5.0
 """Seconds that a worker has beyond what it may take to drain, before it is killed."""
@@ -46,6 +50,12 @@ def serve(**options: object) -> None:
     """
     settings = settings_from(options)
     worker = supervised()
+    mistakes = misspelt()
+    if mistakes and settings.strict_settings:
+        told = ". ".join(map(str, mistakes))
+        raise Unusable(
+            f"{told}. Rename or remove what is no setting, or turn {setting_named('strict_settings')} off"
+        )
     if worker is not None:
         _run(partial(_work, settings, worker), settings, worker.number)
     elif settings.workers == 1:
@@ -61,6 +71,9 @@ def _run(main: Callable[[], Awaitable[int]], settings: Settings, worker: int | N
     """
     hold_signals()
     configure_logs(settings.log_level, settings.log_format, worker)
+    if worker is None:
+        for mistake in misspelt():
+            log.warning("unknown_variable", name=mistake.name, nearest=mistake.nearest)
     make_stdout_lossy()
     try:
         return trio.run(main)
@@ -168,5 +181,5 @@ def _greet(server: Server, settings: Settings) -> None:
     click.echo(f"  Database  {server.database}")
     if settings.workers > 1:
         click.echo(f"  Workers   {settings.workers}")
-    for warning in server.warnings:
+    for warning in (*server.warnings, *map(str, misspelt())):
         click.echo(f"  Warning   {warning}.")

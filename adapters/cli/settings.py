@@ -5,9 +5,11 @@ What is given on the command line counts before the environment, and that before
 
 import ast
 import inspect
+import os
 import re
 import textwrap
 import tomllib
+from codecs import BOM_UTF8, BOM_UTF16_BE, BOM_UTF16_LE
 from collections.abc import Callable
 from datetime import timedelta
 from enum import StrEnum
@@ -23,6 +25,7 @@ from attrs import field, frozen
 from attrs.validators import ge
 from click.core import ParameterSource
 
+from adapters.cli.names import UnknownVariable, control_character, nearest_to, unknown_variables
 from adapters.listener import ListenerConfig, TrustedProxies, parse_proxies
 from adapters.quart_app.cors import ANY_ORIGIN, is_origin
 from adapters.storage_sql.postgresql_config import PostgresqlConfig, without_secrets
@@ -77,6 +80,9 @@ class Settings:
     it, so it is less than `body_bytes`; these bodies hold some hundred bytes."""
     hashing_threads: int = field(default=1, validator=ge(1))
     """Passwords that are hashed at a time; each takes a core and 19 MiB."""
+    strict_settings: bool = False
+    """Whether a variable that begins with MESSAGING_ and is no setting ends the start, as an unknown name in
+    the TOML file does; otherwise the log warns of it. On in deploy/messaging.toml."""
     log_level: str = "info"
     """The least that is logged: debug, info, warning or error."""
     log_format: str = "auto"
@@ -241,6 +247,9 @@ def is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
+LISTS = {"cors_origins", "signing_keys", "trusted_proxies", "avatar_hosts"}
+"""Settings whose parts stand between white space, which may be line ends and tabs."""
+
 UNSETTABLE = {"host", "port", "inherited", "uncounted_addresses", "refusal_headers"}
 """What `bind` sets, what the composition sets, and what nobody needs to."""
 
@@ -270,7 +279,18 @@ TYPES: dict[Any, click.ParamType[Any]] = {
 }
 
 
-class SettingOption(click.Option):
+class CleanOption(click.Option):
+    """An option whose value holds no control character, wherever it comes from."""
+
+    def type_cast_value(self, ctx: click.Context, value: Any) -> Any:
+        if isinstance(value, str):
+            found = control_character(value, lines=self.name in LISTS)
+            if found is not None:
+                raise click.BadParameter(f"the value {found}", ctx=ctx, param=self)
+        return super().type_cast_value(ctx, value)
+
+
+class SettingOption(CleanOption):
     """An option whose help stands below its field; it is read when it is asked for, not at each start."""
 
     def __init__(self, *parts: Any, field_of: type, **more: Any) -> None:
@@ -303,6 +323,7 @@ def database_option(command: Command) -> Command:
 def _config_option(command: Command) -> Command:
     config = click.option(
         "--config",
+        cls=CleanOption,
         type=click.Path(exists=True, dir_okay=False, path_type=Path),
         envvar=f"{PREFIX}CONFIG",
         show_envvar=True,
@@ -399,19 +420,38 @@ def _shown(default: Any) -> str | bool:
 def _read_config(context: click.Context, _: click.Parameter, path: Path | None) -> None:
     if path is None:
         return
+    written = path.read_bytes()
+    for mark, encoding in ((BOM_UTF8, "UTF-8"), (BOM_UTF16_LE, "UTF-16"), (BOM_UTF16_BE, "UTF-16")):
+        if written.startswith(mark):
+            raise click.BadParameter(
+                f"{path} begins with the byte-order mark of {encoding} ({mark.hex(' ').upper()}); "
+                "save it as UTF-8 without one"
+            )
     try:
-        told = tomllib.loads(path.read_text())
+        told = tomllib.loads(written.decode())
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise click.BadParameter(f"{path} is not TOML: {error}") from None
-    known = {attribute.name for class_ in CLASSES for attribute in _settable(class_)}
-    unknown = sorted(told.keys() - known)
+    unknown = sorted(told.keys() - _names())
     if unknown:
-        raise click.BadParameter(f"{path}: there is no setting {', '.join(unknown)}; see --help")
+        meant = [f"{name} (did you mean {near}?)" for name in unknown if (near := nearest_to(name, _names()))]
+        others = [name for name in unknown if nearest_to(name, _names()) is None]
+        raise click.BadParameter(f"{path}: there is no setting {', '.join([*meant, *others])}; see --help")
     context.meta[FILE] = path
     context.default_map = {
         **(context.default_map or {}),
         **{name: _written(path, name, value) for name, value in told.items()},
     }
+
+
+def misspelt() -> tuple[UnknownVariable, ...]:
+    """The variables of the environment that look like settings and are none."""
+    variables = {PREFIX + name.upper() for name in _names()}
+    return tuple(unknown_variables(os.environ, variables, prefix=PREFIX))
+
+
+@cache
+def _names() -> frozenset[str]:
+    return frozenset(attribute.name for class_ in CLASSES for attribute in _settable(class_))
 
 
 def _written(path: Path, name: str, value: object) -> str:

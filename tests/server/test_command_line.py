@@ -1,5 +1,7 @@
 """`messaging serve`: what it takes, what it refuses and how clearly, what it says when it starts."""
 
+import json
+import os
 import re
 import sys
 from importlib.metadata import version
@@ -13,7 +15,8 @@ from click.testing import CliRunner, Result
 
 from adapters.cli import serve as program
 from adapters.cli.main import main
-from adapters.cli.settings import PARTS, UNSETTABLE, Address, Hosts, Settings
+from adapters.cli.names import control_character
+from adapters.cli.settings import PARTS, UNSETTABLE, Address, Hosts, Settings, misspelt
 from messaging_core.avatars import ANY_HOST, NO_HOST, OWN_HOST, AvatarHosts
 from tests.server.clients import browser, expect, register
 from tests.server.servers import process, run_to_its_end
@@ -290,7 +293,13 @@ def test_unknown_options_are_refused() -> None:
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        ("acess_ttl = '20m'", "acess_ttl"),
+        ("acess_ttl = '20m'", "acess_ttl (did you mean access_ttl?)"),
+        ("xyz = 1", "there is no setting xyz;"),
+        ("\ufeffdocs = true", "begins with the byte-order mark of UTF-8 (EF BB BF)"),
+        ('database = "sqlite:///x.db\\r"', "database in"),
+        ('database = "sqlite:///x.db\\r"', "has a carriage return (U+000D) at its end"),
+        ('database = "sqlite:///\\uFEFFx.db"', "has a byte-order mark (U+FEFF) as character 11 of 15"),
+        ("cors_origins = 'https://a.example\u2028'", "has line separator (U+2028)"),
         ("[limits]\naccess_ttl = '20m'", "limits"),
         ("config = 'other.toml'", "config"),
         ("access_ttl = ", "not TOML"),
@@ -316,9 +325,11 @@ def test_wrong_files_are_refused(tmp_path: Path, text: str, told: str) -> None:
 
 
 def test_files_that_are_none(tmp_path: Path) -> None:
-    """A file that is missing, a directory, or not text."""
-    (tmp_path / "binary").write_bytes(b"\xff\xfe\x00")
-    for name in ("missing", ".", "binary"):
+    """A file that is missing, a directory, not text, or in UTF-16, whose mark is named."""
+    (tmp_path / "binary").write_bytes(b"\xff\x00")
+    (tmp_path / "utf-16").write_text("docs = true", encoding="utf-16")
+    assert "byte-order mark of UTF-16 (FF FE)" in serve("--config", str(tmp_path / "utf-16")).output
+    for name in ("missing", ".", "binary", "utf-16", "file.toml\r"):
         result = serve("--config", str(tmp_path / name))
         assert result.exit_code == 2
         assert "--config" in result.output
@@ -348,6 +359,84 @@ async def test_what_is_nearer_counts(tmp_path: Path) -> None:
         expect(await alice.ask("POST", "/messages", body), 422)
 
 
+@pytest.mark.parametrize(
+    ("option", "value", "told"),
+    [
+        ("database", "sqlite:///x.db\r", "has a carriage return (U+000D) at its end; lines of a file"),
+        ("bind", "127.0.0.1:0\r", "has a carriage return (U+000D) at its end"),
+        ("docs", "off\r", "has a carriage return (U+000D) at its end"),
+        ("database", "sqlite:///a\x1b[31m.db", "has an escape (U+001B) as character 12 of 19"),
+        ("database", "sqlite:///a\n.db", "has a line feed (U+000A) as character 12 of 15"),
+        ("signing-keys", "k1:00\x7f", "has a control character (U+007F) at its end"),
+        (
+            "cors-origins",
+            "https://a.example\r\nhttps://b.example",
+            "has a carriage return (U+000D) as character 18",
+        ),
+    ],
+)
+def test_control_characters_are_named(option: str, value: str, told: str) -> None:
+    """From a variable as from an option, by the place and not with the value, which may be a secret."""
+    variable = f"MESSAGING_{option.upper().replace('-', '_')}"
+    result = CliRunner().invoke(main, ["serve"], env={variable: value})
+    assert told in refuses(result, option)
+    assert value not in result.output
+
+
+def test_lists_may_stand_on_lines() -> None:
+    """Where white space separates, a line feed does."""
+    assert control_character("https://a.example\n\thttps://b.example", lines=True) is None
+
+
+VARIABLES = {
+    "MESSAGING_CORS_ORIGIN": "MESSAGING_CORS_ORIGINS",
+    "MESSAGING_SIGNING_KEY": "MESSAGING_SIGNING_KEYS",
+    "messaging_database": "MESSAGING_DATABASE",
+    "MESSAGING_Bind": "MESSAGING_BIND",
+    "\ufeffMESSAGING_WORKERS": "MESSAGING_WORKERS",
+    "MESSAGING_XYZZY": None,
+    "MESSAGING_": None,
+    "MESSAGING_PORT": None,
+    "MESSAGING_DATABASE": "known",
+    "MESSAGING_MESSAGE_CHARACTERS": "known",
+    "MESSAGING_CONFIG": "known",
+    "MESSAGING_SUPERVISED": "known",
+    "MESSAGING_TEST_POSTGRESQL": "known",
+    "MESSAGING_SERVICE_HOST": "known",
+    "MESSAGING_SERVICE_PORT_HTTP": "known",
+    "MESSAGING_PORT_8000_TCP_ADDR": "known",
+    "MESSAGINGS": "known",
+    "PATH": "known",
+}
+
+
+def test_variables_that_set_nothing_are_told_from_those_that_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the nearest right name; our other variables, and what Kubernetes makes, are no mistake."""
+    monkeypatch.setattr(os, "environ", dict.fromkeys(VARIABLES, "8000"))
+    found = {mistake.name: mistake.nearest for mistake in misspelt()}
+    expected = {
+        name.replace("\ufeff", "<a byte-order mark (U+FEFF)>"): nearest
+        for name, nearest in VARIABLES.items()
+        if nearest != "known"
+    }
+    assert found == {**expected, "MESSAGING_PORT": found["MESSAGING_PORT"]}
+    monkeypatch.setattr(os, "environ", {"MESSAGING_PORT": "tcp://10.0.0.1:8000"})
+    assert misspelt() == ()
+
+
+async def test_an_unknown_variable_is_warned_of(tmp_path: Path) -> None:
+    """In the log before anything else, and in the greeting, once; it is no setting of its workers' either."""
+    variables = {"MESSAGING_CORS_ORIGIN": "https://app.example"}
+    async with process(tmp_path, variables=variables) as server:
+        await server.stop()
+    told = "MESSAGING_CORS_ORIGIN is no setting and has no effect; the nearest is MESSAGING_CORS_ORIGINS."
+    assert server.output.count(told) == 1
+    lines = [json.loads(line) for line in server.log.splitlines()]
+    (warned,) = [line for line in lines if line["event"] == "unknown_variable"]
+    assert (warned["name"], warned["nearest"]) == ("MESSAGING_CORS_ORIGIN", "MESSAGING_CORS_ORIGINS")
+    assert lines[0] == warned
+
+
 # --- what keeps it from starting ----------------------------------------------------------------------------
 
 
@@ -365,6 +454,24 @@ async def ends_with_one_line(directory: Path, status: int, *arguments: str, **va
     (line,) = ended.stderr.splitlines()
     assert line.startswith("Error: ")
     return line
+
+
+async def test_production_settings_refuse_an_unknown_variable(tmp_path: Path) -> None:
+    """As `deploy/messaging.toml` has them: nobody's origin is allowed by a typing error."""
+    told = await ends_with_one_line(
+        tmp_path, MISTAKEN, "--strict-settings", MESSAGING_CORS_ORIGIN="https://app.example"
+    )
+    assert "MESSAGING_CORS_ORIGIN is no setting" in told
+    assert "MESSAGING_CORS_ORIGINS" in told
+    assert not (tmp_path / "messaging.db").exists()
+
+
+async def test_a_migration_warns_of_an_unknown_variable(tmp_path: Path) -> None:
+    """It would go to another database than the one that was meant."""
+    variables = {"MESSAGING_DATABSE": "sqlite:///other.db"}
+    ended = await run_to_its_end("migrate", directory=tmp_path, variables=variables)
+    assert ended.returncode == 0
+    assert "MESSAGING_DATABASE" in ended.stderr
 
 
 async def test_a_busy_port(tmp_path: Path) -> None:

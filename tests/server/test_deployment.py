@@ -78,6 +78,7 @@ def test_the_settings_file_is_taken() -> None:
     assert int(descriptors) > settings.listener.connections
     assert settings.listener.trusted_proxies
     assert settings.privacy == Privacy(EmailVisibility.SELF, OWN_HOST)
+    assert settings.strict_settings
 
 
 def shown(beginning: str, part: str = "") -> str:
