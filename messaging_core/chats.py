@@ -1,11 +1,14 @@
 """Chats: direct ones, of which two people have exactly one, and groups."""
 
-from collections.abc import Collection, Iterable, Mapping
-from datetime import datetime
+from base64 import urlsafe_b64decode, urlsafe_b64encode
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+from heapq import nlargest
+from itertools import chain, islice
 
-from attrs import evolve
+from attrs import evolve, frozen
 
-from messaging_core.commands import CreateGroup, OpenDirectChat
+from messaging_core.commands import CreateGroup, ListChats, OpenDirectChat
 from messaging_core.constraints import check
 from messaging_core.effects import Decision
 from messaging_core.errors import (
@@ -14,15 +17,21 @@ from messaging_core.errors import (
     FieldError,
     Invalid,
     NotAParticipant,
+    TooManyChats,
     UserNotFound,
 )
 from messaging_core.events import ChatCreated
 from messaging_core.fanout import announce
 from messaging_core.ids import ChatId, UserId
-from messaging_core.limits import Limits
-from messaging_core.models import Chat, ChatView, Member, Role, User, UserView
+from messaging_core.limits import PARTICIPANTS_LISTED_LEAST, Limits
+from messaging_core.models import Activity, Chat, ChatView, Excerpt, Member, Role, User, UserView
 
 DIRECT_CHAT_TITLE = "Direct Message"
+
+PARTICIPANTS_AT_ONCE = 1000
+"""People in one part of a list, unless a single chat shows more; read and rendered in some 4 ms."""
+CHATS_AT_ONCE = 100
+"""Chats in one part of a list: of each, those who are shown are looked up in some 40 us."""
 
 
 def open_direct_chat(
@@ -31,13 +40,16 @@ def open_direct_chat(
     actor: UserId,
     other: User | None,
     existing: Chat | None,
+    made: int,
     chat_id: ChatId,
     now: datetime,
+    limits: Limits,
 ) -> Decision[Chat]:
     """The one chat of these two people: `existing`, or a new one under `chat_id`.
 
-    `existing` must have been looked up in the transaction that applies the effects. Raises
-    `DirectChatWithSelf` and `UserNotFound`.
+    `existing` must have been looked up in the transaction that applies the effects, and so must `made` where
+    there is none: how many chats the actor has made. Raises `DirectChatWithSelf`, `UserNotFound` and
+    `TooManyChats`.
     """
     if command.user_id == actor:
         raise DirectChatWithSelf
@@ -45,6 +57,8 @@ def open_direct_chat(
         raise UserNotFound
     if existing is not None:
         return Decision(existing)
+    if made >= limits.chats_per_user:
+        raise TooManyChats(limits.chats_per_user)
     members = tuple(Member(user_id, Role.MEMBER, now) for user_id in (actor, other.id))
     return _created(Chat(chat_id, DIRECT_CHAT_TITLE, False, now, members, 0, now, None))
 
@@ -54,13 +68,16 @@ def create_group(
     *,
     actor: UserId,
     known: Collection[UserId],
+    made: int,
     chat_id: ChatId,
     now: datetime,
     limits: Limits,
 ) -> Decision[Chat]:
     """A group whose owner is the actor; people named twice, and the actor, are counted once.
 
-    `known` holds those of `command.member_ids` who exist. Raises `Invalid`, naming each of the others.
+    `known` holds those of `command.member_ids` who exist, `made` is how many chats the actor has made, looked
+    up in the transaction that applies the effects. Raises `Invalid`, naming each of the others, and
+    `TooManyChats`.
     """
     command = check(command, limits)
     unknown = tuple(
@@ -78,6 +95,8 @@ def create_group(
     if len(members) > limits.group_members:
         too_many = f"makes a group of {len(members)}, at most {limits.group_members} are allowed"
         raise Invalid(FieldError("member_ids", "too_long", too_many))
+    if made >= limits.chats_per_user:
+        raise TooManyChats(limits.chats_per_user)
     return _created(Chat(chat_id, command.title, True, now, members, 0, now, None))
 
 
@@ -90,24 +109,155 @@ def readable(chat: Chat | None, reader: UserId) -> Chat:
     return chat
 
 
-def view(chat: Chat, people: Mapping[UserId, UserView]) -> ChatView:
-    """The chat as it is shown, its participants in the order in which they joined."""
+def view(excerpt: Excerpt, people: Mapping[UserId, UserView]) -> ChatView:
+    """The chat as it is shown; `people` holds its excerpt's members at least."""
     return ChatView(
-        chat.id,
-        chat.title,
-        chat.is_group,
-        chat.created_at,
-        tuple(people[m] for m in chat.member_ids),
+        excerpt.id,
+        excerpt.title,
+        excerpt.is_group,
+        excerpt.created_at,
+        tuple([people[user_id] for user_id in excerpt.member_ids]),
+        excerpt.member_count,
     )
 
 
-def latest_first(chats: Iterable[Chat]) -> list[Chat]:
-    """Chats by their last activity, the latest first."""
-    return sorted(
-        chats,
-        key=lambda chat: (chat.active_at, chat.last_message_id or 0, chat.id),
-        reverse=True,
-    )
+def activity(chat: Chat) -> Activity:
+    """When the chat was last active."""
+    return Activity(chat.active_at, chat.last_message_id or 0, chat.id, len(chat.members))
+
+
+# --- who is shown of many -----------------------------------------------------------------------------------
+
+
+def excerpt(chat: Chat, viewer: UserId, count: int) -> Excerpt:
+    """The chat with `count` members at most, of whom the viewer is the first: see `shown_members`."""
+    ids = chat.member_ids
+    if len(ids) > count:
+        ids = shown_members(
+            *((viewer,), (m.user_id for m in ranked(chat.members)), ids),
+            count=count,
+        )
+    return Excerpt(chat.id, chat.title, chat.is_group, chat.created_at, ids, len(chat.members))
+
+
+def ranked(members: Iterable[Member]) -> list[Member]:
+    """The owner and then the admins, each in the order in which they joined."""
+    found = [member for member in members if member.role is not Role.MEMBER]
+    return sorted(found, key=lambda member: member.role is not Role.OWNER)
+
+
+def shown_members(*rankings: Iterable[UserId], count: int) -> tuple[UserId, ...]:
+    """The first `count` people of these rankings, one behind another, each person once.
+
+    Of a chat with more than `count` members the rankings are: the viewer; its owner and admins; all, in the
+    order in which they joined, or the first `count` of them.
+    """
+    return tuple(islice(dict.fromkeys(chain.from_iterable(rankings)), count))
+
+
+# --- lists --------------------------------------------------------------------------------------------------
+
+Place = tuple[datetime, int, ChatId]
+"""Where a list was left off: the first three values of the `Activity` that came last."""
+
+
+@frozen
+class Listing:
+    """Which chats a list shows, in its order, and how many participants of each at most."""
+
+    sizes: Mapping[ChatId, int]
+    next_cursor: str | None
+
+
+def check_listing(command: ListChats, limits: Limits) -> Place | None:
+    """Where the page begins; raises `Invalid` for a limit or a cursor that is none."""
+    check(command, limits)
+    return None if command.cursor is None else _place(command.cursor)
+
+
+def listing(
+    activities: Collection[Activity], command: ListChats, below: Place | None, *, limits: Limits
+) -> Listing:
+    """What is shown of somebody's chats, which may come in any order; `below` is what `check_listing` gave.
+
+    A page holds the chats that were last active before the last one of the page above, as they are by now:
+    so no chat comes twice, and one that becomes active meanwhile moves to the front of the list and is on no
+    page below. A list that is asked for whole holds `participants_listed_in_all` people: the chats that come
+    first show `participants_listed` each, as long as enough is left for all the others.
+    """
+    found = latest(activities, command, below, limits=limits)
+    chosen = found[: _length(command, limits)]
+    if not is_paged(command):
+        return Listing(_sizes(chosen, limits), None)
+    sizes = {each.chat_id: min(each.member_count, limits.participants_listed) for each in chosen}
+    return Listing(sizes, cursor(chosen[-1]) if len(chosen) < len(found) else None)
+
+
+def latest(
+    activities: Collection[Activity], command: ListChats, below: Place | None, *, limits: Limits
+) -> list[Activity]:
+    """Those of the activities that may matter to `listing`, whatever others there are; latest first."""
+    if below is not None:
+        activities = [activity for activity in activities if activity[:3] < below]
+    return nlargest(_length(command, limits) + 1, activities)
+
+
+def is_paged(command: ListChats) -> bool:
+    """Whether a page is asked for, and not the list: the checklist's clients want a bare array."""
+    return command.limit is not None or command.cursor is not None
+
+
+def _length(command: ListChats, limits: Limits) -> int:
+    if not is_paged(command):
+        return limits.chats_listed
+    return limits.chats_page if command.limit is None else command.limit
+
+
+def _sizes(chosen: Sequence[Activity], limits: Limits) -> Mapping[ChatId, int]:
+    least = [min(each.member_count, PARTICIPANTS_LISTED_LEAST) for each in chosen]
+    spare = limits.participants_listed_in_all - sum(least)
+    sizes: dict[ChatId, int] = {}
+    for each, size in zip(chosen, least, strict=True):
+        more = min(each.member_count, limits.participants_listed) - size
+        if more > spare:
+            spare = more = 0  # whatever comes later shows few, too
+        sizes[each.chat_id] = size + more
+        spare -= more
+    return sizes
+
+
+def slices(sizes: Mapping[ChatId, int]) -> list[Mapping[ChatId, int]]:
+    """The parts in which a list is read and rendered, in its order: each costs some milliseconds."""
+    found: list[dict[ChatId, int]] = []
+    people = PARTICIPANTS_AT_ONCE
+    for chat_id, size in sizes.items():
+        if people + size > PARTICIPANTS_AT_ONCE or len(found[-1]) == CHATS_AT_ONCE:
+            found.append({})
+            people = 0
+        found[-1][chat_id] = size
+        people += size
+    return [*found]
+
+
+def cursor(activity: Activity) -> str:
+    """A place in a list as clients are given it; nothing in it is a secret."""
+    active_at, last_message_id, chat_id, _ = activity
+    text = f"{int(active_at.timestamp())}.{last_message_id}.{chat_id}"
+    return urlsafe_b64encode(text.encode()).decode().rstrip("=")
+
+
+def _place(text: str) -> Place:
+    """What `cursor` was given; raises `Invalid`."""
+    malformed = Invalid(FieldError("cursor", "malformed", "must be the next_cursor of the page above"))
+    try:
+        decoded = urlsafe_b64decode(text.encode() + b"=" * (-len(text) % 4)).decode()
+        active_at, last_message_id, chat_id = map(int, decoded.split("."))
+        place = (datetime.fromtimestamp(active_at, UTC), last_message_id, ChatId(chat_id))
+    except (ValueError, OverflowError, OSError):
+        raise malformed from None
+    if cursor(Activity(*place, 0)) != text:
+        raise malformed
+    return place
 
 
 def _created(chat: Chat) -> Decision[Chat]:

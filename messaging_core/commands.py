@@ -102,7 +102,11 @@ class FindUserByTag:
 
 @frozen
 class ListChats:
-    pass
+    """The first chats of a list, or with a limit or a cursor a page of it."""
+
+    limit: int | None = field(default=None, metadata=constrained(Count("chats_page_max")))
+    cursor: str | None = None
+    """The `next_cursor` of the page above."""
 
 
 @frozen

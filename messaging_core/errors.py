@@ -129,6 +129,18 @@ class DirectChatWithSelf(Refused):
     sentence = "A direct chat needs two people: user_id is your own."
 
 
+class TooManyChats(Refused):
+    """The caller has made as many chats as one user may; what others have made does not count."""
+
+    code = "too_many_chats"
+    sentence = "You have made as many chats as one user may. Somebody else can make the chat."
+
+    def __init__(self, maximum: int) -> None:
+        super().__init__(
+            f"You have made {maximum} chats, as many as one user may. Somebody else can make it."
+        )
+
+
 class IdempotencyKeyInvalid(Refused):
     code = "idempotency_key_invalid"
     sentence = "Idempotency-Key must be 1 to 255 visible ASCII characters, bare or in double quotes."

@@ -13,6 +13,10 @@ REFRESH_TTL_FLOOR = timedelta(days=7)
 """Checklist, section 6: a shorter-lived refresh token sends weekly visitors to the login page."""
 
 
+PARTICIPANTS_LISTED_LEAST = 10
+"""Participants that each chat in a list shows at least, or all of fewer: enough to name a group by."""
+
+
 FRAME_OVERHEAD_BYTES = 1024
 """More than an event's JSON holds beside a message's payload and content."""
 
@@ -60,6 +64,21 @@ class Limits:
     """A group's title."""
     group_members: int = field(default=1000, validator=[ge(2), le(100_000)])
     """People in one group, its owner included; one message costs one delivery to each."""
+    chats_per_user: int = field(default=2000, validator=[ge(1), le(100_000)])
+    """Chats that one user may make: groups, and direct chats that they opened first. What others make with
+    them does not count, so that nobody can use up somebody else's."""
+    chats_listed: int = field(default=1000, validator=[ge(1), le(10_000)])
+    """Chats in a list that is asked for whole; the rest is on pages."""
+    chats_page: int = field(default=50, validator=[ge(1), le(200)])
+    """Chats in a page that asks for no number."""
+    chats_page_max: int = field(default=200, validator=[ge(1), le(1000)])
+    """Chats in the largest page."""
+    participants_shown: int = field(default=1000, validator=[ge(10), le(10_000)])
+    """Participants of a chat that is shown by itself."""
+    participants_listed: int = field(default=100, validator=[ge(10), le(1000)])
+    """Participants of one chat in a list: a direct chat's both, and of a large group those who matter."""
+    participants_listed_in_all: int = field(default=10_000, validator=[ge(10), le(1_000_000)])
+    """Participants in a list that is asked for whole, some 1.5 MB; its later chats show at most 10 each."""
     message_characters: int = field(default=4000, validator=[ge(1), le(100_000)])
     """Code points in a message's content, counted in NFC; it is kept as it was sent."""
     message_payload_bytes: int = field(default=32_768, validator=[ge(256), le(1_048_576)])
@@ -94,6 +113,8 @@ class Limits:
     """The same, per address, whoever asks: new accounts bring no new look-ups. 10,000 ids take 5 hours."""
     message_rate: Rate = field(default=Rate(per_second=20, burst=100))
     """Messages sent, edited and deleted, per user."""
+    group_rate: Rate = field(default=Rate(per_second=20 / 3600, burst=20))
+    """Groups made, per user; each costs a row and a delivery for each of its people."""
     request_rate: Rate = field(default=Rate(per_second=50, burst=300))
     """Every other request, per user."""
     answer_bytes_per_permit: int = field(default=65_536, validator=ge(1024))
@@ -111,6 +132,13 @@ class Limits:
             raise ValueError("password_min_characters is above password_max_characters: no password fits")
         if self.history_page > self.history_page_max:
             raise ValueError("history_page is above history_page_max: the default page would be refused")
+        if self.chats_page > self.chats_page_max:
+            raise ValueError("chats_page is above chats_page_max: the default page would be refused")
+        if self.participants_listed_in_all < PARTICIPANTS_LISTED_LEAST * self.chats_listed:
+            raise ValueError(
+                f"participants_listed_in_all is below {PARTICIPANTS_LISTED_LEAST} for each of chats_listed:"
+                " a list could not show who is in its last chats"
+            )
         if self.access_ttl > self.refresh_ttl:
             raise ValueError("access_ttl is above refresh_ttl: an access token would outlive its session")
         largest = self.message_payload_bytes + CONTENT_BYTES * self.message_characters + FRAME_OVERHEAD_BYTES

@@ -7,7 +7,7 @@ order in which an object holds its fields.
 from collections.abc import Mapping
 from datetime import datetime
 from enum import StrEnum
-from typing import Any
+from typing import Any, NamedTuple
 
 from attrs import frozen
 
@@ -98,21 +98,58 @@ class Chat:
 
     @property
     def member_ids(self) -> tuple[UserId, ...]:
-        return tuple(member.user_id for member in self.members)
+        return tuple([member.user_id for member in self.members])
 
     def member(self, user_id: UserId) -> Member | None:
         return next((member for member in self.members if member.user_id == user_id), None)
 
 
+class Activity(NamedTuple):
+    """When a chat was last active: of two chats the greater one comes first in a list.
+
+    Its first three values are a total order of all chats, and a place in a list.
+    """
+
+    active_at: datetime
+    last_message_id: int
+    """0 where there is none."""
+    chat_id: ChatId
+    member_count: int
+
+
+@frozen
+class Excerpt:
+    """A chat with all of its members, or with those of them who are shown where there are many."""
+
+    id: ChatId
+    title: str
+    is_group: bool
+    created_at: datetime
+    member_ids: tuple[UserId, ...]
+    member_count: int
+    """How many members the chat has, shown or not."""
+
+
 @frozen(slots=False)
 class ChatView:
-    """A chat as one of its participants sees it."""
+    """A chat as one of its participants sees it; where it has many, `participants` holds some of them."""
 
     id: ChatId
     title: str
     is_group: bool
     created_at: datetime
     participants: tuple[UserView, ...]
+    participants_count: int
+    """How many take part in all."""
+
+
+@frozen(slots=False)
+class ChatPage:
+    """A page of a person's chats, latest activity first."""
+
+    chats: tuple[ChatView, ...]
+    next_cursor: str | None
+    """The `cursor` of the page below; None where nothing is below."""
 
 
 class MessageType(StrEnum):

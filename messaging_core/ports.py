@@ -13,7 +13,9 @@ from messaging_core.events import LogEntry
 from messaging_core.ids import ChatId, MessageId, SessionId, UserId
 from messaging_core.models import (
     AccessClaims,
+    Activity,
     Chat,
+    Excerpt,
     IdempotencyKey,
     Message,
     RefreshClaims,
@@ -54,8 +56,14 @@ class Reader(Protocol):
     def direct_chat(self, one: UserId, other: UserId) -> Chat | None:
         """The direct chat of the two, in whichever order they are named."""
 
-    def chats_of(self, user_id: UserId) -> Sequence[Chat]:
-        """Every chat that the user takes part in, in no order."""
+    def activities_of(self, user_id: UserId, after_id: ChatId | None, count: int) -> Sequence[Activity]:
+        """The first `count` chats beyond `after_id` that the user takes part in, in the order of ids."""
+
+    def excerpts(self, sizes: Mapping[ChatId, int], viewer: UserId) -> Mapping[ChatId, Excerpt]:
+        """The chats of these that `viewer` takes part in, each with so many members: `chats.excerpt`.
+
+        Costs what is shown, and not what the chats hold.
+        """
 
     def shares_chat(self, one: UserId, other: UserId) -> bool:
         """Whether two different users take part in one chat, direct or group."""
@@ -89,6 +97,9 @@ class Transaction(Reader, Protocol):
 
     def lock_direct_chat(self, one: UserId, other: UserId) -> Chat | None:
         """The direct chat of the two, locked even while there is none."""
+
+    def lock_chats_made_by(self, user_id: UserId) -> int:
+        """How many of their chats the user has made, as the first member; locked: it does not grow."""
 
     def lock_session(self, session_id: SessionId) -> Session | None: ...
 

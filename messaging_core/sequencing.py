@@ -191,9 +191,15 @@ class Following:
         self._came_since.add(user_id)
         return True
 
-    def settle(self, user_id: UserId, chats: Iterable[Chat]) -> Sequence[Deliver]:
-        """The deliveries that are due now that a user's chats were read, after `come`."""
+    def settle(
+        self, user_id: UserId, chats: Iterable[Chat], *, followed: Collection[ChatId] = ()
+    ) -> Sequence[Deliver]:
+        """The deliveries that are due now that a user's chats were read, after `come`.
+
+        `followed` names those that were followed already: of these nothing else needs to be known.
+        """
         self._stop_waiting(user_id)
+        self._affirmed.update(followed)
         for chat in chats:
             self._affirmed.add(chat.id)
             if chat.id in self.sequences:

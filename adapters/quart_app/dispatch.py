@@ -19,6 +19,7 @@ from adapters.quart_app.endpoints import (
     Limit,
     Per,
     Reads,
+    ReadsInParts,
     Writes,
 )
 from adapters.quart_app.parameters import check_names
@@ -133,6 +134,8 @@ class Dispatcher:
             case Reads(query, show):
                 result = await messaging.read(query(command, context))
                 answer = HttpAnswer(endpoint.status, encode(show(command, result)))
+            case ReadsInParts(function):
+                answer = HttpAnswer(endpoint.status, await function(command, context, messaging))
             case Writes(operation):
                 executed = await messaging.execute_once(
                     operation(command, context),

@@ -137,6 +137,13 @@ class Reads:
 
 
 @frozen
+class ReadsInParts:
+    """Several queries, between which others have their turn; `function` gives the body of the answer."""
+
+    function: Callable[[Any, Context, Messaging], Awaitable[bytes]]
+
+
+@frozen
 class Writes:
     """An operation, carried out once per Idempotency-Key."""
 
@@ -164,7 +171,7 @@ class Endpoint:
     path: str
     summary: str
     command: type[AttrsInstance]
-    does: Reads | Writes | Handles
+    does: Reads | ReadsInParts | Writes | Handles
     status: int = 200
     answers: Any
     refusals: tuple[type[Refused], ...] = ()

@@ -25,6 +25,7 @@ STATUS: dict[type[Refused], int] = {
     errors.NotTheAuthor: 403,
     errors.MessageAlreadyDeleted: 409,
     errors.DirectChatWithSelf: 400,
+    errors.TooManyChats: 409,
     errors.IdempotencyKeyInvalid: 400,
     errors.IdempotencyKeyReused: 422,
     errors.TooManyRequests: 429,

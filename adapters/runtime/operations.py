@@ -4,9 +4,10 @@ An operation does nothing but use its transaction; it may run in another thread,
 """
 
 import json
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from datetime import datetime
-from typing import TypeVar, assert_never
+from functools import partial
+from typing import Any, TypeVar, assert_never
 
 from anyascii import anyascii
 from attrs import evolve, frozen
@@ -34,9 +35,12 @@ from messaging_core.ids import ChatId, MessageId, SessionId, UserId
 from messaging_core.limits import Limits
 from messaging_core.models import (
     AccessClaims,
+    Activity,
     Actor,
     Chat,
+    ChatPage,
     ChatView,
+    Excerpt,
     IdempotencyKey,
     Message,
     Page,
@@ -51,6 +55,9 @@ from messaging_core.ports import Reader, Transaction
 from messaging_core.privacy import EmailVisibility, Privacy
 
 T = TypeVar("T")
+
+ACTIVITIES_AT_ONCE = 2500
+"""Chats of a person that are ordered by one query, in some 5 ms; only others can have added them to more."""
 
 Operation = Callable[[Transaction], Decision[T]]
 Query = Callable[[Reader], T]
@@ -226,20 +233,49 @@ def _shown(reader: Reader, user: User, context: Context) -> UserView:
 # --- chats --------------------------------------------------------------------------------------------------
 
 
-def list_chats(command: ListChats, context: Context) -> Query[Sequence[ChatView]]:
-    del command
+async def list_chats(
+    command: ListChats, context: Context, read: Callable[[Query[Any]], Awaitable[Any]]
+) -> AsyncIterator[ChatPage]:
+    """The parts of a list or a page, one at least; raises `Invalid`.
 
-    def query(reader: Reader) -> Sequence[ChatView]:
-        found = chats.latest_first(reader.chats_of(context.actor.user_id))
-        people = _people(reader, {user_id for chat in found for user_id in chat.member_ids}, context)
-        return [chats.view(chat, people) for chat in found]
+    Each part is read on a view of its own, so that others have their turn between two: it shows each of its
+    chats as it is then, and leaves out those that the reader has left meanwhile. A list of few people is one
+    part, and of one view.
+    """
+    actor, limits = context.actor.user_id, context.limits
+    below = chats.check_listing(command, limits)
+    found: list[Activity] = []
 
-    return query
+    def begin(reader: Reader) -> tuple[Sequence[Mapping[ChatId, int]], ChatPage] | None:
+        after = more[-1].chat_id if more else None
+        more[:] = reader.activities_of(actor, after, ACTIVITIES_AT_ONCE)
+        found[:] = chats.latest([*found, *more], command, below, limits=limits)
+        if len(more) == ACTIVITIES_AT_ONCE:
+            return None
+        listing = chats.listing(found, command, below, limits=limits)
+        first, *rest = chats.slices(listing.sizes) or [{}]
+        return rest, ChatPage(_views(reader, sizes=first, context=context), listing.next_cursor)
+
+    more: list[Activity] = []
+    while (begun := await read(begin)) is None:
+        pass
+    rest, page = begun
+    yield page
+    for sizes in rest:
+        yield ChatPage(await read(partial(_views, sizes=sizes, context=context)), page.next_cursor)
+
+
+def _views(reader: Reader, *, sizes: Mapping[ChatId, int], context: Context) -> tuple[ChatView, ...]:
+    excerpts = reader.excerpts(sizes, context.actor.user_id)
+    users = reader.users({user_id for excerpt in excerpts.values() for user_id in excerpt.member_ids})
+    people = _seen(context, users)
+    return tuple([chats.view(excerpts[chat_id], people) for chat_id in sizes if chat_id in excerpts])
 
 
 def get_chat(command: GetChat, context: Context) -> Query[ChatView]:
     def query(reader: Reader) -> ChatView:
-        return _view(reader, chats.readable(reader.chat(command.chat_id), context.actor.user_id), context)
+        chat = chats.readable(reader.chat(command.chat_id), context.actor.user_id)
+        return _view(reader, chat, context)
 
     return query
 
@@ -253,21 +289,8 @@ def open_direct_chat(command: OpenDirectChat, context: Context) -> Operation[Cha
             actor=actor,
             other=tx.user(command.user_id),
             existing=existing,
+            made=0 if existing else tx.lock_chats_made_by(actor),
             chat_id=existing.id if existing else tx.next_chat_id(),
-            now=context.now,
-        )
-        return Decision(_view(tx, decision.result, context), decision.effects)
-
-    return operation
-
-
-def create_group(command: CreateGroup, context: Context) -> Operation[ChatView]:
-    def operation(tx: Transaction) -> Decision[ChatView]:
-        decision = chats.create_group(
-            command,
-            actor=context.actor.user_id,
-            known=tx.users(command.member_ids).keys(),
-            chat_id=tx.next_chat_id(),
             now=context.now,
             limits=context.limits,
         )
@@ -276,15 +299,38 @@ def create_group(command: CreateGroup, context: Context) -> Operation[ChatView]:
     return operation
 
 
+def create_group(command: CreateGroup, context: Context) -> Operation[ChatView]:
+    def operation(tx: Transaction) -> Decision[ChatView]:
+        actor = context.actor.user_id
+        people = tx.users({actor, *command.member_ids})
+        decision = chats.create_group(
+            command,
+            actor=actor,
+            known=people.keys(),
+            made=tx.lock_chats_made_by(actor),
+            chat_id=tx.next_chat_id(),
+            now=context.now,
+            limits=context.limits,
+        )
+        shown = chats.excerpt(decision.result, actor, context.limits.participants_shown)
+        return Decision(_shown_to(context, shown, people), decision.effects)
+
+    return operation
+
+
 def _view(reader: Reader, chat: Chat, context: Context) -> ChatView:
-    return chats.view(chat, _people(reader, chat.member_ids, context))
+    shown = chats.excerpt(chat, context.actor.user_id, context.limits.participants_shown)
+    return _shown_to(context, shown, reader.users(shown.member_ids))
 
 
-def _people(reader: Reader, user_ids: Collection[UserId], context: Context) -> Mapping[UserId, UserView]:
+def _shown_to(context: Context, shown: Excerpt, users: Mapping[UserId, User]) -> ChatView:
+    """A chat of the actor, with its people as the actor sees them."""
+    return chats.view(shown, _seen(context, users))
+
+
+def _seen(context: Context, users: Mapping[UserId, User]) -> Mapping[UserId, UserView]:
     """People in chats of the actor, as the actor sees them."""
-    return privacy.participants_shown(
-        reader.users(user_ids), viewer=context.actor.user_id, privacy=context.privacy
-    )
+    return privacy.participants_shown(users, viewer=context.actor.user_id, privacy=context.privacy)
 
 
 # --- messages -----------------------------------------------------------------------------------------------

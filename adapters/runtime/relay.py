@@ -125,11 +125,13 @@ class Relay:
             return
         try:
             await self._bus.follow(user_id)
-            chats = await self._storage.read(lambda reader: reader.chats_of(user_id))
+            found = await self._storage.read(lambda reader: reader.positions([user_id]).keys())
+            followed = {chat_id for chat_id in found if chat_id in self._following.sequences}
+            chats = await self._read_chats(found - followed)
         except BaseException:
             self._leave(self._following.turn_away(user_id))
             raise
-        self._leave(self._following.settle(user_id, chats))
+        self._leave(self._following.settle(user_id, chats, followed=followed))
         if self._following.spilt:
             self.compare_soon()
 
@@ -263,10 +265,15 @@ class Relay:
 
     async def _look_up(self) -> None:
         """Read the members of chats that are new."""
-        for some in parts(self._following.take_unknown(), CHATS_AT_ONCE):
-            for chat in await self._storage.read(_chats(some)):
-                if chat is not None:
-                    self._following.looked_up(chat)
+        for chat in await self._read_chats(self._following.take_unknown()):
+            self._following.looked_up(chat)
+
+    async def _read_chats(self, chat_ids: Iterable[ChatId]) -> list[Chat]:
+        """Chats with their members, each as it is when its part of them is read."""
+        found: list[Chat] = []
+        for some in parts(chat_ids, CHATS_AT_ONCE):
+            found += [chat for chat in await self._storage.read(_chats(some)) if chat is not None]
+        return found
 
     async def _read_logs(self) -> None:
         """Deliver from the log what is missing in the chats that are behind."""

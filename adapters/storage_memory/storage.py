@@ -13,6 +13,7 @@ from typing import Any, TypeVar, assert_never
 import trio
 from attrs import Factory, evolve, frozen
 
+from messaging_core.chats import activity, excerpt
 from messaging_core.effects import (
     AdvanceChat,
     AppendEvent,
@@ -26,7 +27,16 @@ from messaging_core.effects import (
 )
 from messaging_core.events import LogEntry, creation
 from messaging_core.ids import ChatId, MessageId, SessionId, UserId
-from messaging_core.models import Chat, IdempotencyKey, Message, Session, StoredResponse, User
+from messaging_core.models import (
+    Activity,
+    Chat,
+    Excerpt,
+    IdempotencyKey,
+    Message,
+    Session,
+    StoredResponse,
+    User,
+)
 from messaging_core.ports import FORGOTTEN_AT_ONCE, Reader, Transaction
 
 T = TypeVar("T")
@@ -84,8 +94,16 @@ class _View:
         chat_id = self._tables.direct_chats.get(frozenset({one, other}))
         return None if chat_id is None else self._tables.chats[chat_id]
 
-    def chats_of(self, user_id: UserId) -> Sequence[Chat]:
-        return [self._tables.chats[chat_id] for chat_id in self._tables.chats_of.get(user_id, ())]
+    def activities_of(self, user_id: UserId, after_id: ChatId | None, count: int) -> Sequence[Activity]:
+        after = 0 if after_id is None else after_id
+        chats = [self._tables.chats[id_] for id_ in self._tables.chats_of.get(user_id, ()) if id_ > after]
+        return [activity(chat) for chat in sorted(chats, key=lambda chat: chat.id)[:count]]
+
+    def excerpts(self, sizes: Mapping[ChatId, int], viewer: UserId) -> Mapping[ChatId, Excerpt]:
+        own = self._tables.chats_of.get(viewer, {})
+        return {
+            id_: excerpt(self._tables.chats[id_], viewer, size) for id_, size in sizes.items() if id_ in own
+        }
 
     def shares_chat(self, one: UserId, other: UserId) -> bool:
         chats_of = self._tables.chats_of
@@ -128,6 +146,10 @@ class _Transaction(_View):
     lock_direct_chat = _View.direct_chat
     lock_session = _View.session
     lock_stored_response = _View.stored_response
+
+    def lock_chats_made_by(self, user_id: UserId) -> int:
+        chats = [self._tables.chats[chat_id] for chat_id in self._tables.chats_of.get(user_id, ())]
+        return sum(chat.members[0].user_id == user_id for chat in chats)
 
     # A number taken by a transaction that is rolled back is lost, like any other storage's.
     def next_user_id(self) -> UserId:

@@ -70,6 +70,7 @@ def compile_statements(dialect: Dialect, *, among: Among, upsert: Upsert, replac
     def stored(table: Table) -> str:
         return compiled(upsert(table), *table.c.keys())
 
+    own_after = (members.c.user_id == bindparam("user_id"), members.c.chat_id > bindparam("after_id"))
     in_chat = messages.c.chat_id == bindparam("chat_id")
     theirs = members.alias("theirs")
     in_order = select(messages.c.id, messages.c.sequence).where(in_chat)
@@ -96,14 +97,29 @@ def compile_statements(dialect: Dialect, *, among: Among, upsert: Upsert, replac
             "low",
             "high",
         ),
-        chats_of=compiled(
+        chat_ids_of=compiled(
+            select(members.c.chat_id).where(*own_after).order_by(members.c.chat_id).limit(bindparam("count")),
+            *("user_id", "after_id", "count"),
+        ),
+        activities_of=compiled(
+            select(chats.c.active_at, chats.c.last_message_id, chats.c.id, chats.c.member_count)
+            .join(members, members.c.chat_id == chats.c.id)
+            .where(*own_after)
+            .order_by(members.c.chat_id)
+            .limit(bindparam("count")),
+            *("user_id", "after_id", "count"),
+        ),
+        chats_shared=compiled(
             select(chats)
             .join(members, members.c.chat_id == chats.c.id)
-            .where(members.c.user_id == bindparam("user_id")),
-            "user_id",
+            .where(members.c.user_id == bindparam("user_id"), among(members.c.chat_id, "chat_ids")),
+            *("user_id", "chat_ids"),
         ),
-        chat_ids_of=compiled(
-            select(members.c.chat_id).where(members.c.user_id == bindparam("user_id")), "user_id"
+        chats_made_by=compiled(
+            select(func.count())
+            .select_from(members)
+            .where(members.c.user_id == bindparam("user_id"), members.c.position == literal_column("1")),
+            "user_id",
         ),
         # For each chat of the one, the unique index says whether the other is in it, until one is found.
         shares_chat=compiled(
@@ -125,6 +141,20 @@ def compile_statements(dialect: Dialect, *, among: Among, upsert: Upsert, replac
             .where(members.c.chat_id == bindparam("chat_id"))
             .order_by(members.c.position),
             "chat_id",
+        ),
+        ranked_members=compiled(
+            select(members.c.user_id)
+            .where(members.c.chat_id == bindparam("chat_id"), members.c.role != literal_column("'member'"))
+            .order_by(members.c.role.desc(), members.c.position)  # the owner, then the admins
+            .limit(bindparam("count")),
+            *("chat_id", "count"),
+        ),
+        first_members=compiled(
+            select(members.c.user_id)
+            .where(members.c.chat_id == bindparam("chat_id"))
+            .order_by(members.c.position)
+            .limit(bindparam("count")),
+            *("chat_id", "count"),
         ),
         message=compiled(select(*shown).where(messages.c.id == bindparam("id")), "id"),
         # Not of one chat only: an engine might look for the message among all of that chat's.

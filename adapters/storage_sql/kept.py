@@ -10,8 +10,10 @@ from typing import Generic, NamedTuple, TypeVar, assert_never
 
 from attrs import evolve
 
+from adapters.storage_sql.rows import Row
 from adapters.storage_sql.statements import Statements
 from adapters.storage_sql.transaction import Connection, Many, Numbers, SqlReader, SqlTransaction
+from messaging_core.chats import activity, excerpt
 from messaging_core.effects import (
     AdvanceChat,
     AppendEvent,
@@ -24,7 +26,7 @@ from messaging_core.effects import (
     StoreUser,
 )
 from messaging_core.ids import ChatId, MessageId, UserId
-from messaging_core.models import Chat, Member, Message, User
+from messaging_core.models import Activity, Chat, Excerpt, Member, Message, User
 
 K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
@@ -263,22 +265,32 @@ class KeptReader(SqlReader):
         return found
 
     def chat(self, chat_id: ChatId) -> Chat | None:
-        chat = self._committed.chats.get(chat_id)
-        if chat is None:
-            chat = super().chat(chat_id)
-            if chat is not None:
-                self._committed.keep_chat(chat)
+        return self._committed.chats.get(chat_id) or super().chat(chat_id)
+
+    def _chat(self, row: Row) -> Chat:
+        chat = super()._chat(row)
+        self._committed.keep_chat(chat)
         return chat
 
-    def chats_of(self, user_id: UserId) -> Sequence[Chat]:
+    def activities_of(self, user_id: UserId, after_id: ChatId | None, count: int) -> Sequence[Activity]:
         get = self._committed.chats.get
-        rows = self._execute(self._sql.chat_ids_of, (user_id,)).fetchall()
-        chats = [chat for (chat_id,) in rows if (chat := get(chat_id)) is not None]
-        if len(chats) < len(rows):
-            chats = [*super().chats_of(user_id)]
-            for chat in chats:
-                self._committed.keep_chat(chat)
-        return chats
+        rows = self._execute(self._sql.chat_ids_of, (user_id, after_id or 0, count)).fetchall()
+        found = [activity(chat) for (chat_id,) in rows if (chat := get(chat_id)) is not None]
+        return found if len(found) == len(rows) else super().activities_of(user_id, after_id, count)
+
+    def excerpts(self, sizes: Mapping[ChatId, int], viewer: UserId) -> Mapping[ChatId, Excerpt]:
+        get = self._committed.chats.get
+        found: dict[ChatId, Excerpt] = {}
+        missing: dict[ChatId, int] = {}
+        for chat_id, size in sizes.items():
+            chat = get(chat_id)
+            if chat is None:
+                missing[chat_id] = size
+            elif len(chat.members) <= size or chat.member(viewer) is not None:
+                known = excerpt(chat, viewer, size)
+                if viewer in known.member_ids:
+                    found[chat_id] = known
+        return {**found, **super().excerpts(missing, viewer)} if missing else found
 
     def messages_before(self, chat_id: ChatId, before_id: MessageId | None, count: int) -> Sequence[Message]:
         if before_id is not None or count > TAIL:

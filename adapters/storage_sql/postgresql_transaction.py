@@ -2,6 +2,8 @@
 
 from collections.abc import Hashable, Mapping
 from hashlib import blake2b
+from itertools import groupby
+from operator import itemgetter
 from typing import Any, assert_never
 
 from attrs import frozen
@@ -24,10 +26,27 @@ from sqlalchemy.dialects import postgresql
 from sqlalchemy.sql import ClauseElement
 
 from adapters.storage_sql.core_statements import compile_statements, text_of
-from adapters.storage_sql.rows import KINDS, Kind, Row, member_of, session_of
+from adapters.storage_sql.rows import (
+    KINDS,
+    MEMBERS_VERSION,
+    Kind,
+    Row,
+    chat_of,
+    excerpt_of,
+    member_of,
+    session_of,
+)
 from adapters.storage_sql.statements import Statements
 from adapters.storage_sql.tables import chats, direct_chats, identifiers, members, sessions
-from adapters.storage_sql.transaction import Connection, Cursor, Members, SqlReader, SqlTransaction
+from adapters.storage_sql.transaction import (
+    Connection,
+    Cursor,
+    Many,
+    Members,
+    SqlReader,
+    SqlTransaction,
+)
+from messaging_core.chats import excerpt, ranked, shown_members
 from messaging_core.effects import (
     AdvanceChat,
     AppendEvent,
@@ -40,7 +59,7 @@ from messaging_core.effects import (
     StoreUser,
 )
 from messaging_core.ids import ChatId, SessionId, UserId
-from messaging_core.models import Chat, IdempotencyKey, Member, Session, StoredResponse
+from messaging_core.models import Chat, Excerpt, IdempotencyKey, Member, Session, StoredResponse
 
 
 @frozen
@@ -56,8 +75,25 @@ class LockStatements:
     session: str
     key: str
     members: str
+    excerpts: str
     transaction_number: str
     next: Mapping[Kind, str]
+
+
+EXCERPTS = """
+SELECT wanted.id, chats.members_version, found.ranking, found.user_id, found.role, found.joined_at
+FROM unnest(%s::bigint[], %s::bigint[]) AS wanted (id, size)
+JOIN chats ON chats.id = wanted.id
+CROSS JOIN LATERAL (
+    (SELECT 1 AS ranking, user_id, role, joined_at, position FROM members
+     WHERE chat_id = wanted.id AND role <> 'member' ORDER BY role DESC, position LIMIT wanted.size)
+    UNION ALL
+    (SELECT 2 AS ranking, user_id, role, joined_at, position FROM members
+     WHERE chat_id = wanted.id ORDER BY position LIMIT wanted.size)
+) AS found
+ORDER BY wanted.id, found.ranking, found.position
+"""
+"""Those who are more than members, and the first who joined, of many chats by one look at the server."""
 
 
 def postgresql_statements() -> tuple[Statements, LockStatements]:
@@ -104,6 +140,7 @@ def postgresql_statements() -> tuple[Statements, LockStatements]:
             dialect,
             "chat_id",
         ),
+        excerpts=EXCERPTS,
         transaction_number=text_of(select(number), dialect),
         next={kind: text_of(select(_next_of(kind)), dialect) for kind in KINDS},
     )
@@ -139,11 +176,13 @@ class _Members:
     """Finds a chat's members of the version that its row named."""
 
     _execute: Any
+    _sql: Statements
     _locks: LockStatements
     _members: Members
+    _many: Many
 
     def _members_of(self, chat: Row) -> tuple[Member, ...]:
-        chat_id, version = chat[0], chat[-1]
+        chat_id, version = chat[0], chat[MEMBERS_VERSION]
         kept = self._members.get(chat_id, version)
         if kept is not None:
             return kept
@@ -153,6 +192,36 @@ class _Members:
         found = tuple([member_of(row[1:]) for row in rows if row[1] is not None])
         self._members.put(chat_id, version, found)
         return found
+
+    def excerpts(self, sizes: Mapping[ChatId, int], viewer: UserId) -> Mapping[ChatId, Excerpt]:
+        rows = self._execute(self._sql.chats_shared, (viewer, self._many([*sizes]))).fetchall()
+        found: dict[ChatId, Excerpt] = {}
+        missing: dict[ChatId, Row] = {}
+        for row in rows:
+            members = self._members.get(row[0], row[MEMBERS_VERSION])
+            if members is None:
+                missing[row[0]] = row
+            else:
+                found[row[0]] = excerpt(chat_of(row, members), viewer, sizes[row[0]])
+        if missing:
+            asked = (list(missing), [sizes[chat_id] for chat_id in missing])
+            looked_up = self._execute(self._locks.excerpts, asked).fetchall()
+            for chat_id, parts in groupby(looked_up, key=itemgetter(0)):
+                found[chat_id] = self._excerpt_of(missing[chat_id], [*parts], viewer, sizes[chat_id])
+        return found
+
+    def _excerpt_of(self, chat: Row, parts: list[Row], viewer: UserId, size: int) -> Excerpt:
+        """From what `EXCERPTS` gives of a chat."""
+        chat_id, version, member_count = chat[0], chat[MEMBERS_VERSION], chat[-1]
+        if parts[0][1] != version:
+            raise MembersMoved
+        ranks = [member_of(part[3:]) for part in parts if part[2] == 1]
+        first = tuple([member_of(part[3:]) for part in parts if part[2] != 1])
+        if member_count <= size:
+            self._members.put(chat_id, version, first)
+            return excerpt(chat_of(chat, first), viewer, size)
+        rankings = ([member.user_id for member in group] for group in (ranked(ranks), first))
+        return excerpt_of(chat, shown_members((viewer,), *rankings, count=size))
 
 
 class PostgresqlReader(_Members, SqlReader):
@@ -201,6 +270,11 @@ class PostgresqlTransaction(_Members, SqlTransaction):
         self.number = row[-1]
         self.met.add(("session", session_id))
         return session_of(row[:-1])
+
+    def lock_chats_made_by(self, user_id: UserId) -> int:
+        self._lock_key("chats made by", user_id)
+        # A statement of its own: it counts what was committed while the lock was waited for.
+        return super().lock_chats_made_by(user_id)
 
     def lock_stored_response(self, key: IdempotencyKey) -> StoredResponse | None:
         self._lock_key("stored response", key.user_id, key.method, key.path, key.key)

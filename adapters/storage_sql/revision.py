@@ -1,4 +1,4 @@
 """Which schema this code knows, for who only compares."""
 
-NEWEST = "0006"
+NEWEST = "0007"
 """The last revision in `migrations/versions`."""

@@ -6,8 +6,11 @@ from json import JSONDecoder, JSONEncoder
 from typing import Any, Literal, assert_never
 
 from messaging_core.events import THE_CHAT, ChatSubject, CustomSubject, LogEntry, MessageSubject, Subject
+from messaging_core.ids import UserId
 from messaging_core.models import (
+    Activity,
     Chat,
+    Excerpt,
     IdempotencyKey,
     Member,
     Message,
@@ -28,6 +31,9 @@ KINDS: tuple[Kind, ...] = ("user", "session", "chat", "message")
 
 NO_USER = 0
 """Stands for "no account yet" in a key, where NULL would equal nothing, itself included."""
+
+MEMBERS_VERSION = -2
+"""Where a chat's row has it."""
 
 _TYPES = {type_.value: type_ for type_ in MessageType}  # a tenth of the price of calling the class
 
@@ -101,11 +107,12 @@ def chat_row(chat: Chat, *, members_version: int) -> Row:
         seconds(chat.active_at),
         chat.last_message_id,
         members_version,
+        len(chat.members),
     )
 
 
 def chat_of(row: Row, members: tuple[Member, ...]) -> Chat:
-    id_, title, is_group, created_at, sequence, active_at, last_message_id, _ = row
+    id_, title, is_group, created_at, sequence, active_at, last_message_id, _, _ = row
     return Chat(
         id_,
         title,
@@ -116,6 +123,16 @@ def chat_of(row: Row, members: tuple[Member, ...]) -> Chat:
         moment(active_at),
         last_message_id,
     )
+
+
+def activity_of(row: Row) -> Activity:
+    active_at, last_message_id, chat_id, member_count = row
+    return Activity(moment(active_at), last_message_id or 0, chat_id, member_count)
+
+
+def excerpt_of(row: Row, member_ids: tuple[UserId, ...]) -> Excerpt:
+    id_, title, is_group, created_at, _, _, _, _, member_count = row
+    return Excerpt(id_, title, bool(is_group), moment(created_at), member_ids, member_count)
 
 
 def member_row(chat: Chat, position: int, member: Member) -> Row:

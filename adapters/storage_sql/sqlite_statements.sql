@@ -30,30 +30,43 @@ FROM sessions
 WHERE sessions.id = ?
 
 -- chat
-SELECT chats.id, chats.title, chats.is_group, chats.created_at, chats.sequence, chats.active_at, chats.last_message_id, chats.members_version
+SELECT chats.id, chats.title, chats.is_group, chats.created_at, chats.sequence, chats.active_at, chats.last_message_id, chats.members_version, chats.member_count
 FROM chats
 WHERE chats.id = ?
 
 -- direct_chat
-SELECT chats.id, chats.title, chats.is_group, chats.created_at, chats.sequence, chats.active_at, chats.last_message_id, chats.members_version
+SELECT chats.id, chats.title, chats.is_group, chats.created_at, chats.sequence, chats.active_at, chats.last_message_id, chats.members_version, chats.member_count
 FROM chats JOIN direct_chats ON direct_chats.chat_id = chats.id
 WHERE direct_chats.low_user_id = ? AND direct_chats.high_user_id = ?
-
--- chats_of
-SELECT chats.id, chats.title, chats.is_group, chats.created_at, chats.sequence, chats.active_at, chats.last_message_id, chats.members_version
-FROM chats JOIN members ON members.chat_id = chats.id
-WHERE members.user_id = ?
 
 -- chat_ids_of
 SELECT members.chat_id
 FROM members
-WHERE members.user_id = ?
+WHERE members.user_id = ? AND members.chat_id > ? ORDER BY members.chat_id
+ LIMIT ? OFFSET 0
 
 -- shares_chat
 SELECT members.chat_id
 FROM members JOIN members AS theirs ON theirs.chat_id = members.chat_id
 WHERE members.user_id = ? AND theirs.user_id = ?
  LIMIT 1 OFFSET 0
+
+-- activities_of
+SELECT chats.active_at, chats.last_message_id, chats.id, chats.member_count
+FROM chats JOIN members ON members.chat_id = chats.id
+WHERE members.user_id = ? AND members.chat_id > ? ORDER BY members.chat_id
+ LIMIT ? OFFSET 0
+
+-- chats_shared
+SELECT chats.id, chats.title, chats.is_group, chats.created_at, chats.sequence, chats.active_at, chats.last_message_id, chats.members_version, chats.member_count
+FROM chats JOIN members ON members.chat_id = chats.id
+WHERE members.user_id = ? AND members.chat_id IN (SELECT anon_1.value
+FROM json_each(?) AS anon_1)
+
+-- chats_made_by
+SELECT count(*) AS count_1
+FROM members
+WHERE members.user_id = ? AND members.position = 1
 
 -- positions
 SELECT chats.id, chats.sequence
@@ -65,6 +78,18 @@ FROM json_each(?) AS anon_1)
 SELECT members.user_id, members.role, members.joined_at
 FROM members
 WHERE members.chat_id = ? ORDER BY members.position
+
+-- ranked_members
+SELECT members.user_id
+FROM members
+WHERE members.chat_id = ? AND members.role != 'member' ORDER BY members.role DESC, members.position
+ LIMIT ? OFFSET 0
+
+-- first_members
+SELECT members.user_id
+FROM members
+WHERE members.chat_id = ? ORDER BY members.position
+ LIMIT ? OFFSET 0
 
 -- message
 SELECT messages.id, messages.chat_id, messages.author_id, messages.type, messages.content, messages.payload, messages.ts, messages.reply_to_id, messages.edited_at, messages.deleted_at
@@ -127,7 +152,7 @@ INSERT INTO password_hashes (user_id, hash) VALUES (?, ?)
 INSERT INTO sessions (id, user_id, device, created_at, refreshed_at, expires_at, generation, confirmed, ended_at, nonce) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO UPDATE SET user_id = excluded.user_id, device = excluded.device, created_at = excluded.created_at, refreshed_at = excluded.refreshed_at, expires_at = excluded.expires_at, generation = excluded.generation, confirmed = excluded.confirmed, ended_at = excluded.ended_at, nonce = excluded.nonce
 
 -- insert_chat
-INSERT INTO chats (id, title, is_group, created_at, sequence, active_at, last_message_id, members_version) VALUES (?, ?, ?, ?, ?, ?, ?, ?)
+INSERT INTO chats (id, title, is_group, created_at, sequence, active_at, last_message_id, members_version, member_count) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
 
 -- insert_member
 INSERT INTO members (chat_id, position, user_id, role, joined_at) VALUES (?, ?, ?, ?, ?)

@@ -17,11 +17,15 @@ class Statements:
     session: str
     chat: str
     direct_chat: str
-    chats_of: str
     chat_ids_of: str
     shares_chat: str
+    activities_of: str
+    chats_shared: str
+    chats_made_by: str
     positions: str
     members: str
+    ranked_members: str
+    first_members: str
     message: str
     message_numbers: str
     last_message_number: str

@@ -116,6 +116,8 @@ chats = Table(
     Column("last_message_id", _Int64),
     # Grows by one in every transaction that changes who the members are, or what they may do.
     Column("members_version", _Int64, nullable=False),
+    # Counted here as well, so that a list need not count a thousand rows for each of its chats.
+    Column("member_count", _Int64, nullable=False),
     CheckConstraint("id > 0", name="id"),
     CheckConstraint("sequence >= 0", name="sequence"),
 )
@@ -133,6 +135,14 @@ members = Table(
     Index("ix_members_user_id_chat_id", "user_id", "chat_id", unique=True),
     sqlite_with_rowid=False,
 )
+Index(
+    "ix_members_chat_id_role",
+    members.c.chat_id,
+    members.c.role,
+    sqlite_where=text("role <> 'member'"),
+    postgresql_where=text("role <> 'member'"),
+)
+"""The few of a chat who are more than members, and who are shown in any case."""
 
 direct_chats = Table(
     "direct_chats",

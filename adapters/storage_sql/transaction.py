@@ -5,13 +5,16 @@ from datetime import datetime
 from typing import Any, Protocol, assert_never
 
 from adapters.storage_sql.rows import (
+    MEMBERS_VERSION,
     Kind,
     Row,
+    activity_of,
     changed_message_row,
     chat_of,
     chat_row,
     entry_of,
     entry_row,
+    excerpt_of,
     key_row,
     member_of,
     member_row,
@@ -26,6 +29,7 @@ from adapters.storage_sql.rows import (
     user_row,
 )
 from adapters.storage_sql.statements import Statements
+from messaging_core.chats import excerpt, shown_members
 from messaging_core.effects import (
     AdvanceChat,
     AppendEvent,
@@ -39,7 +43,17 @@ from messaging_core.effects import (
 )
 from messaging_core.events import LogEntry
 from messaging_core.ids import MAX_ID, ChatId, MessageId, SessionId, UserId
-from messaging_core.models import Chat, IdempotencyKey, Member, Message, Session, StoredResponse, User
+from messaging_core.models import (
+    Activity,
+    Chat,
+    Excerpt,
+    IdempotencyKey,
+    Member,
+    Message,
+    Session,
+    StoredResponse,
+    User,
+)
 from messaging_core.ports import FORGOTTEN_AT_ONCE
 
 BEYOND = MAX_ID + 1
@@ -130,9 +144,22 @@ class SqlReader:
         pair = (min(one, other), max(one, other))
         return self._chat_of(self._execute(self._sql.direct_chat, pair).fetchone())
 
-    def chats_of(self, user_id: UserId) -> Sequence[Chat]:
-        rows = self._execute(self._sql.chats_of, (user_id,)).fetchall()
-        return [chat_of(row, self._members_of(row)) for row in rows]
+    def activities_of(self, user_id: UserId, after_id: ChatId | None, count: int) -> Sequence[Activity]:
+        rows = self._execute(self._sql.activities_of, (user_id, after_id or 0, count)).fetchall()
+        return [activity_of(row) for row in rows]
+
+    def excerpts(self, sizes: Mapping[ChatId, int], viewer: UserId) -> Mapping[ChatId, Excerpt]:
+        rows = self._execute(self._sql.chats_shared, (viewer, self._many([*sizes]))).fetchall()
+        return {row[0]: self._excerpt(row, viewer, sizes[row[0]]) for row in rows}
+
+    def _excerpt(self, chat: Row, viewer: UserId, size: int) -> Excerpt:
+        (*_, member_count) = chat
+        if member_count <= size:
+            return excerpt(self._chat(chat), viewer, size)
+        part = (chat[0], size)
+        ranked = [user_id for (user_id,) in self._execute(self._sql.ranked_members, part).fetchall()]
+        first = [user_id for (user_id,) in self._execute(self._sql.first_members, part).fetchall()]
+        return excerpt_of(chat, shown_members((viewer,), ranked, first, count=size))
 
     def shares_chat(self, one: UserId, other: UserId) -> bool:
         return self._execute(self._sql.shares_chat, (one, other)).fetchone() is not None
@@ -186,10 +213,13 @@ class SqlReader:
         return [entry_of(row) for row in rows]
 
     def _chat_of(self, row: Row | None) -> Chat | None:
-        return None if row is None else chat_of(row, self._members_of(row))
+        return None if row is None else self._chat(row)
+
+    def _chat(self, row: Row) -> Chat:
+        return chat_of(row, self._members_of(row))
 
     def _members_of(self, chat: Row) -> tuple[Member, ...]:
-        chat_id, version = chat[0], chat[-1]
+        chat_id, version = chat[0], chat[MEMBERS_VERSION]
         members = self._members.get(chat_id, version)
         if members is None:
             rows = self._execute(self._sql.members, (chat_id,)).fetchall()
@@ -217,6 +247,9 @@ class SqlTransaction(SqlReader):
     lock_direct_chat = SqlReader.direct_chat
     lock_session = SqlReader.session
     lock_stored_response = SqlReader.stored_response
+
+    def lock_chats_made_by(self, user_id: UserId) -> int:
+        return int(self._execute(self._sql.chats_made_by, (user_id,)).fetchone()[0])
 
     def next_user_id(self) -> UserId:
         return UserId(self._numbers.next("user"))

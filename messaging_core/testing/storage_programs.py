@@ -5,7 +5,7 @@ The storage under test hands out the identifiers; the model is given the same on
 answer can be compared as it is.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager
 from datetime import UTC, datetime, timedelta
 from itertools import combinations_with_replacement, permutations
@@ -32,7 +32,6 @@ from messaging_core.ids import MAX_ID, ChatId, MessageId, SessionId, UserId
 from messaging_core.limits import Limits
 from messaging_core.messages import delete_message, edit_message, send_message
 from messaging_core.models import (
-    Chat,
     IdempotencyKey,
     MessageType,
     Resource,
@@ -178,8 +177,10 @@ class _OpenDirectChat:
             actor=actor,
             other=scene.tx.user(other),
             existing=scene.tx.lock_direct_chat(actor, other),
+            made=scene.tx.lock_chats_made_by(actor),
             chat_id=scene.draw(scene.tx.next_chat_id, scene.world.chats),
             now=scene.now,
+            limits=LIMITS,
         )
         return enact(scene.tx, decision)
 
@@ -199,6 +200,7 @@ class _CreateGroup:
             CreateGroup(self.title, member_ids),
             actor=owner,
             known=scene.tx.users(member_ids),
+            made=scene.tx.lock_chats_made_by(owner),
             chat_id=scene.draw(scene.tx.next_chat_id, scene.world.chats),
             now=scene.now,
             limits=LIMITS,
@@ -382,7 +384,12 @@ def _everything(world: _World) -> Callable[[Reader], list[object]]:
             [reader.session(session_id) for session_id in world.sessions],
             [reader.chat(chat_id) for chat_id in world.chats],
             [reader.direct_chat(one, other) for one, other in combinations_with_replacement(world.users, 2)],
-            [_by_id(reader.chats_of(user_id)) for user_id in world.users],
+            [list(reader.activities_of(user_id, None, 100)) for user_id in world.users],
+            [
+                reader.excerpts(dict.fromkeys(world.chats, size), user_id)
+                for user_id in world.users
+                for size in (1, 2, 4)
+            ],
             [reader.shares_chat(one, other) for one, other in permutations(sorted({*world.users}), 2)],
             [dict(reader.positions([user_id])) for user_id in world.users],
             dict(reader.positions(world.users)),
@@ -401,10 +408,6 @@ def _everything(world: _World) -> Callable[[Reader], list[object]]:
         ]
 
     return look
-
-
-def _by_id(chats: Iterable[Chat]) -> list[Chat]:
-    return sorted(chats, key=lambda chat: chat.id)
 
 
 _numbers = st.integers(0, 7)

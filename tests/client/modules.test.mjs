@@ -8,6 +8,8 @@ import { test } from "node:test";
 import { Refusal, Unreachable } from "../../adapters/quart_app/client/api.js";
 import { Session } from "../../adapters/quart_app/client/session.js";
 import { isFinal, pause } from "../../adapters/quart_app/client/socket.js";
+import { lacksPeople, Store } from "../../adapters/quart_app/client/store.js";
+import { Sync } from "../../adapters/quart_app/client/sync.js";
 import { initials, isBlank, length, pieces, webAddress } from "../../adapters/quart_app/client/text.js";
 import { timesIn } from "../../adapters/quart_app/client/times.js";
 import { errorWords, fieldWords, preferredLanguage, WORDS } from "../../adapters/quart_app/client/words.js";
@@ -296,5 +298,72 @@ test("what is no session in the storage is none", () => {
   for (const junk of ["", "{", "undefined", "1]"]) {
     session.storage.setItem("messaging.session", junk);
     assert.equal(session.tokens, null);
+  }
+});
+
+// --- chats of many -----------------------------------------------------------------------------------------
+
+const person = (id) => ({ id, display_name: `P${id}`, tag: `p${id}` });
+const many = (id, ...people) => ({
+  id,
+  title: "Many",
+  is_group: true,
+  participants: people.map(person),
+  participants_count: 3,
+});
+
+/** A client of a server whose list shows two of a chat's three people, and not the chat 9. */
+function client(chat = async (id) => many(id, 1, 2, 3)) {
+  const store = new Store();
+  const asked = [];
+  const api = {
+    me: async () => person(1),
+    chats: async () => [many(7, 1, 2)],
+    chat: (id) => (asked.push(id), chat(id)),
+    messages: async () => ({ messages: [], has_more: false }),
+  };
+  return { store, asked, sync: new Sync({ api, store }) };
+}
+
+test("a chat that the list shows in part is asked for by itself when it is opened, once", async () => {
+  const { store, asked, sync } = client();
+  await sync.everything();
+  assert.ok(lacksPeople(store.state.chats[7]));
+  await sync.conversation(7);
+  await sync.conversation(7);
+  assert.deepEqual(asked, [7]);
+  assert.ok(!lacksPeople(store.state.chats[7]));
+  assert.equal(store.state.users[3].display_name, "P3");
+  store.dispatch({ type: "chat/opened", chat_id: 7 });
+  await sync.everything();
+  assert.deepEqual(asked, [7, 7], "the list has shown it in part again");
+  assert.ok(!lacksPeople(store.state.chats[7]));
+});
+
+test("people who cannot be asked for are asked for again", async () => {
+  let fails = true;
+  const { store, sync } = client(async (id) => {
+    if (fails) throw new Unreachable();
+    return many(id, 1, 2, 3);
+  });
+  await sync.everything();
+  await assert.rejects(sync.conversation(7), Unreachable);
+  fails = false;
+  await sync.conversation(7);
+  assert.ok(!lacksPeople(store.state.chats[7]));
+});
+
+test("an open chat beyond the end of the list stays, and one that is not the reader's goes", async () => {
+  const { store, sync } = client(async (id) => {
+    if (id === 9) return many(id, 1, 2, 3);
+    throw new Refusal(403, { code: "not_a_participant" });
+  });
+  for (const [id, there] of [
+    [9, true],
+    [10, false],
+  ]) {
+    store.dispatch({ type: "chat/opened", chat_id: id });
+    await sync.everything();
+    assert.equal(Boolean(store.state.chats[id]), there);
   }
 });

@@ -13,6 +13,7 @@ const CHAT = {
   is_group: false,
   created_at: "2024-11-04T14:00:00Z",
   participants: [ME, BOB],
+  participants_count: 2,
 };
 const OTHER = { ...CHAT, id: 8, title: "Others", is_group: true };
 

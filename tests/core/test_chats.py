@@ -1,21 +1,47 @@
 """Chats: the one direct chat of two people, and groups."""
 
+import re
+from base64 import urlsafe_b64encode
 from datetime import UTC, datetime, timedelta
+from functools import partial
+from itertools import pairwise
 
 import pytest
 from attrs import evolve
 from hypothesis import given
 from hypothesis import strategies as st
 
-from messaging_core.chats import create_group, latest_first, open_direct_chat, readable, view
-from messaging_core.commands import CreateGroup, OpenDirectChat
+from messaging_core.chats import (
+    CHATS_AT_ONCE,
+    PARTICIPANTS_AT_ONCE,
+    Listing,
+    check_listing,
+    create_group,
+    excerpt,
+    latest,
+    listing,
+    open_direct_chat,
+    readable,
+    slices,
+    view,
+)
+from messaging_core.chats import cursor as cursor_of
+from messaging_core.commands import CreateGroup, ListChats, OpenDirectChat
 from messaging_core.effects import AppendEvent, Decision, Deliver, StoreChat
-from messaging_core.errors import ChatNotFound, DirectChatWithSelf, Invalid, NotAParticipant, UserNotFound
+from messaging_core.errors import (
+    ChatNotFound,
+    DirectChatWithSelf,
+    Invalid,
+    NotAParticipant,
+    TooManyChats,
+    UserNotFound,
+)
 from messaging_core.events import THE_CHAT, ChatCreated, LogEntry
-from messaging_core.ids import ChatId, MessageId, UserId
+from messaging_core.ids import ChatId, UserId
 from messaging_core.limits import Limits
-from messaging_core.models import Chat, ChatView, Member, Role, User
-from messaging_core.privacy import Privacy, shown
+from messaging_core.models import Activity, Chat, ChatView, Excerpt, Member, Role, User
+from messaging_core.privacy import Privacy
+from messaging_core.privacy import shown as shown_to
 from messaging_core.testing import strategies as values
 
 NOW = datetime(2024, 11, 4, 14, 30, tzinfo=UTC)
@@ -26,23 +52,28 @@ ALICE, BOB, CAROL = (
 )
 
 
-def direct(actor: User, other: User | None, existing: Chat | None = None) -> Decision[Chat]:
+def direct(actor: User, other: User | None, existing: Chat | None = None, *, made: int = 0) -> Decision[Chat]:
     return open_direct_chat(
         OpenDirectChat(UserId(99) if other is None else other.id),
         actor=actor.id,
         other=other,
         existing=existing,
+        made=made,
         chat_id=ChatId(5),
         now=NOW,
+        limits=LIMITS,
     )
 
 
-def group(*member_ids: int, title: str = "A group", known: set[int] | None = None) -> Decision[Chat]:
+def group(
+    *member_ids: int, title: str = "A group", known: set[int] | None = None, made: int = 0
+) -> Decision[Chat]:
     ids = tuple(UserId(number) for number in member_ids)
     return create_group(
         CreateGroup(title, ids),
         actor=ALICE.id,
         known=set(ids) if known is None else {UserId(number) for number in known},
+        made=made,
         chat_id=ChatId(5),
         now=NOW,
         limits=LIMITS,
@@ -125,18 +156,30 @@ def test_a_group_is_bounded() -> None:
     few = Limits(group_members=3)
     command = CreateGroup("A group", tuple(map(UserId, (1, 2, 3))))
     known = {UserId(number) for number in (1, 2, 3, 4)}
-    made = create_group(command, actor=ALICE.id, known=known, chat_id=ChatId(5), now=NOW, limits=few)
+    made = create_group(command, actor=ALICE.id, known=known, made=0, chat_id=ChatId(5), now=NOW, limits=few)
     assert len(made.result.members) == 3
     with pytest.raises(Invalid) as refused:
         create_group(
             CreateGroup("A group", tuple(map(UserId, (2, 3, 4)))),
             actor=ALICE.id,
             known=known,
+            made=0,
             chat_id=ChatId(5),
             now=NOW,
             limits=few,
         )
     assert [(error.field, error.code) for error in refused.value.errors] == [("member_ids", "too_long")]
+
+
+def test_a_user_makes_so_many_chats() -> None:
+    """Who has made `chats_per_user` makes no other; a chat that is there is opened all the same."""
+    most = LIMITS.chats_per_user
+    chat = direct(ALICE, BOB, made=most - 1).result
+    group(2, made=most - 1)
+    assert direct(ALICE, BOB, chat, made=most).result is chat
+    for make in (partial(direct, ALICE, CAROL), partial(group, 2)):
+        with pytest.raises(TooManyChats, match=f"made {most} chats"):
+            make(made=most)
 
 
 @pytest.mark.parametrize("title", ["", "   ", "t" * 129, "a\nb", "\x00"])
@@ -161,30 +204,150 @@ def test_a_chat_is_for_its_members() -> None:
 
 
 def test_a_chat_is_shown_with_its_people() -> None:
-    """The view holds the participants as users, in the order in which they joined."""
+    """The view holds the participants as users, in the order in which they joined, and their number."""
     chat = direct(BOB, ALICE).result
     people = {
-        user.id: shown(user, viewer=ALICE.id, shares_chat=True, privacy=Privacy())
+        user.id: shown_to(user, viewer=ALICE.id, shares_chat=True, privacy=Privacy())
         for user in (ALICE, BOB, CAROL)
     }
     participants = (people[BOB.id], people[ALICE.id])
-    assert view(chat, people) == ChatView(ChatId(5), "Direct Message", False, NOW, participants)
+    shown = view(excerpt(chat, ALICE.id, 2), people)
+    assert shown == ChatView(ChatId(5), "Direct Message", False, NOW, participants, 2)
 
 
-@given(st.lists(values.chats()))
-def test_latest_first(chats: list[Chat]) -> None:
-    """Chats come by last activity; within a second by last message, then by id: a total order."""
-    ordered = latest_first(chats)
-    assert sorted(map(repr, ordered)) == sorted(map(repr, chats))
-    keys = [(chat.active_at, chat.last_message_id or 0, chat.id) for chat in ordered]
-    assert keys == sorted(keys, reverse=True)
+@given(values.chats(), st.data())
+def test_who_is_shown_of_many(chat: Chat, data: st.DataObject) -> None:
+    """The viewer first, then the owner, then admins, then others, each kind in the order of joining."""
+    roles = data.draw(st.lists(st.sampled_from(Role), min_size=len(chat.members), max_size=len(chat.members)))
+    members = tuple(evolve(m, role=role) for m, role in zip(chat.members, roles, strict=True))
+    chat = evolve(chat, members=members)
+    viewer = data.draw(st.sampled_from(chat.member_ids))
+    count = data.draw(st.integers(1, len(members) + 2))
+    shown = excerpt(chat, viewer, count)
+    assert shown == Excerpt(
+        chat.id, chat.title, chat.is_group, chat.created_at, shown.member_ids, len(members)
+    )
+    if len(members) <= count:
+        assert shown.member_ids == chat.member_ids
+        return
+
+    def rank(member: Member) -> tuple[bool, bool, bool, int]:
+        others = (member.user_id != viewer, member.role is not Role.OWNER, member.role is Role.MEMBER)
+        return (*others, members.index(member))
+
+    assert shown.member_ids == tuple(m.user_id for m in sorted(members, key=rank)[:count])
 
 
-def test_latest_first_within_a_second() -> None:
-    """Of two chats of one second, the one with the later message comes first."""
-    chat = direct(ALICE, BOB).result
-    empty = evolve(chat, id=ChatId(9))
-    older, newer = (evolve(chat, id=ChatId(8 - n), last_message_id=MessageId(n)) for n in (1, 2))
-    later = evolve(chat, id=ChatId(1), active_at=NOW + timedelta(seconds=1))
-    assert latest_first([empty, older, newer, later]) == [later, newer, older, empty]
-    assert latest_first([later, newer, older, empty]) == [later, newer, older, empty]
+# --- lists --------------------------------------------------------------------------------------------------
+
+activities = st.lists(
+    st.builds(
+        Activity,
+        st.sampled_from([NOW, NOW + timedelta(seconds=1), NOW + timedelta(days=1)]),
+        st.integers(0, 3),
+        st.integers(1, 1000).map(ChatId),
+        st.sampled_from([1, 2, 10, 11, 99, 100, 101, 1000]),
+    ),
+    max_size=40,
+    unique_by=lambda activity: activity.chat_id,
+)
+FEW = Limits(chats_listed=12, participants_listed_in_all=150, chats_page=5, chats_page_max=7)
+
+
+def listed(found: list[Activity], command: ListChats, limits: Limits = FEW) -> Listing:
+    return listing(found, command, check_listing(command, limits), limits=limits)
+
+
+@given(activities)
+def test_a_list_is_bounded(found: list[Activity]) -> None:
+    """The latest chats come first, 100 people of each while there is room, and 10 of each at least."""
+    shown = listed(found, ListChats())
+    expected = sorted(found, reverse=True)[: FEW.chats_listed]
+    assert list(shown.sizes) == [each.chat_id for each in expected]
+    assert shown.next_cursor is None
+    assert sum(shown.sizes.values()) <= FEW.participants_listed_in_all
+    short = False
+    for each in expected:
+        most, least = min(each.member_count, FEW.participants_listed), min(each.member_count, 10)
+        short = short or shown.sizes[each.chat_id] < most
+        assert shown.sizes[each.chat_id] == (least if short else most)
+    if short:
+        lacking = (min(e.member_count, FEW.participants_listed) - shown.sizes[e.chat_id] for e in expected)
+        first = next(people for people in lacking if people)
+        assert sum(shown.sizes.values()) + first > FEW.participants_listed_in_all, "there was no room"
+
+
+@given(activities, st.none() | st.integers(1, 7), st.data())
+def test_pages_show_every_chat_once(found: list[Activity], limit: int | None, data: st.DataObject) -> None:
+    """In order and each once; one that becomes active meanwhile is not on the pages below, nor twice."""
+    pages: list[list[ChatId]] = []
+    by_id = {each.chat_id: each for each in found}
+    moved: set[ChatId] = set()
+    command = ListChats(limit or FEW.chats_page)
+    while True:
+        shown = listed(list(by_id.values()), command)
+        assert all(size == min(by_id[id_].member_count, 100) for id_, size in shown.sizes.items())
+        pages.append(list(shown.sizes))
+        if shown.next_cursor is None:
+            break
+        assert len(pages[-1]) == (limit or FEW.chats_page)
+        command = ListChats(limit, shown.next_cursor)
+        for id_ in data.draw(st.lists(st.sampled_from(sorted(by_id)), max_size=3)):
+            moved.add(id_)
+            by_id[id_] = by_id[id_]._replace(active_at=NOW + timedelta(days=2))
+    told = [id_ for page in pages for id_ in page]
+    still = [each.chat_id for each in sorted(found, reverse=True) if each.chat_id not in moved]
+    assert [id_ for id_ in told if id_ not in moved] == still
+    assert len(set(told)) == len(told)
+
+
+@given(activities, st.sampled_from([ListChats(), ListChats(3)]))
+def test_only_the_latest_matter(found: list[Activity], command: ListChats) -> None:
+    """Chats can be looked through some at a time."""
+    kept: list[Activity] = []
+    for start in range(0, len(found), 7):
+        kept = latest([*kept, *found[start : start + 7]], command, None, limits=FEW)
+    assert len(kept) <= 13
+    assert listed(kept, command) == listed(found, command)
+
+
+@pytest.mark.parametrize(
+    "cursor",
+    ["", "x", "a.b.c", "MS4yLjM=", "MS4yLjN", "MS4yLj", "MS4yLjMuNA", "MSAuMi4z", "é", "\ud800", "MS4yLjM\n"]
+    + [urlsafe_b64encode(text.encode()).decode().rstrip("=") for text in ("1.2", "1.2.x", f"{10**30}.2.3")],
+)
+def test_a_cursor_is_one_of_ours(cursor: str) -> None:
+    """Whatever is no `next_cursor` is refused with the field's name."""
+    with pytest.raises(Invalid) as refused:
+        check_listing(ListChats(cursor=cursor), LIMITS)
+    assert [(error.field, error.code) for error in refused.value.errors] == [("cursor", "malformed")]
+
+
+@given(activities.filter(bool))
+def test_a_cursor_is_a_place(found: list[Activity]) -> None:
+    """It says where a chat stands, and can stand in a query as it is."""
+    for each in found:
+        text = cursor_of(each)
+        assert re.fullmatch("[A-Za-z0-9_-]+", text)
+        assert check_listing(ListChats(cursor=text), LIMITS) == each[:3]
+
+
+@pytest.mark.parametrize("limit", [0, 201])
+def test_a_page_is_bounded(limit: int) -> None:
+    """A page has 1 to 200 chats."""
+    with pytest.raises(Invalid, match="limit"):
+        check_listing(ListChats(limit), LIMITS)
+
+
+@given(st.lists(st.integers(1, 1000), max_size=300))
+def test_parts_are_bounded(sizes: list[int]) -> None:
+    """A part of a list holds at most 100 chats and 1,000 people; the parts are the list, in its order."""
+    whole = {ChatId(number): size for number, size in enumerate(sizes)}
+    found = slices(whole)
+    assert [item for part in found for item in part.items()] == list(whole.items())
+    for part in found:
+        assert 1 <= len(part) <= CHATS_AT_ONCE
+        assert sum(part.values()) <= PARTICIPANTS_AT_ONCE
+    for one, other in pairwise(found):
+        following = next(iter(other.values()))
+        assert len(one) == CHATS_AT_ONCE or sum(one.values()) + following > PARTICIPANTS_AT_ONCE

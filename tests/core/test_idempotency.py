@@ -138,7 +138,7 @@ def test_storing_a_response() -> None:
 @given(values.messages(), values.users)
 def test_resources(message: Message, user: User) -> None:
     """A response names the message, chat or user that it shows, and copies nothing of it."""
-    chat = ChatView(ChatId(5), "Trip", True, NOW, ())
+    chat = ChatView(ChatId(5), "Trip", True, NOW, (), 0)
     assert resource_of(message) == Resource(ResourceKind.MESSAGE, message.id)
     assert resource_of(user) == Resource(ResourceKind.USER, user.id)
     assert resource_of(chat) == Resource(ResourceKind.CHAT, 5)

@@ -22,6 +22,10 @@ def test_defaults() -> None:
     assert limits.sockets_per_user == 20
     assert (limits.password_min_characters, limits.password_max_characters) == (8, 128)
     assert (limits.history_page, limits.history_page_max) == (50, 200)
+    assert (limits.chats_per_user, limits.chats_listed, limits.chats_page_max) == (2000, 1000, 200)
+    assert (limits.participants_shown, limits.participants_listed) == (1000, 100)
+    assert limits.participants_listed_in_all == 10_000
+    assert limits.group_rate == Rate(per_second=20 / 3600, burst=20)
     assert limits.login_rate == Rate(per_second=10 / 60, burst=10)
     assert limits.message_rate == Rate(per_second=20, burst=100)
 
@@ -40,6 +44,13 @@ BOUNDS: dict[str, tuple[Any, Any]] = {
     "avatar_url_characters": (64, 8192),
     "title_characters": (1, 512),
     "group_members": (2, 100_000),
+    "chats_per_user": (1, 100_000),
+    "chats_listed": (1, 10_000),
+    "chats_page": (1, 200),
+    "chats_page_max": (1, 1000),
+    "participants_shown": (10, 10_000),
+    "participants_listed": (10, 1000),
+    "participants_listed_in_all": (10, 1_000_000),
     "message_characters": (1, 100_000),
     "message_payload_bytes": (256, 1_048_576),
     "message_payload_depth": (1, 100),
@@ -54,7 +65,14 @@ BOUNDS: dict[str, tuple[Any, Any]] = {
     "deliveries_per_permit": (1, None),
 }
 
-ROOMY: dict[str, Any] = {"outbox_bytes": 2**24, "message_characters": 100, "history_page": 1}
+ROOMY: dict[str, Any] = {
+    "outbox_bytes": 2**24,
+    "message_characters": 100,
+    "history_page": 1,
+    "chats_page": 1,
+    "chats_listed": 1,
+    "participants_listed_in_all": 1_000_000,
+}
 """Lets each bound be tried alone."""
 
 
@@ -85,6 +103,8 @@ def test_a_value_beyond_its_range_is_refused(name: str) -> None:
     [
         {"password_min_characters": 129},
         {"history_page": 50, "history_page_max": 49},
+        {"chats_page": 50, "chats_page_max": 49},
+        {"participants_listed_in_all": 9_999, "chats_listed": 1000},
         {"access_ttl": timedelta(days=8), "refresh_ttl": timedelta(days=7)},
         {"outbox_bytes": 65_536, "message_payload_bytes": 65_536},
         {"outbox_bytes": 65_536, "message_characters": 100_000},

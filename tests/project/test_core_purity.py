@@ -23,6 +23,7 @@ PURE_STANDARD_LIBRARY = {
     "enum",
     "functools",
     "hashlib",
+    "heapq",
     "hmac",
     "ipaddress",
     "itertools",

@@ -39,7 +39,7 @@ CALLS: dict[str, Callable[[Scene], Values]] = {
     "GetOwnUser": lambda _: {},
     "FindUserByTag": lambda scene: {"tag": scene.bob.user["tag"]},
     "GetUser": lambda scene: {"user_id": scene.bob.id},
-    "ListChats": lambda _: {},
+    "ListChats": lambda _: {"limit": 10, "cursor": "MS4yLjM"},
     "CreateGroup": lambda scene: {"title": "Trip", "member_ids": [scene.bob.id], "is_group": True},
     "GetChat": lambda scene: {"chat_id": scene.chat},
     "OpenDirectChat": lambda scene: {"user_id": scene.bob.id},

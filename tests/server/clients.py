@@ -20,7 +20,7 @@ ORIGIN = "http://localhost:5173"
 """Where the frontend's own development server is."""
 PASSWORD = "password123"
 USER_KEYS = ["id", "email", "display_name", "tag", "avatar_url", "created_at"]
-CHAT_KEYS = ["id", "title", "is_group", "created_at", "participants"]
+CHAT_KEYS = ["id", "title", "is_group", "created_at", "participants", "participants_count"]
 MESSAGE_KEYS = ["id", "chat_id", "author_id", "type", "content", "payload", "ts"]
 PROBLEM_KEYS = ["type", "title", "status", "detail", "code", "request_id", "errors"]
 

@@ -133,12 +133,15 @@ async def test_is_reachable_and_answers_as_described(
         validate(body, answer["content"]["application/json"]["schema"], description)
 
 
-async def test_bare_history_is_described_too(scene: Scene, description: Any) -> None:
-    """`GET /messages` without a page answers an array; the description knows both."""
-    response = await call(scene, BY_NAME["ListMessages"], {"chat_id": scene.chat})
+@pytest.mark.parametrize("name", ["ListMessages", "ListChats"])
+async def test_bare_arrays_are_described_too(scene: Scene, description: Any, name: str) -> None:
+    """`GET /messages` and `GET /chats` without a page answer an array; the description knows both."""
+    endpoint = BY_NAME[name]
+    response = await call(scene, endpoint, {"chat_id": scene.chat} if name == "ListMessages" else {})
     body = expect(response, 200)
     assert isinstance(body, list)
-    schema = description["paths"]["/api/v1/messages"]["get"]["responses"]["200"]["content"]
+    assert body
+    schema = description["paths"][endpoint.path]["get"]["responses"]["200"]["content"]
     validate(body, schema["application/json"]["schema"], description)
 
 
@@ -267,6 +270,8 @@ async def test_every_declared_refusal_is_met() -> None:
     met = {(called, refusal) for called, _, refusal in REFUSED.values()}
     elsewhere = {
         ("LogIn", errors.InvalidCredentials),
+        ("CreateGroup", errors.TooManyChats),
+        ("OpenDirectChat", errors.TooManyChats),
         *(("RefreshTokens", r) for r in BY_NAME["RefreshTokens"].refusals),
         *((name, errors.IdempotencyKeyReused) for name, endpoint in BY_NAME.items() if endpoint.takes_key),
     }

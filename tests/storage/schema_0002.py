@@ -5,7 +5,7 @@ from collections.abc import Callable
 from adapters.storage_sql.rows import Row, entry_row, message_of, message_row
 from messaging_core.effects import StoreMessage
 from messaging_core.events import creation
-from messaging_core.ids import ChatId
+from messaging_core.ids import ChatId, UserId
 from messaging_core.ports import Reader, Storage, Transaction
 
 CHATS: list[Row] = [(1, "", False, 5, 5, 9, 3, 1), (2, "Group", True, 5, 3, 8, 4, 1)]
@@ -26,8 +26,16 @@ LOGS: list[Row] = [
     (2, 3, "message.created", 4, 8),
 ]
 TABLES = {
-    "INSERT INTO users VALUES (?, ?, ?, ?, ?, ?)": [(7, "a@test.com", "A", "a", None, 5)],
+    "INSERT INTO users VALUES (?, ?, ?, ?, ?, ?)": [
+        (7, "a@test.com", "A", "a", None, 5),
+        (8, "b@test.com", "B", "b", None, 5),
+    ],
     "INSERT INTO chats VALUES (?, ?, ?, ?, ?, ?, ?, ?)": CHATS,
+    "INSERT INTO members VALUES (?, ?, ?, ?, ?)": [
+        (1, 1, 7, "member", 5),
+        (2, 1, 8, "owner", 5),
+        (2, 3, 7, "member", 6),
+    ],
     "INSERT INTO messages VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)": MESSAGES,
     "INSERT INTO events VALUES (?, ?, ?, ?, ?)": LOGS,
 }
@@ -48,6 +56,7 @@ async def check_0002(storage: Storage) -> None:
             assert log == [row for row in LOGS if row[0] == chat_id]
             history = [message_row(each, 0)[:-1] for each in reader.messages_before(ChatId(chat_id), None, 9)]
             assert history == [row for row in reversed(MESSAGES) if row[1] == chat_id]
+        assert [activity.member_count for activity in reader.activities_of(UserId(7), None, 9)] == [1, 2]
 
     await storage.read(look)
 

@@ -102,7 +102,8 @@ def look(reader: Reader) -> list[Any]:
         [reader.user(user_id) for user_id in users],
         reader.users(users),
         [reader.chat(chat_id) for chat_id in chats],
-        [sorted(reader.chats_of(user_id), key=lambda chat: chat.id) for user_id in users],
+        [reader.activities_of(user_id, None, 9) for user_id in users],
+        [reader.excerpts(dict.fromkeys(chats, size), user_id) for user_id in users for size in (1, 2)],
         [list(reader.messages_before(chat_id, None, size)) for chat_id in chats for size in (1, 3, 5, 200)],
     ]
 

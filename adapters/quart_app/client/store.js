@@ -218,8 +218,14 @@ function inFront(order, id) {
   return order[0] === id ? order : [id, ...order.filter((other) => other !== id)];
 }
 
+/** Of a chat of many people `participants` holds some; how many there are is in `participants_count`. */
 function chatOf({ participants, ...chat }) {
   return { ...chat, participant_ids: participants.map((user) => user.id) };
+}
+
+/** Whether people take part in a chat who are not known yet. */
+export function lacksPeople(chat) {
+  return chat.participant_ids.length < chat.participants_count;
 }
 
 function keepUsers(users, told) {

@@ -1,6 +1,7 @@
 // Brings what the socket does not tell: the chats, their history, and everything that was missed.
 
-import { oldestId } from "./store.js";
+import { Refusal } from "./api.js";
+import { lacksPeople, oldestId } from "./store.js";
 
 const PAGE = 50;
 const LARGEST_PAGE = 200;
@@ -11,6 +12,7 @@ export class Sync {
   #previews = new Set();
   #chats = new Map(); // chats that are asked for, by id
   #pulls = new Map(); // chats whose latest messages are under way
+  #wholes = new Set(); // chats that were asked for with all that the server shows of their people
 
   constructor({ api, store }) {
     this.api = api;
@@ -22,10 +24,22 @@ export class Sync {
     const { store } = this;
     const since = store.state.clock;
     const [me, chats] = await Promise.all([this.api.me(), this.api.chats()]);
+    this.#wholes.clear(); // what comes now shows a few of many people
     store.dispatch({ type: "session/started", me });
     store.dispatch({ type: "chats/loaded", chats, since });
     const { open } = store.state;
-    if (open !== null && store.state.chats[open]) await this.conversation(open);
+    if (open !== null && (await this.#isThere(open))) await this.conversation(open);
+  }
+
+  /** Whether the reader is in a chat, which the list need not hold: it ends after so many. */
+  async #isThere(chatId) {
+    try {
+      await this.unknownChat(chatId);
+      return true;
+    } catch (error) {
+      if (error instanceof Refusal && error.status < 500) return false;
+      throw error;
+    }
   }
 
   /** Whatever a chat that is about to be shown lacks. */
@@ -40,9 +54,26 @@ export class Sync {
   }
 
   async #pull(chatId) {
+    await Promise.all([this.#people(chatId), this.#messages(chatId)]);
+  }
+
+  async #messages(chatId) {
     const log = this.store.state.logs[chatId];
     if (!log?.loaded) await this.#latest(chatId);
     else if (log.gapAfter !== null) await this.#closeGap(chatId, log.gapAfter);
+  }
+
+  /** Whoever takes part in a chat of many, as far as the server shows them. */
+  async #people(chatId) {
+    const chat = this.store.state.chats[chatId];
+    if (!chat || !lacksPeople(chat) || this.#wholes.has(chatId)) return;
+    this.#wholes.add(chatId);
+    try {
+      this.store.dispatch({ type: "chat/loaded", chat: await this.api.chat(chatId) });
+    } catch (error) {
+      this.#wholes.delete(chatId);
+      throw error;
+    }
   }
 
   async #latest(chatId) {

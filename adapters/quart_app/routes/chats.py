@@ -1,25 +1,54 @@
 """Chats, each with its participants."""
 
-from adapters.quart_app.endpoints import API, STRANGER_LIMITS, Cost, Endpoint, Limit, Per, Reads, Writes
-from adapters.runtime import operations
+from msgspec import Raw
+
+from adapters.quart_app.endpoints import (
+    API,
+    STRANGER_LIMITS,
+    Cost,
+    Endpoint,
+    Limit,
+    Per,
+    Reads,
+    ReadsInParts,
+    Writes,
+)
+from adapters.quart_app.wire import encode
+from adapters.runtime import Context, Messaging, operations
+from messaging_core.chats import is_paged
 from messaging_core.commands import CreateGroup, GetChat, ListChats, OpenDirectChat
 from messaging_core.errors import (
     ChatNotFound,
     DirectChatWithSelf,
     IdempotencyKeyReused,
     NotAParticipant,
+    TooManyChats,
     UserNotFound,
 )
-from messaging_core.models import ChatView
+from messaging_core.models import ChatPage, ChatView
+
+
+async def list_chats(command: ListChats, context: Context, messaging: Messaging) -> bytes:
+    """A page, or for the checklist's clients a bare array; each part is rendered where it is read."""
+    parts: list[bytes] = []
+    next_cursor = None
+    async for part in operations.list_chats(command, context, messaging.read):
+        parts.append(encode(part.chats))
+        next_cursor = part.next_cursor
+    array = parts[0]
+    if len(parts) > 1:
+        array = b"[%b]" % b",".join([part[1:-1] for part in parts if part != b"[]"])
+    return encode({"chats": Raw(array), "next_cursor": next_cursor}) if is_paged(command) else array
+
 
 ENDPOINTS = (
     Endpoint(
         method="GET",
         path=f"{API}/chats",
-        summary="My chats, latest activity first",
+        summary="My chats, latest activity first: an array of 1,000, or with a limit or a cursor a page",
         command=ListChats,
-        does=Reads(operations.list_chats),
-        answers=tuple[ChatView, ...],
+        does=ReadsInParts(list_chats),
+        answers=tuple[ChatView, ...] | ChatPage,
     ),
     Endpoint(
         method="POST",
@@ -29,8 +58,11 @@ ENDPOINTS = (
         does=Writes(operations.create_group),
         status=201,
         answers=ChatView,
-        refusals=(IdempotencyKeyReused,),
-        limits=(Limit("request_rate", Per.USER, (Cost.MEMBERS, Cost.ANSWER)),),
+        refusals=(TooManyChats, IdempotencyKeyReused),
+        limits=(
+            Limit("group_rate", Per.USER),
+            Limit("request_rate", Per.USER, (Cost.MEMBERS, Cost.ANSWER)),
+        ),
     ),
     Endpoint(
         method="GET",
@@ -48,7 +80,7 @@ ENDPOINTS = (
         command=OpenDirectChat,
         does=Writes(operations.open_direct_chat),
         answers=ChatView,
-        refusals=(DirectChatWithSelf, UserNotFound, IdempotencyKeyReused),
+        refusals=(DirectChatWithSelf, UserNotFound, TooManyChats, IdempotencyKeyReused),
         stranger_limits=STRANGER_LIMITS,
     ),
 )

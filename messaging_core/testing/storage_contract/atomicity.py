@@ -6,6 +6,7 @@ import pytest
 import trio
 from attrs import evolve
 
+from messaging_core.chats import activity, excerpt
 from messaging_core.effects import ChangeMessage, StoreChat, StoreUser
 from messaging_core.errors import Refused
 from messaging_core.idempotency import resource_of, store
@@ -19,6 +20,7 @@ from messaging_core.testing.storage_contract.operations import (
     add_message,
     add_session,
     add_user,
+    chat_ids_of,
     chat_of,
     history_of,
     idempotent_request,
@@ -48,7 +50,7 @@ class AtomicityRules:
                 reader.user_by_tag("carol"),
                 reader.session(session.id),
                 reader.chat(chat.id),
-                sorted(each.id for each in reader.chats_of(alice.id)),
+                chat_ids_of(reader, alice),
                 list(reader.messages_before(chat.id, None, 10)),
                 list(reader.log(chat.id, 0, 10)),
                 reader.stored_response(request.key),
@@ -88,7 +90,8 @@ class AtomicityRules:
             chat = add_direct_chat(tx, alice.id, bob.id)
             kept = evolve(chat, sequence=1)
             assert tx.chat(chat.id) == tx.lock_chat(chat.id) == tx.direct_chat(bob.id, alice.id) == kept
-            assert list(tx.chats_of(bob.id)) == [kept]
+            assert list(tx.activities_of(bob.id, None, 9)) == [activity(kept)]
+            assert tx.excerpts({chat.id: 2}, bob.id) == {chat.id: excerpt(kept, bob.id, 2)}
             message = add_message(tx, chat.id, alice.id)
             assert tx.message(message.id) == message
             assert list(tx.messages_before(chat.id, None, 9)) == [message]
@@ -124,7 +127,7 @@ class AtomicityRules:
         def look(reader: Reader) -> None:
             assert reader.user_by_email("new@test.com") is reader.user_by_tag("new") is None
             assert reader.user_by_email(alice.email) == reader.user_by_tag(alice.tag) == alice
-            assert [each.id for each in reader.chats_of(bob.id)] == [chat.id]
+            assert chat_ids_of(reader, bob) == [chat.id]
 
         await storage.read(look)
 

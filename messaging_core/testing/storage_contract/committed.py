@@ -9,7 +9,7 @@ import trio
 
 from messaging_core.events import MessageSubject
 from messaging_core.ids import ChatId, MessageId
-from messaging_core.models import Chat, Message, User
+from messaging_core.models import Message, User
 from messaging_core.ports import Storage, Transaction
 from messaging_core.testing.storage_contract.operations import (
     RACERS,
@@ -18,6 +18,7 @@ from messaging_core.testing.storage_contract.operations import (
     add_group,
     add_message,
     add_user,
+    chat_ids_of,
     chat_of,
     history_of,
     pair,
@@ -99,11 +100,11 @@ class CommittedRules:
         heard: list[tuple[ChatId, int]] = []
 
         async def write_at_once() -> None:
-            found: Sequence[Chat] = ()
+            found: Sequence[ChatId] = ()
             while not found:
-                found = await storage.read(lambda reader: reader.chats_of(bob.id))
+                found = await storage.read(lambda reader: chat_ids_of(reader, bob))
             message = await storage.transact(
-                lambda tx: add_message(tx, found[0].id, bob.id),
+                lambda tx: add_message(tx, found[0], bob.id),
                 committed=lambda message: heard.append((message.chat_id, 2)),
             )
             assert message.chat_id == heard[0][0]

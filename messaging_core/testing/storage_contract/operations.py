@@ -15,7 +15,7 @@ from messaging_core.idempotency import IdempotentRequest
 from messaging_core.ids import ChatId, UserId
 from messaging_core.messages import send_message
 from messaging_core.models import Chat, IdempotencyKey, Message, MessageType, Session, User
-from messaging_core.ports import Storage, Transaction
+from messaging_core.ports import Reader, Storage, Transaction
 from messaging_core.testing.storage_programs import LIMITS, NOW, enact
 from messaging_core.tokens import NONCE_BYTES, open_session
 from messaging_core.users import register
@@ -63,8 +63,10 @@ def add_direct_chat(tx: Transaction, actor: UserId, other: UserId) -> Chat:
         actor=actor,
         other=tx.user(other),
         existing=tx.lock_direct_chat(actor, other),
+        made=tx.lock_chats_made_by(actor),
         chat_id=tx.next_chat_id(),
         now=NOW,
+        limits=LIMITS,
     )
     return enact(tx, decision)
 
@@ -75,6 +77,7 @@ def add_group(tx: Transaction, owner: User, *others: User) -> Chat:
         CreateGroup("A group", member_ids),
         actor=owner.id,
         known=tx.users(member_ids),
+        made=tx.lock_chats_made_by(owner.id),
         chat_id=tx.next_chat_id(),
         now=NOW,
         limits=LIMITS,
@@ -126,6 +129,10 @@ async def chat_of(storage: Storage, chat_id: ChatId) -> Chat:
     chat = await storage.read(lambda reader: reader.chat(chat_id))
     assert chat is not None
     return chat
+
+
+def chat_ids_of(reader: Reader, user: User) -> list[ChatId]:
+    return [activity.chat_id for activity in reader.activities_of(user.id, None, 10_000)]
 
 
 async def history_of(storage: Storage, chat_id: ChatId) -> Sequence[Message]:

@@ -5,6 +5,7 @@ from itertools import permutations
 
 from attrs import evolve
 
+from messaging_core.chats import activity, excerpt
 from messaging_core.effects import AdvanceChat, StoreChat, StoreSession
 from messaging_core.ids import MAX_ID, ChatId, MessageId, SessionId, UserId
 from messaging_core.models import Chat, IdempotencyKey, Member, Role
@@ -14,6 +15,7 @@ from messaging_core.testing.storage_contract.operations import (
     add_group,
     add_message,
     add_session,
+    chat_ids_of,
     chat_of,
     pair,
     people,
@@ -45,7 +47,9 @@ class PeopleAndChatsRules:
         def list_(reader: Reader) -> list[int]:
             return [
                 len(reader.users([UserId(1), UserId(MAX_ID)])),
-                len(reader.chats_of(UserId(1))),
+                len(reader.activities_of(UserId(1), None, 10)),
+                len(reader.excerpts({ChatId(1): 10, ChatId(MAX_ID): 1}, UserId(1))),
+                len(reader.excerpts({}, UserId(1))),
                 int(reader.shares_chat(UserId(1), UserId(MAX_ID))),
                 len(reader.positions([UserId(1), UserId(MAX_ID)])),
                 len(reader.positions([])),
@@ -68,6 +72,7 @@ class PeopleAndChatsRules:
         assert set(await storage.read(list_)) == {0}
         assert set(await storage.transact(lock)) == {None}
         assert set(await storage.transact(list_)) == {0}
+        assert await storage.transact(lambda tx: tx.lock_chats_made_by(UserId(1))) == 0
 
     async def test_users(self, storage: Storage) -> None:
         """A user is found by id, e-mail and tag, and the hash of the password by id alone."""
@@ -175,19 +180,84 @@ class PeopleAndChatsRules:
         locked = await storage.transact(lambda tx: tx.lock_direct_chat(alice.id, bob.id))
         assert locked == await chat_of(storage, chat.id)
 
-    async def test_chats_of_a_user(self, storage: Storage) -> None:
-        """A user's chats are all those, and only those, that the user takes part in, each whole."""
+    async def test_activities_of_a_user(self, storage: Storage) -> None:
+        """A user's chats are all those, and only those, that the user takes part in; by id, and in pages."""
         alice, bob, carol = await people(storage, "alice", "bob", "carol")
 
         def operation(tx: Transaction) -> tuple[ChatId, ChatId]:
-            return add_direct_chat(tx, alice.id, bob.id).id, add_group(tx, bob, carol).id
+            direct, group = add_direct_chat(tx, alice.id, bob.id).id, add_group(tx, bob, carol).id
+            add_message(tx, direct, bob.id, now=NOW + timedelta(hours=1))
+            return direct, group
 
         direct, group = await storage.transact(operation)
-        for user, expected in ((alice, {direct}), (bob, {direct, group}), (carol, {group})):
-            chats = await storage.read(lambda reader, user=user: reader.chats_of(user.id))  # type: ignore[misc]
-            assert {chat.id for chat in chats} == expected
-            for chat in chats:
-                assert chat == await chat_of(storage, chat.id)
+
+        def look(reader: Reader) -> None:
+            for user, expected in ((alice, [direct]), (bob, [direct, group]), (carol, [group])):
+                assert chat_ids_of(reader, user) == expected
+            chats = [chat for id_ in (direct, group) if (chat := reader.chat(id_)) is not None]
+            whole = [activity(chat) for chat in chats]
+            assert whole[0].last_message_id > 0 == whole[1].last_message_id
+            assert whole[0] > whole[1]
+            assert list(reader.activities_of(bob.id, None, 2)) == whole
+            assert list(reader.activities_of(bob.id, None, 1)) == whole[:1]
+            assert list(reader.activities_of(bob.id, direct, 9)) == whole[1:]
+            assert list(reader.activities_of(bob.id, group, 9)) == []
+
+        await storage.read(look)
+        await storage.transact(look)
+
+    async def test_excerpts(self, storage: Storage) -> None:
+        """Of a chat come those members whom the core would choose; of a chat of others comes nothing."""
+        users = await people(storage, *(f"user{number}" for number in range(8)))
+        roles = [Role.MEMBER, Role.MEMBER, Role.ADMIN, Role.MEMBER, Role.ADMIN, Role.OWNER, Role.MEMBER]
+        members = tuple(
+            Member(user.id, role, NOW + timedelta(seconds=number))
+            for number, (user, role) in enumerate(zip(users[::-1], roles, strict=False))
+        )
+
+        def operation(tx: Transaction) -> tuple[Chat, Chat, ChatId]:
+            chat = Chat(tx.next_chat_id(), "Title", True, NOW, members, 1, NOW, None)
+            tx.apply(StoreChat(chat))
+            others = add_group(tx, users[1], *users[2:]).id
+            return chat, add_direct_chat(tx, users[0].id, users[1].id), others
+
+        stored, direct, others = await storage.transact(operation)
+
+        def look(reader: Reader) -> None:
+            for viewer in (member.user_id for member in members):
+                for size in (1, 2, 3, 4, 5, 6, 7, 100):
+                    found = reader.excerpts({stored.id: size}, viewer)
+                    assert found == {stored.id: excerpt(stored, viewer, size)}
+            assert reader.excerpts({stored.id: 3, direct.id: 2, others: 9}, users[0].id) == {
+                direct.id: excerpt(direct, users[0].id, 2)
+            }
+            both = reader.excerpts({direct.id: 1, others: 9, stored.id: 2}, users[1].id)
+            assert both.keys() == {direct.id, others, stored.id}
+            assert both[direct.id].member_ids == (users[1].id,)
+            assert both[direct.id].member_count == 2
+
+        await storage.read(look)
+        await storage.transact(look)
+        assert await chat_of(storage, stored.id) == stored  # which is kept by now, where chats are kept
+        await storage.read(look)
+        await storage.transact(look)
+
+    async def test_chats_made(self, storage: Storage) -> None:
+        """Counted are those that a user has made, and not those that others have made with them."""
+        alice, bob, carol = await people(storage, "alice", "bob", "carol")
+
+        def made(tx: Transaction) -> list[int]:
+            return [tx.lock_chats_made_by(user.id) for user in (alice, bob, carol)]
+
+        def operation(tx: Transaction) -> list[int]:
+            add_direct_chat(tx, alice.id, bob.id)
+            add_direct_chat(tx, bob.id, alice.id)
+            add_group(tx, alice, bob, carol)
+            add_group(tx, bob, alice)
+            return made(tx)
+
+        assert await storage.transact(operation) == [2, 1, 0]
+        assert await storage.transact(made) == [2, 1, 0]
 
     async def test_who_shares_a_chat(self, storage: Storage) -> None:
         """Two people share a chat from its commit on, direct or group, in whichever order they are named."""

@@ -10,9 +10,11 @@ from messaging_core.ports import Storage, Transaction
 from messaging_core.testing.storage_contract.operations import (
     RACERS,
     add_direct_chat,
+    add_group,
     add_message,
     add_session,
     add_user,
+    chat_ids_of,
     history_of,
     idempotent_request,
     pair,
@@ -37,8 +39,27 @@ class RaceRules:
         await race(contender)
         assert len(opened) == RACERS
         assert len(set(opened)) == 1
-        assert len(await storage.read(lambda reader: reader.chats_of(alice.id))) == 1
+        assert len(await storage.read(lambda reader: chat_ids_of(reader, alice))) == 1
         assert len(await storage.read(lambda reader: reader.log(opened[0], 0, 100))) == 1
+
+    async def test_nobody_makes_more_chats_than_they_may(self, storage: Storage) -> None:
+        """The chats that a user makes at once are counted one after another."""
+        alice, *others = await people(storage, "alice", *(f"user{number}" for number in range(RACERS)))
+        counted: list[int] = []
+
+        async def contender(number: int) -> None:
+            def operation(tx: Transaction) -> int:
+                made = tx.lock_chats_made_by(alice.id)
+                if number % 2:
+                    add_group(tx, alice)
+                else:
+                    add_direct_chat(tx, alice.id, others[number].id)
+                return made
+
+            counted.append(await storage.transact(operation))
+
+        await race(contender)
+        assert sorted(counted) == list(range(RACERS))
 
     async def test_one_message_however_often_its_key_comes(self, storage: Storage) -> None:
         """Requests with one Idempotency-Key make one message; the others find its stored response."""

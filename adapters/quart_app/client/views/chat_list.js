@@ -122,7 +122,7 @@ export class ChatList {
       name: chatName(state, chat),
       tag: other?.tag ?? null,
       other,
-      people: chat.participant_ids.length,
+      people: chat.participants_count,
       group: chat.is_group,
       open: state.open === chat.id,
       preview: pending ? pending.content : last ? this.#previewOf(state, chat, last) : "",

@@ -1,7 +1,7 @@
 // One chat: who is in it, what was said, and the line to write in.
 
 import { newKey } from "../api.js";
-import { chatName, counterpart, isDeleted, isMine, timeline } from "../store.js";
+import { chatName, counterpart, isDeleted, isMine, lacksPeople, timeline } from "../store.js";
 import { h, icon, iconButton, KeyedList, setAttribute, setText } from "../dom.js";
 import { dayOf } from "../times.js";
 import { avatar, userAvatar } from "./avatar.js";
@@ -146,7 +146,9 @@ export class Conversation {
     const people = chat.participant_ids.map((id) =>
       id === state.me.id ? words.you : state.users[id].display_name,
     );
-    setText(this.about, other ? `@${other.tag}` : `${words.people(people.length)}: ${people.join(", ")}`);
+    if (lacksPeople(chat)) people.push("…");
+    const about = `${words.people(chat.participants_count)}: ${people.join(", ")}`;
+    setText(this.about, other ? `@${other.tag}` : about);
     setAttribute(this.about, "title", this.about.textContent);
     setAttribute(this.items, "aria-label", words.messages_with(name));
     this.composer.name(words.message_to(name));
