@@ -1,12 +1,12 @@
-"""ASGI by hand: what uvicorn with uvloop and httptools does where no framework is between it and sqlite3.
+"""ASGI by hand: uvicorn with uvloop and httptools, without a framework between it and sqlite3.
 
-It stands for no team. It is the ceiling of the stack that the FastAPI peers run on, and shows what of their
-figures is FastAPI and what lies below it. What a reader could dispute, as more than teams do:
+No team writes this. It is the ceiling of the stack below the FastAPI peers, and shows which part of their
+figures is FastAPI's. Choices that a reader may dispute, because teams do less:
 
-- There is no framework: paths, headers, queries and bodies are read by hand, nothing is documented, and an
-  error names one field.
-- Verified tokens are kept.
-- What sqlite_store.py and uvicorn_sockets.py tell of: messages share commits, frames go past ASGI.
+- There is no framework: hand-written code parses paths, headers, queries and bodies, there is no
+  documentation, and an error names one field.
+- Verified tokens are cached.
+- The choices in sqlite_store.py and uvicorn_sockets.py: messages share commits, frames go past ASGI.
 """
 
 import argparse
@@ -21,11 +21,11 @@ import jwt
 import orjson
 import uvicorn
 import uvloop
-from sqlite_store import LARGEST_ID, Draft, Reader, Refused, Writer, connect, fingerprint_of
-from uvicorn_sockets import Socket, Sockets
+from sqlite_store import LARGEST_ID, BatchWriter, Draft, HttpRefusal, StoreReader, connect, fingerprint_of
+from uvicorn_sockets import Sockets, UvicornSocket
 
 SECRET = os.environ["BENCH_SECRET"].encode()
-TOKENS_KEPT = 100_000
+CACHED_TOKENS = 100_000
 BODY_BYTES = 64 * 1024
 TYPES = frozenset({"text", "voice", "image", "video", "file"})
 
@@ -35,15 +35,15 @@ Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 Headers = tuple[tuple[bytes, bytes], ...]
 
 
-# --- who asks -----------------------------------------------------------------------------------------------
+# --- the caller ---------------------------------------------------------------------------------------------
 
 tokens: dict[bytes, tuple[int, float]] = {}
 
 
 def authenticated(header: bytes) -> int:
-    """The user whom an Authorization header names."""
-    kept = tokens.get(header)
-    if kept is None:
+    """The user id in an Authorization header. Raises `HttpRefusal`."""
+    verified = tokens.get(header)
+    if verified is None:
         scheme, _, token = header.partition(b" ")
         try:
             claims = jwt.decode(
@@ -52,19 +52,19 @@ def authenticated(header: bytes) -> int:
                 algorithms=["HS256"],
                 options={"require": ["sub", "exp"]},
             )
-            kept = int(claims["sub"]), claims["exp"]
+            verified = int(claims["sub"]), claims["exp"]
         except (jwt.InvalidTokenError, ValueError):
-            raise Refused(401, "Invalid token") from None
-        if len(tokens) >= TOKENS_KEPT:
+            raise HttpRefusal(401, "Invalid token") from None
+        if len(tokens) >= CACHED_TOKENS:
             tokens.clear()
-        tokens[header] = kept
-    user_id, expires = kept
+        tokens[header] = verified
+    user_id, expires = verified
     if expires <= time():
-        raise Refused(401, "Expired token")
+        raise HttpRefusal(401, "Expired token")
     return user_id
 
 
-# --- what is asked ------------------------------------------------------------------------------------------
+# --- the request --------------------------------------------------------------------------------------------
 
 
 def query(scope: Scope) -> dict[str, str]:
@@ -86,44 +86,44 @@ def parse_draft(author_id: int, body: bytes, key: bytes | None) -> Draft:
     try:
         values = orjson.loads(body)
     except orjson.JSONDecodeError:
-        raise Refused(422, "The body is not JSON") from None
+        raise HttpRefusal(422, "The body is not JSON") from None
     if type(values) is not dict:
-        raise Refused(422, "The body must be an object")
+        raise HttpRefusal(422, "The body must be an object")
     get = values.get
     chat_id, type_, content = get("chat_id"), get("type"), get("content")
     payload, reply_to_id = get("payload"), get("reply_to_id")
     if not is_identifier(chat_id):
-        raise Refused(422, "chat_id must be a positive integer")
+        raise HttpRefusal(422, "chat_id must be a positive integer")
     if type(type_) is not str or type_ not in TYPES:
-        raise Refused(422, "type is unknown")
+        raise HttpRefusal(422, "type is unknown")
     if content is not None and (type(content) is not str or len(content) > 4000):
-        raise Refused(422, "content must be a string of at most 4000 characters")
+        raise HttpRefusal(422, "content must be a string of at most 4000 characters")
     if payload is not None and type(payload) is not dict:
-        raise Refused(422, "payload must be an object")
+        raise HttpRefusal(422, "payload must be an object")
     if reply_to_id is not None and not is_identifier(reply_to_id):
-        raise Refused(422, "reply_to_id must be a positive integer")
+        raise HttpRefusal(422, "reply_to_id must be a positive integer")
     if payload is None and (content is None or not content.strip()):
-        raise Refused(422, "give content, payload, or both")
+        raise HttpRefusal(422, "give content, payload, or both")
     return Draft(author_id, chat_id, type_, content, payload, reply_to_id, *once(body, key))
 
 
 def once(body: bytes, key: bytes | None) -> tuple[str, bytes] | tuple[None, None]:
-    """The key of a request, and what tells its body from another's."""
+    """The Idempotency-Key of a request, and the fingerprint of its body."""
     if key is None:
         return None, None
     if not 1 <= len(key) <= 255 or min(key) < 33 or max(key) > 126:
-        raise Refused(422, "Idempotency-Key must be 1 to 255 visible ASCII characters")
+        raise HttpRefusal(422, "Idempotency-Key must be 1 to 255 visible ASCII characters")
     return key.decode(), fingerprint_of(body)
 
 
 # --- the application ----------------------------------------------------------------------------------------
 
 
-class Application:
+class RawApplication:
     def __init__(self, path: str) -> None:
         self._sockets = Sockets()
-        self._reader = Reader(connect(path))
-        self._writer = Writer(connect(path), self._reader, self._sockets.deliver)
+        self._reader = StoreReader(connect(path))
+        self._writer = BatchWriter(connect(path), self._reader, self._sockets.deliver)
         self._routes = {
             ("POST", "/api/v1/messages"): self._send_message,
             ("GET", "/api/v1/messages"): self._list_messages,
@@ -132,22 +132,22 @@ class Application:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
-            await self._answer(scope, receive, send)
+            await self._respond(scope, receive, send)
         elif scope["path"] == "/ws":
             await self._serve_socket(scope, receive, send)
         else:
             await send({"type": "websocket.close"})
 
-    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _respond(self, scope: Scope, receive: Receive, send: Send) -> None:
         route = self._routes.get((scope["method"], scope["path"]))
         if route is None:
-            await answer_anybody(scope["path"], send)
+            await respond_to_anyone(scope["path"], send)
             return
         try:
             await route(authenticated(header(scope, b"authorization") or b""), scope, receive, send)
-        except Refused as refusal:
+        except HttpRefusal as refusal:
             extra = ((b"www-authenticate", b"Bearer"),) if refusal.status == 401 else ()
-            await answer(send, refusal.status, orjson.dumps({"detail": str(refusal)}), extra)
+            await respond(send, refusal.status, orjson.dumps({"detail": str(refusal)}), extra)
 
     async def _send_message(self, user_id: int, scope: Scope, receive: Receive, send: Send) -> None:
         body, more = b"", True
@@ -158,10 +158,10 @@ class Application:
             body += message["body"]
             more = message["more_body"]
             if len(body) > BODY_BYTES:
-                raise Refused(413, "The body is too large")
+                raise HttpRefusal(413, "The body is too large")
         stored = await self._writer.store(parse_draft(user_id, body, header(scope, b"idempotency-key")))
         extra = ((b"idempotency-replayed", b"true"),) if stored.event is None else ()
-        await answer(send, 201, stored.body, extra)
+        await respond(send, 201, stored.body, extra)
 
     async def _list_messages(self, user_id: int, scope: Scope, _: Receive, send: Send) -> None:
         values = query(scope)
@@ -169,20 +169,20 @@ class Application:
             chat_id, limit = int(values["chat_id"]), int(values.get("limit", 50))
             before_id = int(values.get("before_id", LARGEST_ID))
         except (KeyError, ValueError):
-            raise Refused(422, "chat_id, limit and before_id must be integers") from None
+            raise HttpRefusal(422, "chat_id, limit and before_id must be integers") from None
         if not is_identifier(chat_id) or not is_identifier(before_id) or not 1 <= limit <= 200:
-            raise Refused(422, "chat_id, limit or before_id is out of range")
-        await answer(send, 200, self._reader.page(user_id, chat_id, before_id, limit))
+            raise HttpRefusal(422, "chat_id, limit or before_id is out of range")
+        await respond(send, 200, self._reader.page(user_id, chat_id, before_id, limit))
 
     async def _list_chats(self, user_id: int, _scope: Scope, _: Receive, send: Send) -> None:
-        await answer(send, 200, self._reader.chats(user_id))
+        await respond(send, 200, self._reader.chats(user_id))
 
     async def _serve_socket(self, scope: Scope, receive: Receive, send: Send) -> None:
         await receive()
         await send({"type": "websocket.accept"})
         try:
             user_id = authenticated(b"Bearer " + query(scope).get("token", "").encode())
-        except Refused:
+        except HttpRefusal:
             await send({"type": "websocket.close", "code": 1008, "reason": "token_invalid"})
             return
         with self._sockets.connected(user_id, scope["extensions"]["socket"]):
@@ -190,14 +190,14 @@ class Application:
                 pass
 
 
-async def answer_anybody(path: str, send: Send) -> None:
+async def respond_to_anyone(path: str, send: Send) -> None:
     if path == "/health":
-        await answer(send, 200, b'{"status":"ok"}')
+        await respond(send, 200, b'{"status":"ok"}')
     else:
-        await answer(send, 404, b'{"detail":"Not Found"}')
+        await respond(send, 404, b'{"detail":"Not Found"}')
 
 
-async def answer(send: Send, status: int, body: bytes, extra: Headers = ()) -> None:
+async def respond(send: Send, status: int, body: bytes, extra: Headers = ()) -> None:
     length = b"%d" % len(body)
     headers = ((b"content-type", b"application/json"), (b"content-length", length), *extra)
     await send({"type": "http.response.start", "status": status, "headers": headers})
@@ -213,11 +213,11 @@ async def main() -> None:
     parser.add_argument("--database", required=True)
     options = parser.parse_args()
     config = uvicorn.Config(
-        Application(options.database),
+        RawApplication(options.database),
         host="127.0.0.1",
         port=options.port,
         http="httptools",
-        ws=Socket,
+        ws=UvicornSocket,
         lifespan="off",
         proxy_headers=False,
         ws_per_message_deflate=False,
@@ -225,7 +225,7 @@ async def main() -> None:
         access_log=False,
         timeout_graceful_shutdown=2,
     )
-    # What is here now stays: the collector need not go through it again and again.
+    # These objects are permanent, so the collector need not scan them again.
     gc.collect()
     gc.freeze()
     await uvicorn.Server(config).serve()

@@ -1,16 +1,17 @@
 """FastAPI on uvicorn, SQLAlchemy's async ORM on aiosqlite, Pydantic models: what most teams would write.
 
-It stands for the checklist's sample (a ConnectionManager: user id -> sockets) grown up with care: no N+1
-queries, one transaction a message, order kept, a slow reader holds nobody up. What a reader could dispute:
+It is a careful version of the checklist's sample (a ConnectionManager: user id -> sockets): no N+1 queries,
+one transaction a message, events in order, and a slow reader delays no other. Choices that a reader may
+dispute:
 
-- One lock around each message's transaction and its deliveries. SQLite has one writer anyway; without the
-  lock, waiting senders poll the file's lock, and deliveries could overtake each other.
-- A bounded queue and a writer task per socket, where the sample awaits `send_text` for one socket after
-  another.
-- Tokens are verified at every request, and the members are read for every message: nothing is kept.
-- Times are text in the shared schema, and stay text here: converting them would cost and show nothing.
-- SQLAlchemy's dialect for aiosqlite goes to a thread and back three or four times a statement: 19 times a
-  message. With the ORM's own work that is most of what a message costs, and it is what this stack is.
+- One lock covers the transaction of each message and its deliveries. SQLite has one writer anyway; without
+  the lock, waiting senders would poll the file's lock, and deliveries could overtake each other.
+- Each socket has a bounded queue and a writer task; the sample awaits `send_text` for one socket after the
+  other.
+- Every request verifies its token, and every message reads the members: there is no cache.
+- Times are text in the shared schema, and stay text here: a conversion would cost time and change nothing.
+- SQLAlchemy's dialect for aiosqlite goes to a thread and back three or four times a statement, 19 times a
+  message. With the ORM's own work that is most of a message's cost, and it is part of this stack.
 """
 
 import argparse
@@ -103,7 +104,7 @@ class IdempotencyKey(Base):
     created_at: Mapped[str]
 
 
-# --- what comes in and goes out -----------------------------------------------------------------------------
+# --- requests and responses ---------------------------------------------------------------------------------
 
 Identifier = Annotated[int, Field(strict=True, ge=1, lt=2**53)]
 
@@ -142,12 +143,12 @@ class MessageOut(EventData):
     deleted_at: str | None
 
 
-class MessageCreated(BaseModel):
+class MessageCreatedEvent(BaseModel):
     event: Literal["message.created"] = "message.created"
     data: EventData
 
 
-class Page(BaseModel):
+class MessagePage(BaseModel):
     messages: list[MessageOut]
     has_more: bool
     next_cursor: int | None
@@ -173,8 +174,8 @@ class ChatOut(FromRow):
 # --- sockets ------------------------------------------------------------------------------------------------
 
 
-class Connection:
-    """One socket, and the frames that wait for it; at the bound it is dropped as a slow consumer."""
+class ManagedSocket:
+    """One socket and its queue of frames; a full queue drops the socket as a slow consumer."""
 
     def __init__(self, socket: WebSocket) -> None:
         self._socket = socket
@@ -192,7 +193,7 @@ class Connection:
             task.cancel()
 
     async def run(self) -> None:
-        """Until either side ends."""
+        """Serve the socket until either side ends it."""
         self._tasks = [asyncio.create_task(self._write()), asyncio.create_task(self._read())]
         try:
             await asyncio.wait(self._tasks, return_when=asyncio.FIRST_COMPLETED)
@@ -213,11 +214,11 @@ class ConnectionManager:
     """The open sockets of each user."""
 
     def __init__(self) -> None:
-        self._connections: defaultdict[int, set[Connection]] = defaultdict(set)
+        self._connections: defaultdict[int, set[ManagedSocket]] = defaultdict(set)
 
     @contextmanager
-    def connected(self, user_id: int, socket: WebSocket) -> Iterator[Connection]:
-        connection = Connection(socket)
+    def connected(self, user_id: int, socket: WebSocket) -> Iterator[ManagedSocket]:
+        connection = ManagedSocket(socket)
         self._connections[user_id].add(connection)
         try:
             yield connection
@@ -242,7 +243,7 @@ app = FastAPI()
 
 
 def read_token(token: str) -> int:
-    """The user whom a token names; raises `jwt.InvalidTokenError`."""
+    """The user id in a token. Raises `jwt.InvalidTokenError`."""
     claims = jwt.decode(token, SECRET, algorithms=["HS256"], options={"require": ["sub", "exp"]})
     try:
         return int(claims["sub"])
@@ -292,9 +293,9 @@ async def send_message(
     fingerprint = hashlib.sha256(await request.body()).digest()
     async with writing:
         if idempotency_key is not None:
-            kept = await session.get(IdempotencyKey, (user_id, idempotency_key))
-            if kept is not None:
-                return replay(kept, fingerprint)
+            stored = await session.get(IdempotencyKey, (user_id, idempotency_key))
+            if stored is not None:
+                return replay(stored, fingerprint)
         members = (await session.scalars(select(Member.user_id).where(Member.chat_id == draft.chat_id))).all()
         if user_id not in members:
             await refuse_access(session, draft.chat_id)
@@ -323,14 +324,17 @@ async def send_message(
                 )
             )
         await session.commit()
-        manager.broadcast(members, MessageCreated(data=EventData.model_validate(message)).model_dump_json())
+        manager.broadcast(
+            members, MessageCreatedEvent(data=EventData.model_validate(message)).model_dump_json()
+        )
     return Response(body, 201, media_type="application/json")
 
 
-def replay(kept: IdempotencyKey, fingerprint: bytes) -> Response:
-    if kept.fingerprint != fingerprint:
+def replay(stored: IdempotencyKey, fingerprint: bytes) -> Response:
+    if stored.fingerprint != fingerprint:
         raise HTTPException(422, "This Idempotency-Key was used with another body")
-    return Response(kept.body, kept.status, {"Idempotency-Replayed": "true"}, media_type="application/json")
+    headers = {"Idempotency-Replayed": "true"}
+    return Response(stored.body, stored.status, headers, media_type="application/json")
 
 
 @app.get("/api/v1/messages")
@@ -340,7 +344,7 @@ async def list_messages(
     session: Database,
     limit: Annotated[int, Query(ge=1, le=200)] = 50,
     before_id: Annotated[int | None, Query(ge=1, lt=2**53)] = None,
-) -> Page:
+) -> MessagePage:
     if await session.get(Member, (chat_id, user_id)) is None:
         await refuse_access(session, chat_id)
     query = select(Message).where(Message.chat_id == chat_id).order_by(Message.id.desc()).limit(limit + 1)
@@ -348,7 +352,7 @@ async def list_messages(
         query = query.where(Message.id < before_id)
     found = (await session.scalars(query)).all()
     has_more = len(found) > limit
-    return Page(
+    return MessagePage(
         messages=[MessageOut.model_validate(message) for message in found[:limit]],
         has_more=has_more,
         next_cursor=found[limit - 1].id if has_more else None,
@@ -386,7 +390,7 @@ def open_database(path: str) -> None:
     engine = create_async_engine(
         f"sqlite+aiosqlite:///{path}",
         connect_args={"isolation_level": "IMMEDIATE"},
-        max_overflow=0,  # or connections beyond the pool are made and closed all the time
+        max_overflow=0,  # otherwise connections beyond the pool are opened and closed all the time
     )
 
     @event.listens_for(engine.sync_engine, "connect")

@@ -1,16 +1,16 @@
-"""FastAPI tuned as far as it goes by hand, and still FastAPI: its routing, dependencies and WebSocket routes.
+"""FastAPI, tuned by hand as far as possible, with FastAPI's routing, dependencies and WebSocket routes.
 
-It stands for a team that has profiled for weeks and keeps the framework. What a reader could dispute:
+It represents a team that has profiled for weeks and keeps the framework. Choices that a reader may dispute:
 
-- Path operations are given the request, and read its headers, query and body themselves: declaring the three
-  parameters of a page would make FastAPI's part half as dear again. msgspec checks bodies; the bound of their
-  size, which FastAPI has but which costs as well, is left to the proxy in front.
-- Answers are bytes in a `Response`: nothing is validated on its way out.
-- So there is nothing to document, and there are no routes for it. Telemetry is off, which otherwise looks for
-  its providers at every request.
-- The user comes by a dependency all the same, which is a third of FastAPI's part: a team would keep that.
-- Verified tokens are kept.
-- What sqlite_store.py and uvicorn_sockets.py tell of: messages share commits, frames go past ASGI.
+- Path operations receive the request and parse its headers, query and body themselves: declaring the three
+  parameters of a page would raise FastAPI's cost by half. msgspec validates bodies; their size is left to the
+  proxy in front, because FastAPI's limit costs time too.
+- Responses are bytes in a `Response`, and are not validated.
+- So there is nothing to document, and there are no routes for documentation. Telemetry is off, because it
+  looks for its providers at every request.
+- The user still comes from a dependency, which is a third of FastAPI's cost: a team would keep that.
+- Verified tokens are cached.
+- The choices in sqlite_store.py and uvicorn_sockets.py: messages share commits, frames go past ASGI.
 
 asgi_raw.py is the same without FastAPI.
 """
@@ -29,35 +29,35 @@ import uvicorn
 import uvloop
 from fastapi import Depends, FastAPI, HTTPException, Request, Response, WebSocket
 from fastapi.responses import JSONResponse
-from sqlite_store import LARGEST_ID, Draft, Reader, Refused, Writer, connect, fingerprint_of
-from uvicorn_sockets import Socket, Sockets
+from sqlite_store import LARGEST_ID, BatchWriter, Draft, HttpRefusal, StoreReader, connect, fingerprint_of
+from uvicorn_sockets import Sockets, UvicornSocket
 
 SECRET = os.environ["BENCH_SECRET"].encode()
-TOKENS_KEPT = 100_000
+CACHED_TOKENS = 100_000
 KEY = re.compile("[!-~]{1,255}")
 
 app = FastAPI(openapi_url=None, telemetry={"tracing": False, "metrics": False, "logs": False})
 sockets = Sockets()
 
 
-class Database:
-    reader: Reader
-    writer: Writer
+class TunedDatabase:
+    reader: StoreReader
+    writer: BatchWriter
 
     def open(self, path: str) -> None:
-        self.reader = Reader(connect(path))
-        self.writer = Writer(connect(path), self.reader, sockets.deliver)
+        self.reader = StoreReader(connect(path))
+        self.writer = BatchWriter(connect(path), self.reader, sockets.deliver)
 
 
-database = Database()
+database = TunedDatabase()
 
 
-# --- who asks -----------------------------------------------------------------------------------------------
+# --- the caller ---------------------------------------------------------------------------------------------
 
 
-@lru_cache(TOKENS_KEPT)
+@lru_cache(CACHED_TOKENS)
 def verified(token: str) -> tuple[int, float]:
-    """The user whom a token names, and when it expires; raises `jwt.InvalidTokenError`, which is not kept."""
+    """The user id and the expiry in a token. Raises `jwt.InvalidTokenError`, which is not cached."""
     claims = jwt.decode(token, SECRET, algorithms=["HS256"], options={"require": ["sub", "exp"]})
     try:
         return int(claims["sub"]), claims["exp"]
@@ -73,7 +73,7 @@ def read_token(token: str) -> int:
 
 
 async def authenticated(request: Request) -> int:
-    """Async, though it waits for nothing: else FastAPI would run it in a thread."""
+    """Async although it awaits nothing, because FastAPI would run a plain function in a thread."""
     scheme, _, token = request.headers.get("authorization", "").partition(" ")
     try:
         return read_token(token if scheme.lower() == "bearer" else "")
@@ -84,12 +84,12 @@ async def authenticated(request: Request) -> int:
 UserId = Annotated[int, Depends(authenticated)]
 
 
-# --- what comes in and goes out -----------------------------------------------------------------------------
+# --- requests and responses ---------------------------------------------------------------------------------
 
 Identifier = Annotated[int, msgspec.Meta(ge=1, le=LARGEST_ID)]
 
 
-class MessageIn(msgspec.Struct):
+class MessageBody(msgspec.Struct):
     chat_id: Identifier
     type: Literal["text", "voice", "image", "video", "file"]
     content: Annotated[str, msgspec.Meta(max_length=4000)] | None = None
@@ -101,15 +101,15 @@ class MessageIn(msgspec.Struct):
             raise ValueError("give content, payload, or both")
 
 
-decode = msgspec.json.Decoder(MessageIn).decode
+decode = msgspec.json.Decoder(MessageBody).decode
 
 
 class Json(Response):
     media_type = "application/json"
 
 
-@app.exception_handler(Refused)
-async def refused(_: Request, refusal: Refused) -> Response:
+@app.exception_handler(HttpRefusal)
+async def refused(_: Request, refusal: HttpRefusal) -> Response:
     return JSONResponse({"detail": str(refusal)}, refusal.status)
 
 
@@ -190,7 +190,7 @@ async def main() -> None:
         host="127.0.0.1",
         port=options.port,
         http="httptools",
-        ws=Socket,
+        ws=UvicornSocket,
         lifespan="off",
         proxy_headers=False,
         ws_per_message_deflate=False,
@@ -198,7 +198,7 @@ async def main() -> None:
         access_log=False,
         timeout_graceful_shutdown=2,
     )
-    # What is here now stays: the collector need not go through it again and again.
+    # These objects are permanent, so the collector need not scan them again.
     gc.collect()
     gc.freeze()
     await uvicorn.Server(config).serve()

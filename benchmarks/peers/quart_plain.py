@@ -1,16 +1,14 @@
 """Plain Quart-Trio on stock Hypercorn, sqlite3 with fixed SQL in threads.
 
-It stands for the stack of the server that is compared, used as its documentation shows: the trio worker, a
-hop to a thread for the database, for each socket a memory channel and a task that writes. What a reader could
-dispute:
+It is the stack of our server, used as its documentation shows: the trio worker, a hop to a thread for the
+database, and for each socket a memory channel and a task that writes. Choices that a reader may dispute:
 
 - A message is one hop: its whole transaction runs in the thread. One lock orders transactions and deliveries.
-- Each thread that reads has a connection of its own; trio reuses threads, so there are as many as ever read
-  at once.
-- Bodies are checked with Pydantic, which is quick; Quart itself has nothing for that.
-- Tokens are verified at every request, and the members are read for every message: nothing is kept.
+- Each reading thread has its own connection; trio reuses threads, so there are as many as concurrent reads.
+- Pydantic validates bodies, which is fast; Quart itself has no validation.
+- Every request verifies its token, and every message reads the members: there is no cache.
 - JSON comes from the standard library, as everywhere in Quart; a frame is encoded once per event.
-- The garbage collector is left as it is: with a thousand open sockets it takes about half of the time.
+- The garbage collector has its defaults: with a thousand open sockets it uses about half of the time.
 """
 
 import argparse
@@ -51,7 +49,7 @@ def now() -> str:
     return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
-# --- what comes in ------------------------------------------------------------------------------------------
+# --- requests -----------------------------------------------------------------------------------------------
 
 Identifier = Annotated[int, Field(strict=True, ge=1, lt=2**53)]
 
@@ -79,7 +77,7 @@ class History(BaseModel):
 idempotency_key = TypeAdapter(Annotated[str, Field(pattern="^[!-~]{1,255}$")] | None)
 
 
-# --- the database: what runs in threads ---------------------------------------------------------------------
+# --- the database, which runs in threads --------------------------------------------------------------------
 
 COLUMNS = ", ".join(MESSAGE_KEYS)
 SELECT_KEY = "SELECT fingerprint, status, body FROM idempotency_keys WHERE user_id = ? AND key = ?"
@@ -105,7 +103,7 @@ SELECT_PARTICIPANTS = f"""
 """
 
 
-class Database:
+class ThreadedDatabase:
     _path: str
     _writer: sqlite3.Connection
 
@@ -132,16 +130,19 @@ class Database:
     def send(
         self, user_id: int, draft: NewMessage, key: str | None, fingerprint: bytes
     ) -> tuple[int, str, bool, tuple[dict[str, Any], list[int]] | None]:
-        """Status, body, whether it is a replay, and what to tell whom. Called by one thread at a time."""
+        """Store a message; only one thread at a time may call this.
+
+        Returns the status, the body, whether it is a replay, and the message with its members or None.
+        """
         db = self._writer
         db.execute("BEGIN IMMEDIATE")
         try:
             if key is not None:
-                kept = db.execute(SELECT_KEY, (user_id, key)).fetchone()
-                if kept is not None:
-                    if kept[0] != fingerprint:
+                stored = db.execute(SELECT_KEY, (user_id, key)).fetchone()
+                if stored is not None:
+                    if stored[0] != fingerprint:
                         abort(422, "This Idempotency-Key was used with another body")
-                    return kept[1], kept[2].decode(), True, None
+                    return stored[1], stored[2].decode(), True, None
             members = [row[0] for row in db.execute(SELECT_MEMBERS, (draft.chat_id,))]
             if user_id not in members:
                 self._refuse(db, draft.chat_id)
@@ -206,8 +207,8 @@ class Database:
 # --- sockets ------------------------------------------------------------------------------------------------
 
 
-class Connection:
-    """One socket: the frames that wait for it, and the scope that serves it."""
+class SocketOutbox:
+    """One socket's queue of frames, and the scope of the task that serves it."""
 
     def __init__(self) -> None:
         self._put, self.frames = trio.open_memory_channel[str](OUTBOX_FRAMES)
@@ -224,11 +225,11 @@ class Connections:
     """The open sockets of each user."""
 
     def __init__(self) -> None:
-        self._open: defaultdict[int, set[Connection]] = defaultdict(set)
+        self._open: defaultdict[int, set[SocketOutbox]] = defaultdict(set)
 
     @contextmanager
-    def connected(self, user_id: int) -> Iterator[Connection]:
-        connection = Connection()
+    def connected(self, user_id: int) -> Iterator[SocketOutbox]:
+        connection = SocketOutbox()
         self._open[user_id].add(connection)
         try:
             yield connection
@@ -248,11 +249,11 @@ class Connections:
 app = QuartTrio(__name__)
 connections = Connections()
 writing = trio.Lock()
-database = Database()
+database = ThreadedDatabase()
 
 
 def read_token(token: str) -> int:
-    """The user whom a token names; raises `jwt.InvalidTokenError`."""
+    """The user id in a token. Raises `jwt.InvalidTokenError`."""
     claims = jwt.decode(token, SECRET, algorithms=["HS256"], options={"require": ["sub", "exp"]})
     try:
         return int(claims["sub"])
@@ -273,13 +274,13 @@ def authenticated(view: Callable[[], Awaitable[Response]]) -> Callable[[], Await
     return guarded
 
 
-def answer(body: str, status: int = 200) -> Response:
+def respond(body: str, status: int = 200) -> Response:
     return Response(body, status, content_type="application/json")
 
 
 @app.errorhandler(HTTPException)
 async def http_error(error: HTTPException) -> Response:
-    response = answer(encode({"detail": error.description}), error.code or 500)
+    response = respond(encode({"detail": error.description}), error.code or 500)
     if error.code == 401:
         response.headers["WWW-Authenticate"] = "Bearer"
     return response
@@ -288,12 +289,12 @@ async def http_error(error: HTTPException) -> Response:
 @app.errorhandler(ValidationError)
 async def invalid(error: ValidationError) -> Response:
     details = error.json(include_url=False, include_context=False, include_input=False)
-    return answer(f'{{"detail":{details}}}', 422)
+    return respond(f'{{"detail":{details}}}', 422)
 
 
 @app.get("/health")
 async def health() -> Response:
-    return answer(encode({"status": "ok"}))
+    return respond(encode({"status": "ok"}))
 
 
 @app.post("/api/v1/messages")
@@ -304,14 +305,14 @@ async def send_message() -> Response:
     key = idempotency_key.validate_python(request.headers.get("Idempotency-Key"))
     fingerprint = hashlib.sha256(body).digest()
     async with writing:
-        status, told, replayed, created = await trio.to_thread.run_sync(
+        status, body, replayed, created = await trio.to_thread.run_sync(
             database.send, g.user_id, draft, key, fingerprint
         )
         if created is not None:
             message, members = created
             data = {name: message[name] for name in EVENT_KEYS}
             connections.broadcast(members, encode({"event": "message.created", "data": data}))
-    response = answer(told, status)
+    response = respond(body, status)
     if replayed:
         response.headers["Idempotency-Replayed"] = "true"
     return response
@@ -321,13 +322,13 @@ async def send_message() -> Response:
 @authenticated
 async def list_messages() -> Response:
     wanted = History.model_validate(request.args.to_dict())
-    return answer(encode(await trio.to_thread.run_sync(database.history, g.user_id, wanted)))
+    return respond(encode(await trio.to_thread.run_sync(database.history, g.user_id, wanted)))
 
 
 @app.get("/api/v1/chats")
 @authenticated
 async def list_chats() -> Response:
-    return answer(encode(await trio.to_thread.run_sync(database.chats, g.user_id)))
+    return respond(encode(await trio.to_thread.run_sync(database.chats, g.user_id)))
 
 
 @app.websocket("/ws")
@@ -346,7 +347,7 @@ async def events() -> None:
 
 
 async def drain() -> None:
-    """Read and drop what the client sends."""
+    """Read and discard the client's frames."""
     while True:
         await websocket.receive()
 

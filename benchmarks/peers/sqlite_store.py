@@ -1,12 +1,12 @@
-"""What the two peers that are tuned by hand keep in SQLite: the driver itself, every statement fixed.
+"""The storage of the two hand-tuned peers: the sqlite3 driver with fixed statements.
 
-- Reads run on the event loop, where a hop to a thread would cost more than the query.
-- Messages that arrive together share one transaction; it is durable before any of them is answered.
-  Statements run on the event loop, and so does the commit of a lone message; that of several runs in a thread
-  meanwhile.
-- Who is in a chat is kept for ever: nothing here changes a chat's members.
-- Chats are made into JSON by SQLite, history by orjson: the quicker of the two in each case.
-- There are no savepoints: what fails otherwise than by a refusal, a full disk say, fails for its whole group.
+- Reads run on the event loop, because a hop to a thread would cost more than the query.
+- Messages that arrive together share one transaction, which is durable before the response to any of them.
+  Statements run on the event loop, and so does the commit of a single message; the commit of several messages
+  runs in a thread.
+- The members of a chat are cached for ever, because nothing here changes them.
+- SQLite encodes chats as JSON, orjson encodes history: the faster of the two in each case.
+- There are no savepoints: an error other than a refusal, such as a full disk, fails the whole group.
 """
 
 import asyncio
@@ -47,7 +47,7 @@ SELECT_CHATS = """
 """
 
 
-class Refused(Exception):
+class HttpRefusal(Exception):
     def __init__(self, status: int, detail: str) -> None:
         super().__init__(detail)
         self.status = status
@@ -62,13 +62,13 @@ class Draft(NamedTuple):
     reply_to_id: int | None
     key: str | None
     fingerprint: bytes | None
-    """What tells the body that came with a key from another; None without a key."""
+    """The hash of the body of a request with a key; None without a key."""
 
 
 class Stored(NamedTuple):
     body: bytes
     event: bytes | None
-    """What the members must hear; None for a replay."""
+    """The event for the members; None for a replay."""
     members: frozenset[int]
 
 
@@ -83,26 +83,26 @@ def fingerprint_of(body: bytes) -> bytes:
     return hashlib.blake2b(body, digest_size=16).digest()
 
 
-class Reader:
-    """What was committed, as JSON."""
+class StoreReader:
+    """Reads committed data as JSON."""
 
     def __init__(self, db: sqlite3.Connection) -> None:
         self._execute = db.execute
         self._members: dict[int, frozenset[int]] = {}
 
-    def members(self, chat_id: int, asked_by: int) -> frozenset[int]:
+    def members(self, chat_id: int, reader_id: int) -> frozenset[int]:
         found = self._members.get(chat_id)
         if found is None:
             found = frozenset(row[0] for row in self._execute(SELECT_MEMBERS, (chat_id,)))
             if not found:
-                raise Refused(404, "No such chat")
+                raise HttpRefusal(404, "No such chat")
             self._members[chat_id] = found
-        if asked_by not in found:
-            raise Refused(403, "You are not in this chat")
+        if reader_id not in found:
+            raise HttpRefusal(403, "You are not in this chat")
         return found
 
-    def page(self, asked_by: int, chat_id: int, before_id: int, limit: int) -> bytes:
-        self.members(chat_id, asked_by)
+    def page(self, reader_id: int, chat_id: int, before_id: int, limit: int) -> bytes:
+        self.members(chat_id, reader_id)
         rows = self._execute(SELECT_HISTORY, (chat_id, before_id, limit + 1)).fetchall()
         has_more = len(rows) > limit
         messages = [
@@ -140,13 +140,13 @@ class Reader:
         )
 
 
-class Writer:
-    """Stores drafts in groups: whatever arrived since the last commit began shares the next."""
+class BatchWriter:
+    """Stores drafts in groups: all drafts that arrive during a commit share the next one."""
 
     def __init__(
-        self, db: sqlite3.Connection, reader: Reader, deliver: Callable[[Sequence[Stored]], None]
+        self, db: sqlite3.Connection, reader: StoreReader, deliver: Callable[[Sequence[Stored]], None]
     ) -> None:
-        """`deliver` is called with what was committed, in order, before anybody is answered."""
+        """Calls `deliver` with the committed messages, in order, before the responses to their senders."""
         self._db = db
         self._reader = reader
         self._deliver = deliver
@@ -165,20 +165,20 @@ class Writer:
 
     def _write(self) -> None:
         group, self._waiting = self._waiting, []
-        outcomes: list[Stored | Refused] = []
+        outcomes: list[Stored | HttpRefusal] = []
         try:
             self._db.execute("BEGIN IMMEDIATE")
             for draft, _ in group:
                 try:
                     outcomes.append(self._insert(draft))
-                except Refused as refusal:
+                except HttpRefusal as refusal:
                     outcomes.append(refusal)
             if len(group) > 1:
                 commit = self._loop.run_in_executor(self._thread, self._db.execute, "COMMIT")
                 commit.add_done_callback(lambda done: self._settle(group, outcomes, done.exception()))
                 return
             self._db.execute("COMMIT")
-        except Exception as error:  # noqa: BLE001 - whatever it is, all who wait must hear of it
+        except Exception as error:  # noqa: BLE001 - every waiting sender must receive the error
             self._settle(group, outcomes, error)
         else:
             self._settle(group, outcomes, None)
@@ -186,7 +186,7 @@ class Writer:
     def _settle(
         self,
         group: list[tuple[Draft, asyncio.Future[Stored]]],
-        outcomes: list[Stored | Refused],
+        outcomes: list[Stored | HttpRefusal],
         error: BaseException | None,
     ) -> None:
         if error is not None and self._db.in_transaction:
@@ -194,11 +194,11 @@ class Writer:
         if error is None:
             self._deliver([outcome for outcome in outcomes if isinstance(outcome, Stored)])
         for (_, future), outcome in zip_longest(group, outcomes):
-            if future.done():  # cancelled, as the server ends
+            if future.done():  # cancelled, because the server ends
                 continue
             if error is not None:
                 future.set_exception(error)
-            elif isinstance(outcome, Refused):
+            elif isinstance(outcome, HttpRefusal):
                 future.set_exception(outcome)
             else:
                 future.set_result(outcome)
@@ -210,14 +210,14 @@ class Writer:
         author_id, chat_id, type_, content, payload, reply_to_id, key, fingerprint = draft
         execute = self._db.execute
         if key is not None:
-            kept = execute(SELECT_KEY, (author_id, key)).fetchone()
-            if kept is not None:
-                if kept[0] != fingerprint:
-                    raise Refused(422, "This Idempotency-Key was used with another body")
-                return Stored(kept[1], None, frozenset())
+            stored = execute(SELECT_KEY, (author_id, key)).fetchone()
+            if stored is not None:
+                if stored[0] != fingerprint:
+                    raise HttpRefusal(422, "This Idempotency-Key was used with another body")
+                return Stored(stored[1], None, frozenset())
         members = self._reader.members(chat_id, author_id)
         if reply_to_id is not None and not execute(SELECT_REPLIED_TO, (reply_to_id, chat_id)).fetchone():
-            raise Refused(422, "reply_to_id: no such message in this chat")
+            raise HttpRefusal(422, "reply_to_id: no such message in this chat")
         ts = datetime.now(UTC).isoformat(timespec="milliseconds")[:-6] + "Z"
         text = None if payload is None else orjson.dumps(payload).decode()
         message_id = execute(

@@ -1,7 +1,7 @@
-"""What the two peers that are tuned by hand do about sockets: a frame is made once and written past ASGI.
+"""The sockets of the two hand-tuned peers: each frame is built once, and written past ASGI.
 
-uvicorn's WebSocket protocol is subclassed for it, of which uvicorn promises nothing. A reader so slow that
-1 MiB waits for it is cut off.
+They subclass uvicorn's WebSocket protocol, which is not a public interface of uvicorn. A connection with more
+than 1 MiB of unsent bytes is aborted.
 """
 
 from collections import defaultdict
@@ -15,8 +15,8 @@ from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIO
 OUTBOX_BYTES = 1024 * 1024
 
 
-class Socket(WebSocketsSansIOProtocol):
-    """Takes frames that are made once for many sockets; what waits in the transport is bounded."""
+class UvicornSocket(WebSocketsSansIOProtocol):
+    """Sends frames that are built once for many sockets; the unsent bytes in the transport are bounded."""
 
     def handle_connect(self, event: Any) -> None:
         super().handle_connect(event)
@@ -46,10 +46,10 @@ class Sockets:
     """The open sockets of each user."""
 
     def __init__(self) -> None:
-        self._of: defaultdict[int, set[Socket]] = defaultdict(set)
+        self._of: defaultdict[int, set[UvicornSocket]] = defaultdict(set)
 
     @contextmanager
-    def connected(self, user_id: int, socket: Socket) -> Iterator[None]:
+    def connected(self, user_id: int, socket: UvicornSocket) -> Iterator[None]:
         self._of[user_id].add(socket)
         try:
             yield
@@ -59,13 +59,13 @@ class Sockets:
                 del self._of[user_id]
 
     def deliver(self, messages: Sequence[Stored]) -> None:
-        """One write for all that a chat's sockets are to hear: each is a system call."""
+        """Write all frames of a chat to each of its sockets in one system call."""
         frames: defaultdict[frozenset[int], list[bytes]] = defaultdict(list)
         for message in messages:
             if message.event is not None:
                 frames[message.members].append(text_frame(message.event))
-        for members, told in frames.items():
-            joined = b"".join(told)
+        for members, chat_frames in frames.items():
+            joined = b"".join(chat_frames)
             for user_id in members:
                 for socket in self._of.get(user_id, ()):
                     socket.put(joined)

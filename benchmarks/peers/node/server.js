@@ -1,12 +1,12 @@
 // The peer in Node.js: fastify, ws, better-sqlite3, fast-jwt, each the fast choice of its kind.
 //
-// What a reader could dispute:
-// - Statements run on the event loop, as better-sqlite3 is meant to be used; so the loop stands while the
-//   disk syncs a commit, and nothing can come between a commit and its delivery.
+// Choices that a reader may dispute:
+// - Statements run on the event loop, as better-sqlite3 intends; so the loop blocks while the disk syncs a
+//   commit, and nothing can run between a commit and its delivery.
 // - Every message is a transaction of its own.
-// - Tokens, once verified, are cached, which is an option of fast-jwt.
-// - An event is framed once and its frame handed to each socket's private `_sender`, as Socket.IO does; ws by
-//   itself frames it again for every socket.
+// - Verified tokens are cached, which is an option of fast-jwt.
+// - An event is framed once, and each socket's private `_sender` gets the frame, as in Socket.IO; ws itself
+//   would frame it again for every socket.
 
 import { hash } from "node:crypto";
 import { STATUS_CODES } from "node:http";
@@ -30,7 +30,7 @@ if (!options.port || !options.database || !secret) {
 const MAX_WAITING = 1024 * 1024; // bytes, for one socket
 const HEARTBEAT = 25_000; // ms
 
-// --- what comes in and goes out ----------------------------------------------------------------------------
+// --- requests and responses --------------------------------------------------------------------------------
 
 const id = { type: "integer", minimum: 1, maximum: Number.MAX_SAFE_INTEGER };
 const integer = { type: "integer" };
@@ -147,10 +147,10 @@ const sql = {
      FROM members mine JOIN members m ON m.chat_id = mine.chat_id JOIN users u ON u.id = m.user_id
      WHERE mine.user_id = ? ORDER BY m.chat_id, m.user_id`,
   ),
-  keptAnswer: db.prepare(
+  storedResponse: db.prepare(
     "SELECT fingerprint, status, body FROM idempotency_keys WHERE user_id = ? AND key = ?",
   ),
-  keepAnswer: db.prepare(
+  storeResponse: db.prepare(
     `INSERT INTO idempotency_keys (user_id, key, fingerprint, status, body, created_at)
      VALUES (?, ?, ?, ?, ?, ?)`,
   ),
@@ -162,15 +162,15 @@ function refusal(chatId) {
     : new HttpError(404, "No such chat");
 }
 
-// What was answered before to this key, or the message just made, and who is to be told of it.
+// The stored response to this key, or the new message with its audience.
 const storeMessage = db.transaction((userId, draft, key, serialize) => {
   const fingerprint = key && hash("sha256", JSON.stringify(draft), "buffer");
-  const kept = key && sql.keptAnswer.get(userId, key);
-  if (kept) {
-    if (!kept.fingerprint.equals(fingerprint)) {
+  const stored = key && sql.storedResponse.get(userId, key);
+  if (stored) {
+    if (!stored.fingerprint.equals(fingerprint)) {
       throw new HttpError(422, "This Idempotency-Key was used with another body");
     }
-    return { replayed: true, status: kept.status, body: kept.body };
+    return { replayed: true, status: stored.status, body: stored.body };
   }
   const { chat_id, type, content = null, payload = null, reply_to_id = null } = draft;
   const audience = sql.memberIds.all(chat_id);
@@ -191,7 +191,7 @@ const storeMessage = db.transaction((userId, draft, key, serialize) => {
   sql.touchChat.run(id, ts, chat_id);
   const data = { id, chat_id, author_id: userId, type, content, payload, ts };
   const body = serialize({ ...data, reply_to_id, edited_at: null, deleted_at: null });
-  if (key) sql.keepAnswer.run(userId, key, fingerprint, 201, Buffer.from(body), ts);
+  if (key) sql.storeResponse.run(userId, key, fingerprint, 201, Buffer.from(body), ts);
   return { replayed: false, status: 201, body, data, audience };
 });
 
@@ -216,7 +216,7 @@ function readChats(userId) {
   }));
 }
 
-// --- who asks ----------------------------------------------------------------------------------------------
+// --- the caller --------------------------------------------------------------------------------------------
 
 const verify = createVerifier({
   key: secret,
@@ -225,7 +225,7 @@ const verify = createVerifier({
   cache: 10_000,
 });
 
-// The user whom a token names; throws.
+// The user id in a token; throws for an invalid token.
 function readToken(token) {
   const userId = Number(verify(token).sub);
   if (!Number.isSafeInteger(userId) || userId < 1) throw new Error("sub is no user");
@@ -377,7 +377,7 @@ app.server.on("upgrade", (request, socket, head) => {
 // --- from start to end -------------------------------------------------------------------------------------
 
 async function stop() {
-  setTimeout(() => process.exit(), 1000).unref(); // for who does not let go
+  setTimeout(() => process.exit(), 1000).unref(); // for connections that stay open
   clearInterval(heartbeat);
   for (const socket of openSockets()) socket.close(1012, "restarting");
   await app.close();
