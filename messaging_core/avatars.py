@@ -12,17 +12,15 @@ from attrs import evolve, frozen
 
 from messaging_core.errors import FieldError, Invalid
 
-PORTS = (("http", 80), ("https", 443))
-"""The port that each scheme implies."""
 NAMED = 5
 """Hosts that a refusal names at most."""
 
-_READ_DIFFERENTLY = re.compile(r"[\x00-\x20\x7f-\x9f\\\s]")
 _NAME = r"[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)*|\[[0-9A-Fa-f:.]+\]"
 _NUMBER = re.compile(r"[0-9]+|0x[0-9a-f]*")
 _HOST = re.compile(rf"({_NAME})(?::([0-9]{{1,5}}))?")
+_ENDS_OF_ADDRESSES = "0123456789abcdefx]"
 # No userinfo, which an `@` would end. An empty port is the implied one.
-_URL = re.compile(rf"(https?)://({_NAME})(?::([0-9]{{0,5}}))?(?:[/?#].*)?")
+_URL = re.compile(rf"(https?)://({_NAME})(?::([0-9]{{0,5}}))?(?:[/?#][^\s\\\x00-\x20\x7f-\x9f]*)?")
 
 
 @frozen
@@ -78,23 +76,23 @@ def parse_host(text: str) -> str | None:
 
 
 def _hosts_of(url: str) -> tuple[str, ...]:
-    """The ways to write the host of a URL, with its port, and without where that is implied."""
-    if _READ_DIFFERENTLY.search(url):
-        return ()
+    """The ways to write the host of a URL: with its port, and without where that is implied."""
     found = _URL.fullmatch(url)
     name = None if found is None else _name(found[2])
     if found is None or name is None:
         return ()
-    implied = dict(PORTS)[found[1]]
-    port = int(found[3] or implied)
-    return (f"{name}:{port}", name) if port == implied else (f"{name}:{port}",)
+    implied = "443" if found[1] == "https" else "80"
+    port = (found[3] or implied).lstrip("0")
+    return (name, f"{name}:{port}") if port == implied else (f"{name}:{port}",)
 
 
 def _name(text: str) -> str | None:
     """A host's name or address as browsers write it; None for what they write otherwise, or refuse."""
     name = text.lower()
+    if name[-1] not in _ENDS_OF_ADDRESSES:
+        return name
     try:
-        if name.startswith("["):
+        if name[0] == "[":
             return f"[{IPv6Address(name[1:-1]).compressed}]"
         if _NUMBER.fullmatch(name.rpartition(".")[2]):
             return name if str(IPv4Address(name)) == name else None

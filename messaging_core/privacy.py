@@ -52,31 +52,29 @@ def email_is_shown(owner: UserId, *, viewer: UserId, shares_chat: bool, visibili
 
 def shown(user: User, *, viewer: UserId, shares_chat: bool, privacy: Privacy) -> UserView:
     """The user as `viewer` sees them."""
-    email_shown = email_is_shown(
-        user.id, viewer=viewer, shares_chat=shares_chat, visibility=privacy.email_visibility
-    )
-    avatar_url = user.avatar_url
-    if avatar_url is not None and not privacy.avatar_hosts.admits(avatar_url):
-        avatar_url = None
-    return UserView(
-        user.id,
-        user.email if email_shown else None,
-        user.display_name,
-        user.tag,
-        avatar_url,
-        user.created_at,
-    )
+    visibility = privacy.email_visibility
+    email_shown = email_is_shown(user.id, viewer=viewer, shares_chat=shares_chat, visibility=visibility)
+    return _view(user, user.email if email_shown else None, privacy.avatar_hosts)
 
 
 def participants_shown(
     users: Mapping[UserId, User], *, viewer: UserId, privacy: Privacy
 ) -> Mapping[UserId, UserView]:
     """People in chats of `viewer`, as `viewer` sees them."""
-    if privacy.email_visibility is not EmailVisibility.SELF and privacy.avatar_hosts.everywhere:
+    hides_emails = privacy.email_visibility is EmailVisibility.SELF
+    hosts = privacy.avatar_hosts
+    if not hides_emails and hosts.everywhere:
         # Nothing is hidden, and a User has the fields of a UserView: in a long list, copies would take longer
         # than the rest of it.
         return cast("Mapping[UserId, UserView]", users)
     return {
-        user_id: shown(user, viewer=viewer, shares_chat=True, privacy=privacy)
+        user_id: _view(user, None if hides_emails and user_id != viewer else user.email, hosts)
         for user_id, user in users.items()
     }
+
+
+def _view(user: User, email: str | None, hosts: AvatarHosts) -> UserView:
+    avatar_url = user.avatar_url
+    if avatar_url is not None and not hosts.admits(avatar_url):
+        avatar_url = None
+    return UserView(user.id, email, user.display_name, user.tag, avatar_url, user.created_at)
