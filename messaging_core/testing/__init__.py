@@ -1,6 +1,6 @@
-"""What somebody who writes an adapter tests it with; needs pytest, Hypothesis and pytest-trio.
+"""Test suites for adapters, which need pytest, Hypothesis and pytest-trio.
 
-The suites' tests and fixtures are asynchronous: pytest's configuration must say `trio_mode = true`.
+The tests and fixtures are asynchronous: set `trio_mode = true` in pytest's configuration.
 """
 
 import pytest

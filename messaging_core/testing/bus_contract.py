@@ -1,6 +1,6 @@
-"""The one suite that every bus passes: what `messaging_core.ports.Bus` says, a rule a test.
+"""The test suite of every bus: each test is one rule of `messaging_core.ports.Bus`.
 
-A bus's own test module derives from `BusContract` and says how several of them are connected:
+The test module of a bus derives from `BusContract` and returns an exchange that connects several of them:
 
     import pytest
 
@@ -31,23 +31,23 @@ from messaging_core.ports import Bus
 from messaging_core.signals import Envelope, Reference, Signal
 
 PATIENCE = 20
-"""Seconds after which what should have happened has not."""
+"""Seconds that a test waits for an event before it fails."""
 AUDIENCE = (UserId(1), UserId(2))
 
 
 class Exchange(Protocol):
-    """What the buses of several processes are connected through."""
+    """Connects the buses of several processes."""
 
     def bus(self) -> Bus:
-        """The bus of one more process, not running yet."""
+        """The bus of another process; it does not run yet."""
 
     async def disrupt(self) -> None:
-        """End the connections of all, as a broker's restart does; they may come back."""
+        """End all connections, as a broker's restart does; the buses may reconnect."""
 
 
 @define(eq=False)
-class Ear:
-    """A process that only sends and receives signals."""
+class BusProcess:
+    """A process that only publishes and receives signals."""
 
     bus: Bus
     envelopes: list[Envelope] = field(factory=list)
@@ -58,21 +58,23 @@ class Ear:
     def signals(self) -> list[Signal]:
         return [signal for envelope in self.envelopes for signal in envelope.signals]
 
-    def told(self, publisher: str) -> list[Envelope]:
-        """The numbered envelopes of a publisher."""
+    def numbered(self, publisher: str) -> list[Envelope]:
+        """The received envelopes of a publisher that have a number."""
         return [e for e in self.envelopes if e.publisher == publisher and e.number is not None]
 
-    async def until(self, holds: Callable[["Ear"], object]) -> None:
-        """Wait until this is true."""
+    async def wait_until(self, holds: Callable[["BusProcess"], object]) -> None:
+        """Wait until the condition holds."""
         with trio.move_on_after(PATIENCE) as waiting:
             while not holds(self):
                 await self._changed.wait()
-        assert not waiting.cancelled_caught, f"it has heard {self.signals[-20:]}, and missed {self.missed}"
+        assert not waiting.cancelled_caught, f"received {self.signals[-20:]}, missed {self.missed}"
 
-    async def hears_itself(self) -> None:
-        """Wait until something that it sends from now on has come back."""
+    async def wait_for_own_heartbeat(self) -> None:
+        """Wait until an envelope that this process sends from now on has come back."""
         since = trio.current_time()
-        await self.until(lambda ear: any(e.sent_at > since for e in ear.told(self.bus.publisher)))
+        await self.wait_until(
+            lambda process: any(e.sent_at > since for e in process.numbered(self.bus.publisher))
+        )
 
     async def run(self) -> None:
         await self.bus.run(self._heard, self._missed)
@@ -91,17 +93,17 @@ class Ear:
 
 
 @asynccontextmanager
-async def ears(exchange: Exchange, count: int = 2) -> AsyncIterator[Sequence[Ear]]:
-    """So many processes, each of which hears itself, and signals for the audience of these tests."""
-    listening = [Ear(exchange.bus()) for _ in range(count)]
+async def bus_processes(exchange: Exchange, count: int = 2) -> AsyncIterator[Sequence[BusProcess]]:
+    """Connected processes that receive signals for `AUDIENCE`."""
+    processes = [BusProcess(exchange.bus()) for _ in range(count)]
     async with trio.open_nursery() as nursery:
-        for ear in listening:
-            nursery.start_soon(ear.run)
-        for ear in listening:
-            await ear.hears_itself()
+        for process in processes:
+            nursery.start_soon(process.run)
+        for process in processes:
+            await process.wait_for_own_heartbeat()
             for user_id in AUDIENCE:
-                await ear.bus.follow(user_id)
-        yield listening
+                await process.bus.follow(user_id)
+        yield processes
         nursery.cancel_scope.cancel()
 
 
@@ -114,42 +116,43 @@ MESSAGE = Message(
 
 
 def delivery(number: int, event: Event | None = None, audience: tuple[UserId, ...] = AUDIENCE) -> Deliver:
-    """An event of the tests' chat with a number of the log."""
+    """An event of the test chat with this number in the log."""
     if event is None:
         event = MessageCreated(evolve(MESSAGE, content=f"number {number}"))
-    *_, told = announce(evolve(CHAT, sequence=number - 1), event, now=NOW)
-    assert isinstance(told, Deliver)
-    return evolve(told, audience=audience)
+    *_, effect = announce(evolve(CHAT, sequence=number - 1), event, now=NOW)
+    assert isinstance(effect, Deliver)
+    return evolve(effect, audience=audience)
 
 
-def numbers(ear: Ear) -> list[int]:
-    """The numbers of the log that signals have told of, in their order, each once."""
-    told = [
-        signal.entry.sequence if isinstance(signal, Deliver) else signal.sequence for signal in events(ear)
+def log_numbers(process: BusProcess) -> list[int]:
+    """The log numbers in the received signals, in order, each once."""
+    received = [
+        signal.entry.sequence if isinstance(signal, Deliver) else signal.sequence
+        for signal in events(process)
     ]
-    return list(dict.fromkeys(told))
+    return list(dict.fromkeys(received))
 
 
-def events(ear: Ear) -> list[Deliver | Reference]:
-    return [signal for signal in ear.signals if not isinstance(signal, CloseSockets)]
+def events(process: BusProcess) -> list[Deliver | Reference]:
+    return [signal for signal in process.signals if not isinstance(signal, CloseSockets)]
 
 
 class BusContract:
-    """Derive, name the class `Test…`, and give it a fixture that returns an `Exchange`."""
+    """Derive from this, name the class `Test…`, and add a fixture `exchange`."""
 
-    async def test_every_other_process_hears_what_is_rung(self, exchange: Exchange) -> None:
-        """Whole, and the one that rang does not."""
-        async with ears(exchange, 3) as (one, two, three):
-            told = delivery(7)
-            one.bus.publish(told)
-            for ear in (two, three):
-                await ear.until(events)
-                assert events(ear) == [told] * len(events(ear))
-            await one.hears_itself()
+    async def test_every_other_process_receives_a_signal(self, exchange: Exchange) -> None:
+        """All other processes receive a signal whole; its publisher does not."""
+        async with bus_processes(exchange, 3) as (one, two, three):
+            sent = delivery(7)
+            one.bus.publish(sent)
+            for process in (two, three):
+                await process.wait_until(events)
+                assert events(process) == [sent] * len(events(process))
+            await one.wait_for_own_heartbeat()
             assert one.signals == []
 
-    async def test_every_kind_of_event_comes_as_it_was(self, exchange: Exchange) -> None:
-        """Messages with whatever text and payload, new chats with their members."""
+    async def test_every_kind_of_event_arrives_unchanged(self, exchange: Exchange) -> None:
+        """Messages arrive with any text and payload, new chats with their members."""
         message = evolve(
             MESSAGE,
             content="\U0001f44b \u2028 \" \\ '; 'לום",
@@ -165,123 +168,127 @@ class BusContract:
             MessageUpdated(orphan),
             MessageDeleted(message),
         ]
-        told = [delivery(number, event) for number, event in enumerate(kinds, 1)]
-        async with ears(exchange) as (one, two):
-            for each in told:
+        sent = [delivery(number, event) for number, event in enumerate(kinds, 1)]
+        async with bus_processes(exchange) as (one, two):
+            for each in sent:
                 one.bus.publish(each)
-            await two.until(lambda ear: len(numbers(ear)) == len(told))
+            await two.wait_until(lambda process: len(log_numbers(process)) == len(sent))
             assert [
                 signal for number, signal in enumerate(events(two)) if signal not in events(two)[:number]
-            ] == told
+            ] == sent
 
-    async def test_signals_of_one_process_come_in_their_order(self, exchange: Exchange) -> None:
-        """However many at once."""
-        async with ears(exchange) as (one, two):
+    async def test_signals_of_one_process_arrive_in_order(self, exchange: Exchange) -> None:
+        """A thousand signals of one process arrive in the order of publishing."""
+        async with bus_processes(exchange) as (one, two):
             for number in range(1, 1001):
                 one.bus.publish(delivery(number))
                 if number % 100 == 0:
                     await trio.lowlevel.checkpoint()
-            await two.until(lambda ear: len(numbers(ear)) == 1000)
-            assert numbers(two) == list(range(1, 1001))
+            await two.wait_until(lambda process: len(log_numbers(process)) == 1000)
+            assert log_numbers(two) == list(range(1, 1001))
 
     async def test_an_ended_session_reaches_every_process(self, exchange: Exchange) -> None:
-        """Whoever is followed there."""
-        async with ears(exchange, 3) as (one, two, three):
+        """CloseSockets reaches every process, even one that follows no user."""
+        async with bus_processes(exchange, 3) as (one, two, three):
             for user_id in AUDIENCE:
                 two.bus.unfollow(user_id)
             ended = CloseSockets(SessionId(9), "session_revoked")
             one.bus.publish(ended)
-            for ear in (two, three):
-                await ear.until(lambda ear: ear.signals)
-                assert ear.signals == [ended]
+            for process in (two, three):
+                await process.wait_until(lambda process: process.signals)
+                assert process.signals == [ended]
 
-    async def test_what_is_too_large_is_referred_to(self, exchange: Exchange) -> None:
-        """An event, an audience: it does not fail, and what comes after it comes."""
+    async def test_a_too_large_signal_becomes_a_reference(self, exchange: Exchange) -> None:
+        """A large event or audience arrives as a reference or whole, and later signals arrive too."""
         large = MessageCreated(evolve(MESSAGE, payload={"a": "x" * 32_000}))
         many = tuple(UserId(2**40 + number) for number in range(20_000))
-        async with ears(exchange) as (one, two):
-            told = [delivery(1, large), delivery(2, audience=(*AUDIENCE, *many)), delivery(3)]
-            for each in told:
+        async with bus_processes(exchange) as (one, two):
+            sent = [delivery(1, large), delivery(2, audience=(*AUDIENCE, *many)), delivery(3)]
+            for each in sent:
                 one.bus.publish(each)
-            await two.until(lambda ear: len(numbers(ear)) == 3)
+            await two.wait_until(lambda process: len(log_numbers(process)) == 3)
             for signal in events(two):
                 if isinstance(signal, Reference):
                     assert signal.chat_id == CHAT.id
                     assert signal.audience in (None, AUDIENCE)
                 else:
-                    assert signal in told
+                    assert signal in sent
 
-    async def test_heartbeats_come_back_and_leave_no_number_out(self, exchange: Exchange) -> None:
-        """As long as nothing goes wrong, nobody takes it that something does."""
-        async with ears(exchange) as (one, two):
-            seen = {ear.bus.publisher: Liveness(ear.bus.publisher, now=0.0) for ear in (one, two)}
+    async def test_heartbeats_come_back_without_gaps_in_their_numbers(self, exchange: Exchange) -> None:
+        """Without faults, no process suspects a missed signal."""
+        async with bus_processes(exchange) as (one, two):
+            seen = {process.bus.publisher: Liveness(process.bus.publisher, now=0.0) for process in (one, two)}
             for number in range(1, 4):
                 one.bus.publish(delivery(number))
-                await one.hears_itself()
-                await two.until(lambda ear, n=number: n in numbers(ear))  # type: ignore[misc]
-            before = len(two.told(one.bus.publisher))
-            await two.until(lambda ear: len(ear.told(one.bus.publisher)) >= before + 2)
-            for ear in (one, two):
-                first, *rest = ear.told(one.bus.publisher)
-                liveness = seen[ear.bus.publisher]
+                await one.wait_for_own_heartbeat()
+                await two.wait_until(lambda process, n=number: n in log_numbers(process))  # type: ignore[misc]
+            before = len(two.numbered(one.bus.publisher))
+            await two.wait_until(lambda process: len(process.numbered(one.bus.publisher)) >= before + 2)
+            for process in (one, two):
+                first, *rest = process.numbered(one.bus.publisher)
+                liveness = seen[process.bus.publisher]
                 liveness.heard(first, now=first.sent_at)
                 assert [liveness.heard(envelope, now=envelope.sent_at) for envelope in rest] == [None] * len(
                     rest
                 )
 
-    async def test_what_is_rung_before_there_is_a_connection_is_noticed(self, exchange: Exchange) -> None:
-        """It arrives, or a number is left out; and publishing never fails, however much it is."""
-        async with ears(exchange, 1) as (two,):
-            one = Ear(exchange.bus())
+    async def test_signals_before_the_connection_arrive_or_leave_a_gap(self, exchange: Exchange) -> None:
+        """Signals published before the connection arrive or skip a number; publishing never fails."""
+        async with bus_processes(exchange, 1) as (two,):
+            one = BusProcess(exchange.bus())
             for number in range(1, 30_001):
                 one.bus.publish(delivery(number))
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(one.run)
-                await one.hears_itself()
-                await two.until(lambda ear: ear.told(one.bus.publisher))
-                first = two.told(one.bus.publisher)[0].number
+                await one.wait_for_own_heartbeat()
+                await two.wait_until(lambda process: process.numbered(one.bus.publisher))
+                first = two.numbered(one.bus.publisher)[0].number
                 assert first is not None
-                assert first > 1 or numbers(two) == list(range(1, 30_001))
+                assert first > 1 or log_numbers(two) == list(range(1, 30_001))
                 nursery.cancel_scope.cancel()
 
-    async def test_after_a_disruption_signals_come_again(self, exchange: Exchange) -> None:
-        """Without anybody's doing; each process is told that it may have missed something."""
-        async with ears(exchange) as (one, two):
-            before = [len(ear.missed) for ear in (one, two)]
+    async def test_a_bus_reconnects_after_a_disruption(self, exchange: Exchange) -> None:
+        """After a disruption signals arrive again, and each process learns that it may have missed some."""
+        async with bus_processes(exchange) as (one, two):
+            before = [len(process.missed) for process in (one, two)]
             await exchange.disrupt()
-            for ear, count in zip((one, two), before, strict=True):
-                await ear.until(lambda ear, count=count: len(ear.missed) > count)  # type: ignore[misc]
-                await ear.hears_itself()
+            for process, count in zip((one, two), before, strict=True):
+                await process.wait_until(lambda process, count=count: len(process.missed) > count)  # type: ignore[misc]
+                await process.wait_for_own_heartbeat()
             one.bus.publish(delivery(5))
             two.bus.publish(delivery(6))
-            await two.until(lambda ear: 5 in numbers(ear))
-            await one.until(lambda ear: 6 in numbers(ear))
+            await two.wait_until(lambda process: 5 in log_numbers(process))
+            await one.wait_until(lambda process: 6 in log_numbers(process))
 
-    async def test_a_connection_is_made_anew_when_it_is_asked_for(self, exchange: Exchange) -> None:
-        """As it is by who does not hear its own heartbeats; the others are not touched."""
-        async with ears(exchange) as (one, two):
+    async def test_rebuild_reconnects_one_process(self, exchange: Exchange) -> None:
+        """`rebuild` replaces the connection of this process, and does not affect others."""
+        async with bus_processes(exchange) as (one, two):
             untouched, before = len(two.missed), len(one.missed)
             one.bus.rebuild()
-            await one.until(lambda ear: len(ear.missed) > before)
-            await one.hears_itself()
+            await one.wait_until(lambda process: len(process.missed) > before)
+            await one.wait_for_own_heartbeat()
             two.bus.publish(delivery(5))
-            await one.until(lambda ear: 5 in numbers(ear))
+            await one.wait_until(lambda process: 5 in log_numbers(process))
             assert len(two.missed) == untouched
 
-    async def test_the_last_signals_of_a_process_that_ends_are_heard(self, exchange: Exchange) -> None:
-        """The others need not wait for its silence."""
-        async with ears(exchange, 1) as (two,):
-            async with ears(exchange, 1) as (one,):
+    async def test_the_last_signals_of_an_ending_process_arrive(self, exchange: Exchange) -> None:
+        """An ending process sends its signals and a last envelope, so others need not wait for its
+        silence.
+        """
+        async with bus_processes(exchange, 1) as (two,):
+            async with bus_processes(exchange, 1) as (one,):
                 one.bus.publish(delivery(1))
-            await two.until(lambda ear: numbers(ear) == [1])
-            await two.until(lambda ear: ear.told(one.bus.publisher)[-1].is_last)
+            await two.wait_until(lambda process: log_numbers(process) == [1])
+            await two.wait_until(lambda process: process.numbered(one.bus.publisher)[-1].is_last)
 
-    async def test_who_is_followed_again_is_heard_of_again(self, exchange: Exchange) -> None:
-        """A user comes, goes and comes; repeating either changes nothing."""
-        async with ears(exchange) as (one, two):
+    async def test_a_user_can_be_followed_again(self, exchange: Exchange) -> None:
+        """Signals arrive for a user who is followed after `unfollow`; repeating either call changes
+        nothing.
+        """
+        async with bus_processes(exchange) as (one, two):
             for user_id in AUDIENCE * 2:
                 two.bus.unfollow(user_id)
             for user_id in AUDIENCE * 2:
                 await two.bus.follow(user_id)
             one.bus.publish(delivery(1))
-            await two.until(lambda ear: numbers(ear) == [1])
+            await two.wait_until(lambda process: log_numbers(process) == [1])

@@ -1,7 +1,6 @@
-"""A bus between what plays the processes of one test, with the faults that a bus can have.
+"""A bus between the simulated processes of one test, with the faults of real buses.
 
-What a fault is and when it comes is the test's to say, by seed; with a clock that jumps, a minute of faults
-takes no time.
+The test chooses the faults and the seed; with trio's autojump clock, a minute of faults takes no time.
 """
 
 from collections.abc import Callable
@@ -19,21 +18,21 @@ from messaging_core.signals import Envelope, Reference, Signal
 
 @define
 class Faults:
-    """How often, between 0 and 1, and how much."""
+    """The faults of the broker; `loss`, `duplication` and `reference` are probabilities."""
 
     loss: float = 0.0
-    doubling: float = 0.0
+    duplication: float = 0.0
     delay: float = 0.0
-    """Seconds at most; each envelope takes its own time, so that some overtake others."""
-    referring: float = 0.0
-    """For how many events the log is referred to, half of them without their audience."""
+    """The maximum delay in seconds; each envelope has its own, so that some overtake others."""
+    reference: float = 0.0
+    """How many events become references, half of them without their audience."""
     is_down: bool = False
-    """Nobody can connect, and nobody stays connected."""
+    """Whether the broker refuses and ends all connections."""
 
 
 @define
 class MemoryBroker:
-    """What the buses of a test are connected through."""
+    """Connects the buses of a test."""
 
     random: Random = field(factory=lambda: Random(0))
     faults: Faults = field(factory=Faults)
@@ -41,7 +40,7 @@ class MemoryBroker:
     _names: "count[int]" = field(factory=lambda: count(1))
 
     def bus(self) -> "MemoryBus":
-        """The bus of one more process."""
+        """The bus of another process."""
         bus = MemoryBus(self, f"process-{next(self._names)}")
         self._buses.append(bus)
         return bus
@@ -53,23 +52,23 @@ class MemoryBroker:
         await trio.lowlevel.checkpoint()
 
     def carry(self, envelope: Envelope) -> None:
-        signals = tuple(self._told(signal) for signal in envelope.signals)
+        signals = tuple(self._carried(signal) for signal in envelope.signals)
         envelope = evolve(envelope, signals=signals)
         for bus in self._buses:
             if not self.faults.is_down and self.random.random() >= self.faults.loss:
-                doubled = self.random.random() < self.faults.doubling
-                for _ in range(2 if doubled else 1):
+                duplicated = self.random.random() < self.faults.duplication
+                for _ in range(2 if duplicated else 1):
                     bus.post(envelope, self.random.uniform(0, self.faults.delay))
 
-    def _told(self, signal: Signal) -> Signal:
-        if not isinstance(signal, Deliver) or self.random.random() >= self.faults.referring:
+    def _carried(self, signal: Signal) -> Signal:
+        if not isinstance(signal, Deliver) or self.random.random() >= self.faults.reference:
             return signal
         audience = self.random.choice([None, signal.audience])
         return Reference(signal.entry.chat_id, signal.entry.sequence, audience)
 
 
 class MemoryBus:
-    """A `messaging_core.ports.Bus` for tests; made by `MemoryBroker.bus`."""
+    """A `messaging_core.ports.Bus` for tests; `MemoryBroker.bus` creates it."""
 
     def __init__(self, broker: MemoryBroker, publisher: str) -> None:
         self._broker = broker
@@ -80,9 +79,9 @@ class MemoryBus:
         self._nursery: trio.Nursery | None = None
         self._heard: Callable[[Envelope], None] = lambda _: None
         self.is_deaf = False
-        """Whether nothing comes although it is connected; until it is connected anew."""
+        """Whether it is connected and receives nothing, until it reconnects."""
         self.is_dead = False
-        """Whether its process was killed: nothing that it has not sent will be."""
+        """Whether its process was killed: unsent signals are lost."""
 
     @property
     def publisher(self) -> str:
@@ -104,7 +103,7 @@ class MemoryBus:
             self._nursery.cancel_scope.cancel()
 
     def kill(self) -> None:
-        """End it as a power cut would end its process."""
+        """End the process as a power cut does."""
         self.is_dead = True
         self._waiting.clear()
         self.rebuild()
@@ -122,7 +121,7 @@ class MemoryBus:
                     missed("the bus was connected")
                     await self._send_for_ever()
                 self._nursery = None
-                next(self._numbers)  # what was sent last, and what is published meanwhile, may be lost
+                next(self._numbers)  # the last envelopes, and signals until the next connection, may be lost
                 await trio.lowlevel.checkpoint()
                 self._waiting.clear()
         finally:
@@ -130,11 +129,11 @@ class MemoryBus:
             self._send(is_last=True)
 
     def post(self, envelope: Envelope, delay: float) -> None:
-        """Have an envelope come after a while, as far as it is still connected then."""
+        """Receive an envelope after the delay, if the connection still exists then."""
         if self._nursery is not None and not self._nursery.cancel_scope.cancel_called:
-            self._nursery.start_soon(self._come, envelope, delay)
+            self._nursery.start_soon(self._receive, envelope, delay)
 
-    async def _come(self, envelope: Envelope, delay: float) -> None:
+    async def _receive(self, envelope: Envelope, delay: float) -> None:
         await trio.sleep(delay)
         if not self.is_deaf:
             own = envelope.publisher == self._publisher

@@ -1,4 +1,4 @@
-"""A NATS server of the tests' own, which they may end and start again."""
+"""A NATS server for the tests, which they can stop and start again."""
 
 import socket
 from collections.abc import AsyncIterator
@@ -32,14 +32,14 @@ class NatsServer:
                 try:
                     stream = await trio.open_tcp_stream("127.0.0.1", self.port)
                 except OSError:
-                    assert self._process.poll() is None, "it has ended"
+                    assert self._process.poll() is None, "nats-server has ended"
                     await trio.sleep(0.01)
                 else:
                     await stream.aclose()
                     return
 
     async def stop(self) -> None:
-        """End it as a crash would."""
+        """Kill the server, as a crash does."""
         if self._process is not None:
             self._process.kill()
             await trio.to_thread.run_sync(self._process.wait)
@@ -47,9 +47,9 @@ class NatsServer:
 
 
 def free_port() -> int:
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        return int(taken.getsockname()[1])
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
 
 
 @asynccontextmanager

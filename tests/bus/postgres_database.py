@@ -1,4 +1,4 @@
-"""A PostgreSQL database of these tests' own, which they may cut off."""
+"""A PostgreSQL database for these tests, which they can disconnect."""
 
 import os
 from collections.abc import Iterator
@@ -22,16 +22,16 @@ class PostgresDatabase:
         return urlsplit(SERVER)._replace(path=f"/{self.name}").geturl()
 
     async def start(self) -> None:
-        """Let it be connected to again."""
+        """Allow connections again."""
         await trio.to_thread.run_sync(self._allow, "true")
 
     async def stop(self) -> None:
-        """End every connection to it, and refuse new ones."""
+        """End every connection, and refuse new ones."""
         await trio.to_thread.run_sync(self._allow, "false")
         await self.terminate()
 
     async def terminate(self) -> None:
-        """End every connection to it, as a restart does."""
+        """End every connection, as a restart does."""
         await trio.to_thread.run_sync(self._terminate)
 
     def _allow(self, connections: str) -> None:
@@ -48,15 +48,15 @@ class PostgresDatabase:
 
 @contextmanager
 def postgres_database() -> Iterator[PostgresDatabase]:
-    """A new one, dropped afterwards."""
-    made = PostgresDatabase(f"messaging_bus_test_{os.getpid()}")
+    """A new database, dropped afterwards; skips without a PostgreSQL server."""
+    database = PostgresDatabase(f"messaging_bus_test_{os.getpid()}")
     try:
         server = psycopg.connect(SERVER, autocommit=True)
     except psycopg.OperationalError as error:
         pytest.skip(f"no PostgreSQL server: {error}")
     with server:
-        server.execute(f'CREATE DATABASE "{made.name}"')
+        server.execute(f'CREATE DATABASE "{database.name}"')
         try:
-            yield made
+            yield database
         finally:
-            server.execute(f'DROP DATABASE "{made.name}" WITH (FORCE)')
+            server.execute(f'DROP DATABASE "{database.name}" WITH (FORCE)')

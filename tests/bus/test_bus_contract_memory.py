@@ -1,4 +1,4 @@
-"""The bus of the simulation keeps the contract of every bus."""
+"""The bus of the simulation passes the suite of every bus."""
 
 import pytest
 

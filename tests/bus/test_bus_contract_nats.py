@@ -1,4 +1,4 @@
-"""NATS keeps the contract of every bus."""
+"""The NATS bus passes the suite of every bus, and has rules of its own."""
 
 from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any
@@ -14,11 +14,11 @@ from messaging_core.signals import Reference
 from messaging_core.testing.bus_contract import (
     AUDIENCE,
     BusContract,
-    Ear,
+    BusProcess,
     Exchange,
+    bus_processes,
     delivery,
-    ears,
-    numbers,
+    log_numbers,
 )
 from tests.bus.nats_server import PATIENCE, NatsServer, free_port, nats_server
 
@@ -54,10 +54,12 @@ class TestNatsBus(BusContract):
             yield NatsExchange(server)
 
 
-async def test_a_process_hears_of_its_own_users_only(exchange: NatsExchange) -> None:
-    """Of others it hears what is for all: a large audience, an ended session, heartbeats."""
+async def test_a_process_receives_signals_of_its_own_users_only(exchange: NatsExchange) -> None:
+    """A process receives signals for users that it follows, and those for all: large audiences,
+    heartbeats.
+    """
     many = tuple(UserId(number) for number in range(1, AUDIENCE_AT_MOST + 2))
-    async with ears(exchange) as (one, two):
+    async with bus_processes(exchange) as (one, two):
         for user_id in AUDIENCE:
             two.bus.unfollow(user_id)
         await two.bus.follow(UserId(9))
@@ -65,81 +67,83 @@ async def test_a_process_hears_of_its_own_users_only(exchange: NatsExchange) -> 
         one.bus.publish(delivery(2, audience=(UserId(9),)))
         one.bus.publish(delivery(3, audience=(UserId(8),)))
         one.bus.publish(delivery(4, audience=many))
-        await two.until(lambda ear: 4 in numbers(ear))
-        await two.hears_itself()
-        assert set(numbers(two)) == {2, 4}
+        await two.wait_until(lambda process: 4 in log_numbers(process))
+        await two.wait_for_own_heartbeat()
+        assert set(log_numbers(two)) == {2, 4}
 
 
-async def test_who_is_followed_while_there_is_no_connection_is_heard_after_it(
+async def test_a_user_who_is_followed_without_a_connection_is_subscribed_after_it(
     exchange: NatsExchange,
 ) -> None:
-    """And nobody waits for that."""
-    async with ears(exchange) as (one, two):
+    """`follow` returns at once without a connection, and takes effect at the next one."""
+    async with bus_processes(exchange) as (one, two):
         before = len(two.missed)
         await exchange.server.stop()
-        await two.until(lambda ear: not ear.bus._waiters)  # type: ignore[attr-defined]
+        await two.wait_until(lambda process: not process.bus._waiters)  # type: ignore[attr-defined]
         with trio.fail_after(5):
             for number in range(100, 200):
                 await two.bus.follow(UserId(number))
         await exchange.server.start()
-        await two.until(lambda ear: len(ear.missed) > before)
-        await one.hears_itself()
+        await two.wait_until(lambda process: len(process.missed) > before)
+        await one.wait_for_own_heartbeat()
         one.bus.publish(delivery(1, audience=(UserId(150),)))
-        await two.until(lambda ear: 1 in numbers(ear))
+        await two.wait_until(lambda process: 1 in log_numbers(process))
 
 
-async def test_deployments_with_different_prefixes_do_not_hear_each_other(exchange: NatsExchange) -> None:
-    """Their users have the same numbers."""
+async def test_deployments_with_different_prefixes_are_separate(exchange: NatsExchange) -> None:
+    """Two deployments on one server receive no signals of each other, although their users have the same
+    ids.
+    """
     async with (
-        ears(exchange) as (one, two),
-        ears(NatsExchange(exchange.server, prefix="other"), 1) as (other,),
+        bus_processes(exchange) as (one, two),
+        bus_processes(NatsExchange(exchange.server, prefix="other"), 1) as (other,),
     ):
         one.bus.publish(delivery(1))
-        await two.until(lambda ear: numbers(ear) == [1])
-        await other.hears_itself()
+        await two.wait_until(lambda process: log_numbers(process) == [1])
+        await other.wait_for_own_heartbeat()
         assert {envelope.publisher for envelope in other.envelopes} == {other.bus.publisher}
 
 
 async def test_a_login_in_the_address_is_used() -> None:
-    """As nats-py takes it; without the right one there is no connection, and nothing fails."""
+    """nats-py gets the login of the address; with a wrong login there is no connection, and no exception."""
     async with nats_server("--user", "messaging", "--pass", "secret") as server:
-        async with ears(NatsExchange(server, "messaging:secret@"), 2) as (one, two):
+        async with bus_processes(NatsExchange(server, "messaging:secret@"), 2) as (one, two):
             one.bus.publish(delivery(1))
-            await two.until(lambda ear: numbers(ear) == [1])
-        ear = Ear(NatsExchange(server, "messaging:wrong@").bus())
+            await two.wait_until(lambda process: log_numbers(process) == [1])
+        process = BusProcess(NatsExchange(server, "messaging:wrong@").bus())
         with trio.move_on_after(1):
-            await ear.run()
-        assert ear.missed == []
+            await process.run()
+        assert process.missed == []
 
 
-async def test_a_server_that_takes_less_is_sent_less() -> None:
-    """What does not fit is referred to."""
+async def test_a_server_with_a_smaller_limit_gets_smaller_signals() -> None:
+    """A signal that does not fit into the server's limit becomes a reference."""
     async with nats_server("-c", "/dev/null") as server:
         bus = NatsExchange(server)
-        async with ears(bus) as (one, two):
-            for ear in (one, two):
-                ear.bus._outgoing.max_bytes = 700  # type: ignore[attr-defined]
+        async with bus_processes(bus) as (one, two):
+            for process in (one, two):
+                process.bus._outgoing.max_bytes = 700  # type: ignore[attr-defined]
             one.bus.publish(delivery(1, audience=tuple(UserId(number) for number in range(1, 33))))
             one.bus.publish(
                 delivery(2, audience=tuple(UserId(2**50 + number) for number in range(32)) + AUDIENCE)
             )
-            await two.until(lambda ear: numbers(ear) == [1, 2])
+            await two.wait_until(lambda process: log_numbers(process) == [1, 2])
             assert Reference(delivery(2).entry.chat_id, 2, None) in two.signals
 
 
-async def test_a_process_that_ends_while_there_is_no_server_ends() -> None:
-    """It does not wait to say goodbye."""
-    ear = Ear(NatsBus(Address.parse(f"nats://127.0.0.1:{free_port()}")))
+async def test_a_process_ends_at_once_without_a_server() -> None:
+    """An ending process does not wait for a connection to send its last envelope."""
+    process = BusProcess(NatsBus(Address.parse(f"nats://127.0.0.1:{free_port()}")))
     with trio.fail_after(10), trio.move_on_after(0.5):
-        ear.bus.publish(delivery(1))
-        await ear.run()
-    assert ear.missed == []
+        process.bus.publish(delivery(1))
+        await process.run()
+    assert process.missed == []
 
 
 async def logged(bus: NatsBus, event: str, logs: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
-    """The first line of the log that says so, while the bus runs and is asked again and again to rebuild."""
+    """The first log line with this event, while the bus runs and rebuilds its connection repeatedly."""
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(Ear(bus).run)
+        nursery.start_soon(BusProcess(bus).run)
         with trio.fail_after(PATIENCE):
             while not (found := [line for line in logs if line["event"] == event]):
                 bus.rebuild()
@@ -148,8 +152,8 @@ async def logged(bus: NatsBus, event: str, logs: Sequence[Mapping[str, Any]]) ->
     return found[0]
 
 
-async def test_a_server_that_cannot_be_reached_is_named_with_the_cause() -> None:
-    """Without the login; and nothing is said of a connection that there never was."""
+async def test_an_unreachable_server_is_logged_with_the_cause() -> None:
+    """The log has the address without the login and the cause, and no line about a lost connection."""
     port = free_port()
     with capture_logs() as logs:
         bus = NatsBus(Address.parse(f"nats://messaging:s3cret@127.0.0.1:{port}/test"))
@@ -160,8 +164,8 @@ async def test_a_server_that_cannot_be_reached_is_named_with_the_cause() -> None
     assert "anew" not in repr(logs)
 
 
-async def test_a_login_that_is_refused_is_named_as_the_cause() -> None:
-    """As the server says it."""
+async def test_a_refused_login_is_logged_as_the_cause() -> None:
+    """The log has the server's reason, without the login."""
     async with nats_server("--user", "messaging", "--pass", "secret") as server:
         with capture_logs() as logs:
             bus = NatsExchange(server, "messaging:wr0ng@").bus()
@@ -180,14 +184,14 @@ async def test_a_login_that_is_refused_is_named_as_the_cause() -> None:
     ],
 )
 def test_an_address_names_servers_and_a_prefix(text: str, address: Address) -> None:
-    """The prefix, which is ours, is not for nats-py."""
+    """The path is the prefix of the subjects, and is not passed to nats-py."""
     assert Address.parse(text) == address
 
 
 @pytest.mark.parametrize(
     "text", ["nats://", "nats:", "nats://a/x,nats://b/y", "nats://a/x.>", "nats://a/x/y"]
 )
-def test_what_is_no_address_is_refused(text: str) -> None:
-    """Before anything is connected."""
+def test_an_invalid_address_is_refused(text: str) -> None:
+    """`Address.parse` refuses an invalid address before any connection."""
     with pytest.raises(ValueError, match=r"it is not|prefix"):
         Address.parse(text)

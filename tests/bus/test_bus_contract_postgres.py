@@ -1,4 +1,4 @@
-"""PostgreSQL's notifications keep the contract of every bus."""
+"""The PostgreSQL bus passes the suite of every bus, and has rules of its own."""
 
 from collections.abc import Iterator
 from uuid import uuid4
@@ -10,13 +10,20 @@ from attrs import frozen
 
 from adapters.bus_postgres import PostgresBus
 from messaging_core.ports import Bus
-from messaging_core.testing.bus_contract import BusContract, Ear, Exchange, delivery, ears, numbers
+from messaging_core.testing.bus_contract import (
+    BusContract,
+    BusProcess,
+    Exchange,
+    bus_processes,
+    delivery,
+    log_numbers,
+)
 from tests.bus.postgres_database import PostgresDatabase, postgres_database
 
 
 @frozen
 class PostgresExchange:
-    """A channel of its own, so that no test hears what another has left."""
+    """Each test has its own channel, and so receives no signals of another test."""
 
     database: PostgresDatabase
     channel: str
@@ -30,8 +37,8 @@ class PostgresExchange:
 
 @pytest.fixture(scope="module")
 def database() -> Iterator[PostgresDatabase]:
-    with postgres_database() as made:
-        yield made
+    with postgres_database() as database:
+        yield database
 
 
 @pytest.fixture
@@ -45,11 +52,11 @@ class TestPostgresBus(BusContract):
         return exchange
 
 
-async def test_what_others_say_on_the_channel_does_no_harm(exchange: PostgresExchange) -> None:
-    """Another program, or another version of this one: it is logged and passed over."""
-    async with ears(exchange) as (one, two):
+async def test_malformed_notifications_are_skipped(exchange: PostgresExchange) -> None:
+    """A notification of another program, or of another version of this one, is logged and skipped."""
+    async with bus_processes(exchange) as (one, two):
         with psycopg.connect(exchange.database.address, autocommit=True) as connection:
-            for said in (
+            for payload in (
                 "",
                 "hello",
                 "[]",
@@ -57,32 +64,32 @@ async def test_what_others_say_on_the_channel_does_no_harm(exchange: PostgresExc
                 '["x",1,0.5,[["event",1,"no"]]]',
                 "\x7f",
             ):
-                connection.execute("SELECT pg_notify(%s, %s)", [exchange.channel, said])
+                connection.execute("SELECT pg_notify(%s, %s)", [exchange.channel, payload])
         one.bus.publish(delivery(1))
-        await two.until(lambda ear: numbers(ear) == [1])
+        await two.wait_until(lambda process: log_numbers(process) == [1])
         assert {envelope.publisher for envelope in two.envelopes} == {one.bus.publisher, two.bus.publisher}
 
 
-async def test_it_waits_for_a_server_that_is_not_there(exchange: PostgresExchange) -> None:
-    """Nothing fails; when the server is back, so is the bus."""
-    async with ears(exchange) as (one, two):
-        before = [len(ear.missed) for ear in (one, two)]
+async def test_the_bus_reconnects_when_the_server_is_back(exchange: PostgresExchange) -> None:
+    """Without a server nothing fails; when the server is back, the bus reconnects."""
+    async with bus_processes(exchange) as (one, two):
+        before = [len(process.missed) for process in (one, two)]
         await exchange.database.stop()
         one.bus.publish(delivery(1))
         with trio.move_on_after(0.5):  # longer than an attempt takes to fail
-            await two.until(lambda ear: len(ear.missed) > before[1])
-        assert [len(ear.missed) for ear in (one, two)] == before
+            await two.wait_until(lambda process: len(process.missed) > before[1])
+        assert [len(process.missed) for process in (one, two)] == before
         await exchange.database.start()
-        for ear in (one, two):
-            await ear.hears_itself()
+        for process in (one, two):
+            await process.wait_for_own_heartbeat()
         one.bus.publish(delivery(2))
-        await two.until(lambda ear: 2 in numbers(ear))
+        await two.wait_until(lambda process: 2 in log_numbers(process))
 
 
-async def test_a_process_that_ends_while_the_server_is_gone_ends(exchange: PostgresExchange) -> None:
-    """It does not wait to say goodbye."""
-    ear = Ear(PostgresBus("postgresql://postgres@127.0.0.1:9/", channel=exchange.channel))
+async def test_a_process_ends_at_once_without_a_server(exchange: PostgresExchange) -> None:
+    """An ending process does not wait for a connection to send its last envelope."""
+    process = BusProcess(PostgresBus("postgresql://postgres@127.0.0.1:9/", channel=exchange.channel))
     with trio.fail_after(10), trio.move_on_after(0.5):
-        ear.bus.publish(delivery(1))
-        await ear.run()
-    assert ear.missed == []
+        process.bus.publish(delivery(1))
+        await process.run()
+    assert process.missed == []

@@ -1,4 +1,4 @@
-"""What a process does about its bus, one rule at a time; on a clock that jumps, over a bus with faults."""
+"""The rules of the relay, on an autojump clock and over a bus with faults."""
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -18,7 +18,7 @@ from messaging_core.testing.memory_bus import Faults, MemoryBroker
 from tests.bus.world import LIMITS, NOW, PlainHasher, PlainSigner, Process, processes, token, written
 
 LATE = 2.0
-"""Seconds within which what no signal tells of is found: a silence, then a comparison."""
+"""Seconds within which a process finds an event without a signal: a silence, then a comparison."""
 
 
 @pytest.fixture
@@ -28,7 +28,7 @@ def broker() -> MemoryBroker:
 
 @asynccontextmanager
 async def two(broker: MemoryBroker) -> AsyncIterator[tuple[Process, Process, Actor, Actor, ChatId]]:
-    """Two processes, Alice and Bob, and their chat, of which both processes have heard."""
+    """Two processes, Alice and Bob, and their chat."""
     async with processes(broker.bus) as (here, there):
         alice, bob = await here.register("alice"), await here.register("bob")
         yield here, there, alice, bob, await here.open_chat(alice, bob)
@@ -43,7 +43,7 @@ def trouble(process: Process) -> str | None:
 async def test_a_message_reaches_every_socket_on_every_process_once(
     broker: MemoryBroker, autojump_clock: Clock
 ) -> None:
-    """The author's own as well, wherever they are."""
+    """All sockets of all members receive a message once, the author's own included."""
     async with (
         two(broker) as (here, there, alice, bob, chat),
         here.socket(alice) as alices,
@@ -53,7 +53,7 @@ async def test_a_message_reaches_every_socket_on_every_process_once(
         for process, author in ((here, alice), (there, alice), (there, bob)):
             await process.send(author, chat)
         for socket in (alices, alices_other, bobs):
-            await socket.until(lambda socket: socket.messages() == [1, 2, 3])
+            await socket.wait_until(lambda socket: socket.messages() == [1, 2, 3])
         await trio.sleep(LATE)
         assert bobs.messages() == [1, 2, 3]
         assert there.messaging.relay is not None
@@ -63,28 +63,26 @@ async def test_a_message_reaches_every_socket_on_every_process_once(
 async def test_events_of_one_chat_leave_in_the_order_of_its_log(
     broker: MemoryBroker, autojump_clock: Clock
 ) -> None:
-    """Whichever process commits them and however late its signal is; what is early waits for what is late."""
+    """Events leave in log order, whichever process commits and however late a signal is; later ones wait."""
     async with two(broker) as (here, there, alice, bob, chat), there.socket(bob) as bobs:
         broker.faults = Faults(delay=0.01)
         for number in range(40):
             await (here if number % 3 else there).send(alice, chat)
-        await bobs.until(lambda socket: socket.messages() == list(range(1, 41)))
+        await bobs.wait_until(lambda socket: socket.messages() == list(range(1, 41)))
 
 
-async def test_what_a_killed_process_could_not_ring_for_is_found(
-    broker: MemoryBroker, autojump_clock: Clock
-) -> None:
-    """It was committed, perhaps answered; its silence has the others look."""
+async def test_a_commit_of_a_killed_process_is_found(broker: MemoryBroker, autojump_clock: Clock) -> None:
+    """The silence of a killed process makes the others compare, and so they find its unsignalled commit."""
     async with two(broker) as (here, there, alice, bob, chat), there.socket(bob) as bobs:
         here.bus.kill()
         await here.send(alice, chat)
-        await bobs.until(lambda socket: socket.messages() == [1], within=LATE)
+        await bobs.wait_until(lambda socket: socket.messages() == [1], within=LATE)
 
 
-async def test_what_was_committed_without_anybody_knowing_is_found(
-    broker: MemoryBroker, autojump_clock: Clock
-) -> None:
-    """By every process, though its bus was never lost: and a session that ended so is over everywhere."""
+async def test_a_commit_with_an_unknown_outcome_is_found(broker: MemoryBroker, autojump_clock: Clock) -> None:
+    """Every process finds a commit whose outcome its own process does not know: events, and ended
+    sessions.
+    """
     async with (
         two(broker) as (here, there, alice, bob, chat),
         here.socket(alice) as alices,
@@ -103,56 +101,58 @@ async def test_what_was_committed_without_anybody_knowing_is_found(
             with pytest.raises(OutcomeUnknown):
                 await here.send(bob, chat)
             for socket in (alices, bobs):
-                await socket.until(lambda socket: socket.messages() == [1], within=LATE)
+                await socket.wait_until(lambda socket: socket.messages() == [1], within=LATE)
             with pytest.raises(OutcomeUnknown):
                 await here.log_out(alice)
-        await alices_other.until(lambda socket: socket.closed == "1008 session_revoked", within=LATE)
+        await alices_other.wait_until(lambda socket: socket.closed == "1008 session_revoked", within=LATE)
         for process in (here, there):
             with pytest.raises(SessionRevoked):
                 await process.messaging.authenticate(token(alice))
 
 
-async def test_a_lost_signal_shows_by_the_next_heartbeat(broker: MemoryBroker, autojump_clock: Clock) -> None:
-    """Nothing else needs to happen in the chat, or at all."""
+async def test_the_next_heartbeat_reveals_a_lost_signal(broker: MemoryBroker, autojump_clock: Clock) -> None:
+    """A lost signal is found without another event in the chat."""
     async with two(broker) as (here, there, alice, bob, chat), there.socket(bob) as bobs:
         broker.faults = Faults(loss=1.0)
         await here.send(alice, chat)
         await trio.sleep(0.01)
         broker.faults = Faults()
-        await bobs.until(lambda socket: socket.messages() == [1], within=LATE)
+        await bobs.wait_until(lambda socket: socket.messages() == [1], within=LATE)
 
 
 async def test_a_new_chat_whose_signal_is_lost_is_found(broker: MemoryBroker, autojump_clock: Clock) -> None:
-    """With all that was said in it; and what is found early is no news to who comes late."""
+    """All events of the chat are found; a socket that opens later does not receive them."""
     async with two(broker) as (here, there, alice, bob, _), there.socket(bob) as bobs:
         broker.faults = Faults(loss=1.0)
         chat = await here.open_group(alice, bob)
-        for _ in range(250):  # more than is read in one go
+        for _ in range(250):  # more than one query reads
             await here.send(alice, chat)
         await trio.sleep(0.01)
         broker.faults = Faults()
-        await bobs.until(lambda socket: socket.messages() == list(range(1, 251)), within=LATE)
+        await bobs.wait_until(lambda socket: socket.messages() == list(range(1, 251)), within=LATE)
         async with there.socket(bob) as late:
             await here.send(alice, chat)
-            await late.until(lambda socket: socket.messages() == [251])
+            await late.wait_until(lambda socket: socket.messages() == [251])
 
 
-@pytest.mark.parametrize("referring", [1.0, 0.0])
-async def test_what_is_too_large_for_a_signal_is_read_from_the_log(
-    broker: MemoryBroker, referring: float, autojump_clock: Clock
+@pytest.mark.parametrize("reference", [1.0, 0.0])
+async def test_a_referenced_event_is_read_from_the_log(
+    broker: MemoryBroker, reference: float, autojump_clock: Clock
 ) -> None:
-    """New chats too, whose members are looked up; strangers' are left alone."""
-    broker.faults = Faults(referring=referring)
+    """An event of which only a reference arrives is read from the log, also of a new chat; others' chats are
+    not.
+    """
+    broker.faults = Faults(reference=reference)
     async with two(broker) as (here, there, alice, bob, _), there.socket(bob) as bobs:
         carol = await here.register("carol")
         for _ in range(5):
             await here.send(alice, await here.open_chat(alice, carol))
             await here.send(alice, await here.open_group(alice, bob))
-        await bobs.until(lambda socket: sorted(socket.messages()) == [2, 4, 6, 8, 10], within=LATE)
+        await bobs.wait_until(lambda socket: sorted(socket.messages()) == [2, 4, 6, 8, 10], within=LATE)
 
 
-async def test_what_is_told_late_is_told_as_it_is_now(broker: MemoryBroker, autojump_clock: Clock) -> None:
-    """A text that was taken back is not told after that."""
+async def test_a_replayed_event_has_the_current_state(broker: MemoryBroker, autojump_clock: Clock) -> None:
+    """A replay shows a message as it is now, so an edited or deleted text is not sent."""
     async with two(broker) as (here, there, alice, bob, chat), there.socket(bob) as bobs:
         broker.faults = Faults(loss=1.0)
         first, second = await here.send(alice, chat, "a secret"), await here.send(alice, chat, "a tpyo")
@@ -160,8 +160,8 @@ async def test_what_is_told_late_is_told_as_it_is_now(broker: MemoryBroker, auto
         await here.edit(alice, second.id, "a typo")
         await trio.sleep(0.01)
         broker.faults = Faults()
-        await bobs.until(lambda socket: len(socket.told) == 4, within=LATE)
-        assert bobs.told == [
+        await bobs.wait_until(lambda socket: len(socket.events) == 4, within=LATE)
+        assert bobs.events == [
             ("message.created", chat, first.id, "None"),
             ("message.created", chat, second.id, "a typo"),
             ("message.updated", chat, first.id, "None"),
@@ -169,8 +169,8 @@ async def test_what_is_told_late_is_told_as_it_is_now(broker: MemoryBroker, auto
         ]
 
 
-async def test_without_a_bus_things_go_on_slower(broker: MemoryBroker, autojump_clock: Clock) -> None:
-    """Sockets here hear at once, those elsewhere within seconds; the operator is told so while it lasts."""
+async def test_without_a_bus_events_arrive_by_polling(broker: MemoryBroker, autojump_clock: Clock) -> None:
+    """Sockets of the same process receive at once, others within seconds; `trouble` reports the outage."""
     async with (
         two(broker) as (here, there, alice, bob, chat),
         here.socket(alice) as alices,
@@ -182,27 +182,27 @@ async def test_without_a_bus_things_go_on_slower(broker: MemoryBroker, autojump_
         assert trouble(there) is not None
         for number in range(1, 4):
             await here.send(alice, chat)
-            await alices.until(lambda socket, n=number: socket.messages()[-1:] == [n], within=0.01)  # type: ignore[misc]
-            await bobs.until(lambda socket, n=number: socket.messages()[-1:] == [n], within=LATE)  # type: ignore[misc]
-        # Beyond what others have committed it takes a look at the log.
+            await alices.wait_until(lambda socket, n=number: socket.messages()[-1:] == [n], within=0.01)  # type: ignore[misc]
+            await bobs.wait_until(lambda socket, n=number: socket.messages()[-1:] == [n], within=LATE)  # type: ignore[misc]
+        # To deliver after another process's commit, a process must read the log.
         await there.send(bob, chat)
         await here.send(alice, chat)
-        await alices.until(lambda socket: socket.messages() == [1, 2, 3, 4, 5], within=0.01)
+        await alices.wait_until(lambda socket: socket.messages() == [1, 2, 3, 4, 5], within=0.01)
         broker.faults = Faults()
-        await here.heard()
-        await there.heard()
+        await here.wait_for_bus()
+        await there.wait_for_bus()
         assert trouble(there) is None
-        await bobs.until(lambda socket: socket.messages() == [1, 2, 3, 4, 5], within=LATE)
+        await bobs.wait_until(lambda socket: socket.messages() == [1, 2, 3, 4, 5], within=LATE)
 
 
 async def test_a_deaf_subscription_is_built_anew(broker: MemoryBroker, autojump_clock: Clock) -> None:
-    """Its connection says that it is well; its own heartbeats, which do not come back, say otherwise."""
+    """A process whose own heartbeats do not come back rebuilds its subscription, although it is connected."""
     async with two(broker) as (here, there, alice, bob, chat), there.socket(bob) as bobs:
         there.bus.is_deaf = True
         await here.send(alice, chat)
-        await bobs.until(lambda socket: socket.messages() == [1], within=LATE)
+        await bobs.wait_until(lambda socket: socket.messages() == [1], within=LATE)
         await trio.sleep(2 * LATE)
-        await there.heard()
+        await there.wait_for_bus()
         assert there.bus.is_deaf is False
 
 
@@ -215,16 +215,15 @@ async def refused(process: Process, actor: Actor) -> None:
 
 
 async def test_a_session_that_ends_elsewhere_ends_here(broker: MemoryBroker, autojump_clock: Clock) -> None:
-    """Its sockets close with 1008, its known tokens are refused."""
+    """Its sockets close with 1008, and cached verdicts on its tokens end."""
     async with two(broker) as (here, there, _, bob, _), there.socket(bob) as bobs:
         assert await there.messaging.authenticate(token(bob)) == bob
         await here.log_out(bob)
-        await bobs.until(lambda socket: socket.closed == "1008 session_revoked")
+        await bobs.wait_until(lambda socket: socket.closed == "1008 session_revoked")
         await refused(there, bob)
 
 
-def nothing(broker: MemoryBroker, here: Process, there: Process) -> None:
-    """What goes wrong in the test below: the signal is lost."""
+def lost_signal(broker: MemoryBroker, here: Process, there: Process) -> None:
     broker.faults = Faults(loss=1.0)
 
 
@@ -246,15 +245,15 @@ def slowness(broker: MemoryBroker, here: Process, there: Process) -> None:
     broker.faults = Faults(delay=30.0)
 
 
-@pytest.mark.parametrize("fault", [nothing, outage, death, deafness, slowness])
+@pytest.mark.parametrize("fault", [lost_signal, outage, death, deafness, slowness])
 @pytest.mark.parametrize("lasts", [0.01, 10.0])
-async def test_its_tokens_are_refused_within_a_second_whatever_the_bus_does(
+async def test_tokens_of_an_ended_session_are_refused_within_a_second_whatever_the_bus_does(
     broker: MemoryBroker,
     fault: Callable[[MemoryBroker, Process, Process], None],
     lasts: float,
     autojump_clock: Clock,
 ) -> None:
-    """For a moment or for good."""
+    """Every process refuses the tokens of an ended session after a second, however long the fault lasts."""
     async with two(broker) as (here, there, _, bob, _), there.socket(bob) as bobs:
         assert await there.messaging.authenticate(token(bob)) == bob
         fault(broker, here, there)
@@ -267,14 +266,14 @@ async def test_its_tokens_are_refused_within_a_second_whatever_the_bus_does(
             broker.faults = Faults()
             await trio.sleep(1.0 - lasts)
             await refused(there, bob)
-        await bobs.until(lambda socket: socket.closed == "1008 session_revoked", within=LATE)
+        await bobs.wait_until(lambda socket: socket.closed == "1008 session_revoked", within=LATE)
 
 
 @pytest.mark.parametrize("elsewhere", [False, True])
-async def test_a_session_that_ends_while_its_socket_is_let_in_closes_it(
+async def test_a_session_that_ends_during_its_sockets_admission_closes_the_socket(
     broker: MemoryBroker, elsewhere: bool, monkeypatch: pytest.MonkeyPatch, autojump_clock: Clock
 ) -> None:
-    """After it was looked at, and before there was a socket to close."""
+    """A session that ends after its check and before its socket is registered still closes the socket."""
     async with two(broker) as (here, there, _, bob, _):
         read = there.messaging.read
 
@@ -282,18 +281,20 @@ async def test_a_session_that_ends_while_its_socket_is_let_in_closes_it(
             found = await read(query)
             monkeypatch.setattr(there.messaging, "read", read)
             await (here if elsewhere else there).log_out(bob)
-            await trio.sleep(LATE)  # until the signal has been heard, on a clock that jumps
+            await trio.sleep(LATE)  # until the signal has arrived
             return found
 
         monkeypatch.setattr(there.messaging, "read", read_and_end)
         async with there.socket(bob) as bobs:
-            await bobs.until(lambda socket: socket.closed == "1008 session_revoked", within=0.01)
+            await bobs.wait_until(lambda socket: socket.closed == "1008 session_revoked", within=0.01)
 
 
-async def test_a_known_token_costs_no_look_at_the_storage_while_the_bus_is_heard(
+async def test_a_cached_token_costs_no_read_while_the_bus_is_heard(
     broker: MemoryBroker, monkeypatch: pytest.MonkeyPatch, autojump_clock: Clock
 ) -> None:
-    """And each time one while it is not."""
+    """A verified token costs no read of the storage while the bus works, and one read each time without
+    it.
+    """
     async with two(broker) as (here, _, alice, _, _):
         reads = 0
         read = here.messaging.read
@@ -316,13 +317,13 @@ async def test_a_known_token_costs_no_look_at_the_storage_while_the_bus_is_heard
         assert reads == before + 1
 
 
-# --- faults of ours and of the storage ----------------------------------------------------------------------
+# --- faults of the storage, and our own ---------------------------------------------------------------------
 
 
 async def test_catching_up_outlives_the_storages_faults(
     broker: MemoryBroker, monkeypatch: pytest.MonkeyPatch, autojump_clock: Clock
 ) -> None:
-    """What could not be read is read later."""
+    """After an error of the storage, or a bug, the relay reads again."""
     async with two(broker) as (here, there, alice, bob, chat), there.socket(bob) as bobs:
         errors: list[Exception] = [StorageUnavailable("gone"), ValueError("a bug")]
         read = MemoryStorage.read
@@ -337,14 +338,14 @@ async def test_catching_up_outlives_the_storages_faults(
         await trio.sleep(0.01)
         broker.faults = Faults()
         monkeypatch.setattr(MemoryStorage, "read", faulty)
-        await bobs.until(lambda socket: socket.messages() == [1], within=3 * LATE)
+        await bobs.wait_until(lambda socket: socket.messages() == [1], within=3 * LATE)
         assert not errors
 
 
 async def test_a_socket_that_cannot_be_admitted_leaves_nothing_behind(
     broker: MemoryBroker, monkeypatch: pytest.MonkeyPatch, autojump_clock: Clock
 ) -> None:
-    """The storage fails while its chats are read; the next attempt succeeds, and hears."""
+    """If the storage fails during an admission, nothing stays registered, and the next attempt succeeds."""
     async with two(broker) as (here, there, alice, bob, chat):
 
         async def broken(storage: MemoryStorage, query: Any) -> Any:
@@ -358,11 +359,11 @@ async def test_a_socket_that_cannot_be_admitted_leaves_nothing_behind(
         assert len(there.messaging.hub) == 0
         async with there.socket(bob) as bobs:
             await here.send(alice, chat)
-            await bobs.until(lambda socket: socket.messages() == [2])
+            await bobs.wait_until(lambda socket: socket.messages() == [2])
 
 
-async def test_chats_of_those_who_left_are_forgotten(broker: MemoryBroker, autojump_clock: Clock) -> None:
-    """At the next comparison; memory follows the people who are here."""
+async def test_chats_without_open_sockets_are_dropped(broker: MemoryBroker, autojump_clock: Clock) -> None:
+    """A comparison drops the positions of chats whose members have no open socket here."""
     async with two(broker) as (_, there, alice, bob, chat):
         relay = there.messaging.relay
         assert relay is not None
@@ -374,8 +375,8 @@ async def test_chats_of_those_who_left_are_forgotten(broker: MemoryBroker, autoj
         assert list(relay._following.sequences.positions) == []
 
 
-async def test_one_process_alone_takes_no_detour(autojump_clock: Clock) -> None:
-    """Without a bus an event goes from its commit to the hub."""
+async def test_a_single_process_delivers_directly(autojump_clock: Clock) -> None:
+    """Without a bus an event goes from its commit directly to the hub."""
     hub = Hub(LIMITS, written)
     messaging = Messaging(
         storage=MemoryStorage(),

@@ -1,4 +1,4 @@
-"""Whole servers that share a storage and have a bus between them, over HTTP and real sockets."""
+"""Whole servers with a shared storage and a bus, over HTTP and real sockets."""
 
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -24,8 +24,8 @@ SHARED = "postgresql://postgres@127.0.0.1:5432/messaging"
 
 
 @frozen
-class Two:
-    """Two servers, and the broker between them."""
+class TwoServers:
+    """Two servers and their broker."""
 
     here: ServerHere
     there: ServerHere
@@ -33,7 +33,7 @@ class Two:
 
 
 @asynccontextmanager
-async def two_servers(kind: str) -> AsyncIterator[Two]:
+async def two_servers(kind: str) -> AsyncIterator[TwoServers]:
     storage, keyring = MemoryStorage(), make_keyring()
 
     @asynccontextmanager
@@ -62,37 +62,37 @@ async def two_servers(kind: str) -> AsyncIterator[Two]:
             here, there = [await stack.enter_async_context(serving()) for _ in range(2)]
         for server in (here, there):
             await ready(server, 200)
-        yield Two(here, there, broker)
+        yield TwoServers(here, there, broker)
 
 
 async def ready(server: ServerHere, status: int) -> Any:
-    """Wait until `/ready` answers with this status; its body."""
+    """Wait until `/ready` has this status; returns its body."""
     async with httpx.AsyncClient(base_url=server.address, trust_env=False) as http:
         with trio.fail_after(PATIENCE):
             while True:
-                answer = await http.get("/ready", extensions=FAULTS_EXPECTED)
-                if answer.status_code == status:
-                    return answer.json()
+                response = await http.get("/ready", extensions=FAULTS_EXPECTED)
+                if response.status_code == status:
+                    return response.json()
                 await trio.sleep(0.02)
 
 
 @pytest.fixture(params=["nats", "postgresql"])
-async def two(request: pytest.FixtureRequest) -> AsyncIterator[Two]:
+async def two(request: pytest.FixtureRequest) -> AsyncIterator[TwoServers]:
     async with two_servers(request.param) as two:
         yield two
 
 
 @asynccontextmanager
-async def people(two: Two) -> AsyncIterator[tuple[Person, Person, Person, int]]:
-    """Alice here, Bob here and there, and their chat."""
+async def people(two: TwoServers) -> AsyncIterator[tuple[Person, Person, Person, int]]:
+    """Alice on the first server, Bob on the first and on the second, and their chat."""
     async with browser(two.here) as http, browser(two.there) as http_there:
         alice, bob = await register(two.here, http, "Alice"), await register(two.here, http, "Bob")
         bob_there = evolve(bob, server=two.there, http=http_there)
         yield alice, bob, bob_there, await alice.direct_chat_with(bob)
 
 
-async def test_a_message_reaches_the_sockets_of_both_servers(two: Two) -> None:
-    """The same frame, byte for byte, in the order of the chat, from whichever server it was sent."""
+async def test_a_message_reaches_the_sockets_of_both_servers(two: TwoServers) -> None:
+    """All sockets receive the same bytes in the order of the chat, whichever server got the request."""
     async with people(two) as (alice, bob, bob_there, chat):
         alice_there = evolve(alice, server=two.there)
         async with alice.socket() as one, alice_there.socket() as two_, bob_there.socket() as three:
@@ -103,8 +103,10 @@ async def test_a_message_reaches_the_sockets_of_both_servers(two: Two) -> None:
             assert [f'"Number {number}"' in frame for number, frame in enumerate(frames[0])] == [True] * 20
 
 
-async def test_a_log_out_on_one_server_ends_the_sockets_on_the_other(two: Two) -> None:
-    """With 1008 and its reason; the token, which the other had verified, is refused."""
+async def test_a_log_out_on_one_server_ends_the_sockets_on_the_other(two: TwoServers) -> None:
+    """The sockets close with 1008 and its reason, and the other server refuses a token that it had
+    verified.
+    """
     async with people(two) as (_, bob, bob_there, _), bob_there.socket() as socket:
         expect(await bob_there.ask("GET", "/users/me"), 200)
         expect(await bob.ask("POST", "/auth/logout"), 204)
@@ -112,8 +114,10 @@ async def test_a_log_out_on_one_server_ends_the_sockets_on_the_other(two: Two) -
         expect(await bob_there.ask("GET", "/users/me"), 401, "session_revoked")
 
 
-async def test_while_the_broker_is_gone_things_go_on_and_the_operator_is_told(two: Two) -> None:
-    """Sends succeed, sockets hear, here at once and there by polling; when it is back, so is `/ready`."""
+async def test_without_the_broker_messages_arrive_by_polling_and_ready_is_503(two: TwoServers) -> None:
+    """Sends succeed, sockets receive on the same server at once and elsewhere by polling; `/ready`
+    recovers.
+    """
     async with (
         people(two) as (alice, _, bob_there, chat),
         alice.socket() as alices,
@@ -148,13 +152,13 @@ async def test_while_the_broker_is_gone_things_go_on_and_the_operator_is_told(tw
     ],
 )
 async def test_a_shared_database_has_a_bus(named: str, database: str, kind: str) -> None:
-    """Its own, another that is named, or on request none."""
+    """PostgreSQL is its own bus by default; --bus names another, or none."""
     assert type(make_bus(named, database)).__name__ == kind
 
 
 @pytest.mark.parametrize("bus", ["nats://user:secret@127.0.0.1:4222", "postgresql", "redis://user:secret@h"])
 async def test_a_bus_without_a_shared_database_is_refused(tmp_path: Path, bus: str) -> None:
-    """A file belongs to one process: the setting is named, and no password repeated."""
+    """An SQLite file belongs to one process, so --bus is an error; it names the setting, and no password."""
     ended = await run_to_its_end("serve", "--bus", bus, directory=tmp_path)
     assert ended.returncode == 2
     assert "--bus (MESSAGING_BUS)" in ended.stderr
@@ -165,7 +169,7 @@ async def test_a_bus_without_a_shared_database_is_refused(tmp_path: Path, bus: s
 
 @pytest.mark.parametrize("bus", ["redis://user:secret@h", "nats", "nats://", "nats://h/a.b"])
 async def test_an_unknown_bus_is_refused(bus: str) -> None:
-    """By what it may be."""
+    """The error shows the valid forms, and no password."""
     with pytest.raises(ValueError, match=r"nats://|prefix") as raised:
         make_bus(bus, SHARED)
     assert "secret" not in str(raised.value)

@@ -1,4 +1,4 @@
-"""Signals as bytes, and those that wait to be sent: nothing is lost without a number that is left out."""
+"""Signals as bytes, and the queue of outgoing signals: a lost signal always leaves a gap in the numbers."""
 
 from datetime import UTC, datetime
 from itertools import pairwise
@@ -22,7 +22,7 @@ NOW = datetime(2024, 11, 4, 14, 30, tzinfo=UTC)
 
 @st.composite
 def deliveries(draw: st.DrawFn) -> Deliver:
-    """Of every kind of the table."""
+    """Deliveries of every kind of event in the table."""
     chat = draw(values.chats())
     *_, delivery = announce(chat, draw(values.events(chat=chat)), now=NOW)
     assert isinstance(delivery, Deliver)
@@ -37,30 +37,30 @@ effects: st.SearchStrategy[DeliveryEffect] = deliveries() | st.builds(
 @settings(deadline=None)
 @given(st.lists(effects, max_size=6), st.none() | st.integers(1, 2**40), st.floats(0, 1e9))
 def test_an_envelope_is_read_as_it_was_written(
-    told: list[DeliveryEffect], number: int | None, sent_at: float
+    signals: list[DeliveryEffect], number: int | None, sent_at: float
 ) -> None:
-    """Every event, whatever is said in it; the process's own comes back without what it knows."""
-    payload = write_envelope("somebody", number, sent_at, [write_signal(effect, 2**20) for effect in told])
-    assert read_envelope(payload, own="me") == Envelope("somebody", number, sent_at, tuple(told))
+    """Every event is read unchanged; a process reads its own envelope without the signals."""
+    payload = write_envelope("somebody", number, sent_at, [write_signal(effect, 2**20) for effect in signals])
+    assert read_envelope(payload, own="me") == Envelope("somebody", number, sent_at, tuple(signals))
     assert read_envelope(payload, own="somebody") == Envelope("somebody", number, sent_at, ())
 
 
 @settings(deadline=None)
 @given(deliveries(), st.integers(60, 3000))
-def test_a_signal_fits(told: Deliver, most: int) -> None:
-    """It becomes a reference where the event does not, and one without its audience where that does not."""
-    payload = write_envelope("x", 1, 0.0, [write_signal(told, most)])
+def test_a_signal_fits(sent: Deliver, most: int) -> None:
+    """If an event does not fit, it becomes a reference; if that does not fit, one without an audience."""
+    payload = write_envelope("x", 1, 0.0, [write_signal(sent, most)])
     (signal,) = read_envelope(payload, own="me").signals
-    reference = Reference(told.entry.chat_id, told.entry.sequence, told.audience)
-    assert signal in (told, reference, evolve(reference, audience=None))
-    assert len(write_signal(told, most)) <= most
-    larger = write_signal(told, 2**20)
-    assert (signal == told) == (len(larger) <= most)
+    reference = Reference(sent.entry.chat_id, sent.entry.sequence, sent.audience)
+    assert signal in (sent, reference, evolve(reference, audience=None))
+    assert len(write_signal(sent, most)) <= most
+    larger = write_signal(sent, 2**20)
+    assert (signal == sent) == (len(larger) <= most)
 
 
 @given(st.lists(st.binary(min_size=1, max_size=300), max_size=40))
 def test_signals_are_packed_in_order_and_within_the_bound(signals: list[bytes]) -> None:
-    """As many to an envelope as fit it."""
+    """Each envelope holds as many signals as fit."""
     parts = list(pack(signals, 1000))
     assert [signal for part in parts for signal in part] == signals
     sizes = [HEAD_BYTES + sum(len(signal) + 1 for signal in part) for part in parts]
@@ -85,13 +85,13 @@ def test_signals_are_packed_in_order_and_within_the_bound(signals: list[bytes]) 
         b'["x",1,0.5,[["event",5,1,"2024-11-04T14:30:00Z","user.renamed",[1],null,null,{}]]]',
     ],
 )
-def test_what_is_no_envelope_is_refused(payload: bytes) -> None:
-    """Another program's, or another version's: by one exception."""
+def test_a_malformed_envelope_is_refused(payload: bytes) -> None:
+    """Bytes of another program or another version raise `MalformedEnvelope`, and nothing else."""
     with pytest.raises(MalformedEnvelope):
         read_envelope(payload, own="me")
 
 
-# --- what waits ---------------------------------------------------------------------------------------------
+# --- the outgoing queue -------------------------------------------------------------------------------------
 
 
 def outgoing(most: int = 10) -> Outgoing:
@@ -99,15 +99,15 @@ def outgoing(most: int = 10) -> Outgoing:
 
 
 def sent(waiting: Outgoing) -> list[tuple[int | None, int]]:
-    """The number and the signals of each envelope for all."""
+    """The number and the count of signals of each envelope to all processes."""
     payloads = waiting.to_all(waiting.write(waiting.take()))
     envelopes = [read_envelope(payload, own="") for payload in payloads]
     assert all(envelope.publisher == waiting.publisher and envelope.sent_at == 5.0 for envelope in envelopes)
     return [(envelope.number, len(envelope.signals)) for envelope in envelopes]
 
 
-def test_envelopes_are_numbered_heartbeats_too() -> None:
-    """From one."""
+def test_envelopes_are_numbered_from_one() -> None:
+    """Every envelope to all processes has the next number, heartbeats included."""
     waiting = outgoing()
     assert sent(waiting) == [(1, 0)]
     waiting.add(delivery(1))
@@ -116,8 +116,8 @@ def test_envelopes_are_numbered_heartbeats_too() -> None:
     assert sent(waiting) == [(3, 0)]
 
 
-def test_the_last_envelope_says_so() -> None:
-    """Behind the last signals."""
+def test_the_last_envelope_is_marked() -> None:
+    """The last envelope comes after the last signals, and has `is_last`."""
     waiting = outgoing()
     payloads = waiting.to_all(waiting.write([delivery(1)]), is_last=True)
     envelopes = [read_envelope(payload, own="") for payload in payloads]
@@ -127,8 +127,8 @@ def test_the_last_envelope_says_so() -> None:
     ]
 
 
-def test_what_finds_no_room_leaves_a_number_out() -> None:
-    """One, however much it was."""
+def test_signals_beyond_the_bound_leave_a_gap() -> None:
+    """Signals that the full queue drops skip one number, however many they are."""
     waiting = outgoing(most=3)
     for number in range(8):
         waiting.add(delivery(number + 1))
@@ -136,24 +136,24 @@ def test_what_finds_no_room_leaves_a_number_out() -> None:
     assert sent(waiting) == [(3, 0)]
 
 
-def test_what_may_not_have_arrived_leaves_a_number_out() -> None:
-    """And what waited is dropped: others read it in the log."""
+def test_lose_leaves_a_gap() -> None:
+    """`lose` skips a number and drops the queue, because other processes then read the log."""
     waiting = outgoing()
     waiting.add(delivery(1))
     waiting.lose()
     assert sent(waiting) == [(2, 0)]
 
 
-def test_what_cannot_be_written_leaves_a_number_out() -> None:
-    """It costs the others nothing."""
+def test_a_signal_that_cannot_be_encoded_leaves_a_gap() -> None:
+    """A signal that cannot be encoded skips a number, and the other signals are sent."""
     waiting = outgoing()
     waiting.add(delivery(1, audience=(UserId(1), object())))  # type: ignore[arg-type]
     waiting.add(delivery(2))
     assert sent(waiting) == [(2, 1)]
 
 
-def test_what_is_for_some_has_no_number() -> None:
-    """For those who do not hear it would miss it."""
+def test_an_envelope_to_some_processes_has_no_number() -> None:
+    """An envelope to some processes has no number, because the others would see a gap."""
     waiting = outgoing()
     (payload,) = waiting.to_some(waiting.write([delivery(1)]))
     assert read_envelope(payload, own="").number is None
@@ -161,12 +161,12 @@ def test_what_is_for_some_has_no_number() -> None:
 
 
 def test_publishers_have_different_names() -> None:
-    """A process that is started again as well."""
+    """Every publisher has a new name, a restarted process included."""
     assert len({outgoing().publisher for _ in range(10)}) == 10
 
 
-def test_a_chat_of_the_log_is_what_a_reference_names() -> None:
-    """The reader looks it up by these two numbers."""
-    told = delivery(7)
-    (signal,) = read_envelope(write_envelope("x", 1, 0.0, [write_signal(told, 60)]), own="").signals
-    assert signal == Reference(ChatId(5), 7, told.audience)
+def test_a_reference_has_the_chat_and_the_log_number() -> None:
+    """A reference names the log entry by its chat and sequence."""
+    sent = delivery(7)
+    (signal,) = read_envelope(write_envelope("x", 1, 0.0, [write_signal(sent, 60)]), own="").signals
+    assert signal == Reference(ChatId(5), 7, sent.audience)

@@ -1,6 +1,6 @@
-"""Some minutes of everything that can go wrong between processes, by seed, on a clock that jumps.
+"""Simulates minutes of faults between processes, by seed, on an autojump clock.
 
-What is committed reaches every socket that was open and stays, once, in the order of its chat.
+Every committed event reaches every socket that stays open, once, in the order of its chat.
 """
 
 from random import Random
@@ -12,19 +12,19 @@ from attrs import define, field
 from messaging_core.ids import ChatId
 from messaging_core.models import Actor
 from messaging_core.testing.memory_bus import Faults, MemoryBroker
-from tests.bus.world import Process, SlowStorage, Socket, start
+from tests.bus.world import Process, RecordingSocket, SlowStorage, start
 
 PROCESSES = 3
 PEOPLE = 6
 STEPS = 250
 SEEDS = 15
 SETTLING_SECONDS = 6.0
-"""Within this after the last fault everything has come: a silence, a comparison, a look at the log."""
+"""Within this time after the last fault every event arrives: a silence, a comparison, a read of the log."""
 
 
 @define
-class World:
-    """The processes, the people, their sockets, and what must have come to each of them."""
+class Simulation:
+    """The processes, users and sockets, and the messages that each socket must receive."""
 
     random: Random
     broker: MemoryBroker
@@ -32,10 +32,10 @@ class World:
     living: list[tuple[Process, trio.Nursery]] = field(factory=list)
     people: list[Actor] = field(factory=list)
     members: dict[ChatId, frozenset[Actor]] = field(factory=dict)
-    sockets: dict[Socket, tuple[Process, dict[ChatId, list[int]]]] = field(factory=dict)
-    closed: list[Socket] = field(factory=list)
+    sockets: dict[RecordingSocket, tuple[Process, dict[ChatId, list[int]]]] = field(factory=dict)
+    closed: list[RecordingSocket] = field(factory=list)
     sent_at: dict[int, float] = field(factory=dict)
-    opened_at: dict[Socket, float] = field(factory=dict)
+    opened_at: dict[RecordingSocket, float] = field(factory=dict)
 
     async def begin(self, nursery: trio.Nursery) -> None:
         for _ in range(PROCESSES):
@@ -51,10 +51,10 @@ class World:
     def some_process(self) -> Process:
         return self.random.choice(self.living)[0]
 
-    # --- what happens ---
+    # --- the steps ---
 
     async def step(self, nursery: trio.Nursery) -> None:
-        happens, weights = zip(
+        steps, weights = zip(
             *{
                 self.message: 20,
                 self.burst: 3,
@@ -70,8 +70,8 @@ class World:
             }.items(),
             strict=True,
         )
-        (happening,) = self.random.choices(happens, weights)
-        await happening(nursery)
+        (step,) = self.random.choices(steps, weights)
+        await step(nursery)
         await trio.sleep(self.random.choice([0.0, 0.0, 0.001, 0.02, 0.3]))
 
     async def message(self, nursery: trio.Nursery, process: Process | None = None) -> None:
@@ -89,14 +89,14 @@ class World:
                 expected.setdefault(chat_id, []).append(message.id)
 
     async def burst(self, nursery: trio.Nursery) -> None:
-        """Several processes write into one chat at once."""
+        """Send into one chat from several processes."""
         if self.members:
             chat_id = self.random.choice(sorted(self.members))
             for _ in range(self.random.randrange(2, 30)):
                 await self.send(self.some_process(), chat_id)
 
     async def chat(self, nursery: trio.Nursery) -> None:
-        """A new chat, whose first message comes at once."""
+        """Create a chat, often with a first message at once."""
         members = self.random.sample(self.people, self.random.randrange(2, PEOPLE))
         process = self.some_process()
         chat_id = await process.open_group(*members)
@@ -122,7 +122,7 @@ class World:
             self.closed.append(socket)
 
     async def kill(self, nursery: trio.Nursery) -> None:
-        """A process ends between a commit and its signal, and another takes its place."""
+        """Kill a process between a commit and its signal, and start another."""
         if len(self.living) == 1:
             return
         dying, tasks = self.random.choice(self.living)
@@ -152,22 +152,22 @@ class World:
         chance = self.random.choice
         self.broker.faults = Faults(
             loss=chance([0, 0.05, 0.5]),
-            doubling=chance([0, 0.2]),
+            duplication=chance([0, 0.2]),
             delay=chance([0, 0.01, 0.2, 0.6]),
-            referring=chance([0, 0.1, 1]),
+            reference=chance([0, 0.1, 1]),
         )
 
     async def compare(self, nursery: trio.Nursery) -> None:
-        """As happens every half a minute, and here more often."""
+        """Compare with the storage, as every process does each half minute."""
         for process, _ in self.living:
             assert process.messaging.relay is not None
             process.messaging.relay.compare_soon()
 
-    # --- what must hold ---
+    # --- the rules ---
 
-    def told(self) -> int:
-        """How many events have come to sockets."""
-        return sum(len(socket.told) for socket in (*self.sockets, *self.closed))
+    def event_count(self) -> int:
+        """How many events the sockets have received."""
+        return sum(len(socket.events) for socket in (*self.sockets, *self.closed))
 
     def check(self) -> None:
         for process, _ in self.living:
@@ -176,28 +176,30 @@ class World:
         for socket, (_, expected) in self.sockets.items():
             for chat_id in self.members:
                 missing = set(expected.get(chat_id, [])) - set(socket.messages(chat_id))
-                assert not missing, f"chat {chat_id} of {socket.actor}: {sorted(missing)} never came"
+                assert not missing, f"chat {chat_id} of {socket.actor}: {sorted(missing)} never arrived"
         for socket in (*self.sockets, *self.closed):
             for chat_id in self.members:
-                told = socket.messages(chat_id)
-                assert told == sorted(set(told)), f"twice, or out of order: {told}"
+                received = socket.messages(chat_id)
+                assert received == sorted(set(received)), f"duplicate or out of order: {received}"
             stale = [
                 m for m in socket.messages() if self.sent_at[m] < self.opened_at[socket] - SETTLING_SECONDS
             ]
-            assert not stale, f"{socket.actor} was told of the past: {stale}"
+            assert not stale, f"{socket.actor} received events from before its socket opened: {stale}"
 
 
 @pytest.mark.parametrize("seed", range(SEEDS))
-async def test_whatever_happens_everything_arrives(seed: int, autojump_clock: trio.abc.Clock) -> None:
-    """Signals lost, doubled, overtaken and late; outages, deafness, kills; sockets that come and go."""
+async def test_every_event_arrives_whatever_fails(seed: int, autojump_clock: trio.abc.Clock) -> None:
+    """Every event arrives once and in order despite lost, duplicate, late and reordered signals, outages,
+    deafness and kills, while sockets open and close.
+    """
     random = Random(seed)
-    world = World(random, MemoryBroker(random), SlowStorage(random))
+    simulation = Simulation(random, MemoryBroker(random), SlowStorage(random))
     async with trio.open_nursery() as nursery:
-        await world.begin(nursery)
+        await simulation.begin(nursery)
         for _ in range(STEPS):
-            await world.step(nursery)
-        world.broker.faults = Faults()
+            await simulation.step(nursery)
+        simulation.broker.faults = Faults()
         await trio.sleep(SETTLING_SECONDS)
-        world.check()
-        assert world.told() > 20, "or else nothing was shown"
+        simulation.check()
+        assert simulation.event_count() > 20, "too few events for the test to mean anything"
         nursery.cancel_scope.cancel()

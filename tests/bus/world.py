@@ -1,4 +1,4 @@
-"""Several processes in one: each with its own sockets and bus, all over one storage."""
+"""Simulates several processes in one: each has its own sockets and bus, and all share one storage."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -37,7 +37,7 @@ NONCE = bytes(16)
 
 
 class SlowStorage(MemoryStorage):
-    """One in which time passes between the question, the look and the answer."""
+    """A storage in which time passes before and after each read."""
 
     def __init__(self, random: Random) -> None:
         super().__init__()
@@ -51,7 +51,7 @@ class SlowStorage(MemoryStorage):
 
 
 class PlainSigner:
-    """Tokens that say what they claim, unsigned: sessions and their generations are what matters here."""
+    """Unsigned tokens: these tests depend on sessions and generations only."""
 
     def sign_access(self, claims: AccessClaims) -> str:
         return f"{claims.user_id}.{claims.session_id}.{claims.generation}"
@@ -80,11 +80,11 @@ class PlainHasher:
 
 
 @define(eq=False)
-class Socket:
-    """What one open socket has been sent; it reads at once."""
+class RecordingSocket:
+    """An open socket that records what it receives; it accepts everything at once."""
 
     actor: Actor
-    told: list[tuple[str, int, int, str]] = field(factory=list)
+    events: list[tuple[str, int, int, str]] = field(factory=list)
     """(event, chat, message, content), in order."""
     closed: str | None = None
     _nursery: trio.Nursery | None = None
@@ -93,7 +93,7 @@ class Socket:
     def offer(self, frames: bytes) -> int:
         for payload in payloads(frames):
             event, chat, message, content = payload.decode().split(" ", 3)
-            self.told.append((event, int(chat), int(message), content))
+            self.events.append((event, int(chat), int(message), content))
         self._change()
         return len(frames)
 
@@ -115,16 +115,16 @@ class Socket:
         self.changed = trio.Event()
 
     def messages(self, chat_id: int | None = None) -> list[int]:
-        return [message for _, chat, message, _ in self.told if chat_id in (None, chat)]
+        return [message for _, chat, message, _ in self.events if chat_id in (None, chat)]
 
-    async def until(self, holds: Callable[["Socket"], object], within: float = 20.0) -> None:
-        """Wait until something that it is told makes this true."""
+    async def wait_until(self, holds: Callable[["RecordingSocket"], object], within: float = 20.0) -> None:
+        """Wait until an event makes the condition true."""
         try:
             with trio.fail_after(within):
                 while not holds(self):
                     await self.changed.wait()
         except trio.TooSlowError as error:
-            error.add_note(f"it has been told {self.told}")
+            error.add_note(f"received {self.events}")
             raise
 
 
@@ -135,32 +135,34 @@ def written(frame: PlainFrame) -> bytes:
 
 @define(eq=False)
 class Process:
-    """One process: what `messaging serve` puts together, without HTTP."""
+    """One process, composed as `messaging serve` composes it, without HTTP."""
 
     messaging: Messaging
     nursery: trio.Nursery
     bus: Any
 
-    async def connect(self, actor: Actor) -> Socket:
-        """Open a socket as the endpoint does; from when this returns it misses nothing."""
+    async def connect(self, actor: Actor) -> RecordingSocket:
+        """Open a socket as the endpoint does; it receives every event that is committed after this
+        returns.
+        """
         local = await self.messaging.connect(token(actor))
-        socket = Socket(actor, nursery=self.nursery)
+        socket = RecordingSocket(actor, nursery=self.nursery)
         local.attach(socket)
         self._locals[socket] = local
         return socket
 
-    def disconnect(self, socket: Socket) -> None:
+    def disconnect(self, socket: RecordingSocket) -> None:
         self.messaging.hub.disconnect(self._locals.pop(socket))
 
     @asynccontextmanager
-    async def socket(self, actor: Actor) -> AsyncIterator[Socket]:
+    async def socket(self, actor: Actor) -> AsyncIterator[RecordingSocket]:
         socket = await self.connect(actor)
         try:
             yield socket
         finally:
             self.disconnect(socket)
 
-    _locals: dict[Socket, LocalSocket] = field(factory=dict)
+    _locals: dict[RecordingSocket, LocalSocket] = field(factory=dict)
 
     def context(self, actor: Actor) -> Context:
         return Context(actor, NOW, LIMITS, Privacy())
@@ -194,12 +196,12 @@ class Process:
         outcome = await self.messaging.register(command, device="", key=None, path="", privacy=Privacy())
         return await self.messaging.authenticate(outcome.result.access_token)
 
-    async def heard(self) -> None:
-        """Wait until the process hears its bus."""
+    async def wait_for_bus(self) -> None:
+        """Wait until the process receives its own heartbeats."""
         relay = self.messaging.relay
         assert relay is not None
         with trio.fail_after(20):
-            while relay.trouble is not None:  # noqa: ASYNC110 - nothing tells when
+            while relay.trouble is not None:  # noqa: ASYNC110 - there is no event to wait for
                 await trio.sleep(0.01)
 
 
@@ -208,7 +210,7 @@ def token(actor: Actor, generation: int = 1) -> str:
 
 
 def start(nursery: trio.Nursery, storage: Storage, bus: Bus | None) -> Process:
-    """A process whose tasks run in this nursery."""
+    """Start a process, whose tasks run in this nursery."""
     messaging = Messaging(
         storage=storage,
         hub=Hub(LIMITS, written),
@@ -225,12 +227,12 @@ def start(nursery: trio.Nursery, storage: Storage, bus: Bus | None) -> Process:
 
 @asynccontextmanager
 async def processes(make_bus: Callable[[], Bus], count: int = 2) -> AsyncIterator[list[Process]]:
-    """So many processes over one storage, each of which hears its bus."""
+    """Processes over one storage, each of which receives its own heartbeats."""
     storage = MemoryStorage()
     async with trio.open_nursery() as nursery:
         started = [start(nursery, storage, make_bus()) for _ in range(count)]
         for process in started:
-            await process.heard()
-        await trio.sleep(1)  # for what they look at when they begin
+            await process.wait_for_bus()
+        await trio.sleep(1)  # for the comparison with which each process starts
         yield started
         nursery.cancel_scope.cancel()
