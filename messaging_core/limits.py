@@ -88,7 +88,7 @@ class Limits:
     history_page: int = field(default=50, validator=[ge(1), le(200)])
     """Messages in a page of history that asks for no number."""
     history_page_max: int = field(default=200, validator=[ge(1), le(1000)])
-    """Messages in the largest page; a page is read in one go on the event loop."""
+    """Messages in the largest page; more than 50 are read in parts, between which others have their turn."""
     device_characters: int = field(default=200, validator=ge(16))
     """What is kept of a User-Agent to name a session by."""
     sockets_per_user: int = field(default=20, validator=ge(1))

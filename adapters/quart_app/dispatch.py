@@ -26,11 +26,12 @@ from adapters.quart_app.parameters import check_names
 from adapters.quart_app.problems import FAULT, problem, refused, unavailable
 from adapters.quart_app.wire import MalformedJson, canonical, decode, encode, from_strings, structure
 from adapters.runtime import Context, Messaging, operations
-from adapters.runtime.throttles import Throttles
+from adapters.runtime.operations import Query, Read
+from adapters.runtime.throttles import Permits, Throttles
 from messaging_core import idempotency, users
 from messaging_core.addresses import network_of
 from messaging_core.commands import CreateGroup
-from messaging_core.errors import Refused, TokenInvalid, TokenMissing
+from messaging_core.errors import Refused, TokenInvalid, TokenMissing, TooManyRequests
 from messaging_core.idempotency import IdempotentRequest
 from messaging_core.limits import Limits
 from messaging_core.models import Actor, IdempotencyKey
@@ -135,7 +136,8 @@ class Dispatcher:
                 result = await messaging.read(query(command, context))
                 answer = HttpAnswer(endpoint.status, encode(show(command, result)))
             case ReadsInParts(function):
-                answer = HttpAnswer(endpoint.status, await function(command, context, messaging))
+                read = self._reading(endpoint, context.actor)
+                answer = HttpAnswer(endpoint.status, await function(command, context, read))
             case Writes(operation):
                 executed = await messaging.execute_once(
                     operation(command, context),
@@ -155,6 +157,31 @@ class Dispatcher:
         if len(answer.body) > limits.answer_bytes_per_permit:
             self._charge(endpoint, Cost.ANSWER, len(answer.body), context.actor)
         return answer
+
+    def _reading(self, endpoint: Endpoint, actor: Actor) -> Read:
+        """How the parts of an answer are read: none but the first for a user who is in debt by then.
+
+        So of answers that one user asks for at once no more are read than their permits cover, and one.
+        """
+        throttles, read = self._throttles, self._messaging.read
+        if throttles is None:
+            return read
+        parts: list[Any] = []
+
+        async def read_part(query: Query[Any]) -> Any:
+            if parts:
+                permits = self._charged(endpoint, Cost.ANSWER, 0, actor)
+                try:
+                    throttles.refuse_debt(*permits)
+                except TooManyRequests:
+                    # What was read in vain has cost as much as what is answered.
+                    self._charge(endpoint, Cost.ANSWER, len(encode(parts)), actor)
+                    throttles.refuse_debt(*permits)
+            part = await read(query)
+            parts.append(part)
+            return part
+
+        return read_part
 
     def _throttle(
         self, asked: tuple[Limit, ...], actor: Actor | None, command: Any, request: HttpRequest
@@ -180,10 +207,13 @@ class Dispatcher:
     def _charge(self, endpoint: Endpoint, cost: Cost, units: int, actor: Actor) -> None:
         """Take what the work has cost beyond the permit that was taken for it."""
         if self._throttles is not None:
-            limits = self._messaging.limits
-            more = permits_for(units, getattr(limits, cost.value)) - 1
-            charged = [limit.rate for limit in endpoint.limits if cost in limit.costs]
-            self._throttles.charge(*[(rate, actor.user_id, getattr(limits, rate), more) for rate in charged])
+            more = permits_for(units, getattr(self._messaging.limits, cost.value)) - 1
+            self._throttles.charge(*self._charged(endpoint, cost, more, actor))
+
+    def _charged(self, endpoint: Endpoint, cost: Cost, permits: int, actor: Actor) -> list[Permits]:
+        limits = self._messaging.limits
+        rates = [limit.rate for limit in endpoint.limits if cost in limit.costs]
+        return [(rate, actor.user_id, getattr(limits, rate), permits) for rate in rates]
 
     def _key(self, limit: Limit, actor: Actor | None, command: Any, request: HttpRequest) -> Hashable:
         """Whose bucket the permits are taken from."""

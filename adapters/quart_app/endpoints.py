@@ -13,7 +13,7 @@ from attrs import AttrsInstance, fields, frozen
 
 from adapters.quart_app.wire import integer_fields
 from adapters.runtime import Context, Messaging
-from adapters.runtime.operations import Operation, Query
+from adapters.runtime.operations import Operation, Query, Read
 from messaging_core.errors import Refused
 from messaging_core.idempotency import parse_key
 
@@ -140,7 +140,7 @@ class Reads:
 class ReadsInParts:
     """Several queries, between which others have their turn; `function` gives the body of the answer."""
 
-    function: Callable[[Any, Context, Messaging], Awaitable[bytes]]
+    function: Callable[[Any, Context, Read], Awaitable[bytes]]
 
 
 @frozen

@@ -7,7 +7,7 @@ that is wrong is named.
 import re
 import sys
 from codecs import BOM_UTF8
-from collections.abc import Callable, Collection, Hashable, Iterator, Mapping
+from collections.abc import Callable, Collection, Hashable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from enum import StrEnum
 from functools import cache
@@ -116,6 +116,13 @@ def encode(value: object) -> bytes:
     The fields of a class come as it declares them if it has no slots, and sorted by name otherwise.
     """
     return _encoder.encode(value)
+
+
+def joined(arrays: Sequence[bytes]) -> bytes:
+    """One array of the items of several, each as `encode` gives it."""
+    if len(arrays) == 1:
+        return arrays[0]
+    return b"[%b]" % b",".join([array[1:-1] for array in arrays if array != b"[]"])
 
 
 def canonical(command: attrs.AttrsInstance) -> bytes:

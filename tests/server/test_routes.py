@@ -2,11 +2,13 @@
 
 import re
 from collections.abc import Iterator
+from itertools import count
 from typing import Any, get_args, get_type_hints
 
 import attrs
 import httpx
 import pytest
+import trio
 from jsonschema import Draft202012Validator
 from structlog.testing import capture_logs
 
@@ -14,6 +16,9 @@ from adapters.listener import ListenerConfig, parse_proxies
 from adapters.quart_app.endpoints import Auth, Endpoint, Per
 from adapters.quart_app.problems import Problem, status_of
 from adapters.quart_app.routes import ENDPOINTS
+from adapters.quart_app.routes import messages as message_routes
+from adapters.runtime import operations
+from adapters.runtime.operations import Query
 from messaging_core import errors
 from messaging_core.errors import Refused
 from messaging_core.frames import PlainFrame
@@ -435,6 +440,69 @@ async def test_an_answer_costs_its_bytes() -> None:
         for status in (200, 200, 429):
             expect(await alice.ask("GET", f"/messages?chat_id={chat}"), status)
         assert [(await bob.ask("GET", "/users/me")).status_code for _ in range(8)] == [200] * 7 + [429]
+
+
+@pytest.mark.parametrize(
+    "query", ["", "&limit=100", "&limit=3&after_id=1", "&limit=4&around_id=3", "&before_id=1"]
+)
+async def test_an_answer_in_parts_is_the_same(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch, query: str
+) -> None:
+    """To the byte, with and without a page, and where there is nothing in it."""
+    for _ in range(5):
+        await scene.alice.send(scene.chat)
+    path = f"/messages?chat_id={scene.chat}{query}"
+    whole = await scene.alice.ask("GET", path)
+    for module in (operations, message_routes):
+        monkeypatch.setattr(module, "MESSAGES_AT_ONCE", 2)
+    in_parts = await scene.alice.ask("GET", path)
+    assert (in_parts.status_code, in_parts.content) == (200, whole.content)
+
+
+async def test_of_answers_that_are_asked_for_at_once_no_more_is_read_than_is_owed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A large answer is read in parts, and on its way refused to a user who is in debt by then.
+
+    What was read in vain has cost as much. Of 8 permits three requests take one each, the page that is
+    answered costs 6 more, and half a page that is not 3 more: 4 are owed.
+    """
+    for module in (operations, message_routes):
+        monkeypatch.setattr(module, "MESSAGES_AT_ONCE", 2)
+    limits = Limits(request_rate=Rate(0.01, 8), answer_bytes_per_permit=2048)
+    async with serving(limits, rate_limits=True) as server, browser(server) as http:
+        alice, bob = await register(server, http, "Alice"), await register(server, http, "Bob")
+        chat = await bob.direct_chat_with(alice)
+        for _ in range(4):
+            await bob.send(chat, "x" * 3000)
+        expect(await alice.ask("GET", "/users/me"), 200)  # her token is known from here on
+        page, read = f"/messages?chat_id={chat}&limit=100", server.messaging.read
+        halfway, go_on, reads = trio.Event(), trio.Event(), count(1)
+
+        async def held(query: Query[Any]) -> Any:
+            if next(reads) == 1:
+                result = await read(query)
+                halfway.set()
+                await go_on.wait()
+                return result
+            return await read(query)
+
+        monkeypatch.setattr(server.messaging, "read", held)
+        responses: list[httpx.Response] = []
+
+        async def ask() -> None:
+            responses.append(await alice.ask("GET", page))
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(ask)
+            await halfway.wait()
+            whole = expect(await alice.ask("GET", page), 200)
+            assert len(whole["messages"]) == 4
+            go_on.set()
+        expect(responses[0], 429, "too_many_requests")
+        assert 400 < int(responses[0].headers["Retry-After"]) <= 500
+        expect(await alice.ask("GET", "/users/me"), 429)
+        expect(await bob.ask("GET", page), 200)
 
 
 async def test_a_429_consumes_no_key() -> None:

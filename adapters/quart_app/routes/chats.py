@@ -13,8 +13,9 @@ from adapters.quart_app.endpoints import (
     ReadsInParts,
     Writes,
 )
-from adapters.quart_app.wire import encode
-from adapters.runtime import Context, Messaging, operations
+from adapters.quart_app.wire import encode, joined
+from adapters.runtime import Context, operations
+from adapters.runtime.operations import Read
 from messaging_core.chats import is_paged
 from messaging_core.commands import CreateGroup, GetChat, ListChats, OpenDirectChat
 from messaging_core.errors import (
@@ -28,16 +29,14 @@ from messaging_core.errors import (
 from messaging_core.models import ChatPage, ChatView
 
 
-async def list_chats(command: ListChats, context: Context, messaging: Messaging) -> bytes:
+async def list_chats(command: ListChats, context: Context, read: Read) -> bytes:
     """A page, or for the checklist's clients a bare array; each part is rendered where it is read."""
     parts: list[bytes] = []
     next_cursor = None
-    async for part in operations.list_chats(command, context, messaging.read):
+    async for part in operations.list_chats(command, context, read):
         parts.append(encode(part.chats))
         next_cursor = part.next_cursor
-    array = parts[0]
-    if len(parts) > 1:
-        array = b"[%b]" % b",".join([part[1:-1] for part in parts if part != b"[]"])
+    array = joined(parts)
     return encode({"chats": Raw(array), "next_cursor": next_cursor}) if is_paged(command) else array
 
 

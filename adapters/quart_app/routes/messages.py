@@ -1,7 +1,12 @@
 """Messages and their history."""
 
-from adapters.quart_app.endpoints import API, Cost, Endpoint, Limit, Per, Reads, Writes
-from adapters.runtime import operations
+import trio
+from attrs import evolve
+
+from adapters.quart_app.endpoints import API, Cost, Endpoint, Limit, Per, ReadsInParts, Writes
+from adapters.quart_app.wire import encode, joined
+from adapters.runtime import Context, operations
+from adapters.runtime.operations import MESSAGES_AT_ONCE, Read
 from messaging_core.commands import DeleteMessage, EditMessage, ListMessages, SendMessage
 from messaging_core.errors import (
     ChatNotFound,
@@ -11,13 +16,26 @@ from messaging_core.errors import (
     NotAParticipant,
     NotTheAuthor,
 )
+from messaging_core.messages import check_page
 from messaging_core.models import Message, Page
 
 
-def page_or_array(command: ListMessages, page: Page) -> Page | tuple[Message, ...]:
-    """The checklist's clients ask for no page and want a bare array."""
+async def list_messages(command: ListMessages, context: Context, read: Read) -> bytes:
+    """A page, or for the clients that ask for none a bare array; in parts where it may be large."""
     paged = (command.limit, command.before_id, command.after_id, command.around_id) != (None,) * 4
-    return page if paged else page.messages
+    size = check_page(command, context.limits)
+    if size < MESSAGES_AT_ONCE:
+        page = await read(operations.page_of_messages(command, context, size))
+        return encode(page if paged else page.messages)
+    page = await operations.page_in_parts(command, context, size, read)
+    parts = []
+    for start in range(0, len(page.messages) or 1, MESSAGES_AT_ONCE):
+        parts.append(encode(page.messages[start : start + MESSAGES_AT_ONCE]))
+        await trio.lowlevel.checkpoint()
+    if not paged:
+        return joined(parts)
+    head, _, tail = encode(evolve(page, messages=())).partition(b"[]")
+    return b"%b%b%b" % (head, joined(parts), tail)
 
 
 ENDPOINTS = (
@@ -26,7 +44,7 @@ ENDPOINTS = (
         path=f"{API}/messages",
         summary="A chat's history, newest first: an array of 50, or with a limit or an anchor a page",
         command=ListMessages,
-        does=Reads(operations.list_messages, page_or_array),
+        does=ReadsInParts(list_messages),
         answers=tuple[Message, ...] | Page,
         refusals=(ChatNotFound, NotAParticipant),
     ),

@@ -1,0 +1,97 @@
+"""A page of history that is read in parts is the page that one query reads."""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+import trio
+from hypothesis import given
+from hypothesis import strategies as st
+
+from adapters.runtime import operations
+from adapters.runtime.operations import Context, Query, page_in_parts, page_of_messages
+from adapters.storage_memory import MemoryStorage
+from messaging_core.commands import ListMessages
+from messaging_core.effects import StoreChat, StoreMessage
+from messaging_core.errors import NotAParticipant
+from messaging_core.ids import ChatId, MessageId, SessionId, UserId
+from messaging_core.limits import Limits
+from messaging_core.models import Actor, Chat, Member, Message, MessageType, Role
+from messaging_core.ports import Reader, Transaction
+from messaging_core.privacy import Privacy
+
+NOW = datetime(2024, 11, 4, 14, 30, tzinfo=UTC)
+CHAT = ChatId(1)
+MEMBER, STRANGER = UserId(1), UserId(2)
+AT_ONCE = 3
+
+
+def context(user_id: UserId) -> Context:
+    return Context(Actor(user_id, SessionId(1)), NOW, Limits(), Privacy())
+
+
+def fill(tx: Transaction, count: int) -> None:
+    tx.apply(StoreChat(Chat(CHAT, "", True, NOW, (Member(MEMBER, Role.OWNER, NOW),), 0, NOW, None)))
+    for number in range(1, count + 1):
+        # Identifiers with gaps: those between are other chats'.
+        message = Message(
+            MessageId(2 * number), CHAT, MEMBER, MessageType.TEXT, "x", None, NOW, None, None, None
+        )
+        tx.apply(StoreMessage(message, number))
+
+
+class Counted:
+    """A reader that notes how many messages each look asks for."""
+
+    def __init__(self, reader: Reader, counts: list[int]) -> None:
+        self._reader = reader
+        self._counts = counts
+
+    def messages_before(self, chat_id: ChatId, before_id: MessageId | None, count: int) -> Sequence[Message]:
+        self._counts.append(count)
+        return self._reader.messages_before(chat_id, before_id, count)
+
+    def messages_after(self, chat_id: ChatId, after_id: MessageId, count: int) -> Sequence[Message]:
+        self._counts.append(count)
+        return self._reader.messages_after(chat_id, after_id, count)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._reader, name)
+
+
+anchors = st.integers(0, 30)
+commands = st.one_of(
+    st.builds(ListMessages, st.just(CHAT)),
+    st.builds(lambda anchor: ListMessages(CHAT, before_id=MessageId(anchor + 1)), anchors),
+    st.builds(lambda anchor: ListMessages(CHAT, after_id=anchor), anchors),
+    st.builds(lambda anchor: ListMessages(CHAT, around_id=MessageId(anchor + 1)), anchors),
+)
+
+
+@given(commands, st.integers(0, 14), st.integers(1, 12))
+def test_parts_make_the_same_page(command: ListMessages, messages: int, size: int) -> None:
+    """Whatever is asked for, and however the parts fall; and no query reads more than its bound."""
+
+    async def compare() -> None:
+        storage, counts = MemoryStorage(), list[int]()
+        await storage.transact(lambda tx: fill(tx, messages))
+
+        async def read(query: Query[Any]) -> Any:
+            return await storage.read(lambda reader: query(Counted(reader, counts)))
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(operations, "MESSAGES_AT_ONCE", AT_ONCE)
+            page = await page_in_parts(command, context(MEMBER), size, read)
+        assert page == await storage.read(page_of_messages(command, context(MEMBER), size))
+        assert max(counts) <= AT_ONCE
+
+    trio.run(compare)
+
+
+async def test_each_part_is_for_those_who_may_read_the_chat() -> None:
+    """Who is no member sees nothing, and who is removed meanwhile sees nothing more."""
+    storage = MemoryStorage()
+    await storage.transact(lambda tx: fill(tx, 9))
+    with pytest.raises(NotAParticipant):
+        await page_in_parts(ListMessages(CHAT), context(STRANGER), 200, storage.read)
