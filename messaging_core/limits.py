@@ -111,6 +111,9 @@ class Limits:
     counted up: at this rate 10,000 of them take 28 hours."""
     stranger_address_rate: Rate = field(default=Rate(per_second=0.5, burst=200))
     """The same, per address, whoever asks: new accounts bring no new look-ups. 10,000 ids take 5 hours."""
+    refused_socket_rate: Rate = field(default=Rate(per_second=0.1, burst=10))
+    """Sockets that are refused at once, per token, or per address where none is sent. Those beyond wait up to
+    8 s: clients that reset their back-off when a socket opens come back for ever."""
     message_rate: Rate = field(default=Rate(per_second=20, burst=100))
     """Messages sent, edited and deleted, per user."""
     group_rate: Rate = field(default=Rate(per_second=20 / 3600, burst=20))

@@ -89,6 +89,7 @@ async def run_server(
                 rate_limits=settings.rate_limits,
                 body_bytes=settings.listener.body_bytes,
                 body_bytes_without_token=settings.body_bytes_without_token,
+                handshake_time=settings.listener.handshake_time,
                 docs=settings.docs,
                 client=settings.client,
             ),

@@ -44,6 +44,9 @@ class Code(IntEnum):
     RESTARTING = 1012
 
 
+UNLOGGED = "unlogged"
+"""A key of websocket.accept: true where the application itself writes down that the socket was there."""
+
 REFUSALS = {
     400: ("This is no handshake.", "bad_request"),
     403: ("The server does not take this socket.", "forbidden"),
@@ -122,6 +125,7 @@ class SocketStream(WSStream):
         "_reason",
         "_tasks",
         "_told",
+        "_unlogged",
         "app",
         "app_put",
         "buffer",
@@ -177,6 +181,8 @@ class SocketStream(WSStream):
         self._by_peer = False
         """Whether the reason is the peer's: in a log whatever they like must not stand."""
         self._told = False
+        self._unlogged = False
+        """Whether the application writes it down itself, and we do not."""
         self._cut = False
         """Closed by another than the application: what that still sends is dropped."""
         self._ended: Callable[[], None] | None = None
@@ -337,9 +343,11 @@ class SocketStream(WSStream):
         self._alarm = self._accepted_at + self._limits.ping_interval
         self._counts.open_sockets += 1
         await self._protocol.switch(answer)
-        await self.config.log.access(
-            self.scope, {"status": SWITCHING, "headers": []}, time() - self.start_time
-        )
+        self._unlogged = bool(message.get(UNLOGGED))
+        if not self._unlogged:
+            await self.config.log.access(
+                self.scope, {"status": SWITCHING, "headers": []}, time() - self.start_time
+            )
 
     async def _send(self, message: ASGISendEvent | None) -> None:
         if message is None and self.state is CONNECTED:
@@ -433,20 +441,23 @@ class SocketStream(WSStream):
         self._told = True
         if self._accepted_at:
             self._counts.open_sockets -= 1
-            seconds = round(trio.current_time() - self._accepted_at, 1)
-            log.info(
-                "socket_closed",
-                path=self._path,
-                code=int(self._code),
-                reason=None if self._by_peer else self._reason or None,
-                seconds=seconds,
-                client=self._client,
-            )
+            if not self._unlogged:
+                self._log_end()
         if self._ended is not None:
             with Boundary(partial(self._tasks.report, self._path)):
                 self._ended()
         elif self.app_put is not None:
             await self.app_put({"type": "websocket.disconnect", "code": self._code, "reason": self._reason})
+
+    def _log_end(self) -> None:
+        log.info(
+            "socket_closed",
+            path=self._path,
+            code=int(self._code),
+            reason=None if self._by_peer else self._reason or None,
+            seconds=round(trio.current_time() - self._accepted_at, 1),
+            client=self._client,
+        )
 
     async def _send_error_response(self, status_code: int) -> None:
         detail, code = REFUSALS[status_code]

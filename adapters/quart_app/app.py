@@ -11,6 +11,7 @@ from adapters.quart_app.config import HttpConfig
 from adapters.quart_app.cors import Cors
 from adapters.quart_app.dispatch import Dispatcher
 from adapters.quart_app.quick_path import QuickPath
+from adapters.quart_app.refusals import RepeatedRefusals
 from adapters.quart_app.routes import ENDPOINTS
 from adapters.quart_app.socket import PATH as SOCKET_PATH
 from adapters.quart_app.socket import SocketEndpoint
@@ -96,9 +97,16 @@ def create_app(messaging: Messaging, config: HttpConfig) -> Application:
         messaging,
         framework=framework,
         cors=cors,
-        socket=SocketEndpoint(messaging, config.cors_origins),
+        socket=SocketEndpoint(messaging, config.cors_origins, _refusals(messaging, config)),
         quick_path=QuickPath(dispatcher, ENDPOINTS, cors, largest_body=config.largest_body),
     )
+
+
+def _refusals(messaging: Messaging, config: HttpConfig) -> RepeatedRefusals | None:
+    if not config.rate_limits:
+        return None
+    rate = messaging.limits.refused_socket_rate
+    return RepeatedRefusals(rate, trio.current_time, handshake_time=config.handshake_time)
 
 
 def _make_framework(dispatcher: Dispatcher, config: HttpConfig, messaging: Messaging) -> ASGIFramework:

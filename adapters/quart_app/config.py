@@ -18,6 +18,8 @@ class HttpConfig:
     """The largest request body; a larger one is a 413 and is not read."""
     body_bytes_without_token: int = 65_536
     """The same where no token is needed, so that anybody may send it."""
+    handshake_time: float = 10.0
+    """Seconds within which a socket's handshake must be answered."""
     docs: bool = True
     """Whether `/docs` and `/openapi.json` are served."""
     client: bool = True

@@ -16,6 +16,7 @@ from hypercorn.typing import ASGIReceiveCallable, ASGISendCallable, WebsocketSco
 
 from adapters.quart_app.cors import origin_allowed
 from adapters.quart_app.dispatch import bearer_token
+from adapters.quart_app.refusals import RepeatedRefusals
 from adapters.runtime import LocalSocket, Messaging, TooManySockets
 from adapters.runtime.hub import POLICY_VIOLATION, TOO_MANY_SOCKETS, Close, Transport
 from messaging_core.errors import TokenInvalid, Unauthenticated
@@ -33,6 +34,9 @@ PROFILE_UNKNOWN = Close(4500, "profile_unknown")
 DIRECT_FRAMES = "direct_frames"
 """The scope's extension by which our own listener takes over a socket, and frames made once for many."""
 
+UNLOGGED = "unlogged"
+"""A key of the accept by which our own listener writes no lines about a socket."""
+
 BEARER = "bearer"
 """The subprotocol that is offered together with a token, where a client can set no header."""
 
@@ -41,12 +45,16 @@ class SocketEndpoint:
     """Serves sockets of profile 1, from the handshake to the close.
 
     A refused one is accepted first and then closed with 1008 and the reason: closed before, it would be a
-    403, which a browser reports as 1006 without a reason. What the client sends is read and ignored.
+    403, which a browser reports as 1006 without a reason. One that comes again and again waits before it is
+    accepted, so that it is not open meanwhile. What the client sends is read and ignored.
     """
 
-    def __init__(self, messaging: Messaging, origins: Collection[str]) -> None:
+    def __init__(
+        self, messaging: Messaging, origins: Collection[str], refusals: RepeatedRefusals | None = None
+    ) -> None:
         self._messaging = messaging
         self._origins = origins
+        self._refusals = refusals
 
     async def __call__(
         self, scope: WebsocketScope, receive: ASGIReceiveCallable, send: ASGISendCallable
@@ -56,7 +64,8 @@ class SocketEndpoint:
         with ExitStack() as stack:
             # Known to the hub before the client sees it open: from then on it misses nothing.
             admitted = await self._admit(asked, stack)
-            await _accept(send, asked)
+            again = isinstance(admitted, Close) and await self._comes_again(asked, admitted, scope, receive)
+            await _accept(send, asked, logged=not again)
             if isinstance(admitted, Close):
                 await _close(send, admitted)
                 return
@@ -66,6 +75,19 @@ class SocketEndpoint:
             except Exception:
                 log.exception("A WebSocket failed", user_id=admitted.actor.user_id)
                 await _close(send, OUR_FAULT)
+
+    async def _comes_again(
+        self, asked: "_Handshake", refusal: Close, scope: WebsocketScope, receive: ASGIReceiveCallable
+    ) -> bool:
+        """Whether it is refused as often already as to be delayed, which is then done."""
+        if self._refusals is None or refusal is OUR_FAULT:
+            return False
+        try:
+            token = asked.token()
+        except Unauthenticated:
+            token = ""
+        address = scope["client"][0] if scope["client"] else ""
+        return await self._refusals.delay(token, address, refusal, receive)
 
     async def _admit(self, asked: "_Handshake", stack: ExitStack) -> LocalSocket | Close:
         """The socket, connected to the hub until the stack is left, or how to close it."""
@@ -144,9 +166,12 @@ class _Handshake:
         raise TokenInvalid
 
 
-async def _accept(send: ASGISendCallable, asked: _Handshake) -> None:
+async def _accept(send: ASGISendCallable, asked: _Handshake, *, logged: bool = True) -> None:
     subprotocol = BEARER if BEARER in asked.offered else None
-    await send({"type": "websocket.accept", "subprotocol": subprotocol, "headers": []})
+    accept: Any = {"type": "websocket.accept", "subprotocol": subprotocol, "headers": []}
+    if not logged:
+        accept[UNLOGGED] = True
+    await send(accept)
 
 
 async def _close(send: ASGISendCallable, close: Close) -> None:

@@ -14,10 +14,14 @@ Permits = tuple[str, Hashable, Rate, int]
 
 
 class Throttles:
-    """A bucket for each (rate, key) that was asked for; `clock` is in seconds and never goes back."""
+    """A bucket for each (rate, key) that was asked for, `buckets` of them at most.
 
-    def __init__(self, clock: Callable[[], float]) -> None:
+    `clock` is in seconds and never goes back.
+    """
+
+    def __init__(self, clock: Callable[[], float], *, buckets: int = BUCKETS) -> None:
         self._clock = clock
+        self._most = buckets
         self._buckets: dict[Hashable, tuple[Bucket, Rate]] = {}
 
     def take(self, *asked: Permits) -> None:
@@ -37,7 +41,7 @@ class Throttles:
                 self._put_back(before)
                 raise
             self._buckets[place] = (bucket, rate)
-        if len(self._buckets) > BUCKETS:
+        if len(self._buckets) > self._most:
             self._forget(now)
 
     def charge(self, *owed: Permits) -> None:
@@ -66,5 +70,5 @@ class Throttles:
             if is_full(bucket, rate, now=now):
                 del self._buckets[key]
         # A dict keeps the order of insertion, and every use inserts anew: the first are the stalest.
-        for key in list(self._buckets)[: max(0, len(self._buckets) - BUCKETS // 2)]:
+        for key in list(self._buckets)[: max(0, len(self._buckets) - self._most // 2)]:
             del self._buckets[key]

@@ -2,7 +2,6 @@
 
 import pytest
 
-from adapters.runtime import throttles
 from adapters.runtime.throttles import Throttles
 from messaging_core.errors import TooManyRequests
 from messaging_core.limits import Rate
@@ -59,10 +58,9 @@ def test_permits_of_several_buckets_are_taken_together() -> None:
     limits.take(("login_rate", "bob", RATE, 1))
 
 
-def test_an_attacker_with_many_keys_fills_no_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_attacker_with_many_keys_fills_no_memory() -> None:
     """Beyond the bound full buckets are forgotten, then the stalest; the one in use stays empty."""
-    monkeypatch.setattr(throttles, "BUCKETS", 100)
-    limits = Throttles(Clock())
+    limits = Throttles(Clock(), buckets=100)
     for _ in range(2):
         limits.take(("message_rate", "busy", RATE, 1))
     for key in range(1000):
@@ -72,11 +70,10 @@ def test_an_attacker_with_many_keys_fills_no_memory(monkeypatch: pytest.MonkeyPa
     assert len(limits._buckets) <= 101
 
 
-def test_where_full_buckets_make_room_enough_no_other_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_where_full_buckets_make_room_enough_no_other_is_forgotten() -> None:
     """Who has taken all permits stays refused, whoever else comes and goes."""
-    monkeypatch.setattr(throttles, "BUCKETS", 100)
     clock = Clock()
-    limits = Throttles(clock)
+    limits = Throttles(clock, buckets=100)
     for key in range(61):
         limits.take(("message_rate", key, RATE, 1))
     clock.now = 1.0  # those are full again

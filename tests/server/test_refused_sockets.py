@@ -1,0 +1,142 @@
+"""Sockets that are refused again and again: when each is refused, and what of it is logged."""
+
+from typing import Any
+
+import pytest
+import structlog.testing
+import trio
+import trio.testing
+
+from adapters.listener import ListenerConfig
+from adapters.quart_app import refusals
+from adapters.quart_app.refusals import RepeatedRefusals
+from adapters.runtime.hub import Close
+from messaging_core.limits import Limits, Rate
+from tests.server.clients import browser, open_socket, register
+from tests.server.servers import serving
+
+INVALID = Close(1008, "token_invalid")
+EXPIRED = Close(1008, "token_expired")
+
+
+def made() -> RepeatedRefusals:
+    return RepeatedRefusals(Rate(0.1, 3), trio.current_time, handshake_time=10)
+
+
+async def refuse(
+    table: RepeatedRefusals, token: str = "bad", client: str = "::1", by: Close = INVALID
+) -> float:
+    """The seconds that a refusal is delayed."""
+    before = trio.current_time()
+    await table.delay(token, client, by, trio.sleep_forever)
+    return trio.current_time() - before
+
+
+async def test_a_client_that_comes_each_second_waits_almost_the_handshakes_time(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    """The first refusals are prompt; from then on it comes once in nine seconds, for as long as it does."""
+    table = made()
+    delays = []
+    for _ in range(20):
+        delays.append(await refuse(table))
+        await trio.sleep(1)
+    assert delays[:3] == [0, 0, 0]
+    assert delays[4:] == [pytest.approx(8)] * 16
+
+
+async def test_who_comes_seldom_is_refused_at_once(autojump_clock: trio.testing.MockClock) -> None:
+    """A check that runs now and then, or a client that waits for longer each time, meets no delay."""
+    table = made()
+    for _ in range(20):
+        assert await refuse(table) == 0
+        await trio.sleep(10)
+
+
+async def test_each_token_is_counted_by_itself(autojump_clock: trio.testing.MockClock) -> None:
+    """And each reason; those without a token by their address, an IPv6 /64 being one."""
+    table = made()
+    for _ in range(5):
+        await refuse(table)
+        await refuse(table, token="", client="2001:db8::1")
+    assert await refuse(table, token="other") == 0
+    assert await refuse(table, by=EXPIRED) == 0
+    assert await refuse(table, token="", client="192.0.2.1") == 0
+    assert await refuse(table, token="", client="2001:db8::2") > 0
+
+
+async def test_one_who_leaves_is_waited_for_no_longer(autojump_clock: trio.testing.MockClock) -> None:
+    """A disconnect ends the delay, and with it what the handshake holds."""
+    table = made()
+    before = trio.current_time()
+    for _ in range(6):
+        await table.delay("bad", "::1", INVALID, trio.lowlevel.checkpoint)
+    assert trio.current_time() == before
+
+
+async def test_delays_are_bounded_in_number(
+    autojump_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A crowd holds so many handshakes and no more; who comes beyond that is refused at once."""
+    monkeypatch.setattr(refusals, "WAITING", 5)
+    table = made()
+    delays: list[float] = []
+
+    async def one() -> None:
+        delays.append(await refuse(table))
+
+    for _ in range(2):
+        async with trio.open_nursery() as nursery:
+            for _ in range(20):
+                nursery.start_soon(one)
+    assert [delay > 0 for delay in sorted(delays)] == [False] * 30 + [True] * 10
+
+
+async def test_what_is_remembered_is_bounded(
+    autojump_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of tokens without end the latest are remembered, by a hash of each."""
+    monkeypatch.setattr(refusals, "TOKENS", 50)
+    monkeypatch.setattr(refusals, "REPEATING", 10)
+    table = made()
+    for number in range(500):
+        for _ in range(4):
+            await table.delay(f"token {number}", "::1", INVALID, trio.lowlevel.checkpoint)
+    assert len(table._throttles._buckets) <= 50
+    assert len(table._repeated) == 10
+    assert "token" not in repr([*table._throttles._buckets, *table._repeated]).replace("refused_socket", "")
+
+
+async def test_a_line_a_minute_counts_them(autojump_clock: trio.testing.MockClock) -> None:
+    """The first that comes too often is logged, and then each minute how many there were."""
+    table = made()
+    with structlog.testing.capture_logs() as logged:
+        for _ in range(3 + 100):
+            await table.delay("secret", "192.0.2.1", INVALID, trio.lowlevel.checkpoint)
+            await trio.sleep(1)
+    lines = [line for line in logged if line["event"] == "Sockets are refused again and again"]
+    assert [line["times"] for line in lines] == [1, 60]
+    assert (lines[0]["client"], lines[0]["reason"]) == ("192.0.2.1", "token_invalid")
+    assert "secret" not in str(logged)
+
+
+async def test_over_the_wire_the_code_stays_and_the_lines_do_not() -> None:
+    """Late or prompt it is 1008 with its reason, on a socket that opened; a good token's is never delayed."""
+    limits = Limits(refused_socket_rate=Rate(0.001, 3))
+    listener = ListenerConfig(handshake_time=0.5)
+    with structlog.testing.capture_logs() as logged:
+        async with serving(limits, listener=listener, rate_limits=True) as server, browser(server) as http:
+            alice = await register(server, http, "Alice")
+            for _ in range(6):
+                async with open_socket(server, "?token=garbage") as socket:
+                    assert await socket.closed() == (1008, "token_invalid")
+            async with alice.socket() as socket:
+                await socket.connection.ping()
+    assert count(logged, "request", status=101) == 3 + 1
+    assert count(logged, "socket_closed", code=1008) == 3
+    assert count(logged, "Sockets are refused again and again", times=1) == 1
+
+
+def count(logged: list[Any], event: str, **values: object) -> int:
+    lines = [line for line in logged if line["event"] == event]
+    return sum(all(line[name] == value for name, value in values.items()) for line in lines)
