@@ -1,8 +1,7 @@
-"""Programs of transactions, run on the storage under test and on its model, and compared in every answer.
+"""Programs of transactions, which run on the storage under test and on a model; every result must agree.
 
-A program names what it uses by number: `chat=3` is the third chat that was made so far, counted around.
-The storage under test hands out the identifiers; the model is given the same ones, so that all that they
-answer can be compared as it is.
+A program names its objects by number: `chat=3` is the third chat so far, modulo the number of chats. The
+storage under test draws the ids, and the model uses the same ids, so that all results are equal.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -51,7 +50,7 @@ LIMITS = Limits()
 
 
 def enact(tx: Transaction, decision: Decision[T]) -> T:
-    """Apply what a decision says about storage, and give its result."""
+    """Apply the storage effects of a decision; returns its result."""
     for effect in decision.effects:
         if isinstance(effect, StorageEffect):
             tx.apply(effect)
@@ -59,7 +58,7 @@ def enact(tx: Transaction, decision: Decision[T]) -> T:
 
 
 class _World:
-    """Every identifier and key that the program has met, also in what was rolled back."""
+    """Every id and key that the program has used, also in transactions that were rolled back."""
 
     def __init__(self) -> None:
         self.users: list[UserId] = []
@@ -78,15 +77,15 @@ class _World:
 
 @frozen
 class _Scene:
-    """What one run of one transaction of the program works with."""
+    """The state of one run of one transaction of the program."""
 
     tx: Transaction
     world: _World
     now: datetime
     drawn: list[int] = field(factory=list)
-    """The identifiers that the transaction drew, in order."""
+    """The ids that the transaction drew, in order."""
     given: Iterator[int] | None = None
-    """Where to take them from instead."""
+    """The ids to use instead of new ones."""
 
     def draw(self, next_id: Callable[[], T], known: list[T]) -> T:
         number: Any = next_id() if self.given is None else next(self.given)
@@ -220,7 +219,7 @@ class _Send:
     def run(self, scene: _Scene) -> object:
         chat_id = scene.chat(self.chat)
         chat = scene.tx.lock_chat(chat_id)
-        # Mostly somebody who may.
+        # Usually a member of the chat.
         author = (
             scene.user(self.author)
             if chat is None or self.author == 0
@@ -302,7 +301,7 @@ _Step = (
 
 @frozen
 class ProgramTransaction:
-    """Some steps after a while, committed or rolled back."""
+    """Steps that run `after` the previous transaction, and are committed or rolled back."""
 
     steps: list[_Step]
     rolls_back: bool
@@ -310,7 +309,7 @@ class ProgramTransaction:
 
 
 class _RolledBack(Exception):
-    """Carries a transaction's outcome out through its own rollback."""
+    """Rolls a transaction back and carries its outcome."""
 
     def __init__(self, outcome: "_Outcome") -> None:
         super().__init__()
@@ -322,7 +321,7 @@ class _Outcome:
     world: _World
     drawn: list[int]
     results: list[object]
-    """What each step answered: its result, or the code of its refusal."""
+    """The result of each step, or the code of its refusal."""
     own_view: list[object]
 
 
@@ -330,7 +329,7 @@ def _as_operation(
     transaction: ProgramTransaction, world: _World, now: datetime, given: list[int] | None
 ) -> Callable[[Transaction], _Outcome]:
     def operation(tx: Transaction) -> _Outcome:
-        # Made anew in each run: an operation may be run again after a conflict.
+        # A new scene for each run, because an operation may run again after a conflict.
         scene = _Scene(tx, world.copy(), now, given=None if given is None else iter(given))
         results = [_result(step, scene) for step in transaction.steps]
         outcome = _Outcome(scene.world, scene.drawn, results, _everything(scene.world)(tx))
@@ -372,7 +371,7 @@ async def compare(
 
 
 def _everything(world: _World) -> Callable[[Reader], list[object]]:
-    """All that can be read of this world, with nothing left to chance."""
+    """A query for everything that can be read, in a deterministic order."""
 
     def look(reader: Reader) -> list[object]:
         return [
@@ -447,7 +446,7 @@ _opening = ProgramTransaction(
     rolls_back=False,
     after=timedelta(0),
 )
-"""Most of what can be done needs people and a chat."""
+"""Most steps need users and a chat."""
 programs = st.lists(
     st.builds(
         ProgramTransaction,

@@ -1,7 +1,7 @@
-"""The one suite that every storage passes: what `messaging_core.ports` says, a rule a test.
+"""The test suite of every storage: each test is one rule of `messaging_core.ports`.
 
-A storage's own test module derives from `StorageContract` and says how a fresh, empty storage is opened,
-and how one that serves as the model is, the memory storage usually:
+The test module of a storage derives from `StorageContract`, and has fixtures that open an empty storage and
+an empty model to compare it with, usually the memory storage:
 
     from collections.abc import AsyncIterator
     from contextlib import asynccontextmanager
@@ -19,14 +19,13 @@ and how one that serves as the model is, the memory storage usually:
     class TestMemoryStorage(StorageContract):
         @pytest.fixture
         def open_storage(self) -> OpenStorage:
-            return open_memory_storage      # here: how your own is opened
+            return open_memory_storage      # open your own storage here
 
         @pytest.fixture
         def open_model(self) -> OpenStorage:
             return open_memory_storage
 
-`OpenStorage` and `StorageContract` are what others import. The rules lie in the modules beside, by subject:
-parts of the one suite, which may be divided anew.
+Import `OpenStorage` and `StorageContract` only. The other modules hold the rules by subject, and may change.
 """
 
 from collections.abc import AsyncIterator
@@ -48,7 +47,7 @@ from messaging_core.testing.storage_programs import OpenStorage, ProgramTransact
 __all__ = ["OpenStorage", "StorageContract"]
 
 
-# pytest runs the rules of the last of these first: what the others build on.
+# pytest runs the rules of the last base first, so the rules that others build on come last here.
 class StorageContract(
     RaceRules,
     CommittedRules,
@@ -58,14 +57,13 @@ class StorageContract(
     MessageRules,
     PeopleAndChatsRules,
 ):
-    """Derive, name the class `Test…`, and give it two fixtures that return an `OpenStorage`.
+    """Derive from this, name the class `Test…`, and add two fixtures that return an `OpenStorage`.
 
-    `open_storage` says how the storage under test is opened, `open_model` how the one that it is compared
-    with is.
+    `open_storage` opens the storage under test, `open_model` the storage to compare it with.
     """
 
     programs = 100
-    """How many programs the model-based test tries; each opens the storage anew."""
+    """How many programs the model-based test runs; each opens a new storage."""
 
     @pytest.fixture
     async def storage(self, open_storage: OpenStorage) -> AsyncIterator[Storage]:
@@ -75,7 +73,7 @@ class StorageContract(
     def test_like_the_model(self, open_storage: OpenStorage, open_model: OpenStorage) -> None:
         """After any program of transactions, committed or rolled back, every read agrees with the model's."""
 
-        # Shrinking opens a storage per attempt; explaining would open as many again.
+        # Shrinking opens a storage for each attempt, and explaining would open as many again.
         @settings(
             deadline=None,
             max_examples=self.programs,

@@ -1,4 +1,4 @@
-"""Who is told of a commit, when, and in which order; and what a cancelled caller loses."""
+"""The `committed` callback: when and in which order it is called, and what happens to cancelled callers."""
 
 import threading
 from collections import Counter
@@ -29,7 +29,7 @@ from messaging_core.testing.storage_contract.operations import (
 
 class CommittedRules:
     async def test_committed_is_called_once_before_the_return(self, storage: Storage) -> None:
-        """`committed` hears the result once, on the event loop, before `transact` returns."""
+        """`committed` is called once with the result, on the event loop, before `transact` returns."""
         calls: list[tuple[str, int]] = []
         result = await storage.transact(
             lambda _: "result", committed=lambda result: calls.append((result, threading.get_ident()))
@@ -37,14 +37,14 @@ class CommittedRules:
         assert calls == [(result, threading.get_ident())]
 
     async def test_committed_is_not_called_for_a_failure(self, storage: Storage) -> None:
-        """What was rolled back was not committed."""
+        """`committed` is not called after a rollback."""
         calls: list[object] = []
         with pytest.raises(Abort):
             await storage.transact(abort, committed=calls.append)
         assert calls == []
 
-    async def test_what_committed_tells_is_committed(self, storage: Storage) -> None:
-        """Whoever is told by `committed`, and reads, finds what it was told of."""
+    async def test_committed_is_called_after_the_commit(self, storage: Storage) -> None:
+        """A read that starts in `committed` finds the committed changes."""
         alice, _, chat = await pair(storage)
         found: list[Message | None] = []
 
@@ -64,13 +64,13 @@ class CommittedRules:
         assert len({message.id for message in found if message is not None}) == RACERS
 
     async def test_committed_is_called_in_the_order_of_commits(self, storage: Storage) -> None:
-        """Callbacks come in the order of the commits: each chat's sequence, without gap, in every chat."""
+        """Callbacks are called in commit order: for each chat, in the order of its sequence without gaps."""
         alice, bob, direct = await pair(storage)
         chats = [
             direct.id,
             *[(await storage.transact(lambda tx: add_group(tx, alice, bob))).id for _ in range(3)],
         ]
-        heard: list[tuple[ChatId, int, MessageId]] = []
+        calls: list[tuple[ChatId, int, MessageId]] = []
 
         async def contender(number: int) -> None:
             def operation(tx: Transaction) -> tuple[ChatId, int, MessageId]:
@@ -79,11 +79,11 @@ class CommittedRules:
                 assert chat is not None
                 return chat.id, chat.sequence, message.id
 
-            await storage.transact(operation, committed=heard.append)
+            await storage.transact(operation, committed=calls.append)
 
         await race(contender, 4 * RACERS)
         for chat_id in chats:
-            of_chat = [(sequence, message_id) for each, sequence, message_id in heard if each == chat_id]
+            of_chat = [(sequence, message_id) for each, sequence, message_id in calls if each == chat_id]
             assert [sequence for sequence, _ in of_chat] == list(range(2, 2 + RACERS))
             log = await storage.read(lambda reader, chat_id=chat_id: reader.log(chat_id, 1, 1000))  # type: ignore[misc]
             assert [(sequence, MessageSubject(message_id)) for sequence, message_id in of_chat] == [
@@ -94,10 +94,10 @@ class CommittedRules:
                 message_id for _, message_id in of_chat
             )
 
-    async def test_a_chat_is_told_of_before_its_messages(self, storage: Storage) -> None:
-        """Who finds a chat that another has just made, and writes into it, is told of after its making."""
+    async def test_the_callback_of_a_chat_precedes_those_of_its_messages(self, storage: Storage) -> None:
+        """A message that is sent as soon as a read finds its new chat has its callback after the chat's."""
         alice, bob = await people(storage, "alice", "bob")
-        heard: list[tuple[ChatId, int]] = []
+        calls: list[tuple[ChatId, int]] = []
 
         async def write_at_once() -> None:
             found: Sequence[ChatId] = ()
@@ -105,19 +105,21 @@ class CommittedRules:
                 found = await storage.read(lambda reader: chat_ids_of(reader, bob))
             message = await storage.transact(
                 lambda tx: add_message(tx, found[0], bob.id),
-                committed=lambda message: heard.append((message.chat_id, 2)),
+                committed=lambda message: calls.append((message.chat_id, 2)),
             )
-            assert message.chat_id == heard[0][0]
+            assert message.chat_id == calls[0][0]
 
         async with trio.open_nursery() as nursery:
             nursery.start_soon(write_at_once)
             chat = await storage.transact(
-                lambda tx: add_group(tx, alice, bob), committed=lambda chat: heard.append((chat.id, 1))
+                lambda tx: add_group(tx, alice, bob), committed=lambda chat: calls.append((chat.id, 1))
             )
-        assert heard == [(chat.id, 1), (chat.id, 2)]
+        assert calls == [(chat.id, 1), (chat.id, 2)]
 
-    async def test_a_caller_cancelled_before_it_began_has_changed_nothing(self, storage: Storage) -> None:
-        """A cancelled caller whose operation has not begun never begins it."""
+    async def test_a_caller_that_is_cancelled_before_its_operation_changes_nothing(
+        self, storage: Storage
+    ) -> None:
+        """The operation of a caller that is cancelled before it starts does not run."""
         calls: list[object] = []
         with trio.CancelScope() as scope:
             scope.cancel()
@@ -126,37 +128,39 @@ class CommittedRules:
         assert calls == []
         assert await storage.read(lambda reader: reader.user_by_tag("alice")) is None
 
-    async def test_a_caller_cancelled_later_still_commits_and_tells(self, storage: Storage) -> None:
-        """Cancelled once its operation runs, a caller loses neither the commit nor the call."""
+    async def test_a_caller_that_is_cancelled_later_commits_and_has_its_callback(
+        self, storage: Storage
+    ) -> None:
+        """A caller that is cancelled while its operation runs loses neither the commit nor the callback."""
         token = trio.lowlevel.current_trio_token()
         calls: list[User] = []
         with trio.CancelScope() as scope:
 
             def operation(tx: Transaction) -> User:
-                token.run_sync_soon(scope.cancel)  # from whichever thread this is
+                token.run_sync_soon(scope.cancel)  # the operation may run in any thread
                 return add_user(tx, "alice")
 
             await storage.transact(operation, committed=calls.append)
         alice = await storage.read(lambda reader: reader.user_by_tag("alice"))
         assert calls == [alice]
 
-    async def test_cancelled_callers_commit_and_tell_or_do_neither(self, storage: Storage) -> None:
-        """However cancellations fall, `committed` is called for exactly what was committed."""
+    async def test_cancelled_callers_commit_with_a_callback_or_do_neither(self, storage: Storage) -> None:
+        """Whenever callers are cancelled, `committed` is called for exactly the committed operations."""
         alice, _, chat = await pair(storage)
-        told: Counter[MessageId] = Counter()
+        called: Counter[MessageId] = Counter()
         token = trio.lowlevel.current_trio_token()
         scopes = [trio.CancelScope() for _ in range(2 * RACERS)]
 
         async def contender(number: int) -> None:
             def operation(tx: Transaction) -> Message:
-                # Each that runs cancels another: some have begun by then, some have not.
+                # Each operation cancels another caller, some of which have started by then and some have not.
                 token.run_sync_soon(scopes[number * 7 % len(scopes)].cancel)
                 return add_message(tx, chat.id, alice.id, str(number))
 
             with scopes[number]:
-                await storage.transact(operation, committed=lambda message: told.update([message.id]))
+                await storage.transact(operation, committed=lambda message: called.update([message.id]))
 
         await race(contender, len(scopes))
         messages = await history_of(storage, chat.id)
-        assert told == Counter(message.id for message in messages)
+        assert called == Counter(message.id for message in messages)
         assert (await chat_of(storage, chat.id)).sequence == 1 + len(messages)

@@ -24,7 +24,7 @@ from messaging_core.testing.storage_programs import LIMITS, NOW, enact
 
 class MessageRules:
     async def test_messages(self, storage: Storage) -> None:
-        """A message is kept whole, with every null; a changed one replaces it and keeps its place."""
+        """A message is stored with all its fields and nulls; a changed message replaces it at its place."""
         alice, _, chat = await pair(storage)
         first, second, third = [
             await storage.transact(lambda tx: add_message(tx, chat.id, alice.id)) for _ in range(3)
@@ -45,17 +45,17 @@ class MessageRules:
 
     @pytest.mark.parametrize("kind", list(MessageType))
     async def test_message_types(self, storage: Storage, kind: MessageType) -> None:
-        """Every type of message comes back as itself."""
+        """Every message type is read back as itself."""
         alice, _, chat = await pair(storage)
         message = Message(MessageId(1), chat.id, alice.id, kind, "x", None, NOW, None, None, None)
         await storage.transact(lambda tx: tx.apply(StoreMessage(message, chat.sequence + 1)))
-        kept = await storage.read(lambda reader: reader.message(message.id))
-        assert kept == message
-        assert kept is not None
-        assert kept.type is kind
+        stored = await storage.read(lambda reader: reader.message(message.id))
+        assert stored == message
+        assert stored is not None
+        assert stored.type is kind
 
     async def test_history(self, storage: Storage) -> None:
-        """History is cut exactly: the anchor, which need not exist, is left out, and at most count come."""
+        """A page of history excludes its anchor, which need not exist, and has at most `count` messages."""
         alice, bob, chat = await pair(storage)
         other = await storage.transact(lambda tx: add_group(tx, alice, bob))
         ids: list[MessageId] = []
@@ -90,7 +90,7 @@ class MessageRules:
         await storage.transact(look)
 
     async def test_any_anchor(self, storage: Storage) -> None:
-        """History is cut at any number, be it a message of the chat, of another one, or none at all."""
+        """The anchor may be the id of a message of the chat, of another chat, or of no message."""
         alice, bob, chat = await pair(storage)
         other = await storage.transact(lambda tx: add_group(tx, alice, bob))
         empty = await storage.transact(lambda tx: add_group(tx, bob, alice))
@@ -102,7 +102,7 @@ class MessageRules:
                 ids.append(message.id)
                 enact(tx, delete_message(tx.lock_chat(chat.id), message, deleter=alice.id, now=NOW))
                 for _ in range(others):
-                    tx.next_message_id()  # one that is lost
+                    tx.next_message_id()  # an unused id
                     add_message(tx, other.id, bob.id)
             return ids
 
@@ -120,8 +120,8 @@ class MessageRules:
         await storage.read(look)
         await storage.transact(look)
 
-    async def test_a_message_that_is_not_there_cannot_change(self, storage: Storage) -> None:
-        """To change what was never stored is a defect of whoever asks, and changes nothing."""
+    async def test_a_message_that_does_not_exist_cannot_change(self, storage: Storage) -> None:
+        """Changing a message that was never stored raises `LookupError` and changes nothing."""
         alice, _, chat = await pair(storage)
         message = Message(MessageId(7), chat.id, alice.id, MessageType.TEXT, "x", None, NOW, None, None, None)
         with pytest.raises(LookupError):
@@ -129,7 +129,7 @@ class MessageRules:
         assert await history_of(storage, chat.id) == []
 
     async def test_log(self, storage: Storage) -> None:
-        """A chat's log is read in its own order from beyond a number, each entry naming its message."""
+        """A chat's log is read in order after a number; each entry names its message."""
         alice, bob, chat = await pair(storage)
         other = await storage.transact(lambda tx: add_group(tx, alice, bob))
         messages = []

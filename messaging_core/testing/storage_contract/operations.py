@@ -1,4 +1,4 @@
-"""What the rules have a storage do: people, chats and messages, by the core's own decisions."""
+"""Operations for the rules: they add users, chats and messages by the core's decisions."""
 
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
@@ -24,7 +24,7 @@ RACERS = 32
 
 
 class Abort(Exception):
-    """Raised by an operation to have its transaction rolled back."""
+    """An operation raises this to roll its transaction back."""
 
 
 def abort(_: object) -> None:
@@ -120,7 +120,7 @@ async def people(storage: Storage, *names: str) -> list[User]:
 
 
 async def pair(storage: Storage) -> tuple[User, User, Chat]:
-    """Alice, Bob and their direct chat, just made."""
+    """Alice, Bob and their new direct chat."""
     alice, bob = await people(storage, "alice", "bob")
     return alice, bob, await storage.transact(lambda tx: add_direct_chat(tx, alice.id, bob.id))
 
@@ -148,7 +148,7 @@ def idempotency_key(user: User, key: str = "one-request") -> IdempotencyKey:
 
 
 async def race(contender: Callable[[int], Any], count: int = RACERS) -> None:
-    """Run `contender(0)` to `contender(count - 1)` at once, each in its own task."""
+    """Run `contender(0)` to `contender(count - 1)` concurrently, each in its own task."""
     async with trio.open_nursery() as nursery:
         for number in range(count):
             nursery.start_soon(contender, number)

@@ -1,4 +1,4 @@
-"""What many ask for at once happens once."""
+"""Concurrent identical operations take effect once."""
 
 from collections import Counter
 
@@ -26,8 +26,8 @@ from messaging_core.tokens import refresh_claims, rotate
 
 
 class RaceRules:
-    async def test_one_direct_chat_however_many_open_it(self, storage: Storage) -> None:
-        """Two people who open their chat from both sides at once open one."""
+    async def test_concurrent_calls_open_one_direct_chat(self, storage: Storage) -> None:
+        """Two users who open their direct chat concurrently, from both sides, get the same chat."""
         alice, bob = await people(storage, "alice", "bob")
         opened: list[ChatId] = []
 
@@ -42,8 +42,8 @@ class RaceRules:
         assert len(await storage.read(lambda reader: chat_ids_of(reader, alice))) == 1
         assert len(await storage.read(lambda reader: reader.log(opened[0], 0, 100))) == 1
 
-    async def test_nobody_makes_more_chats_than_they_may(self, storage: Storage) -> None:
-        """The chats that a user makes at once are counted one after another."""
+    async def test_concurrent_creations_of_chats_are_counted_in_turn(self, storage: Storage) -> None:
+        """Each of a user's concurrent creations of chats sees the count after the one before it."""
         alice, *others = await people(storage, "alice", *(f"user{number}" for number in range(RACERS)))
         counted: list[int] = []
 
@@ -61,8 +61,10 @@ class RaceRules:
         await race(contender)
         assert sorted(counted) == list(range(RACERS))
 
-    async def test_one_message_however_often_its_key_comes(self, storage: Storage) -> None:
-        """Requests with one Idempotency-Key make one message; the others find its stored response."""
+    async def test_concurrent_requests_with_one_key_send_one_message(self, storage: Storage) -> None:
+        """Of concurrent requests with one Idempotency-Key one sends a message; the others find its
+        response.
+        """
         alice, _, chat = await pair(storage)
         request = idempotent_request(alice)
         outcomes: list[tuple[bool, Resource | None]] = []
@@ -83,8 +85,10 @@ class RaceRules:
         assert {resource for _, resource in outcomes} == {resource_of(message)}
         assert [replay for replay, _ in outcomes].count(False) == 1
 
-    async def test_one_account_however_many_register_its_e_mail(self, storage: Storage) -> None:
-        """Of registrations of one e-mail at once, one makes the account; the others meet it."""
+    async def test_concurrent_registrations_of_one_email_create_one_account(self, storage: Storage) -> None:
+        """Of concurrent registrations of one e-mail, one creates the account, and the others raise
+        EmailTaken.
+        """
         outcomes: Counter[str] = Counter()
 
         async def contender(_: int) -> None:
@@ -98,8 +102,8 @@ class RaceRules:
         await race(contender)
         assert outcomes == {"registered": 1, "email_taken": RACERS - 1}
 
-    async def test_one_successor_however_many_refresh(self, storage: Storage) -> None:
-        """Refreshes with one token at once move the session on once, and all get the same successor."""
+    async def test_concurrent_refreshes_have_one_successor(self, storage: Storage) -> None:
+        """Concurrent refreshes with one token advance the session once, and all get the same successor."""
         [alice] = await people(storage, "alice")
         session = await storage.transact(lambda tx: add_session(tx, alice))
         claims = refresh_claims(session)
@@ -112,7 +116,7 @@ class RaceRules:
             successors.append(await storage.transact(operation))
 
         await race(contender)
-        moved_on = await storage.read(lambda reader: reader.session(session.id))
-        assert moved_on is not None
-        assert moved_on.generation == session.generation + 1
-        assert successors == [moved_on] * RACERS
+        successor = await storage.read(lambda reader: reader.session(session.id))
+        assert successor is not None
+        assert successor.generation == session.generation + 1
+        assert successors == [successor] * RACERS

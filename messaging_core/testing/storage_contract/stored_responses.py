@@ -1,4 +1,4 @@
-"""Responses stored under an Idempotency-Key, and the forgetting of what is old."""
+"""Responses stored under an Idempotency-Key, and the deletion of old responses and sessions."""
 
 from datetime import timedelta
 
@@ -14,7 +14,9 @@ from messaging_core.testing.storage_programs import NOW
 
 class StoredResponseRules:
     async def test_stored_responses(self, storage: Storage) -> None:
-        """A response is found by its whole key, in which no user is not any user; a new one replaces it."""
+        """A response is found by its whole key only; None as the user matches None; a new response replaces
+        it.
+        """
         alice, bob = await people(storage, "alice", "bob")
         key = IdempotencyKey(alice.id, "POST", "/api/v1/messages", "k")
         keys = [
@@ -46,7 +48,9 @@ class StoredResponseRules:
         assert stored == [responses[0], newer, *responses[2:]]
 
     async def test_forgetting(self, storage: Storage) -> None:
-        """Forgetting drops exactly the responses stored, and the sessions over, before the times given."""
+        """`forget_before` deletes exactly the responses stored and the sessions over before the given
+        times.
+        """
         [alice] = await people(storage, "alice")
         second = timedelta(seconds=1)
 
@@ -80,7 +84,7 @@ class StoredResponseRules:
 
         responses, sessions = await storage.transact(fill)
 
-        def left(reader: Reader) -> set[str]:
+        def remaining(reader: Reader) -> set[str]:
             return {name for name, key in responses.items() if reader.stored_response(key)} | {
                 name for name, session_id in sessions.items() if reader.session(session_id)
             }
@@ -88,19 +92,19 @@ class StoredResponseRules:
         def forget(tx: Transaction) -> int:
             return tx.forget_before(responses=NOW, sessions=NOW)
 
-        everything = await storage.read(left)
+        everything = await storage.read(remaining)
         assert (
             await storage.transact(lambda tx: tx.forget_before(responses=NOW - second, sessions=NOW - second))
             == 0
         )
-        assert await storage.read(left) == everything
+        assert await storage.read(remaining) == everything
         assert await storage.transact(forget) == 4
-        assert await storage.read(left) == {"new", "open", "expires now", "ended now"}
+        assert await storage.read(remaining) == {"new", "open", "expires now", "ended now"}
         assert await storage.transact(forget) == 0
         assert await storage.read(lambda reader: reader.user(alice.id)) == alice
 
     async def test_forgetting_by_parts(self, storage: Storage) -> None:
-        """One transaction forgets a bounded part of what is old, so that nobody waits long for it."""
+        """One transaction deletes a bounded number of old rows, so that other transactions wait briefly."""
         [alice] = await people(storage, "alice")
         second = timedelta(seconds=1)
         surplus = 3
