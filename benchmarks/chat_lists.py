@@ -142,7 +142,7 @@ def seed(database: str, owner: int, groups: int, people: int) -> list[int]:
         ids = [tx.next_user_id() for _ in range(people - 1)]
         for id_ in ids:
             user = User(id_, f"s{id_}@strangers.example", f"Stranger {id_}", f"stranger{id_}", None, now)
-            tx.apply(StoreUser(user, "none"))
+            tx.apply(StoreUser(user, "none", user.email))
         return [*ids]
 
     def group(ids: list[int], number: int) -> Callable[[Transaction], None]:

@@ -61,9 +61,8 @@ def prepare_people(tx: Transaction) -> None:
     """Two people with a hundred chats, and a group of a thousand people."""
     people = [tx.next_user_id() for _ in range(1000)]
     for number in people:
-        tx.apply(
-            StoreUser(User(number, f"{number}@test.com", f"User {number}", f"u{number}", None, NOW), "h")
-        )
+        email = f"{number}@test.com"
+        tx.apply(StoreUser(User(number, email, f"User {number}", f"u{number}", None, NOW), "h", email))
     for size in (*(2 for _ in range(CHATS)), 1000):
         members = tuple(Member(number, Role.MEMBER, NOW) for number in people[:size])
         tx.apply(StoreChat(Chat(tx.next_chat_id(), "", True, NOW, members, 0, NOW, None)))

@@ -17,10 +17,11 @@ T_co = TypeVar("T_co", covariant=True)
 
 @frozen
 class StoreUser:
-    """Keep a new user and the hash of their password."""
+    """Keep a new user, the hash of their password, and the key by which their e-mail is found."""
 
     user: User
     password_hash: str
+    email_key: str
 
 
 @frozen

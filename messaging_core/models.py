@@ -39,6 +39,15 @@ class UserView:
 
 
 @frozen
+class EmailForms:
+    """An e-mail address in its two spellings: equal unless its domain has letters beyond ASCII."""
+
+    unicode: str
+    ascii: str
+    """With the domain as name servers know it; the part before the `@` is the same."""
+
+
+@frozen
 class Session:
     """One login on one device, and how far its refresh tokens have moved on."""
 

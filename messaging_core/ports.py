@@ -15,6 +15,7 @@ from messaging_core.models import (
     AccessClaims,
     Activity,
     Chat,
+    EmailForms,
     Excerpt,
     IdempotencyKey,
     Message,
@@ -41,8 +42,8 @@ class Reader(Protocol):
 
     def users(self, user_ids: Collection[UserId]) -> Mapping[UserId, User]: ...
 
-    def user_by_email(self, email: str) -> User | None:
-        """By the normalised e-mail."""
+    def user_by_email(self, email_key: str) -> User | None:
+        """By the key that their e-mail was stored under, which is nobody else's."""
 
     def user_by_tag(self, tag: str) -> User | None:
         """By the normalised tag."""
@@ -226,6 +227,17 @@ class TokenSigner(Protocol):
 
     def read_refresh(self, token: str) -> RefreshClaims:
         """The claims of a token that we signed, in time or not; raises `RefreshTokenInvalid`."""
+
+
+class EmailParser(Protocol):
+    """Says whether a text is an e-mail address, and which other texts are the same one."""
+
+    def __call__(self, email: str, /) -> EmailForms:
+        """Its forms; raises `EmailMalformed`. It asks no network, and takes time that `email` bounds."""
+
+
+class EmailMalformed(Exception):
+    """It is no e-mail address; the message is one sentence for the person who wrote it."""
 
 
 class PasswordHasher(Protocol):

@@ -4,15 +4,17 @@ import unicodedata
 from collections.abc import Iterable, Iterator
 from datetime import datetime
 
-from attrs import evolve
+from attrs import evolve, field, frozen
 
+from messaging_core.characters import SHRINKS
 from messaging_core.commands import LogIn, RegisterUser
 from messaging_core.constraints import check
 from messaging_core.effects import Decision, StoreUser
-from messaging_core.errors import EmailTaken, InvalidCredentials, UserNotFound
+from messaging_core.errors import EmailTaken, FieldError, Invalid, InvalidCredentials, UserNotFound
 from messaging_core.ids import UserId
 from messaging_core.limits import Limits
-from messaging_core.models import User
+from messaging_core.models import EmailForms, User
+from messaging_core.ports import EmailMalformed, EmailParser
 
 TAG_MIN_CHARACTERS = 3
 TAG_MAX_CHARACTERS = 32
@@ -23,13 +25,61 @@ _NUMBERED_TAGS = 9
 """`alice`, `alice2` … `alice9`; beyond, wider and wider numbers: the thousandth Alice needs few tries."""
 
 
-def prepare_registration(command: RegisterUser, limits: Limits) -> RegisterUser:
-    """The command with e-mail, password and name in the form in which they are kept; raises `Invalid`.
+@frozen
+class Registration:
+    """What a registration comes to: the command in the form in which it is kept."""
+
+    command: RegisterUser
+    email_keys: tuple[str, ...]
+    """Under any of which an account may have the same e-mail."""
+
+
+@frozen
+class Credentials:
+    """What a log-in comes to."""
+
+    email_keys: tuple[str, ...]
+    """Under any of which the account may be; the first that is one is it."""
+    password: str = field(repr=False)
+
+
+def prepare_registration(command: RegisterUser, limits: Limits, parse_email: EmailParser) -> Registration:
+    """The registration in the form in which it is kept; raises `Invalid`.
 
     Ask before hashing the password: it is cheap, and hashing is not.
     """
-    command = check(command, limits)
-    return evolve(command, email=normalise_email(command.email))
+    errors: tuple[FieldError, ...] = ()
+    try:
+        command = check(command, limits)
+    except Invalid as refused:
+        errors = refused.errors
+    if not any(error.field == "email" for error in errors):
+        try:
+            email, keys = _read_email(command.email, limits, parse_email)
+        except Invalid as refused:
+            errors += refused.errors
+        else:
+            if not errors:
+                return Registration(evolve(command, email=email), keys)
+    raise Invalid(*errors)
+
+
+def _read_email(email: str, limits: Limits, parse_email: EmailParser) -> tuple[str, tuple[str, ...]]:
+    """An e-mail in the form in which it is kept, and its keys; raises `Invalid`."""
+    _check_length(normalise_email(email), limits)
+    try:
+        forms = parse_email(email)
+    except EmailMalformed as reason:
+        raise Invalid(FieldError("email", "malformed", f"must be an e-mail address: {reason}")) from None
+    kept = normalise_email(forms.unicode)
+    _check_length(kept, limits)
+    return kept, email_keys(email, forms)
+
+
+def _check_length(email: str, limits: Limits) -> None:
+    if len(email) > limits.email_characters:
+        message = f"has {len(email)} characters in lower case, at most {limits.email_characters} are allowed"
+        raise Invalid(FieldError("email", "too_long", message))
 
 
 def register(
@@ -45,13 +95,30 @@ def register(
     if known is not None:
         raise EmailTaken
     user = User(user_id, command.email, command.display_name, tag, command.avatar_url, now)
-    return Decision(user, (StoreUser(user, password_hash),))
+    return Decision(user, (StoreUser(user, password_hash, email_key(user.email)),))
 
 
-def prepare_log_in(command: LogIn, limits: Limits) -> LogIn:
-    """The command with e-mail and password in the form in which they are kept; raises `Invalid`."""
+def prepare_log_in(command: LogIn, limits: Limits, parse_email: EmailParser) -> Credentials:
+    """Under which keys to look for the account, and the password in its form; raises `Invalid`.
+
+    An e-mail that nobody could register with now is looked for as well: there are accounts from before.
+    """
     command = check(command, limits)
-    return evolve(command, email=normalise_email(command.email))
+    return Credentials(email_keys(command.email, _forms(command.email, parse_email)), command.password)
+
+
+def log_in_key(email: str, limits: Limits, parse_email: EmailParser) -> str:
+    """By what attempts to log in are counted: the same for all spellings of an e-mail."""
+    forms = _forms(email[: SHRINKS * limits.email_characters], parse_email)
+    return email_key(forms.unicode)
+
+
+def _forms(email: str, parse_email: EmailParser) -> EmailForms:
+    """The forms of an e-mail; of what is none, itself."""
+    try:
+        return parse_email(email)
+    except EmailMalformed:
+        return EmailForms(email, email)
 
 
 def log_in(user: User | None, *, password_matches: bool) -> User:
@@ -68,8 +135,28 @@ def found(user: User | None) -> User:
     return user
 
 
+def email_keys(email: str, forms: EmailForms) -> tuple[str, ...]:
+    """The keys under which an e-mail may have an account, each once: mostly there is one.
+
+    Those of its spellings in lower case come first. They find accounts that were made before letters were
+    folded, of which two may share a folded key: each is found by its own spelling.
+    """
+    spellings = [normalise_email(each) for each in (email, forms.unicode, forms.ascii)]
+    return tuple(dict.fromkeys([*spellings, *map(email_key, spellings)]))
+
+
+def email_key(email: str) -> str:
+    """What e-mails have in common that differ in case only: letters before the `@` are folded, then in NFC.
+
+    `αΣ`, `ας` and `ασ` are one, `ß` is `ss`. The domain is as it is: `straße.de` is not `strasse.de`.
+    """
+    local, at, domain = normalise_email(email).rpartition("@")
+    folded = unicodedata.normalize("NFD", local).casefold()
+    return unicodedata.normalize("NFC", folded) + at + domain
+
+
 def normalise_email(email: str) -> str:
-    """The form by which an e-mail is unique: lower case, NFC; normalising it again changes nothing."""
+    """An e-mail as it is kept and shown: in lower case and NFC; normalising it again changes nothing."""
     return unicodedata.normalize("NFC", unicodedata.normalize("NFC", email).lower())
 
 

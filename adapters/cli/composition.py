@@ -19,7 +19,14 @@ from adapters.quart_app import HttpConfig, create_app
 from adapters.quart_app.cors import ANY_ORIGIN
 from adapters.quart_app.wire import encode
 from adapters.runtime import Hub, Messaging
-from adapters.security import Argon2Hasher, JwtSigner, Keyring, load_or_make_keyring
+from adapters.security import (
+    Argon2Hasher,
+    JwtSigner,
+    Keyring,
+    load_email_parser,
+    load_or_make_keyring,
+    parse_email,
+)
 from adapters.security.keyring import make_keyring, parse_keyring
 from adapters.storage_memory import MemoryStorage
 from adapters.storage_sql import NEWEST, AddressWrong, migrate_sqlite, open_sqlite
@@ -78,6 +85,7 @@ async def run_server(
             hub=Hub(settings.limits, encode),
             signer=JwtSigner(keyring),
             hasher=Argon2Hasher(settings.hashing_threads),
+            parse_email=parse_email,
             limits=settings.limits,
             privacy=settings.privacy,
             bus=bus,
@@ -109,6 +117,7 @@ async def run_server(
             task_status.started(Server(urls, shown, (*warnings, *_exposure(settings))))
             try:
                 await app.load()
+                load_email_parser()
             except (OSError, ImportError) as error:
                 # A crowd may have taken all descriptors. The API and the sockets need nothing of this.
                 if os.strerror(errno.EMFILE) not in str(error):

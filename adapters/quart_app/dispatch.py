@@ -28,7 +28,7 @@ from adapters.quart_app.wire import MalformedJson, canonical, decode, encode, fr
 from adapters.runtime import Context, Messaging, operations
 from adapters.runtime.operations import Query, Read
 from adapters.runtime.throttles import Permits, Throttles
-from messaging_core import idempotency, users
+from messaging_core import idempotency
 from messaging_core.addresses import network_of
 from messaging_core.commands import CreateGroup
 from messaging_core.errors import Refused, TokenInvalid, TokenMissing, TooManyRequests
@@ -223,8 +223,7 @@ class Dispatcher:
             case Per.ADDRESS:
                 return network_of(request.address)
             case Per.EMAIL_AND_ADDRESS:
-                email = command.email[: self._messaging.limits.email_characters]
-                return users.normalise_email(email), network_of(request.address)
+                return self._messaging.log_in_key(command), network_of(request.address)
             case Per.SESSION:
                 return self._messaging.session_of(command)
             case _:

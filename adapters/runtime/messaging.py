@@ -26,6 +26,7 @@ from messaging_core.limits import Limits
 from messaging_core.models import Actor, Session, User, UserView
 from messaging_core.ports import (
     Bus,
+    EmailParser,
     OutcomeUnknown,
     PasswordHasher,
     Storage,
@@ -104,6 +105,7 @@ class Messaging:
         hub: Hub,
         signer: TokenSigner,
         hasher: PasswordHasher,
+        parse_email: EmailParser,
         limits: Limits,
         privacy: Privacy | None = None,
         now: Callable[[], datetime] | None = None,
@@ -119,6 +121,7 @@ class Messaging:
         self._storage = storage
         self._signer = signer
         self._hasher = hasher
+        self._parse_email = parse_email
         self._admissions = Admissions()
         self.relay: Relay | None = None
         """What connects this process with others; None where it is the only one."""
@@ -268,25 +271,28 @@ class Messaging:
 
         Raises `Invalid`, `EmailTaken`, `IdempotencyKeyReused`, `PasswordHasherBusy`.
         """
-        prepared = users.prepare_registration(command, self.limits)
-        privacy.avatar_hosts.check(prepared.avatar_url)
-        registration = operations.register(
-            prepared,
-            password_hash=await self._hasher.hash(prepared.password),
+        registration = users.prepare_registration(command, self.limits, self._parse_email)
+        privacy.avatar_hosts.check(registration.command.avatar_url)
+        password = registration.command.password
+        operation = operations.register(
+            registration,
+            password_hash=await self._hasher.hash(password),
             device=device,
             nonce=self._random_bytes(tokens.NONCE_BYTES),
             chance=[secrets.randbits(40) for _ in range(TAG_TRIES)],
-            request=None if key is None else operations.registration_request(prepared, path=path, key=key),
+            request=None
+            if key is None
+            else operations.registration_request(registration, path=path, key=key),
             now=self.now(),
             limits=self.limits,
         )
-        registered = await self.execute(registration)
+        registered = await self.execute(operation)
         if isinstance(registered, tuple):
             return Registered(self._signed_in(*registered, privacy), replayed=False)
         user, known_hash = await self.read(
             lambda reader: (reader.user(registered), reader.password_hash(registered))
         )
-        if not await self._hasher.matches(known_hash, prepared.password):
+        if not await self._hasher.matches(known_hash, password):
             raise IdempotencyKeyReused
         return Registered(await self._open_session(users.found(user), device, privacy), replayed=True)
 
@@ -295,10 +301,14 @@ class Messaging:
 
         Raises `Invalid`, `InvalidCredentials`, `PasswordHasherBusy`.
         """
-        prepared = users.prepare_log_in(command, self.limits)
-        user, known_hash = await self.read(operations.credentials(prepared.email))
-        matches = await self._hasher.matches(known_hash, prepared.password)
+        credentials = users.prepare_log_in(command, self.limits, self._parse_email)
+        user, known_hash = await self.read(operations.credentials(credentials.email_keys))
+        matches = await self._hasher.matches(known_hash, credentials.password)
         return await self._open_session(users.log_in(user, password_matches=matches), device, privacy)
+
+    def log_in_key(self, command: LogIn) -> str:
+        """By what attempts to log in with an e-mail are counted, however it is spelled."""
+        return users.log_in_key(command.email, self.limits, self._parse_email)
 
     def session_of(self, command: RefreshTokens) -> tuple[SessionId, bytes | None]:
         """The session that a refresh token of ours names, ended or not, with its nonce.

@@ -25,7 +25,6 @@ from messaging_core.commands import (
     ListMessages,
     LogOut,
     OpenDirectChat,
-    RegisterUser,
     SendMessage,
 )
 from messaging_core.effects import Decision
@@ -53,6 +52,7 @@ from messaging_core.models import (
 )
 from messaging_core.ports import Reader, Transaction
 from messaging_core.privacy import EmailVisibility, Privacy
+from messaging_core.users import Registration
 
 T = TypeVar("T")
 
@@ -79,8 +79,9 @@ class Context:
     privacy: Privacy
 
 
-def registration_request(command: RegisterUser, *, path: str, key: str) -> IdempotentRequest:
+def registration_request(registration: Registration, *, path: str, key: str) -> IdempotentRequest:
     """A registration with a key; its fingerprint omits the password, which a replay checks by its hash."""
+    command = registration.command
     encoded = json.dumps([command.email, command.display_name, command.avatar_url]).encode()
     return IdempotentRequest(IdempotencyKey(None, "POST", path, key), idempotency.fingerprint(encoded))
 
@@ -89,7 +90,7 @@ def registration_request(command: RegisterUser, *, path: str, key: str) -> Idemp
 
 
 def register(
-    command: RegisterUser,
+    registration: Registration,
     *,
     password_hash: str,
     device: str,
@@ -104,6 +105,7 @@ def register(
     No token is ever stored.
     """
     numbers = tuple(chance)
+    command = registration.command
 
     def operation(tx: Transaction) -> Decision[tuple[User, Session] | UserId]:
         if request is not None:
@@ -115,7 +117,7 @@ def register(
         tags = users.tag_candidates(anyascii(command.display_name), numbers)
         registered = users.register(
             command,
-            known=tx.user_by_email(command.email),
+            known=_user_by_email(tx, registration.email_keys),
             tag=next(tag for tag in tags if tx.user_by_tag(tag) is None),
             user_id=tx.next_user_id(),
             password_hash=password_hash,
@@ -171,14 +173,19 @@ def sessions(session_ids: Sequence[SessionId]) -> Query[dict[SessionId, Session 
     return lambda reader: {session_id: reader.session(session_id) for session_id in session_ids}
 
 
-def credentials(email: str) -> Query[tuple[User | None, str | None]]:
-    """Who has a normalised e-mail, and the hash of their password."""
+def credentials(email_keys: Sequence[str]) -> Query[tuple[User | None, str | None]]:
+    """Who has an e-mail of one of these keys, and the hash of their password."""
 
     def query(reader: Reader) -> tuple[User | None, str | None]:
-        user = reader.user_by_email(email)
+        user = _user_by_email(reader, email_keys)
         return user, None if user is None else reader.password_hash(user.id)
 
     return query
+
+
+def _user_by_email(reader: Reader, email_keys: Sequence[str]) -> User | None:
+    """Of whom the keys find, the first."""
+    return next((user for key in email_keys if (user := reader.user_by_email(key)) is not None), None)
 
 
 def try_to_write(tx: Transaction) -> Decision[None]:

@@ -47,7 +47,7 @@ V = TypeVar("V")
 @frozen
 class _Tables:
     users: dict[UserId, User] = Factory(dict)
-    emails: dict[str, UserId] = Factory(dict)
+    email_keys: dict[str, UserId] = Factory(dict)
     tags: dict[str, UserId] = Factory(dict)
     password_hashes: dict[UserId, str] = Factory(dict)
     sessions: dict[SessionId, Session] = Factory(dict)
@@ -73,8 +73,8 @@ class _View:
         users = self._tables.users
         return {user_id: users[user_id] for user_id in user_ids if user_id in users}
 
-    def user_by_email(self, email: str) -> User | None:
-        user_id = self._tables.emails.get(email)
+    def user_by_email(self, email_key: str) -> User | None:
+        user_id = self._tables.email_keys.get(email_key)
         return None if user_id is None else self._tables.users[user_id]
 
     def user_by_tag(self, tag: str) -> User | None:
@@ -167,9 +167,9 @@ class _Transaction(_View):
     def apply(self, effect: StorageEffect) -> None:
         tables = self._tables
         match effect:
-            case StoreUser(user, password_hash):
+            case StoreUser(user, password_hash, email_key):
                 self._add(tables.users, user.id, user)
-                self._add(tables.emails, user.email, user.id)
+                self._add(tables.email_keys, email_key, user.id)
                 self._add(tables.tags, user.tag, user.id)
                 self._add(tables.password_hashes, user.id, password_hash)
             case StoreSession(session):

@@ -34,6 +34,7 @@ from adapters.storage_sql.statements import Statements
 from adapters.storage_sql.tables import (
     chats,
     direct_chats,
+    email_keys,
     events,
     members,
     messages,
@@ -80,7 +81,12 @@ def compile_statements(dialect: Dialect, *, among: Among, upsert: Upsert, replac
     return Statements(
         user=compiled(select(users).where(users.c.id == bindparam("id")), "id"),
         users=compiled(select(users).where(among(users.c.id, "ids")), "ids"),
-        user_by_email=compiled(select(users).where(users.c.email == bindparam("email")), "email"),
+        user_by_email=compiled(
+            select(users)
+            .join(email_keys, email_keys.c.user_id == users.c.id)
+            .where(email_keys.c.key == bindparam("key")),
+            "key",
+        ),
         user_by_tag=compiled(select(users).where(users.c.tag == bindparam("tag")), "tag"),
         password_hash=compiled(
             select(password_hashes.c.hash).where(password_hashes.c.user_id == bindparam("user_id")), "user_id"
@@ -219,6 +225,7 @@ def compile_statements(dialect: Dialect, *, among: Among, upsert: Upsert, replac
             "count",
         ),
         insert_user=inserted(users),
+        insert_email_key=inserted(email_keys),
         insert_password_hash=inserted(password_hashes),
         store_session=stored(sessions),
         insert_chat=inserted(chats),

@@ -1,4 +1,4 @@
 """Which schema this code knows, for who only compares."""
 
-NEWEST = "0007"
+NEWEST = "0008"
 """The last revision in `migrations/versions`."""

@@ -11,8 +11,8 @@ FROM json_each(?) AS anon_1)
 
 -- user_by_email
 SELECT users.id, users.email, users.display_name, users.tag, users.avatar_url, users.created_at
-FROM users
-WHERE users.email = ?
+FROM users JOIN email_keys ON email_keys.user_id = users.id
+WHERE email_keys."key" = ?
 
 -- user_by_tag
 SELECT users.id, users.email, users.display_name, users.tag, users.avatar_url, users.created_at
@@ -144,6 +144,9 @@ WHERE events.chat_id = ? AND events.sequence > ? ORDER BY events.sequence
 
 -- insert_user
 INSERT INTO users (id, email, display_name, tag, avatar_url, created_at) VALUES (?, ?, ?, ?, ?, ?)
+
+-- insert_email_key
+INSERT INTO email_keys ("key", user_id) VALUES (?, ?)
 
 -- insert_password_hash
 INSERT INTO password_hashes (user_id, hash) VALUES (?, ?)

@@ -35,6 +35,7 @@ class Statements:
     stored_response: str
     log: str
     insert_user: str
+    insert_email_key: str
     insert_password_hash: str
     store_session: str
     insert_chat: str

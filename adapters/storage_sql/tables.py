@@ -70,6 +70,15 @@ users = Table(
     CheckConstraint("id > 0", name="id"),
 )
 
+email_keys = Table(
+    "email_keys",
+    metadata,
+    Column("key", Text, primary_key=True),
+    Column("user_id", _Int64, ForeignKey("users.id"), nullable=False, index=True),
+    sqlite_with_rowid=False,
+)
+"""By which accounts are found. One from before there were keys has its e-mail, and, if free, that folded."""
+
 password_hashes = Table(
     "password_hashes",
     metadata,

@@ -121,8 +121,8 @@ class SqlReader:
         rows = self._execute(self._sql.users, (self._many(user_ids),)).fetchall()
         return {row[0]: user_of(row) for row in rows}
 
-    def user_by_email(self, email: str) -> User | None:
-        row = self._execute(self._sql.user_by_email, (email,)).fetchone()
+    def user_by_email(self, email_key: str) -> User | None:
+        row = self._execute(self._sql.user_by_email, (email_key,)).fetchone()
         return None if row is None else user_of(row)
 
     def user_by_tag(self, tag: str) -> User | None:
@@ -278,8 +278,9 @@ class SqlTransaction(SqlReader):
                 self._execute(self._sql.append_event, entry_row(entry))
             case StoreSession(session):
                 self._execute(self._sql.store_session, session_row(session))
-            case StoreUser(user, password_hash):
+            case StoreUser(user, password_hash, email_key):
                 self._execute(self._sql.insert_user, user_row(user))
+                self._execute(self._sql.insert_email_key, (email_key, user.id))
                 self._execute(self._sql.insert_password_hash, (user.id, password_hash))
             case StoreChat(chat):
                 self._store_chat(chat)

@@ -43,7 +43,7 @@ def people_and_chats() -> Callable[[Transaction], None]:
             user_id, session_id = tx.next_user_id(), tx.next_session_id()
             assert (user_id, session_id) == (number, number)
             user = User(user_id, f"u{number}@test.com", f"Person {number}", f"u{number}", None, then)
-            tx.apply(StoreUser(user, "none"))
+            tx.apply(StoreUser(user, "none", user.email))
             expires = now + timedelta(days=30)
             session = Session(
                 session_id,

@@ -61,7 +61,7 @@ def texts(*, max_size: int, lines: bool = False) -> st.SearchStrategy[str]:
 contents = texts(max_size=200, lines=True)
 emails = st.builds(
     "{}@{}.test".format,
-    st.text(ascii_lowercase + digits + ".+-", min_size=1, max_size=20),
+    st.text(ascii_lowercase + digits + "_+-", min_size=1, max_size=20),
     st.text(ascii_lowercase, min_size=1, max_size=10),
 )
 tags = st.from_regex(r"[a-z0-9][a-z0-9_.]{1,30}[a-z0-9]", fullmatch=True)

@@ -15,7 +15,17 @@ from messaging_core.ids import ChatId
 from messaging_core.models import Actor
 from messaging_core.ports import OutcomeUnknown, StorageUnavailable, Transaction
 from messaging_core.testing.memory_bus import Faults, MemoryBroker
-from tests.bus.world import LIMITS, NOW, PlainHasher, PlainSigner, Process, processes, token, written
+from tests.bus.world import (
+    LIMITS,
+    NOW,
+    PlainHasher,
+    PlainSigner,
+    Process,
+    plain_email,
+    processes,
+    token,
+    written,
+)
 
 LATE = 2.0
 """Seconds within which a process finds an event without a signal: a silence, then a comparison."""
@@ -383,6 +393,7 @@ async def test_a_single_process_delivers_directly(autojump_clock: Clock) -> None
         hub=hub,
         signer=PlainSigner(),
         hasher=PlainHasher(),
+        parse_email=plain_email,
         limits=LIMITS,
         now=lambda: NOW,
     )

@@ -23,7 +23,7 @@ from messaging_core.commands import (
 from messaging_core.frames import PlainFrame
 from messaging_core.ids import ChatId, MessageId, SessionId, UserId
 from messaging_core.limits import Limits
-from messaging_core.models import AccessClaims, Actor, Message, MessageType, RefreshClaims
+from messaging_core.models import AccessClaims, Actor, EmailForms, Message, MessageType, RefreshClaims
 from messaging_core.ports import Bus, Reader, Storage
 from messaging_core.privacy import Privacy
 from messaging_core.sockets import payloads
@@ -67,6 +67,10 @@ class PlainSigner:
 
     def read_refresh(self, token: str) -> RefreshClaims:
         raise NotImplementedError
+
+
+def plain_email(email: str) -> EmailForms:
+    return EmailForms(email, email)
 
 
 class PlainHasher:
@@ -216,6 +220,7 @@ def start(nursery: trio.Nursery, storage: Storage, bus: Bus | None) -> Process:
         hub=Hub(LIMITS, written),
         signer=PlainSigner(),
         hasher=PlainHasher(),
+        parse_email=plain_email,
         limits=LIMITS,
         now=lambda: NOW,
         random_bytes=bytes,

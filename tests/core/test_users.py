@@ -1,6 +1,7 @@
 """Accounts: unique e-mails, tags made from any name, and who may log in."""
 
 import re
+import sys
 import unicodedata
 from datetime import UTC, datetime
 from itertools import islice
@@ -17,13 +18,19 @@ from messaging_core.effects import Decision, StoreUser
 from messaging_core.errors import EmailTaken, Invalid, InvalidCredentials, UserNotFound
 from messaging_core.ids import UserId
 from messaging_core.limits import Limits
-from messaging_core.models import User
+from messaging_core.models import EmailForms, User
+from messaging_core.ports import EmailMalformed
 from messaging_core.testing import strategies as values
 from messaging_core.users import (
     TAG_MAX_CHARACTERS,
     TAG_MIN_CHARACTERS,
+    Credentials,
+    Registration,
+    email_key,
+    email_keys,
     found,
     log_in,
+    log_in_key,
     may_be_tag,
     normalise_email,
     normalise_tag,
@@ -38,6 +45,20 @@ LIMITS = Limits()
 ALICE = User(UserId(1), "alice@test.com", "Alice", "alice", None, NOW)
 COMMAND = RegisterUser("alice@test.com", "password123", "Alice")
 
+DOMAINS = {"straße.de": "xn--strae-oqa.de", "x" * 250 + ".example": "short.example"}
+
+
+def parse_email(email: str) -> EmailForms:
+    """What a library does, of these domains and no others."""
+    local, _, domain = email.rpartition("@")
+    if domain == "bad.example":
+        raise EmailMalformed("no mail goes to bad.example")
+    for spelled, ascii_domain in DOMAINS.items():
+        if domain.lower() in (spelled, ascii_domain):
+            return EmailForms(f"{local}@{spelled}", f"{local}@{ascii_domain}")
+    return EmailForms(email, email)
+
+
 VALID_TAG = re.compile(r"(?![._])[a-z0-9_.]{3,32}(?<![._])")
 
 
@@ -48,14 +69,15 @@ def test_a_registration_is_prepared() -> None:
     """The e-mail takes the form by which it is unique, the name is trimmed and composed; the rest stays."""
     command = RegisterUser("Alice@TEST.com", " Pass word ", "  Ame\u0301lie ", "https://example.com/a.png")
     prepared = RegisterUser("alice@test.com", " Pass word ", "Amélie", "https://example.com/a.png")
-    assert prepare_registration(command, LIMITS) == prepared
+    registration = prepare_registration(command, LIMITS, parse_email)
+    assert registration == Registration(prepared, ("alice@test.com",))
 
 
 @given(values.register_commands)
 def test_preparing_is_idempotent(command: RegisterUser) -> None:
     """What was prepared needs no preparing."""
-    prepared = prepare_registration(command, LIMITS)
-    assert prepare_registration(prepared, LIMITS) == prepared
+    prepared = prepare_registration(command, LIMITS, parse_email)
+    assert prepare_registration(prepared.command, LIMITS, parse_email) == prepared
 
 
 @pytest.mark.parametrize(
@@ -69,6 +91,10 @@ def test_preparing_is_idempotent(command: RegisterUser) -> None:
         ({"email": "alice@test.com\n"}, "email", "control_character"),
         ({"email": ""}, "email", "too_short"),
         ({"email": "a" * 250 + "@b.cd"}, "email", "too_long"),
+        ({"email": "İ" * 249 + "@b.cc"}, "email", "too_long"),  # longer in lower case
+        ({"email": "x@short.example"}, "email", "too_long"),  # longer with its domain as it is written
+        ({"email": "x@bad.example"}, "email", "malformed"),
+        ({"email": "x@t.com\u200b"}, "email", "invisible_character"),
         ({"password": "1234567"}, "password", "too_short"),
         ({"password": "x" * 129}, "password", "too_long"),
         ({"password": "1234567\x00"}, "password", "unstorable_character"),
@@ -84,7 +110,7 @@ def test_preparing_is_idempotent(command: RegisterUser) -> None:
 def test_a_wrong_registration_is_refused(changes: dict[str, str], field: str, code: str) -> None:
     """A refusal names the field and never repeats the password."""
     with pytest.raises(Invalid) as refused:
-        prepare_registration(evolve(COMMAND, **changes), LIMITS)
+        prepare_registration(evolve(COMMAND, **changes), LIMITS, parse_email)
     assert [(error.field, error.code) for error in refused.value.errors] == [(field, code)]
     assert COMMAND.password not in str(refused.value)
 
@@ -111,7 +137,7 @@ def test_registering_makes_the_account() -> None:
         now=NOW,
     )
     user = User(UserId(7), "alice@test.com", "Alice", "alice2", "https://example.com/a.png", NOW)
-    assert decision == Decision(user, (StoreUser(user, "hash"),))
+    assert decision == Decision(user, (StoreUser(user, "hash", user.email),))
 
 
 def test_an_e_mail_makes_one_account() -> None:
@@ -135,7 +161,9 @@ def test_logging_in() -> None:
 def test_a_login_is_prepared_like_the_registration() -> None:
     """Whoever types the same e-mail and password in another case or composition is the same person."""
     typed = LogIn("ALICE@Test.com", "cafe\u0301 au lait")
-    assert prepare_log_in(typed, LIMITS) == LogIn("alice@test.com", "caf\u00e9 au lait")
+    credentials = prepare_log_in(typed, LIMITS, parse_email)
+    assert credentials == Credentials(("alice@test.com",), "caf\u00e9 au lait")
+    assert "au lait" not in repr(credentials)
 
 
 @pytest.mark.parametrize(
@@ -144,7 +172,7 @@ def test_a_login_is_prepared_like_the_registration() -> None:
 def test_a_login_is_bounded_before_it_is_normalised(email: str, password: str, field: str) -> None:
     """What no spelling of an account's is as long as is refused: a megabyte of accents would take minutes."""
     with pytest.raises(Invalid) as refused:
-        prepare_log_in(LogIn(email, password), LIMITS)
+        prepare_log_in(LogIn(email, password), LIMITS, parse_email)
     assert [(error.field, error.code) for error in refused.value.errors] == [(field, "too_long")]
 
 
@@ -173,6 +201,100 @@ def test_normalising_an_e_mail_is_idempotent(email: str) -> None:
 def test_e_mails_differ_by_more_than_case(email: str) -> None:
     """An e-mail in capitals is the same e-mail."""
     assert normalise_email(email.upper()) == normalise_email(email) == email
+
+
+def test_all_that_is_wrong_is_named_at_once() -> None:
+    """An e-mail that a library refuses is named beside other fields, with the library's reason."""
+    with pytest.raises(Invalid) as refused:
+        prepare_registration(evolve(COMMAND, email="x@bad.example", password="short"), LIMITS, parse_email)
+    assert refused.value.detail == (
+        "password: has 5 characters, at least 8 are needed; "
+        "email: must be an e-mail address: no mail goes to bad.example"
+    )
+
+
+letters = st.text(st.characters(exclude_categories=["Cs"]) | st.sampled_from("ΣσςßẞſİıᾳͅΐK\u0345\u0301"))
+
+
+@given(letters)
+@example("\u1fb3\u0345")
+@example("\u03b1\u0345\u0301")
+def test_a_key_is_its_own_key(local: str) -> None:
+    """Folding a folded e-mail changes nothing, and it is in NFC."""
+    key = email_key(f"{local}@test.com")
+    assert email_key(key) == key
+    assert unicodedata.is_normalized("NFC", key)
+
+
+def test_every_letter_is_folded_for_good() -> None:
+    """For each character there is, all cases have one key, and the key of that is the key.
+
+    Only the dotless i, which is Turkish, is another letter than its own capital, which is I.
+    """
+    for character in map(chr, (*range(0xD800), *range(0xE000, sys.maxunicode + 1))):
+        cases = [character.lower(), character.upper(), character.title(), character.casefold()]
+        keys = {email_key(f"{case}@") for case in (character, *cases)}
+        assert len(keys) == 1 or character == "ı"
+        assert {email_key(key) for key in keys} == keys
+
+
+@given(letters.filter(lambda text: "ı" not in text))
+def test_e_mails_that_differ_in_case_only_have_one_key(local: str) -> None:
+    """Capitals, small letters and titles of an e-mail are one, in any composition."""
+    key = email_key(f"{local}@test.com")
+    for other in (local.upper(), local.lower(), local.casefold(), unicodedata.normalize("NFD", local)):
+        assert email_key(f"{other}@test.com") == key
+
+
+@pytest.mark.parametrize(
+    "spellings", [["αΣ", "ας", "ασ", "Ασ"], ["STRASSE", "straße", "STRAẞE"], ["ſ", "S"], ["K", "\u212a"]]
+)
+def test_one_key_for_all_cases_of_a_letter(spellings: list[str]) -> None:
+    """A final sigma is a sigma, and a sharp s two."""
+    assert len({email_key(f"{each}@test.com") for each in spellings}) == 1
+
+
+def test_a_domain_is_not_folded() -> None:
+    """Domains that IDNA tells apart are two; the two spellings of one are one."""
+    assert email_key("x@straße.de") != email_key("x@strasse.de")
+    keys = [
+        prepare_registration(evolve(COMMAND, email=email), LIMITS, parse_email)
+        for email in ("ß@straße.de", "SS@XN--strae-oqa.DE")
+    ]
+    assert {email_key(each.command.email) for each in keys} == {"ss@straße.de"}
+    for registration in keys:
+        assert {"ss@straße.de", "ss@xn--strae-oqa.de"} <= set(registration.email_keys)
+        assert {log_in_key(each, LIMITS, parse_email) for each in registration.email_keys} == {"ss@straße.de"}
+
+
+def test_an_e_mail_from_before_is_found_first_as_it_was_typed() -> None:
+    """Two accounts that folding makes one are each found by what they were registered with."""
+    assert email_keys("αΣ@test.com", EmailForms("αΣ@test.com", "αΣ@test.com")) == (
+        "ας@test.com",
+        "ασ@test.com",
+    )
+    assert email_keys("ασ@test.com", EmailForms("ασ@test.com", "ασ@test.com")) == ("ασ@test.com",)
+
+
+def test_whoever_registered_before_may_log_in() -> None:
+    """An e-mail that nobody could register with now is looked for as it was kept."""
+    for typed, key in [
+        ("A,b@C.com", "a,b@c.com"),
+        ("X@bad.example", "x@bad.example"),
+        ("x@t.com\u200b",) * 2,
+    ]:
+        credentials = prepare_log_in(LogIn(typed, "password123"), LIMITS, parse_email)
+        assert credentials.email_keys == (key,)
+    long = "i\u0307" * 249 + "@b.cc"
+    assert prepare_log_in(LogIn("İ" * 249 + "@b.cc", "x"), LIMITS, parse_email).email_keys[0] == long
+    assert prepare_log_in(LogIn(long, "x"), LIMITS, parse_email).email_keys[0] == long
+
+
+def test_attempts_are_counted_for_any_text() -> None:
+    """They are counted before it is known whether it is an e-mail, in bounded time."""
+    assert log_in_key("x" * 10**6, LIMITS, parse_email) == "x" * 1016
+    assert log_in_key("X@bad.example", LIMITS, parse_email) == "x@bad.example"
+    assert log_in_key("", LIMITS, parse_email) == ""
 
 
 @pytest.mark.parametrize("text", ["alice", "@alice", "@Alice", " ALICE ", "\t@aLiCe"])

@@ -30,7 +30,8 @@ async def storage_with(*sizes: int, others: int = 0) -> MemoryStorage:
     def fill(tx: Transaction) -> None:
         for _ in range(max((*sizes, VIEWER))):
             id_ = tx.next_user_id()
-            tx.apply(StoreUser(User(id_, f"{id_}@test.com", "Name", f"tag{id_}", None, NOW), "hash"))
+            email = f"{id_}@test.com"
+            tx.apply(StoreUser(User(id_, email, "Name", f"tag{id_}", None, NOW), "hash", email))
         for number, size in enumerate((*sizes, *(3 for _ in range(others)))):
             people = [UserId(id_) for id_ in range(1, size + 1)]
             if number < len(sizes) and VIEWER not in people:

@@ -21,7 +21,8 @@ def prepare(tx: Transaction) -> None:
     """Alice, Bob, a chat of theirs, and a group."""
     for _ in range(2):
         number = tx.next_user_id()
-        tx.apply(StoreUser(User(number, f"{number}@test.com", "Name", f"tag{number}", None, NOW), "hash"))
+        email = f"{number}@test.com"
+        tx.apply(StoreUser(User(number, email, "Name", f"tag{number}", None, NOW), "hash", email))
     members = tuple(Member(user_id, Role.MEMBER, NOW) for user_id in (ALICE, BOB))
     for is_group in (False, True):
         tx.apply(StoreChat(Chat(tx.next_chat_id(), "", is_group, NOW, members, 0, NOW, None)))

@@ -363,7 +363,7 @@ async def test_two_that_meet_on_an_e_mail(postgresql: str) -> None:
                 meet()
                 if known is None:
                     user = User(tx.next_user_id(), "carol@test.com", "Carol", f"carol{number}", None, NOW)
-                    tx.apply(StoreUser(user, "hash"))
+                    tx.apply(StoreUser(user, "hash", user.email))
                 return known
 
             found.append(await storage.transact(operation))

@@ -53,7 +53,8 @@ trio.run(main)
 
 
 def prepare_carol(tx: Transaction) -> None:
-    tx.apply(StoreUser(User(tx.next_user_id(), "carol@test.com", "Carol", "carol", None, NOW), "hash"))
+    carol = User(tx.next_user_id(), "carol@test.com", "Carol", "carol", None, NOW)
+    tx.apply(StoreUser(carol, "hash", carol.email))
 
 
 async def test_processes_that_share_a_database(postgresql: str) -> None:

@@ -21,6 +21,7 @@ from tests.postgresql import SERVER, connect, made
 from tests.storage.older_schema import upgrades_end_at
 from tests.storage.schema_0002 import check_0002, fill_0002
 from tests.storage.schema_0003 import check_0003, fill_0003
+from tests.storage.schema_0007 import check_0007, fill_0007
 
 NAME = "messaging_test_schema"
 
@@ -93,6 +94,17 @@ async def test_stored_responses_name_what_their_bodies_showed() -> None:
         assert upgrade_postgresql(address) == "0003"
         async with open_postgresql(address) as storage:
             await check_0003(storage)
+
+
+async def test_everybody_is_found_by_their_e_mail() -> None:
+    """Upgrading from e-mails in lower case locks nobody out, and tells nobody apart by case alone."""
+    with made(NAME) as address:
+        _upgrade_to(address, "0007")
+        with connect(address) as connection, connection.cursor() as cursor:
+            fill_0007(cursor.executemany, "%s")
+        assert upgrade_postgresql(address) == "0007"
+        async with open_postgresql(address) as storage:
+            await check_0007(storage)
 
 
 def _upgrade_to(address: str, revision: str) -> None:

@@ -30,7 +30,7 @@ NOW = datetime(2024, 11, 4, tzinfo=UTC)
 def prepare(tx):
     if tx.chat(ChatId(1)) is None:
         user = User(tx.next_user_id(), "a@test.com", "A", "a", None, NOW)
-        tx.apply(StoreUser(user, "hash"))
+        tx.apply(StoreUser(user, "hash", user.email))
         members = (Member(user.id, Role.OWNER, NOW),)
         tx.apply(StoreChat(Chat(tx.next_chat_id(), "", True, NOW, members, 0, NOW, None)))
 

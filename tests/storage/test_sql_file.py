@@ -189,7 +189,7 @@ async def test_a_full_disk_at_the_end(tmp_path: Path) -> None:
 
 
 def _store_user(number: int, tx: Transaction) -> None:
-    tx.apply(StoreUser(_user(number), "x" * 500))
+    tx.apply(StoreUser(_user(number), "x" * 500, _user(number).email))
 
 
 def _user(number: int) -> User:

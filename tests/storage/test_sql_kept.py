@@ -43,7 +43,8 @@ def a_message(id_: int, chat_id: int, content: str = "hello") -> Message:
 
 def add_user(tx: Transaction, _: int) -> None:
     number = tx.next_user_id()
-    tx.apply(StoreUser(User(number, f"{number}@test.com", "Name", f"tag{number}", None, NOW), "hash"))
+    email = f"{number}@test.com"
+    tx.apply(StoreUser(User(number, email, "Name", f"tag{number}", None, NOW), "hash", email))
 
 
 def add_chat(tx: Transaction, _: int) -> None:

@@ -20,6 +20,7 @@ from adapters.storage_sql.tables import metadata
 from tests.storage.older_schema import upgrades_end_at
 from tests.storage.schema_0002 import MESSAGES, check_0002, fill_0002
 from tests.storage.schema_0003 import check_0003, fill_0003
+from tests.storage.schema_0007 import check_0007, fill_0007
 
 
 @pytest.fixture
@@ -87,6 +88,15 @@ async def test_stored_responses_name_what_their_bodies_showed(path: Path) -> Non
         fill_0003(connection.executemany, "?")
     async with open_sqlite(path) as storage:
         await check_0003(storage)
+
+
+async def test_everybody_is_found_by_their_e_mail(path: Path) -> None:
+    """Upgrading from e-mails in lower case locks nobody out, and tells nobody apart by case alone."""
+    _make(path, "0007")
+    with closing(sqlite3.connect(path)) as connection, connection:
+        fill_0007(connection.executemany, "?")
+    async with open_sqlite(path) as storage:
+        await check_0007(storage)
 
 
 async def test_creations_move_to_their_messages(path: Path) -> None:

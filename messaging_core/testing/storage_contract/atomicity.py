@@ -114,7 +114,7 @@ class AtomicityRules:
         alice, bob, chat = await pair(storage)
 
         def store(tx: Transaction, email: str, tag: str) -> None:
-            tx.apply(StoreUser(evolve(alice, id=tx.next_user_id(), email=email, tag=tag), "hash"))
+            tx.apply(StoreUser(evolve(alice, id=tx.next_user_id(), email=email, tag=tag), "hash", email))
 
         for email, tag in ((alice.email, "new"), ("new@test.com", alice.tag)):
             with pytest.raises(Exception) as raised:  # noqa: PT011 - each storage has its own

@@ -3,10 +3,12 @@
 from datetime import timedelta
 from itertools import permutations
 
+import pytest
 from attrs import evolve
 
 from messaging_core.chats import activity, excerpt
-from messaging_core.effects import AdvanceChat, StoreChat, StoreSession
+from messaging_core.effects import AdvanceChat, StoreChat, StoreSession, StoreUser
+from messaging_core.errors import Refused
 from messaging_core.ids import MAX_ID, ChatId, MessageId, SessionId, UserId
 from messaging_core.models import Chat, IdempotencyKey, Member, Role
 from messaging_core.ports import Reader, Storage, Transaction
@@ -95,6 +97,25 @@ class PeopleAndChatsRules:
             assert await storage.read(lambda reader, email=email: reader.user_by_email(email)) is None  # type: ignore[misc]
         for tag in ("Alice", "alic", "alice%", "alicé", ""):
             assert await storage.read(lambda reader, tag=tag: reader.user_by_tag(tag)) is None  # type: ignore[misc]
+
+    async def test_a_user_is_found_by_the_key_of_their_e_mail(self, storage: Storage) -> None:
+        """It is another text than the e-mail, and nobody else can have it."""
+        [alice] = await people(storage, "alice")
+        zoe = evolve(alice, email="straße@test.com", tag="zoe")
+
+        def store(tx: Transaction, email: str, tag: str) -> None:
+            user = evolve(zoe, id=tx.next_user_id(), email=email, tag=tag)
+            tx.apply(StoreUser(user, "hash", "strasse@test.com"))
+
+        await storage.transact(lambda tx: store(tx, zoe.email, zoe.tag))
+        found = await storage.read(lambda reader: reader.user_by_email("strasse@test.com"))
+        assert found is not None
+        assert evolve(found, id=alice.id) == zoe
+        assert await storage.read(lambda reader: reader.user_by_email(zoe.email)) is None
+        with pytest.raises(Exception) as failed:  # noqa: PT011 - each storage has its own
+            await storage.transact(lambda tx: store(tx, "strasse@test.com", "other"))
+        assert not isinstance(failed.value, Refused)
+        assert await storage.read(lambda reader: reader.user_by_tag("other")) is None
 
     async def test_many_users_at_once(self, storage: Storage) -> None:
         """A look-up takes as many identifiers as a group has members."""

@@ -44,7 +44,7 @@ class ValueRules:
 
         def operation(tx: Transaction) -> User:
             user = User(tx.next_user_id(), f"{text[:9]}@test.com", text[:64], "tag", None, NOW)
-            tx.apply(StoreUser(user, "hash"))
+            tx.apply(StoreUser(user, "hash", user.email))
             return user
 
         user = await storage.transact(operation)

@@ -1,0 +1,39 @@
+"""Accounts are found by keys of their e-mails, which are equal where only the case of a letter differs."""
+
+from unicodedata import normalize
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0008"
+down_revision = "0007"
+
+Int64 = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
+
+
+def upgrade() -> None:
+    op.create_table(
+        "email_keys",
+        sa.Column("key", sa.Text, nullable=False),
+        sa.Column("user_id", Int64, nullable=False),
+        sa.PrimaryKeyConstraint("key", name="pk_email_keys"),
+        sa.ForeignKeyConstraint(["user_id"], ["users.id"], name="fk_email_keys_user_id"),
+        sqlite_with_rowid=False,
+    )
+    op.create_index("ix_email_keys_user_id", "email_keys", ["user_id"])
+    # Everybody stays to be found by the e-mail that they have, which is lower case and unique.
+    op.execute("INSERT INTO email_keys (key, user_id) SELECT email, id FROM users")
+    # Of those whom folding makes equal, the one whose e-mail is folded already has the key, else the eldest.
+    connection = op.get_bind()
+    add = sa.text(
+        "INSERT INTO email_keys (key, user_id) VALUES (:key, :user_id) ON CONFLICT (key) DO NOTHING"
+    )
+    for user_id, email in connection.execute(sa.text("SELECT id, email FROM users ORDER BY id")).fetchall():
+        if not email.isascii():
+            connection.execute(add, {"key": _folded(email), "user_id": user_id})
+
+
+def _folded(email: str) -> str:
+    # Spelled out rather than taken from the core: what a revision makes stays what it was.
+    local, at, domain = email.rpartition("@")
+    return normalize("NFC", normalize("NFD", local).casefold()) + at + domain

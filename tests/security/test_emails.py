@@ -1,0 +1,89 @@
+"""E-mail addresses: what the library takes, and the forms that it gives them."""
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from adapters.security import load_email_parser, parse_email
+from messaging_core.models import EmailForms
+from messaging_core.ports import EmailMalformed
+from messaging_core.testing import strategies as values
+
+
+@pytest.mark.parametrize(
+    ("email", "unicode", "ascii_form"),
+    [
+        ("alice@test.com", None, None),
+        ("a.l-i_c+e@mail.example.co.uk", None, None),
+        ("o'brien@test.com", None, None),
+        ("x@localhost", None, None),  # what no mail reaches from elsewhere
+        ("x@intranet.local", None, None),
+        ("x@a.test", None, None),
+        ("x@example", None, None),
+        ("x@EXAMPLE.com", "x@example.com", "x@example.com"),
+        ("\u0438@\u043f\u043e\u0447\u0442\u0430.\u0440\u0444", None, "\u0438@xn--80a1acny.xn--p1ai"),
+        (
+            "x@xn--80a1acny.xn--p1ai",
+            "x@\u043f\u043e\u0447\u0442\u0430.\u0440\u0444",
+            "x@xn--80a1acny.xn--p1ai",
+        ),
+        ("x@stra\u00dfe.de", None, "x@xn--strae-oqa.de"),
+        ("x@\uff54est\u3002com", "x@test.com", "x@test.com"),  # full-width, as an input method writes it
+        ("e\u0301@test.com", "\u00e9@test.com", "\u00e9@test.com"),
+    ],
+    ids=ascii,
+)
+def test_an_address_has_its_forms(email: str, unicode: str | None, ascii_form: str | None) -> None:
+    """Any domain will do, in the form that name servers know and in that which people read."""
+    unicode = unicode or email
+    forms = parse_email(email)
+    assert EmailForms(forms.unicode.lower(), forms.ascii.lower()) == EmailForms(
+        unicode, ascii_form or unicode
+    )
+
+
+@pytest.mark.parametrize(
+    ("email", "reason"),
+    [
+        ("a,b@c.com", "','"),
+        ("a@b,c.com", "','"),
+        ('"a b"@c.com', "quot"),
+        ("Alice <a@c.com>", "display name"),
+        ("a@[127.0.0.1]", "IP address"),
+        (".a@c.com", "start with a period"),
+        ("a..b@c.com", "two periods"),
+        ("a@-c.com", "hyphen"),
+        ("a(x)@c.com", "'('"),
+        ("\u0301a@c.com", "COMBINING ACUTE ACCENT"),
+        ("a@c_d.com", "'_'"),
+        ("x" * 64 + "@" + "x" * 64 + ".com", "too many"),
+        ("\ud800@c.com", None),
+        ("a@\ud800.com", None),
+        ("a@xn--a.com", None),
+    ],
+    ids=ascii,
+)
+def test_what_is_no_address_is_refused(email: str, reason: str | None) -> None:
+    """The reason says what is wrong, in the words of a sentence that goes on."""
+    with pytest.raises(EmailMalformed) as refused:
+        parse_email(email)
+    told = str(refused.value)
+    assert told
+    assert not told.endswith(".")
+    assert len(told) <= 200
+    if reason is not None:
+        assert reason in told
+
+
+@given(st.text(max_size=300) | values.emails | st.builds("{}@{}".format, st.text(), st.text()))
+@example("a@" + "\u0301" * 250)
+@example("a" + "\u0301\u0316" * 120 + "@b.cc")
+def test_any_text_has_forms_or_is_refused(text: str) -> None:
+    """Nothing else happens, and the forms of a form are the same."""
+    load_email_parser()
+    try:
+        forms = parse_email(text)
+    except EmailMalformed:
+        return
+    assert parse_email(forms.unicode) == forms
+    assert parse_email(forms.ascii) == forms

@@ -1,0 +1,93 @@
+"""E-mails that look like others, that are no e-mails, and that accounts from before have."""
+
+import httpx
+import pytest
+
+from messaging_core.effects import Decision, StoreUser
+from messaging_core.models import User
+from messaging_core.ports import Transaction
+from tests.server.clients import expect, new_key
+from tests.server.servers import ServerHere
+
+PASSWORD = "password123"
+
+REFUSED = [
+    ("x@t.com\u200b", "has the invisible character U+200B ZERO WIDTH SPACE at position 8"),
+    ("x\u202e@t.com", "has the invisible character U+202E RIGHT-TO-LEFT OVERRIDE at position 2"),
+    ("\u3164@t.com", "has the invisible character U+3164 HANGUL FILLER at position 1"),
+    ("x\ufe0f@t.com", "has the invisible character U+FE0F VARIATION SELECTOR-16 at position 2"),
+    ("a\u2066b@t.com", "has the invisible character U+2066 LEFT-TO-RIGHT ISOLATE at position 2"),
+    (
+        "a,b@c.com",
+        "must be an e-mail address: the email address contains invalid characters before the @-sign: ','",
+    ),
+    ("a@b,c.com", "must be an e-mail address: the part after the @-sign contains invalid characters: ','"),
+    ("İ" * 249 + "@b.cc", "has 503 characters in lower case, at most 254 are allowed"),
+]
+
+
+async def register(http: httpx.AsyncClient, email: str, **headers: str) -> httpx.Response:
+    body = {"email": email, "password": PASSWORD, "display_name": "Somebody"}
+    return await http.post("/auth/register", json=body, headers=headers)
+
+
+async def log_in(http: httpx.AsyncClient, email: str) -> httpx.Response:
+    return await http.post("/auth/login", json={"email": email, "password": PASSWORD})
+
+
+async def test_no_account_has_an_e_mail_with_a_twin(server: ServerHere, http: httpx.AsyncClient) -> None:
+    """What cannot be seen in an e-mail, or does not belong into one, is named, and no account is made."""
+    before = server.state()
+    for email, message in REFUSED:
+        (error,) = expect(await register(http, email), 422, "validation_failed")["errors"]
+        assert (error["field"], error["message"]) == ("email", message)
+        expect(await log_in(http, email), 401, "invalid_credentials")
+    assert server.state() == before
+
+
+@pytest.mark.parametrize(
+    ("shown", "others"),
+    [
+        ("alice@test.com", ["ALICE@Test.COM"]),
+        ("x@localhost", ["X@LOCALHOST"]),
+        ("ας@test.com", ["αΣ@test.com", "ασ@test.com", "ΑΣ@TEST.COM"]),
+        ("groß@straße.de", ["GROSS@STRAẞE.DE", "groẞ@xn--strae-oqa.de"]),
+        ("é@почта.рф", ["e\u0301@ПОЧТА.РФ", "É@xn--80a1acny.xn--p1ai", "é@почта\u3002рф"]),
+    ],
+    ids=ascii,
+)
+async def test_spellings_of_one_e_mail_are_one_account(
+    http: httpx.AsyncClient, shown: str, others: list[str]
+) -> None:
+    """However its letters and its domain are written, it registers once, and logs in the same person."""
+    key = new_key()
+    made = expect(await register(http, shown, **{"Idempotency-Key": key}), 201)
+    assert made["user"]["email"] == shown
+    again = expect(await register(http, shown, **{"Idempotency-Key": key}), 201)
+    assert again["user"]["id"] == made["user"]["id"]
+    for email in (shown, *others):
+        expect(await register(http, email), 409, "email_taken")
+        assert expect(await log_in(http, email), 200)["user"] == made["user"]
+
+
+async def test_domains_that_are_two_are_two(http: httpx.AsyncClient) -> None:
+    """Letters are folded before the `@` alone: behind it IDNA says what is one."""
+    for email in ("x@straße.de", "x@strasse.de", "x@stra\uff53\uff53e.com"):
+        expect(await register(http, email), 201)
+
+
+async def test_an_account_from_before_may_log_in(server: ServerHere, http: httpx.AsyncClient) -> None:
+    """What nobody can register any more is not locked out, and is found as it was: in lower case."""
+    password_hash = await server.hasher.hash(PASSWORD)
+    for number, email in enumerate(
+        ["a,b@c.com", "x@t.com\u200b", "ας@t.com", "ασ@t.com", "i\u0307" * 99 + "@b.cc"]
+    ):
+
+        def store(tx: Transaction, email: str = email, number: int = number) -> Decision[User]:
+            user = User(tx.next_user_id(), email, "Old", f"old{number}", None, server.clock())
+            return Decision(user, (StoreUser(user, password_hash, email),))
+
+        old = await server.messaging.execute(store)
+        for typed in (email, email.upper() if "σ" not in email else email):
+            user = expect(await log_in(http, typed), 200)["user"]
+            assert (user["id"], user["email"]) == (old.id, email)
