@@ -118,11 +118,17 @@ def encode(value: object) -> bytes:
     return _encoder.encode(value)
 
 
-def joined(arrays: Sequence[bytes]) -> bytes:
-    """One array of the items of several, each as `encode` gives it."""
-    if len(arrays) == 1:
+def joined(arrays: Sequence[bytes], before: bytes = b"", after: bytes = b"") -> bytes:
+    """One array of the items of several, each as `encode` gives it, between other bytes; copied once."""
+    if len(arrays) == 1 and not before and not after:
         return arrays[0]
-    return b"[%b]" % b",".join([array[1:-1] for array in arrays if array != b"[]"])
+    pieces: list[bytes | memoryview] = [before]
+    separator = b"["
+    for array in arrays:
+        if array != b"[]":
+            pieces += (separator, memoryview(array)[1:-1])
+            separator = b","
+    return b"".join((*pieces, b"]" if separator == b"," else b"[]", after))
 
 
 def canonical(command: attrs.AttrsInstance) -> bytes:

@@ -35,7 +35,7 @@ async def list_messages(command: ListMessages, context: Context, read: Read) -> 
     if not paged:
         return joined(parts)
     head, _, tail = encode(evolve(page, messages=())).partition(b"[]")
-    return b"%b%b%b" % (head, joined(parts), tail)
+    return joined(parts, head, tail)
 
 
 ENDPOINTS = (
