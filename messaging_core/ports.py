@@ -241,13 +241,17 @@ class EmailMalformed(Exception):
 
 
 class PasswordHasher(Protocol):
-    """Slow on purpose, off the event loop, bounded in number and memory."""
+    """Slow on purpose, off the event loop, bounded in number and memory, and fair between origins.
 
-    async def hash(self, password: str) -> str: ...
+    `origin` is where the request came from, such as a network (`addresses.network_of`). However many
+    passwords one origin sends, each of another waits for one of them at most. Raises `PasswordHasherBusy`.
+    """
 
-    async def matches(self, password_hash: str | None, password: str) -> bool:
+    async def hash(self, password: str, *, origin: str) -> str: ...
+
+    async def matches(self, password_hash: str | None, password: str, *, origin: str) -> bool:
         """Whether the password has this hash; does the same work, and answers False, for None."""
 
 
 class PasswordHasherBusy(Exception):
-    """Too many passwords wait to be hashed; nothing was done, try again in a second."""
+    """Too many passwords of this origin, or in all, wait to be hashed; nothing was done."""

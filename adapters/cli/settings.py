@@ -79,7 +79,8 @@ class Settings:
     """A request's body where no token is needed (registration, login, refresh); 413 beyond. Anybody may send
     it, so it is less than `body_bytes`; these bodies hold some hundred bytes."""
     hashing_threads: int = field(default=1, validator=ge(1))
-    """Passwords that are hashed at a time; each takes a core and 19 MiB."""
+    """Passwords that are hashed at a time; each takes a core and 19 MiB. At most 64 more wait, at most 32 of
+    one address, and addresses take turns; 503 beyond."""
     strict_settings: bool = False
     """Whether a variable that begins with MESSAGING_ and is no setting ends the start, as an unknown name in
     the TOML file does; otherwise the log warns of it. On in deploy/messaging.toml."""

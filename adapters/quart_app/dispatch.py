@@ -29,7 +29,6 @@ from adapters.runtime import Context, Messaging, operations
 from adapters.runtime.operations import Query, Read
 from adapters.runtime.throttles import Permits, Throttles
 from messaging_core import idempotency
-from messaging_core.addresses import network_of
 from messaging_core.commands import CreateGroup
 from messaging_core.errors import Refused, TokenInvalid, TokenMissing, TooManyRequests
 from messaging_core.idempotency import IdempotentRequest
@@ -221,9 +220,9 @@ class Dispatcher:
             case Per.USER:
                 return _known(actor).user_id
             case Per.ADDRESS:
-                return network_of(request.address)
+                return request.network
             case Per.EMAIL_AND_ADDRESS:
-                return self._messaging.log_in_key(command), network_of(request.address)
+                return self._messaging.log_in_key(command), request.network
             case Per.SESSION:
                 return self._messaging.session_of(command)
             case _:

@@ -14,6 +14,7 @@ from attrs import AttrsInstance, fields, frozen
 from adapters.quart_app.wire import integer_fields
 from adapters.runtime import Context, Messaging
 from adapters.runtime.operations import Operation, Query, Read
+from messaging_core.addresses import network_of
 from messaging_core.errors import Refused
 from messaging_core.idempotency import parse_key
 
@@ -64,6 +65,11 @@ class HttpRequest:
         """The key that was sent, or None; raises `IdempotencyKeyInvalid`."""
         header = self.headers.get("idempotency-key")
         return None if header is None else parse_key(header)
+
+    @property
+    def network(self) -> str:
+        """What limits for each address are counted by."""
+        return network_of(self.address)
 
 
 @frozen

@@ -265,9 +265,18 @@ class Messaging:
         return socket
 
     async def register(
-        self, command: RegisterUser, *, device: str, key: str | None, path: str, privacy: Privacy
+        self,
+        command: RegisterUser,
+        *,
+        device: str,
+        origin: str,
+        key: str | None,
+        path: str,
+        privacy: Privacy,
     ) -> Registered:
         """A new account, signed in; a replay checks the password and opens a session of its own.
+
+        `origin` is where the request came from, for `PasswordHasher`.
 
         Raises `Invalid`, `EmailTaken`, `IdempotencyKeyReused`, `PasswordHasherBusy`.
         """
@@ -276,7 +285,7 @@ class Messaging:
         password = registration.command.password
         operation = operations.register(
             registration,
-            password_hash=await self._hasher.hash(password),
+            password_hash=await self._hasher.hash(password, origin=origin),
             device=device,
             nonce=self._random_bytes(tokens.NONCE_BYTES),
             chance=[secrets.randbits(40) for _ in range(TAG_TRIES)],
@@ -292,18 +301,18 @@ class Messaging:
         user, known_hash = await self.read(
             lambda reader: (reader.user(registered), reader.password_hash(registered))
         )
-        if not await self._hasher.matches(known_hash, password):
+        if not await self._hasher.matches(known_hash, password, origin=origin):
             raise IdempotencyKeyReused
         return Registered(await self._open_session(users.found(user), device, privacy), replayed=True)
 
-    async def log_in(self, command: LogIn, *, device: str, privacy: Privacy) -> SignedIn:
-        """A new session for the right password.
+    async def log_in(self, command: LogIn, *, device: str, origin: str, privacy: Privacy) -> SignedIn:
+        """A new session for the right password; `origin` is where the request came from.
 
         Raises `Invalid`, `InvalidCredentials`, `PasswordHasherBusy`.
         """
         credentials = users.prepare_log_in(command, self.limits, self._parse_email)
         user, known_hash = await self.read(operations.credentials(credentials.email_keys))
-        matches = await self._hasher.matches(known_hash, credentials.password)
+        matches = await self._hasher.matches(known_hash, credentials.password, origin=origin)
         return await self._open_session(users.log_in(user, password_matches=matches), device, privacy)
 
     def log_in_key(self, command: LogIn) -> str:

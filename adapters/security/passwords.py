@@ -1,4 +1,7 @@
-"""Passwords as argon2id hashes (RFC 9106), made in a few threads and never on the event loop."""
+"""Passwords as argon2id hashes (RFC 9106), made in a few threads and never on the event loop.
+
+Origins take turns at the threads: see `messaging_core.fair_queue`.
+"""
 
 from functools import partial
 from typing import TypeVar
@@ -7,6 +10,7 @@ import trio
 from argon2 import PasswordHasher, Type
 from argon2.exceptions import InvalidHashError, VerificationError, VerifyMismatchError
 
+from messaging_core.fair_queue import FairQueue
 from messaging_core.ports import PasswordHasherBusy
 
 T = TypeVar("T")
@@ -18,25 +22,44 @@ LANES = 1
 
 QUEUE = 64
 """Passwords that may wait; at 21 ms each, the last one waits for about as long as a person does."""
+QUEUE_OF_ORIGIN = 32
+"""Of these, passwords of one origin: an office whose people arrive together fits. Who sends more is refused
+before anybody else is."""
+
+
+class _Waiting:
+    """A caller who waits for a thread."""
+
+    def __init__(self) -> None:
+        self.over = trio.Event()
+        self.granted = False
+        """Whether it has a thread once it is over; if not, others have taken its place."""
+
+    def end(self, *, granted: bool) -> None:
+        self.granted = granted
+        self.over.set()
 
 
 class Argon2Hasher:
-    """Hashes at most `threads` passwords at a time, each in 19 MiB; with more than 64 waiting it is busy.
+    """Hashes at most `threads` passwords at a time, each in 19 MiB; at most 64 more wait, in fair turns.
 
     The work is not abandoned when its caller is cancelled: a thread cannot be stopped.
     """
 
     def __init__(self, threads: int = 1) -> None:
         self._argon2 = PasswordHasher(ITERATIONS, MEMORY_KIB, LANES, type=Type.ID)
-        self._limiter = trio.CapacityLimiter(threads)
+        self._limiter = trio.CapacityLimiter(threads)  # never full: `_idle` counts the same threads
+        self._idle = threads
+        self._queue: FairQueue[_Waiting] = FairQueue(of_origin=QUEUE_OF_ORIGIN, in_all=QUEUE)
         # Of no password: it takes the work of any other to find that out, and none to make it.
         self._decoy = f"$argon2id$v=19$m={MEMORY_KIB},t={ITERATIONS},p={LANES}${'A' * 22}${'A' * 43}"
 
-    async def hash(self, password: str) -> str:
-        return await self._in_thread(partial(self._argon2.hash, password))
+    async def hash(self, password: str, *, origin: str) -> str:
+        return await self._in_thread(origin, partial(self._argon2.hash, password))
 
-    async def matches(self, password_hash: str | None, password: str) -> bool:
-        verdict = await self._in_thread(partial(self._verify, password_hash or self._decoy, password))
+    async def matches(self, password_hash: str | None, password: str, *, origin: str) -> bool:
+        work = partial(self._verify, password_hash or self._decoy, password)
+        verdict = await self._in_thread(origin, work)
         return verdict and password_hash is not None
 
     def _verify(self, password_hash: str, password: str) -> bool:
@@ -47,7 +70,34 @@ class Argon2Hasher:
         except (InvalidHashError, VerificationError) as error:
             raise RuntimeError("a stored password hash is damaged; its owner cannot log in") from error
 
-    async def _in_thread(self, work: partial[T]) -> T:
-        if self._limiter.statistics().tasks_waiting >= QUEUE:
+    async def _in_thread(self, origin: str, work: partial[T]) -> T:
+        await self._turn(origin)
+        try:
+            return await trio.to_thread.run_sync(work, limiter=self._limiter)
+        finally:
+            self._pass_on()
+
+    async def _turn(self, origin: str) -> None:
+        """Wait for a thread, which is to be passed on; raises `PasswordHasherBusy`."""
+        if self._idle:
+            self._idle -= 1
+            return
+        waiting = _Waiting()
+        for left_out in self._queue.push(origin, waiting):
+            left_out.end(granted=False)
+        try:
+            await waiting.over.wait()
+        except BaseException:
+            self._queue.discard(origin, waiting)
+            if waiting.granted:
+                self._pass_on()
+            raise
+        if not waiting.granted:
             raise PasswordHasherBusy
-        return await trio.to_thread.run_sync(work, limiter=self._limiter)
+
+    def _pass_on(self) -> None:
+        """Give a thread to whose turn it is, or have it idle."""
+        if len(self._queue):
+            self._queue.pop().end(granted=True)
+        else:
+            self._idle += 1

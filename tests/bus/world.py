@@ -74,11 +74,11 @@ def plain_email(email: str) -> EmailForms:
 
 
 class PlainHasher:
-    async def hash(self, password: str) -> str:
+    async def hash(self, password: str, *, origin: str) -> str:
         await trio.lowlevel.checkpoint()
         return password
 
-    async def matches(self, password_hash: str | None, password: str) -> bool:
+    async def matches(self, password_hash: str | None, password: str, *, origin: str) -> bool:
         await trio.lowlevel.checkpoint()
         return password_hash == password
 
@@ -197,7 +197,9 @@ class Process:
 
     async def register(self, name: str) -> Actor:
         command = RegisterUser(f"{name}@test.com", "password123", name)
-        outcome = await self.messaging.register(command, device="", key=None, path="", privacy=Privacy())
+        outcome = await self.messaging.register(
+            command, device="", origin="", key=None, path="", privacy=Privacy()
+        )
         return await self.messaging.authenticate(outcome.result.access_token)
 
     async def wait_for_bus(self) -> None:

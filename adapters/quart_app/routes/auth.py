@@ -29,6 +29,7 @@ async def register(command: RegisterUser, request: HttpRequest, messaging: Messa
     registered = await messaging.register(
         command,
         device=_device(request),
+        origin=request.network,
         key=request.idempotency_key,
         path=request.path,
         privacy=messaging.privacy_at(request.host),
@@ -39,7 +40,9 @@ async def register(command: RegisterUser, request: HttpRequest, messaging: Messa
 
 async def log_in(command: LogIn, request: HttpRequest, messaging: Messaging) -> HttpAnswer:
     privacy = messaging.privacy_at(request.host)
-    signed_in = await messaging.log_in(command, device=_device(request), privacy=privacy)
+    signed_in = await messaging.log_in(
+        command, device=_device(request), origin=request.network, privacy=privacy
+    )
     return HttpAnswer(200, encode(signed_in), headers=NO_STORE)
 
 
@@ -66,6 +69,7 @@ ENDPOINTS = (
         status=201,
         answers=SignedIn,
         refusals=(EmailTaken, IdempotencyKeyReused),
+        unavailable=("storage_unavailable", "busy"),
         auth=Auth.NONE,
         limits=(Limit("registration_rate", Per.ADDRESS),),
     ),
@@ -77,6 +81,7 @@ ENDPOINTS = (
         does=Handles(log_in),
         answers=SignedIn,
         refusals=(InvalidCredentials,),
+        unavailable=("storage_unavailable", "busy"),
         auth=Auth.NONE,
         limits=(Limit("login_rate", Per.EMAIL_AND_ADDRESS), Limit("login_address_rate", Per.ADDRESS)),
     ),

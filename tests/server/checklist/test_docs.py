@@ -85,12 +85,16 @@ async def test_d_the_listeners_own_refusals_are_described(
 
 
 def test_d_what_is_not_ready_is_described() -> None:
-    """D: /ready may answer 503 with three codes, what needs the storage with one, /health never."""
+    """D: /ready may answer 503 with three codes, what needs the storage with one, /health never.
+
+    Where a password is hashed it may be `busy` too.
+    """
     told = {path: DESCRIPTION["paths"][path]["get"]["responses"] for path in ("/ready", "/health")}
     assert told["/ready"]["503"]["description"] == "`draining`, `bus_unavailable`, `storage_unavailable`"
     assert "503" not in told["/health"]
-    login = DESCRIPTION["paths"]["/api/v1/auth/login"]["post"]["responses"]
-    assert login["503"]["description"] == "`storage_unavailable`"
+    for name, codes in (("refresh", 1), ("login", 2), ("register", 2)):
+        answers = DESCRIPTION["paths"][f"/api/v1/auth/{name}"]["post"]["responses"]
+        assert answers["503"]["description"] == ", ".join(["`storage_unavailable`", "`busy`"][:codes])
 
 
 async def test_d_it_tells_what_a_socket_receives(server: ServerHere, alice: Person, chat: int) -> None:

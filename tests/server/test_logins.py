@@ -1,0 +1,110 @@
+"""One address that sends many passwords does not keep others from logging in.
+
+`python -m benchmarks.logins` measures how long people wait for it.
+"""
+
+import threading
+from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from functools import partial
+from typing import Any
+
+import httpx
+import pytest
+import trio
+
+from adapters.listener import ListenerConfig
+from adapters.quart_app.routes import ENDPOINTS
+from adapters.security.passwords import QUEUE_OF_ORIGIN
+from messaging_core.limits import Limits, Rate
+from tests.listener.harness import wait_until
+from tests.server.clients import PASSWORD, browser, expect, register
+from tests.server.servers import ServerHere, serving
+
+BY_NAME = {endpoint.name: endpoint for endpoint in ENDPOINTS}
+FLOOD, VICTIM = "127.0.0.2", "127.0.0.1"
+
+
+@asynccontextmanager
+async def calling_from(server: ServerHere, address: str) -> AsyncIterator[httpx.AsyncClient]:
+    async with httpx.AsyncClient(
+        base_url=f"{server.address}/api/v1",
+        transport=httpx.AsyncHTTPTransport(local_address=address),
+        trust_env=False,
+        timeout=20,
+    ) as client:
+        yield client
+
+
+@pytest.mark.parametrize("quick_path", [True, False])
+async def test_passwords_of_an_address_wait_for_one_of_each_other(quick_path: bool) -> None:
+    """Of one address 32 passwords wait, the rest is 503 `busy`; those of another come next, logins or not."""
+    listener = ListenerConfig(quick_path=quick_path)
+    async with serving(listener=listener) as server, browser(server) as http:
+        await register(server, http, "Alice")
+        hashed: list[str] = []
+        may_work = threading.Semaphore(0)
+        in_thread = server.hasher._in_thread
+
+        async def held(origin: str, work: partial[Any]) -> Any:
+            def hold() -> Any:
+                assert may_work.acquire(timeout=20)
+                hashed.append(origin)
+                return work()
+
+            return await in_thread(origin, partial(hold))
+
+        server.hasher._in_thread = held  # type: ignore[method-assign]
+        flooded: Counter[int] = Counter()
+        signed_in: list[int] = []
+
+        async def flood(client: httpx.AsyncClient, number: int) -> None:
+            body = {"email": f"nobody{number}@test.com", "password": "a wrong password"}
+            answer = await client.post("/auth/login", json=body)
+            flooded[answer.status_code] += 1
+            if answer.status_code == 503:
+                assert answer.json()["code"] == "busy"
+
+        async def sign_in(client: httpx.AsyncClient, path: str, body: dict[str, str]) -> None:
+            signed_in.append((await client.post(path, json=body)).status_code)
+
+        login = {"email": "alice@test.com", "password": PASSWORD}
+        account = {"email": "bob@test.com", "password": PASSWORD, "display_name": "Bob"}
+        waiting = server.hasher._queue
+        async with (
+            calling_from(server, FLOOD) as attacker,
+            calling_from(server, VICTIM) as victim,
+            trio.open_nursery() as nursery,
+        ):
+            for number in range(40):
+                nursery.start_soon(flood, attacker, number)
+            await wait_until(lambda: flooded.total() == 40 - QUEUE_OF_ORIGIN - 1)
+            assert flooded.keys() == {503}
+            nursery.start_soon(sign_in, victim, "/auth/login", login)
+            await wait_until(lambda: len(waiting) == QUEUE_OF_ORIGIN + 1)
+            nursery.start_soon(sign_in, victim, "/auth/register", account)
+            await wait_until(lambda: len(waiting) == QUEUE_OF_ORIGIN + 2)
+            may_work.release(QUEUE_OF_ORIGIN + 3)
+    assert all("busy" in BY_NAME[name].unavailable for name in ("LogIn", "RegisterUser"))
+    assert sorted(signed_in) == [200, 201]
+    assert flooded == {503: 40 - QUEUE_OF_ORIGIN - 1, 401: QUEUE_OF_ORIGIN + 1}
+    assert hashed[:5] == [FLOOD, FLOOD, VICTIM, FLOOD, VICTIM]
+
+
+async def test_logins_of_an_address_are_limited_whatever_their_emails() -> None:
+    """Ever-new e-mails do not help; nothing is hashed for what is refused, and other addresses go on."""
+    limits = Limits(login_address_rate=Rate(0.01, 5))
+    async with (
+        serving(limits, rate_limits=True) as server,
+        calling_from(server, FLOOD) as attacker,
+        calling_from(server, VICTIM) as victim,
+    ):
+        answers = []
+        for number in range(8):
+            body = {"email": f"nobody{number}@test.com", "password": PASSWORD}
+            answers.append((await attacker.post("/auth/login", json=body)).status_code)
+        assert answers == [401] * 5 + [429] * 3
+        assert server.hasher.verified == 5
+        body = {"email": "nobody@test.com", "password": PASSWORD}
+        expect(await victim.post("/auth/login", json=body), 401, "invalid_credentials")
