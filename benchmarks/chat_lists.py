@@ -1,10 +1,11 @@
-"""What one account in many large groups costs the others, by `GET /chats`.
+"""Measures how much the `GET /chats` of one account in many large groups delays other accounts.
 
     python benchmarks/chat_lists.py [--groups 858] [--people 1000] [--seconds 5] [--database postgresql://…]
 
 Seeds a new SQLite file, or an empty PostgreSQL database, with an owner of groups of strangers. Prints the
-size and time of the owner's list, of a page and of one group, the time of a group's creation, the latency of
-somebody else's messages alone and beside four lists at once, and how long the server's event loop was held.
+size and the time of the owner's list, of a page and of one group, the time to create a group, the latency of
+another account's messages alone and during four concurrent lists, and the longest block of the server's event
+loop.
 """
 
 import argparse
@@ -26,11 +27,11 @@ from typing import Any
 import trio
 
 SERVING = "--serve"
-"""The first argument with which this program is the server, with an instrument in its event loop."""
+"""With this first argument, the program is the server, with an instrument in its event loop."""
 
 
-class Holds(trio.abc.Instrument):
-    """The longest step of any task, in seconds: of the wall clock, and of this thread's processor time."""
+class LongestStep(trio.abc.Instrument):
+    """The longest step of any task, in seconds of wall-clock time and of this thread's processor time."""
 
     def __init__(self) -> None:
         self.reset()
@@ -47,48 +48,48 @@ class Holds(trio.abc.Instrument):
 
 
 def serve() -> None:
-    """`messaging serve`, which tells its longest hold since the last time for each line on its input."""
+    """Run `messaging serve`, which prints the longest step since the last report for each line of input."""
     from adapters.cli.main import main as command  # noqa: PLC0415 - the load does not need it
 
-    holds = Holds()
+    longest = LongestStep()
     run = trio.run
 
-    def tell() -> None:
+    def report() -> None:
         for _ in sys.stdin:
-            print(json.dumps({"wall": holds.wall, "cpu": holds.cpu}), flush=True)
-            holds.reset()
+            print(json.dumps({"wall": longest.wall, "cpu": longest.cpu}), flush=True)
+            longest.reset()
 
     def run_watched(*args: Any, **options: Any) -> Any:
-        threading.Thread(target=tell, daemon=True).start()
-        return run(*args, **options, instruments=[holds])
+        threading.Thread(target=report, daemon=True).start()
+        return run(*args, **options, instruments=[longest])
 
     vars(trio)["run"] = run_watched
     command(sys.argv[2:])
 
 
-class Server:
-    """A server process, and what it tells of its event loop."""
+class InstrumentedServer:
+    """A server process that reports the longest step of its event loop."""
 
     def __init__(self, process: "subprocess.Popen[str]", port: int) -> None:
         self._process = process
         self.port = port
 
-    def holds(self) -> str:
-        """The longest hold since this was asked last."""
+    def longest_step(self) -> str:
+        """The longest step since the last call."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._process.stdin.write("\n")
         self._process.stdin.flush()
-        held = json.loads(next(line for line in self._process.stdout if line.startswith("{")))
-        wall, cpu = held["wall"] * 1000, held["cpu"] * 1000
-        return f"the loop was held for {wall:.1f} ms at most ({cpu:.1f} ms of the processor)"
+        step = json.loads(next(line for line in self._process.stdout if line.startswith("{")))
+        wall, cpu = step["wall"] * 1000, step["cpu"] * 1000
+        return f"the loop was blocked for {wall:.1f} ms at most ({cpu:.1f} ms of processor time)"
 
-    def ask(self, method: str, path: str, token: str | None = None, body: object = None) -> bytes:
-        return Caller(self.port, token).ask(method, path, body)
+    def request(self, method: str, path: str, token: str | None = None, body: object = None) -> bytes:
+        return KeepAliveCaller(self.port, token).request(method, path, body)
 
 
-class Caller:
-    """A connection that is kept."""
+class KeepAliveCaller:
+    """A keep-alive connection."""
 
     def __init__(self, port: int, token: str | None) -> None:
         self._connection = http.client.HTTPConnection("127.0.0.1", port, timeout=120)
@@ -96,17 +97,17 @@ class Caller:
         if token is not None:
             self._headers["Authorization"] = f"Bearer {token}"
 
-    def ask(self, method: str, path: str, body: object = None) -> bytes:
+    def request(self, method: str, path: str, body: object = None) -> bytes:
         sent = None if body is None else json.dumps(body)
         self._connection.request(method, f"/api/v1{path}", sent, self._headers)
         response = self._connection.getresponse()
-        answer = response.read()
-        assert response.status < 300, answer[:500]
-        return answer
+        content = response.read()
+        assert response.status < 300, content[:500]
+        return content
 
 
 @contextmanager
-def serving(database: str) -> Iterator[Server]:
+def serving(database: str) -> Iterator[InstrumentedServer]:
     command = [
         *(sys.executable, __file__, SERVING, "serve", "--bind", "127.0.0.1:0", "--database", database),
         *("--no-rate-limits", "--log-level", "warning", "--signing-keys", f"lists:{'1f' * 32}"),
@@ -117,19 +118,19 @@ def serving(database: str) -> Iterator[Server]:
             int(found[1]) for line in process.stdout if (found := re.search(r"http://\S+:(\d+)/docs", line))
         )
         try:
-            yield Server(process, port)
+            yield InstrumentedServer(process, port)
         finally:
             process.terminate()
 
 
-def register(server: Server, name: str) -> tuple[int, str]:
+def register(server: InstrumentedServer, name: str) -> tuple[int, str]:
     account = {"email": f"{name}@test.com", "password": "password123", "display_name": name}
-    signed_in = json.loads(server.ask("POST", "/auth/register", body=account))
+    signed_in = json.loads(server.request("POST", "/auth/register", body=account))
     return signed_in["user"]["id"], signed_in["access_token"]
 
 
 def seed(database: str, owner: int, groups: int, people: int) -> list[int]:
-    """Store the strangers and the owner's groups of them; the strangers' ids."""
+    """Store the strangers and the owner's groups of strangers; returns the strangers' ids."""
     from adapters.storage_sql import open_sqlite  # noqa: PLC0415 - as above
     from messaging_core.effects import StoreChat, StoreUser  # noqa: PLC0415
     from messaging_core.ids import UserId  # noqa: PLC0415
@@ -174,23 +175,23 @@ def seed(database: str, owner: int, groups: int, people: int) -> list[int]:
 
 
 def timed(call: Callable[[], bytes], times: int = 3) -> tuple[float, bytes]:
-    """The median time in seconds, and the last answer."""
+    """The median time in seconds, and the last response."""
     took: list[float] = []
-    answer = b""
+    response = b""
     for _ in range(times):
         began = time.perf_counter()
-        answer = call()
+        response = call()
         took.append(time.perf_counter() - began)
-    return median(took), answer
+    return median(took), response
 
 
-def sends(server: Server, token: str, chat: int, until: Callable[[int], bool]) -> str:
-    """Send one message after another; how long each took."""
-    caller = Caller(server.port, token)
+def sends(server: InstrumentedServer, token: str, chat: int, until: Callable[[int], bool]) -> str:
+    """Send one message after the other; returns their latencies as a text."""
+    caller = KeepAliveCaller(server.port, token)
     took: list[float] = []
     while not until(len(took)):
         began = time.perf_counter()
-        caller.ask("POST", "/messages", {"chat_id": chat, "type": "text", "content": "hello"})
+        caller.request("POST", "/messages", {"chat_id": chat, "type": "text", "content": "hello"})
         took.append(time.perf_counter() - began)
     if len(took) < 2:
         return f"one message, {took[0] * 1000:.0f} ms"
@@ -202,42 +203,45 @@ def sends(server: Server, token: str, chat: int, until: Callable[[int], bool]) -
 
 
 def measure(
-    server: Server, owner: tuple[int, str], sender: tuple[int, str], strangers: list[int], seconds: float
+    server: InstrumentedServer,
+    owner: tuple[int, str],
+    sender: tuple[int, str],
+    strangers: list[int],
+    seconds: float,
 ) -> None:
     _, token = owner
-    chat = json.loads(server.ask("POST", "/chats/direct", sender[1], {"user_id": owner[0]}))["id"]
-    server.holds()
-    print(
-        f"a stranger's messages alone: {sends(server, sender[1], chat, lambda n: n == 300)}; {server.holds()}"
-    )
-    asked = [("the list", "/chats"), ("a group", f"/chats/{chat - 1}")]
-    if b'"next_cursor"' in server.ask("GET", "/chats?limit=1", token):
-        asked.insert(1, ("a page of 200", "/chats?limit=200"))
-    for what, path in asked:
-        server.holds()
-        took, answer = timed(lambda path=path: server.ask("GET", path, token))  # type: ignore[misc]
-        found = json.loads(answer)
+    chat = json.loads(server.request("POST", "/chats/direct", sender[1], {"user_id": owner[0]}))["id"]
+    server.longest_step()
+    alone = sends(server, sender[1], chat, lambda n: n == 300)
+    print(f"a stranger's messages alone: {alone}; {server.longest_step()}")
+    reads = [("the list", "/chats"), ("a group", f"/chats/{chat - 1}")]
+    if b'"next_cursor"' in server.request("GET", "/chats?limit=1", token):
+        reads.insert(1, ("a page of 200", "/chats?limit=200"))
+    for name, path in reads:
+        server.longest_step()
+        took, response = timed(lambda path=path: server.request("GET", path, token))  # type: ignore[misc]
+        found = json.loads(response)
         chats = found if isinstance(found, list) else found.get("chats", [found])
         shown = sum(len(chat["participants"]) for chat in chats)
         print(
-            f"{what}: {len(answer):,} bytes, {len(chats)} chats with {shown:,} participants, "
-            f"{took * 1000:.0f} ms; {server.holds()}"
+            f"{name}: {len(response):,} bytes, {len(chats)} chats with {shown:,} participants, "
+            f"{took * 1000:.0f} ms; {server.longest_step()}"
         )
     body = {"title": "Another group", "member_ids": strangers}
-    server.holds()
-    took, answer = timed(lambda: server.ask("POST", "/chats", token, body))
-    print(f"making a group: {len(answer):,} bytes, {took * 1000:.0f} ms; {server.holds()}")
+    server.longest_step()
+    took, response = timed(lambda: server.request("POST", "/chats", token, body))
+    print(f"creating a group: {len(response):,} bytes, {took * 1000:.0f} ms; {server.longest_step()}")
 
     ended = threading.Event()
     lists: list[float] = []
 
-    def list_(caller: Caller) -> None:
+    def list_(caller: KeepAliveCaller) -> None:
         while not ended.is_set():
             began = time.perf_counter()
-            caller.ask("GET", "/chats")
+            caller.request("GET", "/chats")
             lists.append(time.perf_counter() - began)
 
-    threads = [threading.Thread(target=list_, args=(Caller(server.port, token),)) for _ in range(4)]
+    threads = [threading.Thread(target=list_, args=(KeepAliveCaller(server.port, token),)) for _ in range(4)]
     for thread in threads:
         thread.start()
     until = time.perf_counter() + seconds
@@ -246,7 +250,8 @@ def measure(
     ended.set()
     for thread in threads:
         thread.join()
-    print(f"beside four lists at once ({len(lists)} in {each:.0f} ms each): {beside}; {server.holds()}")
+    count = f"{len(lists)} in {each:.0f} ms each"
+    print(f"during four concurrent lists ({count}): {beside}; {server.longest_step()}")
 
 
 def main() -> None:

@@ -1,13 +1,14 @@
-"""What the SQL storages do a second: SQLite against one commit for each transaction, PostgreSQL by itself.
+"""Measures transactions and reads a second of the SQL storages.
 
     python benchmarks/storage.py [SECONDS A FIGURE] [DIRECTORY | postgresql://role@host/]
 
-PostgreSQL is measured in a database that is made for it on the server and dropped afterwards. Both tell how a
-busy loop fares.
+The SQLite storage, which commits in groups, is compared with one commit for each transaction. PostgreSQL is
+measured alone, in a new database on the server, which is dropped afterwards. Both are also measured with a
+busy event loop.
 
-The transaction is the hot one: a message with an Idempotency-Key, which clients choose at random. Figures in
-a table are of the same machine, minutes apart: read the ratios. `taskset -c 0` in front gives it one core, as
-a server has that shares its machine.
+The transaction is the most frequent one: a message with an Idempotency-Key, which clients choose at random.
+The figures come from one machine within minutes, so read the ratios. `taskset -c 0` before the command gives
+it one core, like a server that shares its machine.
 """
 
 from argparse import ArgumentParser
@@ -46,7 +47,7 @@ LIMITS = Limits()
 CHATS = 100
 DATABASE = "messaging_benchmark"
 SECONDS = 3.0
-"""For a figure; the command line may say otherwise."""
+"""The duration of each figure; the command line may change it."""
 
 Transact = Callable[[Callable[[Transaction], Any]], Awaitable[Any]]
 
@@ -58,7 +59,7 @@ def enact(tx: Transaction, decision: Decision[Any]) -> None:
 
 
 def prepare_people(tx: Transaction) -> None:
-    """Two people with a hundred chats, and a group of a thousand people."""
+    """Store two users with a hundred chats, and a group of a thousand users."""
     people = [tx.next_user_id() for _ in range(1000)]
     for number in people:
         email = f"{number}@test.com"
@@ -95,7 +96,10 @@ def sending(chat_id: int) -> Callable[[Transaction], None]:
 async def waiting(
     transact: Transact, tasks: int, *, chat_id: int | None = None, step: float = 0
 ) -> tuple[float, list[float]]:
-    """Transactions a second with so many callers, and how long each took; `step` keeps the loop busy."""
+    """Transactions a second of `tasks` concurrent callers, and their sorted durations.
+
+    A `step` in seconds keeps the event loop busy for that time at each turn.
+    """
     numbers = count()
     took: list[float] = []
     steps = 0
@@ -134,11 +138,11 @@ async def waiting(
 
 @asynccontextmanager
 async def one_commit_each(path: Path) -> AsyncIterator[Transact]:
-    """The same statements, each transaction by itself in a worker thread."""
+    """The same statements with one commit for each transaction, in a worker thread."""
     with owned(path):
         prepare(path)
         connection = connect_writer(path)
-        # What our writer does between commits is left to SQLite here, which does it inside them.
+        # The storage's writer checkpoints between commits; here SQLite checkpoints within them.
         connection.execute("PRAGMA wal_autocheckpoint = 1000")
         session = SqliteSession(connection, sqlite_statements(), Committed())
         limiter = trio.CapacityLimiter(1)
@@ -155,7 +159,7 @@ async def one_commit_each(path: Path) -> AsyncIterator[Transact]:
         connection.close()
 
 
-def told(name: str, rate: float, took: list[float], base: float | None = None) -> None:
+def print_figure(name: str, rate: float, took: list[float], base: float | None = None) -> None:
     p50, p99, worst = (took[min(int(len(took) * part), len(took) - 1)] * 1e3 for part in (0.5, 0.99, 1))
     ratio = f"{rate / base:5.1f} x" if base else "       "
     print(f"{name:42} {rate:8,.0f}/s {ratio}   ms: p50 {p50:7.2f}   p99 {p99:7.2f}   worst {worst:7.1f}")
@@ -168,18 +172,18 @@ async def main(directory: Path) -> None:
         for tasks in (1, 16, 64):
             rate, took = await waiting(transact, tasks)
             bases[tasks] = rate
-            told(f"one commit each, {tasks} waiting", rate, took)
+            print_figure(f"one commit each, {tasks} waiting", rate, took)
     async with open_sqlite(directory / "group.db") as storage:
         await storage.transact(prepare_people)
         for tasks in (1, 16, 64):
             rate, took = await waiting(storage.transact, tasks)
-            told(f"group commit, {tasks} waiting", rate, took, bases[tasks])
+            print_figure(f"group commit, {tasks} waiting", rate, took, bases[tasks])
         rate, took = await waiting(storage.transact, 64, chat_id=CHATS + 1)
-        told("group commit, 64 waiting, 1,000 members", rate, took)
+        print_figure("group commit, 64 waiting, 1,000 members", rate, took)
         for tasks in (1, 16, 64):
             rate, took = await waiting(storage.transact, tasks, step=0.001)
             print()
-            told(f"group commit, {tasks} waiting, loop busy", rate, took)
+            print_figure(f"group commit, {tasks} waiting, loop busy", rate, took)
         print(f"the write-ahead log has grown to {(directory / 'group.db-wal').stat().st_size / 1e6:.0f} MB")
         await reads(storage)
 
@@ -217,27 +221,31 @@ async def postgresql(address: str) -> None:
         await storage.transact(prepare_people)
         for tasks in (1, 16, 64):
             rate, took = await waiting(storage.transact, tasks)
-            told(f"PostgreSQL, {tasks} waiting", rate, took)
+            print_figure(f"PostgreSQL, {tasks} waiting", rate, took)
         rate, took = await waiting(storage.transact, 64, chat_id=1)
-        told("PostgreSQL, 64 waiting, one chat", rate, took)
+        print_figure("PostgreSQL, 64 waiting, one chat", rate, took)
         rate, took = await waiting(storage.transact, 64, chat_id=CHATS + 1)
-        told("PostgreSQL, 64 waiting, 1,000 members", rate, took)
+        print_figure("PostgreSQL, 64 waiting, 1,000 members", rate, took)
         for tasks in (1, 16, 64):
             rate, took = await waiting(storage.transact, tasks, step=0.001)
             print()
-            told(f"PostgreSQL, {tasks} waiting, loop busy", rate, took)
+            print_figure(f"PostgreSQL, {tasks} waiting, loop busy", rate, took)
         await reads(storage)
 
 
 if __name__ == "__main__":
-    parser = ArgumentParser(description="Measure what the SQL storages do a second.")
-    parser.add_argument("seconds", type=float, nargs="?", default=SECONDS, help="for a figure [%(default)s]")
-    parser.add_argument("place", nargs="?", help="a directory, or postgresql://role@host/ [a temporary one]")
-    asked = parser.parse_args()
-    SECONDS, place = asked.seconds, asked.place
+    parser = ArgumentParser(description="Measure transactions and reads a second of the SQL storages.")
+    parser.add_argument(
+        "seconds", type=float, nargs="?", default=SECONDS, help="seconds a figure [%(default)s]"
+    )
+    parser.add_argument(
+        "place", nargs="?", help="a directory, or postgresql://role@host/ [a temporary directory]"
+    )
+    arguments = parser.parse_args()
+    SECONDS, place = arguments.seconds, arguments.place
     if place is not None and is_postgresql(place):
-        with database_on(place) as made_for_it:
-            trio.run(postgresql, made_for_it)
+        with database_on(place) as address:
+            trio.run(postgresql, address)
     else:
-        with TemporaryDirectory(dir=place) as made:
-            trio.run(main, Path(made))
+        with TemporaryDirectory(dir=place) as directory:
+            trio.run(main, Path(directory))

@@ -1,4 +1,4 @@
-"""Hypothesis strategies for the domain's values: all of them valid under the default limits."""
+"""Hypothesis strategies for the domain's values, all valid under the default limits."""
 
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -33,7 +33,7 @@ EPOCH = datetime(2024, 11, 4, 14, 30, tzinfo=UTC)
 """An ordinary moment."""
 
 times = st.integers(0, 10 * 365 * 86_400).map(lambda seconds: EPOCH + timedelta(seconds=seconds))
-"""Moments as the domain keeps them: UTC, whole seconds."""
+"""Times as the domain stores them: UTC, whole seconds."""
 
 ids = st.one_of(st.integers(1, 50), st.integers(1, MAX_ID))
 user_ids = ids.map(UserId)
@@ -43,9 +43,9 @@ message_ids = ids.map(MessageId)
 
 
 def texts(*, max_size: int, lines: bool = False) -> st.SearchStrategy[str]:
-    """Text in any script that is not blank, without what no database keeps: NUL and lone surrogates.
+    """Text in any script that is not blank, without NUL and lone surrogates, which databases refuse.
 
-    On one line, it is also in the form of a name.
+    Without `lines`, the text is one line in the normal form of a name.
     """
     if lines:
         characters = st.characters(exclude_categories=["Cs"], exclude_characters="\x00")
@@ -80,7 +80,7 @@ json_values = st.recursive(
     max_leaves=8,
 )
 payloads: st.SearchStrategy[dict[str, Any]] = st.dictionaries(_keys, json_values, max_size=4)
-"""JSON objects whose numbers a JavaScript number holds exactly."""
+"""JSON objects whose numbers JavaScript represents exactly."""
 
 users = st.builds(
     User,
@@ -98,7 +98,7 @@ nonces = st.binary(min_size=NONCE_BYTES, max_size=NONCE_BYTES)
 
 @st.composite
 def sessions(draw: st.DrawFn) -> Session:
-    """Sessions of any age, over or not."""
+    """Sessions of any age, ended or not."""
     created_at = draw(times)
     refreshed_at = created_at + timedelta(seconds=draw(st.integers(0, 10**7)))
     return Session(
@@ -140,7 +140,7 @@ def chats(draw: st.DrawFn, *, is_group: bool | None = None) -> Chat:
 
 @st.composite
 def messages(draw: st.DrawFn, *, chat: Chat | None = None) -> Message:
-    """Messages as they were sent: of one of the chat's members where a chat is given."""
+    """Messages that are not deleted; with a chat, their author is one of its members."""
     content, payload = draw(_substance())
     ts = draw(times)
     return Message(
@@ -159,7 +159,7 @@ def messages(draw: st.DrawFn, *, chat: Chat | None = None) -> Message:
 
 @st.composite
 def events(draw: st.DrawFn, *, chat: Chat | None = None) -> Event:
-    """Events of every kind of the table, of this chat where one is given."""
+    """Events of every kind in the table; with a chat, they are events of this chat."""
     kind = draw(st.sampled_from(EVENTS))
     facts = Facts(draw(chats()) if chat is None else chat, draw(messages(chat=chat)), draw(payloads))
     event = kind.replay(kind.name or draw(st.sampled_from(["acme.pinned", "acme.poll.opened"])), facts)
@@ -168,7 +168,7 @@ def events(draw: st.DrawFn, *, chat: Chat | None = None) -> Event:
 
 
 def _substance() -> st.SearchStrategy[tuple[str | None, dict[str, Any] | None]]:
-    """Content and payload, not both null."""
+    """Content and payload, of which at least one is not None."""
     return st.one_of(
         st.tuples(contents, st.none() | payloads),
         st.tuples(st.none(), payloads),
@@ -191,7 +191,7 @@ create_group_commands = st.builds(
 
 @st.composite
 def send_commands(draw: st.DrawFn, *, chat_id: st.SearchStrategy[ChatId] = chat_ids) -> SendMessage:
-    """Messages that a member of the chat may send, none of them a reply."""
+    """Commands to send a message that is no reply, valid for a member of the chat."""
     content, payload = draw(_substance())
     kind = draw(st.sampled_from([kind for kind in MessageType if kind is not MessageType.SYSTEM]))
     return SendMessage(draw(chat_id), kind, content, payload)

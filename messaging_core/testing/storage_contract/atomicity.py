@@ -1,4 +1,4 @@
-"""A transaction happens whole or not at all, and nobody sees a part of it."""
+"""A transaction is committed whole or not at all, and no reader sees a part of it."""
 
 from datetime import timedelta
 
@@ -34,7 +34,7 @@ from messaging_core.tokens import end_session
 
 class AtomicityRules:
     async def test_an_exception_rolls_everything_back(self, storage: Storage) -> None:
-        """An operation that raises has changed nothing, and its own exception comes out."""
+        """An operation that raises changes nothing, and `transact` raises its exception."""
         alice, bob, chat = await pair(storage)
         request = idempotent_request(alice)
 
@@ -79,7 +79,7 @@ class AtomicityRules:
         assert await storage.read(lambda reader: reader.user_by_tag("carol")) == carol
 
     async def test_a_transaction_sees_its_own_changes(self, storage: Storage) -> None:
-        """What a transaction has applied, it reads back before the commit."""
+        """A transaction reads its own changes before the commit."""
 
         def operation(tx: Transaction) -> None:
             alice, bob = add_user(tx, "alice"), add_user(tx, "bob")
@@ -88,16 +88,18 @@ class AtomicityRules:
             session = add_session(tx, alice)
             assert tx.session(session.id) == tx.lock_session(session.id) == session
             chat = add_direct_chat(tx, alice.id, bob.id)
-            kept = evolve(chat, sequence=1)
-            assert tx.chat(chat.id) == tx.lock_chat(chat.id) == tx.direct_chat(bob.id, alice.id) == kept
-            assert list(tx.activities_of(bob.id, None, 9)) == [activity(kept)]
-            assert tx.excerpts({chat.id: 2}, bob.id) == {chat.id: excerpt(kept, bob.id, 2)}
+            stored_chat = evolve(chat, sequence=1)
+            assert (
+                tx.chat(chat.id) == tx.lock_chat(chat.id) == tx.direct_chat(bob.id, alice.id) == stored_chat
+            )
+            assert list(tx.activities_of(bob.id, None, 9)) == [activity(stored_chat)]
+            assert tx.excerpts({chat.id: 2}, bob.id) == {chat.id: excerpt(stored_chat, bob.id, 2)}
             message = add_message(tx, chat.id, alice.id)
             assert tx.message(message.id) == message
             assert list(tx.messages_before(chat.id, None, 9)) == [message]
             assert list(tx.messages_after(chat.id, MessageId(0), 9)) == [message]
             advanced = tx.lock_chat(chat.id)
-            assert advanced == evolve(kept, sequence=2, last_message_id=message.id)
+            assert advanced == evolve(stored_chat, sequence=2, last_message_id=message.id)
             assert [entry.sequence for entry in tx.log(chat.id, 0, 9)] == [1, 2]
             request = idempotent_request(alice)
             stored = enact(tx, store(request, status=201, resource=resource_of(message), now=NOW))
@@ -109,7 +111,7 @@ class AtomicityRules:
 
         await storage.transact(operation)
 
-    async def test_what_is_unique_stays_unique(self, storage: Storage) -> None:
+    async def test_uniqueness(self, storage: Storage) -> None:
         """A second user of an e-mail or tag, or direct chat of a pair, is an error that changes nothing."""
         alice, bob, chat = await pair(storage)
 
@@ -117,7 +119,7 @@ class AtomicityRules:
             tx.apply(StoreUser(evolve(alice, id=tx.next_user_id(), email=email, tag=tag), "hash", email))
 
         for email, tag in ((alice.email, "new"), ("new@test.com", alice.tag)):
-            with pytest.raises(Exception) as raised:  # noqa: PT011 - each storage has its own
+            with pytest.raises(Exception) as raised:  # noqa: PT011 - each storage has its own exception
                 await storage.transact(lambda tx, email=email, tag=tag: store(tx, email, tag))  # type: ignore[misc]
             assert not isinstance(raised.value, Refused)
         swapped = evolve(chat, members=chat.members[::-1])
@@ -131,8 +133,8 @@ class AtomicityRules:
 
         await storage.read(look)
 
-    async def test_one_failing_operation_harms_no_other(self, storage: Storage) -> None:
-        """Of operations that run at once, those that raise are rolled back alone."""
+    async def test_a_failing_operation_affects_no_other(self, storage: Storage) -> None:
+        """Of concurrent operations, only those that raise are rolled back."""
         alice, _, chat = await pair(storage)
         sent: list[MessageId] = []
 
@@ -166,11 +168,11 @@ class AtomicityRules:
                 await trio.lowlevel.checkpoint()
 
         def agree(reader: Reader) -> None:
-            kept = reader.chat(chat.id)
-            assert kept is not None
+            stored = reader.chat(chat.id)
+            assert stored is not None
             messages = reader.messages_before(chat.id, None, 1000)
-            assert len(reader.log(chat.id, 0, 1000)) == kept.sequence == 1 + len(messages)
-            assert kept.last_message_id == (messages[0].id if messages else None)
+            assert len(reader.log(chat.id, 0, 1000)) == stored.sequence == 1 + len(messages)
+            assert stored.last_message_id == (messages[0].id if messages else None)
 
         async def contender(number: int) -> None:
             await storage.transact(lambda tx: add_message(tx, chat.id, alice.id, str(number)))
@@ -182,7 +184,7 @@ class AtomicityRules:
         assert (await chat_of(storage, chat.id)).sequence == 1 + RACERS
 
     async def test_no_reader_of_a_log_misses_an_entry(self, storage: Storage) -> None:
-        """Reading on from the last number that was seen, while many write, gives every entry, in order."""
+        """A reader that follows a log by its last number sees every entry in order, despite many writers."""
         alice, _, chat = await pair(storage)
         last = 1 + 2 * RACERS
 

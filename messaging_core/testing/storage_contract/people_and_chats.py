@@ -1,4 +1,4 @@
-"""People, their sessions and their chats: what is kept of them, and how they are found."""
+"""Users, sessions and chats: what a storage stores of them, and how it finds them."""
 
 from datetime import timedelta
 from itertools import permutations
@@ -26,8 +26,8 @@ from messaging_core.testing.storage_programs import LIMITS, NOW
 
 
 class PeopleAndChatsRules:
-    async def test_what_is_missing_is_none(self, storage: Storage) -> None:
-        """Every look-up answers None, or nothing, for what does not exist, whatever its identifier."""
+    async def test_a_missing_object_is_none(self, storage: Storage) -> None:
+        """Every look-up of an object that does not exist returns None or an empty result, for any id."""
 
         def look(reader: Reader) -> list[object]:
             return [
@@ -77,7 +77,7 @@ class PeopleAndChatsRules:
         assert await storage.transact(lambda tx: tx.lock_chats_made_by(UserId(1))) == 0
 
     async def test_users(self, storage: Storage) -> None:
-        """A user is found by id, e-mail and tag, and the hash of the password by id alone."""
+        """A user is found by id, e-mail and tag, the password hash by id only."""
         alice, bob = await people(storage, "alice", "bob")
 
         def look(reader: Reader) -> None:
@@ -91,15 +91,15 @@ class PeopleAndChatsRules:
         await storage.read(look)
 
     async def test_keys_are_exact(self, storage: Storage) -> None:
-        """E-mails and tags are compared as they are: normalising them is the core's affair."""
+        """E-mail keys and tags are compared exactly, because the core normalises them."""
         await people(storage, "alice")
         for email in ("ALICE@test.com", "alice@test.com ", "alice_test.com", "a%", ""):
             assert await storage.read(lambda reader, email=email: reader.user_by_email(email)) is None  # type: ignore[misc]
         for tag in ("Alice", "alic", "alice%", "alicé", ""):
             assert await storage.read(lambda reader, tag=tag: reader.user_by_tag(tag)) is None  # type: ignore[misc]
 
-    async def test_a_user_is_found_by_the_key_of_their_e_mail(self, storage: Storage) -> None:
-        """It is another text than the e-mail, and nobody else can have it."""
+    async def test_a_user_is_found_by_their_email_key(self, storage: Storage) -> None:
+        """A user is found by the key of their e-mail and not by the e-mail; the key is unique."""
         [alice] = await people(storage, "alice")
         zoe = evolve(alice, email="straße@test.com", tag="zoe")
 
@@ -117,14 +117,14 @@ class PeopleAndChatsRules:
         assert not isinstance(failed.value, Refused)
         assert await storage.read(lambda reader: reader.user_by_tag("other")) is None
 
-    async def test_many_users_at_once(self, storage: Storage) -> None:
-        """A look-up takes as many identifiers as a group has members."""
+    async def test_many_users_in_one_look_up(self, storage: Storage) -> None:
+        """A look-up accepts as many ids as a group may have members."""
         [alice] = await people(storage, "alice")
         ids = [alice.id, *(UserId(alice.id + number) for number in range(1, LIMITS.group_members))]
         assert await storage.read(lambda reader: reader.users(ids)) == {alice.id: alice}
 
     async def test_sessions(self, storage: Storage) -> None:
-        """A session is kept whole, and replaced whole; one from before there were nonces has none."""
+        """A session is stored and replaced with all its fields; an old session has no nonce."""
         [alice] = await people(storage, "alice")
         session = await storage.transact(lambda tx: add_session(tx, alice))
         assert await storage.read(lambda reader: reader.session(session.id)) == session
@@ -145,7 +145,9 @@ class PeopleAndChatsRules:
         assert await storage.transact(lambda tx: tx.lock_session(session.id)) == old
 
     async def test_chats(self, storage: Storage) -> None:
-        """A chat is kept whole: its members in their order, with roles and times of joining."""
+        """A chat is stored with all its fields, and its members in their order with roles and times of
+        joining.
+        """
         users = await people(storage, "carol", "alice", "bob")
 
         def operation(tx: Transaction) -> Chat:
@@ -163,7 +165,7 @@ class PeopleAndChatsRules:
         assert await storage.transact(lambda tx: tx.lock_chat(chat.id)) == chat
 
     async def test_advancing_a_chat(self, storage: Storage) -> None:
-        """Advancing changes the chat's sequence, last activity and last message, and nothing else of it."""
+        """`AdvanceChat` changes the chat's sequence, last activity and last message, and nothing else."""
         alice, _, chat = await pair(storage)
         message = await storage.transact(lambda tx: add_message(tx, chat.id, alice.id))
         later = NOW + timedelta(hours=1)
@@ -184,16 +186,16 @@ class PeopleAndChatsRules:
         )
 
     async def test_direct_chats(self, storage: Storage) -> None:
-        """A direct chat is found by its two people in either order; a group of two is not one."""
+        """A direct chat is found by its two members in either order; a group of two is no direct chat."""
         alice, bob, carol = await people(storage, "alice", "bob", "carol")
         await storage.transact(lambda tx: add_group(tx, alice, bob))
         assert await storage.read(lambda reader: reader.direct_chat(alice.id, bob.id)) is None
         chat = await storage.transact(lambda tx: add_direct_chat(tx, bob.id, alice.id))
 
         def look(reader: Reader) -> None:
-            kept = reader.chat(chat.id)
-            assert kept is not None
-            assert reader.direct_chat(alice.id, bob.id) == reader.direct_chat(bob.id, alice.id) == kept
+            stored = reader.chat(chat.id)
+            assert stored is not None
+            assert reader.direct_chat(alice.id, bob.id) == reader.direct_chat(bob.id, alice.id) == stored
             assert reader.direct_chat(alice.id, carol.id) is None
             assert reader.direct_chat(alice.id, alice.id) is None
 
@@ -202,7 +204,7 @@ class PeopleAndChatsRules:
         assert locked == await chat_of(storage, chat.id)
 
     async def test_activities_of_a_user(self, storage: Storage) -> None:
-        """A user's chats are all those, and only those, that the user takes part in; by id, and in pages."""
+        """A user's activities are those of exactly the user's chats, by id and in pages."""
         alice, bob, carol = await people(storage, "alice", "bob", "carol")
 
         def operation(tx: Transaction) -> tuple[ChatId, ChatId]:
@@ -228,7 +230,7 @@ class PeopleAndChatsRules:
         await storage.transact(look)
 
     async def test_excerpts(self, storage: Storage) -> None:
-        """Of a chat come those members whom the core would choose; of a chat of others comes nothing."""
+        """An excerpt holds the members that the core chooses; a chat of others has no excerpt."""
         users = await people(storage, *(f"user{number}" for number in range(8)))
         roles = [Role.MEMBER, Role.MEMBER, Role.ADMIN, Role.MEMBER, Role.ADMIN, Role.OWNER, Role.MEMBER]
         members = tuple(
@@ -259,12 +261,16 @@ class PeopleAndChatsRules:
 
         await storage.read(look)
         await storage.transact(look)
-        assert await chat_of(storage, stored.id) == stored  # which is kept by now, where chats are kept
+        assert (
+            await chat_of(storage, stored.id) == stored
+        )  # which loads it into the cache of a storage that has one
         await storage.read(look)
         await storage.transact(look)
 
-    async def test_chats_made(self, storage: Storage) -> None:
-        """Counted are those that a user has made, and not those that others have made with them."""
+    async def test_the_count_of_created_chats(self, storage: Storage) -> None:
+        """The count includes the chats that a user has created, and not those that others created with
+        them.
+        """
         alice, bob, carol = await people(storage, "alice", "bob", "carol")
 
         def made(tx: Transaction) -> list[int]:
@@ -280,8 +286,8 @@ class PeopleAndChatsRules:
         assert await storage.transact(operation) == [2, 1, 0]
         assert await storage.transact(made) == [2, 1, 0]
 
-    async def test_who_shares_a_chat(self, storage: Storage) -> None:
-        """Two people share a chat from its commit on, direct or group, in whichever order they are named."""
+    async def test_shared_chats(self, storage: Storage) -> None:
+        """Two users share a chat after its commit, direct or group, in either order of the arguments."""
         alice, bob, carol, dave = await people(storage, "alice", "bob", "carol", "dave")
         nobody = UserId(MAX_ID)
 
@@ -306,7 +312,7 @@ class PeopleAndChatsRules:
         assert await storage.transact(pairs) == direct | group
 
     async def test_positions(self, storage: Storage) -> None:
-        """The positions of some users are those of every chat of any of them, once, and of no other."""
+        """`positions` holds every chat of any of the given users once, and no other chat."""
         alice, bob, carol = await people(storage, "alice", "bob", "carol")
 
         def operation(tx: Transaction) -> tuple[ChatId, ChatId]:

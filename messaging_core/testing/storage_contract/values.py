@@ -1,4 +1,4 @@
-"""Values come back as they were given, and identifiers are given once."""
+"""Values are read back as they were stored, and ids are unique."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -27,15 +27,15 @@ class ValueRules:
         [
             "\U0001f44b\U0001f3fd \U0001f469‍\U0001f4bb",  # emoji beyond the BMP, joined
             "שלום \u202eعليكم\u202c",  # right to left, with marks
-            "e\u0301 \u00e9 n\u0303",  # combining marks, not to be normalised
-            "İıßſΣς",  # what case folding changes
+            "e\u0301 \u00e9 n\u0303",  # combining marks, which storages must not normalise
+            "İıßſΣς",  # letters that case folding changes
             "one\r\ntwo\tthree \\ \" ' % _ ; --",
             " around ",
             "𝄞" * 4000,
         ],
     )
     async def test_text(self, storage: Storage, text: str) -> None:
-        """Text comes back code point by code point, wherever it stands."""
+        """Text in any field is read back code point by code point."""
         alice, _, chat = await pair(storage)
         message = await storage.transact(
             lambda tx: add_message(tx, chat.id, alice.id, text, {text[:50]: text[:50]})
@@ -61,33 +61,33 @@ class ValueRules:
         ],
     )
     async def test_payload(self, storage: Storage, payload: dict[str, Any]) -> None:
-        """A payload comes back equal: nested, with numbers exact as far as JavaScript's are."""
+        """A payload is read back equal: nested, and with the precision of JavaScript's numbers."""
         alice, _, chat = await pair(storage)
         message = await storage.transact(lambda tx: add_message(tx, chat.id, alice.id, None, payload))
-        kept = await storage.read(lambda reader: reader.message(message.id))
-        assert kept == message
-        assert kept is not None
-        assert kept.payload is not None
-        assert dict(kept.payload) == payload
+        stored = await storage.read(lambda reader: reader.message(message.id))
+        assert stored == message
+        assert stored is not None
+        assert stored.payload is not None
+        assert dict(stored.payload) == payload
 
     async def test_times(self, storage: Storage) -> None:
-        """Times come back aware, in UTC, to the second, from long ago to far ahead."""
+        """Times are read back aware, in UTC and to the second, from 1970 to 2999."""
         alice, _, chat = await pair(storage)
         for at in (
             datetime(1970, 1, 1, tzinfo=UTC),
-            datetime(2024, 3, 31, 1, 59, 59, tzinfo=UTC),  # where summer time begins
+            datetime(2024, 3, 31, 1, 59, 59, tzinfo=UTC),  # the beginning of summer time
             datetime(2038, 1, 19, 3, 14, 8, tzinfo=UTC),  # past 32 bits
             datetime(2999, 12, 31, 23, 59, 59, tzinfo=UTC),
         ):
             message = await storage.transact(lambda tx, at=at: add_message(tx, chat.id, alice.id, now=at))  # type: ignore[misc]
-            kept = await storage.read(lambda reader, m=message: reader.message(m.id))  # type: ignore[misc]
-            assert kept is not None
-            assert kept.ts == at
-            assert kept.ts.utcoffset() == timedelta(0)
+            stored = await storage.read(lambda reader, m=message: reader.message(m.id))  # type: ignore[misc]
+            assert stored is not None
+            assert stored.ts == at
+            assert stored.ts.utcoffset() == timedelta(0)
             assert (await chat_of(storage, chat.id)).active_at.utcoffset() == timedelta(0)
 
     async def test_identifiers(self, storage: Storage) -> None:
-        """New identifiers are positive, never alike, and greater than every one that was given before."""
+        """New ids are positive, unique, and greater than all earlier ones, those of a rollback included."""
 
         def draw(tx: Transaction) -> list[list[int]]:
             return [
@@ -103,11 +103,11 @@ class ValueRules:
         with pytest.raises(Abort):
             await storage.transact(lambda tx: abort(draw(tx)))
         again = await storage.transact(draw)
-        for taken, drawn in zip((bob.id, session.id, chat.id, message.id), again, strict=True):
-            assert taken < drawn[0] < drawn[1] < drawn[2]
+        for earlier, drawn in zip((bob.id, session.id, chat.id, message.id), again, strict=True):
+            assert earlier < drawn[0] < drawn[1] < drawn[2]
 
-    async def test_identifiers_are_not_used_again(self, storage: Storage) -> None:
-        """The identifier of a session that was forgotten is not given to another."""
+    async def test_identifiers_are_not_reused(self, storage: Storage) -> None:
+        """A new session does not get the id of a session that `forget_before` deleted."""
         [alice] = await people(storage, "alice")
         session = await storage.transact(lambda tx: add_session(tx, alice))
         later = NOW + timedelta(days=1000)
