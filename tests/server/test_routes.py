@@ -98,6 +98,13 @@ def test_people_are_shown_as_views(endpoint: Endpoint) -> None:
     assert User not in set(shown(endpoint.answers))
 
 
+async def test_a_hidden_email_is_described(description: Any) -> None:
+    """The description says that an e-mail may be null, and that its key is there."""
+    schema = description["components"]["schemas"]["UserView"]
+    assert schema["properties"]["email"]["type"] == ["string", "null"]
+    assert "email" in schema["required"]
+
+
 def test_no_two_endpoints_are_one() -> None:
     """A method on a path, and a name in the description, belong to one endpoint."""
     assert len({(endpoint.method, endpoint.path) for endpoint in ENDPOINTS}) == len(ENDPOINTS)
