@@ -344,17 +344,16 @@ def _items(value: Any) -> Iterator[tuple[Any, int]]:
 
 def _place(value: Any, wanted: Any) -> str:
     """Where in `value` this very object stands, such as `.a.0`; for a key, where its object stands."""
-    pending: list[tuple[Any, _Step | None]] = [(value, None)]
-    while pending:
-        item, step = pending.pop()
-        if item is wanted:
-            return _spelled(step)
+    pending: list[tuple[Any, _Step | None]] = []
+    item, step = value, None
+    while item is not wanted:
         if isinstance(item, Mapping):
             pending.extend((part, (key, step)) for key, part in item.items())
             pending.extend((key, step) for key in item)
         elif isinstance(item, Sequence) and not isinstance(item, str):
             pending.extend((part, (position, step)) for position, part in enumerate(item))
-    return ""
+        item, step = pending.pop()
+    return _spelled(step)
 
 
 _Step = tuple[str | int, Any]

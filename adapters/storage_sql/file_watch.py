@@ -21,15 +21,17 @@ Inode = tuple[int, int]
 
 
 class FileWatch:
-    """Says whether commits go to the file that the next start will open; `descriptor` is open on that file.
+    """Says whether commits go to the file that the next start will open.
 
-    A further name of the file, such as a backup's hard link, is no trouble. What was renamed and has its name
-    back is no trouble any more, unless somebody else has written to it meanwhile.
+    `name` is what that start will be given, perhaps a symbolic link to `path`, which SQLite has open, and
+    `descriptor` too. A further name of the file, such as a backup's hard link, is no trouble. Nor is what was
+    renamed and has its name back, unless somebody else has written to it meanwhile.
     """
 
-    def __init__(self, path: Path, descriptor: int) -> None:
+    def __init__(self, name: Path, path: Path, descriptor: int) -> None:
         self.trouble: str | None = None
         """What has happened to the files, and what to do about it; None while nothing has."""
+        self._name = str(name)
         self._path = str(path)
         self._descriptor = descriptor
         self._inode = _inode(os.fstat(descriptor))
@@ -42,7 +44,7 @@ class FileWatch:
         """Raise `StorageUnavailable` where a commit would be lost; takes a microsecond, for each commit."""
         if self.trouble is None:
             try:
-                found = os.stat(self._path)  # noqa: PTH116 - a Path takes twice as long
+                found = os.stat(self._name)  # noqa: PTH116 - a Path takes twice as long
             except OSError:
                 self.look()
             else:
@@ -58,7 +60,7 @@ class FileWatch:
             if self._left != self._written():
                 trouble = self._changed_meanwhile()
             else:
-                log.warning("the database file %s has its name back: writes go on", self._path)
+                log.warning("the database file %s has its name back: writes go on", self._name)
         if self.trouble is None and trouble is not None:
             self._left = self._written()
             log.critical("writes are refused, reading goes on: %s", trouble)
@@ -68,7 +70,7 @@ class FileWatch:
         try:
             open_file = os.fstat(self._descriptor)
             self._inode = _inode(open_file)  # a file system may number its files anew
-            found = _found(self._path)
+            found = _found(self._name)
             if found == self._inode:
                 return self._look_at_companions()
         except OSError:
@@ -83,7 +85,7 @@ class FileWatch:
             happened = "was deleted under the running server"
             advice = "do not stop the server before you have rescued what only it still holds"
         process = f"process {os.getpid()} has it open as descriptor {self._descriptor}"
-        return f"The database file {self._path} {happened} ({process}): {advice} (docs/deployment.md)."
+        return f"The database file {self._name} {happened} ({process}): {advice} (docs/deployment.md)."
 
     def _look_at_companions(self) -> str | None:
         for end in COMPANIONS:
@@ -102,12 +104,15 @@ class FileWatch:
     def _changed_meanwhile(self) -> str:
         if self.trouble is not None and self.trouble.endswith(RESTART):
             return self.trouble
-        trouble = f"The database file {self._path} has its name back and was changed meanwhile: {RESTART}"
+        trouble = f"The database file {self._name} has its name back and was changed meanwhile: {RESTART}"
         log.critical("writes are still refused: %s", trouble)
         return trouble
 
-    def _written(self) -> tuple[int, int]:
-        open_file = os.fstat(self._descriptor)
+    def _written(self) -> tuple[int, int] | None:
+        try:
+            open_file = os.fstat(self._descriptor)
+        except OSError:
+            return None  # a file system that has gone, say
         return open_file.st_mtime_ns, open_file.st_size
 
 

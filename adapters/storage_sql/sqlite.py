@@ -38,11 +38,12 @@ async def open_sqlite(path: Path) -> AsyncIterator[Storage]:
     On leaving, what was asked for is finished and the file is whole; its `.lock` stays beside it.
     Raises `DatabaseUnusable`.
     """
+    name = await trio.to_thread.run_sync(path.absolute)
     path = await trio.to_thread.run_sync(path.resolve)
     with owned(path) as descriptor:
         await trio.to_thread.run_sync(prepare, path)
         with closing(connect_writer(path)) as writing, closing(connect_reader(path)) as reading:
-            storage = SqliteStorage(writing, reading, FileWatch(path, descriptor))
+            storage = SqliteStorage(writing, reading, FileWatch(name, path, descriptor))
             try:
                 yield storage
             finally:

@@ -122,6 +122,20 @@ async def test_the_next_commit_is_refused_already(
     assert len(critical(caplog)) == 1
 
 
+async def test_a_symbolic_link_that_leads_elsewhere_is_noticed(tmp_path: Path) -> None:
+    """The next start would open another file than the one that is written to."""
+    link = tmp_path / "link.db"
+    link.symlink_to(tmp_path / "first.db")
+    async with open_sqlite(link) as storage:
+        await storage.transact(prepare)
+        link.unlink()
+        link.symlink_to(tmp_path / "second.db")
+        with pytest.raises(StorageUnavailable, match=r"link\.db was renamed"):
+            await storage.transact(partial(send, content="lost"))
+        (tmp_path / "second.db").touch()
+        await wait_until(lambda: "was replaced" in (storage.trouble or ""))
+
+
 HARMLESS = [
     "os.link(path, path + '.link')",
     "sqlite3.connect(path).execute('SELECT * FROM users').fetchall()",
