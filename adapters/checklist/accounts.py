@@ -160,9 +160,7 @@ class CheckRun:
 
 
 def token_pair(body: Any) -> tuple[str, str] | None:
-    """The access and the refresh token, at the body's root or under `tokens`; None without an access
-    token.
-    """
+    """The access and refresh token at the body's root or under `tokens`; None without an access token."""
     if not isinstance(body, dict):
         return None
     for place in (body, body.get("tokens")):

@@ -181,9 +181,7 @@ def new_key() -> str:
 
 
 def _message_of(error: BaseException) -> str:
-    """The message of the error, or of its nearest cause that has one: libraries wrap errors without a
-    text.
-    """
+    """The message of the error, or of its nearest cause with one: libraries wrap errors without a text."""
     cause: BaseException | None = error
     while cause is not None and not str(cause):
         cause = cause.__cause__ or cause.__context__

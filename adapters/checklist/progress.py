@@ -17,9 +17,7 @@ START_OF_LINE, REST_OF_LINE = "\r", "\x1b[K"
 
 
 class ProgressLine:
-    """A callback for `run_check`: writes the marks of the judged rows and the title of the one that
-    begins.
-    """
+    """A callback for `run_check` that shows the marks of the judged rows and the title of the current one."""
 
     def __init__(self, stream: TextIO, language: Language) -> None:
         self._stream = stream

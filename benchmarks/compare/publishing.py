@@ -118,9 +118,7 @@ def write_docs(report: BenchmarkReport) -> Sequence[Path]:
 
 
 def between_markers(text: str, content: str) -> str:
-    """The text with new content between the two markers. Raises `ValueError` for a text without the
-    markers.
-    """
+    """The text with new content between the markers. Raises `ValueError` for a text without them."""
     before, begin, rest = text.partition(BEGIN)
     _, end, after = rest.partition(END)
     if not begin or not end:

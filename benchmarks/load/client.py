@@ -118,9 +118,7 @@ class Sender:
         self.start()
 
     def _handle_end(self) -> None:
-        """Reconnect: some servers close a connection after a number of requests. The server's time counts
-        on.
-        """
+        """Reconnect: some servers close a connection after some requests. A request keeps its start time."""
         if self._part:
             raise Void(f"the connection ended within a response: {self._part[:200]!r}")
         self._reconnect()
@@ -169,9 +167,7 @@ class ChatListener:
     def __init__(
         self, stream: ChatStream, sent: list[float], delays: list[tuple[float, float]] | None
     ) -> None:
-        """`sent` maps each number to its time of sending; `delays` collects pairs of that time and the
-        delay.
-        """
+        """`sent` maps numbers to times of sending; `delays` collects pairs of that time and the delay."""
         self.stream = stream
         self.position = 0
         self._timed = 0
@@ -201,9 +197,7 @@ class ChatListener:
             self._time()
 
     def _parse(self, data: bytes) -> None:
-        """Handle bytes that are not next in the stream: new frames, and pings, which each socket has for
-        itself.
-        """
+        """Handle bytes that are not next in the stream: new frames, and the pings of this socket."""
         if not data:
             raise Void("the server closed a socket")
         stream = self.stream

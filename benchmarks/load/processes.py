@@ -88,9 +88,7 @@ def choose_cores() -> Cores:
 
 
 def use_load_core(cores: Cores) -> None:
-    """Move this process to the load's core, and raise its and its servers' limit of open files to the
-    maximum.
-    """
+    """Move this process to the load's core, and raise the limit of open files, which servers inherit."""
     if cores.load is not None:
         os.sched_setaffinity(0, {cores.load})
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)

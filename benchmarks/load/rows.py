@@ -114,9 +114,7 @@ def _talk(server: RunningServer, places: Sequence[ActiveChat], seconds: float, w
 
 
 def request_pieces(chat_id: int, author: int) -> tuple[bytes, bytes, bytes]:
-    """A send in three pieces: the key's number goes after the first, the content's number after the
-    second.
-    """
+    """A send in three pieces, to join with the number of the key and the number of the content."""
     content = "seq0000000000 " + "and the rest of a message that is about as long as people's messages are."
     body = json.dumps({"chat_id": chat_id, "type": "text", "content": content}).encode()
     run = str(uuid.uuid4())[:24]

@@ -76,9 +76,7 @@ def frame_size(data: bytes | bytearray, start: int) -> tuple[int, int]:
 
 
 def walk(data: bytes) -> Iterator[tuple[int, int, int, int]]:
-    """Opcode, start, start of the payload, and end of each whole frame in `data`, which begins with a
-    frame.
-    """
+    """Opcode, start, start of the payload, and end of each whole frame at the start of `data`."""
     start = 0
     while True:
         header, size = frame_size(data, start)

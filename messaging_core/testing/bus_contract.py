@@ -272,9 +272,7 @@ class BusContract:
             assert len(two.missed) == untouched
 
     async def test_the_last_signals_of_an_ending_process_arrive(self, exchange: Exchange) -> None:
-        """An ending process sends its signals and a last envelope, so others need not wait for its
-        silence.
-        """
+        """An ending process sends its signals and a last envelope, so no other waits for its silence."""
         async with bus_processes(exchange, 1) as (two,):
             async with bus_processes(exchange, 1) as (one,):
                 one.bus.publish(delivery(1))
@@ -282,9 +280,7 @@ class BusContract:
             await two.wait_until(lambda process: process.numbered(one.bus.publisher)[-1].is_last)
 
     async def test_a_user_can_be_followed_again(self, exchange: Exchange) -> None:
-        """Signals arrive for a user who is followed after `unfollow`; repeating either call changes
-        nothing.
-        """
+        """Signals arrive for a user who is followed again; repeating either call changes nothing."""
         async with bus_processes(exchange) as (one, two):
             for user_id in AUDIENCE * 2:
                 two.bus.unfollow(user_id)

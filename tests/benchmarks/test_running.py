@@ -139,9 +139,7 @@ def test_our_database_and_the_peers_have_the_same_contents(tmp_path: Path) -> No
 
 
 def test_the_peers_lock_agrees_with_the_servers() -> None:
-    """bench.txt pins shared packages to the versions of server.txt, so the measured versions are the served
-    ones.
-    """
+    """bench.txt and server.txt pin shared packages to the same versions, so the served ones are measured."""
     directory = Path(__file__).parents[2] / "requirements"
     server, bench = (
         dict(

@@ -55,9 +55,7 @@ class TestNatsBus(BusContract):
 
 
 async def test_a_process_receives_signals_of_its_own_users_only(exchange: NatsExchange) -> None:
-    """A process receives signals for users that it follows, and those for all: large audiences,
-    heartbeats.
-    """
+    """A process receives signals for its followed users and for all: large audiences, heartbeats."""
     many = tuple(UserId(number) for number in range(1, AUDIENCE_AT_MOST + 2))
     async with bus_processes(exchange) as (one, two):
         for user_id in AUDIENCE:
@@ -91,9 +89,7 @@ async def test_a_user_who_is_followed_without_a_connection_is_subscribed_after_i
 
 
 async def test_deployments_with_different_prefixes_are_separate(exchange: NatsExchange) -> None:
-    """Two deployments on one server receive no signals of each other, although their users have the same
-    ids.
-    """
+    """Two deployments on one server are separate, although their users have the same ids."""
     async with (
         bus_processes(exchange) as (one, two),
         bus_processes(NatsExchange(exchange.server, prefix="other"), 1) as (other,),

@@ -90,9 +90,7 @@ async def test_a_commit_of_a_killed_process_is_found(broker: MemoryBroker, autoj
 
 
 async def test_a_commit_with_an_unknown_outcome_is_found(broker: MemoryBroker, autojump_clock: Clock) -> None:
-    """Every process finds a commit whose outcome its own process does not know: events, and ended
-    sessions.
-    """
+    """Every process finds events and ended sessions of a commit whose outcome its process does not know."""
     async with (
         two(broker) as (here, there, alice, bob, chat),
         here.socket(alice) as alices,
@@ -149,9 +147,7 @@ async def test_a_new_chat_whose_signal_is_lost_is_found(broker: MemoryBroker, au
 async def test_a_referenced_event_is_read_from_the_log(
     broker: MemoryBroker, reference: float, autojump_clock: Clock
 ) -> None:
-    """An event of which only a reference arrives is read from the log, also of a new chat; others' chats are
-    not.
-    """
+    """An event that arrives as a reference is read from the log, unless none of its members is here."""
     broker.faults = Faults(reference=reference)
     async with two(broker) as (here, there, alice, bob, _), there.socket(bob) as bobs:
         carol = await here.register("carol")
@@ -302,9 +298,7 @@ async def test_a_session_that_ends_during_its_sockets_admission_closes_the_socke
 async def test_a_cached_token_costs_no_read_while_the_bus_is_heard(
     broker: MemoryBroker, monkeypatch: pytest.MonkeyPatch, autojump_clock: Clock
 ) -> None:
-    """A verified token costs no read of the storage while the bus works, and one read each time without
-    it.
-    """
+    """A verified token costs no read of the storage while the bus works, and one each time otherwise."""
     async with two(broker) as (here, _, alice, _, _):
         reads = 0
         read = here.messaging.read

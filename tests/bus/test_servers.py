@@ -104,9 +104,7 @@ async def test_a_message_reaches_the_sockets_of_both_servers(two: TwoServers) ->
 
 
 async def test_a_log_out_on_one_server_ends_the_sockets_on_the_other(two: TwoServers) -> None:
-    """The sockets close with 1008 and its reason, and the other server refuses a token that it had
-    verified.
-    """
+    """The sockets close with 1008 and a reason; the other server refuses a token that it had verified."""
     async with people(two) as (_, bob, bob_there, _), bob_there.socket() as socket:
         expect(await bob_there.ask("GET", "/users/me"), 200)
         expect(await bob.ask("POST", "/auth/logout"), 204)
@@ -115,9 +113,7 @@ async def test_a_log_out_on_one_server_ends_the_sockets_on_the_other(two: TwoSer
 
 
 async def test_without_the_broker_messages_arrive_by_polling_and_ready_is_503(two: TwoServers) -> None:
-    """Sends succeed, sockets receive on the same server at once and elsewhere by polling; `/ready`
-    recovers.
-    """
+    """Sends succeed; sockets receive at once on the same server, by polling elsewhere; `/ready` recovers."""
     async with (
         people(two) as (alice, _, bob_there, chat),
         alice.socket() as alices,

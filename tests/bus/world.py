@@ -146,9 +146,7 @@ class Process:
     bus: Any
 
     async def connect(self, actor: Actor) -> RecordingSocket:
-        """Open a socket as the endpoint does; it receives every event that is committed after this
-        returns.
-        """
+        """Open a socket as the endpoint does; it receives all events committed after this returns."""
         local = await self.messaging.connect(token(actor))
         socket = RecordingSocket(actor, nursery=self.nursery)
         local.attach(socket)

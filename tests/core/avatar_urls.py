@@ -1,7 +1,7 @@
-"""URLs by which one parser is made to see another host than another parser does."""
+"""URLs in which different parsers may see different hosts."""
 
 OWN = "own.example"
-"""The host that is allowed."""
+"""The allowed host."""
 
 ON_IT = (
     "https://own.example",
@@ -22,7 +22,7 @@ ON_IT = (
     "https://own.example/a[1].png",
     "https://own.example/a\u2044b",
 )
-"""Those that are there, however they are written."""
+"""URLs on the allowed host, in any spelling."""
 
 ELSEWHERE = (
     # another host
@@ -55,7 +55,7 @@ ELSEWHERE = (
     "https:\\\\evil.test\\own.example",
     "https:/\\evil.test/own.example",
     "https://own.example/\\evil.test",
-    # control characters and white space, of which browsers pass over some
+    # control characters and white space, some of which browsers skip
     "https://evil.test\t@own.example/",
     "https://own.exa\tmple/",
     "https://own.example\n.evil.test/",
@@ -68,7 +68,7 @@ ELSEWHERE = (
     "https://own.example/ ",
     "https://own.example\u3000/",
     "https://own.example\u2028/",
-    # a name in other letters, or that browsers turn into this one
+    # a name in other letters, or one that browsers map to the allowed host
     "https://ｏｗｎ.example/",
     "https://own。example/",
     "https://own.example\u00ad/",
@@ -102,4 +102,4 @@ ELSEWHERE = (
     "own.example",
     "",
 )
-"""Those that are not there, or that somebody might take for being elsewhere."""
+"""URLs on another host, or ambiguous ones."""

@@ -1,4 +1,4 @@
-"""Whose an address is: an IPv4 address is one customer's, and so is an IPv6 /64."""
+"""The network that an address counts for: an IPv4 address, or the /64 of an IPv6 address."""
 
 from ipaddress import IPv4Address, IPv6Address, IPv6Network
 
@@ -30,13 +30,13 @@ from messaging_core.addresses import network_of
     ],
 )
 def test_networks(address: str, network: str) -> None:
-    """Each spelling of an address counts for the same; what is no address for itself."""
+    """Every spelling of an address counts for the same network; any other text counts for itself."""
     assert network_of(address) == network
 
 
 @given(st.ip_addresses(v=6), st.integers(0, 2**64 - 1))
-def test_a_64_is_one_customers(address: IPv6Address, other: int) -> None:
-    """Any two addresses of a /64 count as one, and no other address counts with them."""
+def test_a_64_is_one_network(address: IPv6Address, other: int) -> None:
+    """Two addresses of a /64 count as one, and no other address counts with them."""
     network = network_of(str(address))
     neighbour = IPv6Address(int(address) >> 64 << 64 | other)
     if network.endswith("/64"):
@@ -48,6 +48,6 @@ def test_a_64_is_one_customers(address: IPv6Address, other: int) -> None:
 
 
 @given(st.ip_addresses(v=4))
-def test_one_spelling_more_is_no_second_address(address: IPv4Address) -> None:
-    """IPv4 in IPv6 is the same customer's."""
+def test_ipv4_in_ipv6_is_the_ipv4_address(address: IPv4Address) -> None:
+    """An IPv4 address in IPv6 form counts as the IPv4 address."""
     assert network_of(f"::ffff:{address}") == network_of(str(address)) == str(address)

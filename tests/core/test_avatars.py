@@ -1,4 +1,4 @@
-"""Where avatars may be loaded from: a URL is on a host only if no browser could think otherwise."""
+"""The hosts of avatars: a URL counts for a host only if no browser can read another host in it."""
 
 import json
 import shutil
@@ -24,18 +24,18 @@ ALSO = AvatarHosts(own=True, hosts=frozenset({"cdn.example", "media.example:8443
 
 @pytest.mark.parametrize("url", ON_IT)
 def test_a_url_on_the_host_is_admitted(url: str) -> None:
-    """By a list, as the server's own, and as any; not where there are no avatars."""
+    """A URL is admitted on a listed host, on the server's own, and on any host, but not without avatars."""
     for hosts in (LISTED, OWN_HOST.at(OWN), OWN_HOST.at("OWN.example:443"), ANY_HOST):
         if not (hosts.here == "own.example:443" and url.startswith("http:")):
             assert hosts.admits(url)
     assert not NO_HOST.admits(url)
-    assert not OWN_HOST.admits(url), "whose own it is no request has said"
+    assert not OWN_HOST.admits(url), "the own host is unknown without a request"
     assert not OWN_HOST.at("evil.test").admits(url)
 
 
 @pytest.mark.parametrize("url", ELSEWHERE)
-def test_a_url_elsewhere_is_not(url: str) -> None:
-    """Userinfo, ports, backslashes, control characters, other alphabets, dots: the unclear is elsewhere."""
+def test_an_ambiguous_url_is_refused(url: str) -> None:
+    """A URL with userinfo, another port, a backslash, a control or an odd dot in its host is refused."""
     assert not LISTED.admits(url)
     assert not OWN_HOST.at(OWN).admits(url)
     assert ANY_HOST.admits(url)
@@ -49,10 +49,10 @@ console.log(JSON.stringify(JSON.parse(require("fs").readFileSync(0)).map(read)))
 
 
 def test_a_browser_reads_the_same_hosts() -> None:
-    """What is admitted has for the URL standard too that host, on its implied port, and no user."""
+    """By the URL standard, an admitted URL has the admitted host, its scheme's port, and no user."""
     node = shutil.which("node")
     if node is None:
-        pytest.skip("Node.js is not installed, whose URL is read as browsers read it")
+        pytest.skip("Node.js is not installed; its URL class parses like a browser")
     urls = [*ON_IT, *ELSEWHERE]
     ran = subprocess.run(
         [node, "-e", READ_URLS], input=json.dumps(urls), capture_output=True, text=True, check=True
@@ -60,7 +60,7 @@ def test_a_browser_reads_the_same_hosts() -> None:
     found = dict(zip(urls, json.loads(ran.stdout), strict=True))
     for url in filter(LISTED.admits, urls):
         assert found[url] in (["https:", OWN, ""], ["http:", OWN, ""]), url
-    # The table is worth its while: of the others it loads some from here, and some from elsewhere.
+    # The refused URLs include some that a browser loads from the own host, and some from another host.
     assert {OWN, "evil.test"} <= {found[url][1] for url in ELSEWHERE if found[url]}
 
 
@@ -89,8 +89,8 @@ PIECES = st.sampled_from(
 
 
 @given(st.sampled_from(["https://", "http://", "https:"]), st.lists(PIECES, max_size=6).map("".join))
-def test_what_is_admitted_has_the_host_for_another_parser_too(scheme: str, rest: str) -> None:
-    """Python's own parser finds no other host, no user, and no other port in what is admitted."""
+def test_another_parser_reads_the_admitted_host(scheme: str, rest: str) -> None:
+    """Python's own parser finds the admitted host, no user and no other port in an admitted URL."""
     url = scheme + rest
     if LISTED.admits(url):
         found = urlsplit(url)
@@ -129,14 +129,14 @@ def test_what_is_admitted_has_the_host_for_another_parser_too(scheme: str, rest:
     ],
 )
 def test_hosts(text: str, host: str | None) -> None:
-    """A host is written in one form, and what is none is None; nothing in it means more in another header."""
+    """A host has one normal form, in which no character has a meaning in a header; other texts are None."""
     assert parse_host(text) == host
     if host is not None:
         assert parse_host(host) == host
 
 
 def test_a_port_belongs_to_the_host() -> None:
-    """A host without a port is on the port that the URL's scheme implies, one with a port on that alone."""
+    """A host without a port means the port of the URL's scheme, a host with a port only that port."""
     hosts = AvatarHosts(hosts=frozenset({"cdn.example", "media.example:8443", "[::1]:8000", "127.0.0.1"}))
     for url, admitted in {
         "https://cdn.example/": True,
@@ -159,8 +159,8 @@ def test_a_port_belongs_to_the_host() -> None:
         assert hosts.admits(url) is admitted, url
 
 
-def test_only_where_it_is_meant_a_requests_host_is_ones_own() -> None:
-    """A Host header adds nothing to none, to a list and to any; one that is no host adds nothing at all."""
+def test_the_host_header_counts_only_for_the_own_host_setting() -> None:
+    """A valid Host header changes only settings that allow the server's own host."""
     for hosts in (NO_HOST, LISTED, ANY_HOST):
         assert hosts.at("evil.test") == hosts
     assert OWN_HOST.at(None) == OWN_HOST
@@ -180,8 +180,8 @@ def test_only_where_it_is_meant_a_requests_host_is_ones_own() -> None:
         (AvatarHosts(hosts=frozenset(f"cdn{n}.example" for n in range(9))), "cdn4.example or 4 other hosts"),
     ],
 )
-def test_the_refusal_says_what_is_taken(hosts: AvatarHosts, says: str) -> None:
-    """The person who registers is told where an avatar may be, in words that name no setting."""
+def test_the_refusal_names_the_allowed_hosts(hosts: AvatarHosts, says: str) -> None:
+    """The error tells a user where an avatar may be, without naming a setting."""
     hosts.check(None)
     with pytest.raises(Invalid) as raised:
         hosts.check("https://evil.test/a.png")
@@ -193,8 +193,8 @@ def test_the_refusal_says_what_is_taken(hosts: AvatarHosts, says: str) -> None:
 
 
 @given(values.users, st.sampled_from(EmailVisibility))
-def test_an_avatar_that_is_kept_elsewhere_is_shown_as_none(user: User, visibility: EmailVisibility) -> None:
-    """To everybody, its owner included, alone and among participants; what is kept stays as it is."""
+def test_a_stored_avatar_on_another_host_is_shown_as_none(user: User, visibility: EmailVisibility) -> None:
+    """Every view shows None, also to the owner and among participants; the stored URL does not change."""
     user = evolve(user, avatar_url="https://evil.test/a.png")
     for hosts, url in ((ANY_HOST, user.avatar_url), (LISTED, None), (NO_HOST, None), (OWN_HOST, None)):
         privacy = Privacy(visibility, hosts).at("own.example")

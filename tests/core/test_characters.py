@@ -1,4 +1,4 @@
-"""Characters: what can be seen, and where what cannot may stand."""
+"""Characters: which are visible, and where invisible ones may appear."""
 
 import json
 import sys
@@ -29,8 +29,8 @@ spellings = st.text(
 )
 
 
-def test_the_table_is_unicodes() -> None:
-    """What is called ignorable is what Unicode says is, by the tables of another library."""
+def test_the_table_of_ignorable_characters_is_unicodes() -> None:
+    """The ignorable characters are Unicode's, by the tables of another library."""
     ours = {point for first, last in DEFAULT_IGNORABLE for point in range(first, last + 1)}
     is_ignorable = regex.compile(r"\p{Default_Ignorable_Code_Point}").match
     assert ours == {point for point in POINTS if is_ignorable(chr(point))}
@@ -52,7 +52,7 @@ UNSEEN = [
     *("\u115f", "\u1160", "\u3164", "\uffa0", "\u2800", "\ufffc", "\U0001d159"),  # letters, symbols: blank
     *("\U00013441", "\U00013442"),
     *("\u034f", "\u0301", "\u0903", "\u20dd", "\ufe0f", "\U000e0100", "\U00016fe4"),  # marks without a base
-    *("\u2065", "\ufff8", "\U000e0fff", "\ufdd0", "\uffff", "\U0010fffe"),  # unassigned, and never seen
+    *("\u2065", "\ufff8", "\U000e0fff", "\ufdd0", "\uffff", "\U0010fffe"),  # unassigned and invisible
 ]
 SEEN = [
     "x",
@@ -72,14 +72,14 @@ SEEN = [
 
 
 @pytest.mark.parametrize("text", ["", *UNSEEN, "".join(UNSEEN)], ids=ascii)
-def test_what_cannot_be_seen_is_blank(text: str) -> None:
-    """White space, controls, what Unicode never draws, blank symbols, and marks without a base."""
+def test_invisible_text_is_blank(text: str) -> None:
+    """White space, controls, ignorable characters, blank symbols, and marks without a base are blank."""
     assert is_blank(text)
 
 
 @pytest.mark.parametrize("text", SEEN, ids=ascii)
 def test_one_visible_character_is_enough(text: str) -> None:
-    """Also one of a newer Unicode than Python's, as an emoji often is, and one of private use."""
+    """One visible character suffices, also one newer than Python's Unicode, or one of private use."""
     assert not is_blank(text)
     assert not is_blank("".join(UNSEEN) + text)
     assert not is_blank(text + "".join(UNSEEN))
@@ -91,12 +91,12 @@ def test_one_visible_character_is_enough(text: str) -> None:
         "Alice",
         "Zoë \u0141ukasz",
         "e\u0301",
-        "\u05e9\u05dc\u05d5\u05dd\u200e!",  # a mark of direction beside Hebrew
+        "\u05e9\u05dc\u05d5\u05dd\u200e!",  # a direction mark beside Hebrew
         "\u0645\u062d\u0645\u062f\u061c 7",
         "\u0646\u0627\u0645\u0647\u200c\u0627\u06cc",  # Persian, with a non-joiner
         "\u0915\u094d\u200d\u0937",  # Devanagari: behind a virama, a joiner
         "\u0dc1\u0dca\u200d\u0dbb\u0dd3",
-        "\u1781\u17d2\u1798\u17c2\u200b\u1781",  # Khmer: where a line may break
+        "\u1781\u17d2\u1798\u17c2\u200b\u1781",  # Khmer: a possible line break
         "\u1820\u180b\u1821\u180e\u1820",  # Mongolian
         "\u05d1\u034f\u05b8",
         "\u845b\U000e0100\u57ce",  # the Japanese variant of a letter
@@ -108,8 +108,8 @@ def test_one_visible_character_is_enough(text: str) -> None:
     ],
     ids=ascii,
 )
-def test_joiners_stand_where_they_are_needed(name: str) -> None:
-    """Scripts and emoji have their joiners, selectors and tags; right-to-left text its marks of direction."""
+def test_joiners_are_allowed_where_scripts_need_them(name: str) -> None:
+    """Scripts and emoji keep their joiners, selectors and tags, right-to-left text its direction marks."""
     assert unsafe_in_name(name) is None
 
 
@@ -117,8 +117,8 @@ def test_joiners_stand_where_they_are_needed(name: str) -> None:
 @pytest.mark.parametrize(
     "text", ["Ali{}ce", "{}Alice", "Alice{}", "\u05e9\u05dc{}\u05d5\u05dd", "\U0001f469{}"]
 )
-def test_nobody_reorders_what_stands_beside_a_name(text: str, control: str) -> None:
-    """No override, embedding or isolate stands in a name, in whatever script."""
+def test_a_name_cannot_reorder_the_text_beside_it(text: str, control: str) -> None:
+    """A name contains no override, embedding or isolate, in any script."""
     assert unsafe_in_name(text.format(control)) == text.index("{")
 
 
@@ -135,7 +135,7 @@ def test_nobody_reorders_what_stands_beside_a_name(text: str, control: str) -> N
         ("a\u00adb", 1),
         ("\u200d\U0001f469", 0),
         ("\U0001f469 \u200d", 2),
-        ("\U0001f469\u200d\u200d\U0001f469", 2),  # once is enough
+        ("\U0001f469\u200d\u200d\U0001f469", 2),  # one joiner suffices
         ("\U0001f469\U000e0067", 1),
         ("\u738b\u200d", 1),
         ("\u212a\u200d", 1),  # the Kelvin sign is a K
@@ -146,14 +146,14 @@ def test_nobody_reorders_what_stands_beside_a_name(text: str, control: str) -> N
     ],
     ids=ascii,
 )
-def test_what_cannot_be_seen_makes_no_second_name(name: str, index: int) -> None:
-    """An invisible character that its place does not need is found: two names would look the same."""
+def test_an_unneeded_invisible_character_is_found(name: str, index: int) -> None:
+    """An unneeded invisible character is found, because it makes two names look the same."""
     assert unsafe_in_name(name) == index
 
 
 @given(spellings)
-def test_a_name_in_its_form_is_as_safe(name: str) -> None:
-    """Composing a name makes none of its characters unsafe, and none safe."""
+def test_composing_a_name_keeps_its_safety(name: str) -> None:
+    """Composing a name makes no character unsafe, and no unsafe character safe."""
     composed = unicodedata.normalize("NFC", name)
     assert (unsafe_in_name(name) is None) == (unsafe_in_name(composed) is None)
 
@@ -177,12 +177,12 @@ def test_a_name_in_its_form_is_as_safe(name: str) -> None:
     ids=ascii,
 )
 def test_nothing_is_hidden_in_an_address(address: str, index: int | None) -> None:
-    """Every invisible character of an address is found, a joiner too; visible ones of any script pass."""
+    """Every invisible character of an e-mail is found, joiners included; visible ones of any script pass."""
     assert unsafe_in_address(address) == index
 
 
 def test_a_character_is_described() -> None:
-    """By its number, and by its name where Unicode has given one."""
+    """A character is described by its number, and by its Unicode name if it has one."""
     assert described("\u200b") == "U+200B ZERO WIDTH SPACE"
     assert described("\U000e0067") == "U+E0067 TAG LATIN SMALL LETTER G"
     assert described("\u2065") == "U+2065"
@@ -196,20 +196,20 @@ def test_a_character_is_described() -> None:
 @example("\u03b1\u0313\u0300\u0345" * 10)
 @example("\u0958\ufb2c" * 10)
 def test_bounds_before_normalising_refuse_nothing_that_fits(text: str) -> None:
-    """No normal form has fewer than a fourth of a text's code points; NFC has at most three times as many."""
+    """A normal form has at least a fourth of a text's code points, and NFC at most three times as many."""
     for form in ("NFC", "NFKC"):
         assert len(text) <= SHRINKS * len(unicodedata.normalize(form, text))
     assert len(unicodedata.normalize("NFC", text)) <= GROWS_IN_NFC * len(text)
 
 
 def test_the_bounds_are_those_of_every_character() -> None:
-    """The factors are Unicode's: no character decomposes, or grows, by more."""
+    """No Unicode character decomposes or grows by more than the factors."""
     assert max(len(unicodedata.normalize("NFD", chr(point))) for point in POINTS) == SHRINKS
     assert max(len(unicodedata.normalize("NFC", chr(point))) for point in POINTS) == GROWS_IN_NFC
 
 
 def test_a_character_of_content_has_its_bytes() -> None:
-    """No character that counts once takes more bytes of JSON than is reckoned with, however it is spelled."""
+    """No character that counts once takes more bytes of JSON than assumed, in any spelling."""
     longest: dict[str, int] = {}
     for character in map(chr, POINTS):
         written = len(json.dumps(character, ensure_ascii=False).encode()) - 2
@@ -225,13 +225,13 @@ def test_a_character_of_content_has_its_bytes() -> None:
 @example("e" + "\u0300\u0316" * 15)
 @example("e\u0301" * 40)
 def test_lengths_are_those_of_the_normal_form(text: str) -> None:
-    """A text that anybody reads counts by its NFC."""
+    """The length of ordinary text is the length of its NFC."""
     assert length_in_nfc(text) == len(unicodedata.normalize("NFC", text))
 
 
 @pytest.mark.parametrize("mark", ["\u0301", "\u0300\u0316", "\u0f73\u0f72", "\u0f73"], ids=ascii)
-def test_a_long_run_of_marks_is_not_put_in_order(mark: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It would take time by the square of its length; it counts as it is."""
+def test_a_long_run_of_marks_is_not_sorted(mark: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sorting a long run of marks would take quadratic time, so it counts unsorted."""
     text = "e" + mark * 31
     monkeypatch.setattr("messaging_core.characters.is_normalized", lambda form, text: False)
     monkeypatch.setattr("messaging_core.characters.normalize", pytest.fail)

@@ -1,4 +1,4 @@
-"""What holds for every decision: it is a value that depends on its arguments alone."""
+"""A rule of every decision: it is a value that depends on its arguments alone."""
 
 from collections.abc import Callable
 from copy import deepcopy
@@ -24,8 +24,8 @@ LIMITS = Limits()
 
 
 @frozen
-class Call:
-    """A decision with arguments."""
+class DecisionCall:
+    """A decision function with arguments."""
 
     function: Callable[..., Decision[Any]]
     arguments: tuple[Any, ...]
@@ -36,7 +36,7 @@ class Call:
             decision = self.function(*self.arguments, **self.keywords)
         except Refused as refused:
             return type(refused), refused.code, refused.detail, refused.errors
-        # A refusal as a result is an exception, which equals only itself.
+        # A refusal as a result is an exception, which equals only itself, so compare its class.
         result = type(decision.result) if isinstance(decision.result, Refused) else decision.result
         return result, decision.effects
 
@@ -45,8 +45,8 @@ def call(
     function: Callable[..., Decision[Any]],
     *arguments: st.SearchStrategy[Any],
     **keywords: st.SearchStrategy[Any],
-) -> st.SearchStrategy[Call]:
-    return st.builds(Call, st.just(function), st.tuples(*arguments), st.fixed_dictionaries(keywords))
+) -> st.SearchStrategy[DecisionCall]:
+    return st.builds(DecisionCall, st.just(function), st.tuples(*arguments), st.fixed_dictionaries(keywords))
 
 
 limits = st.just(LIMITS)
@@ -145,8 +145,8 @@ calls = st.one_of(
 
 
 @given(calls)
-def test_decisions_are_deterministic(call: Call) -> None:
-    """The same arguments give the same decision or the same refusal, and are left as they were."""
+def test_decisions_are_deterministic(call: DecisionCall) -> None:
+    """The same arguments give the same decision or refusal, and a decision does not change its arguments."""
     before = deepcopy(call)
     outcome = call.outcome()
     assert call == before
@@ -154,8 +154,8 @@ def test_decisions_are_deterministic(call: Call) -> None:
 
 
 @given(calls)
-def test_effects_are_in_order(call: Call) -> None:
-    """Everything durable comes before anything that is told."""
+def test_effects_are_in_order(call: DecisionCall) -> None:
+    """Storage effects come before delivery effects."""
     try:
         decision = call.function(*call.arguments, **call.keywords)
     except Refused:

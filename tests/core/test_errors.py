@@ -1,4 +1,4 @@
-"""Refusals: every one with its own code and its sentence."""
+"""Refusals: each has its own code and sentence."""
 
 import re
 from collections import Counter
@@ -23,7 +23,7 @@ LEAVES = [leaf for leaf in leaves() if leaf.__module__ == errors.__name__]
 
 @pytest.mark.parametrize("leaf", LEAVES, ids=lambda leaf: leaf.__name__)
 def test_every_refusal_has_a_code_and_a_sentence(leaf: type[Refused]) -> None:
-    """A client reads the code, a person the sentence; both are the refusal's own."""
+    """Every refusal has its own code for clients and its own sentence for people."""
     assert "code" in vars(leaf)
     assert re.fullmatch(r"[a-z]+(_[a-z]+)*", leaf.code)
     assert "sentence" in vars(leaf)
@@ -31,13 +31,13 @@ def test_every_refusal_has_a_code_and_a_sentence(leaf: type[Refused]) -> None:
 
 
 def test_codes_are_unique() -> None:
-    """A code names one refusal."""
+    """A code belongs to one refusal."""
     assert max(Counter(leaf.code for leaf in LEAVES).values()) == 1
     assert len(LEAVES) >= 20
 
 
 def test_the_contract_s_codes() -> None:
-    """The codes that the contract names are there."""
+    """Every code of the contract exists."""
     named = {
         "email_taken",
         "invalid_credentials",
@@ -55,8 +55,8 @@ def test_the_contract_s_codes() -> None:
     assert {leaf.code for leaf in leaves(Unauthenticated)} >= {"token_missing", "session_revoked"}
 
 
-def test_what_a_refusal_says() -> None:
-    """A refusal tells its sentence unless it was given a better one."""
+def test_the_text_of_a_refusal() -> None:
+    """A refusal's text is its default sentence, or the one that it was given."""
     assert (str(UserNotFound()), UserNotFound().detail, UserNotFound().errors) == (
         UserNotFound.sentence,
         UserNotFound.sentence,
@@ -65,17 +65,17 @@ def test_what_a_refusal_says() -> None:
     assert UserNotFound("No user 7.").detail == "No user 7."
 
 
-def test_what_an_invalid_request_says() -> None:
-    """The detail is one string that names every field; without fields it is the sentence."""
+def test_the_text_of_an_invalid_request() -> None:
+    """The detail is one string that names every field; without fields it is the default sentence."""
     refused = Invalid(FieldError("a", "x", "is bad"), FieldError("b.0", "y", "is worse"))
     assert refused.detail == "a: is bad; b.0: is worse"
     assert [error.code for error in refused.errors] == ["x", "y"]
     assert Invalid().detail == Invalid.sentence
 
 
-@pytest.mark.parametrize(("wait", "told"), [(0.02, "1 s"), (1.0, "1 s"), (1.25, "2 s")])
-def test_too_many_requests_say_when(wait: float, told: str) -> None:
-    """The refusal holds the exact wait, and tells none in which it would be repeated."""
+@pytest.mark.parametrize(("wait", "shown"), [(0.02, "1 s"), (1.0, "1 s"), (1.25, "2 s")])
+def test_too_many_requests_state_the_wait(wait: float, shown: str) -> None:
+    """The refusal holds the exact wait, and its text rounds up, so that a retry at that time succeeds."""
     refused = TooManyRequests(wait)
     assert refused.retry_after == wait
-    assert f"Try again in {told}." in refused.detail
+    assert f"Try again in {shown}." in refused.detail

@@ -52,7 +52,7 @@ def delivery_of(chat: Chat, event: Event) -> Deliver:
 
 
 def test_every_kind_of_event_has_one_row() -> None:
-    """A row for each class of `Event`, under the contract's name, in a namespace of the library's own."""
+    """Each class of `Event` has a row, under the contract's name, in a namespace of the library."""
     assert {kind.event: kind.name for kind in EVENTS} == NAMES
     assert {kind.event for kind in EVENTS} == set(get_args(Event))
     assert len(EVENTS) == len(NAMES)
@@ -61,14 +61,14 @@ def test_every_kind_of_event_has_one_row() -> None:
 
 @given(values.events())
 def test_an_event_is_rebuilt_from_its_facts(event: Event) -> None:
-    """What a signal carries is enough to rebuild the event elsewhere; without it there is no event."""
+    """The facts in a signal are enough to rebuild the event; without facts there is no event."""
     assert rebuild(event_name(event), kind_of(event).facts(event)) == event
     assert rebuild(event_name(event), Facts()) is None
 
 
 @given(values.events())
 def test_profile_1_shows_created_and_updated_messages_only(event: Event) -> None:
-    """A deletion is shown as an update; everything else is not shown."""
+    """Profile 1 shows a deletion as an update, and no other events."""
     frame = kind_of(event).plain(event)
     if isinstance(event, ChatCreated | Custom):
         assert frame is None
@@ -88,7 +88,7 @@ def test_profile_1_shows_created_and_updated_messages_only(event: Event) -> None
 
 
 def test_the_plain_frame() -> None:
-    """A frame has two root keys, and its message the checklist's seven, in their order."""
+    """A frame has two root keys, and its message has the checklist's seven keys in their order."""
     assert [field.name for field in fields(PlainFrame)] == ["event", "data"]
     assert [field.name for field in fields(PlainMessage)] == [
         "id",
@@ -103,7 +103,7 @@ def test_the_plain_frame() -> None:
 
 @pytest.mark.parametrize("name", ["acme.pinned", "a.b", "acme_2.poll.opened", "a." + "b" * 62])
 def test_names_of_custom_events(name: str) -> None:
-    """An importer's namespace and name, in lower case."""
+    """A custom event has a lower-case name in an importer's namespace."""
     assert event_name(Custom(name, {})) == name
 
 
@@ -122,8 +122,8 @@ def test_names_of_custom_events(name: str) -> None:
     ]
     + [f"{namespace}.pinned" for namespace in sorted(OWN_NAMESPACES)],
 )
-def test_what_cannot_name_a_custom_event(name: str) -> None:
-    """Neither a bare word, nor a name in a namespace of the library's own."""
+def test_invalid_names_of_custom_events(name: str) -> None:
+    """A bare word, and a name in a namespace of the library, are refused."""
     with pytest.raises(ValueError, match="cannot name a custom event"):
         Custom(name, {})
 
@@ -133,7 +133,7 @@ def test_what_cannot_name_a_custom_event(name: str) -> None:
 
 @given(st.data(), values.chats())
 def test_every_event_is_stored_logged_and_delivered_in_this_order(data: st.DataObject, chat: Chat) -> None:
-    """The event takes the chat's next number, and is delivered last, to the members as they were."""
+    """An event takes the chat's next number, and is delivered last, to the members before the event."""
     event = data.draw(values.events(chat=chat))
     *stored, delivery = announce(chat, event, now=NOW)
     number = chat.sequence + 1
@@ -160,7 +160,7 @@ def test_every_event_is_stored_logged_and_delivered_in_this_order(data: st.DataO
 def test_numbers_have_no_gaps(
     chat: Chat, message: Message, kinds: list[type[MessageCreated | MessageUpdated]]
 ) -> None:
-    """Events one after another, each deciding on what the last one stored, count up by one."""
+    """Consecutive events, each decided on the state that the last one stored, have consecutive numbers."""
     first, numbers = chat.sequence, []
     for kind in kinds:
         _, moved, *_, delivery = announce(chat, kind(message), now=NOW)
@@ -176,7 +176,7 @@ def test_numbers_have_no_gaps(
 
 @given(st.data(), values.chats())
 def test_replay_gives_the_same_delivery_while_nothing_has_changed(data: st.DataObject, chat: Chat) -> None:
-    """The founders are in the audience, whatever the clocks say."""
+    """Replay of an unchanged event has the same audience, its founders included, whatever the clocks say."""
     event = data.draw(values.events(chat=chat))
     delivery = delivery_of(chat, event)
     message = kind_of(event).facts(event).message
@@ -187,7 +187,7 @@ def test_replay_gives_the_same_delivery_while_nothing_has_changed(data: st.DataO
 
 @given(values.chats(), values.messages(), values.messages())
 def test_replay_shows_a_message_as_it_is_now(chat: Chat, message: Message, now: Message) -> None:
-    """A text that was changed since is not shown any more; of a message that is gone, nothing is."""
+    """Replay shows the current text of a message, and nothing of a message that is gone."""
     delivery = delivery_of(chat, MessageCreated(message))
     again = replay(delivery.entry, chat, now)
     assert again is not None
@@ -196,8 +196,8 @@ def test_replay_shows_a_message_as_it_is_now(chat: Chat, message: Message, now: 
 
 
 @given(values.chats(is_group=True), values.messages())
-def test_replay_leaves_out_who_joined_later(chat: Chat, message: Message) -> None:
-    """A new member does not receive what was sent before they joined."""
+def test_replay_excludes_later_members(chat: Chat, message: Message) -> None:
+    """A member does not receive messages from before they joined."""
     entry = LogEntry(chat.id, chat.sequence, "message.created", MessageSubject(message.id), chat.created_at)
     *_, last = chat.members
     late = evolve(last, joined_at=chat.created_at + timedelta(seconds=1))

@@ -1,4 +1,4 @@
-"""Idempotency keys: how they are read, replayed, refused and forgotten."""
+"""Idempotency keys: parsing, replay, refusal and expiry."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -55,7 +55,7 @@ DAY = timedelta(hours=24)
     ],
 )
 def test_keys(header: str, key: str) -> None:
-    """A key is taken bare, as the known client sends it, and quoted, as the IETF draft does: the same key."""
+    """A bare key, as the known client sends it, and a quoted key, as in the IETF draft, are the same key."""
     assert parse_key(header) == key
 
 
@@ -77,32 +77,32 @@ def test_keys(header: str, key: str) -> None:
         "k\xa0",
     ],
 )
-def test_what_is_no_key(header: str) -> None:
-    """Nothing, too much, white space inside, and what is not visible ASCII are refused."""
+def test_invalid_keys(header: str) -> None:
+    """Empty and too long keys, white space inside, and characters other than visible ASCII are refused."""
     with pytest.raises(IdempotencyKeyInvalid):
         parse_key(header)
 
 
 @given(st.text(st.characters(min_codepoint=0x21, max_codepoint=0x7E), min_size=1, max_size=253))
 def test_quoting_a_key_changes_nothing(key: str) -> None:
-    """A key in quotes is the key."""
+    """A quoted key equals the key."""
     assert parse_key(f'"{key}"') == key
 
 
 @given(st.binary(), st.binary())
 def test_fingerprints_distinguish_encodings(one: bytes, other: bytes) -> None:
-    """Equal encodings have equal fingerprints of 16 bytes, others different ones."""
+    """Equal encodings have equal fingerprints of 16 bytes, other encodings different ones."""
     assert (fingerprint(one) == fingerprint(other)) == (one == other)
     assert len(fingerprint(one)) == 16
 
 
-def test_the_first_request_goes_on() -> None:
-    """Without a stored response there is nothing to replay."""
+def test_the_first_request_runs() -> None:
+    """Without a stored response there is no replay."""
     assert replayed(None, REQUEST, now=NOW, limits=LIMITS) is None
 
 
 def test_the_same_request_is_replayed() -> None:
-    """Key and command again: the stored response, until it is 24 hours old; the body's bytes do not count."""
+    """The same key and command return the stored response for 24 hours, whatever the body's bytes."""
     for now in (NOW, NOW + DAY - timedelta(seconds=1)):
         for body in (b"body", b"another spelling", None):
             request = evolve(REQUEST, body=body)
@@ -111,7 +111,7 @@ def test_the_same_request_is_replayed() -> None:
 
 
 def test_another_command_is_refused() -> None:
-    """A key stands for one command for as long as its response is stored; afterwards it is free."""
+    """A key belongs to one command while its response is stored, and is free afterwards."""
     other = evolve(REQUEST, fingerprint=fingerprint(b"other"))
     with pytest.raises(IdempotencyKeyReused):
         replayed(RESPONSE, other, now=NOW, limits=LIMITS)
@@ -120,7 +120,7 @@ def test_another_command_is_refused() -> None:
 
 @pytest.mark.parametrize("body", [b"other", None])
 def test_a_response_of_an_earlier_schema(body: bytes | None) -> None:
-    """Up to schema 0003 the body's bytes were compared: such a response is replayed for those alone."""
+    """Schema 0003 compared the body's bytes, so its responses are replayed only for the same bytes."""
     earlier = evolve(RESPONSE, fingerprint=fingerprint(b"body"))
     assert replayed(earlier, REQUEST, now=NOW, limits=LIMITS) is earlier
     with pytest.raises(IdempotencyKeyReused):
@@ -128,7 +128,7 @@ def test_a_response_of_an_earlier_schema(body: bytes | None) -> None:
 
 
 def test_storing_a_response() -> None:
-    """What was shown is named, with the key, the command's fingerprint, the status and the time."""
+    """A stored response has the key, the command's fingerprint, the status, the resource and the time."""
     decision = store(REQUEST, status=201, resource=RESPONSE.resource, now=NOW)
     assert decision == Decision(RESPONSE, (StoreResponse(RESPONSE),))
     deletion = store(evolve(REQUEST, key=evolve(KEY, user_id=None)), status=204, resource=None, now=NOW)
@@ -137,7 +137,7 @@ def test_storing_a_response() -> None:
 
 @given(values.messages(), values.users)
 def test_resources(message: Message, user: User) -> None:
-    """A response names the message, chat or user that it shows, and copies nothing of it."""
+    """A stored response names the message, chat or user that it shows, and copies nothing of it."""
     chat = ChatView(ChatId(5), "Trip", True, NOW, (), 0)
     assert resource_of(message) == Resource(ResourceKind.MESSAGE, message.id)
     assert resource_of(user) == Resource(ResourceKind.USER, user.id)

@@ -1,4 +1,4 @@
-"""Limits: the contract's defaults, and every value outside a bound's own range refused."""
+"""Limits: the contract's defaults, and the range of each limit."""
 
 import math
 from datetime import timedelta
@@ -11,7 +11,7 @@ from messaging_core.limits import Limits, Rate
 
 
 def test_defaults() -> None:
-    """The defaults are those that the contract promises."""
+    """The defaults are those of the contract."""
     limits = Limits()
     assert limits.access_ttl == timedelta(minutes=15)
     assert limits.refresh_ttl >= timedelta(days=7)
@@ -31,7 +31,7 @@ def test_defaults() -> None:
 
 
 BOUNDS: dict[str, tuple[Any, Any]] = {
-    # name: the least and the greatest value, None where there is no such
+    # name: the smallest and the largest value; None for no bound
     "access_ttl": (timedelta(minutes=15), None),
     "refresh_ttl": (timedelta(days=7), None),
     "refresh_grace": (timedelta(0), None),
@@ -73,22 +73,22 @@ ROOMY: dict[str, Any] = {
     "chats_listed": 1,
     "participants_listed_in_all": 1_000_000,
 }
-"""Lets each bound be tried alone."""
+"""Values that let each bound be tested alone."""
 
 
 def build(name: str, value: Any) -> Limits:
     return Limits(**ROOMY | {name: value})
 
 
-def test_every_bound_is_tried() -> None:
-    """Whoever adds a limit says here what its range is."""
+def test_every_limit_has_a_range_here() -> None:
+    """Every limit has an entry in `BOUNDS`; a new limit needs a range here."""
     numbers = {field.name for field in fields(Limits) if not isinstance(getattr(Limits(), field.name), Rate)}
     assert numbers == set(BOUNDS)
 
 
 @pytest.mark.parametrize("name", BOUNDS)
 def test_a_value_beyond_its_range_is_refused(name: str) -> None:
-    """The ends of a range are in it; what lies beyond is refused with the limit's name."""
+    """The ends of a range are valid; a value beyond them is refused with the limit's name."""
     for value, step in zip(BOUNDS[name], (-1, 1), strict=True):
         if value is None:
             continue
@@ -111,21 +111,21 @@ def test_a_value_beyond_its_range_is_refused(name: str) -> None:
     ],
 )
 def test_limits_that_exclude_each_other_are_refused(changes: dict[str, Any]) -> None:
-    """Two limits that each make sense, and together none, are refused with both names."""
+    """Two limits that are valid alone and contradict each other are refused with both names."""
     with pytest.raises(ValueError) as refused:  # noqa: PT011
         Limits(**changes)
     assert all(name in str(refused.value) for name in list(changes)[:1])
 
 
 @pytest.mark.parametrize("per_second", [0, -1, math.nan, math.inf])
-def test_a_rate_flows(per_second: float) -> None:
+def test_a_rate_is_positive_and_finite(per_second: float) -> None:
     """A rate is above zero and finite."""
     with pytest.raises(ValueError, match="per_second"):
         Rate(per_second=per_second, burst=1)
 
 
 @pytest.mark.parametrize("burst", [0, -1])
-def test_a_bucket_holds_something(burst: int) -> None:
-    """A bucket of no permits would refuse everything."""
+def test_a_bucket_holds_at_least_one_permit(burst: int) -> None:
+    """A bucket without permits would refuse everything."""
     with pytest.raises(ValueError, match="burst"):
         Rate(per_second=1, burst=burst)

@@ -1,4 +1,4 @@
-"""Whether a process hears the others, and when it must take it that it has missed something."""
+"""Whether a process receives the others' signals, and when it must assume that it has missed one."""
 
 import pytest
 from hypothesis import given
@@ -12,7 +12,7 @@ OWN, OTHER = "own", "other"
 
 @pytest.fixture
 def liveness() -> Liveness:
-    """At 10 s, when its first heartbeat has just come back."""
+    """The liveness at 10 s, when its first heartbeat has just come back."""
     liveness = Liveness(OWN, now=0.0)
     assert beat(liveness, 10.0, 1) is None
     return liveness
@@ -23,7 +23,7 @@ def beat(liveness: Liveness, now: float, number: int | None, name: str = OWN, de
 
 
 def test_nothing_is_trusted_before_the_first_heartbeat_is_back() -> None:
-    """A connection that was made is not yet one that is heard by."""
+    """A connection is not trusted until the first heartbeat has come back over it."""
     liveness = Liveness(OWN, now=0.0)
     assert beat(liveness, 0.0, 1, OTHER) is None
     assert not liveness.is_alive(now=0.1)
@@ -33,8 +33,8 @@ def test_nothing_is_trusted_before_the_first_heartbeat_is_back() -> None:
     assert liveness.is_trusted(now=0.2)
 
 
-def test_who_does_not_hear_its_own_heartbeats_is_deaf(liveness: Liveness) -> None:
-    """It says so after a while, and again after that while, for each attempt may fail."""
+def test_a_process_without_its_own_heartbeats_is_deaf(liveness: Liveness) -> None:
+    """A deaf process reports it after a while, and again after each while, because a rebuild may fail."""
     assert liveness.is_alive(now=10.0 + SILENCE_SECONDS - 0.01)
     assert not liveness.is_alive(now=10.0 + SILENCE_SECONDS)
     assert not liveness.is_trusted(now=10.0 + SILENCE_SECONDS)
@@ -44,16 +44,16 @@ def test_who_does_not_hear_its_own_heartbeats_is_deaf(liveness: Liveness) -> Non
     assert liveness.is_deaf(now=10.1 + 2 * REBUILD_SECONDS)
 
 
-def test_a_heartbeat_is_as_old_as_when_it_was_sent(liveness: Liveness) -> None:
-    """A bus that is slow is as bad as one that is silent: what ended since then has not been heard of."""
+def test_the_age_of_a_heartbeat_counts_from_its_sending(liveness: Liveness) -> None:
+    """A slow bus is as bad as a silent one: the end of a session since the sending may be unknown."""
     beat(liveness, 12.0, 2, delay=SILENCE_SECONDS)
     assert not liveness.is_alive(now=12.0)
     assert not liveness.is_trusted(now=12.0)
 
 
 @pytest.mark.parametrize("name", [OWN, OTHER])
-def test_a_number_that_is_left_out_was_missed(liveness: Liveness, name: str) -> None:
-    """Once; one that comes twice, late, or in its turn says nothing new."""
+def test_a_gap_in_the_numbers_is_a_missed_signal(liveness: Liveness, name: str) -> None:
+    """A gap counts once; a duplicate, late or next number is no gap."""
     beat(liveness, 10.0, 1, name)
     assert beat(liveness, 10.1, 2, name) is None
     assert beat(liveness, 10.2, 5, name) is not None
@@ -62,8 +62,8 @@ def test_a_number_that_is_left_out_was_missed(liveness: Liveness, name: str) -> 
     assert beat(liveness, 10.4, 8, name) is not None
 
 
-def test_what_is_sent_to_some_only_proves_nothing(liveness: Liveness) -> None:
-    """It has no number that could be missed, and it may come where nothing else does."""
+def test_an_envelope_to_some_processes_proves_nothing(liveness: Liveness) -> None:
+    """An envelope to some processes has no number to miss, and may arrive where no other does."""
     beat(liveness, 10.0, 1, OTHER)
     for now in (10.5, 11.0):
         assert beat(liveness, now, None, OTHER) is None
@@ -71,15 +71,15 @@ def test_what_is_sent_to_some_only_proves_nothing(liveness: Liveness) -> None:
     assert not liveness.is_alive(now=11.0)
 
 
-def test_who_was_not_heard_from_its_beginning_may_have_told_something_before(liveness: Liveness) -> None:
-    """And who begins now has not."""
+def test_a_publisher_first_heard_later_may_have_sent_signals_before(liveness: Liveness) -> None:
+    """A publisher whose first received envelope has a higher number than 1 may have sent signals before."""
     assert beat(liveness, 10.0, 1, OTHER) is None
     assert beat(liveness, 10.0, 7, "a third") is not None
     assert liveness.others == 2
 
 
-def test_who_falls_silent_may_have_died_before_telling(liveness: Liveness) -> None:
-    """It is told once, and counts as new when it speaks again; till then nothing is to be trusted."""
+def test_a_silent_publisher_may_have_died_before_its_signal(liveness: Liveness) -> None:
+    """A silence is reported once; a publisher that returns is new; nothing is trusted until then."""
     beat(liveness, 10.0, 1, OTHER)
     late = 10.0 + SILENCE_SECONDS
     beat(liveness, late - 0.1, 2)
@@ -94,8 +94,8 @@ def test_who_falls_silent_may_have_died_before_telling(liveness: Liveness) -> No
     assert beat(liveness, late + 0.3, 9, OTHER) is not None
 
 
-def test_who_says_that_it_ends_has_told_everything(liveness: Liveness) -> None:
-    """Nobody waits for it, or looks for what it has left; unless something before that was lost."""
+def test_a_publisher_with_a_last_envelope_has_sent_everything(liveness: Liveness) -> None:
+    """A publisher after its last envelope is not missed, unless an earlier signal was lost."""
     beat(liveness, 10.0, 1, OTHER)
     farewell = Envelope(OTHER, 2, 10.1, (), is_last=True)
     assert liveness.heard(farewell, now=10.1) is None
@@ -107,8 +107,8 @@ def test_who_says_that_it_ends_has_told_everything(liveness: Liveness) -> None:
     assert liveness.heard(Envelope("a third", 3, 10.7, (), is_last=True), now=10.7) is not None
 
 
-def test_the_deaf_blame_nobody_else(liveness: Liveness) -> None:
-    """Who hears nothing knows nothing of the others, and gives them time when it hears again."""
+def test_a_deaf_process_reports_no_silence_of_others(liveness: Liveness) -> None:
+    """A deaf process knows nothing of the others, and gives them time after it receives again."""
     beat(liveness, 10.0, 1, OTHER)
     assert liveness.silent(now=15.0) == ()
     assert beat(liveness, 15.0, 9) is not None
@@ -118,8 +118,8 @@ def test_the_deaf_blame_nobody_else(liveness: Liveness) -> None:
 
 
 @given(st.lists(st.floats(0.01, BEAT_SECONDS * 2), min_size=1, max_size=40))
-def test_heartbeats_keep_it_alive(waits: list[float]) -> None:
-    """However irregular they are, as long as no two in a row are missing."""
+def test_heartbeats_keep_a_process_alive(waits: list[float]) -> None:
+    """Irregular heartbeats keep a process alive as long as no two in a row are missing."""
     liveness, now = Liveness(OWN, now=0.0), 0.0
     for number, wait in enumerate(waits, 1):
         beat(liveness, now, number)

@@ -1,4 +1,4 @@
-"""Messages: who may send, edit and delete, what follows in which order, and how history is paged."""
+"""Messages: who may send, edit and delete, the order of the effects, and the paging of history."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -94,7 +94,7 @@ def wrong(refused: pytest.ExceptionInfo[Invalid]) -> list[tuple[str, str]]:
 
 
 def test_sending() -> None:
-    """A message is stored under its event's number, the chat moved on, then every member told."""
+    """Sending stores the message under its event's number, advances the chat, then delivers to members."""
     message = evolve(MESSAGE, ts=LATER)
     advanced = evolve(CHAT, sequence=7, active_at=LATER, last_message_id=message.id)
     entry = LogEntry(CHAT.id, 7, "message.created", MessageSubject(message.id), LATER)
@@ -109,8 +109,8 @@ def test_sending() -> None:
 
 
 @given(st.data(), values.chats())
-def test_whatever_is_sent(data: st.DataObject, chat: Chat) -> None:
-    """The audience is exactly the members, the sequence takes one step, the message says what was sent."""
+def test_any_sent_message(data: st.DataObject, chat: Chat) -> None:
+    """The audience is the members, the sequence advances by one, the message has the command's values."""
     command = data.draw(values.send_commands(chat_id=st.just(chat.id)))
     author = data.draw(st.sampled_from(chat.member_ids))
     decision = send(command, chat=chat, author=author)
@@ -138,7 +138,7 @@ def test_whatever_is_sent(data: st.DataObject, chat: Chat) -> None:
 
 
 def test_only_participants_send() -> None:
-    """No chat is not found; in a chat of others nobody sends."""
+    """A missing chat is not found, and only participants may send."""
     with pytest.raises(ChatNotFound):
         send(chat=None)
     with pytest.raises(NotAParticipant):
@@ -159,8 +159,8 @@ def test_only_participants_send() -> None:
         ),
     ],
 )
-def test_what_cannot_be_sent(command: SendMessage, errors: list[tuple[str, str]]) -> None:
-    """Nothing at all, too much, what is not text, and what only the server says; told before who may."""
+def test_invalid_messages_are_refused(command: SendMessage, errors: list[tuple[str, str]]) -> None:
+    """Empty, too long, non-text and system messages are refused, before membership is checked."""
     for chat, author in ((CHAT, ALICE), (None, STRANGER)):
         with pytest.raises(Invalid) as refused:
             send(command, chat=chat, author=author)
@@ -171,13 +171,13 @@ def test_what_cannot_be_sent(command: SendMessage, errors: list[tuple[str, str]]
     ("content", "payload"), [("x", None), (None, {}), (None, {"a": 1}), ("x", {"a": 1}), ("", {"a": 1})]
 )
 def test_content_or_payload(content: str | None, payload: dict[str, Any] | None) -> None:
-    """Either may be null, not both; an empty payload is one."""
+    """Content or payload may be null, but not both; an empty payload counts as a payload."""
     message = send(SendMessage(CHAT.id, MessageType.FILE, content, payload)).result
     assert (message.content, message.payload) == (content, payload)
 
 
 def test_replying() -> None:
-    """A reply names a message of the same chat, deleted or not."""
+    """A reply refers to a message of the same chat, deleted or not."""
     command = evolve(HELLO, reply_to_id=MessageId(4))
     for replied_to in (evolve(MESSAGE, id=MessageId(4)), evolve(MESSAGE, id=MessageId(4), deleted_at=NOW)):
         assert send(command, replied_to=replied_to).result.reply_to_id == MessageId(4)
@@ -191,7 +191,7 @@ def test_replying() -> None:
 
 
 def test_editing() -> None:
-    """An edited message says when; the chat's last activity and last message stay."""
+    """An edited message has the time of the edit; the chat's last activity and last message do not change."""
     edited = evolve(MESSAGE, content="hi", edited_at=LATER)
     entry = LogEntry(CHAT.id, 7, "message.updated", MessageSubject(MESSAGE.id), LATER)
     assert edit(EditMessage(MESSAGE.id, "hi")) == Decision(
@@ -216,8 +216,8 @@ def test_editing() -> None:
         (None, {"b": 2}, (None, {"b": 2})),
     ],
 )
-def test_what_is_left_out_stays(content: Any, payload: Any, expected: tuple[Any, Any]) -> None:
-    """A field that was not sent stays, null takes away."""
+def test_an_omitted_field_does_not_change(content: Any, payload: Any, expected: tuple[Any, Any]) -> None:
+    """An omitted field keeps its value, and null removes it."""
     message = evolve(MESSAGE, content="old", payload={"a": 1})
     edited = edit(EditMessage(MESSAGE.id, content, payload), message=message).result
     assert (edited.content, edited.payload) == expected
@@ -231,22 +231,22 @@ def test_what_is_left_out_stays(content: Any, payload: Any, expected: tuple[Any,
         EditMessage(MESSAGE.id, None, None),
     ],
 )
-def test_an_edit_leaves_something(command: EditMessage) -> None:
-    """An edit that says nothing, or that would leave nothing, is refused."""
+def test_an_edit_without_content_is_refused(command: EditMessage) -> None:
+    """An edit that changes nothing, or that would leave neither content nor payload, is refused."""
     with pytest.raises(Invalid) as refused:
         edit(command)
     assert wrong(refused) == [("content", "required")]
 
 
-def test_edits_are_bound_like_messages() -> None:
-    """What cannot be sent cannot be edited in."""
+def test_edits_have_the_bounds_of_messages() -> None:
+    """An edit is refused for the same values as a message."""
     with pytest.raises(Invalid) as refused:
         edit(EditMessage(MESSAGE.id, " "))
     assert wrong(refused) == [("content", "blank")]
 
 
 def test_who_may_edit() -> None:
-    """The author, while a participant; not the other, not an owner, and nobody once it is deleted."""
+    """Only the author may edit, while a participant and until the deletion; owners may not."""
     command = EditMessage(MESSAGE.id, "hi")
     with pytest.raises(MessageNotFound):
         edit(command, message=None)
@@ -267,7 +267,7 @@ def test_who_may_edit() -> None:
 
 
 def test_deleting() -> None:
-    """A deleted message keeps its place, author and time, without what it said."""
+    """A deleted message keeps its place, author and time, without its content and payload."""
     message = evolve(MESSAGE, payload={"a": 1}, reply_to_id=MessageId(2), edited_at=NOW)
     gone = evolve(message, content=None, payload={"deleted": True}, deleted_at=LATER)
     entry = LogEntry(CHAT.id, 7, "message.deleted", MessageSubject(MESSAGE.id), LATER)
@@ -283,7 +283,7 @@ def test_deleting() -> None:
 
 
 def test_deleting_again() -> None:
-    """What is gone stays gone, and nobody is told again."""
+    """Deleting a deleted message has no effect and no event."""
     assert delete(message=evolve(MESSAGE, deleted_at=NOW)) == Decision(None)
 
 
@@ -298,7 +298,7 @@ def test_deleting_again() -> None:
     ],
 )
 def test_who_may_delete(role: Role, is_group: bool, allowed: bool) -> None:
-    """Beside its author, a group's owner and admins; in a direct chat nobody else."""
+    """The author may delete, and in a group also its owner and admins."""
     chat = evolve(group(alice=Role.MEMBER, bob=role), is_group=is_group)
     assert delete(chat=chat).effects
     if allowed:
@@ -309,8 +309,8 @@ def test_who_may_delete(role: Role, is_group: bool, allowed: bool) -> None:
             delete(chat=chat, deleter=BOB)
 
 
-def test_what_cannot_be_deleted() -> None:
-    """A message that is not there, of a chat that is not there, or that one has left."""
+def test_a_message_out_of_reach_cannot_be_deleted() -> None:
+    """A missing message, one of a missing chat, and one of a chat that the user left cannot be deleted."""
     with pytest.raises(MessageNotFound):
         delete(message=None)
     with pytest.raises(ChatNotFound):
@@ -323,7 +323,7 @@ def test_what_cannot_be_deleted() -> None:
 
 
 def test_the_size_of_a_page() -> None:
-    """A page holds 50 unless asked, at most 200."""
+    """A page holds 50 messages by default, and at most 200."""
     assert check_page(ListMessages(CHAT.id), LIMITS) == 50
     assert check_page(ListMessages(CHAT.id, limit=1), LIMITS) == 1
     assert check_page(ListMessages(CHAT.id, limit=200, around_id=MessageId(1)), LIMITS) == 200
@@ -334,7 +334,7 @@ def test_the_size_of_a_page() -> None:
 
 
 def test_one_anchor() -> None:
-    """A page lies before, after or around a message; two at once contradict each other."""
+    """A page is before, after or around a message; two anchors are refused."""
     with pytest.raises(Invalid) as refused:
         check_page(ListMessages(CHAT.id, before_id=MessageId(1), around_id=MessageId(2)), LIMITS)
     assert wrong(refused) == [("before_id", "conflict"), ("around_id", "conflict")]
@@ -358,7 +358,7 @@ counts, sizes = st.integers(0, 25), st.integers(1, 8)
 
 @given(counts, sizes)
 def test_pages_backward_hold_everything_once(count: int, size: int) -> None:
-    """Pages chained by `next_cursor` give the whole history once, newest first, `has_more` until its end."""
+    """Pages chained by `next_cursor` hold the history once, newest first; `has_more` is false at its end."""
     messages = history(count)
     cursor: int | None = None
     seen: list[Message] = []
@@ -375,7 +375,7 @@ def test_pages_backward_hold_everything_once(count: int, size: int) -> None:
 
 @given(counts, sizes, st.integers(0, 60))
 def test_pages_forward_hold_everything_once(count: int, size: int, after_id: int) -> None:
-    """Pages chained by their newest message give all that came after, and `has_more` until its end."""
+    """Pages chained by their newest message hold later messages once; `has_more` is true until the end."""
     messages = history(count)
     cursor, seen = after_id, list[Message]()
     while True:
@@ -394,7 +394,7 @@ def test_pages_forward_hold_everything_once(count: int, size: int, after_id: int
 
 @given(counts, sizes, st.integers(-1, 60))
 def test_a_page_around_a_message(count: int, size: int, around_id: int) -> None:
-    """A page around holds the anchor, has no gap, is full where there is enough, and goes on below."""
+    """A page around a message holds it, has no gap, is full if possible, and continues below."""
     messages = history(count)
     cut = page(older(messages, around_id + 1, size + 1), newer(messages, around_id, size + 1), size=size)
     shown = list(reversed(cut.messages))
@@ -412,5 +412,5 @@ def test_a_page_around_a_message(count: int, size: int, around_id: int) -> None:
 
 
 def test_an_empty_page() -> None:
-    """Where nothing is, nothing more is."""
+    """A page without messages has no further page."""
     assert page((), (), size=5) == page((), (), size=5, forward=True) == Page((), False, None)

@@ -1,4 +1,4 @@
-"""Who sees what of whom: the whole table, and that every way to show a person follows it."""
+"""Who sees which fields of a user: the whole table, and that every view of a user follows it."""
 
 from itertools import product
 
@@ -23,7 +23,7 @@ OWNER, OTHER = UserId(1), UserId(2)
 EVERYONE, SHARED_CHAT, SELF = EmailVisibility
 
 SHOWN = {
-    # visibility: oneself, somebody who shares a chat, a stranger
+    # visibility: the user, a user who shares a chat, a stranger
     EVERYONE: (True, True, True),
     SHARED_CHAT: (True, True, False),
     SELF: (True, False, False),
@@ -33,14 +33,14 @@ VIEWERS = ((OWNER, False), (OTHER, True), (OTHER, False))
 
 @pytest.mark.parametrize("visibility", EmailVisibility)
 def test_who_sees_an_email(visibility: EmailVisibility) -> None:
-    """One's own is always shown; others' as the setting says."""
+    """Users always see their own e-mail, and others' as the setting allows."""
     for (viewer, shares_chat), expected in zip(VIEWERS, SHOWN[visibility], strict=True):
         found = email_is_shown(OWNER, viewer=viewer, shares_chat=shares_chat, visibility=visibility)
         assert found is expected
 
 
-def test_strangers_who_count_up_numbers_see_no_email() -> None:
-    """Where a person is looked up by id, a stranger sees no e-mail; the rest is as the setting says."""
+def test_strangers_who_walk_ids_see_no_email() -> None:
+    """A look-up by id shows a stranger no e-mail; otherwise the setting decides."""
     for visibility, shares_chat in product(EmailVisibility, (True, False)):
         strict = Privacy(visibility).towards_strangers().email_visibility
         for viewer in (OWNER, OTHER):
@@ -54,7 +54,7 @@ privacies = st.builds(Privacy, email_visibility=st.sampled_from(EmailVisibility)
 
 @given(values.users, values.user_ids, st.booleans(), privacies)
 def test_nothing_else_is_hidden(user: User, viewer: UserId, shares_chat: bool, privacy: Privacy) -> None:
-    """A view has the keys of the user in their order, and their values; what is hidden is None."""
+    """A view has the user's keys in their order and their values; a hidden value is None."""
     view = shown(user, viewer=viewer, shares_chat=shares_chat, privacy=privacy)
     seen = email_is_shown(
         user.id, viewer=viewer, shares_chat=shares_chat, visibility=privacy.email_visibility
@@ -64,8 +64,8 @@ def test_nothing_else_is_hidden(user: User, viewer: UserId, shares_chat: bool, p
 
 
 @given(st.lists(values.users, max_size=5), privacies)
-def test_participants_are_shown_as_people_who_share_a_chat(users: list[User], privacy: Privacy) -> None:
-    """A list of participants shows of each what they would be shown of alone."""
+def test_participants_are_shown_as_users_who_share_a_chat(users: list[User], privacy: Privacy) -> None:
+    """A list of participants shows the same of each user as a single view."""
     people = {user.id: user for user in users}
     viewers = [*people, UserId(99)]
     for viewer in viewers:
@@ -77,14 +77,14 @@ def test_participants_are_shown_as_people_who_share_a_chat(users: list[User], pr
 
 
 def test_a_user_who_hides_nothing_is_their_own_view() -> None:
-    """`participants_shown` may hand out users as they are, because a view has the same fields."""
+    """`participants_shown` may return users unchanged, because a view has the same fields."""
     assert [a.name for a in attrs.fields(User)] == [a.name for a in attrs.fields(UserView)]
     assert "__slots__" not in vars(User)
 
 
 @given(values.users)
-def test_one_viewers_view_leaves_the_user_as_it_is(user: User) -> None:
-    """Hiding is of the view: what is kept of the user is whole, for the next viewer."""
+def test_a_view_does_not_change_the_user(user: User) -> None:
+    """Hiding affects the view only, and not the stored user that the next viewer gets."""
     before = evolve(user)
     participants_shown({user.id: user}, viewer=UserId(user.id + 1), privacy=Privacy(SELF))
     assert user == before

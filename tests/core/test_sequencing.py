@@ -1,4 +1,4 @@
-"""In which order signals and commits leave, and that nothing is left out that somebody here should hear."""
+"""The order in which signals and commits leave; no event is left out that a socket here must receive."""
 
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
@@ -52,16 +52,16 @@ def take(sequences: Sequences, sequence: int) -> list[int] | None:
 # --- one chat -----------------------------------------------------------------------------------------------
 
 
-def test_the_next_leaves_and_what_has_left_does_not_again(sequences: Sequences) -> None:
-    """Whoever tells it, and however often."""
+def test_the_next_event_leaves_once(sequences: Sequences) -> None:
+    """The event with the next number leaves, whichever source it has; earlier numbers do not leave again."""
     assert take(sequences, 5) == [5]
     assert take(sequences, 5) == take(sequences, 3) == []
     assert take(sequences, 6) == [6]
     assert not sequences.behind
 
 
-def test_beyond_a_gap_it_waits(sequences: Sequences) -> None:
-    """Until the gap is closed, then it leaves behind what has closed it; the chat is known to be behind."""
+def test_an_event_beyond_a_gap_waits(sequences: Sequences) -> None:
+    """An event beyond a gap leaves after the gap is closed; until then the chat is behind."""
     assert take(sequences, 6) == take(sequences, 7) == take(sequences, 7) == []
     assert list(sequences.behind) == [CHAT]
     assert (sequences.position(CHAT), sequences.heard(CHAT), sequences.held) == (4, 7, 2)
@@ -70,8 +70,8 @@ def test_beyond_a_gap_it_waits(sequences: Sequences) -> None:
     assert sequences.held == 0
 
 
-def test_an_event_that_is_not_told_is_a_gap(sequences: Sequences) -> None:
-    """A reference has the log read; a signal that carries the event closes the gap."""
+def test_a_reference_is_a_gap(sequences: Sequences) -> None:
+    """A reference makes the relay read the log; a signal with the event closes the gap."""
     assert sequences.take(CHAT, 5, None) == []
     assert list(sequences.behind) == [CHAT]
     assert take(sequences, 6) == []
@@ -79,14 +79,14 @@ def test_an_event_that_is_not_told_is_a_gap(sequences: Sequences) -> None:
     assert not sequences.behind
 
 
-def test_a_number_with_nothing_to_tell_is_passed(sequences: Sequences) -> None:
-    """What the log has of a message that is gone."""
+def test_a_number_without_an_event_is_skipped(sequences: Sequences) -> None:
+    """A log entry of a message that is gone yields no event, and does not stop later ones."""
     assert take(sequences, 6) == []
     assert numbers(sequences.take(CHAT, 5, ())) == [6]
 
 
-def test_what_is_held_is_bounded(sequences: Sequences) -> None:
-    """What finds no room is read from the log; what is next finds room always."""
+def test_held_events_are_bounded(sequences: Sequences) -> None:
+    """An event that does not fit is read from the log later; the next event always fits."""
     for sequence in (6, 7, 8, 9, 10):
         assert take(sequences, sequence) == []
     assert sequences.held == 3
@@ -97,8 +97,8 @@ def test_what_is_held_is_bounded(sequences: Sequences) -> None:
     assert not sequences.behind
 
 
-def test_the_log_is_taken_for_what_it_has_not(sequences: Sequences) -> None:
-    """Numbers that its end does not reach were never committed; what came after the look is waited for."""
+def test_the_log_proves_what_was_not_committed(sequences: Sequences) -> None:
+    """Known numbers beyond the log's end were never committed, unless they arrived after the read began."""
     take(sequences, 9)
     heard = sequences.heard(CHAT)
     take(sequences, 12)
@@ -110,15 +110,15 @@ def test_the_log_is_taken_for_what_it_has_not(sequences: Sequences) -> None:
     assert take(sequences, 7) == [7]
 
 
-def test_a_hole_in_the_log_is_passed_over(sequences: Sequences) -> None:
-    """What was taken from it cannot be told, and does not stop what comes after it."""
+def test_a_hole_in_the_log_is_skipped(sequences: Sequences) -> None:
+    """A removed log entry cannot be delivered, and does not stop later ones."""
     take(sequences, 6)
     take(sequences, 9)
     assert numbers(sequences.read(CHAT, log(3, 8), through=None)) == [8, 9]
 
 
-def test_the_log_of_a_chat_that_was_forgotten_meanwhile_is_not_told(sequences: Sequences) -> None:
-    """Nobody is there for it."""
+def test_the_log_of_a_dropped_chat_is_not_delivered(sequences: Sequences) -> None:
+    """If a chat is dropped during the read of its log, the read delivers nothing."""
     take(sequences, 6)
     sequences.forget(CHAT)
     assert sequences.held == 0
@@ -126,8 +126,8 @@ def test_the_log_of_a_chat_that_was_forgotten_meanwhile_is_not_told(sequences: S
     assert sequences.read(CHAT, log(5), through=None) == ()
 
 
-def test_following_again_does_not_move(sequences: Sequences) -> None:
-    """Neither back, which would tell twice, nor on, which would leave something out."""
+def test_following_again_does_not_change_the_position(sequences: Sequences) -> None:
+    """Moving back would deliver twice, and moving on would leave events out."""
     sequences.follow(CHAT, 2)
     sequences.follow(CHAT, 9)
     assert sequences.position(CHAT) == 4
@@ -142,7 +142,7 @@ ARRIVALS = st.lists(
 
 @given(st.integers(0, LAST), ARRIVALS, st.integers(0, 4))
 def test_every_event_leaves_once_and_in_order(start: int, arrivals: list[tuple[int, str]], room: int) -> None:
-    """Whatever is lost, doubled or out of order, and whenever the log is read; at the end all have left."""
+    """Every event leaves once and in order, whatever signals are lost, duplicated or reordered."""
     sequences = Sequences(room)
     sequences.follow(CHAT, start)
     left: list[int] = []
@@ -173,7 +173,7 @@ def test_every_event_leaves_once_and_in_order(start: int, arrivals: list[tuple[i
     assert sequences.held == 0
 
 
-# --- the chats of those who are here ------------------------------------------------------------------------
+# --- the chats of users with a socket here ------------------------------------------------------------------
 
 
 def settled(*users: UserId, chats: Sequence[Chat] = ()) -> Following:
@@ -184,8 +184,8 @@ def settled(*users: UserId, chats: Sequence[Chat] = ()) -> Following:
     return following
 
 
-def test_what_nobody_here_hears_is_not_kept() -> None:
-    """Neither the event nor the chat."""
+def test_events_without_a_socket_here_are_not_stored() -> None:
+    """Neither the event nor its chat is stored."""
     following = settled(CAROL)
     assert following.arrive(event(5)) is None
     assert following.arrive(Reference(CHAT, 5, (ALICE,))) is None
@@ -193,8 +193,8 @@ def test_what_nobody_here_hears_is_not_kept() -> None:
     assert not following.sequences.positions
 
 
-def test_a_user_is_told_from_the_baseline_on() -> None:
-    """What was committed before is the past, what comes after it leaves."""
+def test_a_user_receives_events_after_the_baseline() -> None:
+    """Events up to the baseline are not delivered, later ones are."""
     following = settled(ALICE, chats=[chat(4)])
     assert list(following.settled) == [ALICE]
     assert following.arrive(event(4)) == ()
@@ -202,8 +202,8 @@ def test_a_user_is_told_from_the_baseline_on() -> None:
     assert not following.come(ALICE), "another socket of hers needs no baseline"
 
 
-def test_a_signal_that_comes_before_the_baseline_waits_for_it() -> None:
-    """Then it is what it would have been: the past, the next, or the second next."""
+def test_a_signal_before_the_baseline_waits_for_it() -> None:
+    """The baseline decides whether an early signal is past, next or beyond a gap."""
     following = Following()
     following.come(ALICE)
     for signal in (event(4), event(6), Reference(CHAT, 7, None), event(5), event(5, chat=OTHER)):
@@ -214,8 +214,8 @@ def test_a_signal_that_comes_before_the_baseline_waits_for_it() -> None:
     assert following.sequences.position(OTHER) == 0, "it was not among her chats: it is new"
 
 
-def test_what_came_early_waits_for_each_who_comes() -> None:
-    """It leaves with the baseline that knows its chat; where the user cannot be let in, it is dropped."""
+def test_an_early_signal_waits_for_every_arriving_user() -> None:
+    """It leaves with the baseline that has its chat, and is dropped if the user is turned away."""
     following = Following()
     for user_id in (ALICE, BOB, BOB):
         following.come(user_id)
@@ -230,8 +230,8 @@ def test_what_came_early_waits_for_each_who_comes() -> None:
     assert ChatId(3) not in following.sequences
 
 
-def test_what_comes_early_is_bounded() -> None:
-    """What finds no room is found by a comparison, which is asked for."""
+def test_early_signals_are_bounded() -> None:
+    """Early signals beyond the bound are dropped, and a comparison is requested to find them."""
     following = Following(max_held=1)
     following.come(ALICE)
     spilt = [following.arrive(event(number)) is not None and following.spilt for number in (5, 6)]
@@ -242,8 +242,8 @@ def test_what_comes_early_is_bounded() -> None:
     assert list(following.sequences.behind) == [CHAT]
 
 
-def test_a_new_chat_is_told_from_its_beginning() -> None:
-    """To those who are here; a signal of it that is missing is read from the log."""
+def test_a_new_chat_is_delivered_from_its_first_event() -> None:
+    """Members with a socket here receive all events of a new chat; missing ones are read from the log."""
     following = settled(ALICE, BOB)
     assert numbers(following.arrive(event(1))) == [1]
     assert numbers(following.arrive(event(2))) == [2]
@@ -252,8 +252,8 @@ def test_a_new_chat_is_told_from_its_beginning() -> None:
     assert following.sequences.position(OTHER) == 0
 
 
-def test_a_new_chat_that_another_members_baseline_shows_first_is_new_still() -> None:
-    """Its signals are under way, or lost: who is here already must hear them."""
+def test_a_chat_is_new_even_if_a_baseline_shows_it_first() -> None:
+    """If another member's baseline shows a new chat first, earlier members still receive all its events."""
     following = settled(ALICE)
     following.come(BOB)
     assert following.settle(BOB, [chat(2)]) == []
@@ -263,16 +263,16 @@ def test_a_new_chat_that_another_members_baseline_shows_first_is_new_still() -> 
     assert numbers(following.arrive(event(2))) == [2]
 
 
-def test_a_chat_that_somebody_has_come_into_is_not_told_to_all_from_its_beginning() -> None:
-    """Its history is not news to the member who opens a socket."""
+def test_an_old_chat_of_an_arriving_user_is_not_delivered_from_its_start() -> None:
+    """The history of a chat is not delivered to a member who opens a socket."""
     following = settled(ALICE)
     following.come(BOB)
     following.settle(BOB, [chat(200, joined=timedelta(days=1))])
     assert following.sequences.position(CHAT) == 200
 
 
-def test_a_new_chat_whose_audience_is_not_told_is_looked_up() -> None:
-    """Once; an old one needs not be, for it would be followed if it had members here."""
+def test_a_new_chat_of_a_reference_without_audience_is_looked_up() -> None:
+    """A new chat is looked up once; an old one need not be, because its members here would be followed."""
     following = settled(ALICE)
     assert following.arrive(Reference(OTHER, 2, None)) is None
     assert following.arrive(Reference(CHAT, 1, None)) is None
@@ -286,8 +286,8 @@ def test_a_new_chat_whose_audience_is_not_told_is_looked_up() -> None:
     assert following.arrive(event(3)) == []
 
 
-def test_a_comparison_finds_what_was_missed() -> None:
-    """Chats that have moved on, and new ones; what is known to be missing already is not counted again."""
+def test_a_comparison_finds_missed_events() -> None:
+    """A comparison finds chats with new events and new chats, and does not count known gaps again."""
     following = settled(ALICE, chats=[chat(4), chat(4, id_=OTHER)])
     following.arrive(event(7))
     users, _ = following.begin_comparison()
@@ -296,8 +296,8 @@ def test_a_comparison_finds_what_was_missed() -> None:
     assert list(following.sequences.behind) == [CHAT, ChatId(3)]
 
 
-def test_a_comparison_forgets_chats_that_have_nobody_here() -> None:
-    """The chats of those who went; what somebody else hears stays."""
+def test_a_comparison_drops_chats_without_sockets_here() -> None:
+    """Chats without an open socket here are dropped, others stay."""
     following = settled(ALICE, chats=[chat(4), chat(4, ALICE, CAROL, id_=OTHER)])
     following.come(BOB)
     following.settle(BOB, [chat(4)])
@@ -307,8 +307,8 @@ def test_a_comparison_forgets_chats_that_have_nobody_here() -> None:
     assert list(following.sequences.positions) == [CHAT]
 
 
-def test_a_comparison_forgets_nothing_that_has_been_wanted_since_it_began() -> None:
-    """A chat that is new, one that moves, those of who is let in, and none while somebody comes."""
+def test_a_comparison_drops_no_chat_that_was_used_since_its_start() -> None:
+    """Chats that are new, have new events, or have arriving users stay; none is dropped during an arrival."""
     following = settled(ALICE, chats=[chat(4), chat(4, id_=OTHER)])
     following.begin_comparison()
     following.arrive(event(1, chat=ChatId(3)))

@@ -1,4 +1,4 @@
-"""A socket's frames, and its outbox: bounded whatever comes, in order, ephemeral frames shed first."""
+"""The frames of a socket and its outbox: bounded, in order, and ephemeral frames are shed first."""
 
 from collections import deque
 
@@ -20,7 +20,7 @@ puts = st.tuples(
 
 @given(st.lists(st.none() | puts, max_size=40))
 def test_any_sequence(actions: list[tuple[int, bool] | None]) -> None:
-    """Bounds hold, what was taken comes out in order, and only what finds no room is turned away."""
+    """The bounds hold, accepted frames leave in order, and a frame is refused only if it does not fit."""
     outbox = Outbox(SMALL)
     waiting: deque[bytes] = deque()
     for number, action in enumerate(actions):
@@ -48,8 +48,8 @@ def test_any_sequence(actions: list[tuple[int, bool] | None]) -> None:
 
 
 @given(st.lists(st.binary(min_size=1, max_size=9), max_size=20), st.lists(st.integers(0, 30), max_size=20))
-def test_frames_are_taken_together(frames: list[bytes], sizes: list[int]) -> None:
-    """As many whole frames as fit are taken at a time, in order, and one even if it does not fit."""
+def test_a_batch_holds_whole_frames(frames: list[bytes], sizes: list[int]) -> None:
+    """A batch holds as many whole frames as fit, in order, and one even if it does not fit."""
     outbox = Outbox(Limits(outbox_frames=20))
     assert all(outbox.put(frame) is Room.TAKEN for frame in frames)
     waiting = deque(frames)
@@ -62,8 +62,8 @@ def test_frames_are_taken_together(frames: list[bytes], sizes: list[int]) -> Non
 
 
 @given(st.lists(st.sampled_from([0, 1, 125, 126, 127, 65535, 65536]) | st.integers(0, 300), max_size=5))
-def test_frames_are_what_a_client_reads(sizes: list[int]) -> None:
-    """A client's parser finds each payload as one text message, whatever its length."""
+def test_a_client_parses_the_frames(sizes: list[int]) -> None:
+    """A client parses each payload as one text message, whatever its length."""
     sent = [b"x" * size for size in sizes]
     frames = b"".join(map(text_frame, sent))
     client = Connection(ConnectionType.CLIENT)
@@ -73,8 +73,8 @@ def test_frames_are_what_a_client_reads(sizes: list[int]) -> None:
     assert list(payloads(frames)) == sent
 
 
-def test_frames_are_counted() -> None:
-    """Ephemeral frames fill half of the outbox, durable ones all of it."""
+def test_the_outbox_bounds_frames() -> None:
+    """Ephemeral frames may fill half of the outbox, durable frames all of it."""
     outbox = Outbox(SMALL)
     assert [outbox.put(b"x", ephemeral=True) for _ in range(3)] == [Room.TAKEN, Room.TAKEN, Room.SHED]
     assert [outbox.put(b"x") for _ in range(3)] == [Room.TAKEN, Room.TAKEN, Room.FULL]
@@ -83,8 +83,8 @@ def test_frames_are_counted() -> None:
     assert outbox.put(b"x") is Room.TAKEN
 
 
-def test_bytes_are_counted() -> None:
-    """The same by bytes."""
+def test_the_outbox_bounds_bytes() -> None:
+    """Ephemeral bytes may fill half of the outbox, durable bytes all of it."""
     outbox = Outbox(SMALL)
     assert outbox.put(b"x" * (BYTES // 2 + 1), ephemeral=True) is Room.SHED
     assert outbox.put(b"x" * (BYTES // 2), ephemeral=True) is Room.TAKEN
@@ -95,7 +95,7 @@ def test_bytes_are_counted() -> None:
 
 
 def test_the_smallest_outbox() -> None:
-    """Two frames are the least: one of them may be ephemeral."""
+    """The smallest outbox holds two frames, of which one may be ephemeral."""
     outbox = Outbox(Limits(outbox_frames=2))
     assert outbox.put(b"x", ephemeral=True) is Room.TAKEN
     assert outbox.put(b"x", ephemeral=True) is Room.SHED

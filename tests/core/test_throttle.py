@@ -1,4 +1,4 @@
-"""The token bucket, in numbers that binary fractions hold exactly."""
+"""The token bucket, tested with numbers that binary fractions represent exactly."""
 
 from itertools import accumulate, pairwise
 
@@ -24,8 +24,8 @@ rates = st.builds(Rate, per_second=st.sampled_from([0.125, 0.5, 1.0, 4.0, 32.0])
 pauses = st.lists(st.integers(0, 40).map(lambda number: number / 16), min_size=1, max_size=60)
 
 
-def taken(rate: Rate, pauses: list[float]) -> list[float]:
-    """When permits were granted to somebody who asks after each pause."""
+def grants(rate: Rate, pauses: list[float]) -> list[float]:
+    """The times at which permits are granted to a caller who asks after each pause."""
     granted, bucket, now = [], None, 1000.0
     for pause in pauses:
         now += pause
@@ -40,7 +40,7 @@ def taken(rate: Rate, pauses: list[float]) -> list[float]:
 @given(rates, pauses)
 def test_never_more_than_burst_and_flow(rate: Rate, pauses: list[float]) -> None:
     """In any span of t seconds, at most burst + t * per_second permits are granted."""
-    granted = taken(rate, pauses)
+    granted = grants(rate, pauses)
     for first, start in enumerate(granted):
         for last, end in enumerate(granted[first:], first):
             assert last - first + 1 <= rate.burst + (end - start) * rate.per_second
@@ -49,12 +49,12 @@ def test_never_more_than_burst_and_flow(rate: Rate, pauses: list[float]) -> None
 @given(rates)
 def test_a_burst_and_not_one_more(rate: Rate) -> None:
     """A full bucket grants exactly its size at once."""
-    assert len(taken(rate, [0.0] * (rate.burst + 5))) == rate.burst
+    assert len(grants(rate, [0.0] * (rate.burst + 5))) == rate.burst
 
 
 @given(rates, pauses)
-def test_whoever_waits_as_told_is_granted(rate: Rate, pauses: list[float]) -> None:
-    """After `retry_after` seconds a permit is there, and a moment before it is not."""
+def test_a_caller_who_waits_for_retry_after_is_granted(rate: Rate, pauses: list[float]) -> None:
+    """A permit is available after `retry_after` seconds, and not a moment before."""
     bucket, now = None, 1000.0
     for pause in pauses:
         now += pause
@@ -71,7 +71,7 @@ def test_whoever_waits_as_told_is_granted(rate: Rate, pauses: list[float]) -> No
 
 
 def test_a_refusal_costs_nothing() -> None:
-    """Asking in vain does not push the next permit away."""
+    """A refused request does not delay the next permit."""
     rate = Rate(per_second=1, burst=1)
     bucket = take(None, rate, now=0)
     for now in (0.25, 0.5, 0.75):
@@ -83,21 +83,21 @@ def test_a_refusal_costs_nothing() -> None:
 
 @given(rates, st.integers(0, 100))
 def test_a_bucket_never_holds_more_than_its_burst(rate: Rate, seconds: int) -> None:
-    """However long nobody asks, the bucket holds its burst."""
+    """An idle bucket holds at most its burst, however long it is idle."""
     bucket = take(Bucket(0, 0), evolve(rate, per_second=1000.0), now=1 + seconds)
     assert bucket == Bucket(rate.burst - 1, 1 + seconds)
 
 
 @given(values.rates, st.floats(0, 1000), st.floats(0, 1000))
 def test_a_full_bucket_may_be_forgotten(rate: Rate, permits: float, pause: float) -> None:
-    """A bucket that is full grants what one never taken from grants."""
+    """A full bucket grants the same as a new bucket."""
     bucket = Bucket(min(permits, rate.burst), 5.0)
     if is_full(bucket, rate, now=5.0 + pause):
         assert take(bucket, rate, now=5.0 + pause) == take(None, rate, now=5.0 + pause)
 
 
 def test_a_bucket_fills() -> None:
-    """A bucket is full once all that was taken has flowed back."""
+    """A bucket is full after all its granted permits have flowed back."""
     rate = Rate(per_second=2, burst=3)
     bucket = take(take(None, rate, now=0), rate, now=0)
     fills = [is_full(bucket, rate, now=now) for now in (0, 0.5, 0.99, 1, 100)]
@@ -116,7 +116,7 @@ work = st.lists(
 
 
 def costs_granted(rate: Rate, work: list[tuple[float, int, int]]) -> list[tuple[float, int]]:
-    """When work was granted, and all that it has cost; no part is above a full bucket."""
+    """The times at which work is granted, and its total cost; no single cost exceeds a full bucket."""
     granted, bucket, now = [], None, 1000.0
     for pause, *costs in work:
         now += pause
@@ -134,7 +134,7 @@ def costs_granted(rate: Rate, work: list[tuple[float, int, int]]) -> list[tuple[
 def test_never_more_cost_than_burst_and_flow_and_one_overdraft(
     rate: Rate, work: list[tuple[float, int, int]]
 ) -> None:
-    """In any span of t seconds, what is granted costs at most burst + t * per_second + what the last owes."""
+    """In t seconds, granted work costs at most burst + t * per_second + the debt of the last work."""
     granted = costs_granted(rate, work)
     for first, (start, _) in enumerate(granted):
         costs = accumulate(cost for _, cost in granted[first:])
@@ -144,7 +144,7 @@ def test_never_more_cost_than_burst_and_flow_and_one_overdraft(
 
 @given(rates, st.integers(1, 20), st.integers(0, 100_000))
 def test_debt_is_refused_until_it_is_repaid(rate: Rate, cost: int, more: int) -> None:
-    """After `retry_after` seconds a permit is there, and a moment before it is not; a debt is bounded."""
+    """A permit is available after `retry_after` seconds, and not a moment before; a debt is bounded."""
     bucket = charge(take(None, rate, now=0, cost=cost), rate, now=0, cost=more)
     if bucket.permits >= 1:
         take(bucket, rate, now=0)
@@ -159,8 +159,8 @@ def test_debt_is_refused_until_it_is_repaid(rate: Rate, cost: int, more: int) ->
 
 
 @given(rates, st.integers(1, 20))
-def test_a_cost_is_taken_whole_or_not_at_all(rate: Rate, cost: int) -> None:
-    """What costs more than is left is refused until there is enough; a full bucket grants anything."""
+def test_a_cost_is_charged_whole_or_refused(rate: Rate, cost: int) -> None:
+    """Work that costs more than the bucket holds is refused until it holds enough, or is full."""
     cost = min(cost, 2 * rate.burst - 1)
     bucket = take(None, rate, now=0, cost=cost)
     assert bucket.permits == rate.burst - cost
@@ -174,8 +174,8 @@ def test_a_cost_is_taken_whole_or_not_at_all(rate: Rate, cost: int) -> None:
     assert take(spent, rate, now=enough, cost=cost + 1).permits == min(cost + 1, rate.burst) - cost - 1
 
 
-def test_what_is_charged_to_a_bucket_never_taken_from() -> None:
-    """It is a full one; time that has passed counts as for taking."""
+def test_charging_a_new_bucket() -> None:
+    """A new bucket is full; elapsed time counts as it does for grants."""
     rate = Rate(per_second=2, burst=3)
     assert charge(None, rate, now=5, cost=4) == Bucket(-1, 5)
     assert charge(Bucket(0, 5), rate, now=6, cost=1) == Bucket(1, 6)
@@ -183,8 +183,8 @@ def test_what_is_charged_to_a_bucket_never_taken_from() -> None:
 
 
 @pytest.mark.parametrize(("permits", "wait"), [(0, None), (0.5, None), (-0.5, 0.75), (-3, 2)])
-def test_long_work_goes_on_unless_its_bucket_is_in_debt(permits: float, wait: float | None) -> None:
-    """An empty bucket is not in debt: its last permit was taken for this work."""
+def test_long_work_continues_unless_its_bucket_is_in_debt(permits: float, wait: float | None) -> None:
+    """An empty bucket is not in debt: this work has used its last permit."""
     rate = Rate(per_second=2, burst=3)
     if wait is None:
         refuse_debt(Bucket(permits, 5), rate, now=5)
@@ -197,7 +197,7 @@ def test_long_work_goes_on_unless_its_bucket_is_in_debt(permits: float, wait: fl
 
 @given(st.integers(0, 10_000), st.integers(1, 500))
 def test_permits_cover_all_units(units: int, covered: int) -> None:
-    """As many permits as cover the units, and at least one."""
+    """The permits cover all units, and are at least one."""
     permits = permits_for(units, covered)
     assert permits == 1 or (permits - 1) * covered < units
     assert permits * covered >= units

@@ -78,7 +78,7 @@ def test_opening_a_session() -> None:
 
 @pytest.mark.parametrize("nonce", [b"", NONCE[:-1], NONCE + b"0"])
 def test_a_nonce_has_128_bits(nonce: bytes) -> None:
-    """No session is opened with fewer: they could be guessed."""
+    """A session with a shorter nonce is refused, because it could be guessed."""
     with pytest.raises(ValueError, match="16 bytes"):
         opened(nonce=nonce)
 
@@ -96,27 +96,27 @@ def test_claims() -> None:
     assert refresh_claims(evolve(session, confirmed=True)) == refresh_claims(session)
 
 
-def test_an_access_token_speaks_for_its_user() -> None:
-    """A token is good until its time, and the clocks' leeway, are over; not a second longer."""
+def test_an_access_token_is_valid_until_its_expiry() -> None:
+    """A token is valid until its expiry plus the clocks' leeway, and not a second longer."""
     session = opened()
     claims = access_claims(session, now=NOW, limits=LIMITS)
     end = claims.expires_at + LIMITS.clock_leeway
-    for now in (NOW - SECOND, NOW, end - SECOND):  # signed by a clock that is ahead: good too
+    for now in (NOW - SECOND, NOW, end - SECOND):  # NOW - SECOND: a clock that is ahead has signed it
         assert admit(claims, session, now=now, limits=LIMITS) == Actor(ALICE, session.id)
     with pytest.raises(TokenExpired):
         admit(claims, session, now=end, limits=LIMITS)
 
 
-def test_an_access_token_of_an_earlier_generation_is_good() -> None:
-    """Refreshing in one tab does not end the access token of another."""
+def test_an_access_token_of_an_earlier_generation_is_valid() -> None:
+    """A refresh in one tab does not end the access token of another."""
     session = opened()
     claims = access_claims(session, now=NOW, limits=LIMITS)
     moved_on = refreshed(refreshed(session, now=NOW + SECOND), now=NOW + 2 * SECOND)
     assert admit(claims, moved_on, now=NOW + 3 * SECOND, limits=LIMITS) == Actor(ALICE, session.id)
 
 
-def test_an_ended_session_admits_nobody() -> None:
-    """A session that is gone, ended, or somebody else's is refused, whether or not in time."""
+def test_an_ended_session_is_refused() -> None:
+    """A missing or ended session, or one of another user, is refused, also before its expiry."""
     session = opened()
     claims = access_claims(session, now=NOW, limits=LIMITS)
     others = (None, evolve(session, ended_at=NOW), evolve(session, user_id=UserId(8)))
@@ -127,7 +127,7 @@ def test_an_ended_session_admits_nobody() -> None:
 
 
 def test_no_access_token_outlives_its_session() -> None:
-    """A token issued late in a session's life ends with it."""
+    """A token that is issued late in a session's life expires with the session."""
     session = opened()
     late = session.expires_at - SECOND
     claims = access_claims(session, now=late, limits=LIMITS)
@@ -138,7 +138,7 @@ def test_no_access_token_outlives_its_session() -> None:
 
 @pytest.mark.parametrize("late", [timedelta(), timedelta(days=30) - SECOND])
 def test_until_when_a_token_is_admitted(late: timedelta) -> None:
-    """The verdict holds until exactly then: the token's end or the session's, whichever comes first."""
+    """The verdict holds until the expiry of the token or of the session, whichever is first."""
     session = opened()
     claims = access_claims(session, now=NOW + late, limits=LIMITS)
     until = admitted_until(claims, session, limits=LIMITS)
@@ -149,7 +149,7 @@ def test_until_when_a_token_is_admitted(late: timedelta) -> None:
 
 
 def test_a_refresh_shortens_no_tokens_time() -> None:
-    """What was told of the session before it still holds."""
+    """A refresh does not end an earlier verdict sooner."""
     session = opened()
     for late in (timedelta(), timedelta(days=30) - SECOND):
         now = NOW + late
@@ -161,7 +161,7 @@ def test_a_refresh_shortens_no_tokens_time() -> None:
 
 
 def test_why_a_socket_must_close() -> None:
-    """A socket lives as long as its session: until it has ended, or its time is over."""
+    """A socket closes when its session has ended or expired."""
     session = opened()
     end = session.expires_at + LIMITS.clock_leeway
     assert over(session, now=end - SECOND, limits=LIMITS) is None
@@ -175,9 +175,10 @@ def test_why_a_socket_must_close() -> None:
 
 @given(values.sessions(), st.none() | values.nonces)
 def test_a_token_stands_for_no_other_session_of_its_identifier(before: Session, nonce: bytes | None) -> None:
-    """After a restored backup a session has the user and the identifier of another, and another nonce.
+    """A token is refused for another session with the same user and id, as after a restored backup.
 
-    A session without one is from before there were nonces: its tokens go on, and stand for no other.
+    The sessions differ in their nonces. Tokens of a session from before nonces stay valid, for that session
+    only.
     """
     before = evolve(before, ended_at=None, confirmed=False)
     now = before.refreshed_at
@@ -195,8 +196,8 @@ def test_a_token_stands_for_no_other_session_of_its_identifier(before: Session, 
     assert confirm(access, after) == Decision(None)
 
 
-def test_a_session_without_a_nonce_stays_without() -> None:
-    """Its earlier tokens have no such claim, and must go on: an upgrade logs nobody out."""
+def test_a_session_without_a_nonce_keeps_working() -> None:
+    """Tokens from before nonces have no such claim and stay valid, so an upgrade logs nobody out."""
     session = evolve(opened(), nonce=None)
     access = access_claims(session, now=NOW, limits=LIMITS)
     renewed = refreshed(session, now=NOW + SECOND)
@@ -207,7 +208,7 @@ def test_a_session_without_a_nonce_stays_without() -> None:
 
 
 def test_another_session_is_not_ended_as_reused() -> None:
-    """An old refresh token of a low generation is refused; the session that it names by chance lives on."""
+    """An old refresh token of a low generation is refused, and does not end the other session with its id."""
     first = opened()
     other = evolve(first, nonce=bytes(NONCE_BYTES), generation=5)
     with pytest.raises(RefreshTokenInvalid):
@@ -217,8 +218,8 @@ def test_another_session_is_not_ended_as_reused() -> None:
 # --- refreshing ---------------------------------------------------------------------------------------------
 
 
-def test_refreshing_moves_on() -> None:
-    """The current generation is followed by the next, which lives from now and was not seen yet."""
+def test_refreshing_advances_the_generation() -> None:
+    """A refresh yields the next generation, which lives from now and is not confirmed."""
     session = evolve(opened(), confirmed=True)
     now = NOW + timedelta(days=29)
     decision = rotate(refresh_claims(session), session, now=now, limits=LIMITS)
@@ -239,8 +240,8 @@ def test_refreshing_moves_on() -> None:
         (0, False, True),
     ],
 )
-def test_the_generation_before(seconds: int, confirmed: bool, same: bool) -> None:
-    """The last generation gets the same successor within 30 s, or while that was not seen in use."""
+def test_the_previous_generation(seconds: int, confirmed: bool, same: bool) -> None:
+    """The previous generation gets the same successor within 30 s, or until that is confirmed."""
     first = opened()
     second = evolve(refreshed(first, now=NOW), confirmed=confirmed)
     now = NOW + timedelta(seconds=seconds)
@@ -256,8 +257,8 @@ def test_the_generation_before(seconds: int, confirmed: bool, same: bool) -> Non
         )
 
 
-def test_anything_older_ends_the_session() -> None:
-    """Two generations back is a copy that somebody keeps, even a second after."""
+def test_an_older_generation_ends_the_session() -> None:
+    """A token two generations back is a copy, and ends the session, even a second later."""
     first = opened()
     third = refreshed(refreshed(first, now=NOW), now=NOW)
     decision = rotate(refresh_claims(first), third, now=NOW + SECOND, limits=LIMITS)
@@ -268,8 +269,8 @@ def test_anything_older_ends_the_session() -> None:
     )
 
 
-def test_what_no_refresh_token_says() -> None:
-    """No session, an ended one, another user's, a generation never issued: invalid, and no more."""
+def test_invalid_refresh_tokens() -> None:
+    """A missing or ended session, another user's, or an unissued generation is invalid, without a reason."""
     session = opened()
     claims = refresh_claims(session)
     for other_claims, other in (
@@ -283,7 +284,7 @@ def test_what_no_refresh_token_says() -> None:
 
 
 def test_a_refresh_token_expires() -> None:
-    """A refresh token is good for its lifetime and the clocks' leeway; out of time is not reuse."""
+    """A refresh token is valid for its lifetime plus the clocks' leeway; an expired one is no reuse."""
     first = opened()
     end = first.expires_at + LIMITS.clock_leeway
     assert refreshed(first, now=end - SECOND).generation == 2
@@ -295,7 +296,7 @@ def test_a_refresh_token_expires() -> None:
 
 
 def test_a_refresh_token_of_the_last_second() -> None:
-    """No time that a token can name is too late to be judged."""
+    """The latest time that a token can name is judged without an error."""
     first = opened()
     claims = evolve(refresh_claims(first), expires_at=datetime.max.replace(tzinfo=UTC))
     assert rotate(claims, first, now=NOW, limits=LIMITS).effects
@@ -305,7 +306,7 @@ def test_a_refresh_token_of_the_last_second() -> None:
 
 
 def test_confirming() -> None:
-    """The current generation is noted once, when it is first seen; anything else changes nothing."""
+    """The first use of the current generation is recorded once; any other use changes nothing."""
     session = opened()
     claims = access_claims(session, now=NOW, limits=LIMITS)
     seen = evolve(session, confirmed=True)
@@ -321,7 +322,7 @@ def test_confirming() -> None:
 
 
 def test_who_needs_confirmation() -> None:
-    """The first sight of the current generation is worth a write, no other."""
+    """Only the first use of the current generation needs a write."""
     session = opened()
     claims = access_claims(session, now=NOW, limits=LIMITS)
     assert needs_confirmation(claims, session)
@@ -330,7 +331,7 @@ def test_who_needs_confirmation() -> None:
 
 
 def test_ending() -> None:
-    """A session ends once: it is stored, then its sockets close with the reason."""
+    """A session ends once: it is stored, and then its sockets close with the reason."""
     session = opened()
     ended = evolve(session, ended_at=NOW)
     assert end_session(session, reason="session_revoked", now=NOW) == Decision(
@@ -340,11 +341,11 @@ def test_ending() -> None:
     assert end_session(None, reason="session_revoked", now=NOW) == Decision(None)
 
 
-# --- any history --------------------------------------------------------------------------------------------
+# --- the state machine --------------------------------------------------------------------------------------
 
 
-class AnyHistory(RuleBasedStateMachine):
-    """A session whose every token was kept by somebody, presented in any order and at any time."""
+class TokenHistory(RuleBasedStateMachine):
+    """A session whose tokens are all copied and presented in any order and at any time."""
 
     @initialize()
     def open(self) -> None:
@@ -422,5 +423,5 @@ class AnyHistory(RuleBasedStateMachine):
             assert admit(claims, self.session, now=self.now, limits=LIMITS).user_id == ALICE
 
 
-AnyHistory.TestCase.settings = settings(deadline=None, max_examples=100, stateful_step_count=30)
-TestAnyHistory = AnyHistory.TestCase
+TokenHistory.TestCase.settings = settings(deadline=None, max_examples=100, stateful_step_count=30)
+TestAnyHistory = TokenHistory.TestCase

@@ -145,9 +145,7 @@ class PeopleAndChatsRules:
         assert await storage.transact(lambda tx: tx.lock_session(session.id)) == old
 
     async def test_chats(self, storage: Storage) -> None:
-        """A chat is stored with all its fields, and its members in their order with roles and times of
-        joining.
-        """
+        """A chat is stored whole: its members in their order, with roles and joining times."""
         users = await people(storage, "carol", "alice", "bob")
 
         def operation(tx: Transaction) -> Chat:
@@ -268,9 +266,7 @@ class PeopleAndChatsRules:
         await storage.transact(look)
 
     async def test_the_count_of_created_chats(self, storage: Storage) -> None:
-        """The count includes the chats that a user has created, and not those that others created with
-        them.
-        """
+        """The count includes chats that the user created, and not those that others created with the user."""
         alice, bob, carol = await people(storage, "alice", "bob", "carol")
 
         def made(tx: Transaction) -> list[int]:

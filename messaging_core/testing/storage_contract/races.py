@@ -62,9 +62,7 @@ class RaceRules:
         assert sorted(counted) == list(range(RACERS))
 
     async def test_concurrent_requests_with_one_key_send_one_message(self, storage: Storage) -> None:
-        """Of concurrent requests with one Idempotency-Key one sends a message; the others find its
-        response.
-        """
+        """Of concurrent requests with one key, one sends a message, and the others find its response."""
         alice, _, chat = await pair(storage)
         request = idempotent_request(alice)
         outcomes: list[tuple[bool, Resource | None]] = []
@@ -86,9 +84,7 @@ class RaceRules:
         assert [replay for replay, _ in outcomes].count(False) == 1
 
     async def test_concurrent_registrations_of_one_email_create_one_account(self, storage: Storage) -> None:
-        """Of concurrent registrations of one e-mail, one creates the account, and the others raise
-        EmailTaken.
-        """
+        """Of concurrent registrations of one e-mail, one creates the account, the others raise EmailTaken."""
         outcomes: Counter[str] = Counter()
 
         async def contender(_: int) -> None:

@@ -14,9 +14,7 @@ from messaging_core.testing.storage_programs import NOW
 
 class StoredResponseRules:
     async def test_stored_responses(self, storage: Storage) -> None:
-        """A response is found by its whole key only; None as the user matches None; a new response replaces
-        it.
-        """
+        """A response is found by its whole key, and replaced; a key without a user matches no user's."""
         alice, bob = await people(storage, "alice", "bob")
         key = IdempotencyKey(alice.id, "POST", "/api/v1/messages", "k")
         keys = [
@@ -48,9 +46,7 @@ class StoredResponseRules:
         assert stored == [responses[0], newer, *responses[2:]]
 
     async def test_forgetting(self, storage: Storage) -> None:
-        """`forget_before` deletes exactly the responses stored and the sessions over before the given
-        times.
-        """
+        """`forget_before` deletes exactly the responses stored and the sessions over before its arguments."""
         [alice] = await people(storage, "alice")
         second = timedelta(seconds=1)
 
