@@ -1,11 +1,11 @@
-"""Whether people can log in while one address, or several, send as many logins as they can.
+"""Measures whether people can log in while one or several addresses flood the server with logins.
 
     python -m benchmarks.logins [--rate 120] [--addresses 1] [--victims 20] [--rate-limits on|off]
 
-One server with an SQLite file. The attack sends logins at a steady rate, each with an e-mail that nobody has,
-from 127.0.0.2 (and 127.0.0.3 and so on). Meanwhile people log in from 127.0.0.1, each once, one every half
-second. The table shows how many of them were answered 200 within a second, how long they waited, and what the
-attack was answered. `--messaging` names the command of another version.
+There is one server with an SQLite file. The attack sends logins at a steady rate, each with an unknown
+e-mail, from 127.0.0.2 (and 127.0.0.3 and so on). Meanwhile people log in from 127.0.0.1, each once, one every
+half second. The program prints how many of them got a 200 within a second, their times, and the statuses of
+the responses to the attack. `--messaging` names the command of another version.
 """
 
 import argparse
@@ -29,22 +29,22 @@ from benchmarks.load.wire import request, response_size
 
 VICTIM = "127.0.0.1"
 PACE = 0.5
-"""Seconds between two people who log in."""
+"""Seconds between two logins of people."""
 WITHIN = 1.0
-"""Seconds in which a person must be logged in."""
+"""Seconds within which a person must be logged in."""
 PATIENCE = 10.0
-"""Seconds after which nobody waits for an answer."""
+"""Seconds after which a request without a response is given up."""
 PASSWORD = "password123"
 
 
 @define
-class Figures:
-    """What came of it; times in seconds."""
+class LoginFigures:
+    """The figures of the measurement; times in seconds."""
 
     took: list[tuple[int, float]] = field(factory=list)
-    """Of each person: the status of the answer, 0 for none, and how long it took."""
+    """For each person, the status of the response (0 for none) and its time."""
     attack: Counter[int] = field(factory=Counter)
-    """The statuses of the attack's answers, 0 for none."""
+    """The statuses of the responses to the attack, 0 for none."""
 
     @property
     def in_time(self) -> int:
@@ -55,29 +55,29 @@ class Figures:
         return "\n".join(
             (
                 f"people logged in within {WITHIN:.0f} s: {self.in_time} of {len(self.took)}",
-                f"their answers: {dict(Counter(status for status, _ in self.took))}",
+                f"their responses: {dict(Counter(status for status, _ in self.took))}",
                 f"their times: p50 {median(times) * 1000:.0f} ms, longest {max(times) * 1000:.0f} ms",
-                f"the attack's answers: {dict(self.attack.most_common())}",
+                f"responses to the attack: {dict(self.attack.most_common())}",
             )
         )
 
 
-async def ask(port: int, source: str, path: str, body: dict[str, str]) -> int:
-    """The status of a POST from an address of its own connection; 0 when no answer comes."""
+async def post(port: int, source: str, path: str, body: dict[str, str]) -> int:
+    """The status of a POST on a new connection from the address `source`; 0 without a response."""
     with trio.move_on_after(PATIENCE):
         try:
-            plain = trio.socket.socket()
-            await plain.bind((source, 0))
-            await plain.connect(("127.0.0.1", port))
-            async with trio.SocketStream(plain) as stream:
+            sock = trio.socket.socket()
+            await sock.bind((source, 0))
+            await sock.connect(("127.0.0.1", port))
+            async with trio.SocketStream(sock) as stream:
                 await stream.send_all(request("POST", path, body=json.dumps(body).encode()))
-                answer = b""
-                while not (size := response_size(answer)) or len(answer) < size:
+                response = b""
+                while not (size := response_size(response)) or len(response) < size:
                     data = await stream.receive_some()
                     if not data:
                         return 0
-                    answer += data
-                return int(answer[9:12])
+                    response += data
+                return int(response[9:12])
         except OSError:
             return 0
     return 0
@@ -87,13 +87,13 @@ def account(number: int) -> dict[str, str]:
     return {"email": f"person{number}@test.com", "password": PASSWORD}
 
 
-async def attack(port: int, rate: float, addresses: int, figures: Figures) -> None:
-    """Send logins at this rate for ever, however slowly they are answered."""
+async def attack(port: int, rate: float, addresses: int, figures: LoginFigures) -> None:
+    """Send logins at this rate until cancelled, without waiting for the responses."""
 
     async def one(number: int) -> None:
         source = f"127.0.0.{2 + number % addresses}"
         body = {"email": f"nobody{number}@test.com", "password": PASSWORD}
-        figures.attack[await ask(port, source, "/api/v1/auth/login", body)] += 1
+        figures.attack[await post(port, source, "/api/v1/auth/login", body)] += 1
 
     began, number = trio.current_time(), 0
     async with trio.open_nursery() as nursery:
@@ -103,18 +103,18 @@ async def attack(port: int, rate: float, addresses: int, figures: Figures) -> No
             await trio.sleep_until(began + number / rate)
 
 
-async def measure(port: int, *, rate: float, addresses: int, victims: int) -> Figures:
-    figures = Figures()
+async def measure(port: int, *, rate: float, addresses: int, victims: int) -> LoginFigures:
+    figures = LoginFigures()
     for number in range(victims):
         body = {**account(number), "display_name": f"Person {number}"}
-        status = await ask(port, VICTIM, "/api/v1/auth/register", body)
+        status = await post(port, VICTIM, "/api/v1/auth/register", body)
         assert status == 201, status
     async with trio.open_nursery() as nursery:
         nursery.start_soon(attack, port, rate, addresses, figures)
         await trio.sleep(2)
         for number in range(victims):
             began = perf_counter()
-            status = await ask(port, VICTIM, "/api/v1/auth/login", account(number))
+            status = await post(port, VICTIM, "/api/v1/auth/login", account(number))
             took = perf_counter() - began
             figures.took.append((status, took))
             await trio.sleep(max(0.0, PACE - took))
@@ -124,7 +124,7 @@ async def measure(port: int, *, rate: float, addresses: int, victims: int) -> Fi
 
 @contextmanager
 def serving(messaging: str, *arguments: str) -> Iterator[int]:
-    """The port of a server that runs meanwhile, with its file in a directory of its own."""
+    """Run a server with a new SQLite file; yields its port."""
     with tempfile.TemporaryDirectory(prefix="logins-") as directory:
         command = [messaging, "serve", "--bind", "127.0.0.1:0", "--log-level", "error", *arguments]
         with Popen(command, cwd=directory, stdout=PIPE, stderr=DEVNULL, text=True) as server:
@@ -143,8 +143,8 @@ def serving(messaging: str, *arguments: str) -> Iterator[int]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.logins", description=__doc__)
-    parser.add_argument("--rate", type=float, default=120.0, help="logins of the attack, a second")
-    parser.add_argument("--addresses", type=int, default=1, help="addresses that it comes from")
+    parser.add_argument("--rate", type=float, default=120.0, help="logins of the attack a second")
+    parser.add_argument("--addresses", type=int, default=1, help="addresses that the attack comes from")
     parser.add_argument("--victims", type=int, default=20, help="people who log in meanwhile")
     parser.add_argument("--rate-limits", choices=["on", "off"], default="on")
     parser.add_argument("--messaging", default=str(Path(sys.executable).with_name("messaging")))

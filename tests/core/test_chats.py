@@ -83,8 +83,10 @@ def group(
 # --- direct chats -------------------------------------------------------------------------------------------
 
 
-def test_a_direct_chat_is_made() -> None:
-    """Two people who have no chat get one, titled, both plain members; it is stored, logged, then told."""
+def test_creating_a_direct_chat() -> None:
+    """Two users without a chat get one with a title and two plain members; it is stored, logged, then
+    delivered.
+    """
     decision = direct(ALICE, BOB)
     members = (Member(ALICE.id, Role.MEMBER, NOW), Member(BOB.id, Role.MEMBER, NOW))
     chat = Chat(ChatId(5), "Direct Message", False, NOW, members, 1, NOW, None)
@@ -95,14 +97,14 @@ def test_a_direct_chat_is_made() -> None:
     )
 
 
-def test_a_direct_chat_is_made_once() -> None:
-    """The chat that two people have is answered, from either side, and nothing else happens."""
+def test_a_direct_chat_is_created_once() -> None:
+    """Either user gets the existing chat of the two, without effects."""
     chat = direct(ALICE, BOB).result
     assert direct(ALICE, BOB, chat) == direct(BOB, ALICE, chat) == Decision(chat)
 
 
-def test_a_direct_chat_takes_two() -> None:
-    """Nobody chats with themselves, or with somebody who does not exist."""
+def test_a_direct_chat_has_two_members() -> None:
+    """A direct chat with oneself, or with a user who does not exist, is refused."""
     with pytest.raises(DirectChatWithSelf):
         direct(ALICE, ALICE)
     with pytest.raises(UserNotFound):
@@ -112,8 +114,8 @@ def test_a_direct_chat_takes_two() -> None:
 # --- groups -------------------------------------------------------------------------------------------------
 
 
-def test_a_group_is_made() -> None:
-    """A group's first member is its owner, the others follow in the order in which they were named."""
+def test_creating_a_group() -> None:
+    """A group's first member is its owner; the others follow in the command's order."""
     decision = group(3, 2, title="  Título ")
     members = (
         Member(ALICE.id, Role.OWNER, NOW),
@@ -128,8 +130,8 @@ def test_a_group_is_made() -> None:
 
 
 @given(st.lists(st.integers(1, 6), max_size=12))
-def test_people_are_counted_once(member_ids: list[int]) -> None:
-    """Whoever is named twice, and the actor, is one member."""
+def test_a_member_counts_once(member_ids: list[int]) -> None:
+    """A user who is named twice, and the actor, is one member."""
     chat = group(*member_ids).result
     assert chat.member_ids[0] == ALICE.id
     assert sorted(chat.member_ids) == sorted({1, *member_ids})
@@ -137,12 +139,12 @@ def test_people_are_counted_once(member_ids: list[int]) -> None:
 
 
 def test_a_group_of_one() -> None:
-    """A group may begin with its owner alone."""
+    """A group may have its owner only."""
     assert group().result.member_ids == (ALICE.id,)
 
 
-def test_people_who_do_not_exist() -> None:
-    """Each unknown person is named by position."""
+def test_unknown_members_are_refused() -> None:
+    """Each unknown user is named by position."""
     with pytest.raises(Invalid) as refused:
         group(2, 77, 3, 78, known={2, 3})
     assert [(error.field, error.code) for error in refused.value.errors] == [
@@ -152,7 +154,7 @@ def test_people_who_do_not_exist() -> None:
 
 
 def test_a_group_is_bounded() -> None:
-    """The owner counts, whether named or not; people named twice count once."""
+    """The owner counts, named or not; users who are named twice count once."""
     few = Limits(group_members=3)
     command = CreateGroup("A group", tuple(map(UserId, (1, 2, 3))))
     known = {UserId(number) for number in (1, 2, 3, 4)}
@@ -171,8 +173,8 @@ def test_a_group_is_bounded() -> None:
     assert [(error.field, error.code) for error in refused.value.errors] == [("member_ids", "too_long")]
 
 
-def test_a_user_makes_so_many_chats() -> None:
-    """Who has made `chats_per_user` makes no other; a chat that is there is opened all the same."""
+def test_a_user_creates_a_bounded_number_of_chats() -> None:
+    """A user with `chats_per_user` created chats cannot create another, but can open an existing one."""
     most = LIMITS.chats_per_user
     chat = direct(ALICE, BOB, made=most - 1).result
     group(2, made=most - 1)
@@ -183,7 +185,7 @@ def test_a_user_makes_so_many_chats() -> None:
 
 
 @pytest.mark.parametrize("title", ["", "   ", "t" * 129, "a\nb", "\x00"])
-def test_titles_are_bound(title: str) -> None:
+def test_titles_are_bounded(title: str) -> None:
     """A group has a title of one line, up to 128 characters."""
     with pytest.raises(Invalid) as refused:
         group(title=title)
@@ -194,7 +196,7 @@ def test_titles_are_bound(title: str) -> None:
 
 
 def test_a_chat_is_for_its_members() -> None:
-    """No chat is not found; a chat of others is forbidden."""
+    """A missing chat is not found; a chat of others is forbidden."""
     chat = direct(ALICE, BOB).result
     assert readable(chat, BOB.id) is chat
     with pytest.raises(NotAParticipant):
@@ -203,8 +205,8 @@ def test_a_chat_is_for_its_members() -> None:
         readable(None, ALICE.id)
 
 
-def test_a_chat_is_shown_with_its_people() -> None:
-    """The view holds the participants as users, in the order in which they joined, and their number."""
+def test_a_view_has_the_participants() -> None:
+    """The view holds the participants as users in the order of joining, and their number."""
     chat = direct(BOB, ALICE).result
     people = {
         user.id: shown_to(user, viewer=ALICE.id, shares_chat=True, privacy=Privacy())
@@ -216,8 +218,8 @@ def test_a_chat_is_shown_with_its_people() -> None:
 
 
 @given(values.chats(), st.data())
-def test_who_is_shown_of_many(chat: Chat, data: st.DataObject) -> None:
-    """The viewer first, then the owner, then admins, then others, each kind in the order of joining."""
+def test_the_members_of_an_excerpt(chat: Chat, data: st.DataObject) -> None:
+    """An excerpt has the viewer first, then the owner, admins, and others, each in the order of joining."""
     roles = data.draw(st.lists(st.sampled_from(Role), min_size=len(chat.members), max_size=len(chat.members)))
     members = tuple(evolve(m, role=role) for m, role in zip(chat.members, roles, strict=True))
     chat = evolve(chat, members=members)
@@ -260,7 +262,9 @@ def listed(found: list[Activity], command: ListChats, limits: Limits = FEW) -> L
 
 @given(activities)
 def test_a_list_is_bounded(found: list[Activity]) -> None:
-    """The latest chats come first, 100 people of each while there is room, and 10 of each at least."""
+    """The latest chats come first, with up to 100 participants each while the total allows, and at least
+    10.
+    """
     shown = listed(found, ListChats())
     expected = sorted(found, reverse=True)[: FEW.chats_listed]
     assert list(shown.sizes) == [each.chat_id for each in expected]
@@ -274,12 +278,16 @@ def test_a_list_is_bounded(found: list[Activity]) -> None:
     if short:
         lacking = (min(e.member_count, FEW.participants_listed) - shown.sizes[e.chat_id] for e in expected)
         first = next(people for people in lacking if people)
-        assert sum(shown.sizes.values()) + first > FEW.participants_listed_in_all, "there was no room"
+        assert sum(shown.sizes.values()) + first > FEW.participants_listed_in_all, (
+            "more participants would have fitted"
+        )
 
 
 @given(activities, st.none() | st.integers(1, 7), st.data())
 def test_pages_show_every_chat_once(found: list[Activity], limit: int | None, data: st.DataObject) -> None:
-    """In order and each once; one that becomes active meanwhile is not on the pages below, nor twice."""
+    """Pages hold every chat once, in order; a chat that becomes active meanwhile is not on the later
+    pages.
+    """
     pages: list[list[ChatId]] = []
     by_id = {each.chat_id: each for each in found}
     moved: set[ChatId] = set()
@@ -295,20 +303,20 @@ def test_pages_show_every_chat_once(found: list[Activity], limit: int | None, da
         for id_ in data.draw(st.lists(st.sampled_from(sorted(by_id)), max_size=3)):
             moved.add(id_)
             by_id[id_] = by_id[id_]._replace(active_at=NOW + timedelta(days=2))
-    told = [id_ for page in pages for id_ in page]
+    ids = [id_ for page in pages for id_ in page]
     still = [each.chat_id for each in sorted(found, reverse=True) if each.chat_id not in moved]
-    assert [id_ for id_ in told if id_ not in moved] == still
-    assert len(set(told)) == len(told)
+    assert [id_ for id_ in ids if id_ not in moved] == still
+    assert len(set(ids)) == len(ids)
 
 
 @given(activities, st.sampled_from([ListChats(), ListChats(3)]))
-def test_only_the_latest_matter(found: list[Activity], command: ListChats) -> None:
-    """Chats can be looked through some at a time."""
-    kept: list[Activity] = []
+def test_chats_can_be_listed_in_parts(found: list[Activity], command: ListChats) -> None:
+    """`latest` of any parts yields the same list as all chats together."""
+    parts: list[Activity] = []
     for start in range(0, len(found), 7):
-        kept = latest([*kept, *found[start : start + 7]], command, None, limits=FEW)
-    assert len(kept) <= 13
-    assert listed(kept, command) == listed(found, command)
+        parts = latest([*parts, *found[start : start + 7]], command, None, limits=FEW)
+    assert len(parts) <= 13
+    assert listed(parts, command) == listed(found, command)
 
 
 @pytest.mark.parametrize(
@@ -316,16 +324,16 @@ def test_only_the_latest_matter(found: list[Activity], command: ListChats) -> No
     ["", "x", "a.b.c", "MS4yLjM=", "MS4yLjN", "MS4yLj", "MS4yLjMuNA", "MSAuMi4z", "é", "\ud800", "MS4yLjM\n"]
     + [urlsafe_b64encode(text.encode()).decode().rstrip("=") for text in ("1.2", "1.2.x", f"{10**30}.2.3")],
 )
-def test_a_cursor_is_one_of_ours(cursor: str) -> None:
-    """Whatever is no `next_cursor` is refused with the field's name."""
+def test_a_malformed_cursor_is_refused(cursor: str) -> None:
+    """Any text that is no `next_cursor` is refused with the field's name."""
     with pytest.raises(Invalid) as refused:
         check_listing(ListChats(cursor=cursor), LIMITS)
     assert [(error.field, error.code) for error in refused.value.errors] == [("cursor", "malformed")]
 
 
 @given(activities.filter(bool))
-def test_a_cursor_is_a_place(found: list[Activity]) -> None:
-    """It says where a chat stands, and can stand in a query as it is."""
+def test_a_cursor_is_a_position(found: list[Activity]) -> None:
+    """A cursor encodes the position of a chat, in characters that a query needs not escape."""
     for each in found:
         text = cursor_of(each)
         assert re.fullmatch("[A-Za-z0-9_-]+", text)
@@ -341,7 +349,7 @@ def test_a_page_is_bounded(limit: int) -> None:
 
 @given(st.lists(st.integers(1, 1000), max_size=300))
 def test_parts_are_bounded(sizes: list[int]) -> None:
-    """A part of a list holds at most 100 chats and 1,000 people; the parts are the list, in its order."""
+    """A part of a list holds at most 100 chats and 1,000 participants; the parts together are the list."""
     whole = {ChatId(number): size for number, size in enumerate(sizes)}
     found = slices(whole)
     assert [item for part in found for item in part.items()] == list(whole.items())
