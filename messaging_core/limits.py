@@ -51,17 +51,17 @@ class Limits:
     """How long the response to a request with an Idempotency-Key is stored and replayed."""
 
     email_characters: int = field(default=254, validator=[ge(6), le(254)])
-    """RFC 5321 4.5.3.1.3 less its angle brackets; more cannot be sent to."""
+    """RFC 5321 4.5.3.1.3 less its angle brackets, in lower case; more cannot be sent to."""
     password_min_characters: int = field(default=8, validator=ge(8))
-    """NIST SP 800-63B 5.1.1.2; fewer are guessed."""
+    """NIST SP 800-63B 5.1.1.2, as sent and in NFKC; fewer are guessed."""
     password_max_characters: int = field(default=128, validator=[ge(64), le(1024)])
-    """Above NIST's 64, so that every password manager fits; unbounded input is work for free."""
+    """In NFKC. Above NIST's 64, so that every password manager fits; unbounded input is work for free."""
     display_name_characters: int = field(default=64, validator=[ge(1), le(256)])
-    """What fits a chat's header line."""
+    """In NFC, without white space around it: what fits a chat's header line."""
     avatar_url_characters: int = field(default=2048, validator=[ge(64), le(8192)])
     """The longest address that browsers and proxies agree on."""
     title_characters: int = field(default=128, validator=[ge(1), le(512)])
-    """A group's title."""
+    """A group's title, in NFC and without white space around it."""
     group_members: int = field(default=1000, validator=[ge(2), le(100_000)])
     """People in one group, its owner included; one message costs one delivery to each."""
     chats_per_user: int = field(default=2000, validator=[ge(1), le(100_000)])

@@ -116,7 +116,7 @@ def log_in_key(email: str, limits: Limits, parse_email: EmailParser) -> str:
 def _forms(email: str, parse_email: EmailParser) -> EmailForms:
     """The forms of an e-mail; of what is none, itself."""
     try:
-        return parse_email(email)
+        return parse_email(unicodedata.normalize("NFC", email))  # as a registration's is
     except EmailMalformed:
         return EmailForms(email, email)
 

@@ -5,9 +5,13 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from adapters.security import load_email_parser, parse_email
+from messaging_core.commands import LogIn, RegisterUser
+from messaging_core.errors import Invalid
+from messaging_core.limits import Limits
 from messaging_core.models import EmailForms
 from messaging_core.ports import EmailMalformed
 from messaging_core.testing import strategies as values
+from messaging_core.users import email_key, log_in_key, prepare_log_in, prepare_registration
 
 
 @pytest.mark.parametrize(
@@ -87,3 +91,27 @@ def test_any_text_has_forms_or_is_refused(text: str) -> None:
         return
     assert parse_email(forms.unicode) == forms
     assert parse_email(forms.ascii) == forms
+
+
+LIMITS = Limits()
+letters = st.text(st.sampled_from("aAßẞΣςσİıſＡé\u0301\u0345\u212aяЯعא7-.。ー"), min_size=1, max_size=12)
+
+
+@given(st.builds("{}@{}".format, letters | values.contents, letters) | values.emails)
+@example("İ@İ.com")
+@example("ẞ@ẞ.de")
+@example("ΑΣ@ΑΣ.com")
+@example("7@7\u0345\u0301")  # the domain's normal form depends on the order of its marks
+def test_what_is_kept_stays_what_it_is(email: str) -> None:
+    """Who registers is found by the e-mail as they wrote it, as it is shown, and in the other case."""
+    try:
+        registration = prepare_registration(RegisterUser(email, "x" * 8, "A"), LIMITS, parse_email)
+    except Invalid:
+        return
+    kept = registration.command.email
+    key = email_key(kept)
+    assert prepare_registration(RegisterUser(kept, "x" * 8, "A"), LIMITS, parse_email).command.email == kept
+    assert key in registration.email_keys
+    for typed in (email, kept):
+        assert key in prepare_log_in(LogIn(typed, "x"), LIMITS, parse_email).email_keys
+        assert log_in_key(typed, LIMITS, parse_email) == key
