@@ -26,6 +26,7 @@ from adapters.cli.composition import (
     told_of,
 )
 from adapters.cli.logs import configure_logs
+from adapters.cli.memory import Memory
 from adapters.cli.os_signals import heed_signals, hold_signals, ignored
 from adapters.cli.settings import Settings, misspelt, setting_named, settings_from, settings_options
 from adapters.cli.streams import make_stdout_lossy
@@ -92,6 +93,7 @@ def _run(main: Callable[[], Awaitable[int]], settings: Settings, worker: int | N
 async def _serve(settings: Settings) -> int:
     shutdown = trio.Event()
     async with trio.open_nursery() as nursery:
+        nursery.start_soon(Memory().keep_trimmed)
         await nursery.start(heed_signals, partial(_end, shutdown), _refuse_to_renew)
         server: Server = await nursery.start(partial(_run_server, settings, shutdown, nursery.cancel_scope))
         _greet(server, settings)
@@ -104,6 +106,7 @@ async def _work(settings: Settings, worker: Supervised) -> int:
     channel = Channel(worker)
     settings = evolve(settings, listener=evolve(settings.listener, inherited=worker.listen))
     async with trio.open_nursery() as nursery:
+        nursery.start_soon(Memory().keep_trimmed)
         # It is told by its supervisor, and perhaps by others too: if it must end, it is killed.
         await nursery.start(heed_signals, lambda _: shutdown.set(), _leave_renewing)
         nursery.start_soon(_await_the_supervisors_end, channel, shutdown)

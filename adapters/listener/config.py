@@ -55,6 +55,21 @@ class ListenerConfig:
     refusal_time: float = field(default=1.0, validator=gt(0))
     """How long the application may take over its own answer to a body that is too large."""
 
+    unread_bytes: int = field(default=8_388_608, validator=gt(0))
+    """What of requests has come and is not answered yet, in all: heads and bodies that are still coming, and
+    what the application has of them. Beyond it the connection with the most is answered 503. Eight bodies of
+    the largest size, or some thousand of the usual one, at a time."""
+    unread_bytes_per_address: int = field(default=4_194_304, validator=gt(0))
+    """Of these, for one IPv4 address or IPv6 /64."""
+    unsent_bytes: int = field(default=33_554_432, validator=gt(0))
+    """Answers, in all, that the kernel does not take because their peers read slowly. A large answer to a GET
+    is begun only if it leaves half of the room free, or waits for `unsent_wait`; beyond the bound the
+    connection with the most is reset. Files are counted once, however many read them."""
+    unsent_bytes_per_address: int = field(default=16_777_216, validator=gt(0))
+    """Of these, for one IPv4 address or IPv6 /64: the largest page of history is 12 MB."""
+    unsent_wait: float = field(default=5.0, validator=ge(0))
+    """How long the answer to a GET waits for room among these, before it is a 503 with Retry-After."""
+
     write_time: float = field(default=20.0, validator=gt(0))
     """For each 64 KiB, until the kernel has taken it; a peer that reads slower is cut off (reset). It is also
     the longest that a send of the application can resist its cancellation."""

@@ -3,7 +3,7 @@
 import os
 import socket
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 
 import trio
@@ -18,10 +18,14 @@ from adapters.listener.config import ListenerConfig
 from adapters.listener.counts import Counts
 from adapters.listener.http_protocol import HttpProtocol
 from adapters.listener.inbox import AppTasks
+from adapters.listener.ledger import Ledger
 from adapters.listener.logs import log
 from adapters.listener.tcp import TcpStream
+from adapters.listener.turns import Turns
+from adapters.listener.unsent import Unsent
 from adapters.listener.watch import Watch
 from adapters.listener.whole_requests import WholeRequests
+from messaging_core.addresses import network_of
 
 RESET = struct.pack("ii", 1, 0)
 """SO_LINGER of zero seconds: close drops what is unsent and resets the connection."""
@@ -50,6 +54,7 @@ class Connection(TCPServer):
         "_received",
         "_tasks",
         "_tcp",
+        "_unread",
         "_wake_up",
         "_watch",
         "_writing",
@@ -58,6 +63,8 @@ class Connection(TCPServer):
         "context",
         "protocol",
         "state",
+        "turns",
+        "unsent",
     )
 
     protocol: HttpProtocol  # type: ignore[assignment] # ours in place of Hypercorn's choice of protocols
@@ -74,6 +81,9 @@ class Connection(TCPServer):
         nursery: trio.Nursery,
         watch: Watch,
         whole_requests: WholeRequests | None,
+        unread: "Ledger[Connection]",
+        unsent: "Unsent[Connection]",
+        turns: Turns,
     ) -> None:
         # All of Hypercorn's but its lock, its stream, and its idle task, whose work is the reader's deadline.
         self.app = app
@@ -95,8 +105,11 @@ class Connection(TCPServer):
         """What has come for a reader that is about to begin."""
         self._finishing = False
         self._broken = False
-        self._rest = b""
-        """Of a frame that `write_now` has begun; it goes out before anything else."""
+        self._rest: bytes | memoryview = b""
+        """Of what `write_now` has begun; it goes out before anything else."""
+        self._unread = unread
+        self.unsent = unsent
+        self.turns = turns
         self._tasks = AppTasks(nursery, counts, config.inbox_messages, config.inbox_bytes)
         self.protocol = HttpProtocol(
             self, self._tasks, config, counts, stream.client, stream.server, whole_requests
@@ -123,6 +136,7 @@ class Connection(TCPServer):
         finally:
             if over:
                 await self.protocol.end()
+                self.keep_unread(0)
                 await self._close()
                 if await self._tasks.end(self._config.abandon_time):
                     log.warning("application_abandoned")
@@ -168,7 +182,7 @@ class Connection(TCPServer):
             self._watch.stop(self._place)
             return
         try:
-            data = os.read(self._place.descriptor, MAX_RECV)
+            data = os.read(self._place.descriptor, self.protocol.next_read)
         except BlockingIOError:
             return  # woken for nothing
         except OSError:
@@ -247,11 +261,54 @@ class Connection(TCPServer):
         elif isinstance(event, Closed):
             self.finish()
 
-    async def write(self, data: bytes) -> None:
-        """Write all of it: at once if the kernel takes it, without a checkpoint, or as `_write` does."""
-        written = self.write_now(data)
-        if written < len(data):
-            await self._write(b"" if written else data)
+    async def write(self, head: bytes, body: bytes = b"") -> None:
+        """Write all of it: at once if the kernel takes it, without a checkpoint, or as `_write` does.
+
+        What waits for the peer is counted meanwhile. A large body is one object of its own, not copied.
+        """
+        if body:
+            left = self._write_both_now(head, body)
+        else:
+            written = self.write_now(head)
+            if written == len(head):
+                return
+            left = () if written else (head,)
+        if not left and not self._rest:
+            return
+        self.protocol.count()
+        with self.unsent.keeping(self, self.address, body or head):
+            await self._write(*left)
+
+    @property
+    def address(self) -> str:
+        """Whom its request counts for."""
+        client = self.protocol.client
+        return "" if client is None else network_of(client[0])
+
+    @property
+    def idle(self) -> bool:
+        """Whether its reader waits for the peer."""
+        return self._parked is not None or self._wake_up is not None
+
+    def has_room(self, size: int) -> bool:
+        """Whether an answer of this size may be kept for the peer."""
+        return self.unsent.has_room(self.address, size)
+
+    def keep_unread(self, size: int) -> None:
+        """Count what of its requests is here and not answered; somebody gives way where it is too much."""
+        self._unread.keep(self, self.address, size)
+
+    def give_up_unread(self) -> bool:
+        """Too much has come of requests, and the most from this peer: forget it, if that is possible now."""
+        return self.protocol.give_up()
+
+    def give_up_unsent(self) -> bool:
+        """Too many answers wait for their peers, and this one's is the largest: end the connection."""
+        if not self._broken:
+            self._counts.unsent_shed += 1
+            log.info("unsent_answers_too_large", client=self.address)
+            self.abort()
+        return True
 
     # --- writing -------------------------------------------------------------------------------------------
 
@@ -263,9 +320,26 @@ class Connection(TCPServer):
             written = os.write(self._tcp.socket.fileno(), frame)
         except OSError:
             return 0  # the kernel is full; or the peer has gone, which the reader hears of
-        if written:
-            self._rest = frame[written:]
+        if 0 < written < len(frame):
+            self._rest = memoryview(frame)[written:]
         return written
+
+    def _write_both_now(self, head: bytes, body: bytes) -> tuple[bytes, ...]:
+        """The same for two pieces; gives those of them of which nothing has been written."""
+        if self._broken or self._rest or (self._writing is not None and self._writing.locked()):
+            return head, body
+        try:
+            written = os.writev(self._tcp.socket.fileno(), (head, body))
+        except OSError:
+            return head, body
+        if not written:
+            return head, body
+        if written <= len(head):
+            self._rest = head[written:]
+            return (body,)
+        if written < len(head) + len(body):
+            self._rest = memoryview(body)[written - len(head) :]
+        return ()
 
     async def write_frames(self, frames: bytes) -> None:
         """Write the rest of what `write_now` has begun, and whole frames after it."""
@@ -275,8 +349,8 @@ class Connection(TCPServer):
         else:
             await self._write(frames)
 
-    async def _write(self, data: bytes) -> None:
-        """Write all of it, or reset the connection: never a part, never for ever.
+    async def _write(self, *pieces: bytes) -> None:
+        """Write the rest of what has begun and all of these, or reset: never a part, never for ever.
 
         Shielded, because half a frame or half a response cannot be followed by anything; the deadline holds
         for each piece, and from the call on for who waits behind another writer.
@@ -284,14 +358,13 @@ class Connection(TCPServer):
         deadline = trio.current_time() + self._config.write_time
         with trio.CancelScope(shield=True, deadline=deadline) as scope:
             async with self._lock():
-                data, self._rest = self._rest + data, b""
-                view = memoryview(data)
-                for start in range(0, len(data), MAX_RECV):
+                rest, self._rest = self._rest, b""
+                for part in _parts(rest, *pieces):
                     if self._broken:
                         break
                     scope.deadline = trio.current_time() + self._config.write_time
                     try:
-                        await self._tcp.send_all(view[start : start + MAX_RECV])
+                        await self._tcp.send_all(part)
                     except (OSError, trio.ClosedResourceError):
                         self._broken = True
                         self.wake()
@@ -320,3 +393,11 @@ class Connection(TCPServer):
                 except (OSError, trio.ClosedResourceError):
                     pass
         self._tcp.close()
+
+
+def _parts(*pieces: bytes | memoryview) -> Iterator[memoryview]:
+    """All of the pieces, in parts of 64 KiB at most, none of which is a copy."""
+    for piece in pieces:
+        view = memoryview(piece)
+        for start in range(0, len(view), MAX_RECV):
+            yield view[start : start + MAX_RECV]

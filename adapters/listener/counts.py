@@ -5,12 +5,16 @@ from attrs import define
 
 @define
 class Counts:
-    """Numbers that only grow, but for the two that are `open`; plain integers, one thread."""
+    """Numbers that only grow, but for bytes and what is `open`; plain integers, one thread."""
 
     accepted: int = 0
     """Connections that were served."""
     refused: int = 0
     """Connections that got a 503 because of a limit."""
+    unread_bytes: int = 0
+    """Of requests that have come and are not answered yet, as far as they had to be waited for."""
+    unsent_bytes: int = 0
+    """Of answers that wait for slow readers."""
     open_connections: int = 0
     open_sockets: int = 0
     """WebSockets, from accept to close; they are among the open connections."""
@@ -22,6 +26,12 @@ class Counts:
     """Heads, bodies and handshakes that took too long; an idle connection's end is none."""
     write_timeouts: int = 0
     """Peers that did not read and were reset."""
+    unread_shed: int = 0
+    """Requests that were given up, with 503, because too much had come of all that were not answered yet."""
+    unsent_shed: int = 0
+    """Slow readers that were reset because too many answers waited for their peers."""
+    unsent_refused: int = 0
+    """Large answers for which there was no room: they were a 503 instead."""
     pings_unanswered: int = 0
     """Peers that were gone."""
     protocol_errors: int = 0

@@ -2,8 +2,10 @@
 
 from dataclasses import replace
 from enum import Enum, auto
+from functools import partial
 from math import inf
 from typing import TYPE_CHECKING, cast
+from urllib.parse import unquote
 
 import h11
 import trio
@@ -11,21 +13,23 @@ from hypercorn.events import RawData
 from hypercorn.protocol.events import Body, Data, EndBody, Request, Response, StreamClosed
 from hypercorn.protocol.events import Event as StreamEvent
 from hypercorn.protocol.h11 import STREAM_ID, H11Protocol
+from hypercorn.trio.tcp_server import MAX_RECV
 from hypercorn.typing import ConnectionState, H11SendableEvent
 
 from adapters.listener.answers import NOT_WELL_FORMED, Refused, closing_answer
+from adapters.listener.boundary import Boundary
 from adapters.listener.config import ListenerConfig
 from adapters.listener.counts import Counts
 from adapters.listener.head import Fields, has_begun, plain_request, take_head
 from adapters.listener.http_stream import HttpStream
 from adapters.listener.inbox import AppTasks
-from adapters.listener.logs import log
+from adapters.listener.logs import log, log_request
 from adapters.listener.proxies import parse_address, seen_through
 from adapters.listener.request_body import RequestBody
 from adapters.listener.socket_handshake import asks_for_socket, handshake_beyond_doubt, plain_handshake
 from adapters.listener.socket_stream import SocketStream
 from adapters.listener.whole_exchange import WholeExchange, begin_whole
-from adapters.listener.whole_requests import WholeRequests, plain_head
+from adapters.listener.whole_requests import SEPARATE, WholeRequest, WholeRequests, plain_head
 
 if TYPE_CHECKING:
     from adapters.listener.connection import Connection
@@ -34,6 +38,9 @@ TURN = 32
 """Steps of one connection, each a frame or a piece of a body, after which others run: about 0.2 ms of the
 loop's time, where 64 KiB that come at once may hold ten thousand steps."""
 
+SMALL_READ = 16_384
+"""Bytes that are read at a time while a head is awaited; a request of usual size comes in one piece."""
+
 PIPELINE_BYTES = 65_536
 """How much of the requests to come is read while one is answered; the rest waits in the kernel."""
 
@@ -41,6 +48,13 @@ CLOSE = (b"connection", b"close")
 SOON = ((b"retry-after", b"10"),)
 NO_MORE_HTTP = h11.Connection(h11.SERVER)
 """In place of the parser of a connection that has become a WebSocket; never fed."""
+
+
+def _has_body(fields: Fields) -> bool:
+    return any(
+        name == b"transfer-encoding" or (name == b"content-length" and value.strip(b"0"))
+        for name, value in fields
+    )
 
 
 class Phase(Enum):
@@ -77,8 +91,9 @@ class HttpProtocol(H11Protocol):
     __slots__ = (
         "_began",
         "_body",
-        "_counts",
+        "_counted",
         "_ended",
+        "_given_up",
         "_head_begun",
         "_held_head",
         "_limits",
@@ -87,6 +102,7 @@ class HttpProtocol(H11Protocol):
         "_progressed",
         "_proxy",
         "_received",
+        "_receiving",
         "_unread_head",
         "_whole",
         "_whole_requests",
@@ -96,6 +112,7 @@ class HttpProtocol(H11Protocol):
         "connection",
         "connection_state",
         "context",
+        "counts",
         "draining",
         "fresh",
         "keep_alive_requests",
@@ -144,7 +161,7 @@ class HttpProtocol(H11Protocol):
         """And a WebSocket is closed for it."""
         self.link = link
         self._limits = limits
-        self._counts = counts
+        self.counts = counts
         self._phase = Phase.HEAD
         self._received = bytearray()
         """What neither h11 nor the WebSocket has been given yet."""
@@ -166,6 +183,12 @@ class HttpProtocol(H11Protocol):
         trusted = limits.trusted_proxies
         if trusted and client is not None and parse_address(client[0]) in trusted:
             self._proxy = client[0]
+        self._counted = 0
+        """Bytes that the connection keeps of requests that are not answered, as far as it is counted."""
+        self._given_up = False
+        """Whether they were dropped because all connections together keep too much."""
+        self._receiving = False
+        """Whether the reader is counting, and will look whether it has to give up."""
         self._whole_requests = whole_requests
         self._whole: WholeExchange | None = None
         """The request in progress that goes past h11 and ASGI."""
@@ -186,6 +209,11 @@ class HttpProtocol(H11Protocol):
                 return len(self._received) < PIPELINE_BYTES
             case _:
                 return True
+
+    @property
+    def next_read(self) -> int:
+        """Bytes to read at most: fewer where no more is expected, or all is dropped."""
+        return SMALL_READ if self._phase in {Phase.HEAD, Phase.REST} else MAX_RECV
 
     @property
     def sleeping(self) -> bool:
@@ -238,11 +266,46 @@ class HttpProtocol(H11Protocol):
                 steps += 1
                 if steps % TURN == 0:
                     await trio.lowlevel.checkpoint()  # between two steps, where everything is whole
+            if self._received or self._counted or self._body is not None:
+                self.count(receiving=True)
         except Refused as refused:
             await self._refuse(refused)
         except h11.RemoteProtocolError as error:
             # h11's own words may quote the line, and with it a token.
             await self._refuse(Refused(error.error_status_hint, NOT_WELL_FORMED))
+        if self._given_up and not self.link.over:
+            detail = "The server is receiving too much at this moment. Try again."
+            await self._refuse(Refused(503, detail, code="busy", headers=SOON))
+
+    def count(self, *, receiving: bool = False) -> None:
+        """Count what of requests is here, or with the application, and not answered.
+
+        It may turn out to be too much, and this connection's the most, which is looked at while `receiving`.
+        """
+        given = 0
+        if self._body is not None and self._phase in {Phase.BODY, Phase.ANSWER}:
+            given = self._body.size
+        kept = len(self._received) + given
+        if kept != self._counted and not self._given_up:
+            self._counted = kept
+            self._receiving = receiving
+            self.link.keep_unread(kept)
+            self._receiving = False
+
+    def give_up(self) -> bool:
+        """Drop what has come of requests; false if one is being answered, and nothing else has come."""
+        if self._given_up:
+            return False
+        if self._phase in {Phase.HEAD, Phase.WHOLE, Phase.BODY} and (self._receiving or self.link.idle):
+            self._given_up = True
+            self._received.clear()
+            self.link.wake()
+        elif self._received and self._phase not in {Phase.HEAD, Phase.BODY}:
+            self.link.abort()  # it sends more, and has not read what it asked for before
+        else:
+            return False
+        self.counts.unread_shed += 1
+        return True
 
     async def expire(self) -> None:
         """The deadline has passed."""
@@ -252,7 +315,7 @@ class HttpProtocol(H11Protocol):
             detail = f"The body is larger than {self._limits.body_bytes} bytes."
             await self._refuse(Refused(413, detail, code="body_too_large"))
         elif self._head_begun or self._phase in {Phase.BODY, Phase.WHOLE}:
-            self._counts.timeouts += 1
+            self.counts.timeouts += 1
             await self._refuse(Refused(408, "The request took too long to arrive.", code="request_timeout"))
         else:
             self.link.finish()
@@ -299,7 +362,7 @@ class HttpProtocol(H11Protocol):
             if whole is not None:
                 self._whole = whole
                 self._phase = Phase.WHOLE
-                self._counts.requests += 1
+                self.counts.requests += 1
                 if len(self._received) < plain.length:
                     self._began = self._progressed = trio.current_time()
                 return await whole.step(self, self._received, ended=self._ended)
@@ -382,6 +445,8 @@ class HttpProtocol(H11Protocol):
                 raise Refused(400, "A WebSocket's handshake has no body.")
             await self._begin_socket(target, fields)
             return
+        if await self._refused_from_head(request.method, target, fields):
+            return
         stream = HttpStream(
             self.app,
             self.config,
@@ -398,17 +463,61 @@ class HttpProtocol(H11Protocol):
             stream, request.method.decode(), target, fields, request.http_version.decode()
         )
 
+    async def _refused_from_head(self, method: bytes, target: bytes, fields: Fields) -> bool:
+        """Answer what the application refuses whatever the body holds; whether it does.
+
+        An application asked through ASGI would be given the body meanwhile, and keep it.
+        """
+        if self._whole_requests is None or not _has_body(fields):
+            return False
+        path, _, query = target.partition(b"?")
+        told: dict[str, str] = {}
+        for name, value in fields:
+            key, text = name.decode("latin-1"), value.decode("latin-1")
+            told[key] = f"{told[key]}, {text}" if key in told else text
+        plain = unquote(path.decode("latin-1"))
+        route = self._whole_requests.route(method.decode(), plain)
+        if route is None:
+            return False
+        client = "" if self.client is None else self.client[0]
+        began = trio.current_time()
+        refusal = None
+        with Boundary(partial(self.task_group.report, plain)):
+            refusal = await route.refusal(WholeRequest(method.decode(), plain, query, told, b"", client))
+        if refusal is None:
+            return False
+        self.counts.requests += 1
+        length = (b"content-length", b"%d" % len(refusal.body))
+        headers = [
+            length,
+            *((name.encode("latin-1"), value.encode("latin-1")) for name, value in refusal.fields),
+        ]
+        await self.stream_send(Response(STREAM_ID, headers, refusal.status))
+        await self.stream_send(Body(STREAM_ID, refusal.body))
+        await self.stream_send(EndBody(STREAM_ID))
+        log_request(
+            method.decode(),
+            path.decode("latin-1"),
+            refusal.status,
+            size=len(refusal.body),
+            seconds=trio.current_time() - began,
+            client=client or None,
+            fields=refusal.fields,
+        )
+        await self._answered()
+        return True
+
     async def _begin_socket(self, target: bytes, fields: Fields) -> None:
         """Become a WebSocket, if the application accepts; `fields` are those of `plain_handshake`."""
         self._method = b"GET"
         self._phase = Phase.SOCKET
-        stream = SocketStream(self, self.task_group, self._limits, self._counts, STREAM_ID)
+        stream = SocketStream(self, self.task_group, self._limits, self.counts, STREAM_ID)
         await self._begin_stream(stream, "GET", target, fields, "1.1")
 
     async def _begin_stream(
         self, stream: HttpStream | SocketStream, method: str, target: bytes, fields: Fields, version: str
     ) -> None:
-        self._counts.requests += 1
+        self.counts.requests += 1
         self.stream = stream
         await stream.handle(
             Request(
@@ -472,17 +581,20 @@ class HttpProtocol(H11Protocol):
             self.connection.next_event()  # the request, which has been acted upon already,
             self.connection.next_event()  # and its end
         try:
-            data = self.connection.send(event) or b""
+            pieces = self.connection.send_with_data_passthrough(event) or []
         except h11.LocalProtocolError:
             if self.connection.their_state is not h11.ERROR:
                 raise
             return
         if isinstance(event, h11.Response):
-            self._held_head = data
+            self._held_head = b"".join(pieces)
             return
-        data = self._held_head + data
-        self._held_head = b""
-        if data:
+        head, self._held_head = self._held_head, b""
+        if isinstance(event, h11.Data) and len(event.data) > SEPARATE and event.data is pieces[-1]:
+            # One object that may be large, and many connections' at once, is not copied.
+            await self.link.write(head + b"".join(pieces[:-1]), event.data)
+            await trio.lowlevel.cancel_shielded_checkpoint()  # a tight loop of sends must let others run
+        elif data := b"".join([head, *pieces]):
             await self.send(RawData(data=data))
 
     async def switch(self, answer: bytes) -> None:
@@ -523,6 +635,9 @@ class HttpProtocol(H11Protocol):
         """The same after h11's, with a new parser: its own next cycle would keep what it has buffered."""
         self.connection = self._parser()
         self._method = b""
+        self._body = None
+        if self._counted:
+            self.count()
         self.next_request()
         if self._received or self._ended or self.draining:
             self.link.wake()
@@ -531,7 +646,7 @@ class HttpProtocol(H11Protocol):
 
     async def _refuse(self, refused: Refused) -> None:
         """Answer in the application's stead if nothing has been answered yet, and close."""
-        self._counts.bad_requests += 1
+        self.counts.bad_requests += 1
         client = None if self.client is None else self.client[0]
         log.info("request_refused", status=refused.status, code=refused.code, client=client)
         if isinstance(self.stream, HttpStream):

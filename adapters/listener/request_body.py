@@ -8,12 +8,13 @@ from adapters.listener.head import Fields
 class RequestBody:
     """The body of one request that goes through h11."""
 
-    __slots__ = ("_bytes", "_chunks", "_most", "declares_too_much", "too_large")
+    __slots__ = ("_chunks", "_most", "declares_too_much", "size", "too_large")
 
     def __init__(self, fields: Fields, limits: ListenerConfig) -> None:
         told = dict(fields)
         self._most = limits.body_bytes
-        self._bytes = 0
+        self.size = 0
+        """Bytes that have come."""
         self._chunks: ChunkedBody | None = None
         if b"transfer-encoding" in told:
             self._chunks = ChunkedBody(max_bytes=limits.head_bytes, max_fields=limits.head_fields)
@@ -31,8 +32,8 @@ class RequestBody:
 
     def within(self, data: bytes) -> bytes:
         """What of it the application is given: one byte too many at most, for it to say so in its own way."""
-        self._bytes += len(data)
-        excess = self._bytes - self._most
+        self.size += len(data)
+        excess = self.size - self._most
         if excess <= 0:
             return data
         self.too_large = True

@@ -19,10 +19,13 @@ from adapters.listener.boundary import Boundary
 from adapters.listener.config import ListenerConfig, hypercorn_config
 from adapters.listener.connection import Connection
 from adapters.listener.counts import Counts
+from adapters.listener.ledger import Ledger
 from adapters.listener.lifespan import LifespanEnded, WatchedLifespan
 from adapters.listener.logs import log
 from adapters.listener.proxies import parse_address
 from adapters.listener.tcp import TcpListener, TcpStream
+from adapters.listener.turns import Turns
+from adapters.listener.unsent import Unsent
 from adapters.listener.watch import Watch
 from adapters.listener.whole_requests import WholeRequests
 from messaging_core.addresses import network_of
@@ -116,6 +119,23 @@ class _Listener:
         self._refusing = 0
         self._waiting = trio.lowlevel.ParkingLot()
         self._watch = Watch()
+        self._turns = Turns()
+        uncounted = config.uncounted_addresses
+        self._unread = Ledger(
+            config.unread_bytes,
+            config.unread_bytes_per_address,
+            uncounted,
+            Connection.give_up_unread,
+            partial(setattr, counts, "unread_bytes"),
+        )
+        self._unsent = Unsent(
+            config.unsent_bytes,
+            config.unsent_bytes_per_address,
+            uncounted,
+            Connection.give_up_unsent,
+            partial(setattr, counts, "unsent_bytes"),
+            patience=config.unsent_wait,
+        )
 
     async def run(self, shutdown: trio.Event, task_status: trio.TaskStatus[Addresses]) -> None:
         listeners = await self._listeners()
@@ -233,6 +253,9 @@ class _Listener:
             connections,
             self._watch,
             self._whole_requests,
+            self._unread,
+            self._unsent,
+            self._turns,
         )
         self._connections.add(connection)
         over = True

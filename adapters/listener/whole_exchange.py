@@ -12,12 +12,13 @@ from adapters.listener.config import ListenerConfig
 from adapters.listener.logs import log_request
 from adapters.listener.whole_requests import (
     MAX_BODY,
+    SEPARATE,
     Head,
     WholeAnswer,
     WholeRequest,
     WholeRequests,
     WholeRoute,
-    answer_bytes,
+    answer_head,
 )
 
 if TYPE_CHECKING:
@@ -67,11 +68,14 @@ class WholeExchange:
         client = "" if protocol.client is None else protocol.client[0]
         asked = WholeRequest(head.method, head.path, head.query, head.fields, body, client)
         started = perf_counter()
-        answer, data = None, b""
+        answer, written_head = None, b""
         with Boundary(partial(protocol.task_group.report, head.path)):
-            answer = await self._route.answer(asked)
-            data = self._written(protocol, answer)
-        if not await self._send(protocol, answer, data, started, client or None):
+            if head.method == "GET":
+                answer = await self._answer_get(protocol, asked)
+            else:
+                answer = await self._route.answer(asked)
+            written_head = self._head_of(protocol, answer)
+        if not await self._send(protocol, answer, written_head, started, client or None):
             return False
         protocol.next_request()
         if received:
@@ -90,13 +94,13 @@ class WholeExchange:
         client = "" if protocol.client is None else protocol.client[0]
         asked = WholeRequest(head.method, head.path, head.query, head.fields, b"", client)
         started = perf_counter()
-        refusal, data = None, b""
+        refusal, written_head = None, b""
         with Boundary(partial(protocol.task_group.report, head.path)):
             refusal = await self._route.refusal(asked)
             if refusal is None:
                 return False
-            data = self._written(protocol, refusal)
-        if not await self._send(protocol, refusal, data, started, client or None):
+            written_head = self._head_of(protocol, refusal)
+        if not await self._send(protocol, refusal, written_head, started, client or None):
             return False
         self._unread = head.length
         protocol.drop_body()
@@ -114,16 +118,43 @@ class WholeExchange:
         protocol.next_request()
         return bool(received) or ended or protocol.draining
 
-    def _written(self, protocol: "HttpProtocol", answer: WholeAnswer) -> bytes:
-        """The answer as it goes over the wire; raises `ValueError` for one that cannot."""
+    async def _answer_get(self, protocol: "HttpProtocol", asked: WholeRequest) -> WholeAnswer:
+        """The answer to what changes nothing: it takes turns, and may be made again where there is no room.
+
+        It is not kept while it waits for room. One that found none lately waits before it is made.
+        """
+        turns, unsent = protocol.link.turns, protocol.link.unsent
+        if turns.spent:
+            await turns.next()
+        size = unsent.expected(asked.path, asked.query)
+        if not size or protocol.link.has_room(size):
+            began = perf_counter()
+            answer = await self._route.answer(asked)
+            turns.spend(perf_counter() - began)
+            size = len(answer.body)
+            if size <= SEPARATE or protocol.link.has_room(size):
+                return answer
+            unsent.expect(asked.path, asked.query, size)
+            del answer
+        async with unsent.room(protocol.link.address, size) as found:
+            if found:
+                answer = await self._route.answer(asked)
+                unsent.expect(asked.path, asked.query, 0)
+                if len(answer.body) <= size or protocol.link.has_room(len(answer.body) - size):
+                    return answer
+        protocol.counts.unsent_refused += 1
+        return self._route.busy(asked)
+
+    def _head_of(self, protocol: "HttpProtocol", answer: WholeAnswer) -> bytes:
+        """The answer's head as it goes over the wire; raises `ValueError` for one that cannot."""
         self._last = protocol.draining or self.head.last
-        return answer_bytes(answer, close=self._last, asked=self.head.last)
+        return answer_head(answer, close=self._last, asked=self.head.last)
 
     async def _send(
         self,
         protocol: "HttpProtocol",
         answer: WholeAnswer | None,
-        data: bytes,
+        written_head: bytes,
         started: float,
         client: str | None,
     ) -> bool:
@@ -131,10 +162,14 @@ class WholeExchange:
         connection goes on.
         """
         head = self.head
-        if answer is None or not data:
+        if answer is None or not written_head:
             await self._fail(protocol, perf_counter() - started, client)
             return False
-        await protocol.link.write(data)
+        body = answer.body
+        if len(body) > SEPARATE:
+            await protocol.link.write(written_head, body)
+        else:
+            await protocol.link.write(written_head + body)
         log_request(
             head.method,
             head.path,

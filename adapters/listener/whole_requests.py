@@ -15,6 +15,9 @@ from typing import NamedTuple, Protocol
 
 from adapters.listener.head import END, is_host
 
+SEPARATE = 32_768
+"""Bytes of an answer's body from which on it is not copied behind its head: a copy takes longer than a second
+piece of a write."""
 MAX_BODY = 65_536
 """Bytes of the largest body that is awaited whole; a larger one goes through ASGI piece by piece."""
 
@@ -60,7 +63,10 @@ class WholeRoute(Protocol):
         """
 
     def answer(self, asked: WholeRequest) -> Awaitable[WholeAnswer]:
-        """The answer to the whole request."""
+        """The answer to the whole request; of a GET it may be asked for twice."""
+
+    def busy(self, asked: WholeRequest) -> WholeAnswer:
+        """The answer to a GET for whose own there is no room: try again later."""
 
 
 class WholeRequests(Protocol):
@@ -140,8 +146,8 @@ def _field_name(name: bytes) -> str | None:
     return key
 
 
-def answer_bytes(answer: WholeAnswer, *, close: bool, asked: bool = False) -> bytes:
-    """The answer as it goes over the wire, in the order and spelling of the way through ASGI.
+def answer_head(answer: WholeAnswer, *, close: bool, asked: bool = False) -> bytes:
+    """An answer's head as it goes over the wire, in the order and spelling of the way through ASGI.
 
     The connection ends with it where the server will `close`, or was `asked` to.
     Raises `ValueError` for a field that cannot be sent: not ISO 8859-1, or with a line break in it.
@@ -159,7 +165,7 @@ def answer_bytes(answer: WholeAnswer, *, close: bool, asked: bool = False) -> by
     head = "\r\n".join(lines)
     if not head.count("\r") == head.count("\n") == len(lines):
         raise ValueError("an answer's field has a line break in it")
-    return head.encode("latin-1") + answer.body
+    return head.encode("latin-1")
 
 
 NO_CONTENT = 204

@@ -5,9 +5,9 @@ from http import HTTPStatus
 from importlib.metadata import version
 from typing import Any
 
-from adapters.quart_app.endpoints import API, JSON, Auth, Endpoint
+from adapters.quart_app.endpoints import API, JSON, Auth, Endpoint, Reads
 from adapters.quart_app.parameters import UnknownParameter
-from adapters.quart_app.problems import PROBLEM_JSON, Problem, status_of
+from adapters.quart_app.problems import BUSY, PROBLEM_JSON, Problem, status_of
 from adapters.quart_app.schema import Schema, Schemas
 from messaging_core.errors import (
     IdempotencyKeyInvalid,
@@ -130,6 +130,8 @@ def _refusals(endpoint: Endpoint) -> dict[int, list[str]]:
         codes.setdefault(415, []).append("unsupported_media_type")
     if endpoint.unavailable:
         codes[HTTPStatus.SERVICE_UNAVAILABLE.value] = list(endpoint.unavailable)
+        if isinstance(endpoint.does, Reads):
+            codes[HTTPStatus.SERVICE_UNAVAILABLE.value].append(BUSY)
     return codes
 
 

@@ -12,6 +12,7 @@ from messaging_core import errors
 from messaging_core.errors import FieldError, Refused
 
 PROBLEM_JSON = "application/problem+json"
+BUSY = "busy"
 
 STATUS: dict[type[Refused], int] = {
     errors.Invalid: 422,
@@ -72,6 +73,14 @@ def body_too_large(most: int, *, request_id: str) -> HttpAnswer:
     detail = f"The body is larger than {most} bytes, the most that this request may have."
     close = (("Connection", "close"),)
     return problem(413, "body_too_large", detail, request_id=request_id, headers=close)
+
+
+def too_much_unsent(*, request_id: str) -> HttpAnswer:
+    """The answer to a GET for whose own, a large one, there is no room beside those that wait for their
+    readers.
+    """
+    detail = "Too many large answers wait for slow readers. Try again, or ask for less at a time."
+    return unavailable(detail, code=BUSY, request_id=request_id, retry_after=5)
 
 
 def status_of(refusal: type[Refused]) -> int:

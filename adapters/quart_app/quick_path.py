@@ -10,6 +10,7 @@ from typing import NamedTuple, Protocol
 from adapters.quart_app.cors import Cors
 from adapters.quart_app.dispatch import Dispatcher
 from adapters.quart_app.endpoints import Endpoint, HttpAnswer, HttpRequest, request_id
+from adapters.quart_app.problems import too_much_unsent
 
 
 class Asked(Protocol):
@@ -75,6 +76,11 @@ class Route:
     async def answer(self, asked: Asked) -> Answered:
         request = self._request(asked)
         return self._answered(await self._dispatcher.answer(self._endpoint, request), request)
+
+    def busy(self, asked: Asked) -> Answered:
+        """The answer where this one's own is too large to wait for a slow reader beside the others."""
+        request = self._request(asked)
+        return self._answered(too_much_unsent(request_id=request.request_id), request)
 
     def _request(self, asked: Asked) -> HttpRequest:
         return HttpRequest(

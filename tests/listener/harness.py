@@ -229,9 +229,13 @@ class Peer:
 
 
 @asynccontextmanager
-async def connected(served: Served, *, receive_buffer: int | None = None) -> AsyncIterator[Peer]:
-    """A peer; with a small receive buffer, one whose unread bytes soon stop the server."""
+async def connected(
+    served: Served, *, receive_buffer: int | None = None, address: str | None = None
+) -> AsyncIterator[Peer]:
+    """A peer, from this address; with a small receive buffer, one whose unread bytes soon stop the server."""
     plain = trio.socket.socket()
+    if address is not None:
+        await plain.bind((address, 0))
     if receive_buffer is not None:
         plain.setsockopt(trio.socket.SOL_SOCKET, trio.socket.SO_RCVBUF, receive_buffer)
     try:
@@ -326,6 +330,9 @@ class Whole:
     path: str | None = None
     body_bytes: int = 1_048_576
     refusal: Refusing = awaits_the_body
+
+    def busy(self, asked: WholeRequest) -> Told:
+        return Told(503, b"busy", (("retry-after", "5"),))
 
     def route(self, method: str, path: str) -> "Whole | None":
         return self if self.path in {None, path} else None

@@ -18,7 +18,10 @@ from adapters.listener import LifespanEnded, ListenerConfig, serve
 from adapters.listener.config import hypercorn_config
 from adapters.listener.connection import Connection
 from adapters.listener.counts import Counts
+from adapters.listener.ledger import Ledger
 from adapters.listener.tcp import TcpListener, TcpStream
+from adapters.listener.turns import Turns
+from adapters.listener.unsent import Unsent
 from adapters.listener.watch import Watch
 from tests.listener.harness import (
     CLOSE,
@@ -300,6 +303,9 @@ async def test_the_end_may_come_before_a_reader_has_begun(nursery: trio.Nursery)
             nursery,
             watch,
             None,
+            Ledger(1000, 1000, (), Connection.give_up_unread),
+            Unsent(1000, 1000, (), Connection.give_up_unsent, patience=1.0),
+            Turns(),
         )
         assert connection.protocol.fresh
         connection.drain()

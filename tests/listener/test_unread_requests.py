@@ -1,0 +1,175 @@
+"""What has come of requests and is not answered is bounded, and whoever has sent the most is refused."""
+
+from typing import Any
+
+import pytest
+import trio
+
+from tests.listener.harness import (
+    UPGRADE,
+    Receive,
+    Send,
+    Told,
+    Whole,
+    application,
+    awaits_the_body,
+    connected,
+    echo,
+    echo_whole,
+    respond,
+    serving,
+    wait_until,
+    whole_body,
+)
+
+NOT_COUNTED: dict[str, Any] = {"uncounted_addresses": frozenset()}
+WAYS = {"whole": b"", "asgi": b"TE: trailers\r\n"}
+
+
+def post(size: int, way: str = "whole") -> bytes:
+    return b"POST /a HTTP/1.1\r\nHost: test\r\nContent-Length: %d\r\n" % size + WAYS[way] + b"\r\n"
+
+
+@pytest.mark.parametrize("way", WAYS)
+async def test_a_body_is_counted_until_it_is_answered(way: str) -> None:
+    """What of it is here, and what the application has; a peer that leaves gives it back, too."""
+    async with serving(echo, whole_requests=Whole(echo_whole)) as served:
+        async with connected(served) as peer:
+            await peer.send(post(3000, way), b"x" * 1000)
+            await wait_until(lambda: served.counts.unread_bytes == 1000)
+            await peer.send(b"x" * 1999)
+            await wait_until(lambda: served.counts.unread_bytes == 2999)
+            assert (await peer.ask(b"x")).body.endswith(b"x" * 3000)
+            await wait_until(lambda: not served.counts.unread_bytes)
+            await peer.send(post(3000, way), b"x" * 1000)
+            await wait_until(lambda: served.counts.unread_bytes == 1000)
+        await wait_until(lambda: not served.counts.unread_bytes)
+
+
+@pytest.mark.parametrize("way", WAYS)
+async def test_beyond_the_bound_whoever_sent_the_most_is_refused(way: str) -> None:
+    """503 with Retry-After, which it reads though it is sending; the others, and the last, are answered."""
+    async with (
+        serving(echo, whole_requests=Whole(echo_whole), unread_bytes=5000) as served,
+        connected(served) as large,
+        connected(served) as middle,
+        connected(served) as small,
+    ):
+        for peer, size in ((large, 3000), (middle, 1500), (small, 1000)):
+            before = served.counts.unread_bytes
+            await peer.send(post(4000, way), b"x" * size)
+            if peer is not small:
+                await wait_until(lambda: served.counts.unread_bytes == before + size)  # noqa: B023
+        answer = await large.answer()
+        assert (answer.status, answer.headers["connection"]) == (503, "close")
+        assert int(answer.headers["retry-after"]) > 0
+        assert b'"code":"busy"' in answer.body
+        await large.send(b"x" * 500)
+        assert await large.end() == b""
+        assert (await middle.ask(b"x" * 2500)).status == 200
+        assert (await small.ask(b"x" * 3000)).status == 200
+        assert served.counts.unread_shed == 1
+        await wait_until(lambda: not served.counts.unread_bytes)
+
+
+async def test_an_address_has_a_bound_of_its_own() -> None:
+    offered = Whole(echo_whole)
+    async with (
+        serving(echo, whole_requests=offered, unread_bytes_per_address=2000, **NOT_COUNTED) as served,
+        connected(served, address="127.0.0.2") as other,
+        connected(served) as one,
+        connected(served) as two,
+    ):
+        await other.send(post(4000), b"x" * 1900)
+        await one.send(post(4000), b"x" * 1200)
+        await wait_until(lambda: served.counts.unread_bytes == 3100)
+        await two.send(post(4000), b"x" * 900)
+        assert (await one.answer()).status == 503
+        assert (await two.ask(b"x" * 3100)).status == 200
+        assert (await other.ask(b"x" * 2100)).status == 200
+
+
+async def test_the_application_hears_of_a_body_that_is_given_up() -> None:
+    heard = list[str]()
+
+    async def reading(scope: dict[str, Any], receive: Receive, send: Send) -> None:
+        while not heard or heard[-1] != "http.disconnect":
+            heard.append((await receive())["type"])
+
+    app = application(http=reading)
+    async with serving(app, unread_bytes=1000) as served, connected(served) as peer:
+        await peer.send(post(4000, "asgi"), b"x" * 1001)
+        assert (await peer.answer()).status == 503
+        await wait_until(lambda: heard[-1:] == ["http.disconnect"])
+
+
+async def test_a_request_that_is_being_answered_is_not_given_up() -> None:
+    """What may be committed by now is answered; somebody else gives way, or the last."""
+    begun, going_on = trio.Event(), trio.Event()
+
+    async def slow(scope: dict[str, Any], receive: Receive, send: Send) -> None:
+        body = await whole_body(receive)
+        begun.set()
+        await going_on.wait()
+        await respond(send, 200, b"%d" % len(body))
+
+    app = application(http=slow)
+    async with (
+        serving(app, unread_bytes=5000) as served,
+        connected(served) as peer,
+        connected(served) as other,
+    ):
+        await peer.send(post(4500, "asgi"), b"x" * 4500)
+        await begun.wait()
+        await other.send(post(4000, "asgi"), b"x" * 1000)
+        assert (await other.answer()).status == 503
+        going_on.set()
+        assert (await peer.answer()).body == b"4500"
+
+
+async def test_heads_count_too() -> None:
+    async with serving(echo, unread_bytes=5000) as served, connected(served) as one, connected(served) as two:
+        await one.send(b"GET / HTTP/1.1\r\nX: " + b"x" * 4000)
+        await wait_until(lambda: served.counts.unread_bytes > 4000)
+        await two.send(b"GET / HTTP/1.1\r\nX: " + b"x" * 2000)
+        assert (await one.answer()).status == 503
+        assert (await two.ask(b"\r\nHost: test\r\n\r\n")).status == 200
+
+
+async def test_what_comes_before_a_socket_is_accepted_counts_too() -> None:
+    """And who sent the most of it is reset: a handshake is not answered twice."""
+
+    async def undecided(scope: dict[str, Any], receive: Receive, send: Send) -> None:
+        await receive()
+        await receive()
+
+    app = application(websocket=undecided)
+    async with serving(app, unread_bytes=5000) as served, connected(served) as one, connected(served) as two:
+        await one.send(UPGRADE + b"\r\n", b"x" * 4000)
+        await wait_until(lambda: served.counts.unread_bytes == 4000)
+        await two.send(b"GET / HTTP/1.1\r\nX: " + b"x" * 2000)
+        assert (await one.gone()).reset
+        assert (await two.ask(b"\r\nHost: test\r\n\r\n")).status == 200
+
+
+async def test_the_head_of_a_large_body_is_judged_before_the_application_is_given_it() -> None:
+    """As that of a small one, whatever its form; what is not refused goes through ASGI with its body."""
+    asked = list[str]()
+
+    async def refuse(head: Any) -> Told | None:
+        asked.append(head.path)
+        return Told(401, b"no") if "x" in head.fields else await awaits_the_body(head)
+
+    offered = Whole(echo_whole, refusal=refuse, body_bytes=10)
+    chunked = b"POST /%61 HTTP/1.1\r\nHost: test\r\nTransfer-Encoding: chunked\r\n"
+    async with serving(echo, whole_requests=offered) as served, connected(served) as peer:
+        for head, body in (
+            (post(70_000)[:-2], b"x" * 70_000),
+            (post(20, "asgi")[:-2], b"x" * 20),
+            (chunked, b"1\r\nx\r\n0\r\n\r\n"),
+        ):
+            answer = await peer.ask(head + b"X: y\r\n\r\n")
+            assert (answer.status, answer.body) == (401, b"no")
+            assert (await peer.ask(body, head + b"\r\n", body)).body.startswith(b"POST /a? x")
+        assert asked == ["/a"] * 6
+        assert served.counts.requests == 6
