@@ -25,15 +25,16 @@ from adapters.quart_app.endpoints import (
 from adapters.quart_app.parameters import check_names
 from adapters.quart_app.problems import FAULT, problem, refused, unavailable
 from adapters.quart_app.wire import MalformedJson, canonical, decode, encode, from_strings, structure
-from adapters.runtime import Context, Messaging, operations
-from adapters.runtime.operations import Query, Read
+from adapters.runtime import Messaging
+from adapters.runtime.messaging import Read
 from adapters.runtime.throttles import Permits, Throttles
-from messaging_core import idempotency
+from messaging_core import idempotency, operations
 from messaging_core.commands import CreateGroup
 from messaging_core.errors import Refused, TokenInvalid, TokenMissing, TooManyRequests
 from messaging_core.idempotency import IdempotentRequest
 from messaging_core.limits import Limits
 from messaging_core.models import Actor, IdempotencyKey
+from messaging_core.operations import Context, Query
 from messaging_core.ports import OutcomeUnknown, PasswordHasherBusy, StorageUnavailable
 from messaging_core.throttle import permits_for
 

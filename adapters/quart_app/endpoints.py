@@ -12,11 +12,11 @@ from urllib.parse import parse_qsl
 from attrs import AttrsInstance, fields, frozen
 
 from adapters.quart_app.wire import integer_fields
-from adapters.runtime import Context, Messaging
-from adapters.runtime.operations import Operation, Query, Read
+from adapters.runtime.messaging import Messaging, Read
 from messaging_core.addresses import network_of
 from messaging_core.errors import Refused
 from messaging_core.idempotency import parse_key
+from messaging_core.operations import Context, Operation, Query
 
 API = "/api/v1"
 JSON = "application/json"

@@ -2,10 +2,8 @@
 
 from adapters.runtime.hub import Hub, LocalSocket, TooManySockets
 from adapters.runtime.messaging import Messaging, Registered, SignedIn, TokenPair
-from adapters.runtime.operations import Context
 
 __all__ = [
-    "Context",
     "Hub",
     "LocalSocket",
     "Messaging",

@@ -1,21 +1,20 @@
 """The one interpreter: runs an operation in a transaction, applies its effects, performs its deliveries."""
 
 import secrets
-from collections.abc import Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from datetime import UTC, datetime
 from time import time
-from typing import Literal, TypeVar, assert_never
+from typing import Any, Literal, TypeVar, assert_never
 
 import structlog
 import trio
+from anyascii import anyascii
 from attrs import frozen
 
-from adapters.runtime import operations
 from adapters.runtime.admissions import Admissions
 from adapters.runtime.hub import Hub, LocalSocket
-from adapters.runtime.operations import Context, Executed, Operation, Query
 from adapters.runtime.relay import Relay, parts
-from messaging_core import tokens, users
+from messaging_core import operations, tokens, users
 from messaging_core.avatars import AvatarHosts
 from messaging_core.commands import LogIn, RefreshTokens, RegisterUser
 from messaging_core.effects import CloseSockets, Decision, Deliver
@@ -24,6 +23,7 @@ from messaging_core.idempotency import IdempotentRequest, Shown
 from messaging_core.ids import ChatId, SessionId
 from messaging_core.limits import Limits
 from messaging_core.models import Actor, Session, User, UserView
+from messaging_core.operations import Context, Executed, Operation, Part, Query, Reading
 from messaging_core.ports import (
     Bus,
     EmailParser,
@@ -39,6 +39,9 @@ from messaging_core.privacy import Privacy, shown
 log = structlog.get_logger(__name__)
 
 T = TypeVar("T")
+
+Read = Callable[[Query[Any]], Awaitable[Any]]
+"""Runs a query on a view of its own."""
 
 SWEEP_SECONDS = 30
 """How often open sockets are held against their sessions, for those that end by the passing of time."""
@@ -79,6 +82,21 @@ class Registered:
 
     result: SignedIn
     replayed: bool
+
+
+async def in_parts(reading: Reading[T], read: Callable[[Query[Any]], Awaitable[Any]]) -> AsyncIterator[T]:
+    """The parts of a result, each query of which `read` runs on a view of its own."""
+    result: object = None
+    while True:
+        try:
+            step = reading.send(result)
+        except StopIteration:
+            return
+        result = None
+        if isinstance(step, Part):
+            yield step.value
+        else:
+            result = await read(step)
 
 
 class UtcClock:
@@ -288,6 +306,7 @@ class Messaging:
             password_hash=await self._hasher.hash(password, origin=origin),
             device=device,
             nonce=self._random_bytes(tokens.NONCE_BYTES),
+            romanise=anyascii,
             chance=[secrets.randbits(40) for _ in range(TAG_TRIES)],
             request=None
             if key is None

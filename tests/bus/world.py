@@ -9,8 +9,9 @@ from typing import Any, TypeVar
 import trio
 from attrs import define, field
 
-from adapters.runtime import Context, Hub, LocalSocket, Messaging, operations
+from adapters.runtime import Hub, LocalSocket, Messaging
 from adapters.storage_memory import MemoryStorage
+from messaging_core import operations
 from messaging_core.commands import (
     CreateGroup,
     DeleteMessage,
@@ -24,6 +25,7 @@ from messaging_core.frames import PlainFrame
 from messaging_core.ids import ChatId, MessageId, SessionId, UserId
 from messaging_core.limits import Limits
 from messaging_core.models import AccessClaims, Actor, EmailForms, Message, MessageType, RefreshClaims
+from messaging_core.operations import Context
 from messaging_core.ports import Bus, Reader, Storage
 from messaging_core.privacy import Privacy
 from messaging_core.sockets import payloads

@@ -12,14 +12,14 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from adapters.runtime import Context, operations
 from adapters.runtime.admissions import Admissions
-from adapters.runtime.operations import Query
 from adapters.security import JwtSigner
+from messaging_core import operations
 from messaging_core.commands import LogOut
 from messaging_core.ids import SessionId, UserId
 from messaging_core.limits import Limits
 from messaging_core.models import AccessClaims, Actor
+from messaging_core.operations import Context, Query
 from messaging_core.privacy import Privacy
 from tests.server.clients import Person, browser, expect, log_in, register
 from tests.server.servers import PATIENCE, ServerHere, serving

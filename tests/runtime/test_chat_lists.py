@@ -6,15 +6,16 @@ from typing import Any
 
 import pytest
 
-from adapters.runtime import operations
-from adapters.runtime.operations import Context, Query, list_chats
+from adapters.runtime.messaging import in_parts
 from adapters.storage_memory import MemoryStorage
+from messaging_core import operations
 from messaging_core.chats import PARTICIPANTS_AT_ONCE
 from messaging_core.commands import ListChats
 from messaging_core.effects import StoreChat, StoreUser
 from messaging_core.ids import ChatId, SessionId, UserId
 from messaging_core.limits import Limits
 from messaging_core.models import Actor, Chat, ChatPage, Member, Role, User
+from messaging_core.operations import Context, Query, list_chats
 from messaging_core.ports import Reader, Transaction
 from messaging_core.privacy import Privacy
 
@@ -57,7 +58,7 @@ class Watched:
 
 
 async def parts_of(read: Watched, command: ListChats) -> list[ChatPage]:
-    return [part async for part in list_chats(command, CONTEXT, read)]
+    return [part async for part in in_parts(list_chats(command, CONTEXT), read)]
 
 
 def ids(parts: list[ChatPage]) -> list[int]:
@@ -95,7 +96,7 @@ async def test_a_chat_that_was_left_meanwhile_is_not_shown() -> None:
     """A later part is of a later view, in which the reader takes part in fewer chats."""
     storage = await storage_with(*[120] * 12)
     shown: list[int] = []
-    async for part in list_chats(ListChats(), CONTEXT, Watched(storage)):
+    async for part in in_parts(list_chats(ListChats(), CONTEXT), Watched(storage)):
         shown += ids([part])
         storage._tables.chats_of[VIEWER].pop(ChatId(1), None)
     assert shown == list(range(12, 1, -1))
@@ -105,7 +106,7 @@ async def test_a_chat_that_was_left_meanwhile_is_not_shown() -> None:
 async def test_any_number_of_chats_is_ordered(monkeypatch: pytest.MonkeyPatch, command: ListChats) -> None:
     """Whoever is in more chats than are looked at by one query finds the latest of all."""
     asked: list[int] = []
-    monkeypatch.setattr(operations, "ACTIVITIES_AT_ONCE", 5)
+    monkeypatch.setattr(operations.chats, "ACTIVITIES_AT_ONCE", 5)
     storage = await storage_with(*[2] * 10, others=3)
 
     class Counted(Watched):

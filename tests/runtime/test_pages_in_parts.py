@@ -9,15 +9,16 @@ import trio
 from hypothesis import given
 from hypothesis import strategies as st
 
-from adapters.runtime import operations
-from adapters.runtime.operations import Context, Query, page_in_parts, page_of_messages
+from adapters.runtime.messaging import in_parts
 from adapters.storage_memory import MemoryStorage
+from messaging_core import operations
 from messaging_core.commands import ListMessages
 from messaging_core.effects import StoreChat, StoreMessage
 from messaging_core.errors import NotAParticipant
 from messaging_core.ids import ChatId, MessageId, SessionId, UserId
 from messaging_core.limits import Limits
 from messaging_core.models import Actor, Chat, Member, Message, MessageType, Role
+from messaging_core.operations import Context, Query, page_in_parts, page_of_messages
 from messaging_core.ports import Reader, Transaction
 from messaging_core.privacy import Privacy
 
@@ -81,8 +82,9 @@ def test_parts_make_the_same_page(command: ListMessages, messages: int, size: in
             return await storage.read(lambda reader: query(Counted(reader, counts)))
 
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(operations, "MESSAGES_AT_ONCE", AT_ONCE)
-            page = await page_in_parts(command, context(MEMBER), size, read)
+            patch.setattr(operations.messages, "MESSAGES_AT_ONCE", AT_ONCE)
+            reading = page_in_parts(command, context(MEMBER), size)
+            [page] = [part async for part in in_parts(reading, read)]
         assert page == await storage.read(page_of_messages(command, context(MEMBER), size))
         assert max(counts) <= AT_ONCE
 
@@ -90,8 +92,8 @@ def test_parts_make_the_same_page(command: ListMessages, messages: int, size: in
 
 
 async def test_each_part_is_for_those_who_may_read_the_chat() -> None:
-    """Who is no member sees nothing, and who is removed meanwhile sees nothing more."""
+    """A reader who is no member sees nothing, and one who is removed meanwhile sees nothing more."""
     storage = MemoryStorage()
     await storage.transact(lambda tx: fill(tx, 9))
     with pytest.raises(NotAParticipant):
-        await page_in_parts(ListMessages(CHAT), context(STRANGER), 200, storage.read)
+        [_ async for _ in in_parts(page_in_parts(ListMessages(CHAT), context(STRANGER), 200), storage.read)]

@@ -17,13 +17,12 @@ from adapters.quart_app.endpoints import Auth, Endpoint, Per
 from adapters.quart_app.problems import Problem, status_of
 from adapters.quart_app.routes import ENDPOINTS
 from adapters.quart_app.routes import messages as message_routes
-from adapters.runtime import operations
-from adapters.runtime.operations import Query
-from messaging_core import errors
+from messaging_core import errors, operations
 from messaging_core.errors import Refused
 from messaging_core.frames import PlainFrame
 from messaging_core.limits import Limits, Rate
 from messaging_core.models import User
+from messaging_core.operations import Query
 from tests.server.calls import CALLS, Scene, call
 from tests.server.clients import PASSWORD, browser, expect, new_key, register
 from tests.server.servers import ServerHere, ServerProcess, process, serving
@@ -461,7 +460,7 @@ async def test_an_answer_in_parts_is_the_same(
         await scene.alice.send(scene.chat)
     path = f"/messages?chat_id={scene.chat}{query}"
     whole = await scene.alice.ask("GET", path)
-    for module in (operations, message_routes):
+    for module in (operations.messages, message_routes):
         monkeypatch.setattr(module, "MESSAGES_AT_ONCE", 2)
     in_parts = await scene.alice.ask("GET", path)
     assert (in_parts.status_code, in_parts.content) == (200, whole.content)
@@ -475,7 +474,7 @@ async def test_of_answers_that_are_asked_for_at_once_no_more_is_read_than_is_owe
     What was read in vain has cost as much. Of 8 permits three requests take one each, the page that is
     answered costs 6 more, and half a page that is not 3 more: 4 are owed.
     """
-    for module in (operations, message_routes):
+    for module in (operations.messages, message_routes):
         monkeypatch.setattr(module, "MESSAGES_AT_ONCE", 2)
     limits = Limits(request_rate=Rate(0.01, 8), answer_bytes_per_permit=2048)
     async with serving(limits, rate_limits=True) as server, browser(server) as http:

@@ -95,7 +95,7 @@ async def test_refresh_needs_nothing_but_its_token(http: httpx.AsyncClient, alic
         expect(answer, 200)
 
 
-@pytest.mark.parametrize("token", ["", "garbage", "a.b.c", "я", "\x00", "a" * 100_000])
+@pytest.mark.parametrize("token", ["", "garbage", "a.b.c", "я", "\x00", "a" * 60_000])
 async def test_refresh_refuses_what_is_no_token(http: httpx.AsyncClient, token: str) -> None:
     """Part 2: any string that is not a refresh token of ours is a 401."""
     expect(await http.post("/auth/refresh", json={"refresh_token": token}), 401, "refresh_token_invalid")

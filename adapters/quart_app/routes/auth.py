@@ -13,7 +13,8 @@ from adapters.quart_app.endpoints import (
     Writes,
 )
 from adapters.quart_app.wire import encode
-from adapters.runtime import Messaging, SignedIn, TokenPair, operations
+from adapters.runtime import Messaging, SignedIn, TokenPair
+from messaging_core import operations
 from messaging_core.commands import LogIn, LogOut, RefreshTokens, RegisterUser
 from messaging_core.errors import (
     EmailTaken,

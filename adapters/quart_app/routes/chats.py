@@ -14,8 +14,8 @@ from adapters.quart_app.endpoints import (
     Writes,
 )
 from adapters.quart_app.wire import encode, joined
-from adapters.runtime import Context, operations
-from adapters.runtime.operations import Read
+from adapters.runtime.messaging import Read, in_parts
+from messaging_core import operations
 from messaging_core.chats import is_paged
 from messaging_core.commands import CreateGroup, GetChat, ListChats, OpenDirectChat
 from messaging_core.errors import (
@@ -27,13 +27,14 @@ from messaging_core.errors import (
     UserNotFound,
 )
 from messaging_core.models import ChatPage, ChatView
+from messaging_core.operations import Context
 
 
 async def list_chats(command: ListChats, context: Context, read: Read) -> bytes:
     """A page, or for the checklist's clients a bare array; each part is rendered where it is read."""
     parts: list[bytes] = []
     next_cursor = None
-    async for part in operations.list_chats(command, context, read):
+    async for part in in_parts(operations.list_chats(command, context), read):
         parts.append(encode(part.chats))
         next_cursor = part.next_cursor
     array = joined(parts)

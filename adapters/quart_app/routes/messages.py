@@ -5,8 +5,8 @@ from attrs import evolve
 
 from adapters.quart_app.endpoints import API, Cost, Endpoint, Limit, Per, ReadsInParts, Writes
 from adapters.quart_app.wire import encode, joined
-from adapters.runtime import Context, operations
-from adapters.runtime.operations import MESSAGES_AT_ONCE, Read
+from adapters.runtime.messaging import Read, in_parts
+from messaging_core import operations
 from messaging_core.commands import DeleteMessage, EditMessage, ListMessages, SendMessage
 from messaging_core.errors import (
     ChatNotFound,
@@ -18,6 +18,7 @@ from messaging_core.errors import (
 )
 from messaging_core.messages import check_page
 from messaging_core.models import Message, Page
+from messaging_core.operations import MESSAGES_AT_ONCE, Context
 
 
 async def list_messages(command: ListMessages, context: Context, read: Read) -> bytes:
@@ -27,7 +28,7 @@ async def list_messages(command: ListMessages, context: Context, read: Read) -> 
     if size < MESSAGES_AT_ONCE:
         page = await read(operations.page_of_messages(command, context, size))
         return encode(page if paged else page.messages)
-    page = await operations.page_in_parts(command, context, size, read)
+    [page] = [part async for part in in_parts(operations.page_in_parts(command, context, size), read)]
     parts = []
     for start in range(0, len(page.messages) or 1, MESSAGES_AT_ONCE):
         parts.append(encode(page.messages[start : start + MESSAGES_AT_ONCE]))

@@ -1,7 +1,7 @@
 """People."""
 
 from adapters.quart_app.endpoints import API, STRANGER_LIMITS, Endpoint, Reads
-from adapters.runtime import operations
+from messaging_core import operations
 from messaging_core.commands import FindUserByTag, GetOwnUser, GetUser
 from messaging_core.errors import UserNotFound
 from messaging_core.models import UserView

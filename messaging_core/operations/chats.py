@@ -1,0 +1,139 @@
+"""Chats, and lists of them."""
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+
+from attrs import frozen
+
+from messaging_core import chats, privacy
+from messaging_core.commands import CreateGroup, GetChat, ListChats, OpenDirectChat
+from messaging_core.effects import Decision
+from messaging_core.ids import ChatId, UserId
+from messaging_core.models import Activity, Chat, ChatPage, ChatView, Excerpt, User, UserView
+from messaging_core.operations.base import Context, Operation, Part, Query, Reading
+from messaging_core.ports import Reader, Transaction
+
+ACTIVITIES_AT_ONCE = 2500
+"""Chats of one person that one query looks at, in some 5 ms; only other people can add a person to more."""
+
+
+def list_chats(command: ListChats, context: Context) -> Reading[ChatPage]:
+    """The parts of a list or a page, at least one; raises `Invalid`.
+
+    Each part shows its chats as they are when it is read, and leaves out those that the reader has left
+    since. A list of few people is one part, and one query.
+    """
+    begin = partial(
+        _begin, command=command, context=context, below=chats.check_listing(command, context.limits)
+    )
+    begun: _Begun | _Ordering = yield partial(begin, found=(), after=None)
+    while isinstance(begun, _Ordering):
+        begun = yield partial(begin, found=begun.found, after=begun.after)
+    yield Part(begun.page)
+    for sizes in begun.rest:
+        views: tuple[ChatView, ...] = yield partial(_views, sizes=sizes, context=context)
+        yield Part(ChatPage(views, begun.page.next_cursor))
+
+
+@frozen
+class _Ordering:
+    """A list of which not all chats have been looked at."""
+
+    found: Sequence[Activity]
+    """Those that may be shown."""
+    after: ChatId
+    """The last chat that was looked at."""
+
+
+@frozen
+class _Begun:
+    """The first part of a list, and the sizes of the others."""
+
+    page: ChatPage
+    rest: Sequence[Mapping[ChatId, int]]
+
+
+def _begin(
+    reader: Reader,
+    *,
+    command: ListChats,
+    context: Context,
+    below: chats.Place | None,
+    found: Sequence[Activity],
+    after: ChatId | None,
+) -> _Begun | _Ordering:
+    more = reader.activities_of(context.actor.user_id, after, ACTIVITIES_AT_ONCE)
+    latest = chats.latest([*found, *more], command, below, limits=context.limits)
+    if len(more) == ACTIVITIES_AT_ONCE:
+        return _Ordering(latest, more[-1].chat_id)
+    listing = chats.listing(latest, command, below, limits=context.limits)
+    first, *rest = chats.slices(listing.sizes) or [{}]
+    return _Begun(ChatPage(_views(reader, sizes=first, context=context), listing.next_cursor), rest)
+
+
+def _views(reader: Reader, *, sizes: Mapping[ChatId, int], context: Context) -> tuple[ChatView, ...]:
+    excerpts = reader.excerpts(sizes, context.actor.user_id)
+    users = reader.users({user_id for excerpt in excerpts.values() for user_id in excerpt.member_ids})
+    people = _seen(context, users)
+    return tuple([chats.view(excerpts[chat_id], people) for chat_id in sizes if chat_id in excerpts])
+
+
+def get_chat(command: GetChat, context: Context) -> Query[ChatView]:
+    def query(reader: Reader) -> ChatView:
+        chat = chats.readable(reader.chat(command.chat_id), context.actor.user_id)
+        return view(reader, chat, context)
+
+    return query
+
+
+def open_direct_chat(command: OpenDirectChat, context: Context) -> Operation[ChatView]:
+    def operation(tx: Transaction) -> Decision[ChatView]:
+        actor = context.actor.user_id
+        existing = tx.lock_direct_chat(actor, command.user_id)
+        decision = chats.open_direct_chat(
+            command,
+            actor=actor,
+            other=tx.user(command.user_id),
+            existing=existing,
+            made=0 if existing else tx.lock_chats_made_by(actor),
+            chat_id=existing.id if existing else tx.next_chat_id(),
+            now=context.now,
+            limits=context.limits,
+        )
+        return Decision(view(tx, decision.result, context), decision.effects)
+
+    return operation
+
+
+def create_group(command: CreateGroup, context: Context) -> Operation[ChatView]:
+    def operation(tx: Transaction) -> Decision[ChatView]:
+        actor = context.actor.user_id
+        people = tx.users({actor, *command.member_ids})
+        decision = chats.create_group(
+            command,
+            actor=actor,
+            known=people.keys(),
+            made=tx.lock_chats_made_by(actor),
+            chat_id=tx.next_chat_id(),
+            now=context.now,
+            limits=context.limits,
+        )
+        shown = chats.excerpt(decision.result, actor, context.limits.participants_shown)
+        return Decision(_shown_to(context, shown, people), decision.effects)
+
+    return operation
+
+
+def view(reader: Reader, chat: Chat, context: Context) -> ChatView:
+    shown = chats.excerpt(chat, context.actor.user_id, context.limits.participants_shown)
+    return _shown_to(context, shown, reader.users(shown.member_ids))
+
+
+def _shown_to(context: Context, shown: Excerpt, users: Mapping[UserId, User]) -> ChatView:
+    """A chat of the actor, with its people as the actor sees them."""
+    return chats.view(shown, _seen(context, users))
+
+
+def _seen(context: Context, users: Mapping[UserId, User]) -> Mapping[UserId, UserView]:
+    """People in chats of the actor, as the actor sees them."""
+    return privacy.participants_shown(users, viewer=context.actor.user_id, privacy=context.privacy)

@@ -1,0 +1,72 @@
+"""An operation that is carried out once per Idempotency-Key."""
+
+from typing import assert_never
+
+from attrs import frozen
+
+from messaging_core import chats, idempotency, messages
+from messaging_core import users as people
+from messaging_core.effects import Decision
+from messaging_core.errors import Refused
+from messaging_core.idempotency import IdempotentRequest, Shown
+from messaging_core.ids import ChatId, MessageId, UserId
+from messaging_core.models import Resource, ResourceKind
+from messaging_core.operations.base import Context, Operation
+from messaging_core.operations.chats import view as chat_view
+from messaging_core.operations.users import view as user_view
+from messaging_core.ports import Reader, Transaction
+
+
+@frozen
+class Executed:
+    """The result of an operation, or of an earlier request with the same Idempotency-Key."""
+
+    result: Shown | Refused
+    """Of a replay: as it is now, or the refusal to show it to somebody who may no longer read it."""
+    status: int
+    replayed: bool
+    people_reached: int = 0
+    """How many people its events were delivered to."""
+
+
+def once_only(
+    operation: Operation[Shown], request: IdempotentRequest, *, status: int, context: Context
+) -> Operation[Executed]:
+    """`operation`, unless its key has a stored response; what it makes is named in the same transaction."""
+
+    def guarded(tx: Transaction) -> Decision[Executed]:
+        stored = idempotency.replayed(
+            tx.lock_stored_response(request.key), request, now=context.now, limits=context.limits
+        )
+        if stored is not None:
+            result = _shown_now(tx, stored.resource, context)
+            return Decision(Executed(result, stored.status, replayed=True))
+        decision = operation(tx)
+        response = idempotency.store(
+            request, status=status, resource=idempotency.resource_of(decision.result), now=context.now
+        )
+        executed = Executed(decision.result, status, False, decision.people_reached())
+        return Decision(executed, (*decision.effects, *response.effects))
+
+    return guarded
+
+
+def _shown_now(reader: Reader, resource: Resource | None, context: Context) -> Shown | Refused:
+    """What a stored response names, to its actor; the refusal that reading it would meet is a value here."""
+    if resource is None:
+        return None
+    actor = context.actor.user_id
+    try:
+        match resource.kind:
+            case ResourceKind.MESSAGE:
+                message = messages.found(reader.message(MessageId(resource.id)))
+                chats.readable(reader.chat(message.chat_id), actor)
+                return message
+            case ResourceKind.CHAT:
+                return chat_view(reader, chats.readable(reader.chat(ChatId(resource.id)), actor), context)
+            case ResourceKind.USER:
+                return user_view(reader, people.found(reader.user(UserId(resource.id))), context)
+            case _:
+                assert_never(resource.kind)
+    except Refused as refusal:
+        return refusal
