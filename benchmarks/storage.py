@@ -200,7 +200,7 @@ async def reads(storage: Storage) -> None:
     await measured("read: a chat of 1,000", lambda reader: reader.chat(ChatId(CHATS + 1)))
     await measured("read: 1,000 users", lambda reader: reader.users([UserId(n) for n in range(1, 1001)]))
     await measured("read: a page of 50", lambda reader: reader.messages_before(ChatId(1), None, 50))
-    await measured("read: 100 chats of a user", lambda reader: reader.activities_of(UserId(1), None, 1000))
+    await measured("read: 100 chats of a user", lambda reader: reader.chats_of(UserId(1), None, 1000))
 
 
 @contextmanager

@@ -5,8 +5,9 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from heapq import nlargest
 from itertools import chain, islice
+from typing import NamedTuple
 
-from attrs import evolve, frozen
+from attrs import evolve
 
 from messaging_core.commands import CreateGroup, ListChats, OpenDirectChat
 from messaging_core.constraints import check
@@ -24,7 +25,7 @@ from messaging_core.events import ChatCreated
 from messaging_core.fanout import announce
 from messaging_core.ids import ChatId, UserId
 from messaging_core.limits import PARTICIPANTS_LISTED_LEAST, Limits
-from messaging_core.models import Activity, Chat, ChatView, Excerpt, Member, Role, User, UserView
+from messaging_core.models import Chat, ChatView, Excerpt, Member, Role, User, UserView
 
 DIRECT_CHAT_TITLE = "Direct Message"
 
@@ -109,35 +110,35 @@ def readable(chat: Chat | None, reader: UserId) -> Chat:
     return chat
 
 
-def view(excerpt: Excerpt, people: Mapping[UserId, UserView]) -> ChatView:
-    """The chat as it is shown; `people` holds its excerpt's members at least."""
-    return ChatView(
-        excerpt.id,
-        excerpt.title,
-        excerpt.is_group,
-        excerpt.created_at,
-        tuple([people[user_id] for user_id in excerpt.member_ids]),
-        excerpt.member_count,
-    )
-
-
-def activity(chat: Chat) -> Activity:
-    """When the chat was last active."""
-    return Activity(chat.active_at, chat.last_message_id or 0, chat.id, len(chat.members))
+def view(chat: Chat | Excerpt, participants: tuple[UserView, ...]) -> ChatView:
+    """The chat as it is shown, with the people of its `member_ids`."""
+    return ChatView(chat.id, chat.title, chat.is_group, chat.created_at, participants, chat.member_count)
 
 
 # --- who is shown of many -----------------------------------------------------------------------------------
 
 
-def excerpt(chat: Chat, viewer: UserId, count: int) -> Excerpt:
-    """The chat with `count` members at most, of whom the viewer is the first: see `shown_members`."""
-    ids = chat.member_ids
-    if len(ids) > count:
-        ids = shown_members(
-            *((viewer,), (m.user_id for m in ranked(chat.members)), ids),
-            count=count,
-        )
-    return Excerpt(chat.id, chat.title, chat.is_group, chat.created_at, ids, len(chat.members))
+def excerpt(chat: Chat, viewer: UserId, count: int) -> Chat | Excerpt:
+    """The chat with `count` members at most, of whom the viewer is one: itself where it has no more."""
+    if len(chat.members) <= count:
+        return chat
+    admins = (member.user_id for member in ranked(chat.members))
+    return head(chat)._replace(member_ids=shown_members((viewer,), admins, chat.member_ids, count=count))
+
+
+def head(chat: Chat | Excerpt) -> Excerpt:
+    """The chat without its members."""
+    if isinstance(chat, Excerpt):
+        return chat._replace(member_ids=())
+    return Excerpt(
+        chat.id,
+        chat.title,
+        chat.is_group,
+        chat.created_at,
+        chat.active_at,
+        chat.last_message_id,
+        len(chat.members),
+    )
 
 
 def ranked(members: Iterable[Member]) -> list[Member]:
@@ -158,13 +159,18 @@ def shown_members(*rankings: Iterable[UserId], count: int) -> tuple[UserId, ...]
 # --- lists --------------------------------------------------------------------------------------------------
 
 Place = tuple[datetime, int, ChatId]
-"""Where a list was left off: the first three values of the `Activity` that came last."""
+"""Where a chat stands in a list: the greatest comes first."""
 
 
-@frozen
-class Listing:
+def place(chat: Chat | Excerpt) -> Place:
+    """A total order of chats: by their last activity, within a second by message, then by chat."""
+    return (chat.active_at, chat.last_message_id or 0, chat.id)
+
+
+class Listing(NamedTuple):
     """Which chats a list shows, in its order, and how many participants of each at most."""
 
+    chats: Sequence[Chat | Excerpt]
     sizes: Mapping[ChatId, int]
     next_cursor: str | None
 
@@ -176,7 +182,7 @@ def check_listing(command: ListChats, limits: Limits) -> Place | None:
 
 
 def listing(
-    activities: Collection[Activity], command: ListChats, below: Place | None, *, limits: Limits
+    chats: Collection[Chat | Excerpt], command: ListChats, below: Place | None, *, limits: Limits
 ) -> Listing:
     """What is shown of somebody's chats, which may come in any order; `below` is what `check_listing` gave.
 
@@ -185,21 +191,21 @@ def listing(
     page below. A list that is asked for whole holds `participants_listed_in_all` people: the chats that come
     first show `participants_listed` each, as long as enough is left for all the others.
     """
-    found = latest(activities, command, below, limits=limits)
+    found = latest(chats, command, below, limits=limits)
     chosen = found[: _length(command, limits)]
     if not is_paged(command):
-        return Listing(_sizes(chosen, limits), None)
-    sizes = {each.chat_id: min(each.member_count, limits.participants_listed) for each in chosen}
-    return Listing(sizes, cursor(chosen[-1]) if len(chosen) < len(found) else None)
+        return Listing(chosen, _sizes(chosen, limits), None)
+    next_cursor = cursor(place(chosen[-1])) if len(chosen) < len(found) else None
+    return Listing(chosen, _full_sizes(chosen, limits), next_cursor)
 
 
 def latest(
-    activities: Collection[Activity], command: ListChats, below: Place | None, *, limits: Limits
-) -> list[Activity]:
-    """Those of the activities that may matter to `listing`, whatever others there are; latest first."""
+    chats: Collection[Chat | Excerpt], command: ListChats, below: Place | None, *, limits: Limits
+) -> list[Chat | Excerpt]:
+    """Those of the chats that may matter to `listing`, whatever others there are; latest first."""
     if below is not None:
-        activities = [activity for activity in activities if activity[:3] < below]
-    return nlargest(_length(command, limits) + 1, activities)
+        chats = [chat for chat in chats if place(chat) < below]
+    return nlargest(_length(command, limits) + 1, chats, key=place)
 
 
 def is_paged(command: ListChats) -> bool:
@@ -213,21 +219,31 @@ def _length(command: ListChats, limits: Limits) -> int:
     return limits.chats_page if command.limit is None else command.limit
 
 
-def _sizes(chosen: Sequence[Activity], limits: Limits) -> Mapping[ChatId, int]:
-    least = [min(each.member_count, PARTICIPANTS_LISTED_LEAST) for each in chosen]
+def _sizes(chosen: Sequence[Chat | Excerpt], limits: Limits) -> Mapping[ChatId, int]:
+    if len(chosen) * limits.participants_listed <= limits.participants_listed_in_all:
+        return _full_sizes(chosen, limits)
+    least = [min(chat.member_count, PARTICIPANTS_LISTED_LEAST) for chat in chosen]
     spare = limits.participants_listed_in_all - sum(least)
     sizes: dict[ChatId, int] = {}
-    for each, size in zip(chosen, least, strict=True):
-        more = min(each.member_count, limits.participants_listed) - size
+    for chat, size in zip(chosen, least, strict=True):
+        more = min(chat.member_count, limits.participants_listed) - size
         if more > spare:
             spare = more = 0  # whatever comes later shows few, too
-        sizes[each.chat_id] = size + more
+        sizes[chat.id] = size + more
         spare -= more
     return sizes
 
 
+def _full_sizes(chosen: Sequence[Chat | Excerpt], limits: Limits) -> Mapping[ChatId, int]:
+    most = limits.participants_listed
+    # Without `min`, which would take as long as the rest of it.
+    return {chat.id: count if (count := chat.member_count) < most else most for chat in chosen}
+
+
 def slices(sizes: Mapping[ChatId, int]) -> list[Mapping[ChatId, int]]:
-    """The parts in which a list is read and rendered, in its order: each costs some milliseconds."""
+    """The parts in which a list is read and rendered, in its order, one at least: each costs milliseconds."""
+    if len(sizes) <= CHATS_AT_ONCE and sum(sizes.values()) <= PARTICIPANTS_AT_ONCE:
+        return [sizes]
     found: list[dict[ChatId, int]] = []
     people = PARTICIPANTS_AT_ONCE
     for chat_id, size in sizes.items():
@@ -239,9 +255,9 @@ def slices(sizes: Mapping[ChatId, int]) -> list[Mapping[ChatId, int]]:
     return [*found]
 
 
-def cursor(activity: Activity) -> str:
+def cursor(at: Place) -> str:
     """A place in a list as clients are given it; nothing in it is a secret."""
-    active_at, last_message_id, chat_id, _ = activity
+    active_at, last_message_id, chat_id = at
     text = f"{int(active_at.timestamp())}.{last_message_id}.{chat_id}"
     return urlsafe_b64encode(text.encode()).decode().rstrip("=")
 
@@ -252,12 +268,12 @@ def _place(text: str) -> Place:
     try:
         decoded = urlsafe_b64decode(text.encode() + b"=" * (-len(text) % 4)).decode()
         active_at, last_message_id, chat_id = map(int, decoded.split("."))
-        place = (datetime.fromtimestamp(active_at, UTC), last_message_id, ChatId(chat_id))
+        found = (datetime.fromtimestamp(active_at, UTC), last_message_id, ChatId(chat_id))
     except (ValueError, OverflowError, OSError):
         raise malformed from None
-    if cursor(Activity(*place, 0)) != text:
+    if cursor(found) != text:
         raise malformed
-    return place
+    return found
 
 
 def _created(chat: Chat) -> Decision[Chat]:

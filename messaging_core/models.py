@@ -109,34 +109,32 @@ class Chat:
     def member_ids(self) -> tuple[UserId, ...]:
         return tuple([member.user_id for member in self.members])
 
+    @property
+    def member_count(self) -> int:
+        return len(self.members)
+
     def member(self, user_id: UserId) -> Member | None:
-        return next((member for member in self.members if member.user_id == user_id), None)
+        for member in self.members:
+            if member.user_id == user_id:
+                return member
+        return None
 
 
-class Activity(NamedTuple):
-    """When a chat was last active: of two chats the greater one comes first in a list.
+class Excerpt(NamedTuple):
+    """A chat with some of its many members, or with none: as much of it as a list needs.
 
-    Its first three values are a total order of all chats, and a place in a list.
+    A list makes up to some thousands of them, so it is a tuple.
     """
-
-    active_at: datetime
-    last_message_id: int
-    """0 where there is none."""
-    chat_id: ChatId
-    member_count: int
-
-
-@frozen
-class Excerpt:
-    """A chat with all of its members, or with those of them who are shown where there are many."""
 
     id: ChatId
     title: str
     is_group: bool
     created_at: datetime
-    member_ids: tuple[UserId, ...]
+    active_at: datetime
+    last_message_id: MessageId | None
     member_count: int
-    """How many members the chat has, shown or not."""
+    """How many members the chat has."""
+    member_ids: tuple[UserId, ...] = ()
 
 
 @frozen(slots=False)

@@ -13,7 +13,6 @@ from messaging_core.events import LogEntry
 from messaging_core.ids import ChatId, MessageId, SessionId, UserId
 from messaging_core.models import (
     AccessClaims,
-    Activity,
     Chat,
     EmailForms,
     Excerpt,
@@ -57,10 +56,13 @@ class Reader(Protocol):
     def direct_chat(self, one: UserId, other: UserId) -> Chat | None:
         """The direct chat of the two, in whichever order they are named."""
 
-    def activities_of(self, user_id: UserId, after_id: ChatId | None, count: int) -> Sequence[Activity]:
-        """The first `count` chats beyond `after_id` that the user takes part in, in the order of ids."""
+    def chats_of(self, user_id: UserId, after_id: ChatId | None, count: int) -> Sequence[Chat | Excerpt]:
+        """The first `count` chats beyond `after_id` that the user takes part in, in the order of ids.
 
-    def excerpts(self, sizes: Mapping[ChatId, int], viewer: UserId) -> Mapping[ChatId, Excerpt]:
+        Each is whole where all of it is at hand, or else without its members: `chats.head`.
+        """
+
+    def excerpts(self, sizes: Mapping[ChatId, int], viewer: UserId) -> Mapping[ChatId, Chat | Excerpt]:
         """The chats of these that `viewer` takes part in, each with so many members: `chats.excerpt`.
 
         Costs what is shown, and not what the chats hold.

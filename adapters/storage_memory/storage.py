@@ -13,7 +13,7 @@ from typing import Any, TypeVar, assert_never
 import trio
 from attrs import Factory, evolve, frozen
 
-from messaging_core.chats import activity, excerpt
+from messaging_core.chats import excerpt
 from messaging_core.effects import (
     AdvanceChat,
     AppendEvent,
@@ -28,7 +28,6 @@ from messaging_core.effects import (
 from messaging_core.events import LogEntry, creation
 from messaging_core.ids import ChatId, MessageId, SessionId, UserId
 from messaging_core.models import (
-    Activity,
     Chat,
     Excerpt,
     IdempotencyKey,
@@ -94,12 +93,12 @@ class _View:
         chat_id = self._tables.direct_chats.get(frozenset({one, other}))
         return None if chat_id is None else self._tables.chats[chat_id]
 
-    def activities_of(self, user_id: UserId, after_id: ChatId | None, count: int) -> Sequence[Activity]:
+    def chats_of(self, user_id: UserId, after_id: ChatId | None, count: int) -> Sequence[Chat]:
         after = 0 if after_id is None else after_id
-        chats = [self._tables.chats[id_] for id_ in self._tables.chats_of.get(user_id, ()) if id_ > after]
-        return [activity(chat) for chat in sorted(chats, key=lambda chat: chat.id)[:count]]
+        ids = sorted(id_ for id_ in self._tables.chats_of.get(user_id, ()) if id_ > after)
+        return [self._tables.chats[chat_id] for chat_id in ids[:count]]
 
-    def excerpts(self, sizes: Mapping[ChatId, int], viewer: UserId) -> Mapping[ChatId, Excerpt]:
+    def excerpts(self, sizes: Mapping[ChatId, int], viewer: UserId) -> Mapping[ChatId, Chat | Excerpt]:
         own = self._tables.chats_of.get(viewer, {})
         return {
             id_: excerpt(self._tables.chats[id_], viewer, size) for id_, size in sizes.items() if id_ in own

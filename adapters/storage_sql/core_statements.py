@@ -107,8 +107,8 @@ def compile_statements(dialect: Dialect, *, among: Among, upsert: Upsert, replac
             select(members.c.chat_id).where(*own_after).order_by(members.c.chat_id).limit(bindparam("count")),
             *("user_id", "after_id", "count"),
         ),
-        activities_of=compiled(
-            select(chats.c.active_at, chats.c.last_message_id, chats.c.id, chats.c.member_count)
+        chats_of=compiled(
+            select(chats)
             .join(members, members.c.chat_id == chats.c.id)
             .where(*own_after)
             .order_by(members.c.chat_id)

@@ -1,10 +1,11 @@
-"""What the owner of an SQLite file keeps of it as objects: people, chats, and the last messages of each chat.
+"""What the owner of an SQLite file keeps of it as objects: people, chats, who is in which, and last messages.
 
 Whatever is kept equals what every view shows that may begin now. That holds because one process owns the file
 and every commit goes through `Staged`: what it is about to change is dropped before it, is not kept while it
 is under way, when a view may show either state, and is kept as it became once it is done.
 """
 
+from bisect import bisect_right
 from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
 from typing import Generic, NamedTuple, TypeVar, assert_never
 
@@ -13,7 +14,7 @@ from attrs import evolve
 from adapters.storage_sql.rows import Row
 from adapters.storage_sql.statements import Statements
 from adapters.storage_sql.transaction import Connection, Many, Numbers, SqlReader, SqlTransaction
-from messaging_core.chats import activity, excerpt
+from messaging_core.chats import excerpt
 from messaging_core.effects import (
     AdvanceChat,
     AppendEvent,
@@ -26,7 +27,7 @@ from messaging_core.effects import (
     StoreUser,
 )
 from messaging_core.ids import ChatId, MessageId, UserId
-from messaging_core.models import Activity, Chat, Excerpt, Member, Message, User
+from messaging_core.models import Chat, Excerpt, Member, Message, User
 
 K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
@@ -35,6 +36,8 @@ USERS_KEPT = 50_000
 """About 600 bytes each."""
 MEMBERS_KEPT = 200_000
 """Members in all the chats that are kept, about 120 bytes each; a chat itself counts as four."""
+CHAT_IDS_KEPT = 500_000
+"""Chats of all the people whose chats are kept, by id alone, some 40 bytes each; a person counts as four."""
 CHARACTERS_KEPT = 32_000_000
 """In all the messages that are kept; what a message takes beside its text counts as 600."""
 TAIL = 64
@@ -106,10 +109,14 @@ class Committed:
     def __init__(self, *, members_kept: int = MEMBERS_KEPT) -> None:
         self.users: Kept[UserId, User] = Kept(USERS_KEPT, lambda _: 1)
         self.chats: Kept[ChatId, Chat] = Kept(members_kept, lambda chat: 4 + len(chat.members))
+        self.chat_ids: Kept[UserId, tuple[ChatId, ...]] = Kept(CHAT_IDS_KEPT, lambda ids: 4 + len(ids))
+        """All chats of a person, in order."""
         self.tails: Kept[ChatId, Tail] = Kept(CHARACTERS_KEPT, lambda tail: tail.characters)
         self.changing_users: Collection[UserId] = ()
         """Whom a commit that is under way changes: of them nothing is kept until it is done."""
         self.changing_chats: Collection[ChatId] = ()
+        self.changing_members: Collection[UserId] = ()
+        """Whose chats it adds to."""
 
     def keep_user(self, user: User) -> None:
         if user.id not in self.changing_users:
@@ -118,6 +125,10 @@ class Committed:
     def keep_chat(self, chat: Chat) -> None:
         if chat.id not in self.changing_chats:
             self.chats.put(chat.id, chat)
+
+    def keep_chat_ids(self, user_id: UserId, chat_ids: tuple[ChatId, ...]) -> None:
+        if user_id not in self.changing_members:
+            self.chat_ids.put(user_id, chat_ids)
 
     def keep_tail(self, chat_id: ChatId, tail: Tail) -> None:
         if chat_id not in self.changing_chats:
@@ -137,6 +148,8 @@ class Staged:
         self._messages: dict[MessageId, Message] = {}
         self._changed_chats: set[ChatId] = set()
         """In themselves; of those that were not known there is nothing in `_chats`."""
+        self._joined: set[UserId] = set()
+        """Whoever is in a chat that was added."""
         self._tails: dict[ChatId, Tail] = {}
         """Of the chats whose messages were changed, as they were before."""
 
@@ -174,6 +187,7 @@ class Staged:
             case StoreChat(chat):
                 self._chats[chat.id] = chat
                 self._changed_chats.add(chat.id)
+                self._joined.update(chat.member_ids)
             case StoreUser(user):
                 self._users[user.id] = user
             case AppendEvent() | StoreSession() | StoreResponse():
@@ -186,8 +200,11 @@ class Staged:
         committed = self.committed
         committed.changing_users = self._users.keys()
         committed.changing_chats = self._changed_chats | {m.chat_id for m in self._messages.values()}
+        committed.changing_members = self._joined
         for user_id in self._users:
             committed.users.drop(user_id)
+        for user_id in self._joined:
+            committed.chat_ids.drop(user_id)
         for chat_id in committed.changing_chats:
             committed.chats.drop(chat_id)
             tail = committed.tails.get(chat_id)
@@ -212,7 +229,8 @@ class Staged:
 
     def roll_back(self) -> None:
         """Nothing more was changed; what was dropped is read again when it is needed."""
-        self.committed.changing_users = self.committed.changing_chats = ()
+        committed = self.committed
+        committed.changing_users = committed.changing_chats = committed.changing_members = ()
         self._begin()
 
 
@@ -272,24 +290,35 @@ class KeptReader(SqlReader):
         self._committed.keep_chat(chat)
         return chat
 
-    def activities_of(self, user_id: UserId, after_id: ChatId | None, count: int) -> Sequence[Activity]:
+    def chats_of(self, user_id: UserId, after_id: ChatId | None, count: int) -> Sequence[Chat | Excerpt]:
         get = self._committed.chats.get
-        rows = self._execute(self._sql.chat_ids_of, (user_id, after_id or 0, count)).fetchall()
-        found = [activity(chat) for (chat_id,) in rows if (chat := get(chat_id)) is not None]
-        return found if len(found) == len(rows) else super().activities_of(user_id, after_id, count)
+        ids = self._chat_ids_of(user_id, after_id or 0, count)
+        found = [chat for chat_id in ids if (chat := get(chat_id)) is not None]
+        if len(found) == len(ids):
+            return found
+        return [get(chat.id) or chat for chat in super().chats_of(user_id, after_id, count)]
 
-    def excerpts(self, sizes: Mapping[ChatId, int], viewer: UserId) -> Mapping[ChatId, Excerpt]:
+    def _chat_ids_of(self, user_id: UserId, after_id: int, count: int) -> Sequence[ChatId]:
+        ids = self._committed.chat_ids.get(user_id)
+        if ids is None:
+            rows = self._execute(self._sql.chat_ids_of, (user_id, after_id, count)).fetchall()
+            ids = tuple([chat_id for (chat_id,) in rows])
+            if not after_id and len(ids) < count:
+                self._committed.keep_chat_ids(user_id, ids)
+            return ids
+        start = bisect_right(ids, after_id) if after_id else 0
+        return ids[start : start + count]
+
+    def excerpts(self, sizes: Mapping[ChatId, int], viewer: UserId) -> Mapping[ChatId, Chat | Excerpt]:
         get = self._committed.chats.get
-        found: dict[ChatId, Excerpt] = {}
+        found: dict[ChatId, Chat | Excerpt] = {}
         missing: dict[ChatId, int] = {}
         for chat_id, size in sizes.items():
             chat = get(chat_id)
             if chat is None:
                 missing[chat_id] = size
-            elif len(chat.members) <= size or chat.member(viewer) is not None:
-                known = excerpt(chat, viewer, size)
-                if viewer in known.member_ids:
-                    found[chat_id] = known
+            elif chat.member(viewer) is not None:
+                found[chat_id] = excerpt(chat, viewer, size) if len(chat.members) > size else chat
         return {**found, **super().excerpts(missing, viewer)} if missing else found
 
     def messages_before(self, chat_id: ChatId, before_id: MessageId | None, count: int) -> Sequence[Message]:

@@ -193,9 +193,9 @@ class _Members:
         self._members.put(chat_id, version, found)
         return found
 
-    def excerpts(self, sizes: Mapping[ChatId, int], viewer: UserId) -> Mapping[ChatId, Excerpt]:
+    def excerpts(self, sizes: Mapping[ChatId, int], viewer: UserId) -> Mapping[ChatId, Chat | Excerpt]:
         rows = self._execute(self._sql.chats_shared, (viewer, self._many([*sizes]))).fetchall()
-        found: dict[ChatId, Excerpt] = {}
+        found: dict[ChatId, Chat | Excerpt] = {}
         missing: dict[ChatId, Row] = {}
         for row in rows:
             members = self._members.get(row[0], row[MEMBERS_VERSION])
@@ -210,7 +210,7 @@ class _Members:
                 found[chat_id] = self._excerpt_of(missing[chat_id], [*parts], viewer, sizes[chat_id])
         return found
 
-    def _excerpt_of(self, chat: Row, parts: list[Row], viewer: UserId, size: int) -> Excerpt:
+    def _excerpt_of(self, chat: Row, parts: list[Row], viewer: UserId, size: int) -> Chat | Excerpt:
         """From what `EXCERPTS` gives of a chat."""
         chat_id, version, member_count = chat[0], chat[MEMBERS_VERSION], chat[-1]
         if parts[0][1] != version:
@@ -219,7 +219,7 @@ class _Members:
         first = tuple([member_of(part[3:]) for part in parts if part[2] != 1])
         if member_count <= size:
             self._members.put(chat_id, version, first)
-            return excerpt(chat_of(chat, first), viewer, size)
+            return chat_of(chat, first)
         rankings = ([member.user_id for member in group] for group in (ranked(ranks), first))
         return excerpt_of(chat, shown_members((viewer,), *rankings, count=size))
 

@@ -8,7 +8,6 @@ from typing import Any, Literal, assert_never
 from messaging_core.events import THE_CHAT, ChatSubject, CustomSubject, LogEntry, MessageSubject, Subject
 from messaging_core.ids import UserId
 from messaging_core.models import (
-    Activity,
     Chat,
     Excerpt,
     IdempotencyKey,
@@ -125,14 +124,18 @@ def chat_of(row: Row, members: tuple[Member, ...]) -> Chat:
     )
 
 
-def activity_of(row: Row) -> Activity:
-    active_at, last_message_id, chat_id, member_count = row
-    return Activity(moment(active_at), last_message_id or 0, chat_id, member_count)
-
-
-def excerpt_of(row: Row, member_ids: tuple[UserId, ...]) -> Excerpt:
-    id_, title, is_group, created_at, _, _, _, _, member_count = row
-    return Excerpt(id_, title, bool(is_group), moment(created_at), member_ids, member_count)
+def excerpt_of(row: Row, member_ids: tuple[UserId, ...] = ()) -> Excerpt:
+    id_, title, is_group, created_at, _, active_at, last_message_id, _, member_count = row
+    return Excerpt(
+        id_,
+        title,
+        bool(is_group),
+        moment(created_at),
+        moment(active_at),
+        last_message_id,
+        member_count,
+        member_ids,
+    )
 
 
 def member_row(chat: Chat, position: int, member: Member) -> Row:

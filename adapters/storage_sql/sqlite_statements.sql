@@ -51,8 +51,8 @@ FROM members JOIN members AS theirs ON theirs.chat_id = members.chat_id
 WHERE members.user_id = ? AND theirs.user_id = ?
  LIMIT 1 OFFSET 0
 
--- activities_of
-SELECT chats.active_at, chats.last_message_id, chats.id, chats.member_count
+-- chats_of
+SELECT chats.id, chats.title, chats.is_group, chats.created_at, chats.sequence, chats.active_at, chats.last_message_id, chats.members_version, chats.member_count
 FROM chats JOIN members ON members.chat_id = chats.id
 WHERE members.user_id = ? AND members.chat_id > ? ORDER BY members.chat_id
  LIMIT ? OFFSET 0

@@ -19,7 +19,7 @@ class Statements:
     direct_chat: str
     chat_ids_of: str
     shares_chat: str
-    activities_of: str
+    chats_of: str
     chats_shared: str
     chats_made_by: str
     positions: str

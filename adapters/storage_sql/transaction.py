@@ -8,7 +8,6 @@ from adapters.storage_sql.rows import (
     MEMBERS_VERSION,
     Kind,
     Row,
-    activity_of,
     changed_message_row,
     chat_of,
     chat_row,
@@ -29,7 +28,7 @@ from adapters.storage_sql.rows import (
     user_row,
 )
 from adapters.storage_sql.statements import Statements
-from messaging_core.chats import excerpt, shown_members
+from messaging_core.chats import shown_members
 from messaging_core.effects import (
     AdvanceChat,
     AppendEvent,
@@ -44,7 +43,6 @@ from messaging_core.effects import (
 from messaging_core.events import LogEntry
 from messaging_core.ids import MAX_ID, ChatId, MessageId, SessionId, UserId
 from messaging_core.models import (
-    Activity,
     Chat,
     Excerpt,
     IdempotencyKey,
@@ -144,18 +142,18 @@ class SqlReader:
         pair = (min(one, other), max(one, other))
         return self._chat_of(self._execute(self._sql.direct_chat, pair).fetchone())
 
-    def activities_of(self, user_id: UserId, after_id: ChatId | None, count: int) -> Sequence[Activity]:
-        rows = self._execute(self._sql.activities_of, (user_id, after_id or 0, count)).fetchall()
-        return [activity_of(row) for row in rows]
+    def chats_of(self, user_id: UserId, after_id: ChatId | None, count: int) -> Sequence[Chat | Excerpt]:
+        rows = self._execute(self._sql.chats_of, (user_id, after_id or 0, count)).fetchall()
+        return [excerpt_of(row) for row in rows]
 
-    def excerpts(self, sizes: Mapping[ChatId, int], viewer: UserId) -> Mapping[ChatId, Excerpt]:
+    def excerpts(self, sizes: Mapping[ChatId, int], viewer: UserId) -> Mapping[ChatId, Chat | Excerpt]:
         rows = self._execute(self._sql.chats_shared, (viewer, self._many([*sizes]))).fetchall()
         return {row[0]: self._excerpt(row, viewer, sizes[row[0]]) for row in rows}
 
-    def _excerpt(self, chat: Row, viewer: UserId, size: int) -> Excerpt:
+    def _excerpt(self, chat: Row, viewer: UserId, size: int) -> Chat | Excerpt:
         (*_, member_count) = chat
         if member_count <= size:
-            return excerpt(self._chat(chat), viewer, size)
+            return self._chat(chat)
         part = (chat[0], size)
         ranked = [user_id for (user_id,) in self._execute(self._sql.ranked_members, part).fetchall()]
         first = [user_id for (user_id,) in self._execute(self._sql.first_members, part).fetchall()]

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from functools import partial
+from types import MappingProxyType
 
 from attrs import frozen
 
@@ -9,11 +10,11 @@ from messaging_core import chats, privacy
 from messaging_core.commands import CreateGroup, GetChat, ListChats, OpenDirectChat
 from messaging_core.effects import Decision
 from messaging_core.ids import ChatId, UserId
-from messaging_core.models import Activity, Chat, ChatPage, ChatView, Excerpt, User, UserView
+from messaging_core.models import Chat, ChatPage, ChatView, Excerpt, User, UserView
 from messaging_core.operations.base import Context, Operation, Part, Query, Reading
 from messaging_core.ports import Reader, Transaction
 
-ACTIVITIES_AT_ONCE = 2500
+CHATS_AT_ONCE = 2500
 """Chats of one person that one query looks at, in some 5 ms; only other people can add a person to more."""
 
 
@@ -39,7 +40,7 @@ def list_chats(command: ListChats, context: Context) -> Reading[ChatPage]:
 class _Ordering:
     """A list of which not all chats have been looked at."""
 
-    found: Sequence[Activity]
+    found: Sequence[Chat | Excerpt]
     """Those that may be shown."""
     after: ChatId
     """The last chat that was looked at."""
@@ -59,23 +60,38 @@ def _begin(
     command: ListChats,
     context: Context,
     below: chats.Place | None,
-    found: Sequence[Activity],
+    found: Sequence[Chat | Excerpt],
     after: ChatId | None,
 ) -> _Begun | _Ordering:
-    more = reader.activities_of(context.actor.user_id, after, ACTIVITIES_AT_ONCE)
-    latest = chats.latest([*found, *more], command, below, limits=context.limits)
-    if len(more) == ACTIVITIES_AT_ONCE:
-        return _Ordering(latest, more[-1].chat_id)
-    listing = chats.listing(latest, command, below, limits=context.limits)
-    first, *rest = chats.slices(listing.sizes) or [{}]
-    return _Begun(ChatPage(_views(reader, sizes=first, context=context), listing.next_cursor), rest)
+    more = reader.chats_of(context.actor.user_id, after, CHATS_AT_ONCE)
+    if len(more) == CHATS_AT_ONCE:
+        latest = chats.latest([*found, *more], command, below, limits=context.limits)
+        return _Ordering(latest, more[-1].id)
+    listed, sizes, next_cursor = chats.listing([*found, *more], command, below, limits=context.limits)
+    first, *rest = chats.slices(sizes)
+    whole = {
+        chat.id: chat for chat in listed if isinstance(chat, Chat) and len(chat.members) == sizes[chat.id]
+    }
+    views = _views(reader, sizes=first, whole=whole, context=context)
+    return _Begun(ChatPage(views, next_cursor), rest)
 
 
-def _views(reader: Reader, *, sizes: Mapping[ChatId, int], context: Context) -> tuple[ChatView, ...]:
-    excerpts = reader.excerpts(sizes, context.actor.user_id)
-    users = reader.users({user_id for excerpt in excerpts.values() for user_id in excerpt.member_ids})
-    people = _seen(context, users)
-    return tuple([chats.view(excerpts[chat_id], people) for chat_id in sizes if chat_id in excerpts])
+def _views(
+    reader: Reader,
+    *,
+    sizes: Mapping[ChatId, int],
+    whole: Mapping[ChatId, Chat] = MappingProxyType({}),
+    context: Context,
+) -> tuple[ChatView, ...]:
+    """Chats of the actor, each with so many participants; `whole` holds those that are known to be that."""
+    found: Mapping[ChatId, Chat | Excerpt] = whole
+    if missing := sizes.keys() - whole.keys():
+        excerpts = reader.excerpts({chat_id: sizes[chat_id] for chat_id in missing}, context.actor.user_id)
+        found = {**whole, **excerpts}
+    # Each chat's own once: they are made anew whenever they are asked for.
+    shown = [(found[chat_id], found[chat_id].member_ids) for chat_id in sizes if chat_id in found]
+    people = _seen(context, reader.users({user_id for _, user_ids in shown for user_id in user_ids}))
+    return tuple([chats.view(chat, tuple([people[id_] for id_ in user_ids])) for chat, user_ids in shown])
 
 
 def get_chat(command: GetChat, context: Context) -> Query[ChatView]:
@@ -129,9 +145,10 @@ def view(reader: Reader, chat: Chat, context: Context) -> ChatView:
     return _shown_to(context, shown, reader.users(shown.member_ids))
 
 
-def _shown_to(context: Context, shown: Excerpt, users: Mapping[UserId, User]) -> ChatView:
+def _shown_to(context: Context, shown: Chat | Excerpt, users: Mapping[UserId, User]) -> ChatView:
     """A chat of the actor, with its people as the actor sees them."""
-    return chats.view(shown, _seen(context, users))
+    people = _seen(context, users)
+    return chats.view(shown, tuple([people[user_id] for user_id in shown.member_ids]))
 
 
 def _seen(context: Context, users: Mapping[UserId, User]) -> Mapping[UserId, UserView]:

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 from attrs import evolve, field, frozen
 from hypothesis import strategies as st
 
-from messaging_core.chats import create_group, open_direct_chat
+from messaging_core.chats import create_group, head, open_direct_chat
 from messaging_core.commands import (
     CreateGroup,
     EditMessage,
@@ -383,7 +383,7 @@ def _everything(world: _World) -> Callable[[Reader], list[object]]:
             [reader.session(session_id) for session_id in world.sessions],
             [reader.chat(chat_id) for chat_id in world.chats],
             [reader.direct_chat(one, other) for one, other in combinations_with_replacement(world.users, 2)],
-            [list(reader.activities_of(user_id, None, 100)) for user_id in world.users],
+            [[head(chat) for chat in reader.chats_of(user_id, None, 100)] for user_id in world.users],
             [
                 reader.excerpts(dict.fromkeys(world.chats, size), user_id)
                 for user_id in world.users

@@ -106,19 +106,19 @@ async def test_a_chat_that_was_left_meanwhile_is_not_shown() -> None:
 async def test_any_number_of_chats_is_ordered(monkeypatch: pytest.MonkeyPatch, command: ListChats) -> None:
     """Whoever is in more chats than are looked at by one query finds the latest of all."""
     asked: list[int] = []
-    monkeypatch.setattr(operations.chats, "ACTIVITIES_AT_ONCE", 5)
+    monkeypatch.setattr(operations.chats, "CHATS_AT_ONCE", 5)
     storage = await storage_with(*[2] * 10, others=3)
 
     class Counted(Watched):
         async def __call__(self, query: Query[Any]) -> Any:
             def counted(reader: Reader) -> Any:
-                found = reader.activities_of
+                found = reader.chats_of
 
-                def activities_of(user_id: UserId, after_id: ChatId | None, count: int) -> Any:
+                def chats_of(user_id: UserId, after_id: ChatId | None, count: int) -> Any:
                     asked.append(count)
                     return found(user_id, after_id, count)
 
-                vars(reader)["activities_of"] = activities_of
+                vars(reader)["chats_of"] = chats_of
                 return query(reader)
 
             return await super().__call__(counted)

@@ -56,7 +56,7 @@ async def check_0002(storage: Storage) -> None:
             assert log == [row for row in LOGS if row[0] == chat_id]
             history = [message_row(each, 0)[:-1] for each in reader.messages_before(ChatId(chat_id), None, 9)]
             assert history == [row for row in reversed(MESSAGES) if row[1] == chat_id]
-        assert [activity.member_count for activity in reader.activities_of(UserId(7), None, 9)] == [1, 2]
+        assert [chat.member_count for chat in reader.chats_of(UserId(7), None, 9)] == [1, 2]
 
     await storage.read(look)
 

@@ -18,6 +18,7 @@ from adapters.storage_sql import kept, open_sqlite
 from adapters.storage_sql.kept import Committed, Kept, KeptReader, tail_of
 from adapters.storage_sql.sqlite import SqliteStorage, sqlite_statements
 from adapters.storage_sql.sqlite_file import connect_reader
+from messaging_core.chats import head
 from messaging_core.effects import AdvanceChat, ChangeMessage, StoreChat, StoreMessage, StoreUser
 from messaging_core.ids import ChatId, MessageId, UserId
 from messaging_core.models import Chat, Member, Message, MessageType, Role, User
@@ -103,7 +104,11 @@ def look(reader: Reader) -> list[Any]:
         [reader.user(user_id) for user_id in users],
         reader.users(users),
         [reader.chat(chat_id) for chat_id in chats],
-        [reader.activities_of(user_id, None, 9) for user_id in users],
+        [
+            [head(chat) for chat in reader.chats_of(user_id, after, count)]
+            for user_id in users
+            for after, count in ((None, 9), (None, 1), (ChatId(1), 9), (ChatId(2), 1))
+        ],
         [reader.excerpts(dict.fromkeys(chats, size), user_id) for user_id in users for size in (1, 2)],
         [list(reader.messages_before(chat_id, None, size)) for chat_id in chats for size in (1, 3, 5, 200)],
     ]
@@ -214,6 +219,7 @@ async def test_hot_reads_need_no_statement(storage: SqliteStorage) -> None:
     def hot(reader: Reader) -> int:
         assert reader.user(UserId(1)) is not None
         assert reader.chat(ChatId(1)) is not None
+        assert all(isinstance(chat, Chat) for chat in reader.chats_of(UserId(1), None, 100))
         return len(reader.messages_before(ChatId(1), None, 51))
 
     assert await storage.read(hot) == 1

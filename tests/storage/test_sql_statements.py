@@ -51,7 +51,7 @@ def test_plans(tmp_path: Path, name: str) -> None:
         ("shares_chat", "COVERING INDEX ix_members_user_id_chat_id (user_id=?)"),
         ("shares_chat", "COVERING INDEX ix_members_user_id_chat_id (user_id=? AND chat_id=?)"),
         ("chat_ids_of", "COVERING INDEX ix_members_user_id_chat_id (user_id=? AND chat_id>?)"),
-        ("activities_of", "COVERING INDEX ix_members_user_id_chat_id (user_id=? AND chat_id>?)"),
+        ("chats_of", "COVERING INDEX ix_members_user_id_chat_id (user_id=? AND chat_id>?)"),
         ("chats_shared", "ix_members_user_id_chat_id (user_id=? AND chat_id=?)"),
         ("chats_made_by", "COVERING INDEX ix_members_user_id_chat_id (user_id=?)"),
         ("ranked_members", "ix_members_chat_id_role (chat_id=?)"),

@@ -1,7 +1,5 @@
 """Chats, each with its participants."""
 
-from msgspec import Raw
-
 from adapters.quart_app.endpoints import (
     API,
     STRANGER_LIMITS,
@@ -37,8 +35,9 @@ async def list_chats(command: ListChats, context: Context, read: Read) -> bytes:
     async for part in in_parts(operations.list_chats(command, context), read):
         parts.append(encode(part.chats))
         next_cursor = part.next_cursor
-    array = joined(parts)
-    return encode({"chats": Raw(array), "next_cursor": next_cursor}) if is_paged(command) else array
+    if not is_paged(command):
+        return joined(parts)
+    return joined(parts, b'{"chats":', b',"next_cursor":%b}' % encode(next_cursor))
 
 
 ENDPOINTS = (

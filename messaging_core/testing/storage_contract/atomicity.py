@@ -6,7 +6,7 @@ import pytest
 import trio
 from attrs import evolve
 
-from messaging_core.chats import activity, excerpt
+from messaging_core.chats import excerpt, head
 from messaging_core.effects import ChangeMessage, StoreChat, StoreUser
 from messaging_core.errors import Refused
 from messaging_core.idempotency import resource_of, store
@@ -92,7 +92,7 @@ class AtomicityRules:
             assert (
                 tx.chat(chat.id) == tx.lock_chat(chat.id) == tx.direct_chat(bob.id, alice.id) == stored_chat
             )
-            assert list(tx.activities_of(bob.id, None, 9)) == [activity(stored_chat)]
+            assert [head(found) for found in tx.chats_of(bob.id, None, 9)] == [head(stored_chat)]
             assert tx.excerpts({chat.id: 2}, bob.id) == {chat.id: excerpt(stored_chat, bob.id, 2)}
             message = add_message(tx, chat.id, alice.id)
             assert tx.message(message.id) == message

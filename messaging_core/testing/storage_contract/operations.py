@@ -132,7 +132,7 @@ async def chat_of(storage: Storage, chat_id: ChatId) -> Chat:
 
 
 def chat_ids_of(reader: Reader, user: User) -> list[ChatId]:
-    return [activity.chat_id for activity in reader.activities_of(user.id, None, 10_000)]
+    return [chat.id for chat in reader.chats_of(user.id, None, 10_000)]
 
 
 async def history_of(storage: Storage, chat_id: ChatId) -> Sequence[Message]:

@@ -6,7 +6,7 @@ from itertools import permutations
 import pytest
 from attrs import evolve
 
-from messaging_core.chats import activity, excerpt
+from messaging_core.chats import excerpt, head, place
 from messaging_core.effects import AdvanceChat, StoreChat, StoreSession, StoreUser
 from messaging_core.errors import Refused
 from messaging_core.ids import MAX_ID, ChatId, MessageId, SessionId, UserId
@@ -49,7 +49,7 @@ class PeopleAndChatsRules:
         def list_(reader: Reader) -> list[int]:
             return [
                 len(reader.users([UserId(1), UserId(MAX_ID)])),
-                len(reader.activities_of(UserId(1), None, 10)),
+                len(reader.chats_of(UserId(1), None, 10)),
                 len(reader.excerpts({ChatId(1): 10, ChatId(MAX_ID): 1}, UserId(1))),
                 len(reader.excerpts({}, UserId(1))),
                 int(reader.shares_chat(UserId(1), UserId(MAX_ID))),
@@ -201,8 +201,8 @@ class PeopleAndChatsRules:
         locked = await storage.transact(lambda tx: tx.lock_direct_chat(alice.id, bob.id))
         assert locked == await chat_of(storage, chat.id)
 
-    async def test_activities_of_a_user(self, storage: Storage) -> None:
-        """A user's activities are those of exactly the user's chats, by id and in pages."""
+    async def test_chats_of_a_user(self, storage: Storage) -> None:
+        """A user's chats are all that the user takes part in and no others, in the order of ids, in pages."""
         alice, bob, carol = await people(storage, "alice", "bob", "carol")
 
         def operation(tx: Transaction) -> tuple[ChatId, ChatId]:
@@ -216,13 +216,13 @@ class PeopleAndChatsRules:
             for user, expected in ((alice, [direct]), (bob, [direct, group]), (carol, [group])):
                 assert chat_ids_of(reader, user) == expected
             chats = [chat for id_ in (direct, group) if (chat := reader.chat(id_)) is not None]
-            whole = [activity(chat) for chat in chats]
-            assert whole[0].last_message_id > 0 == whole[1].last_message_id
-            assert whole[0] > whole[1]
-            assert list(reader.activities_of(bob.id, None, 2)) == whole
-            assert list(reader.activities_of(bob.id, None, 1)) == whole[:1]
-            assert list(reader.activities_of(bob.id, direct, 9)) == whole[1:]
-            assert list(reader.activities_of(bob.id, group, 9)) == []
+            heads = [head(chat) for chat in chats]
+            for after, count, wanted in ((None, 2, heads), (None, 1, heads[:1]), (direct, 9, heads[1:])):
+                found = reader.chats_of(bob.id, after, count)
+                assert [head(chat) for chat in found] == wanted
+                assert all(chat in (*chats, *heads) for chat in found)
+            assert list(reader.chats_of(bob.id, group, 9)) == []
+            assert place(heads[0]) > place(heads[1])
 
         await storage.read(look)
         await storage.transact(look)
