@@ -6,11 +6,14 @@ SQLite goes on after its file was deleted, renamed or replaced: it commits into 
 import logging
 import os
 from pathlib import Path
+from time import monotonic
 
 from messaging_core.ports import StorageUnavailable
 
 log = logging.getLogger(__name__)
 
+CHECK_EVERY = 0.01
+"""Seconds between two looks at the file's name, where commits follow each other: a look takes some 5 us."""
 LOOK_EVERY = 0.5
 """Seconds between two looks at all of the names."""
 COMPANIONS = ("-wal", "-shm")
@@ -31,6 +34,7 @@ class FileWatch:
     def __init__(self, name: Path, path: Path, descriptor: int) -> None:
         self.trouble: str | None = None
         """What has happened to the files, and what to do about it; None while nothing has."""
+        self._check_at = 0.0
         self._name = str(name)
         self._path = str(path)
         self._descriptor = descriptor
@@ -41,8 +45,9 @@ class FileWatch:
         """When the file was last written to, and its size, at the beginning of the trouble."""
 
     def check(self) -> None:
-        """Raise `StorageUnavailable` where a commit would be lost; takes a microsecond, for each commit."""
-        if self.trouble is None:
+        """Raise `StorageUnavailable` where a commit would be lost, as far as was seen `CHECK_EVERY` ago."""
+        if self.trouble is None and (now := monotonic()) >= self._check_at:
+            self._check_at = now + CHECK_EVERY
             try:
                 found = os.stat(self._name)  # noqa: PTH116 - a Path takes twice as long
             except OSError:
