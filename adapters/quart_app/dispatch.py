@@ -1,10 +1,12 @@
 """The one way through: from a request and its endpoint's declaration to an answer."""
 
 from collections.abc import Awaitable, Hashable, Mapping
+from contextlib import nullcontext
 from contextvars import ContextVar
 from typing import Any, TypeVar, assert_never
 
 import structlog
+import trio
 from attrs import AttrsInstance
 
 from adapters.quart_app.endpoints import (
@@ -46,6 +48,10 @@ REQUEST_ID: ContextVar[str | None] = ContextVar("request_id", default=None)
 """Of the request that is being answered, for the lines that are logged meanwhile."""
 
 
+LARGE_READS = 2
+"""Large pages that are read at a time: each takes some 20 MB until it is an answer, whose size is known only
+then. They take turns with everybody else, so that more at a time would not come earlier."""
+
 UNCHANGED = "Nothing was changed: the storage cannot be reached, or has no room, at the moment. Try again."
 OUTCOME_UNKNOWN = (
     "Whether this was done is not known: the storage was lost before it told. "
@@ -59,6 +65,7 @@ class Dispatcher:
     def __init__(self, messaging: Messaging, throttles: Throttles | None) -> None:
         self._messaging = messaging
         self._throttles = throttles
+        self._large_reads = trio.CapacityLimiter(LARGE_READS)
 
     async def answer(self, endpoint: Endpoint, request: HttpRequest) -> HttpAnswer:
         """The answer, whatever happens: a refusal is a problem, and so is a fault of ours, which is logged.
@@ -135,9 +142,10 @@ class Dispatcher:
             case Reads(query, show):
                 result = await messaging.read(query(command, context))
                 answer = HttpAnswer(endpoint.status, encode(show(command, result)))
-            case ReadsInParts(function):
+            case ReadsInParts(function, is_large):
                 read = self._reading(endpoint, context.actor)
-                answer = HttpAnswer(endpoint.status, await function(command, context, read))
+                async with self._large_reads if is_large(command) else nullcontext():
+                    answer = HttpAnswer(endpoint.status, await function(command, context, read))
             case Writes(operation):
                 executed = await messaging.execute_once(
                     operation(command, context),

@@ -144,9 +144,13 @@ class Reads:
 
 @frozen
 class ReadsInParts:
-    """Several queries, between which others have their turn; `function` gives the body of the answer."""
+    """Several queries, between which others have their turn; `function` gives the body of the answer.
+
+    Of commands whose answers are megabytes, only few are carried out at a time.
+    """
 
     function: Callable[[Any, Context, Read], Awaitable[bytes]]
+    is_large: Callable[[Any], bool] = lambda _: False
 
 
 @frozen

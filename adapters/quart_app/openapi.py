@@ -5,7 +5,7 @@ from http import HTTPStatus
 from importlib.metadata import version
 from typing import Any
 
-from adapters.quart_app.endpoints import API, JSON, Auth, Endpoint, Reads
+from adapters.quart_app.endpoints import API, JSON, Auth, Endpoint, Reads, ReadsInParts
 from adapters.quart_app.parameters import UnknownParameter
 from adapters.quart_app.problems import BUSY, PROBLEM_JSON, Problem, status_of
 from adapters.quart_app.schema import Schema, Schemas
@@ -130,7 +130,7 @@ def _refusals(endpoint: Endpoint) -> dict[int, list[str]]:
         codes.setdefault(415, []).append("unsupported_media_type")
     if endpoint.unavailable:
         codes[HTTPStatus.SERVICE_UNAVAILABLE.value] = list(endpoint.unavailable)
-        if isinstance(endpoint.does, Reads):
+        if isinstance(endpoint.does, (Reads, ReadsInParts)):
             codes[HTTPStatus.SERVICE_UNAVAILABLE.value].append(BUSY)
     return codes
 

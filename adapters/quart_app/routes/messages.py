@@ -39,13 +39,18 @@ async def list_messages(command: ListMessages, context: Context, read: Read) -> 
     return joined(parts, head, tail)
 
 
+def is_large(command: ListMessages) -> bool:
+    """Whether the page may be read in parts: a few megabytes each, of which others wait for the next."""
+    return (command.limit or 0) >= MESSAGES_AT_ONCE
+
+
 ENDPOINTS = (
     Endpoint(
         method="GET",
         path=f"{API}/messages",
         summary="A chat's history, newest first: an array of 50, or with a limit or an anchor a page",
         command=ListMessages,
-        does=ReadsInParts(list_messages),
+        does=ReadsInParts(list_messages, is_large),
         answers=tuple[Message, ...] | Page,
         refusals=(ChatNotFound, NotAParticipant),
     ),
