@@ -200,17 +200,19 @@ class Dispatcher:
         """
         if self._throttles is not None:
             limits = self._messaging.limits
-            self._throttles.take(
-                *[
+            permits: list[Permits] = []
+            for limit in asked:
+                if limit.per is Per.EMAIL_AND_ADDRESS:
+                    self._throttles.check(*permits)  # to parse an e-mail takes longer than to refuse
+                permits.append(
                     (
                         limit.rate,
                         self._key(limit, actor, command, request),
                         getattr(limits, limit.rate),
                         _known_cost(command, limits) if Cost.MEMBERS in limit.costs else 1,
                     )
-                    for limit in asked
-                ]
-            )
+                )
+            self._throttles.take(*permits)
 
     def _charge(self, endpoint: Endpoint, cost: Cost, units: int, actor: Actor) -> None:
         """Take what the work has cost beyond the permit that was taken for it."""

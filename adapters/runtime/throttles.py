@@ -44,6 +44,13 @@ class Throttles:
         if len(self._buckets) > self._most:
             self._forget(now)
 
+    def check(self, *asked: Permits) -> None:
+        """Raise `TooManyRequests` when one of the buckets holds too few permits; take none."""
+        now = self._clock()
+        for name, key, rate, cost in asked:
+            kept = self._buckets.get((name, key))
+            take(kept[0] if kept else None, rate, now=now, cost=cost)
+
     def charge(self, *owed: Permits) -> None:
         """Take permits for what was granted and has cost more; the buckets may go into debt."""
         now = self._clock()

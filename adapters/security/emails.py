@@ -6,6 +6,9 @@ from functools import cache
 from messaging_core.models import EmailForms
 from messaging_core.ports import EmailMalformed
 
+MOST_BYTES = 254
+"""Of an address in UTF-8 (RFC 5321 4.5.3.1.3, RFC 6531 3.4): the library would refuse more at its end."""
+
 SENTENCE_CHARACTERS = 200
 """What is passed on of a reason: it may list every character of an address."""
 
@@ -28,6 +31,8 @@ def _parser() -> Callable[[str], EmailForms]:
     email_validator.SPECIAL_USE_DOMAIN_NAMES.clear()
 
     def parse(email: str) -> EmailForms:
+        if len(email.encode(errors="replace")) > MOST_BYTES:
+            raise EmailMalformed(f"the email address has more than {MOST_BYTES} bytes")
         try:
             found = email_validator.validate_email(
                 email, check_deliverability=False, globally_deliverable=False

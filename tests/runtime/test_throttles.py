@@ -58,6 +58,18 @@ def test_permits_of_several_buckets_are_taken_together() -> None:
     limits.take(("login_rate", "bob", RATE, 1))
 
 
+def test_checking_takes_nothing() -> None:
+    """Whether there are permits can be asked for before it is known whose others are."""
+    limits = Throttles(Clock())
+    for _ in range(5):
+        limits.check(("login_address_rate", "::1", RATE, 1))
+    limits.take(("login_address_rate", "::1", RATE, 1))
+    limits.take(("login_address_rate", "::1", RATE, 1))
+    with pytest.raises(TooManyRequests):
+        limits.check(("login_address_rate", "::2", RATE, 1), ("login_address_rate", "::1", RATE, 1))
+    limits.check()
+
+
 def test_an_attacker_with_many_keys_fills_no_memory() -> None:
     """Beyond the bound full buckets are forgotten, then the stalest; the one in use stays empty."""
     limits = Throttles(Clock(), buckets=100)

@@ -61,6 +61,8 @@ def test_an_address_has_its_forms(email: str, unicode: str | None, ascii_form: s
         ("\u0301a@c.com", "COMBINING ACUTE ACCENT"),
         ("a@c_d.com", "'_'"),
         ("x" * 64 + "@" + "x" * 64 + ".com", "too many"),
+        ("x" * 251 + "@b.c", "more than 254 bytes"),
+        ("\u0436" * 126 + "@b.c", "more than 254 bytes"),
         ("\ud800@c.com", None),
         ("a@\ud800.com", None),
         ("a@xn--a.com", None),

@@ -84,7 +84,7 @@ ENDPOINTS = (
         refusals=(InvalidCredentials,),
         unavailable=("storage_unavailable", "busy"),
         auth=Auth.NONE,
-        limits=(Limit("login_rate", Per.EMAIL_AND_ADDRESS), Limit("login_address_rate", Per.ADDRESS)),
+        limits=(Limit("login_address_rate", Per.ADDRESS), Limit("login_rate", Per.EMAIL_AND_ADDRESS)),
     ),
     Endpoint(
         method="POST",

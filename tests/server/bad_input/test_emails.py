@@ -4,10 +4,11 @@ import httpx
 import pytest
 
 from messaging_core.effects import Decision, StoreUser
+from messaging_core.limits import Limits, Rate
 from messaging_core.models import User
 from messaging_core.ports import Transaction
-from tests.server.clients import expect, new_key
-from tests.server.servers import ServerHere
+from tests.server.clients import browser, expect, new_key
+from tests.server.servers import ServerHere, serving
 
 PASSWORD = "password123"
 
@@ -68,6 +69,18 @@ async def test_spellings_of_one_e_mail_are_one_account(
     for email in (shown, *others):
         expect(await register(http, email), 409, "email_taken")
         assert expect(await log_in(http, email), 200)["user"] == made["user"]
+
+
+async def test_an_e_mail_that_costs_time_is_not_parsed_without_a_permit(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """An address that has used up its log-ins is refused before its e-mails are looked at."""
+    limits = Limits(login_address_rate=Rate(0.01, 1))
+    async with serving(limits, rate_limits=True) as server, browser(server) as http:
+        costly = "x@" + ".".join("ж" for _ in range(80))
+        expect(await log_in(http, costly), 401)
+        monkeypatch.setattr(server.messaging, "_parse_email", lambda email: pytest.fail("parsed"))
+        expect(await log_in(http, costly), 429)
 
 
 async def test_domains_that_are_two_are_two(http: httpx.AsyncClient) -> None:
