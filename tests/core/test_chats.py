@@ -87,9 +87,7 @@ def group(
 
 
 def test_creating_a_direct_chat() -> None:
-    """Two users without a chat get one with a title and two plain members; it is stored, logged, then
-    delivered.
-    """
+    """Two users without a chat get a titled one, both as members; it is stored, logged, then delivered."""
     decision = direct(ALICE, BOB)
     members = (Member(ALICE.id, Role.MEMBER, NOW), Member(BOB.id, Role.MEMBER, NOW))
     chat = Chat(ChatId(5), "Direct Message", False, NOW, members, 1, NOW, None)
@@ -268,9 +266,7 @@ def listed(found: Sequence[Chat | Excerpt], command: ListChats, limits: Limits =
 
 @given(heads)
 def test_a_list_is_bounded(found: list[Excerpt]) -> None:
-    """The latest chats come first, with up to 100 participants each while the total allows, and at least
-    10.
-    """
+    """The latest chats come first, each with up to 100 participants while the total allows, at least 10."""
     shown = listed(found, ListChats())
     expected = sorted(found, key=place, reverse=True)[: FEW.chats_listed]
     assert list(shown.sizes) == [each.id for each in expected]
@@ -291,9 +287,7 @@ def test_a_list_is_bounded(found: list[Excerpt]) -> None:
 
 @given(heads, st.none() | st.integers(1, 7), st.data())
 def test_pages_show_every_chat_once(found: list[Excerpt], limit: int | None, data: st.DataObject) -> None:
-    """Pages hold every chat once, in order; a chat that becomes active meanwhile is not on the later
-    pages.
-    """
+    """Pages hold every chat once, in order; a chat that becomes active meanwhile is not on later pages."""
     pages: list[list[ChatId]] = []
     by_id = {each.id: each for each in found}
     moved: set[ChatId] = set()
