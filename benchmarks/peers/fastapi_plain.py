@@ -44,7 +44,7 @@ class Base(DeclarativeBase):
     pass
 
 
-class User(Base):
+class UserRow(Base):
     __tablename__ = "users"
 
     id: Mapped[int] = mapped_column(primary_key=True)
@@ -55,7 +55,7 @@ class User(Base):
     created_at: Mapped[str]
 
 
-class Chat(Base):
+class ChatRow(Base):
     __tablename__ = "chats"
 
     id: Mapped[int] = mapped_column(primary_key=True)
@@ -64,12 +64,16 @@ class Chat(Base):
     created_at: Mapped[str]
     active_at: Mapped[str]
     last_message_id: Mapped[int | None]
-    participants: Mapped[list[User]] = relationship(
-        secondary="members", order_by="Member.user_id", viewonly=True
+    participants: Mapped[list[UserRow]] = relationship(
+        secondary="members", order_by="MemberRow.user_id", viewonly=True
     )
 
+    @property
+    def participants_count(self) -> int:
+        return len(self.participants)
 
-class Member(Base):
+
+class MemberRow(Base):
     __tablename__ = "members"
 
     chat_id: Mapped[int] = mapped_column(ForeignKey("chats.id"), primary_key=True)
@@ -78,7 +82,7 @@ class Member(Base):
     joined_at: Mapped[str]
 
 
-class Message(Base):
+class MessageRow(Base):
     __tablename__ = "messages"
 
     id: Mapped[int] = mapped_column(primary_key=True)
@@ -93,7 +97,7 @@ class Message(Base):
     deleted_at: Mapped[str | None]
 
 
-class IdempotencyKey(Base):
+class IdempotencyKeyRow(Base):
     __tablename__ = "idempotency_keys"
 
     user_id: Mapped[int] = mapped_column(primary_key=True)
@@ -169,6 +173,7 @@ class ChatOut(FromRow):
     is_group: bool
     created_at: str
     participants: list[UserOut]
+    participants_count: int
 
 
 # --- sockets ------------------------------------------------------------------------------------------------
@@ -268,7 +273,7 @@ Database = Annotated[AsyncSession, Depends(database)]
 
 
 async def refuse_access(session: AsyncSession, chat_id: int) -> NoReturn:
-    if await session.get(Chat, chat_id) is None:
+    if await session.get(ChatRow, chat_id) is None:
         raise HTTPException(404, "No such chat")
     raise HTTPException(403, "You are not in this chat")
 
@@ -293,28 +298,30 @@ async def send_message(
     fingerprint = hashlib.sha256(await request.body()).digest()
     async with writing:
         if idempotency_key is not None:
-            stored = await session.get(IdempotencyKey, (user_id, idempotency_key))
+            stored = await session.get(IdempotencyKeyRow, (user_id, idempotency_key))
             if stored is not None:
                 return replay(stored, fingerprint)
-        members = (await session.scalars(select(Member.user_id).where(Member.chat_id == draft.chat_id))).all()
+        members = (
+            await session.scalars(select(MemberRow.user_id).where(MemberRow.chat_id == draft.chat_id))
+        ).all()
         if user_id not in members:
             await refuse_access(session, draft.chat_id)
         if draft.reply_to_id is not None:
-            replied_to = await session.get(Message, draft.reply_to_id)
+            replied_to = await session.get(MessageRow, draft.reply_to_id)
             if replied_to is None or replied_to.chat_id != draft.chat_id:
                 raise HTTPException(422, "reply_to_id: no such message in this chat")
-        message = Message(**draft.model_dump(), author_id=user_id, ts=now())
+        message = MessageRow(**draft.model_dump(), author_id=user_id, ts=now())
         session.add(message)
         await session.flush()
         await session.execute(
-            update(Chat)
-            .where(Chat.id == draft.chat_id)
+            update(ChatRow)
+            .where(ChatRow.id == draft.chat_id)
             .values(last_message_id=message.id, active_at=message.ts)
         )
         body = MessageOut.model_validate(message).model_dump_json().encode()
         if idempotency_key is not None:
             session.add(
-                IdempotencyKey(
+                IdempotencyKeyRow(
                     user_id=user_id,
                     key=idempotency_key,
                     fingerprint=fingerprint,
@@ -330,7 +337,7 @@ async def send_message(
     return Response(body, 201, media_type="application/json")
 
 
-def replay(stored: IdempotencyKey, fingerprint: bytes) -> Response:
+def replay(stored: IdempotencyKeyRow, fingerprint: bytes) -> Response:
     if stored.fingerprint != fingerprint:
         raise HTTPException(422, "This Idempotency-Key was used with another body")
     headers = {"Idempotency-Replayed": "true"}
@@ -345,11 +352,16 @@ async def list_messages(
     limit: Annotated[int, Query(ge=1, le=200)] = 50,
     before_id: Annotated[int | None, Query(ge=1, lt=2**53)] = None,
 ) -> MessagePage:
-    if await session.get(Member, (chat_id, user_id)) is None:
+    if await session.get(MemberRow, (chat_id, user_id)) is None:
         await refuse_access(session, chat_id)
-    query = select(Message).where(Message.chat_id == chat_id).order_by(Message.id.desc()).limit(limit + 1)
+    query = (
+        select(MessageRow)
+        .where(MessageRow.chat_id == chat_id)
+        .order_by(MessageRow.id.desc())
+        .limit(limit + 1)
+    )
     if before_id is not None:
-        query = query.where(Message.id < before_id)
+        query = query.where(MessageRow.id < before_id)
     found = (await session.scalars(query)).all()
     has_more = len(found) > limit
     return MessagePage(
@@ -362,11 +374,11 @@ async def list_messages(
 @app.get("/api/v1/chats")
 async def list_chats(user_id: UserId, session: Database) -> list[ChatOut]:
     query = (
-        select(Chat)
-        .join(Member, Member.chat_id == Chat.id)
-        .where(Member.user_id == user_id)
-        .order_by(Chat.active_at.desc(), Chat.last_message_id.desc(), Chat.id.desc())
-        .options(selectinload(Chat.participants))
+        select(ChatRow)
+        .join(MemberRow, MemberRow.chat_id == ChatRow.id)
+        .where(MemberRow.user_id == user_id)
+        .order_by(ChatRow.active_at.desc(), ChatRow.last_message_id.desc(), ChatRow.id.desc())
+        .options(selectinload(ChatRow.participants))
     )
     return [ChatOut.model_validate(chat) for chat in (await session.scalars(query)).all()]
 

@@ -193,6 +193,7 @@ class ThreadedDatabase:
                 "is_group": bool(is_group),
                 "created_at": created_at,
                 "participants": participants[chat_id],
+                "participants_count": len(participants[chat_id]),
             }
             for chat_id, title, is_group, created_at in db.execute(SELECT_CHATS, (user_id,))
         ]

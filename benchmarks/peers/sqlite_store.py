@@ -132,6 +132,7 @@ class StoreReader:
                     "is_group": is_group == 1,
                     "created_at": created_at,
                     "participants": orjson.Fragment(participants),
+                    "participants_count": len(self.members(chat_id, user_id)),
                 }
                 for chat_id, title, is_group, created_at, participants in self._execute(
                     SELECT_CHATS, (user_id,)

@@ -105,6 +105,7 @@ const Chats = {
     is_group: { type: "boolean" },
     created_at: string,
     participants: { type: "array", items: User },
+    participants_count: integer,
   }),
 };
 
@@ -213,6 +214,7 @@ function readChats(userId) {
     ...chat,
     is_group: chat.is_group === 1,
     participants: participants.get(chat.id),
+    participants_count: participants.get(chat.id).length,
   }));
 }
 
