@@ -138,13 +138,14 @@ class Dispatcher:
             # Before the person is looked up: nobody and a stranger are the same here.
             knows = await messaging.read(operations.knows(command.user_id, context))
             self._throttle(() if knows else endpoint.stranger_limits, actor, command, request)
-        match endpoint.does:
+        does, is_large = _by_size(endpoint.does, command, limits)
+        match does:
             case Reads(query, show):
                 result = await messaging.read(query(command, context))
                 answer = HttpAnswer(endpoint.status, encode(show(command, result)))
-            case ReadsInParts(function, is_large):
+            case ReadsInParts(function):
                 read = self._reading(endpoint, context.actor)
-                async with self._large_reads if is_large(command) else nullcontext():
+                async with self._large_reads if is_large else nullcontext():
                     answer = HttpAnswer(endpoint.status, await function(command, context, read))
             case Writes(operation):
                 executed = await messaging.execute_once(
@@ -161,7 +162,7 @@ class Dispatcher:
                 body = b"" if endpoint.answers is None else encode(executed.result)
                 answer = HttpAnswer(executed.status, body, headers=headers)
             case _:
-                assert_never(endpoint.does)
+                assert_never(does)
         if len(answer.body) > limits.answer_bytes_per_permit:
             self._charge(endpoint, Cost.ANSWER, len(answer.body), context.actor)
         return answer
@@ -294,6 +295,16 @@ def _check_content_encoding(codings: str) -> None:
         if named:
             detail = f"Send the body as it is, not with Content-Encoding: {', '.join(named)[:100]}."
             raise WrongContent(detail, ("Accept-Encoding", IDENTITY))  # RFC 9110, 12.5.3
+
+
+def _by_size(
+    does: Reads | ReadsInParts | Writes, command: object, limits: Limits
+) -> tuple[Reads | ReadsInParts | Writes, bool]:
+    """What is done for this command, and whether its answer may be large."""
+    if isinstance(does, ReadsInParts):
+        is_large = does.is_large(command, limits)
+        return does if is_large else does.small or does, is_large
+    return does, False
 
 
 def _known_cost(command: CreateGroup, limits: Limits) -> int:

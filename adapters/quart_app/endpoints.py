@@ -16,6 +16,7 @@ from adapters.runtime.messaging import Messaging, Read
 from messaging_core.addresses import network_of
 from messaging_core.errors import Refused
 from messaging_core.idempotency import parse_key
+from messaging_core.limits import Limits
 from messaging_core.operations import Context, Operation, Query
 
 API = "/api/v1"
@@ -146,11 +147,13 @@ class Reads:
 class ReadsInParts:
     """Several queries, between which others have their turn; `function` gives the body of the answer.
 
-    Of commands whose answers are megabytes, only few are carried out at a time.
+    Of commands whose answers are megabytes, only few are carried out at a time. Others are answered by
+    `small`, where it is given: one query costs less.
     """
 
     function: Callable[[Any, Context, Read], Awaitable[bytes]]
-    is_large: Callable[[Any], bool] = lambda _: False
+    is_large: Callable[[Any, Limits], bool] = lambda _, __: False
+    small: Reads | None = None
 
 
 @frozen

@@ -3,7 +3,7 @@
 import trio
 from attrs import evolve
 
-from adapters.quart_app.endpoints import API, Cost, Endpoint, Limit, Per, ReadsInParts, Writes
+from adapters.quart_app.endpoints import API, Cost, Endpoint, Limit, Per, Reads, ReadsInParts, Writes
 from adapters.quart_app.wire import encode, joined
 from adapters.runtime.messaging import Read, in_parts
 from messaging_core import operations
@@ -16,32 +16,43 @@ from messaging_core.errors import (
     NotAParticipant,
     NotTheAuthor,
 )
+from messaging_core.limits import Limits
 from messaging_core.messages import check_page
 from messaging_core.models import Message, Page
-from messaging_core.operations import MESSAGES_AT_ONCE, Context
+from messaging_core.operations import MESSAGES_AT_ONCE, Context, Query
 
 
-async def list_messages(command: ListMessages, context: Context, read: Read) -> bytes:
-    """A page, or for the clients that ask for none a bare array; in parts where it may be large."""
-    paged = (command.limit, command.before_id, command.after_id, command.around_id) != (None,) * 4
+def list_messages(command: ListMessages, context: Context) -> Query[Page]:
+    """A page by one query; raises `Invalid`."""
+    return operations.page_of_messages(command, context, check_page(command, context.limits))
+
+
+def page_or_array(command: ListMessages, page: Page) -> Page | tuple[Message, ...]:
+    """The checklist's clients ask for no page and want a bare array."""
+    return page if _is_paged(command) else page.messages
+
+
+async def list_in_parts(command: ListMessages, context: Context, read: Read) -> bytes:
+    """The same, read and encoded in parts."""
     size = check_page(command, context.limits)
-    if size < MESSAGES_AT_ONCE:
-        page = await read(operations.page_of_messages(command, context, size))
-        return encode(page if paged else page.messages)
     [page] = [part async for part in in_parts(operations.page_in_parts(command, context, size), read)]
     parts = []
     for start in range(0, len(page.messages) or 1, MESSAGES_AT_ONCE):
         parts.append(encode(page.messages[start : start + MESSAGES_AT_ONCE]))
         await trio.lowlevel.checkpoint()
-    if not paged:
+    if not _is_paged(command):
         return joined(parts)
     head, _, tail = encode(evolve(page, messages=())).partition(b"[]")
     return joined(parts, head, tail)
 
 
-def is_large(command: ListMessages) -> bool:
-    """Whether the page may be read in parts: a few megabytes each, of which others wait for the next."""
-    return (command.limit or 0) >= MESSAGES_AT_ONCE
+def is_large(command: ListMessages, limits: Limits) -> bool:
+    """Whether the page is read in parts: a few megabytes each, of which others wait for the next."""
+    return (command.limit or limits.history_page) >= MESSAGES_AT_ONCE
+
+
+def _is_paged(command: ListMessages) -> bool:
+    return (command.limit, command.before_id, command.after_id, command.around_id) != (None,) * 4
 
 
 ENDPOINTS = (
@@ -50,7 +61,7 @@ ENDPOINTS = (
         path=f"{API}/messages",
         summary="A chat's history, newest first: an array of 50, or with a limit or an anchor a page",
         command=ListMessages,
-        does=ReadsInParts(list_messages, is_large),
+        does=ReadsInParts(list_in_parts, is_large, small=Reads(list_messages, page_or_array)),
         answers=tuple[Message, ...] | Page,
         refusals=(ChatNotFound, NotAParticipant),
     ),
