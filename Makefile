@@ -102,7 +102,7 @@ types: $(VENV)/.dev-installed ## Check the types, strictly
 
 .PHONY: statements
 statements: $(VENV)/.server-installed ## Compile the statements for SQLite anew, after a change of them or of SQLAlchemy
-	@$(BIN)/python -m adapters.storage_sql.sqlite_dialect
+	@$(BIN)/python -m adapters.storage_sql.sqlite.dialect
 
 .PHONY: scenario
 scenario: $(VENV)/.server-installed node_modules/.package-lock.json ## Play the two-user scenario with curl and wscat against a server of its own

@@ -162,7 +162,7 @@ def seed(database: str, owner: int, groups: int, people: int) -> list[int]:
         if database.startswith("sqlite:"):
             opened = open_sqlite(Path(database.removeprefix("sqlite:///")))
         else:
-            from adapters.storage_sql.postgresql import open_postgresql  # noqa: PLC0415
+            from adapters.storage_sql.postgresql.storage import open_postgresql  # noqa: PLC0415
 
             opened = open_postgresql(database)
         async with opened as storage:

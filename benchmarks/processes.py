@@ -21,8 +21,8 @@ from urllib.parse import urlsplit
 import psycopg
 import trio
 
-from adapters.storage_sql.postgresql import open_postgresql
-from adapters.storage_sql.postgresql_schema import upgrade_postgresql
+from adapters.storage_sql.postgresql.schema import upgrade_postgresql
+from adapters.storage_sql.postgresql.storage import open_postgresql
 from benchmarks.load.client import ChatListener, ChatStream, Loop, Sender, Void, id_and_number, open_sockets
 from benchmarks.load.figures import spread
 from benchmarks.load.population import DIRECT_CHATS, token_of

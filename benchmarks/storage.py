@@ -27,12 +27,12 @@ import psycopg
 import trio
 
 from adapters.storage_sql import open_sqlite
-from adapters.storage_sql.kept import Committed
-from adapters.storage_sql.postgresql import open_postgresql
-from adapters.storage_sql.postgresql_config import is_postgresql
-from adapters.storage_sql.postgresql_schema import upgrade_postgresql
-from adapters.storage_sql.sqlite import SqliteSession, sqlite_statements
-from adapters.storage_sql.sqlite_file import connect_writer, owned, prepare
+from adapters.storage_sql.postgresql.config import is_postgresql
+from adapters.storage_sql.postgresql.schema import upgrade_postgresql
+from adapters.storage_sql.postgresql.storage import open_postgresql
+from adapters.storage_sql.sqlite.cache import Committed
+from adapters.storage_sql.sqlite.file import connect_writer, owned, prepare
+from adapters.storage_sql.sqlite.storage import SqliteSession, sqlite_statements
 from messaging_core.commands import SendMessage
 from messaging_core.effects import Decision, StorageEffect, StoreChat, StoreUser
 from messaging_core.idempotency import IdempotentRequest, fingerprint, replayed, resource_of, store

@@ -13,7 +13,7 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from adapters.storage_sql.postgresql_schema import upgrade_postgresql
+from adapters.storage_sql.postgresql.schema import upgrade_postgresql
 
 SERVER = os.environ.get("MESSAGING_TEST_POSTGRESQL", "postgresql://postgres@127.0.0.1:5432/")
 

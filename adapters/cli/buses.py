@@ -1,6 +1,6 @@
 """Which bus `--bus` names, if any."""
 
-from adapters.storage_sql.postgresql_config import is_postgresql
+from adapters.storage_sql.postgresql.config import is_postgresql
 from messaging_core.ports import Bus
 
 NONE = "none"

@@ -30,7 +30,7 @@ from adapters.security import (
 from adapters.security.keyring import make_keyring, parse_keyring
 from adapters.storage_memory import MemoryStorage
 from adapters.storage_sql import NEWEST, AddressWrong, migrate_sqlite, open_sqlite
-from adapters.storage_sql.postgresql_config import is_postgresql, without_secrets
+from adapters.storage_sql.postgresql.config import is_postgresql, without_secrets
 from messaging_core.ports import Bus, Storage
 from messaging_core.privacy import EmailVisibility
 
@@ -179,7 +179,7 @@ async def _storage(settings: Settings) -> AsyncIterator[Storage]:
         yield MemoryStorage()
     elif is_postgresql(settings.database):
         # The driver takes a while to load, and a server on a file has no use for it.
-        from adapters.storage_sql.postgresql import open_postgresql  # noqa: PLC0415
+        from adapters.storage_sql.postgresql.storage import open_postgresql  # noqa: PLC0415
 
         async with open_postgresql(settings.database, settings.postgresql) as storage:
             yield storage
@@ -193,7 +193,7 @@ def migrate(database: str) -> str:
     if database == MEMORY:
         raise Unusable(f"{setting_named('database')}: memory: is empty at each start; nothing to migrate")
     if is_postgresql(database):
-        from adapters.storage_sql.postgresql_schema import upgrade_postgresql  # noqa: PLC0415
+        from adapters.storage_sql.postgresql.schema import upgrade_postgresql  # noqa: PLC0415
 
         before = upgrade_postgresql(database)
     else:

@@ -28,7 +28,7 @@ from click.core import ParameterSource
 from adapters.cli.names import UnknownVariable, control_character, nearest_to, unknown_variables
 from adapters.listener import ListenerConfig, TrustedProxies, parse_proxies
 from adapters.quart_app.cors import ANY_ORIGIN, is_origin
-from adapters.storage_sql.postgresql_config import PostgresqlConfig, without_secrets
+from adapters.storage_sql.postgresql.config import PostgresqlConfig, without_secrets
 from messaging_core.avatars import ANY_HOST, NO_HOST, OWN_HOST, AvatarHosts, parse_host
 from messaging_core.limits import Limits, Rate
 from messaging_core.privacy import EmailVisibility, Privacy

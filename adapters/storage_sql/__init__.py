@@ -6,7 +6,7 @@ Modules that load PostgreSQL's driver or SQLAlchemy are imported by who needs th
 
 from adapters.storage_sql.errors import AddressWrong, DatabaseUnusable
 from adapters.storage_sql.revision import NEWEST
-from adapters.storage_sql.sqlite import open_sqlite
-from adapters.storage_sql.sqlite_file import migrate_sqlite
+from adapters.storage_sql.sqlite.file import migrate_sqlite
+from adapters.storage_sql.sqlite.storage import open_sqlite
 
 __all__ = ["NEWEST", "AddressWrong", "DatabaseUnusable", "migrate_sqlite", "open_sqlite"]

@@ -25,7 +25,7 @@ import psycopg
 import trio
 from attrs import define, field, frozen
 
-from adapters.storage_sql.postgresql_schema import upgrade_postgresql
+from adapters.storage_sql.postgresql.schema import upgrade_postgresql
 from benchmarks.load.wire import request
 from tests.bus.nats_server import NatsServer
 from tests.postgresql_cluster import cluster

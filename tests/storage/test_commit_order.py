@@ -1,6 +1,6 @@
 """Commits that share a key are told of in the order in which their places were taken."""
 
-from adapters.storage_sql.commit_order import CommitOrder
+from adapters.storage_sql.postgresql.commit_order import CommitOrder
 
 
 def test_whoever_is_settled_first_waits_for_those_before() -> None:

@@ -5,9 +5,9 @@ from collections.abc import Iterator
 import pytest
 import trio
 
-from adapters.storage_sql.postgresql import open_postgresql
-from adapters.storage_sql.postgresql_schema import upgrade_postgresql
-from adapters.storage_sql.postgresql_transaction import PostgresqlTransaction
+from adapters.storage_sql.postgresql.schema import upgrade_postgresql
+from adapters.storage_sql.postgresql.storage import open_postgresql
+from adapters.storage_sql.postgresql.transaction import PostgresqlTransaction
 from messaging_core.ids import MessageId
 from messaging_core.ports import OutcomeUnknown, Storage, StorageUnavailable, Transaction
 from tests.postgresql import connect

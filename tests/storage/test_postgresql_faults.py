@@ -12,9 +12,9 @@ import trio
 from attrs import evolve
 from trio.testing import wait_all_tasks_blocked
 
-from adapters.storage_sql.postgresql import PostgresqlStorage, open_postgresql
-from adapters.storage_sql.postgresql_config import PostgresqlConfig
-from adapters.storage_sql.postgresql_link import Link
+from adapters.storage_sql.postgresql.config import PostgresqlConfig
+from adapters.storage_sql.postgresql.link import Link
+from adapters.storage_sql.postgresql.storage import PostgresqlStorage, open_postgresql
 from messaging_core.effects import StoreUser
 from messaging_core.ids import ChatId, MessageId
 from messaging_core.models import Chat, User

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import trio
 
-from adapters.storage_sql.postgresql import open_postgresql
+from adapters.storage_sql.postgresql.storage import open_postgresql
 from messaging_core.effects import StoreUser
 from messaging_core.ids import ChatId
 from messaging_core.models import User
@@ -19,7 +19,7 @@ MESSAGES = 150
 
 WRITE = f"""
 import sys, trio
-from adapters.storage_sql.postgresql import open_postgresql
+from adapters.storage_sql.postgresql.storage import open_postgresql
 from messaging_core.effects import StoreChat, StoreUser
 from messaging_core.models import Chat, Member, Role, User
 from tests.storage.people import ALICE, BOB, NOW, send

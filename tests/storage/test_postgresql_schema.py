@@ -11,10 +11,10 @@ from alembic.runtime.migration import MigrationContext
 from sqlalchemy import create_engine
 
 from adapters.storage_sql import NEWEST, DatabaseUnusable
-from adapters.storage_sql.postgresql import open_postgresql
-from adapters.storage_sql.postgresql_config import PostgresqlConfig, secrets_of, without_secrets
-from adapters.storage_sql.postgresql_schema import upgrade_postgresql
-from adapters.storage_sql.postgresql_transaction import postgresql_statements
+from adapters.storage_sql.postgresql.config import PostgresqlConfig, secrets_of, without_secrets
+from adapters.storage_sql.postgresql.schema import upgrade_postgresql
+from adapters.storage_sql.postgresql.storage import open_postgresql
+from adapters.storage_sql.postgresql.transaction import postgresql_statements
 from adapters.storage_sql.rows import KINDS
 from adapters.storage_sql.tables import metadata
 from tests.postgresql import SERVER, connect, made

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from adapters.storage_sql import DatabaseUnusable, open_sqlite
-from adapters.storage_sql.sqlite import SqliteStorage
+from adapters.storage_sql.sqlite.storage import SqliteStorage
 from messaging_core.effects import StoreUser
 from messaging_core.ids import UserId
 from messaging_core.models import User

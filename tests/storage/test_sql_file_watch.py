@@ -12,8 +12,8 @@ import pytest
 import trio
 
 from adapters.storage_sql import open_sqlite
-from adapters.storage_sql.file_watch import CHECK_EVERY
-from adapters.storage_sql.sqlite import SqliteStorage
+from adapters.storage_sql.sqlite.file_watch import CHECK_EVERY
+from adapters.storage_sql.sqlite.storage import SqliteStorage
 from messaging_core.ids import MessageId
 from messaging_core.ports import Reader, Storage, StorageUnavailable
 from tests.listener.harness import wait_until
@@ -173,7 +173,7 @@ async def test_a_directory_that_cannot_be_looked_into_is_no_trouble(
         raise PermissionError(13, "Permission denied")
 
     with monkeypatch.context() as patch:
-        patch.setattr("adapters.storage_sql.file_watch.os.stat", refuse)
+        patch.setattr("adapters.storage_sql.sqlite.file_watch.os.stat", refuse)
         await storage.transact(partial(send, content="meanwhile"))
     assert storage.trouble is None
 

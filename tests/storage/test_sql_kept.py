@@ -14,10 +14,11 @@ from attrs import evolve
 from hypothesis import given
 from hypothesis import strategies as st
 
-from adapters.storage_sql import kept, open_sqlite
-from adapters.storage_sql.kept import Committed, Kept, KeptReader, tail_of
-from adapters.storage_sql.sqlite import SqliteStorage, sqlite_statements
-from adapters.storage_sql.sqlite_file import connect_reader
+from adapters.storage_sql import open_sqlite
+from adapters.storage_sql.sqlite import cache
+from adapters.storage_sql.sqlite.cache import Committed, Kept, KeptReader, tail_of
+from adapters.storage_sql.sqlite.file import connect_reader
+from adapters.storage_sql.sqlite.storage import SqliteStorage, sqlite_statements
 from messaging_core.chats import head
 from messaging_core.effects import AdvanceChat, ChangeMessage, StoreChat, StoreMessage, StoreUser
 from messaging_core.ids import ChatId, MessageId, UserId
@@ -246,7 +247,7 @@ def test_what_is_kept_is_bounded() -> None:
 def test_a_tail_is_the_last_messages(changes: list[tuple[bool, int]], stored: int) -> None:
     """However messages come and change, the tail is the last ones, and knows what they weigh."""
     messages = {number: a_message(number, 1) for number in range(1, stored + 1)}
-    tail = tail_of([messages[number] for number in sorted(messages, reverse=True)[: kept.TAIL]])
+    tail = tail_of([messages[number] for number in sorted(messages, reverse=True)[: cache.TAIL]])
     for new, number in changes:
         id_ = max(messages, default=0) + 1 if new else number
         if id_ not in messages and not new:
@@ -255,10 +256,10 @@ def test_a_tail_is_the_last_messages(changes: list[tuple[bool, int]], stored: in
         changed = tail.with_message(messages[id_])
         assert changed is not None
         tail = changed
-    newest = [messages[number] for number in sorted(messages, reverse=True)[: kept.TAIL]]
+    newest = [messages[number] for number in sorted(messages, reverse=True)[: cache.TAIL]]
     assert list(tail.messages) == newest
     assert tail.characters == tail_of(newest).characters
-    assert tail.whole is (len(messages) < kept.TAIL) or len(messages) == kept.TAIL
+    assert tail.whole is (len(messages) < cache.TAIL) or len(messages) == cache.TAIL
 
 
 def test_a_message_out_of_order_ends_a_tail() -> None:

@@ -8,9 +8,9 @@ from sqlalchemy import bindparam, select
 from sqlalchemy.dialects import sqlite
 
 from adapters.storage_sql.core_statements import text_of
-from adapters.storage_sql.sqlite import sqlite_statements
-from adapters.storage_sql.sqlite_dialect import compiled
-from adapters.storage_sql.sqlite_file import connect_writer, prepare
+from adapters.storage_sql.sqlite.dialect import compiled
+from adapters.storage_sql.sqlite.file import connect_writer, prepare
+from adapters.storage_sql.sqlite.storage import sqlite_statements
 from adapters.storage_sql.tables import users
 
 STATEMENTS = attrs.asdict(sqlite_statements())

@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 import pytest
 
 from adapters.storage_memory import MemoryStorage
-from adapters.storage_sql.postgresql import open_postgresql
+from adapters.storage_sql.postgresql.storage import open_postgresql
 from messaging_core.ports import Storage
 from messaging_core.testing.storage_contract import OpenStorage, StorageContract
 from tests.postgresql import empty

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from adapters.storage_sql import open_sqlite
-from adapters.storage_sql.sqlite import SqliteStorage
+from adapters.storage_sql.sqlite.storage import SqliteStorage
 from tests.storage.sql_writer.writing import prepare
 
 

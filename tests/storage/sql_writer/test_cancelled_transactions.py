@@ -7,7 +7,7 @@ import trio
 from trio.testing import wait_all_tasks_blocked
 
 from adapters.storage_sql import open_sqlite
-from adapters.storage_sql.sqlite import SqliteStorage
+from adapters.storage_sql.sqlite.storage import SqliteStorage
 from messaging_core.ids import MessageId
 from messaging_core.ports import StorageUnavailable
 from tests.storage.ctrl_c import struck

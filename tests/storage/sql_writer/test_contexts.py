@@ -8,8 +8,8 @@ from contextvars import ContextVar
 import pytest
 import trio
 
-from adapters.storage_sql import writer as writer_module
-from adapters.storage_sql.sqlite import SqliteStorage
+from adapters.storage_sql.sqlite import writer as writer_module
+from adapters.storage_sql.sqlite.storage import SqliteStorage
 from messaging_core.ids import MessageId
 from messaging_core.ports import Transaction
 from tests.storage.sql_writer.writing import raw, send
@@ -25,7 +25,7 @@ async def test_log_lines_are_of_who_asked(
     """What an operation and its callback log tells the request they belong to, and no other's."""
     monkeypatch.setattr(writer_module, "OPERATING", 60)  # whatever else this machine is doing
     lines: list[tuple[str, int | None]] = []
-    logger = logging.getLogger("adapters.storage_sql.writer")
+    logger = logging.getLogger("adapters.storage_sql.sqlite.writer")
     monkeypatch.setattr(logger, "exception", lambda text: lines.append((text, ASKED.get())))
     commits: list[str] = []
     storage._writing.set_trace_callback(commits.append)

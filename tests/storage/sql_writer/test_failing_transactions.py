@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from attrs import evolve
 
-from adapters.storage_sql import writer as writer_module
-from adapters.storage_sql.sqlite import SqliteStorage
+from adapters.storage_sql.sqlite import writer as writer_module
+from adapters.storage_sql.sqlite.storage import SqliteStorage
 from messaging_core.effects import AdvanceChat
 from messaging_core.ids import ChatId, MessageId
 from messaging_core.ports import Reader, StorageUnavailable, Transaction

@@ -6,8 +6,8 @@ import pytest
 import trio
 
 from adapters.storage_sql import open_sqlite
-from adapters.storage_sql import writer as writer_module
-from adapters.storage_sql.sqlite import SqliteStorage
+from adapters.storage_sql.sqlite import writer as writer_module
+from adapters.storage_sql.sqlite.storage import SqliteStorage
 from messaging_core.ports import StorageUnavailable
 from tests.storage.sql_writer.writing import history, prepare, send, together
 

@@ -11,10 +11,10 @@ import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
 
-from adapters.storage_sql import sqlite as sqlite_module
-from adapters.storage_sql import writer as writer_module
-from adapters.storage_sql.sqlite import READING, SqliteStorage
-from adapters.storage_sql.writer import AWAY, FLUSH_HERE, HICCUP
+from adapters.storage_sql.sqlite import storage as sqlite_module
+from adapters.storage_sql.sqlite import writer as writer_module
+from adapters.storage_sql.sqlite.storage import READING, SqliteStorage
+from adapters.storage_sql.sqlite.writer import AWAY, FLUSH_HERE, HICCUP
 from messaging_core.ids import MessageId
 from messaging_core.ports import Reader, Transaction
 from tests.storage.sql_writer.writing import Held, held, history, send, settled

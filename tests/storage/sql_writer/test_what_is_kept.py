@@ -7,8 +7,8 @@ import pytest
 from attrs import evolve
 
 from adapters.storage_sql import open_sqlite
-from adapters.storage_sql.members import MembersCache
-from adapters.storage_sql.sqlite import SqliteStorage
+from adapters.storage_sql.postgresql.members import MembersCache
+from adapters.storage_sql.sqlite.storage import SqliteStorage
 from messaging_core.effects import ChangeMessage, StoreChat
 from messaging_core.ids import ChatId, MessageId, UserId
 from messaging_core.models import Chat, Member, Message, Role

@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 import trio
 
-from adapters.storage_sql import writer as writer_module
-from adapters.storage_sql.sqlite import SqliteStorage
-from adapters.storage_sql.writer import LOG_LIMIT
+from adapters.storage_sql.sqlite import writer as writer_module
+from adapters.storage_sql.sqlite.storage import SqliteStorage
+from adapters.storage_sql.sqlite.writer import LOG_LIMIT
 from tests.storage.sql_writer.writing import send
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import trio
 from trio.testing import wait_all_tasks_blocked
 
-from adapters.storage_sql.sqlite import SqliteStorage
+from adapters.storage_sql.sqlite.storage import SqliteStorage
 from adapters.storage_sql.transaction import SqlTransaction
 from messaging_core.effects import StoreChat, StoreMessage, StoreUser
 from messaging_core.ids import ChatId, MessageId, UserId

@@ -10,13 +10,13 @@ from typing import TypeVar
 
 import trio
 
-from adapters.storage_sql.file_watch import LOOK_EVERY, FileWatch
-from adapters.storage_sql.kept import Committed, KeptReader, KeptTransaction, Staged
-from adapters.storage_sql.rests import Rests
 from adapters.storage_sql.rows import Kind, Row
-from adapters.storage_sql.sqlite_file import connect_reader, connect_writer, owned, prepare
+from adapters.storage_sql.sqlite.cache import Committed, KeptReader, KeptTransaction, Staged
+from adapters.storage_sql.sqlite.file import connect_reader, connect_writer, owned, prepare
+from adapters.storage_sql.sqlite.file_watch import LOOK_EVERY, FileWatch
+from adapters.storage_sql.sqlite.rests import Rests
+from adapters.storage_sql.sqlite.writer import Writer, is_unavailable
 from adapters.storage_sql.statements import Statements, read_statements
-from adapters.storage_sql.writer import Writer, is_unavailable
 from messaging_core.ports import Reader, Storage, StorageUnavailable, Transaction
 
 T = TypeVar("T")
@@ -27,7 +27,7 @@ RESERVED: Mapping[str, int] = {"message": 255}
 READING = 0.005
 """Seconds of reads after which a turn of the event loop begins no more of them; the others have the next."""
 
-TEXT = Path(__file__).with_name("sqlite_statements.sql")
+TEXT = Path(__file__).with_name("statements.sql")
 """Made by `make statements`, and not to be edited."""
 
 

@@ -13,7 +13,7 @@ import psycopg
 from attrs import frozen
 from psycopg import errors
 
-from adapters.storage_sql.postgresql_server import Connection, PostgresqlServer
+from adapters.storage_sql.postgresql.server import Connection, PostgresqlServer
 from messaging_core.ports import StorageUnavailable
 
 ASK_EVERY = 0.25

@@ -29,7 +29,7 @@ import trio
 from attrs import define
 from outcome import Error, Outcome, Value, capture
 
-from adapters.storage_sql.rests import Rests
+from adapters.storage_sql.sqlite.rests import Rests
 from messaging_core.ports import StorageUnavailable, Transaction
 
 log = logging.getLogger(__name__)

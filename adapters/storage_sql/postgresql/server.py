@@ -13,7 +13,7 @@ from psycopg.pq import TransactionStatus
 from psycopg.types.numeric import Int8Dumper
 
 from adapters.storage_sql.errors import AddressWrong, DatabaseUnusable
-from adapters.storage_sql.postgresql_config import PostgresqlConfig, secrets_of, without_secrets
+from adapters.storage_sql.postgresql.config import PostgresqlConfig, secrets_of, without_secrets
 from messaging_core.ports import StorageUnavailable
 
 OLDEST_POSTGRESQL = 15

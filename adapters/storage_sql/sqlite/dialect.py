@@ -1,4 +1,4 @@
-"""The statements as SQLite says them, compiled into `sqlite_statements.sql` by `make statements`.
+"""The statements as SQLite says them, compiled into `statements.sql` by `make statements`.
 
 A server reads that file, and loads SQLAlchemy only where there is a schema to upgrade: compiling and what it
 needs would be a quarter of a start.
@@ -11,7 +11,7 @@ from sqlalchemy.dialects import sqlite
 from sqlalchemy.sql import ClauseElement
 
 from adapters.storage_sql.core_statements import compile_statements
-from adapters.storage_sql.sqlite import TEXT
+from adapters.storage_sql.sqlite.storage import TEXT
 from adapters.storage_sql.statements import Statements, write_statements
 
 

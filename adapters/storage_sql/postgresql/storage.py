@@ -13,21 +13,21 @@ import trio
 from attrs import frozen
 from outcome import Error, Outcome, Value
 
-from adapters.storage_sql.commit_order import CommitOrder, Place
-from adapters.storage_sql.lanes import Call, GivingWay, Lane
-from adapters.storage_sql.members import MembersCache
-from adapters.storage_sql.postgresql_config import PostgresqlConfig
-from adapters.storage_sql.postgresql_link import Link
-from adapters.storage_sql.postgresql_outcome import Fate, Peer, find_out
-from adapters.storage_sql.postgresql_schema import check_schema
-from adapters.storage_sql.postgresql_server import (
+from adapters.storage_sql.postgresql.commit_order import CommitOrder, Place
+from adapters.storage_sql.postgresql.config import PostgresqlConfig
+from adapters.storage_sql.postgresql.lanes import Call, GivingWay, Lane
+from adapters.storage_sql.postgresql.link import Link
+from adapters.storage_sql.postgresql.members import MembersCache
+from adapters.storage_sql.postgresql.outcome import Fate, Peer, find_out
+from adapters.storage_sql.postgresql.schema import check_schema
+from adapters.storage_sql.postgresql.server import (
     PostgresqlServer,
     check,
     is_conflict,
     is_unavailable,
     told,
 )
-from adapters.storage_sql.postgresql_transaction import (
+from adapters.storage_sql.postgresql.transaction import (
     MembersMoved,
     postgresql_statements,
 )

@@ -11,8 +11,8 @@ from sqlalchemy.exc import DBAPIError
 
 from adapters.storage_sql import schema
 from adapters.storage_sql.errors import DatabaseUnusable
-from adapters.storage_sql.postgresql_config import PostgresqlConfig
-from adapters.storage_sql.postgresql_server import PostgresqlServer, check, told
+from adapters.storage_sql.postgresql.config import PostgresqlConfig
+from adapters.storage_sql.postgresql.server import PostgresqlServer, check, told
 
 UPGRADING = 0x6D65_7373_6167_696E
 """The key of the advisory lock that upgrades wait for each other at ("messagin")."""

@@ -14,10 +14,10 @@ import psycopg
 from psycopg import errors
 from psycopg.pq import TransactionStatus
 
-from adapters.storage_sql.members import MembersCache, StagedMembers
-from adapters.storage_sql.postgresql_outcome import Peer
-from adapters.storage_sql.postgresql_server import Connection, PostgresqlServer, is_lost
-from adapters.storage_sql.postgresql_transaction import (
+from adapters.storage_sql.postgresql.members import MembersCache, StagedMembers
+from adapters.storage_sql.postgresql.outcome import Peer
+from adapters.storage_sql.postgresql.server import Connection, PostgresqlServer, is_lost
+from adapters.storage_sql.postgresql.transaction import (
     LockStatements,
     PostgresqlReader,
     PostgresqlTransaction,
