@@ -1,4 +1,4 @@
-"""Whose an address is, as far as limits are concerned."""
+"""The network by which limits count an address."""
 
 from ipaddress import AddressValueError, IPv4Address, IPv6Address
 
@@ -7,11 +7,11 @@ _NAT64 = int(IPv6Address("64:ff9b::")) >> 32
 
 
 def network_of(address: str) -> str:
-    """What a limit for each address is counted by: an IPv4 address, or the /64 of an IPv6 address.
+    """The key of every limit for each address: an IPv4 address, or the /64 of an IPv6 address.
 
-    A customer has 2^64 addresses of IPv6, and may use a new one for each connection (RFC 6177, RFC 8981).
-    One of IPv4 that is written as IPv6 is counted as IPv4; the loopback address of IPv6 stays as it is. What
-    is no address is counted by itself.
+    One customer has all 2^64 addresses of a /64, and may use a new one for each connection (RFC 6177, RFC
+    8981). An IPv4 address in IPv6 notation counts as IPv4. The IPv6 loopback address, and text that is no
+    address, are their own keys.
     """
     if ":" not in address:
         return address

@@ -243,17 +243,17 @@ class EmailMalformed(Exception):
 
 
 class PasswordHasher(Protocol):
-    """Slow on purpose, off the event loop, bounded in number and memory, and fair between origins.
+    """Slow on purpose, off the event loop, bounded in number and memory, and fair between networks.
 
-    `origin` is where the request came from, such as a network (`addresses.network_of`). However many
-    passwords one origin sends, each of another waits for one of them at most. Raises `PasswordHasherBusy`.
+    `network` is the one that the request came from (`addresses.network_of`). However many passwords one
+    network sends, the first password of another waits for one of them at most. Raises `PasswordHasherBusy`.
     """
 
-    async def hash(self, password: str, *, origin: str) -> str: ...
+    async def hash(self, password: str, *, network: str) -> str: ...
 
-    async def matches(self, password_hash: str | None, password: str, *, origin: str) -> bool:
+    async def matches(self, password_hash: str | None, password: str, *, network: str) -> bool:
         """Whether the password has this hash; does the same work, and answers False, for None."""
 
 
 class PasswordHasherBusy(Exception):
-    """Too many passwords of this origin, or in all, wait to be hashed; nothing was done."""
+    """Too many passwords of this network, or in all, wait to be hashed; nothing was done."""

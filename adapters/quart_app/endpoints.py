@@ -69,7 +69,7 @@ class HttpRequest:
 
     @property
     def network(self) -> str:
-        """What limits for each address are counted by."""
+        """The network by which limits count the address."""
         return network_of(self.address)
 
 

@@ -287,14 +287,14 @@ class Messaging:
         command: RegisterUser,
         *,
         device: str,
-        origin: str,
+        network: str,
         key: str | None,
         path: str,
         privacy: Privacy,
     ) -> Registered:
         """A new account, signed in; a replay checks the password and opens a session of its own.
 
-        `origin` is where the request came from, for `PasswordHasher`.
+        `network` is the one that the request came from, for `PasswordHasher`.
 
         Raises `Invalid`, `EmailTaken`, `IdempotencyKeyReused`, `PasswordHasherBusy`.
         """
@@ -303,7 +303,7 @@ class Messaging:
         password = registration.command.password
         operation = operations.register(
             registration,
-            password_hash=await self._hasher.hash(password, origin=origin),
+            password_hash=await self._hasher.hash(password, network=network),
             device=device,
             nonce=self._random_bytes(tokens.NONCE_BYTES),
             romanise=anyascii,
@@ -320,18 +320,18 @@ class Messaging:
         user, known_hash = await self.read(
             lambda reader: (reader.user(registered), reader.password_hash(registered))
         )
-        if not await self._hasher.matches(known_hash, password, origin=origin):
+        if not await self._hasher.matches(known_hash, password, network=network):
             raise IdempotencyKeyReused
         return Registered(await self._open_session(users.found(user), device, privacy), replayed=True)
 
-    async def log_in(self, command: LogIn, *, device: str, origin: str, privacy: Privacy) -> SignedIn:
-        """A new session for the right password; `origin` is where the request came from.
+    async def log_in(self, command: LogIn, *, device: str, network: str, privacy: Privacy) -> SignedIn:
+        """A new session for the right password; `network` is the one that the request came from.
 
         Raises `Invalid`, `InvalidCredentials`, `PasswordHasherBusy`.
         """
         credentials = users.prepare_log_in(command, self.limits, self._parse_email)
         user, known_hash = await self.read(operations.credentials(credentials.email_keys))
-        matches = await self._hasher.matches(known_hash, credentials.password, origin=origin)
+        matches = await self._hasher.matches(known_hash, credentials.password, network=network)
         return await self._open_session(users.log_in(user, password_matches=matches), device, privacy)
 
     def log_in_key(self, command: LogIn) -> str:

@@ -1,6 +1,6 @@
 """Passwords as argon2id hashes (RFC 9106), made in a few threads and never on the event loop.
 
-Origins take turns at the threads: see `messaging_core.fair_queue`.
+Networks take turns at the threads: see `messaging_core.fair_queue`.
 """
 
 from functools import partial
@@ -22,9 +22,8 @@ LANES = 1
 
 QUEUE = 64
 """Passwords that may wait; at 21 ms each, the last one waits for about as long as a person does."""
-QUEUE_OF_ORIGIN = 32
-"""Of these, passwords of one origin: an office whose people arrive together fits. Who sends more is refused
-before anybody else is."""
+QUEUE_OF_NETWORK = 32
+"""Of these, passwords of one network: an office whose people arrive together fits."""
 
 
 class _Waiting:
@@ -33,7 +32,7 @@ class _Waiting:
     def __init__(self) -> None:
         self.over = trio.Event()
         self.granted = False
-        """Whether it has a thread once it is over; if not, others have taken its place."""
+        """Whether the caller has a thread; otherwise, once it is over, another one took its place."""
 
     def end(self, *, granted: bool) -> None:
         self.granted = granted
@@ -50,16 +49,16 @@ class Argon2Hasher:
         self._argon2 = PasswordHasher(ITERATIONS, MEMORY_KIB, LANES, type=Type.ID)
         self._limiter = trio.CapacityLimiter(threads)  # never full: `_idle` counts the same threads
         self._idle = threads
-        self._queue: FairQueue[_Waiting] = FairQueue(of_origin=QUEUE_OF_ORIGIN, in_all=QUEUE)
+        self._queue: FairQueue[_Waiting] = FairQueue(of_flow=QUEUE_OF_NETWORK, in_all=QUEUE)
         # Of no password: it takes the work of any other to find that out, and none to make it.
         self._decoy = f"$argon2id$v=19$m={MEMORY_KIB},t={ITERATIONS},p={LANES}${'A' * 22}${'A' * 43}"
 
-    async def hash(self, password: str, *, origin: str) -> str:
-        return await self._in_thread(origin, partial(self._argon2.hash, password))
+    async def hash(self, password: str, *, network: str) -> str:
+        return await self._in_thread(network, partial(self._argon2.hash, password))
 
-    async def matches(self, password_hash: str | None, password: str, *, origin: str) -> bool:
+    async def matches(self, password_hash: str | None, password: str, *, network: str) -> bool:
         work = partial(self._verify, password_hash or self._decoy, password)
-        verdict = await self._in_thread(origin, work)
+        verdict = await self._in_thread(network, work)
         return verdict and password_hash is not None
 
     def _verify(self, password_hash: str, password: str) -> bool:
@@ -70,25 +69,25 @@ class Argon2Hasher:
         except (InvalidHashError, VerificationError) as error:
             raise RuntimeError("a stored password hash is damaged; its owner cannot log in") from error
 
-    async def _in_thread(self, origin: str, work: partial[T]) -> T:
-        await self._turn(origin)
+    async def _in_thread(self, network: str, work: partial[T]) -> T:
+        await self._turn(network)
         try:
             return await trio.to_thread.run_sync(work, limiter=self._limiter)
         finally:
             self._pass_on()
 
-    async def _turn(self, origin: str) -> None:
-        """Wait for a thread, which is to be passed on; raises `PasswordHasherBusy`."""
+    async def _turn(self, network: str) -> None:
+        """Wait for a thread, to be given back by `_pass_on`; raises `PasswordHasherBusy`."""
         if self._idle:
             self._idle -= 1
             return
         waiting = _Waiting()
-        for left_out in self._queue.push(origin, waiting):
-            left_out.end(granted=False)
+        for refused in self._queue.push(network, waiting):
+            refused.end(granted=False)
         try:
             await waiting.over.wait()
         except BaseException:
-            self._queue.discard(origin, waiting)
+            self._queue.discard(network, waiting)
             if waiting.granted:
                 self._pass_on()
             raise
@@ -96,7 +95,7 @@ class Argon2Hasher:
             raise PasswordHasherBusy
 
     def _pass_on(self) -> None:
-        """Give a thread to whose turn it is, or have it idle."""
+        """Give the thread to the next caller, or mark it as idle."""
         if len(self._queue):
             self._queue.pop().end(granted=True)
         else:

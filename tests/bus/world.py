@@ -76,11 +76,11 @@ def plain_email(email: str) -> EmailForms:
 
 
 class PlainHasher:
-    async def hash(self, password: str, *, origin: str) -> str:
+    async def hash(self, password: str, *, network: str) -> str:
         await trio.lowlevel.checkpoint()
         return password
 
-    async def matches(self, password_hash: str | None, password: str, *, origin: str) -> bool:
+    async def matches(self, password_hash: str | None, password: str, *, network: str) -> bool:
         await trio.lowlevel.checkpoint()
         return password_hash == password
 
@@ -198,7 +198,7 @@ class Process:
     async def register(self, name: str) -> Actor:
         command = RegisterUser(f"{name}@test.com", "password123", name)
         outcome = await self.messaging.register(
-            command, device="", origin="", key=None, path="", privacy=Privacy()
+            command, device="", network="", key=None, path="", privacy=Privacy()
         )
         return await self.messaging.authenticate(outcome.result.access_token)
 

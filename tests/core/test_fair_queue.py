@@ -1,4 +1,4 @@
-"""The fair queue: origins take turns, so many items of one origin cannot block another."""
+"""The fair queue: flows take turns, so many items of one flow cannot block another."""
 
 from collections import Counter
 from itertools import pairwise
@@ -10,24 +10,24 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from messaging_core.fair_queue import FairQueue
 
-ORIGINS = st.sampled_from("abcde")
+FLOWS = st.sampled_from("abcde")
 
 
-@given(st.lists(ORIGINS, max_size=60))
-def test_origins_take_turns(origins: list[str]) -> None:
-    """Between two items of an origin comes one of each other waiting origin; each origin keeps its order."""
-    queue: FairQueue[tuple[str, int]] = FairQueue(of_origin=60, in_all=60)
-    for number, origin in enumerate(origins):
-        assert queue.push(origin, (origin, number)) == ()
-    popped = [queue.pop() for _ in origins]
-    for origin in set(origins):
-        places = [place for place, (owner, _) in enumerate(popped) if owner == origin]
+@given(st.lists(FLOWS, max_size=60))
+def test_flows_take_turns(flows: list[str]) -> None:
+    """Between two items of a flow comes one of each other waiting flow; each flow keeps its order."""
+    queue: FairQueue[tuple[str, int]] = FairQueue(of_flow=60, in_all=60)
+    for number, flow in enumerate(flows):
+        assert queue.push(flow, (flow, number)) == ()
+    popped = [queue.pop() for _ in flows]
+    for flow in set(flows):
+        places = [place for place, (owner, _) in enumerate(popped) if owner == flow]
         for one, other in pairwise(places):
             waiting = {owner for owner, _ in popped[other:]}
             between = Counter(owner for owner, _ in popped[one + 1 : other])
             assert max(between.values(), default=0) <= 1
-            assert waiting - {origin} <= between.keys()
-        numbers = [number for owner, number in popped if owner == origin]
+            assert waiting - {flow} <= between.keys()
+        numbers = [number for owner, number in popped if owner == flow]
         assert numbers == sorted(numbers)
     assert len(queue) == 0
     with pytest.raises(LookupError):
@@ -37,27 +37,27 @@ def test_origins_take_turns(origins: list[str]) -> None:
 class FairQueueUse(RuleBasedStateMachine):
     """Any sequence of pushes, pops and discards keeps the bounds, and loses or duplicates no item."""
 
-    @initialize(of_origin=st.integers(1, 4), in_all=st.integers(1, 8))
-    def begin(self, of_origin: int, in_all: int) -> None:
-        self.of_origin, self.in_all = of_origin, in_all
-        self.queue: FairQueue[int] = FairQueue(of_origin=of_origin, in_all=in_all)
+    @initialize(of_flow=st.integers(1, 4), in_all=st.integers(1, 8))
+    def begin(self, of_flow: int, in_all: int) -> None:
+        self.of_flow, self.in_all = of_flow, in_all
+        self.queue: FairQueue[int] = FairQueue(of_flow=of_flow, in_all=in_all)
         self.waiting: dict[int, str] = {}
-        """The origin of each waiting item."""
+        """The flow of each waiting item."""
         self.since: dict[str, int] = {}
-        """Items popped since an origin's oldest item waits."""
+        """Items popped since a flow's oldest item waits."""
         self.number = 0
 
-    def count(self, origin: str) -> int:
-        return list(self.waiting.values()).count(origin)
+    def count(self, flow: str) -> int:
+        return list(self.waiting.values()).count(flow)
 
-    @rule(origin=ORIGINS)
-    def push(self, origin: str) -> None:
+    @rule(flow=FLOWS)
+    def push(self, flow: str) -> None:
         self.number += 1
-        before, most = self.count(origin), max(Counter(self.waiting.values()).values(), default=0)
+        before, most = self.count(flow), max(Counter(self.waiting.values()).values(), default=0)
         full = len(self.waiting) == self.in_all
-        removed = self.queue.push(origin, self.number)
-        self.waiting[self.number] = origin
-        if before >= self.of_origin or (full and most <= before + 1):
+        removed = self.queue.push(flow, self.number)
+        self.waiting[self.number] = flow
+        if before >= self.of_flow or (full and most <= before + 1):
             assert removed == (self.number,)
         elif full:
             (evicted,) = removed
@@ -69,37 +69,37 @@ class FairQueueUse(RuleBasedStateMachine):
             assert removed == ()
         for item in removed:
             del self.waiting[item]
-        if self.count(origin):
-            self.since.setdefault(origin, 0)
+        if self.count(flow):
+            self.since.setdefault(flow, 0)
 
     @precondition(lambda self: self.waiting)
     @rule()
     def pop(self) -> None:
         item = self.queue.pop()
-        origin = self.waiting.pop(item)
-        assert item < min((each for each, owner in self.waiting.items() if owner == origin), default=item + 1)
-        self.since.pop(origin)
+        flow = self.waiting.pop(item)
+        assert item < min((each for each, owner in self.waiting.items() if owner == flow), default=item + 1)
+        self.since.pop(flow)
         for other in self.since:
             self.since[other] += 1
-        if self.count(origin):
-            self.since[origin] = 0
+        if self.count(flow):
+            self.since[flow] = 0
 
     @rule(data=st.data())
     def discard(self, data: st.DataObject) -> None:
         item = data.draw(st.integers(1, self.number + 1))
         self.queue.discard(self.waiting.get(item, "a"), item)
-        origin = self.waiting.pop(item, None)
-        if origin is not None and not self.count(origin):
-            self.since.pop(origin)
+        flow = self.waiting.pop(item, None)
+        if flow is not None and not self.count(flow):
+            self.since.pop(flow)
 
     @invariant()
     def bounds_hold(self) -> None:
         if hasattr(self, "queue"):
             assert len(self.queue) == len(self.waiting) <= self.in_all
-            assert max(Counter(self.waiting.values()).values(), default=0) <= self.of_origin
+            assert max(Counter(self.waiting.values()).values(), default=0) <= self.of_flow
 
     @invariant()
-    def no_origin_waits_for_two_items_of_another(self) -> None:
+    def no_flow_waits_for_two_items_of_another(self) -> None:
         if hasattr(self, "queue"):
             assert all(popped < 5 for popped in self.since.values())
 

@@ -9,7 +9,7 @@ import trio.testing
 from argon2 import extract_parameters
 
 from adapters.security import Argon2Hasher
-from adapters.security.passwords import QUEUE, QUEUE_OF_ORIGIN
+from adapters.security.passwords import QUEUE, QUEUE_OF_NETWORK
 from messaging_core.ports import PasswordHasherBusy
 from tests.listener.harness import wait_until
 
@@ -19,15 +19,15 @@ HERE = "127.0.0.1"
 async def test_a_hash_fits_its_password_only() -> None:
     """The right password matches, another one and half a surrogate pair do not."""
     hasher = Argon2Hasher()
-    kept = await hasher.hash("password123", origin=HERE)
-    assert await hasher.matches(kept, "password123", origin=HERE)
-    assert not await hasher.matches(kept, "password124", origin=HERE)
-    assert not await hasher.matches(kept, "\ud800", origin=HERE)
+    kept = await hasher.hash("password123", network=HERE)
+    assert await hasher.matches(kept, "password123", network=HERE)
+    assert not await hasher.matches(kept, "password124", network=HERE)
+    assert not await hasher.matches(kept, "\ud800", network=HERE)
 
 
 async def test_hashes_meet_owasps_minimum() -> None:
     """argon2id with at least 19 MiB and 2 iterations."""
-    parameters = extract_parameters(await Argon2Hasher().hash("password123", origin=HERE))
+    parameters = extract_parameters(await Argon2Hasher().hash("password123", network=HERE))
     assert parameters.type.name == "ID"
     assert parameters.memory_cost >= 19 * 1024
     assert parameters.time_cost >= 2
@@ -44,22 +44,22 @@ async def test_an_unknown_user_costs_the_same_work() -> None:
         return verify(password_hash, password)
 
     hasher._verify = counting  # type: ignore[method-assign]
-    assert not await hasher.matches(None, "password123", origin=HERE)
+    assert not await hasher.matches(None, "password123", network=HERE)
     (decoy,) = verified
-    assert extract_parameters(decoy) == extract_parameters(await hasher.hash("password123", origin=HERE))
+    assert extract_parameters(decoy) == extract_parameters(await hasher.hash("password123", network=HERE))
 
 
 async def test_the_password_of_the_decoy_opens_nothing() -> None:
     """Even who found a password that the decoy fits is refused."""
     hasher = Argon2Hasher()
-    hasher._decoy = await hasher.hash("password123", origin=HERE)
-    assert not await hasher.matches(None, "password123", origin=HERE)
+    hasher._decoy = await hasher.hash("password123", network=HERE)
+    assert not await hasher.matches(None, "password123", network=HERE)
 
 
 async def test_a_damaged_hash_is_loud() -> None:
     """A stored hash that is none is a fault of ours, not a wrong password."""
     with pytest.raises(RuntimeError, match="damaged"):
-        await Argon2Hasher().matches("not a hash", "password123", origin=HERE)
+        await Argon2Hasher().matches("not a hash", "password123", network=HERE)
 
 
 # --- turns --------------------------------------------------------------------------------------------------
@@ -80,15 +80,15 @@ class Turns:
         assert self._may_work.acquire(timeout=20)
         return password
 
-    async def ask(self, origin: str, *, count: int = 1) -> list[trio.CancelScope]:
-        """Have so many passwords of an origin wait."""
+    async def ask(self, network: str, *, count: int = 1) -> list[trio.CancelScope]:
+        """Have so many passwords of a network wait."""
 
         async def one(scope: trio.CancelScope) -> None:
             with scope:
                 try:
-                    self.done.append(await self.hasher.hash(origin, origin=origin))
+                    self.done.append(await self.hasher.hash(network, network=network))
                 except PasswordHasherBusy:
-                    self.busy.append(origin)
+                    self.busy.append(network)
 
         scopes = [trio.CancelScope() for _ in range(count)]
         for scope in scopes:
@@ -108,31 +108,31 @@ async def turns(nursery: trio.Nursery) -> Turns:
     return Turns(nursery)
 
 
-async def test_the_queue_of_an_origin_is_bounded(turns: Turns) -> None:
-    """With one at work and 32 waiting, the next of that origin is told to come back; another's waits."""
-    await turns.ask("one", count=QUEUE_OF_ORIGIN + 1)
+async def test_the_queue_of_a_network_is_bounded(turns: Turns) -> None:
+    """With one at work and 32 waiting, the next of that network is told to come back; another's waits."""
+    await turns.ask("one", count=QUEUE_OF_NETWORK + 1)
     assert turns.busy == []
     await turns.ask("one")
     assert turns.busy == ["one"]
     await turns.ask("other")
     assert turns.busy == ["one"]
-    await turns.work(QUEUE_OF_ORIGIN + 2)
-    assert Counter(turns.done) == {"one": QUEUE_OF_ORIGIN + 1, "other": 1}
+    await turns.work(QUEUE_OF_NETWORK + 2)
+    assert Counter(turns.done) == {"one": QUEUE_OF_NETWORK + 1, "other": 1}
 
 
 async def test_the_queue_is_bounded(turns: Turns) -> None:
     """With one at work and 64 waiting, one more has another told to come back, who has more waiting."""
-    await turns.ask("one", count=QUEUE_OF_ORIGIN + 1)
-    await turns.ask("two", count=QUEUE - QUEUE_OF_ORIGIN)
-    for origin in ("three", "four"):
-        await turns.ask(origin)
+    await turns.ask("one", count=QUEUE_OF_NETWORK + 1)
+    await turns.ask("two", count=QUEUE - QUEUE_OF_NETWORK)
+    for network in ("three", "four"):
+        await turns.ask(network)
     assert Counter(turns.busy) == {"one": 1, "two": 1}
     await turns.work(QUEUE + 1)
     assert set(turns.done) == {"one", "two", "three", "four"}
 
 
-async def test_origins_take_turns(turns: Turns) -> None:
-    """However many passwords one origin has waiting, another's waits for one of them, and the one at work."""
+async def test_networks_take_turns(turns: Turns) -> None:
+    """However many passwords of one network wait, another's waits for one of them and the one at work."""
     await turns.ask("flood", count=20)
     await turns.ask("victim")
     await turns.work(3)
@@ -177,10 +177,10 @@ async def test_a_failure_passes_the_thread_on() -> None:
     hasher = Argon2Hasher()
     for _ in range(3):
         with pytest.raises(RuntimeError, match="damaged"):
-            await hasher.matches("not a hash", "password123", origin=HERE)
+            await hasher.matches("not a hash", "password123", network=HERE)
         with pytest.raises(UnicodeEncodeError):
-            await hasher.hash("\ud800", origin=HERE)
-    assert await hasher.hash("password123", origin=HERE)
+            await hasher.hash("\ud800", network=HERE)
+    assert await hasher.hash("password123", network=HERE)
 
 
 async def test_all_threads_are_used(nursery: trio.Nursery) -> None:

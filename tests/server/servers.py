@@ -52,9 +52,9 @@ class CountingHasher(Argon2Hasher):
         self.made = 0
         self.verified = 0
 
-    async def hash(self, password: str, *, origin: str) -> str:
+    async def hash(self, password: str, *, network: str) -> str:
         self.made += 1
-        return await super().hash(password, origin=origin)
+        return await super().hash(password, network=network)
 
     def _verify(self, password_hash: str, password: str) -> bool:
         self.verified += 1

@@ -16,7 +16,7 @@ import trio
 
 from adapters.listener import ListenerConfig
 from adapters.quart_app.routes import ENDPOINTS
-from adapters.security.passwords import QUEUE_OF_ORIGIN
+from adapters.security.passwords import QUEUE_OF_NETWORK
 from messaging_core.limits import Limits, Rate
 from tests.listener.harness import wait_until
 from tests.server.clients import PASSWORD, browser, expect, register
@@ -47,13 +47,13 @@ async def test_passwords_of_an_address_wait_for_one_of_each_other(quick_path: bo
         may_work = threading.Semaphore(0)
         in_thread = server.hasher._in_thread
 
-        async def held(origin: str, work: partial[Any]) -> Any:
+        async def held(network: str, work: partial[Any]) -> Any:
             def hold() -> Any:
                 assert may_work.acquire(timeout=20)
-                hashed.append(origin)
+                hashed.append(network)
                 return work()
 
-            return await in_thread(origin, partial(hold))
+            return await in_thread(network, partial(hold))
 
         server.hasher._in_thread = held  # type: ignore[method-assign]
         flooded: Counter[int] = Counter()
@@ -79,16 +79,16 @@ async def test_passwords_of_an_address_wait_for_one_of_each_other(quick_path: bo
         ):
             for number in range(40):
                 nursery.start_soon(flood, attacker, number)
-            await wait_until(lambda: flooded.total() == 40 - QUEUE_OF_ORIGIN - 1)
+            await wait_until(lambda: flooded.total() == 40 - QUEUE_OF_NETWORK - 1)
             assert flooded.keys() == {503}
             nursery.start_soon(sign_in, victim, "/auth/login", login)
-            await wait_until(lambda: len(waiting) == QUEUE_OF_ORIGIN + 1)
+            await wait_until(lambda: len(waiting) == QUEUE_OF_NETWORK + 1)
             nursery.start_soon(sign_in, victim, "/auth/register", account)
-            await wait_until(lambda: len(waiting) == QUEUE_OF_ORIGIN + 2)
-            may_work.release(QUEUE_OF_ORIGIN + 3)
+            await wait_until(lambda: len(waiting) == QUEUE_OF_NETWORK + 2)
+            may_work.release(QUEUE_OF_NETWORK + 3)
     assert all("busy" in BY_NAME[name].unavailable for name in ("LogIn", "RegisterUser"))
     assert sorted(signed_in) == [200, 201]
-    assert flooded == {503: 40 - QUEUE_OF_ORIGIN - 1, 401: QUEUE_OF_ORIGIN + 1}
+    assert flooded == {503: 40 - QUEUE_OF_NETWORK - 1, 401: QUEUE_OF_NETWORK + 1}
     assert hashed[:5] == [FLOOD, FLOOD, VICTIM, FLOOD, VICTIM]
 
 

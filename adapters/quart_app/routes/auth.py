@@ -30,7 +30,7 @@ async def register(command: RegisterUser, request: HttpRequest, messaging: Messa
     registered = await messaging.register(
         command,
         device=_device(request),
-        origin=request.network,
+        network=request.network,
         key=request.idempotency_key,
         path=request.path,
         privacy=messaging.privacy_at(request.host),
@@ -42,7 +42,7 @@ async def register(command: RegisterUser, request: HttpRequest, messaging: Messa
 async def log_in(command: LogIn, request: HttpRequest, messaging: Messaging) -> HttpAnswer:
     privacy = messaging.privacy_at(request.host)
     signed_in = await messaging.log_in(
-        command, device=_device(request), origin=request.network, privacy=privacy
+        command, device=_device(request), network=request.network, privacy=privacy
     )
     return HttpAnswer(200, encode(signed_in), headers=NO_STORE)
 

@@ -91,7 +91,7 @@ async def test_domains_that_are_two_are_two(http: httpx.AsyncClient) -> None:
 
 async def test_an_account_from_before_may_log_in(server: ServerHere, http: httpx.AsyncClient) -> None:
     """What nobody can register any more is not locked out, and is found as it was: in lower case."""
-    password_hash = await server.hasher.hash(PASSWORD, origin="")
+    password_hash = await server.hasher.hash(PASSWORD, network="")
     for number, email in enumerate(
         ["a,b@c.com", "x@t.com\u200b", "ας@t.com", "ασ@t.com", "i\u0307" * 99 + "@b.cc"]
     ):
