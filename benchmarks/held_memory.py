@@ -7,7 +7,10 @@ Each siege has a server process of its own:
 - file: 480 connections without an account read the bundle of /docs, each at 8 KiB/s;
 - page: 200 connections read a page of 200 messages, 6 MB of JSON, each at 8 KiB/s;
 - bodies: 300 connections without a token send a body of 1 MiB, except its last KiB;
-- bodies-with-token: the same with a valid token, so that the server waits for the body.
+- bodies-with-token: the same with a valid token, so that the server waits for the body;
+- bodies-for-nothing: the same without a token to a path that does not exist.
+
+With `--odd`, requests have a form that only the web framework reads.
 
 The program prints the server's memory (VmRSS) before the siege, its maximum during the siege, and its value
 after all peers have left; the responses; and p50, p99 and maximum of a GET /health every 20 ms.
@@ -59,6 +62,8 @@ class SiegeTarget:
     port: int
     pid: int
     figures: SiegeFigures
+    form: str = ""
+    """Header fields that each request has beside its own."""
     token: str = ""
     chat: int = 0
 
@@ -118,17 +123,18 @@ async def read_slowly(target: SiegeTarget, request: bytes) -> None:
 
 
 async def file_reader(target: SiegeTarget) -> None:
-    await read_slowly(target, b"GET /docs/swagger-ui-bundle.js HTTP/1.1\r\nHost: test\r\n\r\n")
+    head = f"GET /docs/swagger-ui-bundle.js HTTP/1.1\r\nHost: test\r\n{target.form}"
+    await read_slowly(target, head.encode() + b"\r\n")
 
 
 async def page_reader(target: SiegeTarget) -> None:
-    head = f"GET /api/v1/messages?chat_id={target.chat}&limit=200 HTTP/1.1\r\nHost: test\r\n"
+    head = f"GET /api/v1/messages?chat_id={target.chat}&limit=200 HTTP/1.1\r\nHost: test\r\n{target.form}"
     await read_slowly(target, f"{head}Authorization: Bearer {target.token}\r\n\r\n".encode())
 
 
-async def body_sender(target: SiegeTarget) -> None:
+async def body_sender(target: SiegeTarget, path: str = "/api/v1/messages") -> None:
     """Send a body except its last KiB, and wait for the response."""
-    head = f"POST /api/v1/messages HTTP/1.1\r\nHost: test\r\nContent-Length: {BODY}\r\n"
+    head = f"POST {path} HTTP/1.1\r\nHost: test\r\nContent-Length: {BODY}\r\n{target.form}"
     head += "Content-Type: application/json\r\n"
     head += f"Authorization: Bearer {target.token}\r\n" if target.token else ""
     stream = await target.connect()
@@ -149,6 +155,10 @@ async def body_sender(target: SiegeTarget) -> None:
             await stream.aclose()
 
 
+async def lost_body_sender(target: SiegeTarget) -> None:
+    await body_sender(target, "/nothing")
+
+
 @define
 class Siege:
     """The peers of a siege, and what the server needs before."""
@@ -166,6 +176,7 @@ SIEGES = {
     "page": Siege(200, page_reader, account=True, history=200),
     "bodies": Siege(300, body_sender),
     "bodies-with-token": Siege(300, body_sender, account=True),
+    "bodies-for-nothing": Siege(300, lost_body_sender),
 }
 
 
@@ -212,8 +223,9 @@ async def watch(target: SiegeTarget) -> None:
         await trio.sleep(0.05)
 
 
-async def run(siege: Siege, seconds: float, options: list[str]) -> SiegeFigures:
+async def run(siege: Siege, seconds: float, form: str, options: list[str]) -> SiegeFigures:
     with tempfile.TemporaryDirectory() as directory, server(Path(directory), *options) as target:
+        target.form = form
         await prepare(siege, target)
         await trio.sleep(2)
         target.figures.before = target.memory
@@ -238,6 +250,7 @@ def main() -> None:
     parser.add_argument("sieges", nargs="*", choices=[*SIEGES, []], default=[])
     parser.add_argument("--seconds", type=float, default=20.0)
     parser.add_argument("--peers", type=int)
+    parser.add_argument("--odd", action="store_true")
     parser.add_argument("--option", action="append", default=[], help="An option for messaging serve.")
     arguments = parser.parse_args()
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -245,7 +258,8 @@ def main() -> None:
     for name in arguments.sieges or SIEGES:
         siege = SIEGES[name]
         siege.peers = arguments.peers or siege.peers
-        figures = trio.run(run, siege, arguments.seconds, arguments.option)
+        form = "Connection: keep-alive, x\r\n" if arguments.odd else ""
+        figures = trio.run(run, siege, arguments.seconds, form, arguments.option)
         cuts = quantiles(figures.delays, n=100)
         print(
             f"{name:18} {siege.peers} peers: memory {figures.before:.0f} -> {figures.highest:.0f} -> "
