@@ -128,6 +128,7 @@ async def test_a_request_that_is_being_answered_is_not_given_up() -> None:
 
 
 async def test_heads_count_too() -> None:
+    """The bound holds for unfinished heads and bodies together."""
     async with serving(echo, unread_bytes=5000) as served, connected(served) as one, connected(served) as two:
         await one.send(b"GET / HTTP/1.1\r\nX: " + b"x" * 4000)
         await wait_until(lambda: served.counts.unread_bytes > 4000)
