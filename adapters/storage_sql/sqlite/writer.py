@@ -49,6 +49,9 @@ AWAY = 20
 """How many more quick commits than slow ones the thread does until the loop waits for the disk again."""
 HICCUP = 50
 """Quick commits before a slow one that make it a hiccup of the disk, and not a sign that it is slow."""
+LARGE_COMMIT = 4 * BATCH
+"""Rows in a commit beyond which the thread commits in any case: a group of a thousand people has more, a
+full batch of messages fewer. It writes megabytes, which tells nothing of how quick the disk is otherwise."""
 GATHERING = 6
 """Turns of the loop for which a batch waits at most, while each brings somebody new to share it."""
 CHECKPOINT_AFTER = 10_000
@@ -142,6 +145,8 @@ class Writer:
         self._quick = HICCUP
         """Quick commits since the last slow one, on the loop."""
         self._took = 0.0
+        self._large = False
+        """Whether the commit that is under way, or the last one, is large."""
         self._logged = 0
         """Since the last checkpoint, as `CHECKPOINT_AFTER` counts."""
         self._looked = 0
@@ -308,7 +313,8 @@ class Writer:
             self._flush()
 
     def _flush(self) -> None:
-        if self._away:
+        self._large = self._new_changes() > LARGE_COMMIT
+        if self._away or self._large:
             self._send(self._commit, self._flushed)
         else:
             self._flushed(capture(self._commit))
@@ -337,7 +343,9 @@ class Writer:
     def _flushed(self, flushed: Outcome[None]) -> None:
         # The thread tries the disk, so that the loop stands for one slow commit and not for one in so many.
         # What took long there may have waited for the interpreter: not all of it was the disk.
-        if not self._away:
+        if self._large:
+            pass
+        elif not self._away:
             if self._took <= FLUSH_HERE:
                 self._quick += 1
             else:
@@ -351,11 +359,14 @@ class Writer:
             self._failed(flushed.error)
         else:
             self._session.after_commit()
-            changes = self._session.connection.total_changes
-            # SQLite tells the lowest 32 bits: after 2,147,483,647 comes -2,147,483,648.
-            self._logged += (changes - self._changes) % 2**32 + ROWS_A_COMMIT
-            self._changes = changes
+            self._logged += self._new_changes() + ROWS_A_COMMIT
+            self._changes = self._session.connection.total_changes
             self._tell()
+
+    def _new_changes(self) -> int:
+        """Rows that were changed since the last commit, those that were rolled back included."""
+        # SQLite tells the lowest 32 bits: after 2,147,483,647 comes -2,147,483,648.
+        return (self._session.connection.total_changes - self._changes) % 2**32
 
     def _failed(self, error: BaseException) -> None:
         """Nothing of the transaction was kept."""

@@ -17,7 +17,7 @@ from adapters.storage_sql.sqlite.storage import READING, SqliteStorage
 from adapters.storage_sql.sqlite.writer import AWAY, FLUSH_HERE, HICCUP
 from messaging_core.ids import MessageId
 from messaging_core.ports import Reader, Transaction
-from tests.storage.sql_writer.writing import Held, held, history, send, settled
+from tests.storage.sql_writer.writing import CHAT, Held, held, history, raw, send, settled
 
 
 async def test_readers_do_not_wait(storage: SqliteStorage) -> None:
@@ -142,6 +142,32 @@ async def test_the_loop_does_not_wait_for_a_slow_disk(storage: SqliteStorage) ->
     for _ in range(5):
         await storage.transact(send)
     assert here == 6 * [True], "a hiccup now and then changes nothing"
+
+
+async def test_the_loop_does_not_wait_for_a_large_commit(storage: SqliteStorage) -> None:
+    """The thread commits very many rows, however quick the disk is; the next commit is the loop's again."""
+    here: list[bool] = []
+    writer = storage._writer
+    commit = writer._commit
+
+    def noting() -> None:
+        here.append(threading.current_thread() is threading.main_thread())
+        commit()
+        writer._took = 2 * FLUSH_HERE if len(here) == 2 else 0.0
+
+    def store_many(tx: Transaction) -> None:
+        raw(tx)(
+            "WITH RECURSIVE numbers(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM numbers WHERE i < 2000) "
+            "INSERT INTO events (chat_id, sequence, name, at) SELECT ?, 1000 + i, '', 0 FROM numbers",
+            (CHAT,),
+        )
+
+    vars(writer)["_commit"] = noting
+    writer._away = writer._quick = 0
+    await storage.transact(send)
+    await storage.transact(store_many)
+    await storage.transact(send)
+    assert here == [True, False, True]
 
 
 async def turns(waiting: Coroutine[Any, Any, object]) -> int:
