@@ -9,20 +9,18 @@ TURN = 0.005
 class Turns:
     """How long answers have held the loop since others could run."""
 
-    __slots__ = ("_number", "_spent")
+    __slots__ = ("_number", "_seconds", "spent")
 
     def __init__(self) -> None:
         self._number = 0
-        self._spent = 0.0
-
-    @property
-    def spent(self) -> bool:
+        self._seconds = 0.0
+        self.spent = False
         """Whether this turn's time is over: then `next` must be awaited."""
-        return self._spent > TURN
 
     def spend(self, seconds: float) -> None:
         """An answer has taken so long."""
-        self._spent += seconds
+        self._seconds += seconds
+        self.spent = self._seconds > TURN
 
     async def next(self) -> None:
         """Let others run until there is time again; of those who wait, one goes on in each turn."""
@@ -31,4 +29,5 @@ class Turns:
             await trio.lowlevel.checkpoint()
             if number == self._number:  # the first to run in the new turn begins it
                 self._number += 1
-                self._spent = 0.0
+                self._seconds = 0.0
+                self.spent = False
