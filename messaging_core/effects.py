@@ -117,8 +117,4 @@ class Decision(Generic[T_co]):
 
     def people_reached(self) -> int:
         """How many people its events are delivered to."""
-        people = 0
-        for effect in self.effects:
-            if isinstance(effect, Deliver):
-                people += len(effect.audience)
-        return people
+        return sum([len(effect.audience) for effect in self.effects if type(effect) is Deliver])

@@ -1,6 +1,6 @@
 """The one way through: from a request and its endpoint's declaration to an answer."""
 
-from collections.abc import Awaitable, Hashable, Mapping
+from collections.abc import Awaitable, Callable, Hashable, Mapping
 from contextlib import nullcontext
 from contextvars import ContextVar
 from typing import Any, TypeVar, assert_never
@@ -67,28 +67,28 @@ class Dispatcher:
         self._throttles = throttles
         self._large_reads = trio.CapacityLimiter(LARGE_READS)
 
-    async def answer(self, endpoint: Endpoint, request: HttpRequest) -> HttpAnswer:
+    def answer(self, endpoint: Endpoint, request: HttpRequest) -> Awaitable[HttpAnswer]:
         """The answer, whatever happens: a refusal is a problem, and so is a fault of ours, which is logged.
 
         In order: the token, the shape of the request, the rates, the Idempotency-Key, the decision. So a 401
         comes before anything else is looked at, and nothing before the decision consumes a key.
         """
-        return await self._contained(request, self._granted(endpoint, request))
+        return self._contained(endpoint, request, self._granted)
 
-    async def refusal(self, endpoint: Endpoint, head: HttpRequest) -> HttpAnswer | None:
+    def refusal(self, endpoint: Endpoint, head: HttpRequest) -> Awaitable[HttpAnswer | None]:
         """The answer to a request whose token is refused, before its body is read; None for all others.
 
         A body that its sender may not send is not awaited: it would be memory that a stranger takes.
         """
-        if endpoint.auth is Auth.NONE:
-            return None
-        return await self._contained(head, self._admitted(head))
+        return self._contained(endpoint, head, self._admitted)
 
-    async def _contained(self, request: HttpRequest, attempt: Awaitable[T]) -> T | HttpAnswer:
-        """What the attempt gives, or the answer for what ends it."""
+    async def _contained(
+        self, endpoint: Endpoint, request: HttpRequest, step: Callable[[Endpoint, HttpRequest], Awaitable[T]]
+    ) -> T | HttpAnswer:
+        """The result of a step, or the answer for the exception that ends it."""
         before = REQUEST_ID.set(request.request_id)
         try:
-            return await attempt
+            return await step(endpoint, request)
         except Refused as refusal:
             return refused(refusal, request_id=request.request_id)
         except MalformedJson as error:
@@ -116,18 +116,16 @@ class Dispatcher:
         finally:
             REQUEST_ID.reset(before)
 
-    async def _admitted(self, head: HttpRequest) -> None:
-        await self._authenticate(head)
-
-    async def _authenticate(self, request: HttpRequest) -> Actor:
-        return await self._messaging.authenticate(bearer_token(request.headers.get("authorization")))
+    async def _admitted(self, endpoint: Endpoint, head: HttpRequest) -> None:
+        if endpoint.auth is Auth.SESSION:
+            await self._messaging.authenticate(bearer_token(head.headers.get("authorization")))
 
     async def _granted(self, endpoint: Endpoint, request: HttpRequest) -> HttpAnswer:
         messaging = self._messaging
         limits = messaging.limits
         actor = None
         if endpoint.auth is Auth.SESSION:
-            actor = await self._authenticate(request)
+            actor = await messaging.authenticate(bearer_token(request.headers.get("authorization")))
         command = _command(endpoint, request, limits)
         self._throttle(endpoint.limits, actor, command, request)
         if isinstance(endpoint.does, Handles):

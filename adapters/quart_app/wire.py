@@ -12,6 +12,7 @@ from contextlib import suppress
 from enum import StrEnum
 from functools import cache
 from itertools import islice
+from operator import attrgetter
 from types import NoneType, UnionType
 from typing import Any, Literal, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
@@ -136,15 +137,26 @@ def canonical(command: attrs.AttrsInstance) -> bytes:
 
     A field that has its default is left out, so that a release which adds an optional one changes nothing.
     """
-    fields = _fields_by_default(type(command))
-    said = {name: value for name, default in fields if (value := getattr(command, name)) != default}
+    names, defaults, values_of = _fields_by_default(type(command))
+    said = {
+        name: value
+        for name, default, value in zip(names, defaults, values_of(command), strict=True)
+        if value is not default and value != default
+    }
     return _canonical_encoder.encode(said)
 
 
 @cache
-def _fields_by_default(command: type[attrs.AttrsInstance]) -> tuple[tuple[str, object], ...]:
-    """The fields that are no secrets, each with its default."""
-    return tuple((each.name, each.default) for each in attrs.fields(command) if each.repr)
+def _fields_by_default(
+    command: type[attrs.AttrsInstance],
+) -> tuple[tuple[str, ...], tuple[object, ...], Callable[[attrs.AttrsInstance], tuple[object, ...]]]:
+    """The fields that are no secrets, their defaults, and what gives their values."""
+    fields = [each for each in attrs.fields(command) if each.repr]
+    names = tuple([each.name for each in fields])
+    if len(names) == 1:
+        return names, (fields[0].default,), lambda command: (getattr(command, names[0]),)
+    values_of = attrgetter(*names) if names else lambda _: ()
+    return names, tuple([each.default for each in fields]), values_of
 
 
 def structure(values: object, command: type[T], limits: Limits) -> T:
