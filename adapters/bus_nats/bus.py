@@ -147,9 +147,8 @@ class NatsBus:
 
     def rebuild(self) -> None:
         """See `messaging_core.ports.Bus`; an attempt to connect that is under way is not cut short."""
-        if self._waiters is None:
-            self._outgoing.lose()
-        else:
+        self._outgoing.lose()
+        if self._waiters is not None:
             self._attempt.cancel()
 
     async def run(self, heard: Callable[[Envelope], None], missed: Callable[[str], None]) -> None:

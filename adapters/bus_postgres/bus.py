@@ -74,6 +74,7 @@ class PostgresBus:
 
     def rebuild(self) -> None:
         """See `messaging_core.ports.Bus`; an attempt to connect that is under way is not cut short."""
+        self._outgoing.lose()
         self._attempt.cancel()
 
     async def run(self, heard: Callable[[Envelope], None], missed: Callable[[str], None]) -> None:

@@ -16,6 +16,7 @@ The test module of a bus derives from `BusContract` and returns an exchange that
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
+from itertools import pairwise
 from typing import Protocol
 
 import trio
@@ -137,6 +138,12 @@ def events(process: BusProcess) -> list[Deliver | Reference]:
     return [signal for signal in process.signals if not isinstance(signal, CloseSockets)]
 
 
+def skipped_numbers(process: BusProcess, publisher: str) -> bool:
+    """Whether the numbers of a publisher that the process has received have a gap."""
+    numbers = [envelope.number or 0 for envelope in process.numbered(publisher)]
+    return any(later > earlier + 1 for earlier, later in pairwise(numbers))
+
+
 class BusContract:
     """Derive from this, name the class `Test…`, and add a fixture `exchange`."""
 
@@ -248,28 +255,43 @@ class BusContract:
                 nursery.cancel_scope.cancel()
 
     async def test_a_bus_reconnects_after_a_disruption(self, exchange: Exchange) -> None:
-        """After a disruption signals arrive again, and each process learns that it may have missed some."""
+        """After a disruption signals arrive again, each process learns that it may have missed some, and
+        each publisher skips a number.
+        """
         async with bus_processes(exchange) as (one, two):
             before = [len(process.missed) for process in (one, two)]
             await exchange.disrupt()
             for process, count in zip((one, two), before, strict=True):
                 await process.wait_until(lambda process, count=count: len(process.missed) > count)  # type: ignore[misc]
                 await process.wait_for_own_heartbeat()
+                # Of its own numbers, for those of the other may also be missing because they were not heard.
+                await process.wait_until(lambda process: skipped_numbers(process, process.bus.publisher))
             one.bus.publish(delivery(5))
             two.bus.publish(delivery(6))
             await two.wait_until(lambda process: 5 in log_numbers(process))
             await one.wait_until(lambda process: 6 in log_numbers(process))
 
     async def test_rebuild_reconnects_one_process(self, exchange: Exchange) -> None:
-        """`rebuild` replaces the connection of this process, and does not affect others."""
+        """`rebuild` replaces the connection of this process, skips a number, and does not affect others."""
         async with bus_processes(exchange) as (one, two):
             untouched, before = len(two.missed), len(one.missed)
             one.bus.rebuild()
             await one.wait_until(lambda process: len(process.missed) > before)
             await one.wait_for_own_heartbeat()
+            await two.wait_until(lambda process: skipped_numbers(process, one.bus.publisher))
             two.bus.publish(delivery(5))
             await one.wait_until(lambda process: 5 in log_numbers(process))
             assert len(two.missed) == untouched
+
+    async def test_rebuild_without_a_connection_skips_a_number(self, exchange: Exchange) -> None:
+        """A commit of unknown outcome before the first connection leaves a gap that others see after it."""
+        one = BusProcess(exchange.bus())
+        one.bus.rebuild()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(one.run)
+            await one.wait_for_own_heartbeat()
+            assert one.numbered(one.bus.publisher)[0].number == 2
+            nursery.cancel_scope.cancel()
 
     async def test_the_last_signals_of_an_ending_process_arrive(self, exchange: Exchange) -> None:
         """An ending process sends its signals and a last envelope, so no other waits for its silence."""

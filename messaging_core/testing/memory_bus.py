@@ -99,7 +99,9 @@ class MemoryBus:
         pass
 
     def rebuild(self) -> None:
-        if self._nursery is not None:
+        if self._nursery is None:
+            next(self._numbers)
+        else:
             self._nursery.cancel_scope.cancel()
 
     def kill(self) -> None:

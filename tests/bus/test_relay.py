@@ -2,18 +2,21 @@
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from datetime import timedelta
 from typing import Any
 
 import pytest
 import trio
+from attrs import evolve
 from trio.abc import Clock
 
 from adapters.runtime import Hub, Messaging
+from adapters.runtime.messaging import SWEEP_SECONDS
 from adapters.storage_memory import MemoryStorage
 from messaging_core.errors import SessionRevoked
-from messaging_core.ids import ChatId
-from messaging_core.models import Actor
-from messaging_core.ports import OutcomeUnknown, StorageUnavailable, Transaction
+from messaging_core.ids import ChatId, SessionId
+from messaging_core.models import Actor, IdempotencyKey, StoredResponse
+from messaging_core.ports import FORGOTTEN_AT_ONCE, OutcomeUnknown, StorageUnavailable, Transaction
 from messaging_core.testing.memory_bus import Faults, MemoryBroker
 from tests.bus.world import (
     LIMITS,
@@ -23,6 +26,7 @@ from tests.bus.world import (
     Process,
     plain_email,
     processes,
+    start,
     token,
     written,
 )
@@ -126,6 +130,40 @@ async def test_the_next_heartbeat_reveals_a_lost_signal(broker: MemoryBroker, au
         await trio.sleep(0.01)
         broker.faults = Faults()
         await bobs.wait_until(lambda socket: socket.messages() == [1], within=LATE)
+
+
+@pytest.mark.parametrize("is_new", [False, True], ids=["a chat that is followed", "a new chat"])
+async def test_the_regular_comparison_finds_what_an_unnumbered_signal_lost(
+    broker: MemoryBroker, is_new: bool, monkeypatch: pytest.MonkeyPatch, autojump_clock: Clock
+) -> None:
+    """A lost signal that leaves no gap in the numbers is found within `SWEEP_SECONDS`, and not earlier."""
+    async with two(broker) as (here, there, alice, bob, chat), there.socket(bob) as bobs:
+        carry = MemoryBroker.carry
+        with monkeypatch.context() as patch:
+            patch.setattr(
+                MemoryBroker, "carry", lambda self, envelope: carry(self, evolve(envelope, signals=()))
+            )
+            await here.send(alice, await here.open_group(alice, bob) if is_new else chat)
+            await trio.sleep(LATE)
+            assert bobs.messages() == []
+        await bobs.wait_until(lambda socket: socket.messages() == [1], within=SWEEP_SECONDS + LATE)
+
+
+async def test_comparisons_pause_between_two(broker: MemoryBroker, autojump_clock: Clock) -> None:
+    """A bus that keeps losing signals causes at most one comparison in `COMPARISON_PAUSE_SECONDS`."""
+    async with two(broker) as (here, _, _, _, _):
+        relay = here.messaging.relay
+        assert relay is not None
+        before = relay.counts.comparisons
+        for _ in range(1000):
+            relay.compare_soon()
+            await trio.sleep(0.001)
+        assert 9 <= relay.counts.comparisons - before <= 11
+        await trio.sleep(LATE)
+        before = relay.counts.comparisons
+        relay.compare_soon()
+        await trio.sleep(0.001)
+        assert relay.counts.comparisons == before + 1, "the first one after a pause is at once"
 
 
 async def test_a_new_chat_whose_signal_is_lost_is_found(broker: MemoryBroker, autojump_clock: Clock) -> None:
@@ -327,8 +365,10 @@ async def test_a_cached_token_costs_no_read_while_the_bus_is_heard(
 async def test_catching_up_outlives_the_storages_faults(
     broker: MemoryBroker, monkeypatch: pytest.MonkeyPatch, autojump_clock: Clock
 ) -> None:
-    """After an error of the storage, or a bug, the relay reads again."""
+    """After an error of the storage, or a bug, the relay reads again, and the bus keeps its connection."""
     async with two(broker) as (here, there, alice, bob, chat), there.socket(bob) as bobs:
+        monkeypatch.setattr(there.bus, "rebuild", lambda: pytest.fail("the bus was rebuilt"))
+        connection = there.bus._nursery
         errors: list[Exception] = [StorageUnavailable("gone"), ValueError("a bug")]
         read = MemoryStorage.read
 
@@ -344,6 +384,7 @@ async def test_catching_up_outlives_the_storages_faults(
         monkeypatch.setattr(MemoryStorage, "read", faulty)
         await bobs.wait_until(lambda socket: socket.messages() == [1], within=3 * LATE)
         assert not errors
+        assert there.bus._nursery is connection
 
 
 async def test_a_socket_that_cannot_be_admitted_leaves_nothing_behind(
@@ -377,6 +418,50 @@ async def test_chats_without_open_sockets_are_dropped(broker: MemoryBroker, auto
         relay.compare_soon()
         await trio.sleep(1)
         assert list(relay._following.sequences.positions) == []
+
+
+async def test_an_unknown_outcome_in_a_single_process_ends_cached_verdicts(
+    autojump_clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without a bus too, a log-out whose outcome was unknown and that was committed ends the token."""
+    async with trio.open_nursery() as nursery:
+        here = start(nursery, storage := MemoryStorage(), None)
+        alice = await here.register("alice")
+        assert await here.messaging.authenticate(token(alice)) == alice
+        transact_well = storage.transact
+
+        async def transact(operation: Callable[[Transaction], object], **_: object) -> None:
+            await transact_well(operation)
+            raise OutcomeUnknown
+
+        with monkeypatch.context() as patch:
+            patch.setattr(storage, "transact", transact)
+            with pytest.raises(OutcomeUnknown):
+                await here.log_out(alice)
+        await refused(here, alice)
+        nursery.cancel_scope.cancel()
+
+
+async def test_outlived_responses_and_sessions_are_deleted_at_start(autojump_clock: Clock) -> None:
+    """A process that starts deletes what has outlived its use at once, however often it is restarted."""
+    storage = MemoryStorage()
+    async with trio.open_nursery() as nursery:
+        here = start(nursery, storage, None)
+        await here.register("alice")
+        nursery.cancel_scope.cancel()
+    sessions, responses = storage._tables.sessions, storage._tables.responses
+    (session,) = sessions.values()
+    old = NOW - timedelta(days=365)
+    sessions[SessionId(99)] = evolve(session, id=SessionId(99), expires_at=old)
+    for number in range(2 * FORGOTTEN_AT_ONCE + 1):
+        key = IdempotencyKey(session.user_id, "POST", "/messages", f"key {number}")
+        responses[key] = StoredResponse(key, b"", 201, None, old)
+    async with trio.open_nursery() as nursery:
+        start(nursery, storage, None)
+        await trio.sleep(1)
+        assert list(sessions) == [session.id]
+        assert responses == {}
+        nursery.cancel_scope.cancel()
 
 
 async def test_a_single_process_delivers_directly(autojump_clock: Clock) -> None:

@@ -90,6 +90,14 @@ async def test_a_later_one_that_cannot_start_ends_everything_too(tmp_path: Path)
         assert [line["worker"] for line in it.events("worker_started")].count(3) == 1
 
 
+@pytest.mark.parametrize("status", [0, 3])
+async def test_a_worker_that_ends_before_it_serves_is_a_failure(tmp_path: Path, status: int) -> None:
+    """The supervisor ends with the worker's status, and with 1 where that is 0."""
+    async with supervised(tmp_path, over((sys.executable, "-c", f"raise SystemExit({status})"))) as it:
+        assert await it.wait() == (status or 1)
+        assert len(it.events("worker_started")) == 1
+
+
 async def test_a_command_that_does_not_exist_is_an_error(tmp_path: Path) -> None:
     """It is the supervisor's own then."""
     async with supervised(tmp_path, over(("./nothing",))) as it:

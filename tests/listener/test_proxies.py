@@ -81,6 +81,8 @@ def test_the_right_most_address_that_is_no_trusted_proxy(told: str, seen: str) -
         "fe80::1%eth0",
         "fe80::1%\x1b[31m",
         "[192.0.2.7",
+        "[]",
+        "[]:443",
         "1",
         "0x7f.1",
         "192.0.2.7/32",

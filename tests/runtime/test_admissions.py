@@ -1,6 +1,6 @@
 """Tokens that were verified before: as good as verified again, at every moment."""
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -53,11 +53,16 @@ def test_a_session_takes_all_of_its_tokens_with_it() -> None:
     assert known == [None, BOB, None, elsewhere]
 
 
-def test_a_verdict_from_before_an_ending_is_not_kept() -> None:
-    """Whichever session has ended: it may be this one."""
+@pytest.mark.parametrize(
+    "end",
+    [lambda admissions: admissions.end(ALICE.session_id), lambda admissions: admissions.end_all()],
+    ids=["a session ends", "signals were missed"],
+)
+def test_a_verdict_from_before_an_ending_is_not_cached(end: Callable[[Admissions], None]) -> None:
+    """A verification that began before a session ended, or before signals were missed, is not cached."""
     admissions = Admissions()
     endings = admissions.endings
-    admissions.end(ALICE.session_id)
+    end(admissions)
     admissions.keep("a", ALICE, until=NOW, endings=endings)
     assert admissions.actor("a", now=NOW - SECOND) is None
     admissions.keep("b", BOB, until=NOW, endings=admissions.endings)

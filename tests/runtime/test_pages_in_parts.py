@@ -91,6 +91,54 @@ def test_parts_make_the_same_page(command: ListMessages, messages: int, size: in
     trio.run(compare)
 
 
+@pytest.mark.parametrize("in_one_query", [True, False])
+@pytest.mark.parametrize(
+    ("anchor", "size", "expected"),
+    [
+        ({}, 3, ([18, 16, 14], True, 14)),
+        ({}, 9, ([18, 16, 14, 12, 10, 8, 6, 4, 2], False, None)),
+        ({"before_id": 14}, 3, ([12, 10, 8], True, 8)),
+        ({"before_id": 7}, 3, ([6, 4, 2], False, None)),
+        ({"before_id": 2}, 3, ([], False, None)),
+        ({"after_id": 0}, 3, ([6, 4, 2], True, None)),
+        ({"after_id": 1}, 3, ([6, 4, 2], True, None)),
+        ({"after_id": 2}, 7, ([16, 14, 12, 10, 8, 6, 4], True, 4)),
+        ({"after_id": 8}, 3, ([14, 12, 10], True, 10)),
+        ({"after_id": 12}, 3, ([18, 16, 14], False, 14)),
+        ({"after_id": 13}, 4, ([18, 16, 14], False, 14)),
+        ({"after_id": 18}, 3, ([], False, None)),
+        ({"around_id": 10}, 4, ([14, 12, 10, 8], True, 8)),
+        ({"around_id": 10}, 5, ([14, 12, 10, 8, 6], True, 6)),
+        ({"around_id": 11}, 4, ([14, 12, 10, 8], True, 8)),
+        ({"around_id": 16}, 4, ([18, 16, 14, 12], True, 12)),
+        ({"around_id": 18}, 8, ([18, 16, 14, 12, 10, 8, 6, 4], True, 4)),
+        ({"around_id": 18}, 9, ([18, 16, 14, 12, 10, 8, 6, 4, 2], False, None)),
+        ({"around_id": 4}, 4, ([8, 6, 4, 2], False, None)),
+        ({"around_id": 1}, 8, ([16, 14, 12, 10, 8, 6, 4, 2], False, None)),
+        ({"around_id": 2}, 9, ([18, 16, 14, 12, 10, 8, 6, 4, 2], False, None)),
+    ],
+)
+async def test_a_page_has_the_messages_beside_its_anchor(
+    anchor: dict[str, Any],
+    size: int,
+    expected: tuple[list[int], bool, int | None],
+    in_one_query: bool,
+) -> None:
+    """A page of the messages 2, 4, ... 18 runs newest first; `after_id` excludes its anchor and reports newer
+    messages in `has_more`, `around_id` includes its anchor, and each `next_cursor` continues below the page.
+    """
+    storage, command = MemoryStorage(), ListMessages(CHAT, **anchor)
+    await storage.transact(lambda tx: fill(tx, 9))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(operations.messages, "MESSAGES_AT_ONCE", AT_ONCE)
+        if in_one_query:
+            page = await storage.read(page_of_messages(command, context(MEMBER), size))
+        else:
+            reading = page_in_parts(command, context(MEMBER), size)
+            [page] = [part async for part in in_parts(reading, storage.read)]
+    assert ([message.id for message in page.messages], page.has_more, page.next_cursor) == expected
+
+
 async def test_each_part_is_for_those_who_may_read_the_chat() -> None:
     """A reader who is no member sees nothing, and one who is removed meanwhile sees nothing more."""
     storage = MemoryStorage()

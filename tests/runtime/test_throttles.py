@@ -82,6 +82,26 @@ def test_an_attacker_with_many_keys_fills_no_memory() -> None:
     assert len(limits._buckets) <= 101
 
 
+def test_exhausted_keys_are_kept_up_to_the_bound() -> None:
+    """As many exhausted keys as the bound are all refused; one more leaves the half that was used last."""
+    limits = Throttles(Clock(), buckets=100)
+
+    def refused() -> list[int]:
+        keys = []
+        for key in range(101):
+            try:
+                limits.check(("message_rate", key, RATE, 1))
+            except TooManyRequests:
+                keys.append(key)
+        return keys
+
+    for key in range(100):
+        limits.take(("message_rate", key, RATE, 2))
+    assert refused() == list(range(100))
+    limits.take(("message_rate", 100, RATE, 2))
+    assert refused() == list(range(51, 101))
+
+
 def test_where_full_buckets_make_room_enough_no_other_is_forgotten() -> None:
     """Who has taken all permits stays refused, whoever else comes and goes."""
     clock = Clock()

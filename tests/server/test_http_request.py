@@ -16,6 +16,7 @@ def asked(query: str) -> HttpRequest:
 @example("chat_id=1&limit=50")
 @example("a=1&a=2")
 @example("&&a&=1&a==&")
+@example("a+b=1+2")
 def test_a_query_without_escapes_is_read_as_one_with_them(query: str) -> None:
     """What the short way reads of a query is what the library reads of it."""
     assert asked(query).query == dict(parse_qsl(query, keep_blank_values=True))

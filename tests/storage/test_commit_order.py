@@ -1,17 +1,21 @@
 """Commits that share a key are told of in the order in which their places were taken."""
 
+import pytest
+
 from adapters.storage_sql.postgresql.commit_order import CommitOrder
 
 
-def test_whoever_is_settled_first_waits_for_those_before() -> None:
+@pytest.mark.parametrize("keys", [{"chat"}, {"chat", "session"}])
+def test_whoever_is_settled_first_waits_for_those_before(keys: set[str]) -> None:
     """Three that have met are told of in their order, in whichever order their outcomes become known."""
     order, told = CommitOrder(), list[int]()
-    first, second, third = (order.take({"chat"}) for _ in range(3))
+    first, second, third = (order.take(keys) for _ in range(3))
     order.settle(third, lambda: told.append(3))
     order.settle(second, lambda: told.append(2))
     assert told == []
     order.settle(first, lambda: told.append(1))
     assert told == [1, 2, 3]
+    assert order._queues == {}
 
 
 def test_those_who_have_not_met_wait_for_nobody() -> None:

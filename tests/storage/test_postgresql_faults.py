@@ -17,12 +17,13 @@ from adapters.storage_sql.postgresql.link import Link
 from adapters.storage_sql.postgresql.storage import PostgresqlStorage, open_postgresql
 from messaging_core.effects import StoreUser
 from messaging_core.ids import ChatId, MessageId
-from messaging_core.models import Chat, User
+from messaging_core.models import Chat, Excerpt, Member, User
 from messaging_core.ports import Storage, StorageUnavailable, Transaction
 from tests.postgresql import connect
 from tests.storage.broken_network import Network, network
 from tests.storage.ctrl_c import struck
 from tests.storage.people import ALICE, CHAT, NOW, OTHER_CHAT, prepare, send, written
+from tests.storage.system_tasks import system_tasks
 
 PATIENCE = 20
 """Seconds after which something that should have happened has not."""
@@ -312,6 +313,16 @@ async def test_cancelled_while_it_waits_for_its_turn(postgresql: str) -> None:
     assert begun == []
 
 
+async def test_closing_ends_the_storages_tasks(postgresql: str) -> None:
+    """A closed storage leaves no task behind."""
+    before = system_tasks()
+    async with open_postgresql(postgresql):
+        await wait_all_tasks_blocked()
+        assert system_tasks() > before
+    await wait_all_tasks_blocked()
+    assert system_tasks() == before
+
+
 # --- meeting ------------------------------------------------------------------------------------------------
 
 
@@ -377,28 +388,45 @@ async def test_two_that_meet_on_an_e_mail(postgresql: str) -> None:
         assert found == [None, carol]
 
 
-async def test_members_who_change_between_two_looks(postgresql: str) -> None:
-    """A chat that is looked at without its lock is never shown with another version's members."""
+class ChangingCache:
+    """A cache of members that holds none, and before a look at which the chat changes."""
+
+    def __init__(self, change: Callable[[], None]) -> None:
+        self._change = change
+
+    def get(self, chat_id: ChatId, version: int) -> None:
+        self._change()
+
+    def put(self, chat_id: ChatId, version: int, members: tuple[Member, ...]) -> None:
+        pass
+
+
+@pytest.mark.parametrize(
+    "look",
+    [lambda reader: reader.chat(CHAT), lambda reader: reader.excerpts({CHAT: 5}, ALICE)[CHAT]],
+    ids=["a chat", "a list of chats"],
+)
+async def test_the_title_and_the_members_of_a_chat_are_of_one_version(
+    postgresql: str, look: Callable[[Any], Chat | Excerpt]
+) -> None:
+    """A chat that changes between a transaction's reads of its row and of its members is read again."""
     async with opened(postgresql) as storage:
-        await storage.transact(lambda tx: None)
 
         def change() -> None:
             with connect(postgresql) as connection:
-                connection.execute("UPDATE chats SET members_version = 2 WHERE id = 1")
+                connection.execute("UPDATE chats SET members_version = 2, title = 'Changed' WHERE id = 1")
                 connection.execute("DELETE FROM members WHERE chat_id = 1 AND user_id = 2")
 
-        act = once(change)
+        change_once = once(change)
 
-        def operation(tx: Transaction) -> Chat | None:
-            reader: Any = tx
-            look = reader._members_of
-            reader._members_of = lambda row: (act(), look(row))[1]
-            return tx.chat(CHAT)
+        def operation(tx: Any) -> Chat | Excerpt:
+            tx._members = ChangingCache(change_once)
+            return look(tx)
 
-        chat = await storage.transact(operation)
-        assert chat is not None
-        assert chat.member_ids == (ALICE,)
-        assert chat == await storage.read(lambda reader: reader.chat(CHAT))
+        found = await storage.transact(operation)
+        assert isinstance(found, Chat)
+        assert (found.title, found.member_ids) == ("Changed", (ALICE,))
+        assert found == await storage.read(lambda reader: reader.chat(CHAT))
 
 
 async def test_threads_that_are_woken_in_the_other_order(

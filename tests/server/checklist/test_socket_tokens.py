@@ -129,6 +129,18 @@ async def test_c2_pages_of_other_origins_are_refused_where_some_are_chosen() -> 
                 await socket.connection.ping()
 
 
+@pytest.mark.parametrize(
+    ("profile", "known"), [("1", True), ("2", False), ("", False), ("01", False), ("chat", False)]
+)
+async def test_a_socket_of_an_unknown_profile_is_closed(alice: Person, profile: str, known: bool) -> None:
+    """The only profile is 1; any other is closed with 4500, after which a client must not come back."""
+    async with open_socket(alice.server, f"?token={alice.access_token}&profile={profile}") as socket:
+        if known:
+            await socket.connection.ping()
+        else:
+            assert await socket.closed() == (4500, "profile_unknown")
+
+
 async def test_c2_a_socket_outlives_its_token(server: ServerHere, alice: Person, chat: int) -> None:
     """Part 4: the socket lives as long as its session, and is not closed when the 15 minutes are over."""
     async with alice.socket() as socket:

@@ -12,6 +12,7 @@ from messaging_core.ids import MessageId
 from messaging_core.ports import StorageUnavailable
 from tests.storage.ctrl_c import struck
 from tests.storage.sql_writer.writing import commit_held, held, history, prepare, send, settled
+from tests.storage.system_tasks import system_tasks
 
 
 @pytest.mark.parametrize("busy", [False, True])
@@ -101,6 +102,16 @@ async def test_closing_finishes_what_was_asked_for(tmp_path: Path) -> None:
     async with open_sqlite(path) as again:
         assert await again.read(history) == sorted(ids)
         assert len(ids) == 300
+
+
+async def test_closing_ends_the_storages_tasks(tmp_path: Path) -> None:
+    """A closed storage leaves no task behind."""
+    before = system_tasks()
+    async with open_sqlite(tmp_path / "test.db"):
+        await settled()
+        assert system_tasks() > before
+    await settled()
+    assert system_tasks() == before
 
 
 async def test_closing_survives_a_cancelled_caller(tmp_path: Path) -> None:
