@@ -280,16 +280,35 @@ async def test_a_lock_is_waited_for_so_long(postgresql: str) -> None:
         assert (await storage.transact(send))[0] == 1
 
 
-async def test_a_turn_is_waited_for_so_long(postgresql: str) -> None:
-    """Where all connections are taken, a caller is told within `database_time` that it has not begun."""
-    config = evolve(QUICK, database_writers=1, database_time=0.5, database_lock_time=5)
+@pytest.mark.parametrize("lane", ["transact", "read"])
+async def test_a_turn_is_waited_for_so_long(postgresql: str, lane: str) -> None:
+    """Where all connections are in use for `database_time`, the callers who wait for one are refused."""
+    config = evolve(QUICK, database_writers=1, database_readers=1, database_time=0.5)
+    release, begun = threading.Event(), list[None]()
     async with opened(postgresql, config) as storage:
-        with locked(postgresql):
-            async with trio.open_nursery() as nursery:
-                for _ in range(30):
-                    nursery.start_soon(fails, storage)
-        await storage.transact(send)
-        assert len(await storage.read(written)) == 1
+        ask = getattr(storage, lane)
+
+        async def hold() -> None:
+            with suppress(StorageUnavailable):  # it takes too long as well
+                await ask(lambda _: release.wait(PATIENCE))
+
+        async def is_refused() -> None:
+            with pytest.raises(StorageUnavailable, match=r"No connection was free for 0\.5 s"):
+                await ask(lambda _: begun.append(None))
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(hold)
+            await wait_all_tasks_blocked()
+            try:
+                async with trio.open_nursery() as waiting:
+                    for _ in range(30):
+                        waiting.start_soon(is_refused)
+            finally:
+                release.set()
+        assert begun == []
+        while not begun:
+            with suppress(StorageUnavailable):
+                await ask(lambda _: begun.append(None))
 
 
 async def test_cancelled_while_it_waits_for_its_turn(postgresql: str) -> None:

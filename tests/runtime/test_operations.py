@@ -1,0 +1,327 @@
+"""Operations and queries over the memory storage: what they load, and what they decide with it."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from attrs import evolve
+
+from adapters.storage_memory import MemoryStorage
+from messaging_core import operations
+from messaging_core.commands import (
+    CreateGroup,
+    FindUserByTag,
+    GetChat,
+    GetOwnUser,
+    GetUser,
+    OpenDirectChat,
+    RegisterUser,
+    SendMessage,
+)
+from messaging_core.effects import (
+    ChangeMessage,
+    CloseSockets,
+    Decision,
+    StorageEffect,
+    StoreChat,
+    StoreResponse,
+    StoreUser,
+)
+from messaging_core.errors import (
+    ChatNotFound,
+    IdempotencyKeyReused,
+    MessageNotFound,
+    NotAParticipant,
+    TooManyChats,
+    UserNotFound,
+)
+from messaging_core.events import ChatCreated
+from messaging_core.fanout import announce
+from messaging_core.idempotency import IdempotentRequest, fingerprint
+from messaging_core.ids import ChatId, MessageId, SessionId, UserId
+from messaging_core.limits import Limits
+from messaging_core.models import (
+    Actor,
+    Chat,
+    ChatView,
+    IdempotencyKey,
+    Member,
+    Message,
+    MessageType,
+    Resource,
+    ResourceKind,
+    Role,
+    StoredResponse,
+    User,
+)
+from messaging_core.operations import Context, Executed, Operation, knows
+from messaging_core.ports import Transaction
+from messaging_core.privacy import EmailVisibility, Privacy
+from messaging_core.users import Registration
+
+NOW = datetime(2024, 11, 4, 14, 30, tzinfo=UTC)
+LATER = NOW + timedelta(minutes=1)
+ALICE, BOB, CAROL, NOBODY = (UserId(number) for number in (1, 2, 3, 9))
+CHAT, OTHER_CHAT = ChatId(1), ChatId(2)
+
+
+MEMBERS = tuple(Member(user_id, Role.MEMBER, NOW) for user_id in (ALICE, BOB))
+CHAT_OF_TWO = Chat(CHAT, "Chat", False, NOW, MEMBERS, 0, NOW, None)
+
+
+def context(user_id: UserId = ALICE, *, visibility: str = "everyone", **limits: Any) -> Context:
+    privacy = Privacy(EmailVisibility(visibility))
+    return Context(Actor(user_id, SessionId(user_id)), LATER, Limits(**limits), privacy)
+
+
+@pytest.fixture
+async def storage() -> MemoryStorage:
+    """Alice, Bob and Carol; a direct chat of Alice and Bob, and a group that Bob has made with Carol."""
+    storage = MemoryStorage()
+
+    def fill(tx: Transaction) -> None:
+        for name in ("alice", "bob", "carol"):
+            id_, email = tx.next_user_id(), f"{name}@test.com"
+            tx.apply(StoreUser(User(id_, email, name.title(), name, None, NOW), f"hash of {name}", email))
+        for people, is_group in (((ALICE, BOB), False), ((BOB, CAROL), True)):
+            members = tuple(Member(user_id, Role.MEMBER, NOW) for user_id in people)
+            tx.apply(StoreChat(Chat(tx.next_chat_id(), "Chat", is_group, NOW, members, 0, NOW, None)))
+
+    await storage.transact(fill)
+    return storage
+
+
+async def carry_out(storage: MemoryStorage, operation: Operation[Any]) -> Decision[Any]:
+    """Decide, and apply what is to be stored."""
+
+    def transaction(tx: Transaction) -> Decision[Any]:
+        decision = operation(tx)
+        for effect in decision.effects:
+            if isinstance(effect, StorageEffect):
+                tx.apply(effect)
+        return decision
+
+    return await storage.transact(transaction)
+
+
+# --- people -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("visibility", "viewer", "by_id", "by_tag"),
+    [
+        ("everyone", ALICE, {ALICE, BOB}, {ALICE, BOB, CAROL}),
+        ("everyone", BOB, {ALICE, BOB, CAROL}, {ALICE, BOB, CAROL}),
+        ("shared_chat", ALICE, {ALICE, BOB}, {ALICE, BOB}),
+        ("shared_chat", BOB, {ALICE, BOB, CAROL}, {ALICE, BOB, CAROL}),
+        ("self", BOB, {BOB}, {BOB}),
+    ],
+)
+async def test_who_sees_an_e_mail(
+    storage: MemoryStorage,
+    visibility: str,
+    viewer: UserId,
+    by_id: set[UserId],
+    by_tag: set[UserId],
+) -> None:
+    """By id, which anybody can count up, strangers see no e-mail; by tag as the setting says."""
+    asked = context(viewer, visibility=visibility)
+    me = await storage.read(operations.get_own_user(GetOwnUser(), asked))
+    assert (me.id, me.email is not None) == (viewer, True)
+    for user_id, name in ((ALICE, "alice"), (BOB, "bob"), (CAROL, "carol")):
+        found = await storage.read(operations.get_user(GetUser(user_id), asked))
+        assert (found.id, found.email is not None) == (user_id, user_id in by_id)
+        found = await storage.read(operations.find_user_by_tag(FindUserByTag(f"@{name.upper()}"), asked))
+        assert (found.id, found.email is not None) == (user_id, user_id in by_tag)
+        assert await storage.read(knows(user_id, asked)) is (user_id == viewer or {viewer, user_id} != {1, 3})
+
+
+async def test_a_user_who_does_not_exist_is_not_found(storage: MemoryStorage) -> None:
+    """Neither by id nor by tag, also by a text that no tag can be, which is not looked up."""
+    for query in (
+        operations.get_user(GetUser(NOBODY), context()),
+        operations.get_own_user(GetOwnUser(), context(NOBODY)),
+        operations.find_user_by_tag(FindUserByTag("nobody"), context()),
+        operations.find_user_by_tag(FindUserByTag("no tag"), context()),
+    ):
+        with pytest.raises(UserNotFound):
+            await storage.read(query)
+    assert await storage.read(knows(NOBODY, context())) is False
+    storage._tables.tags["no tag"] = ALICE
+    with pytest.raises(UserNotFound):
+        await storage.read(operations.find_user_by_tag(FindUserByTag("no tag"), context()))
+
+
+async def test_credentials_are_those_of_the_first_key_that_finds_somebody(storage: MemoryStorage) -> None:
+    """And None for both where none does."""
+    found, known_hash = await storage.read(
+        operations.credentials(["no@test.com", "bob@test.com", "alice@test.com"])
+    )
+    assert found is not None
+    assert (found.id, known_hash) == (BOB, "hash of bob")
+    storage._tables.password_hashes.clear()
+    assert await storage.read(operations.credentials(["no@test.com"])) == (None, None)
+
+
+def test_a_registrations_fingerprint_omits_the_password() -> None:
+    """Two requests with a key are one if they agree in e-mail, name and avatar, whatever the password."""
+    command = RegisterUser("a@test.com", "password123", "Alice", "https://cdn.example/a.png")
+
+    def request(**changes: Any) -> IdempotentRequest:
+        registration = Registration(evolve(command, **changes), ())
+        return operations.registration_request(registration, path="/auth/register", key="k")
+
+    assert request().key == IdempotencyKey(None, "POST", "/auth/register", "k")
+    assert request(password="another password") == request()
+    assert len(request().fingerprint) == 16
+    for changes in ({"email": "b@test.com"}, {"display_name": "Bob"}, {"avatar_url": None}):
+        assert request(**changes).fingerprint != request().fingerprint
+
+
+# --- chats --------------------------------------------------------------------------------------------------
+
+
+async def test_a_chat_is_shown_to_its_members(storage: MemoryStorage) -> None:
+    """With its participants, as the reader sees them; others are refused, and told of no chat of others."""
+    shown = await storage.read(operations.get_chat(GetChat(CHAT), context(BOB, visibility="self")))
+    assert [(person.id, person.email) for person in shown.participants] == [
+        (ALICE, None),
+        (BOB, "bob@test.com"),
+    ]
+    with pytest.raises(NotAParticipant):
+        await storage.read(operations.get_chat(GetChat(CHAT), context(CAROL)))
+    with pytest.raises(ChatNotFound):
+        await storage.read(operations.get_chat(GetChat(ChatId(9)), context()))
+
+
+async def test_of_a_large_chat_the_reader_is_shown_in_any_case(storage: MemoryStorage) -> None:
+    """Among as many participants as `participants_shown`, of all that are counted."""
+    others = [UserId(number) for number in range(11, 22)]
+
+    def fill(tx: Transaction) -> None:
+        for user_id in others:
+            tx.apply(StoreUser(User(user_id, f"{user_id}@", "", f"{user_id}", None, NOW), "", f"{user_id}@"))
+        members = tuple(Member(user_id, Role.MEMBER, NOW) for user_id in (*others, CAROL))
+        tx.apply(StoreChat(Chat(ChatId(9), "Large", True, NOW, members, 0, NOW, None)))
+
+    await storage.transact(fill)
+    asked = context(CAROL, participants_shown=10)
+    shown = await storage.read(operations.get_chat(GetChat(ChatId(9)), asked))
+    assert (len(shown.participants), shown.participants_count) == (10, 12)
+    assert CAROL in {person.id for person in shown.participants}
+
+
+async def test_an_existing_direct_chat_is_opened_again(storage: MemoryStorage) -> None:
+    """It counts against no quota and takes no identifier, whoever of the two opens it."""
+    for user_id, other in ((ALICE, BOB), (BOB, ALICE)):
+        opened = await carry_out(
+            storage, operations.open_direct_chat(OpenDirectChat(other), context(user_id, chats_per_user=1))
+        )
+        assert (opened.result.id, opened.effects) == (CHAT, ())
+    assert next(storage._numbers["chat"]) == 3
+
+
+async def test_a_new_direct_chat_counts_against_the_quota(storage: MemoryStorage) -> None:
+    """Alice has made one chat and Carol none: of two chats at most each may make another, once."""
+    asked = context(ALICE, chats_per_user=2)
+    opened = await carry_out(storage, operations.open_direct_chat(OpenDirectChat(CAROL), asked))
+    assert opened.result.id == ChatId(3)
+    with pytest.raises(TooManyChats):
+        await carry_out(storage, operations.create_group(CreateGroup("Group", (BOB,)), asked))
+
+
+# --- once ---------------------------------------------------------------------------------------------------
+
+KEY = IdempotencyKey(ALICE, "POST", "/api/v1/messages", "k")
+REQUEST = IdempotentRequest(KEY, fingerprint(b"command"))
+
+
+def once(operation: Operation[Any], asked: Context | None = None, status: int = 201) -> Operation[Executed]:
+    return operations.once_only(operation, REQUEST, status=status, context=asked or context())
+
+
+def must_not_run(tx: Transaction) -> Decision[Any]:
+    raise AssertionError("an operation was carried out twice")
+
+
+def send(content: str = "Hello") -> Operation[Message]:
+    return operations.send_message(SendMessage(CHAT, MessageType.TEXT, content), context())
+
+
+async def test_the_first_request_stores_its_response(storage: MemoryStorage) -> None:
+    """In the same transaction, behind the operation's own effects; the people that it reached are counted."""
+    plain = await storage.transact(send())
+    storage._numbers["message"] = iter([plain.result.id])  # type: ignore[assignment]
+    first = await carry_out(storage, once(send(), status=202))
+    response = StoredResponse(
+        KEY, REQUEST.fingerprint, 202, Resource(ResourceKind.MESSAGE, plain.result.id), LATER
+    )
+    assert first.result == Executed(plain.result, 202, False, people_reached=2)
+    assert plain.result.id == MessageId(1)
+    assert first.effects == (*plain.effects, StoreResponse(response))
+
+
+async def test_a_replay_shows_a_message_as_it_is_now(storage: MemoryStorage) -> None:
+    """With the stored status, and without effects; who may no longer read it is refused by a value."""
+    first = await carry_out(storage, once(send(), status=202))
+    edited = evolve(first.result.result, content="Edited")
+    await storage.transact(lambda tx: tx.apply(ChangeMessage(edited)))
+    replay = await carry_out(storage, once(must_not_run))
+    assert replay == Decision(Executed(edited, 202, True))
+    stranger = (await carry_out(storage, once(must_not_run, context(CAROL)))).result
+    assert isinstance(stranger.result, NotAParticipant)
+    del storage._tables.messages[MessageId(1)]
+    gone = (await carry_out(storage, once(must_not_run))).result
+    assert (type(gone.result), gone.status, gone.replayed) == (MessageNotFound, 202, True)
+
+
+async def test_a_replay_shows_a_chat_as_the_reader_sees_it(storage: MemoryStorage) -> None:
+    """Its people by the privacy of the replay; who is no member of it is refused by a value."""
+    create = operations.create_group(CreateGroup("Group", (BOB,)), context())
+    first = await carry_out(storage, once(create))
+    assert isinstance(first.result.result, ChatView)
+    replay = (await carry_out(storage, once(must_not_run))).result
+    assert replay == Executed(first.result.result, 201, True)
+    replay = (await carry_out(storage, once(must_not_run, context(visibility="self")))).result
+    assert [person.email for person in replay.result.participants] == ["alice@test.com", None]
+    stranger = (await carry_out(storage, once(must_not_run, context(CAROL)))).result
+    assert isinstance(stranger.result, NotAParticipant)
+    del storage._tables.chats[first.result.result.id]
+    assert isinstance((await carry_out(storage, once(must_not_run))).result.result, ChatNotFound)
+
+
+async def test_a_replay_shows_a_user_or_nothing(storage: MemoryStorage) -> None:
+    """A user as the reader sees them; a response without a body stays one."""
+    bob = await storage.read(lambda reader: reader.user(BOB))
+    assert bob is not None
+    await carry_out(storage, once(lambda tx: Decision(bob)))
+    for visibility, email in (("everyone", "bob@test.com"), ("self", None)):
+        replay = (await carry_out(storage, once(must_not_run, context(visibility=visibility)))).result
+        assert (replay.result.id, replay.result.email) == (BOB, email)
+    del storage._tables.users[BOB]
+    assert isinstance((await carry_out(storage, once(must_not_run))).result.result, UserNotFound)
+    storage._tables.responses.clear()
+    await carry_out(storage, once(lambda tx: Decision(None), status=204))
+    assert (await carry_out(storage, once(must_not_run))).result == Executed(None, 204, True)
+
+
+async def test_another_command_with_the_key_is_refused_while_it_lives(storage: MemoryStorage) -> None:
+    """And carried out once the response has outlived its time."""
+    await carry_out(storage, once(send()))
+    other = evolve(REQUEST, fingerprint=fingerprint(b"another command"))
+
+    def again(asked: Context) -> Operation[Executed]:
+        return operations.once_only(send("Another"), other, status=201, context=asked)
+
+    with pytest.raises(IdempotencyKeyReused):
+        await carry_out(storage, again(context()))
+    late = evolve(context(), now=LATER + Limits().idempotency_ttl)
+    assert (await carry_out(storage, again(late))).result.replayed is False
+
+
+def test_a_decision_counts_the_people_that_its_events_reach() -> None:
+    """All of them, each as often as an event is delivered to them."""
+    *_, one = announce(CHAT_OF_TWO, ChatCreated(CHAT_OF_TWO), now=NOW)
+    close = CloseSockets(SessionId(1), "session_revoked")
+    assert Decision(None, (close,)).people_reached() == 0
+    assert Decision(None, (one, close, one)).people_reached() == 4
