@@ -9,11 +9,11 @@ import re
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from types import MappingProxyType
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from attrs import field, frozen
 
-from messaging_core.frames import PlainFrame, created_frame, updated_frame
+from messaging_core.frames import PlainFrame, plain_message
 from messaging_core.ids import ChatId, MessageId
 from messaging_core.models import Chat, Message
 
@@ -160,7 +160,7 @@ class EventKind:
 def _about_message(
     name: str,
     event: type[MessageCreated | MessageUpdated | MessageDeleted],
-    plain: Callable[[Message], PlainFrame],
+    plain_name: Literal["message.created", "message.updated"],
 ) -> EventKind:
     return EventKind(
         name,
@@ -168,7 +168,7 @@ def _about_message(
         subject=lambda event: MessageSubject(event.message.id),
         facts=lambda event: Facts(message=event.message),
         replay=lambda _, facts: None if facts.message is None else event(facts.message),
-        plain=lambda event: plain(event.message),
+        plain=lambda event: PlainFrame(plain_name, plain_message(event.message)),
     )
 
 
@@ -183,9 +183,9 @@ EVENTS: Final = (
         replay=lambda _, facts: None if facts.chat is None else ChatCreated(facts.chat),
         plain=lambda _: None,
     ),
-    _about_message(CREATED, MessageCreated, created_frame),
-    _about_message("message.updated", MessageUpdated, updated_frame),
-    _about_message("message.deleted", MessageDeleted, updated_frame),
+    _about_message(CREATED, MessageCreated, CREATED),
+    _about_message("message.updated", MessageUpdated, "message.updated"),
+    _about_message("message.deleted", MessageDeleted, "message.updated"),
     EventKind(
         None,
         Custom,

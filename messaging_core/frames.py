@@ -31,16 +31,7 @@ class PlainFrame:
     data: PlainMessage
 
 
-def created_frame(message: Message) -> PlainFrame:
-    return PlainFrame("message.created", _plain(message))
-
-
-def updated_frame(message: Message) -> PlainFrame:
-    """Profile 1 shows a deletion as an update, too."""
-    return PlainFrame("message.updated", _plain(message))
-
-
-def _plain(message: Message) -> PlainMessage:
+def plain_message(message: Message) -> PlainMessage:
     return PlainMessage(
         message.id,
         message.chat_id,

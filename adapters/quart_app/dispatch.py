@@ -130,7 +130,7 @@ class Dispatcher:
         self._throttle(endpoint.limits, actor, command, request)
         if isinstance(endpoint.does, Handles):
             return await endpoint.does.function(command, request, messaging)
-        privacy = messaging.privacy_at(request.host)
+        privacy = messaging.privacy_at(request.headers.get("host"))
         context = Context(_known(actor), messaging.now(), limits, privacy)
         if endpoint.stranger_limits and self._throttles is not None:
             # Before the person is looked up: nobody and a stranger are the same here.
@@ -265,7 +265,8 @@ def _command(endpoint: Endpoint, request: HttpRequest, limits: Limits) -> Any:
         check_names(query, endpoint.parameters)
     if endpoint.has_body:
         _check_content_type(request.headers.get("content-type", JSON))
-        _check_content_encoding(request.headers.get("content-encoding", IDENTITY))
+        if "content-encoding" in request.headers:
+            _check_content_encoding(request.headers["content-encoding"])
         body = decode(request.body)
         if not isinstance(body, dict):
             return structure(body, endpoint.command, limits)
@@ -298,7 +299,7 @@ def _check_content_encoding(codings: str) -> None:
 def _by_size(
     does: Reads | ReadsInParts | Writes, command: object, limits: Limits
 ) -> tuple[Reads | ReadsInParts | Writes, bool]:
-    """What is done for this command, and whether its answer may be large."""
+    """The way to carry out this command, and whether its answer may be large."""
     if isinstance(does, ReadsInParts):
         is_large = does.is_large(command, limits)
         return does if is_large else does.small or does, is_large

@@ -17,7 +17,7 @@ from adapters.runtime.relay import Relay, parts
 from messaging_core import operations, tokens, users
 from messaging_core.avatars import AvatarHosts
 from messaging_core.commands import LogIn, RefreshTokens, RegisterUser
-from messaging_core.effects import CloseSockets, Decision, Deliver
+from messaging_core.effects import CloseSockets, Decision, Deliver, DeliveryEffect
 from messaging_core.errors import IdempotencyKeyReused, Refused
 from messaging_core.idempotency import IdempotentRequest, Shown
 from messaging_core.ids import ChatId, SessionId
@@ -168,15 +168,18 @@ class Messaging:
     async def _decide(self, operation: Operation[T]) -> Decision[T]:
         """The operation's decision, once it is durable."""
 
-        def transaction(tx: Transaction) -> Decision[T]:
+        def transaction(tx: Transaction) -> tuple[Decision[T], list[DeliveryEffect]]:
             decision = operation(tx)
+            deliveries: list[DeliveryEffect] = []
             for effect in decision.effects:
-                if not isinstance(effect, DELIVERIES):
+                if isinstance(effect, DELIVERIES):
+                    deliveries.append(effect)
+                else:
                     tx.apply(effect)
-            return decision
+            return decision, deliveries
 
         try:
-            return await self._storage.transact(transaction, committed=self._perform)
+            decision, _ = await self._storage.transact(transaction, committed=self._perform)
         except StorageUnavailable as error:
             self._refused_to_write = True
             if isinstance(error, OutcomeUnknown):
@@ -184,6 +187,7 @@ class Messaging:
                 if self.relay is not None:
                     self.relay.doubt()
             raise
+        return decision
 
     async def execute_once(
         self,
@@ -216,10 +220,8 @@ class Messaging:
             await self.execute(operations.try_to_write)
             self._refused_to_write = False
 
-    def _perform(self, decision: Decision[object]) -> None:
-        for effect in decision.effects:
-            if not isinstance(effect, DELIVERIES):
-                continue
+    def _perform(self, decided: tuple[Decision[object], list[DeliveryEffect]]) -> None:
+        for effect in decided[1]:
             match effect:
                 case Deliver():
                     self._deliver(effect)
