@@ -1,4 +1,4 @@
-"""The documentation's examples work, and what it names exists."""
+"""The documentation's examples run, and the names in it exist."""
 
 import re
 from pathlib import Path
@@ -15,6 +15,8 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 CONSOLE = "\n".join(re.findall(r"^```(?:console|sh|shell|bash)\n(.*?)^```", README, re.MULTILINE | re.DOTALL))
 SPANS = "\n".join(re.findall(r"`([^`\n]+)`", README))
+GLOSSARY = (ROOT / "docs" / "glossary.md").read_text(encoding="utf-8")
+WORDS = [word.strip() for word in re.findall(r"^\| (?!word )([^|,]+)", GLOSSARY, re.MULTILINE)]
 CODE = re.sub(r"^\$ ", "", f"{CONSOLE}\n{SPANS}", flags=re.MULTILINE)
 
 
@@ -55,17 +57,34 @@ def test_commands_exist() -> None:
 
 
 def test_settings_exist() -> None:
-    """Every `MESSAGING_…` variable that the README names is one that `serve --help` or the tests tell of."""
+    """`serve --help` or the tests know every `MESSAGING_…` variable that the README names."""
     serve = main.get_command(Context(main), "serve")
     assert serve is not None
-    told = serve.get_help(Context(serve, info_name="serve"))
-    told += (ROOT / "tests" / "postgresql.py").read_text(encoding="utf-8")
+    documented = serve.get_help(Context(serve, info_name="serve"))
+    documented += (ROOT / "tests" / "postgresql.py").read_text(encoding="utf-8")
     named = set(re.findall(r"\bMESSAGING_[A-Z_]+[A-Z]\b", README))
-    assert {name for name in named if name not in re.sub(r"\s+", "", told)} == set()
+    assert {name for name in named if name not in re.sub(r"\s+", "", documented)} == set()
+
+
+def test_the_code_uses_each_word_of_the_glossary(project_files: list[Path]) -> None:
+    """Each word of the glossary occurs in the code, as itself or in a name such as `stored_response`."""
+    code = "\n".join(
+        path.read_text(encoding="utf-8")
+        for path in project_files
+        if path.suffix == ".py" and "tests" not in path.relative_to(ROOT).parts
+    ).lower()
+    unused = [word for word in WORDS if not re.search(rf"\b_?{re.sub('[ -]', '[ _-]?', word)}", code)]
+    assert "hub" in WORDS
+    assert unused == []
+
+
+def test_the_glossary_is_sorted() -> None:
+    """A word of the glossary is found by its first letters."""
+    assert sorted(WORDS) == WORDS
 
 
 def test_ci_runs_the_readmes_test_command() -> None:
-    """CI calls the very command that the README gives for testing."""
+    """CI runs the same command that the README gives for testing."""
     command = re.search(r"## Test.*?^```console\n(?:\$ )?(make test)$", README, re.MULTILINE | re.DOTALL)
     assert command is not None
     assert re.search(
