@@ -121,6 +121,7 @@ def test_another_parser_reads_the_admitted_host(scheme: str, rest: str) -> None:
                     "a..b",
                     "127.1",
                     "1.2.3.0x4",
+                    "1.2.3.0x4:80",
                     "0x7f000001",
                 ),
                 *("[::1", "[::g]", "[]", "cdn.example:123456", "cdn.example\n", "cdn.example;", "'self'"),
@@ -178,6 +179,7 @@ def test_the_host_header_counts_only_for_the_own_host_setting() -> None:
         (LISTED, "on own.example"),
         (ALSO, "on this server or cdn.example or media.example:8443"),
         (AvatarHosts(hosts=frozenset(f"cdn{n}.example" for n in range(9))), "cdn4.example or 4 other hosts"),
+        (AvatarHosts(hosts=frozenset(f"cdn{n}.example" for n in range(5))), "cdn3.example or cdn4.example"),
     ],
 )
 def test_the_refusal_names_the_allowed_hosts(hosts: AvatarHosts, says: str) -> None:

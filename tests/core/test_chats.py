@@ -340,6 +340,23 @@ def test_a_cursor_is_a_position(found: list[Excerpt]) -> None:
         assert check_listing(ListChats(cursor=text), LIMITS) == place(each)
 
 
+def test_cursors_of_any_length_are_read() -> None:
+    """Whatever the number of characters and the last of them."""
+    for chat_id in range(1, 3000, 7):
+        at = (NOW, chat_id % 12, ChatId(chat_id))
+        assert check_listing(ListChats(cursor=cursor(at)), LIMITS) == at
+
+
+def test_a_chat_without_messages_comes_after_one_with_a_message() -> None:
+    """Of two chats that were active in the same second, the one with a message is later."""
+    assert place(excerpt_with(None, 9)) == (NOW, 0, 9) < place(excerpt_with(1, 2)) == (NOW, 1, 2)
+
+
+def excerpt_with(last_message_id: int | None, chat_id: int) -> Excerpt:
+    message_id = None if last_message_id is None else MessageId(last_message_id)
+    return Excerpt(ChatId(chat_id), "", True, NOW, NOW, message_id, 2, ())
+
+
 @pytest.mark.parametrize("limit", [0, 201])
 def test_a_page_is_bounded(limit: int) -> None:
     """A page has 1 to 200 chats."""

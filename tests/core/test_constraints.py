@@ -8,6 +8,7 @@ from attrs import field, frozen
 from hypothesis import given
 from hypothesis import strategies as st
 
+from messaging_core.characters import SHRINKS
 from messaging_core.commands import (
     ANY_EMAIL,
     ANY_PASSWORD,
@@ -30,6 +31,7 @@ from messaging_core.constraints import (
     Unset,
     check,
     constrained,
+    longest_as_sent,
     normalised,
 )
 from messaging_core.errors import Invalid
@@ -414,3 +416,17 @@ def test_the_bytes_are_bounded_before_they_are_exact() -> None:
     for payload in payloads:
         size = len(json.dumps(payload, separators=(",", ":")))
         assert codes(Form(payload=payload), Limits(message_payload_bytes=max(256, size))) == {}
+
+
+@pytest.mark.parametrize(
+    ("constraint", "times"),
+    [
+        (Text("title_characters"), 1),
+        (Text("title_characters", any_spelling=True), SHRINKS),
+        (Text("title_characters", form=NormalForm.NAME), SHRINKS),
+        (Text("title_characters", form=NormalForm.COUNTED), SHRINKS),
+    ],
+)
+def test_the_length_of_a_text_as_sent_is_bounded(constraint: Text, times: int) -> None:
+    """By its maximum where it is measured as sent, and otherwise by what can shrink to the maximum."""
+    assert longest_as_sent(constraint, Limits(title_characters=10)) == 10 * times

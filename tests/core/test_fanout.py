@@ -120,7 +120,7 @@ def test_names_of_custom_events(name: str) -> None:
         "a." + "b" * 63,
         "acme.é",
     ]
-    + [f"{namespace}.pinned" for namespace in sorted(OWN_NAMESPACES)],
+    + [f"{namespace}.{name}" for namespace in sorted(OWN_NAMESPACES) for name in ("pinned", "one.two")],
 )
 def test_invalid_names_of_custom_events(name: str) -> None:
     """A bare word, and a name in a namespace of the library, are refused."""

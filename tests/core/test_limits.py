@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from attrs import fields
 
-from messaging_core.limits import Limits, Rate
+from messaging_core.limits import CONTENT_BYTES, FRAME_OVERHEAD_BYTES, Limits, Rate
 
 
 def test_defaults() -> None:
@@ -115,6 +115,31 @@ def test_limits_that_exclude_each_other_are_refused(changes: dict[str, Any]) -> 
     with pytest.raises(ValueError) as refused:  # noqa: PT011
         Limits(**changes)
     assert all(name in str(refused.value) for name in list(changes)[:1])
+
+
+LARGEST_MESSAGE = 32_768 + CONTENT_BYTES * 4000 + FRAME_OVERHEAD_BYTES
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"password_min_characters": 128},
+        {"history_page": 50, "history_page_max": 50},
+        {"chats_page": 50, "chats_page_max": 50},
+        {"participants_listed_in_all": 10_000, "chats_listed": 1000},
+        {"access_ttl": timedelta(days=7), "refresh_ttl": timedelta(days=7)},
+        {"outbox_bytes": LARGEST_MESSAGE, "message_payload_bytes": 32_768, "message_characters": 4000},
+    ],
+)
+def test_limits_that_just_agree_are_accepted(changes: dict[str, Any]) -> None:
+    """Two limits contradict each other beyond equality only."""
+    Limits(**changes)
+
+
+def test_the_outbox_holds_the_largest_message() -> None:
+    """An outbox that is one byte smaller than the largest message is refused."""
+    with pytest.raises(ValueError, match=f"outbox_bytes is below {LARGEST_MESSAGE}"):
+        Limits(outbox_bytes=LARGEST_MESSAGE - 1, message_payload_bytes=32_768, message_characters=4000)
 
 
 @pytest.mark.parametrize("per_second", [0, -1, math.nan, math.inf])

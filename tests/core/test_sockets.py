@@ -94,6 +94,14 @@ def test_the_outbox_bounds_bytes() -> None:
     assert outbox.put(b"x") is Room.FULL
 
 
+def test_the_next_frame_leaves_alone() -> None:
+    """Without a size, `take` joins no frames that have bytes."""
+    outbox = Outbox(SMALL)
+    for frame in (b"", b"x", b"y"):
+        outbox.put(frame)
+    assert [outbox.take() for _ in range(3)] == [b"", b"x", b"y"]
+
+
 def test_the_smallest_outbox() -> None:
     """The smallest outbox holds two frames, of which one may be ephemeral."""
     outbox = Outbox(Limits(outbox_frames=2))

@@ -174,6 +174,20 @@ def test_a_cost_is_charged_whole_or_refused(rate: Rate, cost: int) -> None:
     assert take(spent, rate, now=enough, cost=cost + 1).permits == min(cost + 1, rate.burst) - cost - 1
 
 
+@pytest.mark.parametrize(
+    ("rate", "cost", "permits"),
+    [
+        (Rate(per_second=1, burst=2), 3, -1),
+        (Rate(per_second=1, burst=2), 62, -60),
+        (Rate(per_second=1, burst=2), 1000, -60),
+        (Rate(per_second=1, burst=100), 1000, -100),
+    ],
+)
+def test_a_cost_beyond_a_full_bucket_is_owed_within_a_bound(rate: Rate, cost: int, permits: float) -> None:
+    """The debt is at most what flows back in `LONGEST_DEBT` seconds, or a full bucket where that is more."""
+    assert take(None, rate, now=5, cost=cost) == Bucket(permits, 5)
+
+
 def test_charging_a_new_bucket() -> None:
     """A new bucket is full; elapsed time counts as it does for grants."""
     rate = Rate(per_second=2, burst=3)
@@ -201,3 +215,4 @@ def test_permits_cover_all_units(units: int, covered: int) -> None:
     permits = permits_for(units, covered)
     assert permits == 1 or (permits - 1) * covered < units
     assert permits * covered >= units
+    assert isinstance(permits, int)

@@ -126,6 +126,9 @@ async def test_any_number_of_chats_is_ordered(monkeypatch: pytest.MonkeyPatch, c
     parts = await parts_of(Counted(storage), command)
     assert ids(parts) == list(range(10, 0, -1))[: command.limit]
     assert asked == [5, 5, 5]
+    if command.limit is not None:
+        second = await parts_of(Watched(storage), ListChats(command.limit, parts[-1].next_cursor))
+        assert ids(second) == [6, 5, 4, 3]
 
 
 def pages(found: list[ChatPage]) -> Iterator[list[int]]:

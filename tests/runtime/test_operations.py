@@ -228,6 +228,10 @@ async def test_a_new_direct_chat_counts_against_the_quota(storage: MemoryStorage
     assert opened.result.id == ChatId(3)
     with pytest.raises(TooManyChats):
         await carry_out(storage, operations.create_group(CreateGroup("Group", (BOB,)), asked))
+    with pytest.raises(TooManyChats):
+        await carry_out(
+            storage, operations.open_direct_chat(OpenDirectChat(CAROL), context(BOB, chats_per_user=1))
+        )
 
 
 # --- once ---------------------------------------------------------------------------------------------------
