@@ -75,6 +75,10 @@ QUICK := tests/core tests/runtime tests/security tests/storage/test_storage_cont
 quick: $(VENV)/.dev-installed ## Run the tests that need no server and no database, in half a minute
 	@$(BIN)/pytest --quiet $(QUICK) $(ARGS)
 
+.PHONY: mutants
+mutants: $(VENV)/.dev-installed ## Plant faults in the core and name those that no test notices, half an hour; ARGS=--help
+	@$(BIN)/python -m tests.mutants $(ARGS)
+
 .PHONY: browser
 browser: $(VENV)/.dev-installed ## Test the reference client in Chromium, and its modules in Node.js
 	@command -v node >/dev/null || { echo "error: Node.js is needed to test the client's modules" >&2; exit 1; }

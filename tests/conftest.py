@@ -15,9 +15,17 @@ IN_CI = os.environ.get("CI", "").lower() in {"1", "true"}
 def pytest_configure(config: pytest.Config) -> None:
     """No test of the project fails for being slow, on whatever machine."""
     if config.pluginmanager.hasplugin("hypothesispytest"):
-        from hypothesis import settings  # noqa: PLC0415 - runs inside of runs load this module, too
+        from hypothesis import Phase, settings  # noqa: PLC0415 - runs inside of runs load this module, too
 
         settings.register_profile("messaging", deadline=None)
+        # For `make mutants`, which runs a property thousands of times: a failure need not be small or new.
+        settings.register_profile(
+            "mutants",
+            deadline=None,
+            derandomize=True,
+            max_examples=40,
+            phases=[Phase.explicit, Phase.generate],
+        )
         settings.load_profile("messaging")
 
 

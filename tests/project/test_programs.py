@@ -9,7 +9,7 @@ import pytest
 
 @pytest.mark.parametrize(
     "program",
-    [["-m", "tests.listener.autobahn"], ["-m", "benchmarks.storage"]],
+    [["-m", "tests.listener.autobahn"], ["-m", "tests.mutants"], ["-m", "benchmarks.storage"]],
     ids=lambda program: program[-1],
 )
 def test_help_runs_nothing(root: Path, program: list[str]) -> None:

@@ -1,0 +1,99 @@
+"""The list of faults that may go unnoticed, and how a run of `make mutants` is compared with it."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.mutants import Change, Mutant, Survivors, Verdict, changed_lines, function_of, judge
+
+DIFF = """--- a
++++ a
+@@ -1,3 +1,3 @@
+ def take(size):
+-    return size + 1
++    return size - 1
+"""
+CHANGE = Change("core.take", "- return size + 1\n+ return size - 1")
+ENTRY = """
+[[survivor]]
+function = "core.take"
+reason = "Nobody calls it."
+changes = [
+'''
+- return size + 1
++ return size - 1
+''',
+]
+"""
+
+
+def run(*mutants: tuple[str, Change], listed: str = "") -> Verdict:
+    named = [Mutant(f"m{number}", status, change) for number, (status, change) in enumerate(mutants)]
+    return judge(named, Survivors.parse(listed))
+
+
+def test_every_listed_survivor_has_a_reason(root: Path) -> None:
+    """An entry names a function of the core, and why its mutants may live."""
+    listed = Survivors.parse((root / "tests" / "survivors.toml").read_text(encoding="utf-8"))
+    functions = {*listed.functions, *(change.function for change in listed.changes)}
+    assert all(name.startswith("messaging_core.") for name in functions)
+    with pytest.raises(ValueError, match=r"core\.take"):
+        Survivors.parse(ENTRY.replace("Nobody calls it.", " "))
+
+
+@pytest.mark.parametrize(
+    ("name", "function"),
+    [
+        ("core.messages.x_page__mutmut_10", "core.messages.page"),
+        ("core.messages.x__participant__mutmut_1", "core.messages._participant"),
+        ("core.sockets.xǁOutboxǁtake__mutmut_7", "core.sockets.Outbox.take"),
+        ("core.limits.xǁLimitsǁ__attrs_post_init____mutmut_2", "core.limits.Limits.__attrs_post_init__"),
+    ],
+)
+def test_a_mutant_is_named_by_its_function(name: str, function: str) -> None:
+    """By function and lines, neither by the mutant's number nor by the line's."""
+    assert function_of(name) == function
+    assert changed_lines(DIFF) == CHANGE.lines
+
+
+def test_a_survivor_needs_a_reason() -> None:
+    """One without fails the run and is printed as an entry of the list; so does an entry that is caught."""
+    assert run(("killed", CHANGE), ("timeout", CHANGE)).is_good
+    for status in ("survived", "no tests"):
+        verdict = run((status, CHANGE))
+        assert not verdict.is_good
+        printed = Survivors.parse("\n".join(verdict.lines[:-1]).replace('reason = ""', 'reason = "why"'))
+        assert printed.changes == {CHANGE: "why"}
+        assert run((status, CHANGE), listed=ENTRY).is_good
+        assert run((status, CHANGE), listed=ENTRY.partition("changes")[0]).is_good
+    assert not run(("killed", CHANGE), listed=ENTRY).is_good
+    assert run(("not checked", CHANGE), listed=ENTRY).is_good
+    assert not run(("segfault", CHANGE)).is_good
+
+
+def test_the_share_caught_is_of_those_that_were_run() -> None:
+    """Mutants that have not been run count neither as caught nor as survivors."""
+    mutants = [("killed", CHANGE)] * 3 + [("survived", CHANGE)] + [("not checked", CHANGE)] * 4
+    assert run(*mutants).lines[-1].startswith("8 mutants, of which 4 were run: 3 caught (75.0%).")
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "is_of_a_text"),
+    [
+        ('raise ValueError("no such user")', 'raise ValueError("XXno such userXX")', True),
+        ('raise ValueError("No such user")', 'raise ValueError("no such user")', True),
+        ('f"{name} is no user"', 'f"XX{name} is no userXX"', True),
+        ('FieldError(name, "conflict", "give one of two")', 'FieldError(name, "conflict", None)', True),
+        (
+            'FieldError(name, "conflict", "give one of two")',
+            'FieldError(name, "CONFLICT", "give one of two")',
+            False,
+        ),
+        ('FieldError(name, "conflict", "give one of two")', 'FieldError(name, "conflict", )', False),
+        ('header.strip(" \\t")', 'header.strip("XX \\tXX")', False),
+        ("return size + 1", "return size - 1", False),
+    ],
+)
+def test_a_text_for_people_may_change(before: str, after: str, is_of_a_text: bool) -> None:
+    """A literal of several words is a text for people; tests assert the codes beside it."""
+    assert Change("core.take", f"- {before}\n+ {after}").is_of_a_text is is_of_a_text
