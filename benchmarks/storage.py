@@ -30,9 +30,9 @@ from adapters.storage_sql import open_sqlite
 from adapters.storage_sql.postgresql.config import is_postgresql
 from adapters.storage_sql.postgresql.schema import upgrade_postgresql
 from adapters.storage_sql.postgresql.storage import open_postgresql
-from adapters.storage_sql.sqlite.cache import Committed
+from adapters.storage_sql.sqlite.cache import CommittedCache
 from adapters.storage_sql.sqlite.file import connect_writer, owned, prepare
-from adapters.storage_sql.sqlite.storage import SqliteSession, sqlite_statements
+from adapters.storage_sql.sqlite.storage import SqliteWriteSession, sqlite_statements
 from messaging_core.commands import SendMessage
 from messaging_core.effects import Decision, StorageEffect, StoreChat, StoreUser
 from messaging_core.idempotency import IdempotentRequest, fingerprint, replayed, resource_of, store
@@ -144,7 +144,7 @@ async def one_commit_each(path: Path) -> AsyncIterator[Transact]:
         connection = connect_writer(path)
         # The storage's writer checkpoints between commits; here SQLite checkpoints within them.
         connection.execute("PRAGMA wal_autocheckpoint = 1000")
-        session = SqliteSession(connection, sqlite_statements(), Committed())
+        session = SqliteWriteSession(connection, sqlite_statements(), CommittedCache())
         limiter = trio.CapacityLimiter(1)
 
         def run(operation: Callable[[Transaction], Any]) -> Any:

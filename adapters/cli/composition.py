@@ -29,7 +29,7 @@ from adapters.security import (
 )
 from adapters.security.keyring import make_keyring, parse_keyring
 from adapters.storage_memory import MemoryStorage
-from adapters.storage_sql import NEWEST, AddressWrong, migrate_sqlite, open_sqlite
+from adapters.storage_sql import NEWEST, InvalidAddress, migrate_sqlite, open_sqlite
 from adapters.storage_sql.postgresql.config import is_postgresql, without_secrets
 from messaging_core.ports import Bus, Storage
 from messaging_core.privacy import EmailVisibility
@@ -148,7 +148,7 @@ def cannot_listen(settings: Settings, cause: BaseException) -> NotNow:
 
 def told_of(cause: BaseException) -> click.ClickException:
     """How the command ends for it: only an address that is wrong will be as wrong the next time."""
-    if isinstance(cause, AddressWrong):
+    if isinstance(cause, InvalidAddress):
         return Unusable(f"{setting_named('database')}: {cause}")
     return click.ClickException(str(cause))
 

@@ -1,7 +1,8 @@
-"""The statements, written in SQLAlchemy Core and compiled once per dialect into text for the raw driver.
+"""The statements in SQLAlchemy Core, compiled once per dialect into text for the raw driver.
 
-Compiling is what makes Core slow where it is run: 358 us for the transaction of a message, 93 us compiled
-once. A statement's parameters are positional, in the order in which `compile_statements` names them.
+Core compiles at each execution, which is slow: the transaction of a message takes 358 us, and 93 us with
+statements compiled once. A statement's parameters are positional, in the order in which `compile_statements`
+names them.
 """
 
 from collections.abc import Callable
@@ -47,20 +48,20 @@ from adapters.storage_sql.tables import (
 from messaging_core.events import CREATED
 
 RESPONSE_COLUMNS = ("fingerprint", "status", "resource_kind", "resource_id", "created_at")
-"""Of a stored response, beside its key."""
+"""Columns of a stored response besides its key."""
 
 Among = Callable[[ColumnElement[Any], str], ColumnElement[bool]]
-"""`column IN (a parameter that holds many values)`, as an engine says it."""
+"""`column IN (a parameter with many values)`, in an engine's dialect."""
 
 Upsert = Callable[[Table], ClauseElement]
-"""Insert a row of all columns, or replace all but the key of the one that has its key."""
+"""Insert a row of all columns, or replace all columns but the key of the row that has its key."""
 
 Replace = Callable[[Table], Insert]
-"""Insert a row, in place of one that would have the same values where they are unique."""
+"""Insert a row, and delete a row with the same values in a unique constraint."""
 
 
 def compile_statements(dialect: Dialect, *, among: Among, upsert: Upsert, replace: Replace) -> Statements:
-    """Every statement in `dialect`, whose placeholders must be positional."""
+    """Compile every statement for `dialect`, whose placeholders must be positional."""
 
     def compiled(statement: ClauseElement, *parameters: str) -> str:
         return text_of(statement, dialect, *parameters)
@@ -75,7 +76,7 @@ def compile_statements(dialect: Dialect, *, among: Among, upsert: Upsert, replac
     in_chat = messages.c.chat_id == bindparam("chat_id")
     theirs = members.alias("theirs")
     in_order = select(messages.c.id, messages.c.sequence).where(in_chat)
-    # Its number is of no use to who reads it, and would cost each row of a page.
+    # Readers do not need the sequence number, and it would cost time for each row of a page.
     shown = [column for column in messages.c if column.name != "sequence"]
     changeable = [column.name for column in messages.c if column.name not in {"id", "chat_id", "sequence"}]
     return Statements(
@@ -127,7 +128,7 @@ def compile_statements(dialect: Dialect, *, among: Among, upsert: Upsert, replac
             .where(members.c.user_id == bindparam("user_id"), members.c.position == literal_column("1")),
             "user_id",
         ),
-        # For each chat of the one, the unique index says whether the other is in it, until one is found.
+        # For each chat of `one`, the unique index says whether `other` is in it, up to the first such chat.
         shares_chat=compiled(
             select(members.c.chat_id)
             .join(theirs, theirs.c.chat_id == members.c.chat_id)
@@ -135,7 +136,7 @@ def compile_statements(dialect: Dialect, *, among: Among, upsert: Upsert, replac
             .limit(1),
             *("one", "other"),
         ),
-        # A chat once for each of its members that were asked for: to have it once it would be sorted.
+        # Gives a chat once for each of the given users in it: DISTINCT would sort.
         positions=compiled(
             select(chats.c.id, chats.c.sequence)
             .join(members, members.c.chat_id == chats.c.id)
@@ -163,7 +164,7 @@ def compile_statements(dialect: Dialect, *, among: Among, upsert: Upsert, replac
             *("chat_id", "count"),
         ),
         message=compiled(select(*shown).where(messages.c.id == bindparam("id")), "id"),
-        # Not of one chat only: an engine might look for the message among all of that chat's.
+        # No condition on the chat: with one, an engine might search all of that chat's messages.
         message_numbers=compiled(
             select(messages.c.chat_id, messages.c.id, messages.c.sequence).where(
                 messages.c.id.in_([bindparam("id"), bindparam("or_id")])
@@ -200,7 +201,7 @@ def compile_statements(dialect: Dialect, *, among: Among, upsert: Upsert, replac
             ),
             *("user_id", "method", "path", "key"),
         ),
-        # By one statement, so of one moment: there is no gap between the two.
+        # One statement reads one snapshot, so no entry is missing between its two parts.
         log=compiled(
             union_all(
                 select(
@@ -289,16 +290,16 @@ def _page_of_log(part: Select[Any], table: Table, name: str) -> Subquery:
 
 
 def _delete_some(table: Table, condition: ColumnElement[bool]) -> ClauseElement:
-    """Delete `count` rows at most: neither engine has LIMIT there, as it is commonly built."""
+    """Delete at most `count` rows: neither engine, as it is commonly built, has DELETE with LIMIT."""
     key = tuple(table.primary_key)
     which = tuple_(*key) if len(key) > 1 else key[0]
     return delete(table).where(which.in_(select(*key).where(condition).limit(bindparam("count"))))
 
 
 def text_of(statement: ClauseElement, dialect: Dialect, *parameters: str) -> str:
-    """The statement's SQL; its placeholders are `parameters`, in this order and no others.
+    """The statement's SQL, whose placeholders are exactly `parameters`, in this order.
 
-    A constant that Core makes a parameter of (SQLite's `OFFSET 0`) becomes part of the text.
+    A constant for which Core generates a parameter (SQLite's `OFFSET 0`) becomes part of the text.
     """
     compiled = statement.compile(dialect=dialect)
     mark = {"qmark": "?", "format": "%s"}[dialect.paramstyle]
@@ -307,7 +308,7 @@ def text_of(statement: ClauseElement, dialect: Dialect, *parameters: str) -> str
     pieces = [first]
     for name, piece in zip(names, rest, strict=True):
         pieces += (mark if name in parameters else str(int(compiled.params[name])), piece)
-    taken = tuple(name for name in names if name in parameters)
-    if taken != parameters:
-        raise ValueError(f"the parameters of {compiled} are {taken}, not {parameters}")
+    found = tuple(name for name in names if name in parameters)
+    if found != parameters:
+        raise ValueError(f"the parameters of {compiled} are {found}, not {parameters}")
     return "".join(pieces).replace(" \n", "\n")

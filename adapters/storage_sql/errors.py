@@ -1,9 +1,9 @@
-"""What goes wrong before there is a storage."""
+"""Errors of opening a storage."""
 
 
 class DatabaseUnusable(Exception):
-    """The database cannot be opened; the message names it, says why, and what its operator can do."""
+    """The database cannot be opened; the message names it and the reason, and says what to do."""
 
 
-class AddressWrong(DatabaseUnusable):
-    """What should say where the database is does not, and never will."""
+class InvalidAddress(DatabaseUnusable):
+    """The address of the database is malformed; a retry cannot succeed."""

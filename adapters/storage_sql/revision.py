@@ -1,4 +1,4 @@
-"""Which schema this code knows, for who only compares."""
+"""The newest schema revision, for modules that compare it without loading Alembic."""
 
 NEWEST = "0008"
 """The last revision in `migrations/versions`."""

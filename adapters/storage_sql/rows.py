@@ -1,4 +1,4 @@
-"""Rows as the driver gives and takes them, and the values that they stand for."""
+"""Converts between the driver's rows and the domain's values."""
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -26,15 +26,15 @@ Row = tuple[Any, ...]
 
 Kind = Literal["user", "session", "chat", "message"]
 KINDS: tuple[Kind, ...] = ("user", "session", "chat", "message")
-"""What is numbered."""
+"""Kinds of objects with an identifier."""
 
 NO_USER = 0
-"""Stands for "no account yet" in a key, where NULL would equal nothing, itself included."""
+"""Means "no account yet" in a key, where NULL would equal nothing, itself included."""
 
 MEMBERS_VERSION = -2
-"""Where a chat's row has it."""
+"""The index of the column `members_version` in a chat's row."""
 
-_TYPES = {type_.value: type_ for type_ in MessageType}  # a tenth of the price of calling the class
+_TYPES = {type_.value: type_ for type_ in MessageType}  # takes a tenth of the time of calling the class
 
 _encode = JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
 _decode = JSONDecoder().decode
@@ -164,7 +164,7 @@ def message_row(message: Message, sequence: int) -> Row:
 
 
 def changed_message_row(message: Message) -> Row:
-    """All but where it belongs, and the message that it is of."""
+    """The columns that may change, and then the message's id."""
     id_, _chat_id, *changeable, _sequence = message_row(message, 0)
     return (*changeable, id_)
 

@@ -1,4 +1,4 @@
-"""The schema of a database, and how it is brought to what this code knows."""
+"""Checks a database's schema, and upgrades it to the newest revision."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,7 +17,7 @@ VERSION_TABLE = "alembic_version"
 
 
 def upgrade_sqlite(path: Path) -> str | None:
-    """Bring the SQLite database in a file to the newest schema: `upgrade_with`. Raises `sqlite3.Error`."""
+    """Upgrade the SQLite database in a file: `upgrade_with`. Raises `sqlite3.Error`."""
     engine = create_engine(URL.create("sqlite", database=str(path)), poolclass=NullPool)
     event.listen(engine, "connect", _take_over_transactions)
     event.listen(engine, "begin", _begin_immediate)
@@ -28,10 +28,10 @@ def upgrade_sqlite(path: Path) -> str | None:
 
 
 def upgrade_with(engine: Engine, *, name: str) -> str | None:
-    """Bring a database to the newest schema, all of it or nothing; the revision that it had, if any.
+    """Upgrade a database to the newest schema, completely or not at all; gives its former revision, if any.
 
-    Safe to repeat, and to run at the same time as another: the second waits, and finds nothing to do.
-    Disposes of the engine. Raises `DatabaseUnusable` for a schema that is newer than this code, or not ours.
+    Safe to repeat, and to run concurrently: the second upgrade waits, and finds nothing to do. Disposes of
+    the engine. Raises `DatabaseUnusable` for a schema that is newer than this code, or another program's.
     """
     try:
         with engine.begin() as connection:
@@ -41,11 +41,11 @@ def upgrade_with(engine: Engine, *, name: str) -> str | None:
 
 
 def check_schema(found: str | None, *, name: str, command: str) -> None:
-    """Raise `DatabaseUnusable`, naming the command that helps, unless a database has this code's schema."""
+    """Raise `DatabaseUnusable` unless the database has the newest schema; the message names `command`."""
     if found == NEWEST:
         return
     if found is None:
-        raise DatabaseUnusable(f"The database {name} has no tables yet. Make them: {command}")
+        raise DatabaseUnusable(f"The database {name} has no tables yet. Create them: {command}")
     _refuse_unknown((found,), _revisions_known(), name)
     raise DatabaseUnusable(
         f"The database {name} has the schema {found}, and this version needs {NEWEST}. Upgrade it: {command}"
@@ -55,7 +55,7 @@ def check_schema(found: str | None, *, name: str, command: str) -> None:
 def _upgrade(connection: Connection, *, name: str) -> str | None:
     found = _revisions(connection)
     if found != (NEWEST,):
-        # It takes a sixth of a server's start to import, and there is seldom anything to upgrade.
+        # Importing it takes a sixth of a server's start, and there is seldom anything to upgrade.
         from alembic import command  # noqa: PLC0415
 
         _refuse_unknown(found, _revisions_known(), name)
@@ -69,7 +69,7 @@ def _upgrade(connection: Connection, *, name: str) -> str | None:
 
 
 def _check_references(connection: Connection, name: str) -> None:
-    # Foreign keys were off: what a revision may have broken is found here, before the commit.
+    # Foreign keys were off during the revisions, so check the references now, before the commit.
     broken = connection.exec_driver_sql("PRAGMA foreign_key_check").fetchall()
     if broken:
         raise DatabaseUnusable(
@@ -104,7 +104,7 @@ def _refuse_unknown(found: tuple[str, ...], known: set[str], name: str) -> None:
         raise DatabaseUnusable(
             f"The database {name} has the schema {', '.join(unknown)}, which this version does not know (it "
             f"knows {NEWEST} and older): it was upgraded by a newer version. Install that version or a later "
-            "one, or restore a backup that was made before."
+            "one, or restore a backup from before the upgrade."
         )
 
 
@@ -113,15 +113,15 @@ def _refuse_others(connection: Connection, found: tuple[str, ...], name: str) ->
     if not found and tables:
         other = "file" if connection.dialect.name == "sqlite" else "database"
         raise DatabaseUnusable(
-            f"The database {name} holds tables of something else ({min(tables)} …); name another {other}."
+            f"The database {name} has tables of another program ({min(tables)} …); name another {other}."
         )
 
 
 def _take_over_transactions(connection: Any, _record: Any) -> None:
-    """Keep Python's driver from beginning transactions by itself, and late.
+    """Prevent Python's driver from beginning transactions by itself, and late.
 
-    Foreign keys must be off before a transaction begins: with them on, Alembic's way of rebuilding a table
-    would drop it, and everything that refers to it.
+    Foreign keys must be off before a transaction begins: with them on, Alembic's rebuilding of a table would
+    drop the rows that refer to it.
     """
     connection.isolation_level = None
     connection.execute("PRAGMA foreign_keys = OFF")

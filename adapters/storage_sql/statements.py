@@ -1,4 +1,4 @@
-"""The text of every statement that the engines share, as it goes to the raw driver."""
+"""The text, for the raw driver, of every statement that both engines use."""
 
 import re
 
@@ -7,7 +7,7 @@ from attrs import asdict, frozen
 
 @frozen
 class Statements:
-    """SQL text of one dialect; selected columns come in the order of the tables' columns."""
+    """SQL texts in one dialect; selected columns come in the order of the tables' columns."""
 
     user: str
     users: str
@@ -56,12 +56,12 @@ _NAME = re.compile(r"^-- (\w+)\n", re.MULTILINE)
 
 
 def write_statements(statements: Statements) -> str:
-    """A file of SQL, each statement under its name."""
+    """Format a file of SQL, each statement under its name."""
     return "\n".join(f"-- {name}\n{text}\n" for name, text in asdict(statements).items())
 
 
 def read_statements(text: str) -> Statements:
-    """What `write_statements` wrote."""
+    """Parse the text that `write_statements` formatted."""
     _, *parts = _NAME.split(text)
     names, texts = parts[::2], parts[1::2]
     return Statements(**{name: text.strip() for name, text in zip(names, texts, strict=True)})

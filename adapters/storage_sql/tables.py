@@ -1,8 +1,8 @@
 """The tables, described once for both engines.
 
-Identifiers and times (whole seconds since 1970, UTC) are 64-bit integers; enumerations are their text and
-have no CHECK, because SQLite could only widen one by rebuilding its table. No foreign key has an ON DELETE
-action: what goes is deleted by a statement that says so, and a rebuilt table cannot take others' rows along.
+Identifiers and times (whole seconds since 1970, UTC) are 64-bit integers. Enumerations are text without a
+CHECK, because SQLite can widen a CHECK only by rebuilding its table. No foreign key has an ON DELETE action:
+a statement deletes each row explicitly, and the rebuilding of a table cannot delete rows of others.
 """
 
 from sqlalchemy import (
@@ -35,7 +35,7 @@ metadata = MetaData(
     }
 )
 
-# SQLite keys a table by its 64-bit row number only where the type reads INTEGER.
+# SQLite uses the 64-bit row number as the key only of a column of type INTEGER.
 _Int64 = BigInteger().with_variant(Integer(), "sqlite")
 
 sequences = Table(
@@ -45,15 +45,15 @@ sequences = Table(
     Column("last", _Int64, nullable=False),
     sqlite_with_rowid=False,
 )
-"""No identifier of a kind beyond this was ever given: one that was deleted is not given again.
+"""The last identifier of each kind that may be in use, so that a deleted one is not used again.
 
-Of SQLite alone, where one process writes.
+On SQLite only, where one process writes.
 """
 
 identifiers = {kind: Sequence(f"{kind}_ids", metadata=metadata) for kind in KINDS}
-"""The same on PostgreSQL, where a row to count in would be everybody's lock.
+"""Draw identifiers on PostgreSQL, where every transaction would wait for the lock of a counter's row.
 
-They have no cache: what is drawn later is greater, whichever process draws it.
+They have no cache, so that a later identifier is greater, whichever process draws it.
 """
 
 users = Table(
@@ -77,7 +77,7 @@ email_keys = Table(
     Column("user_id", _Int64, ForeignKey("users.id"), nullable=False, index=True),
     sqlite_with_rowid=False,
 )
-"""By which accounts are found. One from before there were keys has its e-mail, and, if free, that folded."""
+"""Find accounts. Older accounts have their e-mail as a key and, if it was free, its folded form."""
 
 password_hashes = Table(
     "password_hashes",
@@ -85,7 +85,7 @@ password_hashes = Table(
     Column("user_id", _Int64, ForeignKey("users.id"), primary_key=True, autoincrement=False),
     Column("hash", Text, nullable=False),
 )
-"""Apart from the users, so that no look-up of a person carries a secret."""
+"""Separate from the users, so that loading a user loads no secret."""
 
 sessions = Table(
     "sessions",
@@ -99,7 +99,7 @@ sessions = Table(
     Column("generation", _Int64, nullable=False),
     Column("confirmed", Boolean, nullable=False),
     Column("ended_at", _Int64),
-    # Null in sessions from before there were nonces.
+    # Null in sessions that are older than nonces.
     Column("nonce", LargeBinary),
     CheckConstraint("id > 0", name="id"),
     CheckConstraint("generation > 0", name="generation"),
@@ -120,12 +120,12 @@ chats = Table(
     Column("created_at", _Int64, nullable=False),
     Column("sequence", _Int64, nullable=False),
     Column("active_at", _Int64, nullable=False),
-    # By reference, like every column that names a message: no foreign key, which would search whole
-    # tables when a message is removed.
+    # Like every column that refers to a message, it has no foreign key: deleting a message would search
+    # whole tables.
     Column("last_message_id", _Int64),
-    # Grows by one in every transaction that changes who the members are, or what they may do.
+    # Grows by one in every transaction that changes the members or their roles.
     Column("members_version", _Int64, nullable=False),
-    # Counted here as well, so that a list need not count a thousand rows for each of its chats.
+    # Stored, so that a list of chats does not count a thousand rows for each of them.
     Column("member_count", _Int64, nullable=False),
     CheckConstraint("id > 0", name="id"),
     CheckConstraint("sequence >= 0", name="sequence"),
@@ -135,7 +135,7 @@ members = Table(
     "members",
     metadata,
     Column("chat_id", _Int64, ForeignKey("chats.id"), nullable=False),
-    # Counts those who ever joined the chat, from 1: the members in their order lie side by side.
+    # Counts the joins of the chat, from 1, so that a chat's members are stored side by side and in order.
     Column("position", _Int64, nullable=False),
     Column("user_id", _Int64, ForeignKey("users.id"), nullable=False),
     Column("role", Text, nullable=False),
@@ -151,7 +151,7 @@ Index(
     sqlite_where=text("role <> 'member'"),
     postgresql_where=text("role <> 'member'"),
 )
-"""The few of a chat who are more than members, and who are shown in any case."""
+"""The few owners and admins of a chat, whom every excerpt shows."""
 
 direct_chats = Table(
     "direct_chats",
@@ -173,16 +173,16 @@ messages = Table(
     Column("author_id", _Int64, ForeignKey("users.id")),
     Column("type", Text, nullable=False),
     Column("content", Text),
-    # JSON; as text, because that is what the engines have in common.
+    # JSON, as text, because both engines have that type.
     Column("payload", Text),
     Column("ts", _Int64, nullable=False),
     Column("reply_to_id", _Int64),
     Column("edited_at", _Int64),
     Column("deleted_at", _Int64),
-    # Of the event that it was created: `events` has no row of that.
+    # The sequence of its `message.created`, which has no row in `events`.
     Column("sequence", _Int64, nullable=False),
-    # One index for the history and the log, each of which costs what is read of it, wherever that lies.
-    # In a chat, identifiers and sequence numbers grow together.
+    # One index for the history and the log: reading a page costs the page, wherever it is. In a chat,
+    # identifiers and sequence numbers grow together.
     Index("ix_messages_chat_id_sequence", "chat_id", "sequence", unique=True),
     CheckConstraint("id > 0", name="id"),
     CheckConstraint("sequence > 0", name="sequence"),
@@ -196,21 +196,21 @@ events = Table(
     Column("name", Text, nullable=False),
     Column("message_id", _Int64),
     Column("at", _Int64, nullable=False),
-    # JSON, of an importer's event: what the library's own events are about is kept elsewhere.
+    # JSON of an importer's event; the library's own events refer to other tables.
     Column("data", Text),
     PrimaryKeyConstraint("chat_id", "sequence"),
     CheckConstraint("sequence > 0", name="sequence"),
     sqlite_with_rowid=False,
 )
-"""A chat's log, but for the creations of messages, which `messages` holds: in order, and by reference."""
+"""A chat's log, by reference and in order, without the creations of messages, which are in `messages`."""
 
 
 stored_responses = Table(
     "stored_responses",
     metadata,
-    # Counts upwards, so that the rows lie in the order of their age: new ones share a page, and the oldest
-    # are found without an index. Clients choose keys at random: clustered by them, each response would be
-    # written to a page of its own, and often split it.
+    # Grows, so that rows are stored in the order of their age: new ones share a page, and the oldest are
+    # found without an index. Clients choose random keys: clustered by key, each response would be written
+    # to a page of its own, and often split it.
     Column("id", _Int64, primary_key=True),
     Column("user_id", _Int64, nullable=False),
     Column("method", Text, nullable=False),
@@ -218,7 +218,7 @@ stored_responses = Table(
     Column("key", Text, nullable=False),
     Column("fingerprint", LargeBinary, nullable=False),
     Column("status", _Int64, nullable=False),
-    # What the response shows, by reference; both are null for a response without a body.
+    # The resource that the response shows; both are null for a response without a body.
     Column("resource_kind", Text),
     Column("resource_id", _Int64),
     Column("created_at", _Int64, nullable=False),

@@ -1,4 +1,4 @@
-"""Reads and changes through a raw driver connection, by the compiled statements."""
+"""Runs the compiled statements on a raw driver connection, for reads and changes."""
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime
@@ -55,11 +55,11 @@ from messaging_core.models import (
 from messaging_core.ports import FORGOTTEN_AT_ONCE
 
 BEYOND = MAX_ID + 1
-"""Beyond every identifier and sequence number."""
+"""Greater than every identifier and sequence number."""
 
 
 class Cursor(Protocol):
-    """What is used of a driver's cursor."""
+    """The parts of a driver's cursor that are used."""
 
     @property
     def rowcount(self) -> int: ...
@@ -71,39 +71,44 @@ class Cursor(Protocol):
     def executemany(self, sql: str, parameters: Iterable[Row], /) -> object: ...
 
 
-class Connection(Protocol):
-    """What is used of a driver's connection."""
+class DriverConnection(Protocol):
+    """The parts of a driver's connection that are used."""
 
     def execute(self, sql: str, parameters: Row, /) -> Cursor: ...
 
     def cursor(self) -> Cursor: ...
 
 
-class Members(Protocol):
-    """Where members of chats are kept between two looks at them."""
+class VersionedMembers(Protocol):
+    """A cache of chats' members, by the version in the chat's row."""
 
     def get(self, chat_id: ChatId, version: int) -> tuple[Member, ...] | None: ...
 
     def put(self, chat_id: ChatId, version: int, members: tuple[Member, ...]) -> None: ...
 
 
-class Numbers(Protocol):
-    """Where new identifiers come from."""
+class IdSource(Protocol):
+    """Draws new identifiers."""
 
     def next(self, kind: Kind) -> int: ...
 
 
-class Many(Protocol):
-    """How a driver is given many numbers as one parameter."""
+class ManyParameter(Protocol):
+    """Converts many numbers into one parameter of a statement."""
 
     def __call__(self, numbers: Iterable[int], /) -> object: ...
 
 
 class SqlReader:
-    """A `messaging_core.ports.Reader` of whatever transaction its connection is in."""
+    """A `messaging_core.ports.Reader` of its connection's current transaction."""
 
     def __init__(
-        self, connection: Connection, statements: Statements, *, members: Members, many: Many
+        self,
+        connection: DriverConnection,
+        statements: Statements,
+        *,
+        members: VersionedMembers,
+        many: ManyParameter,
     ) -> None:
         self._connection = connection
         self._execute = connection.execute
@@ -180,14 +185,14 @@ class SqlReader:
         return [message_of(row) for row in rows]
 
     def _first_from(self, chat_id: ChatId, message_id: MessageId) -> int:
-        """A number that all of a chat's messages from this one on reach in the log, and no others."""
+        """The bound between the sequences of the chat's earlier messages and of those from this id on."""
         numbers = self._execute(self._sql.message_numbers, (message_id, message_id - 1)).fetchall()
         of_chat: dict[int, int] = {id_: number for in_chat, id_, number in numbers if in_chat == chat_id}
         if message_id in of_chat:
             return of_chat[message_id]
         if of_chat:
             return of_chat[message_id - 1] + 1
-        # Neither is a message of this chat, where identifiers and numbers grow together: search by halves.
+        # Neither id is a message of this chat: search by halves.
         last = self._execute(self._sql.last_message_number, (chat_id,)).fetchone()
         if last is None or last[0] < message_id:
             return BEYOND
@@ -227,19 +232,19 @@ class SqlReader:
 
 
 class SqlTransaction(SqlReader):
-    """A `messaging_core.ports.Transaction` on a connection that nobody else writes beside: all is locked."""
+    """A `messaging_core.ports.Transaction` on the only connection that writes: everything is locked."""
 
     def __init__(
         self,
-        connection: Connection,
+        connection: DriverConnection,
         statements: Statements,
         *,
-        members: Members,
-        many: Many,
-        numbers: Numbers,
+        members: VersionedMembers,
+        many: ManyParameter,
+        ids: IdSource,
     ) -> None:
         super().__init__(connection, statements, members=members, many=many)
-        self._numbers = numbers
+        self._ids = ids
 
     lock_chat = SqlReader.chat
     lock_direct_chat = SqlReader.direct_chat
@@ -250,19 +255,19 @@ class SqlTransaction(SqlReader):
         return int(self._execute(self._sql.chats_made_by, (user_id,)).fetchone()[0])
 
     def next_user_id(self) -> UserId:
-        return UserId(self._numbers.next("user"))
+        return UserId(self._ids.next("user"))
 
     def next_session_id(self) -> SessionId:
-        return SessionId(self._numbers.next("session"))
+        return SessionId(self._ids.next("session"))
 
     def next_chat_id(self) -> ChatId:
-        return ChatId(self._numbers.next("chat"))
+        return ChatId(self._ids.next("chat"))
 
     def next_message_id(self) -> MessageId:
-        return MessageId(self._numbers.next("message"))
+        return MessageId(self._ids.next("message"))
 
     def apply(self, effect: StorageEffect) -> None:
-        match effect:  # what a message makes comes first: each case that does not match takes its time
+        match effect:  # the effects of a message come first, because each failed match takes time
             case StoreMessage(message, sequence):
                 self._execute(self._sql.insert_message, message_row(message, sequence))
             case AdvanceChat(chat):
@@ -292,7 +297,7 @@ class SqlTransaction(SqlReader):
         return self._changed(old_responses) + self._changed(old_sessions)
 
     def _changed(self, statement: Cursor) -> int:
-        """How many rows a statement has changed."""
+        """How many rows a statement changed."""
         return statement.rowcount
 
     def _advance(self, chat: Chat) -> None:

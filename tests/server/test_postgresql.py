@@ -78,7 +78,7 @@ async def test_a_database_that_goes_away_and_comes_back(postgresql: str) -> None
         with trio.fail_after(10):
             while (await root.get("/ready")).status_code != 200:
                 pass  # the bus is heard a moment after the first requests are answered
-        between.refuses = between.breaks = True
+        between.refuses_connections = between.breaks_connections = True
         with trio.fail_after(10):
             while (await root.get("/ready")).status_code != 503:
                 pass
@@ -93,7 +93,7 @@ async def test_a_database_that_goes_away_and_comes_back(postgresql: str) -> None
             assert len(refusals) == 3
             assert all("PostgreSQL: " in line["error"] and "exc_info" not in line for line in refusals)
             assert (await root.get("/health")).status_code == 200
-            between.refuses = between.breaks = False
+            between.refuses_connections = between.breaks_connections = False
             while (await root.get("/ready")).status_code != 200:
                 pass
         sent = await alice.send(chat)

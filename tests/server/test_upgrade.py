@@ -19,7 +19,7 @@ from messaging_core.models import AccessClaims, RefreshClaims
 from tests.postgresql import connect, made
 from tests.server.clients import browser, expect
 from tests.server.servers import process
-from tests.storage.older_schema import upgrades_end_at
+from tests.storage.older_schema import upgrades_stop_at
 
 NOW = datetime.now(UTC).replace(microsecond=0)
 END = NOW + timedelta(days=20)
@@ -37,7 +37,7 @@ def left_by_0005(kind: str, directory: Path) -> Iterator[str]:
     """The address of a database in which Alice has a session, as the schema 0005 has it."""
     if kind == "postgresql":
         with made(f"messaging_test_upgrade_{os.getpid()}") as address:
-            with upgrades_end_at("0005"):
+            with upgrades_stop_at("0005"):
                 upgrade_postgresql(address)
             with connect(address) as connection:
                 for table, row in (("users", USER), ("sessions", SESSION)):
@@ -45,7 +45,7 @@ def left_by_0005(kind: str, directory: Path) -> Iterator[str]:
             yield address
         return
     path = directory / "messaging.db"
-    with upgrades_end_at("0005"):
+    with upgrades_stop_at("0005"):
         upgrade_sqlite(path)
     with closing(sqlite3.connect(path)) as file, file:
         for table, row in (("users", USER), ("sessions", SESSION)):

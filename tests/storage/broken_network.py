@@ -1,4 +1,4 @@
-"""A network between a storage and PostgreSQL that breaks where a test says so."""
+"""A proxy between a storage and PostgreSQL that breaks connections as a test says."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -10,28 +10,28 @@ from attrs import define, field
 
 
 @define(eq=False)
-class Network:
-    """What has been broken, from now on; everything works at first."""
+class BrokenNetwork:
+    """The current faults; none at first."""
 
     address: str = ""
-    """PostgreSQL's, as it is reached through here."""
-    loses_commits: bool = False
-    """The next COMMIT is carried out, and the connection lost before its answer comes."""
-    lost: trio.Event = field(factory=trio.Event)
-    """Set when that has happened, or something was swallowed."""
-    swallows: bool = False
-    """What is sent next does not arrive, and the sender's connection breaks; the server is not told."""
-    refuses: bool = False
-    """No new connection is made."""
-    breaks: bool = False
-    """Every connection breaks when something is sent on it."""
-    stands_still: bool = False
-    """Nothing goes either way, and nobody is told."""
-    moves: trio.Event = field(factory=trio.Event)
-    """Set it when it need not stand still any more."""
+    """PostgreSQL's address through this proxy."""
+    drops_commit_answer: bool = False
+    """Forwards the next COMMIT, and closes the connection before its answer."""
+    dropped: trio.Event = field(factory=trio.Event)
+    """Set after it has dropped an answer or swallowed data."""
+    swallows_next_send: bool = False
+    """Swallows the next data and closes the sender's connection, but not the server's."""
+    refuses_connections: bool = False
+    """Refuses new connections."""
+    breaks_connections: bool = False
+    """Closes a connection when data are sent on it."""
+    stalls: bool = False
+    """Forwards nothing in either direction, on open connections."""
+    goes_on: trio.Event = field(factory=trio.Event)
+    """Set it to forward again after `stalls`."""
 
     async def carry(self, server: tuple[str, int], near: trio.SocketStream) -> None:
-        if self.refuses:
+        if self.refuses_connections:
             await near.aclose()
             return
         far = await trio.open_tcp_stream(*server)
@@ -42,35 +42,35 @@ class Network:
 
     async def _forth(self, near: trio.SocketStream, far: trio.SocketStream) -> None:
         async for data in near:
-            if self.breaks:
+            if self.breaks_connections:
                 break
-            if self.swallows:
-                self.swallows = False
-                self.lost.set()
+            if self.swallows_next_send:
+                self.swallows_next_send = False
+                self.dropped.set()
                 await near.aclose()
                 await trio.sleep_forever()
-            if self.stands_still:
-                await self.moves.wait()
+            if self.stalls:
+                await self.goes_on.wait()
             await far.send_all(data)
         await far.aclose()
 
     async def _back(self, near: trio.SocketStream, far: trio.SocketStream) -> None:
         async for data in far:
-            if self.loses_commits and b"COMMIT\x00" in data:
-                self.loses_commits = False
-                self.lost.set()
+            if self.drops_commit_answer and b"COMMIT\x00" in data:
+                self.drops_commit_answer = False
+                self.dropped.set()
                 return
-            if self.stands_still:
-                await self.moves.wait()
+            if self.stalls:
+                await self.goes_on.wait()
             await near.send_all(data)
 
 
 @asynccontextmanager
-async def network(address: str) -> AsyncIterator[Network]:
-    """Stands between whoever uses its `address` and PostgreSQL at `address`."""
+async def network(address: str) -> AsyncIterator[BrokenNetwork]:
+    """Run a proxy for the PostgreSQL at `address`; clients use the proxy's own `address`."""
     parts = urlsplit(address)
     server = (parts.hostname or "127.0.0.1", parts.port or 5432)
-    between = Network()
+    between = BrokenNetwork()
     async with trio.open_nursery() as nursery:
         serve = partial(trio.serve_tcp, partial(_carry, between, server), 0, host="127.0.0.1")
         (listener,) = await nursery.start(serve)
@@ -78,13 +78,13 @@ async def network(address: str) -> AsyncIterator[Network]:
         login = parts.netloc.rpartition("@")[0]
         between.address = parts._replace(
             netloc=f"{login}@127.0.0.1:{port}" if login else f"127.0.0.1:{port}",
-            query="sslmode=disable&gssencmode=disable",  # it looks into what it carries
+            query="sslmode=disable&gssencmode=disable",  # the proxy reads the data
         ).geturl()
         yield between
         nursery.cancel_scope.cancel()
 
 
-async def _carry(between: Network, server: tuple[str, int], near: trio.SocketStream) -> None:
+async def _carry(between: BrokenNetwork, server: tuple[str, int], near: trio.SocketStream) -> None:
     try:
         await between.carry(server, near)
     except* (trio.BrokenResourceError, trio.ClosedResourceError, OSError):

@@ -1,4 +1,4 @@
-"""Ctrl-C at the worst moment."""
+"""Sends Ctrl-C at the worst moment."""
 
 import signal
 from collections.abc import Awaitable, Callable
@@ -8,21 +8,21 @@ import pytest
 import trio
 
 
-async def struck(ask: Callable[[], Awaitable[object]], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Have Ctrl-C come when `ask` is about to wait for the first time; only for the main task.
+async def interrupted(call: Callable[[], Awaitable[object]], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Raise SIGINT when `call` is about to wait for the first time; only for the main task.
 
-    What it asked for may go on, and is waited for; then Ctrl-C comes with what is awaited next.
+    What it has begun may go on and finish; then Trio raises `KeyboardInterrupt` at the next wait.
     """
     wait = trio.lowlevel.wait_task_rescheduled
 
-    def interrupted(abort: Callable[[Any], trio.lowlevel.Abort]) -> Awaitable[Any]:
+    def interrupt_and_wait(abort: Callable[[Any], trio.lowlevel.Abort]) -> Awaitable[Any]:
         monkeypatch.setattr(trio.lowlevel, "wait_task_rescheduled", wait)
         signal.raise_signal(signal.SIGINT)
         return wait(abort)
 
-    monkeypatch.setattr(trio.lowlevel, "wait_task_rescheduled", interrupted)
+    monkeypatch.setattr(trio.lowlevel, "wait_task_rescheduled", interrupt_and_wait)
     try:
-        await ask()
+        await call()
         await trio.sleep_forever()
     except KeyboardInterrupt:
         pass

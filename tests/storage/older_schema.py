@@ -1,4 +1,4 @@
-"""Databases as an older version has left them."""
+"""Creates databases with the schema of an older version."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,8 +9,8 @@ from alembic.config import Config
 
 
 @contextmanager
-def upgrades_end_at(revision: str) -> Iterator[None]:
-    """Meanwhile an upgrade goes as far as the version did whose newest schema this was."""
+def upgrades_stop_at(revision: str) -> Iterator[None]:
+    """Make upgrades stop at this revision."""
     upgrade = command.upgrade
 
     def upgrade_to(config: Config, _: str) -> None:

@@ -1,4 +1,4 @@
-"""Two people, their chat and what they write, as operations; decisions are the contract suite's affair."""
+"""Operations with two users, their chat and their messages; the contract suite tests the decisions."""
 
 from datetime import UTC, datetime
 
@@ -18,7 +18,7 @@ BOB = UserId(2)
 
 
 def prepare(tx: Transaction) -> None:
-    """Alice, Bob, a chat of theirs, and a group."""
+    """Create Alice, Bob, their direct chat, and a group."""
     for _ in range(2):
         number = tx.next_user_id()
         email = f"{number}@test.com"
@@ -29,7 +29,7 @@ def prepare(tx: Transaction) -> None:
 
 
 def send(tx: Transaction, content: str = "hello", chat_id: ChatId = CHAT) -> tuple[int, MessageId]:
-    """The number in the chat's log, and the message."""
+    """Store a message; its sequence in the chat's log, and its id."""
     chat = tx.lock_chat(chat_id)
     assert chat is not None
     number = chat.sequence + 1
@@ -46,7 +46,7 @@ def message_of(entry: LogEntry) -> MessageId | None:
 
 
 def written(reader: Reader) -> list[tuple[int, MessageId | None]]:
-    """The chat's log, after a look at whether its history agrees with it."""
+    """The chat's log, which must agree with its history."""
     log = [(entry.sequence, message_of(entry)) for entry in reader.log(CHAT, 0, 100_000)]
     history = [message.id for message in reader.messages_after(CHAT, MessageId(0), 100_000)]
     assert [number for number, _ in log] == list(range(1, len(log) + 1))

@@ -1,4 +1,4 @@
-"""A database as it was when the log had a row of each message's creation, and what must be told of it."""
+"""A database of schema 0002, whose log had a row for each message's creation, and its upgraded log."""
 
 from collections.abc import Callable
 
@@ -42,13 +42,13 @@ TABLES = {
 
 
 def fill_0002(execute_many: Callable[[str, list[Row]], object], mark: str) -> None:
-    """Two chats with their logs, as the schema 0002 has them; `mark` is the driver's placeholder."""
+    """Insert two chats with their logs into schema 0002; `mark` is the driver's placeholder."""
     for statement, rows in TABLES.items():
         execute_many(statement.replace("?", mark), rows)
 
 
 async def check_0002(storage: Storage) -> None:
-    """What `fill_0002` wrote is told as it was, and goes on."""
+    """The upgraded logs and histories equal those of `fill_0002`, and new entries follow them."""
 
     def look(reader: Reader) -> None:
         for chat_id in (1, 2):

@@ -1,4 +1,4 @@
-"""Responses as they were stored when they held bodies, and what must be replayed of them."""
+"""Stored responses of schema 0003, which had bodies, and their replays after the upgrade."""
 
 from collections.abc import Callable
 
@@ -10,7 +10,7 @@ from messaging_core.testing.storage_programs import NOW
 
 API = "/api/v1"
 RESPONSES: list[tuple[int, str, str, int, bytes, Resource | None]] = [
-    # user, method, path, status, body, and what it shows
+    # user, method, path, status, body, and the resource in it
     (0, "POST", f"{API}/auth/register", 201, b"7", Resource(ResourceKind.USER, 7)),
     (
         7,
@@ -36,7 +36,7 @@ RESPONSES: list[tuple[int, str, str, int, bytes, Resource | None]] = [
 
 
 def fill_0003(execute_many: Callable[[str, list[Row]], object], mark: str) -> None:
-    """A response of each kind, as the schema 0003 has them; `mark` is the driver's placeholder."""
+    """Insert a response of each kind into schema 0003; `mark` is the driver's placeholder."""
     execute_many(
         "INSERT INTO answers (user_id, method, path, key, fingerprint, status, body, created_at) "
         "VALUES (?, ?, ?, ?, ?, ?, ?, ?)".replace("?", mark),
@@ -48,7 +48,7 @@ def fill_0003(execute_many: Callable[[str, list[Row]], object], mark: str) -> No
 
 
 async def check_0003(storage: Storage) -> None:
-    """What `fill_0003` wrote is found by its key and names what its body showed."""
+    """Each response of `fill_0003` is found by its key and names the resource in its body."""
     for user, method, path, status, _, resource in RESPONSES:
         key = IdempotencyKey(UserId(user) if user else None, method, path, "k")
         expected = StoredResponse(key, b"f" * 16, status, resource, NOW)

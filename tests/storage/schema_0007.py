@@ -1,4 +1,4 @@
-"""Accounts as they were when each was found by its e-mail in lower case, and how they are found since."""
+"""Accounts of schema 0007, found by their e-mail in lower case, and how they are found after the upgrade."""
 
 from collections.abc import Callable
 
@@ -9,12 +9,12 @@ from messaging_core.users import email_keys
 
 EMAILS = {
     1: "alice@test.com",
-    2: "ας@test.com",  # the next one's, but for the case of a letter: each is found as it is typed
+    2: "ας@test.com",  # differs from the next one by the case of a letter: each is found as typed
     3: "ασ@test.com",
     4: "νίκος@test.com",
     5: "groß@straße.de",
     6: "x@xn--strae-oqa.de",
-    7: "a,b@c.com",  # what nobody could register with now
+    7: "a,b@c.com",  # no longer accepted at registration
     8: "x@t.com\u200b",
     9: "i\u0307" * 249 + "@b.cc",
 }
@@ -39,13 +39,13 @@ FOUND = [
 
 
 def fill_0007(execute_many: Callable[[str, list[Row]], object], mark: str) -> None:
-    """Accounts, as the schema 0007 has them; `mark` is the driver's placeholder."""
+    """Insert accounts into schema 0007; `mark` is the driver's placeholder."""
     rows = [(number, email, "Name", f"tag{number}", None, 5) for number, email in EMAILS.items()]
     execute_many("INSERT INTO users VALUES (?, ?, ?, ?, ?, ?)".replace("?", mark), rows)
 
 
 async def check_0007(storage: Storage) -> None:
-    """Everybody is found by their e-mail in any case, and nobody by another's."""
+    """Each account is found by its e-mail in any case, and by no other account's."""
     for typed, expected in FOUND:
         ascii_form = typed.replace("straße.de", "xn--strae-oqa.de")
         keys = email_keys(typed, EmailForms(typed, ascii_form))

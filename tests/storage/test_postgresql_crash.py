@@ -1,4 +1,4 @@
-"""PostgreSQL crashes while a COMMIT is under way: nobody is told that what was lost has been committed."""
+"""PostgreSQL crashes during a COMMIT: a lost transaction is never reported as committed."""
 
 from collections.abc import Iterator
 
@@ -16,40 +16,40 @@ from tests.storage.broken_network import network
 from tests.storage.people import prepare, send, written
 
 PATIENCE = 20
-"""Seconds after which something that should have happened has not."""
+"""Seconds after which a wait has failed."""
 
-Told = list[tuple[int, MessageId]]
+Sent = list[tuple[int, MessageId]]
 
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[Cluster]:
-    """A server with the tables, which writes down by itself what it must, and nothing else."""
+    """A server with the tables, which flushes its log only where it must."""
     with cluster("wal_writer_delay=10s", "autovacuum=off") as made:
         upgrade_postgresql(made.address)
         yield made
 
 
-async def test_a_number_that_another_transaction_was_given_says_nothing(server: Cluster) -> None:
-    """A server that crashes gives a number twice if it had not written down the first time.
+async def test_a_reassigned_transaction_number_proves_nothing(server: Cluster) -> None:
+    """A server that crashed assigns a number again if it had not flushed the first assignment.
 
-    The one who had it first is not told that it was committed because the second one was.
+    The first transaction's caller does not get "committed" because the second transaction was.
     """
-    told: Told = []
+    notified: Sent = []
     unknown: list[str] = []
-    numbers: list[str] = []
+    xids: list[str] = []
 
     async with network(server.address) as between, trio.open_nursery() as nursery:
 
         def operation(tx: Transaction) -> tuple[int, MessageId]:
             sent = send(tx)
             assert isinstance(tx, PostgresqlTransaction)
-            numbers.append(str(tx.find_number()))
-            between.swallows = between.refuses = True
+            xids.append(str(tx.find_xid()))
+            between.swallows_next_send = between.refuses_connections = True
             return sent
 
         async def lose(storage: Storage) -> None:
             try:
-                await storage.transact(operation, committed=told.append)
+                await storage.transact(operation, committed=notified.append)
             except OutcomeUnknown as error:
                 unknown.append(str(error))
 
@@ -57,23 +57,23 @@ async def test_a_number_that_another_transaction_was_given_says_nothing(server: 
             async with open_postgresql(between.address) as storage:
                 await storage.transact(prepare)
                 nursery.start_soon(lose, storage)
-                await between.lost.wait()
+                await between.dropped.wait()
                 await trio.to_thread.run_sync(server.restart)
                 with connect(server.address) as others:
                     for _ in range(100):
                         others.execute("SELECT pg_current_xact_id()")
-                    status = others.execute("SELECT pg_xact_status(%s::xid8)", numbers).fetchone()
-                assert status == ("committed",), "the number was not given again: this shows nothing"
-                between.refuses = False
+                    status = others.execute("SELECT pg_xact_status(%s::xid8)", xids).fetchone()
+                assert status == ("committed",), "the server did not reassign the number"
+                between.refuses_connections = False
                 assert await eventually(storage) == []
-                await storage.transact(send, committed=told.append)
-                assert await storage.read(written) == told
-                assert len(told) == 1
+                await storage.transact(send, committed=notified.append)
+                assert await storage.read(written) == notified
+                assert len(notified) == 1
         assert ["not known" in why for why in unknown] == [True]
 
 
 async def eventually(storage: Storage) -> list[tuple[int, MessageId | None]]:
-    """What is written, once the storage asks for the server again."""
+    """The log, once the storage connects again."""
     while True:
         try:
             return await storage.read(written)

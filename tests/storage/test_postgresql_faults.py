@@ -1,4 +1,4 @@
-"""PostgreSQL and the way to it fail: nothing is lost, told twice or told wrongly, and all goes on."""
+"""PostgreSQL and the network fail: no commit is lost or notified twice, and the storage recovers."""
 
 import threading
 from collections import Counter
@@ -13,34 +13,34 @@ from attrs import evolve
 from trio.testing import wait_all_tasks_blocked
 
 from adapters.storage_sql.postgresql.config import PostgresqlConfig
-from adapters.storage_sql.postgresql.link import Link
+from adapters.storage_sql.postgresql.connection import PostgresqlConnection
 from adapters.storage_sql.postgresql.storage import PostgresqlStorage, open_postgresql
 from messaging_core.effects import StoreUser
 from messaging_core.ids import ChatId, MessageId
 from messaging_core.models import Chat, Excerpt, Member, User
 from messaging_core.ports import Storage, StorageUnavailable, Transaction
 from tests.postgresql import connect
-from tests.storage.broken_network import Network, network
-from tests.storage.ctrl_c import struck
+from tests.storage.broken_network import BrokenNetwork, network
+from tests.storage.ctrl_c import interrupted
 from tests.storage.people import ALICE, CHAT, NOW, OTHER_CHAT, prepare, send, written
 from tests.storage.system_tasks import system_tasks
 
 PATIENCE = 20
-"""Seconds after which something that should have happened has not."""
+"""Seconds after which a wait has failed."""
 QUICK = PostgresqlConfig(database_time=1.0, database_lock_time=0.2)
 
-Told = list[tuple[int, MessageId]]
+Sent = list[tuple[int, MessageId]]
 
 
 @pytest.fixture
-async def between(postgresql: str) -> AsyncIterator[Network]:
+async def between(postgresql: str) -> AsyncIterator[BrokenNetwork]:
     async with network(postgresql) as made:
         yield made
 
 
 @asynccontextmanager
 async def opened(address: str, config: PostgresqlConfig | None = None) -> AsyncIterator[PostgresqlStorage]:
-    """A storage with people in it, which nobody waits for too long."""
+    """Open a storage with users in it; fails after `PATIENCE`."""
     with trio.fail_after(PATIENCE):
         async with open_postgresql(address, config) as storage:
             assert isinstance(storage, PostgresqlStorage)
@@ -49,7 +49,7 @@ async def opened(address: str, config: PostgresqlConfig | None = None) -> AsyncI
 
 
 def break_all(address: str) -> int:
-    """Have the server end every connection to the database but the one that asks; how many."""
+    """Make the server end every other connection to the database; returns their number."""
     with connect(address) as connection:
         return len(
             connection.execute(
@@ -61,7 +61,7 @@ def break_all(address: str) -> int:
 
 
 def once(action: Callable[[], object]) -> Callable[[], None]:
-    """`action`, the first time: operations may be run again."""
+    """Wrap `action` to run the first time only, because an operation may run again."""
     done: list[None] = []
 
     def act() -> None:
@@ -81,115 +81,115 @@ async def fails(storage: Storage) -> str:
 # --- a COMMIT without an answer -----------------------------------------------------------------------------
 
 
-async def test_a_commit_whose_answer_is_lost_has_happened(between: Network) -> None:
-    """The caller is given its result, which is told and kept once; who comes next is told after it."""
-    told: Told = []
+async def test_a_commit_whose_answer_is_lost_succeeds(between: BrokenNetwork) -> None:
+    """The caller gets its result; the commit is stored and notified once, before the next one."""
+    notified: Sent = []
     async with opened(between.address) as storage:
 
         def operation(tx: Transaction) -> tuple[int, MessageId]:
-            between.loses_commits = True
+            between.drops_commit_answer = True
             return send(tx)
 
-        first = await storage.transact(operation, committed=told.append)
-        assert not between.loses_commits
-        second = await storage.transact(send, committed=told.append)
-        assert told == [first, second] == await storage.read(written)
+        first = await storage.transact(operation, committed=notified.append)
+        assert not between.drops_commit_answer
+        second = await storage.transact(send, committed=notified.append)
+        assert notified == [first, second] == await storage.read(written)
 
 
-async def test_a_commit_that_never_arrives_has_not_happened(between: Network) -> None:
-    """Nothing is told or kept, and the lock that the server still holds for it is free soon."""
-    told: Told = []
+async def test_a_commit_that_never_arrives_fails(between: BrokenNetwork) -> None:
+    """Nothing is stored or notified, and the server soon releases the transaction's lock."""
+    notified: Sent = []
     async with opened(between.address) as storage:
 
         def operation(tx: Transaction) -> tuple[int, MessageId]:
             sent = send(tx)
-            between.swallows = True
+            between.swallows_next_send = True
             return sent
 
         with pytest.raises(StorageUnavailable):
-            await storage.transact(operation, committed=told.append)
-        assert await storage.read(written) == told == []
+            await storage.transact(operation, committed=notified.append)
+        assert await storage.read(written) == notified == []
         number, _ = await storage.transact(send)
         assert number == 1
 
 
-async def test_what_changes_nothing_needs_no_answer(between: Network) -> None:
-    """Where nothing was applied, a lost answer leaves nothing to be found out."""
-    told: list[str] = []
+async def test_a_transaction_without_changes_needs_no_answer(between: BrokenNetwork) -> None:
+    """Without changes, a lost answer leaves no outcome to look up."""
+    notified: list[str] = []
     async with opened(between.address) as storage:
 
         def operation(tx: Transaction) -> str:
             assert tx.lock_chat(CHAT) is not None
-            between.loses_commits = between.refuses = True
+            between.drops_commit_answer = between.refuses_connections = True
             return "looked"
 
-        assert await storage.transact(operation, committed=told.append) == "looked"
-        assert told == ["looked"]
-        between.refuses = False
+        assert await storage.transact(operation, committed=notified.append) == "looked"
+        assert notified == ["looked"]
+        between.refuses_connections = False
         await storage.transact(send)
 
 
-async def test_the_outcome_is_waited_for_and_nobody_else_waits(between: Network) -> None:
-    """While the server is away a lost COMMIT stays open; others are refused, and all is told in order."""
-    told: Told = []
+async def test_only_the_caller_of_a_lost_commit_waits_for_its_outcome(between: BrokenNetwork) -> None:
+    """While the server is unreachable, a lost COMMIT waits, and other calls are refused."""
+    notified: Sent = []
     async with opened(between.address) as storage:
 
         def operation(tx: Transaction) -> tuple[int, MessageId]:
-            between.loses_commits = between.refuses = True
+            between.drops_commit_answer = between.refuses_connections = True
             return send(tx)
 
         async def first() -> None:
-            await storage.transact(operation, committed=told.append)
+            await storage.transact(operation, committed=notified.append)
 
         async with trio.open_nursery() as nursery:
             nursery.start_soon(first)
-            await between.lost.wait()
-            between.breaks = True
+            await between.dropped.wait()
+            between.breaks_connections = True
             try:
                 for _ in range(20):
                     assert "PostgreSQL" in await fails(storage)
                     with pytest.raises(StorageUnavailable):
                         await storage.read(written)
-                assert told == []
+                assert notified == []
             finally:
-                # What has been claimed cannot be cancelled.
-                between.refuses = between.breaks = False
-        assert len(told) == 1
-        while True:  # others ask for the server again after a moment
+                # A transaction that has begun cannot be cancelled.
+                between.refuses_connections = between.breaks_connections = False
+        assert len(notified) == 1
+        while True:  # the storage connects again after a moment
             with suppress(StorageUnavailable):
-                await storage.transact(send, committed=told.append)
+                await storage.transact(send, committed=notified.append)
                 break
-        assert told == await storage.read(written)
+        assert notified == await storage.read(written)
 
 
-async def test_an_outcome_that_stays_unknown_is_called_so(between: Network) -> None:
-    """A storage that is closed while the server is away says that it does not know, and that only."""
-    told: Told = []
+async def test_closing_leaves_an_outcome_unknown(between: BrokenNetwork) -> None:
+    """A storage that closes while the server is unreachable reports an unknown outcome, and nothing else."""
+    notified: Sent = []
     outcomes: list[BaseException] = []
 
     async def send_and_lose(storage: Storage) -> None:
         def operation(tx: Transaction) -> tuple[int, MessageId]:
-            between.loses_commits = between.refuses = True
+            between.drops_commit_answer = between.refuses_connections = True
             return send(tx)
 
         try:
-            await storage.transact(operation, committed=told.append)
+            await storage.transact(operation, committed=notified.append)
         except RuntimeError as error:
             outcomes.append(error)
 
     async with trio.open_nursery() as nursery, opened(between.address, QUICK) as storage:
         nursery.start_soon(send_and_lose, storage)
-        await between.lost.wait()
+        await between.dropped.wait()
     assert ["not known" in str(outcome) for outcome in outcomes] == [True]
-    assert told == []
+    assert notified == []
 
 
 # --- connections --------------------------------------------------------------------------------------------
 
 
-async def test_a_restart_is_survived(postgresql: str) -> None:
-    """All connections are ended again and again: each caller is told the truth, and all goes on by itself."""
-    told: Counter[int] = Counter()
+async def test_ended_connections_are_replaced(postgresql: str) -> None:
+    """While the server keeps ending all connections, each caller gets the right outcome."""
+    notified: Counter[int] = Counter()
     sent: list[tuple[int, MessageId]] = []
     refused = 0
     async with opened(postgresql) as storage:
@@ -200,7 +200,7 @@ async def test_a_restart_is_survived(postgresql: str) -> None:
             while broken < 60:
                 try:
                     sent.append(
-                        await storage.transact(send, committed=lambda message: told.update([message[0]]))
+                        await storage.transact(send, committed=lambda message: notified.update([message[0]]))
                     )
                     await storage.read(lambda reader: reader.user(ALICE))
                 except StorageUnavailable:
@@ -213,11 +213,11 @@ async def test_a_restart_is_survived(postgresql: str) -> None:
                 broken += await trio.to_thread.run_sync(break_all, postgresql)
         log = await storage.read(written)
     assert sorted(sent) == log
-    assert told == Counter(number for number, _ in log)
+    assert notified == Counter(number for number, _ in log)
 
 
 async def test_an_idle_connection_that_broke_is_replaced(postgresql: str) -> None:
-    """Nobody notices that a connection was lost while nothing was asked."""
+    """No caller notices that a connection was lost while it was idle."""
     async with opened(postgresql) as storage:
         await storage.read(written)
         assert break_all(postgresql) == 2
@@ -225,9 +225,9 @@ async def test_an_idle_connection_that_broke_is_replaced(postgresql: str) -> Non
         assert len(await storage.read(written)) == 1
 
 
-async def test_a_connection_that_breaks_in_an_operation_has_it_run_again(postgresql: str) -> None:
-    """What was done before the last statements were sent is undone by the server, and done again."""
-    told: Told = []
+async def test_an_operation_whose_connection_breaks_runs_again(postgresql: str) -> None:
+    """The server rolls back the statements before the break, and the operation repeats them."""
+    notified: Sent = []
     async with opened(postgresql) as storage:
         interrupt = once(lambda: break_all(postgresql))
 
@@ -236,20 +236,20 @@ async def test_a_connection_that_breaks_in_an_operation_has_it_run_again(postgre
             interrupt()
             return send(tx)
 
-        sent = await storage.transact(operation, committed=told.append)
-        assert told == [sent] == await storage.read(written)
+        sent = await storage.transact(operation, committed=notified.append)
+        assert notified == [sent] == await storage.read(written)
 
 
-async def test_a_server_that_stands_still_is_not_waited_for(between: Network) -> None:
-    """Whoever asks a server that does not answer is told within `database_time`, before COMMIT was sent."""
+async def test_a_call_to_a_stalled_server_times_out(between: BrokenNetwork) -> None:
+    """Before COMMIT, a call to a server that does not answer fails within `database_time`."""
     async with opened(between.address, QUICK) as storage:
         await storage.read(written)
-        between.stands_still = True
+        between.stalls = True
         await fails(storage)
         with pytest.raises(StorageUnavailable):
             await storage.read(written)
-        between.stands_still = False
-        between.moves.set()
+        between.stalls = False
+        between.goes_on.set()
         while True:
             with suppress(StorageUnavailable):
                 await storage.transact(send)
@@ -262,14 +262,14 @@ async def test_a_server_that_stands_still_is_not_waited_for(between: Network) ->
 
 @contextmanager
 def locked(address: str) -> Iterator[None]:
-    """Somebody else holds the chat's lock."""
+    """Hold the chat's lock on another connection."""
     with connect(address) as connection, connection.transaction():
         connection.execute("SELECT 1 FROM chats WHERE id = 1 FOR UPDATE")
         yield
 
 
-async def test_a_lock_is_waited_for_so_long(postgresql: str) -> None:
-    """Beyond `database_lock_time` nothing was changed; other chats and all readers have not waited."""
+async def test_the_wait_for_a_lock_times_out(postgresql: str) -> None:
+    """After `database_lock_time` nothing was changed; other chats and readers do not wait."""
     async with opened(postgresql, QUICK) as storage:
         with locked(postgresql):
             async with trio.open_nursery() as nursery:
@@ -280,21 +280,21 @@ async def test_a_lock_is_waited_for_so_long(postgresql: str) -> None:
         assert (await storage.transact(send))[0] == 1
 
 
-@pytest.mark.parametrize("lane", ["transact", "read"])
-async def test_a_turn_is_waited_for_so_long(postgresql: str, lane: str) -> None:
-    """Where all connections are in use for `database_time`, the callers who wait for one are refused."""
+@pytest.mark.parametrize("method", ["transact", "read"])
+async def test_the_wait_for_a_connection_times_out(postgresql: str, method: str) -> None:
+    """While all connections are busy, a waiting call fails after `database_time` and has not begun."""
     config = evolve(QUICK, database_writers=1, database_readers=1, database_time=0.5)
     release, begun = threading.Event(), list[None]()
     async with opened(postgresql, config) as storage:
-        ask = getattr(storage, lane)
+        call = getattr(storage, method)
 
         async def hold() -> None:
-            with suppress(StorageUnavailable):  # it takes too long as well
-                await ask(lambda _: release.wait(PATIENCE))
+            with suppress(StorageUnavailable):  # it exceeds the timeout as well
+                await call(lambda _: release.wait(PATIENCE))
 
         async def is_refused() -> None:
             with pytest.raises(StorageUnavailable, match=r"No connection was free for 0\.5 s"):
-                await ask(lambda _: begun.append(None))
+                await call(lambda _: begun.append(None))
 
         async with trio.open_nursery() as nursery:
             nursery.start_soon(hold)
@@ -308,11 +308,11 @@ async def test_a_turn_is_waited_for_so_long(postgresql: str, lane: str) -> None:
         assert begun == []
         while not begun:
             with suppress(StorageUnavailable):
-                await ask(lambda _: begun.append(None))
+                await call(lambda _: begun.append(None))
 
 
-async def test_cancelled_while_it_waits_for_its_turn(postgresql: str) -> None:
-    """A caller that is cancelled before its operation has begun goes at once, and it never begins."""
+async def test_cancelled_in_the_queue(postgresql: str) -> None:
+    """An operation whose caller is cancelled before it begins never runs, and the caller returns at once."""
     begun: list[None] = []
     async with (
         opened(postgresql, PostgresqlConfig(database_writers=1)) as storage,
@@ -333,7 +333,7 @@ async def test_cancelled_while_it_waits_for_its_turn(postgresql: str) -> None:
 
 
 async def test_closing_ends_the_storages_tasks(postgresql: str) -> None:
-    """A closed storage leaves no task behind."""
+    """A closed storage leaves no task."""
     before = system_tasks()
     async with open_postgresql(postgresql):
         await wait_all_tasks_blocked()
@@ -342,22 +342,22 @@ async def test_closing_ends_the_storages_tasks(postgresql: str) -> None:
     assert system_tasks() == before
 
 
-# --- meeting ------------------------------------------------------------------------------------------------
+# --- conflicts ----------------------------------------------------------------------------------------------
 
 
-def test_ctrl_c_while_asking(postgresql: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Ctrl-C just before a transaction is waited for leaves nobody behind who would be woken for nothing."""
+def test_ctrl_c_before_the_wait(postgresql: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ctrl-C just before the caller waits leaves no call whose outcome would wake the caller's next wait."""
 
     async def run() -> None:
         async with open_postgresql(postgresql) as storage:
-            await struck(lambda: storage.transact(lambda _: "done"), monkeypatch)
+            await interrupted(lambda: storage.transact(lambda _: "done"), monkeypatch)
             assert await storage.transact(lambda _: "the next") == "the next"
 
     trio.run(run)
 
 
-async def test_a_deadlock_is_run_again(postgresql: str) -> None:
-    """Two that lock two chats in either order: PostgreSQL ends one of them, which is run again."""
+async def test_a_deadlocked_operation_runs_again(postgresql: str) -> None:
+    """Of two operations that lock two chats in opposite orders, PostgreSQL fails one, which runs again."""
     both = threading.Barrier(2)
     async with opened(postgresql) as storage:
 
@@ -377,8 +377,8 @@ async def test_a_deadlock_is_run_again(postgresql: str) -> None:
         assert len(await storage.read(written)) == 2
 
 
-async def test_two_that_meet_on_an_e_mail(postgresql: str) -> None:
-    """Neither has seen the other's: the later one is run again, and finds what the earlier one made."""
+async def test_concurrent_registrations_of_an_e_mail(postgresql: str) -> None:
+    """The later of two concurrent registrations runs again, and finds the account of the earlier one."""
     both = threading.Barrier(2)
     runs: Counter[int] = Counter()
     async with opened(postgresql) as storage:
@@ -408,7 +408,7 @@ async def test_two_that_meet_on_an_e_mail(postgresql: str) -> None:
 
 
 class ChangingCache:
-    """A cache of members that holds none, and before a look at which the chat changes."""
+    """An empty cache of members; the chat changes before each look-up in it."""
 
     def __init__(self, change: Callable[[], None]) -> None:
         self._change = change
@@ -428,7 +428,7 @@ class ChangingCache:
 async def test_the_title_and_the_members_of_a_chat_are_of_one_version(
     postgresql: str, look: Callable[[Any], Chat | Excerpt]
 ) -> None:
-    """A chat that changes between a transaction's reads of its row and of its members is read again."""
+    """If a chat changes between the reads of its row and of its members, the operation runs again."""
     async with opened(postgresql) as storage:
 
         def change() -> None:
@@ -448,46 +448,44 @@ async def test_the_title_and_the_members_of_a_chat_are_of_one_version(
         assert found == await storage.read(lambda reader: reader.chat(CHAT))
 
 
-async def test_threads_that_are_woken_in_the_other_order(
-    postgresql: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """However long a thread takes to hear of its commit, the next one in the chat is told of after it."""
+async def test_threads_that_wake_in_the_other_order(postgresql: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However late a thread wakes after its commit, the chat's next commit is notified after it."""
     second_is_through = threading.Event()
     slow = once(lambda: second_is_through.wait(PATIENCE))
-    commit = Link.commit
+    commit = PostgresqlConnection.commit
 
-    def commit_and_dawdle(link: Link) -> None:
-        commit(link)
+    def commit_and_dawdle(connection: PostgresqlConnection) -> None:
+        commit(connection)
         if "writer" in threading.current_thread().name:
             slow()
 
-    told: Told = []
+    notified: Sent = []
     async with opened(postgresql) as storage:
-        monkeypatch.setattr(Link, "commit", commit_and_dawdle)
+        monkeypatch.setattr(PostgresqlConnection, "commit", commit_and_dawdle)
 
         async def first() -> None:
-            await storage.transact(send, committed=told.append)
+            await storage.transact(send, committed=notified.append)
 
         async def second() -> None:
             while not await storage.read(written):
                 pass
-            await storage.transact(send, committed=told.append)
+            await storage.transact(send, committed=notified.append)
 
         async with trio.open_nursery() as nursery:
             nursery.start_soon(first)
             nursery.start_soon(second)
             while len(await storage.read(written)) < 2:
                 pass
-            # Another chat has not met them, and waits for neither.
-            await storage.transact(lambda tx: send(tx, chat_id=OTHER_CHAT), committed=told.append)
-            assert len(told) == 1
+            # A commit in another chat waits for neither.
+            await storage.transact(lambda tx: send(tx, chat_id=OTHER_CHAT), committed=notified.append)
+            assert len(notified) == 1
             second_is_through.set()
-        assert told[1:] == await storage.read(written)
+        assert notified[1:] == await storage.read(written)
 
 
-async def test_an_operation_that_keeps_an_error_to_itself(postgresql: str) -> None:
-    """PostgreSQL answers COMMIT with ROLLBACK then: that is not taken for a commit."""
-    told: list[None] = []
+async def test_an_operation_that_suppresses_an_error(postgresql: str) -> None:
+    """PostgreSQL then answers COMMIT with ROLLBACK, and the caller gets an error."""
+    notified: list[None] = []
     async with opened(postgresql) as storage:
 
         def operation(tx: Transaction) -> None:
@@ -497,6 +495,6 @@ async def test_an_operation_that_keeps_an_error_to_itself(postgresql: str) -> No
                 connection._execute("SELECT 1 / 0").fetchone()
 
         with pytest.raises(psycopg.Error):
-            await storage.transact(operation, committed=told.append)
-        assert await storage.read(written) == told == []
+            await storage.transact(operation, committed=notified.append)
+        assert await storage.read(written) == notified == []
         await storage.transact(send)

@@ -1,4 +1,4 @@
-"""Several processes write into one PostgreSQL database: nobody misses anything, and nothing happens twice."""
+"""Several processes write into one PostgreSQL database: no commit is missed, and none happens twice."""
 
 import subprocess
 import sys
@@ -15,7 +15,7 @@ from tests.storage.people import ALICE, BOB, CHAT, NOW, OTHER_CHAT, prepare, wri
 
 PROCESSES = 3
 MESSAGES = 150
-"""Of each process, by sixteen callers."""
+"""Messages of each process, by sixteen callers."""
 
 WRITE = f"""
 import sys, trio
@@ -58,14 +58,14 @@ def prepare_carol(tx: Transaction) -> None:
 
 
 async def test_processes_that_share_a_database(postgresql: str) -> None:
-    """Whoever reads on from the last number gets every entry, in order; one pair has one chat."""
+    """A reader that goes on from its last sequence gets every entry, in order; a pair has one chat."""
     last = PROCESSES * MESSAGES
     root = Path(__file__).parents[2]
     async with open_postgresql(postgresql) as storage:
         await storage.transact(prepare)
         await storage.transact(prepare_carol)
         processes = [
-            subprocess.Popen(  # noqa: ASYNC220 - it is fed and read from threads
+            subprocess.Popen(  # noqa: ASYNC220 - threads write to it and read from it
                 [sys.executable, "-c", WRITE, postgresql],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,

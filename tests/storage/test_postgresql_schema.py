@@ -1,4 +1,4 @@
-"""A PostgreSQL database's schema: upgraded when somebody says so, looked at by servers, refused in words."""
+"""The schema of a PostgreSQL database: a command upgrades it, and servers check it."""
 
 import threading
 from pathlib import Path
@@ -18,7 +18,7 @@ from adapters.storage_sql.postgresql.transaction import postgresql_statements
 from adapters.storage_sql.rows import KINDS
 from adapters.storage_sql.tables import metadata
 from tests.postgresql import SERVER, connect, made
-from tests.storage.older_schema import upgrades_end_at
+from tests.storage.older_schema import upgrades_stop_at
 from tests.storage.schema_0002 import check_0002, fill_0002
 from tests.storage.schema_0003 import check_0003, fill_0003
 from tests.storage.schema_0007 import check_0007, fill_0007
@@ -30,18 +30,18 @@ async def refusal(address: str) -> str:
     with pytest.raises(DatabaseUnusable) as raised:
         async with open_postgresql(address, PostgresqlConfig(database_connect_time=2)):
             pass
-    told = str(raised.value)
-    assert "\n" not in told
-    return told
+    message = str(raised.value)
+    assert "\n" not in message
+    return message
 
 
-def test_revisions_make_what_the_tables_say(postgresql_tables: str) -> None:
+def test_revisions_create_the_tables(postgresql_tables: str) -> None:
     """An upgraded database has the tables, columns, indexes and constraints of `tables`, and no others."""
     engine = create_engine("postgresql+psycopg://", creator=lambda: psycopg.connect(postgresql_tables))
     with engine.connect() as connection:
         context = MigrationContext.configure(connection)
         differences = compare_metadata(context, metadata)
-        # Identifiers are counted in sequences here, and in a table on SQLite.
+        # PostgreSQL draws identifiers from sequences, SQLite from a table.
         assert [(what, getattr(thing, "name", thing)) for what, thing, *_ in differences] == [
             ("add_table", "sequences")
         ]
@@ -54,20 +54,20 @@ def test_revisions_make_what_the_tables_say(postgresql_tables: str) -> None:
 
 
 async def test_servers_do_not_upgrade(tmp_path: Path) -> None:
-    """An empty, an old and a newer schema are refused, with the command that helps; it is repeatable."""
+    """An empty, an old and a newer schema are refused, with the command that helps, which can be repeated."""
     with made(NAME) as address:
-        told = await refusal(address)
-        assert "no tables yet" in told
-        assert f"messaging migrate --database '{address}'" in told
+        message = await refusal(address)
+        assert "no tables yet" in message
+        assert f"messaging migrate --database '{address}'" in message
         assert upgrade_postgresql(address) is None
         assert upgrade_postgresql(address) == NEWEST
         async with open_postgresql(address) as storage:
             assert await storage.transact(lambda tx: tx.next_user_id()) == 1
         with connect(address) as connection:
             connection.execute("UPDATE alembic_version SET version_num = '0001'")
-            told = await refusal(address)
-            assert "schema 0001" in told
-            assert "messaging migrate" in told
+            message = await refusal(address)
+            assert "schema 0001" in message
+            assert "messaging migrate" in message
             connection.execute("UPDATE alembic_version SET version_num = '9999'")
         assert "newer version" in await refusal(address)
         with pytest.raises(DatabaseUnusable, match="newer version"):
@@ -75,7 +75,7 @@ async def test_servers_do_not_upgrade(tmp_path: Path) -> None:
 
 
 async def test_creations_move_to_their_messages() -> None:
-    """Upgrading from the log of everything changes nothing of what is told."""
+    """The upgrade moves creations from the log to the messages, and changes no chat's log."""
     with made(NAME) as address:
         _upgrade_to(address, "0002")
         with connect(address) as connection, connection.cursor() as cursor:
@@ -85,8 +85,8 @@ async def test_creations_move_to_their_messages() -> None:
             await check_0002(storage)
 
 
-async def test_stored_responses_name_what_their_bodies_showed() -> None:
-    """Upgrading from responses with bodies loses none: each is replayed until it expires."""
+async def test_stored_responses_name_the_resource_of_their_body() -> None:
+    """The upgrade of responses with bodies loses none: each is replayed until it expires."""
     with made(NAME) as address:
         _upgrade_to(address, "0003")
         with connect(address) as connection, connection.cursor() as cursor:
@@ -96,8 +96,8 @@ async def test_stored_responses_name_what_their_bodies_showed() -> None:
             await check_0003(storage)
 
 
-async def test_everybody_is_found_by_their_e_mail() -> None:
-    """Upgrading from e-mails in lower case locks nobody out, and tells nobody apart by case alone."""
+async def test_each_account_is_found_by_its_e_mail() -> None:
+    """The upgrade from e-mails in lower case locks no account out, and distinguishes none by case alone."""
     with made(NAME) as address:
         _upgrade_to(address, "0007")
         with connect(address) as connection, connection.cursor() as cursor:
@@ -108,12 +108,12 @@ async def test_everybody_is_found_by_their_e_mail() -> None:
 
 
 def _upgrade_to(address: str, revision: str) -> None:
-    with upgrades_end_at(revision):
+    with upgrades_stop_at(revision):
         upgrade_postgresql(address)
 
 
-def test_upgrading_at_the_same_time() -> None:
-    """Of upgrades that run at once, one upgrades and the others find it done."""
+def test_concurrent_upgrades() -> None:
+    """Of concurrent upgrades, one upgrades, and the others find nothing to do."""
     found: list[str | None] = []
     with made(NAME) as address:
         threads = [
@@ -126,8 +126,8 @@ def test_upgrading_at_the_same_time() -> None:
     assert sorted(map(str, found)) == [NEWEST] * 3 + ["None"]
 
 
-def test_tables_of_something_else() -> None:
-    """The database of another program is not moved into."""
+def test_tables_of_another_program() -> None:
+    """The upgrade refuses the database of another program."""
     with made(NAME) as address:
         with connect(address) as connection:
             connection.execute("CREATE TABLE bookmarks (url TEXT)")
@@ -135,8 +135,8 @@ def test_tables_of_something_else() -> None:
             upgrade_postgresql(address)
 
 
-async def test_an_encoding_that_cannot_hold_everything() -> None:
-    """A database that is not in UTF-8 is refused before anything is written to it."""
+async def test_an_encoding_other_than_utf_8() -> None:
+    """A database that is not in UTF-8 is refused before the first write."""
     options = "ENCODING 'SQL_ASCII' LC_COLLATE 'C' LC_CTYPE 'C' TEMPLATE template0"
     with made(NAME, options=options) as address:
         assert "SQL_ASCII" in await refusal(address)
@@ -145,7 +145,7 @@ async def test_an_encoding_that_cannot_hold_everything() -> None:
 
 
 @pytest.mark.parametrize(
-    ("address", "told"),
+    ("address", "expected"),
     [
         ("postgresql://u:s3cret@127.0.0.1:1/x", "refused"),
         (f"{SERVER.rstrip('/')}/no_such_database", "no_such_database"),
@@ -157,15 +157,15 @@ async def test_an_encoding_that_cannot_hold_everything() -> None:
         ("postgresql://127.0.0.1/x?pass=word", "pass"),
     ],
 )
-async def test_addresses_that_lead_nowhere(address: str, told: str) -> None:
-    """One line says what is wrong, without a password."""
-    said = await refusal(address)
-    assert told in said
-    assert "s3c" not in said
+async def test_an_unusable_address(address: str, expected: str) -> None:
+    """The error is one line that says what is wrong, without a password."""
+    message = await refusal(address)
+    assert expected in message
+    assert "s3c" not in message
 
 
 def test_passwords_are_not_shown() -> None:
-    """Wherever one stands in an address, and however it is written."""
+    """A password is hidden anywhere in an address, in any spelling."""
     for address, shown in {
         "postgresql://u:p@h:1/n?a=b": "postgresql://u:***@h:1/n?a=b",
         "postgresql://u:p@ss@h/n": "postgresql://u:***@h/n",
@@ -178,15 +178,15 @@ def test_passwords_are_not_shown() -> None:
 
 
 SMALL = {"forget_responses", "forget_sessions", "sequences", "store_sequence"}
-"""What looks at the first of many by their age, which PostgreSQL may do in several ways, and SQLite's own."""
+"""Statements that select old rows, for which PostgreSQL has several plans, and those of SQLite only."""
 
 
 @pytest.mark.parametrize("name", sorted(set(attrs.asdict(postgresql_statements()[0])) - SMALL))
 def test_plans(postgresql: str, name: str) -> None:
-    """No statement walks a table or sorts a history: each finds its rows by an index."""
+    """No statement scans a table or sorts a history: each finds its rows by an index."""
     sql = getattr(postgresql_statements()[0], name)
     with connect(postgresql) as connection:
-        # It would rightly walk tables as small as these.
+        # PostgreSQL would rightly scan tables as small as these.
         connection.execute("SET enable_seqscan = off")
         connection.execute("SET enable_bitmapscan = off")
         count = sql.count("%s")

@@ -1,4 +1,4 @@
-"""What was acknowledged is there after the process was killed."""
+"""Acknowledged messages survive the end of the process by SIGKILL."""
 
 import subprocess
 import sys
@@ -63,8 +63,8 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "test.db"
 
 
-async def test_what_was_acknowledged_survives_sigkill(path: Path) -> None:
-    """Killed in mid-stream, repeatedly: each acknowledged message is there once, in a log without gaps."""
+async def test_acknowledged_messages_survive_sigkill(path: Path) -> None:
+    """After each kill under load, each acknowledged message is stored once, in a log without gaps."""
     acknowledged: list[int] = []
     for round_ in range(ROUNDS):
         acknowledged += await trio.to_thread.run_sync(kill_in_mid_stream, path, ACKNOWLEDGED + 37 * round_)
@@ -77,7 +77,7 @@ async def test_what_was_acknowledged_survives_sigkill(path: Path) -> None:
 
 
 def kill_in_mid_stream(path: Path, count: int) -> list[int]:
-    """The messages that a process has acknowledged, which was killed when they were `count`, or more."""
+    """Kill a process after `count` acknowledgements; all messages that it has acknowledged."""
     with subprocess.Popen([sys.executable, "-c", SEND, str(path)], stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
         lines = [process.stdout.readline() for _ in range(count)]

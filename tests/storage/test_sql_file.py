@@ -1,4 +1,4 @@
-"""The SQLite file: one owner, the settings that durability stands on, and errors that say what to do."""
+"""The SQLite file: one owner, the settings that make commits durable, and errors that say what to do."""
 
 import os
 import resource
@@ -74,8 +74,8 @@ async def test_settings(tmp_path: Path) -> None:
             reading.execute("DELETE FROM users")
 
 
-async def test_nobody_else_reads_the_files(tmp_path: Path) -> None:
-    """Every file that is made, side files too, is for its owner alone."""
+async def test_only_the_owner_reads_the_files(tmp_path: Path) -> None:
+    """Every created file, side files too, is readable by its owner only."""
     old = os.umask(0)
     try:
         async with open_sqlite(tmp_path / "test.db") as storage:
@@ -87,11 +87,11 @@ async def test_nobody_else_reads_the_files(tmp_path: Path) -> None:
 
 
 def test_one_process_owns_the_file(tmp_path: Path) -> None:
-    """A second process is refused, told which file and which process; killing the first sets it free."""
+    """A second process is refused with the file's and the owner's name; killing the owner frees the file."""
     path = tmp_path / "test.db"
     (tmp_path / "alias.db").symlink_to(path)
     path.touch()
-    (tmp_path / "link.db").hardlink_to(path)  # as a backup may have made; that there is one is no fault
+    (tmp_path / "link.db").hardlink_to(path)  # as of a backup; its existence is no fault
 
     def opened(name: str) -> subprocess.Popen[str]:
         return subprocess.Popen(
@@ -101,27 +101,27 @@ def test_one_process_owns_the_file(tmp_path: Path) -> None:
             text=True,
         )
 
-    def said(process: subprocess.Popen[str]) -> str:
+    def output(process: subprocess.Popen[str]) -> str:
         assert process.stdout is not None
         return process.stdout.readline().strip()
 
     with opened("test.db") as first:
-        assert said(first) == "open"
+        assert output(first) == "open"
         for name in ("test.db", "alias.db"):
             with opened(name) as second:
-                answer = said(second)
+                answer = output(second)
             assert f"{path} is in use by another process (pid {first.pid})" in answer
         with opened("link.db") as second:
-            assert "link.db is in use by another process under another name: a hard link" in said(second)
+            assert "link.db is in use by another process under another name: a hard link" in output(second)
         first.kill()
         first.wait()
     with opened("test.db") as third:
-        assert said(third) == "open"
+        assert output(third) == "open"
         third.communicate()
 
 
 async def test_twice_in_one_process(tmp_path: Path) -> None:
-    """The same holds inside one process, and the file is free again after closing."""
+    """A second storage in the same process is refused, and the file is free after closing."""
     path = tmp_path / "test.db"
     async with open_sqlite(path):
         assert "is in use" in await refusal(path)
@@ -136,7 +136,7 @@ async def test_no_such_directory(tmp_path: Path) -> None:
 
 
 async def test_not_a_database(tmp_path: Path) -> None:
-    """A file of another kind is refused, and not touched."""
+    """A file of another kind is refused and unchanged."""
     path = tmp_path / "test.db"
     path.write_text("This is not a database, but somebody's novel.")
     assert "is not an SQLite database" in await refusal(path)
@@ -144,25 +144,25 @@ async def test_not_a_database(tmp_path: Path) -> None:
 
 
 async def test_damaged(tmp_path: Path) -> None:
-    """A database whose pages are rubbish is refused in words."""
+    """A database with invalid pages is refused with an explanation."""
     path = tmp_path / "test.db"
     path.write_bytes(b"SQLite format 3\x00" + b"rubbish" * 1000)
     assert f"{path} cannot be used: file is not a database" in await refusal(path)
 
 
 async def test_a_directory(tmp_path: Path) -> None:
-    """The name of a directory is refused in words."""
+    """The name of a directory is refused with an explanation."""
     assert "Is a directory" in await refusal(tmp_path)
 
 
 async def test_not_writable() -> None:
-    """A place where nothing can be written is refused in words, before anything is tried there."""
+    """An unwritable directory is refused with an explanation, before the first attempt to write."""
     message = await refusal(Path("/proc/messaging.db"))
     assert "/proc/messaging.db cannot be opened for writing" in message
 
 
 async def test_odd_names(tmp_path: Path) -> None:
-    """Characters that mean something in a URL are plain in a file's name."""
+    """Special characters of URLs are ordinary characters in a file's name."""
     path = tmp_path / "a b?mode=ro&x=%41#ы.db"
     async with open_sqlite(path) as storage:
         await storage.transact(lambda tx: tx.next_user_id())
@@ -170,13 +170,13 @@ async def test_odd_names(tmp_path: Path) -> None:
 
 
 async def test_an_old_sqlite(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An SQLite library that is too old is named."""
+    """The error for an SQLite library that is too old names the version."""
     monkeypatch.setattr(sqlite3, "sqlite_version_info", (3, 7, 17))
     assert "3.31.0 or newer" in await refusal(tmp_path / "test.db")
 
 
 async def test_a_full_disk_at_the_end(tmp_path: Path) -> None:
-    """What was committed stays in the log, where the next start finds it: it is closed without an error."""
+    """Closing raises no error; commits stay in the log, where the next start finds them."""
     path = tmp_path / "test.db"
     _, most = resource.getrlimit(resource.RLIMIT_FSIZE)
     async with open_sqlite(path) as storage:

@@ -1,4 +1,4 @@
-"""The SQLite file is deleted, renamed or replaced under the storage: noticed, refused, said once."""
+"""The storage notices that its file was deleted, renamed or replaced, refuses commits, and logs it once."""
 
 import logging
 import sqlite3
@@ -96,10 +96,10 @@ def critical(caplog: pytest.LogCaptureFixture) -> list[str]:
 
 
 @each_happening
-async def test_it_is_noticed_by_itself(
+async def test_trouble_is_noticed_without_a_commit(
     storage: Storage, path: Path, caplog: pytest.LogCaptureFixture, happening: Callable[[Path], None]
 ) -> None:
-    """Nobody need write for it: writes are refused from then on, reading goes on, one line says why."""
+    """Without a commit, the storage notices the trouble, refuses writes, still reads, and logs one line."""
     assert storage.trouble is None
     happening(path)
     await wait_until(lambda: storage.trouble is not None)
@@ -107,16 +107,16 @@ async def test_it_is_noticed_by_itself(
         with pytest.raises(StorageUnavailable, match="docs/deployment"):
             await storage.transact(partial(send, content="meanwhile"))
         assert await storage.read(contents) == ["before"]
-    (said,) = critical(caplog)
-    assert HAPPENINGS[happening] in said
-    assert str(path) in said
+    (line,) = critical(caplog)
+    assert HAPPENINGS[happening] in line
+    assert str(path) in line
 
 
 @pytest.mark.parametrize("happening", [delete, rename, move_directory, replace], ids=lambda one: one.__name__)
-async def test_the_next_commit_is_refused_already(
+async def test_the_next_commit_is_refused(
     storage: Storage, path: Path, caplog: pytest.LogCaptureFixture, happening: Callable[[Path], None]
 ) -> None:
-    """A commit looks at the name, unless another just has: what is answered after that would be lost."""
+    """A commit checks the file's name, unless another one just has, because it would be lost otherwise."""
     await trio.sleep(CHECK_EVERY)
     happening(path)
     assert storage.trouble is None
@@ -126,7 +126,7 @@ async def test_the_next_commit_is_refused_already(
 
 
 async def test_a_symbolic_link_that_leads_elsewhere_is_noticed(tmp_path: Path) -> None:
-    """The next start would open another file than the one that is written to."""
+    """The next start would open another file than the one with the commits."""
     link = tmp_path / "link.db"
     link.symlink_to(tmp_path / "first.db")
     async with open_sqlite(link) as storage:
@@ -146,27 +146,27 @@ HARMLESS = [
     """sqlite3.connect(path).execute(f"VACUUM INTO '{path}.backup'")""",
     "os.unlink(path + '.link')",
 ]
-"""Done by other processes: whoever closes a file gives up the locks that their own process has on it."""
+"""Run by other processes, because closing a file releases the locks that the same process has on it."""
 
 
-async def test_what_harms_nothing_is_no_trouble(storage: Storage, path: Path) -> None:
-    """A further name of the file, a shell, a backup, the log's return into the file."""
+async def test_harmless_actions_are_no_trouble(storage: Storage, path: Path) -> None:
+    """A further name of the file, a shell, a backup and a checkpoint cause no trouble."""
     assert isinstance(storage, SqliteStorage)
     for harmless in HARMLESS:
         program = f"import os, sqlite3; path = {str(path)!r}; {harmless}"
         await trio.run_process([sys.executable, "-c", program])
-        storage._watch.look()
+        storage._watch.scan()
         assert storage.trouble is None, harmless
         await storage.transact(partial(send, content=harmless))
     storage._session.connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-    storage._watch.look()
+    storage._watch.scan()
     assert storage.trouble is None
 
 
-async def test_a_directory_that_cannot_be_looked_into_is_no_trouble(
+async def test_an_unreadable_directory_is_no_trouble(
     storage: Storage, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Only what is known to be gone is: what is open stays good."""
+    """An error of the check does not show that the file is gone, so commits go on."""
     assert isinstance(storage, SqliteStorage)
 
     def refuse(*_: object, **__: object) -> None:
@@ -178,10 +178,10 @@ async def test_a_directory_that_cannot_be_looked_into_is_no_trouble(
     assert storage.trouble is None
 
 
-async def test_what_has_its_name_back_is_served_again(
+async def test_a_file_with_its_name_back_is_written_again(
     storage: Storage, path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A slip of the operator's, mended, needs no restart: nothing was written meanwhile."""
+    """After a rename and its reversal, writes go on without a restart."""
     rename(path)
     await wait_until(lambda: storage.trouble is not None)
     path.with_name("moved.db").rename(path)
@@ -191,10 +191,10 @@ async def test_what_has_its_name_back_is_served_again(
     assert len(critical(caplog)) == 1
 
 
-async def test_what_was_changed_meanwhile_is_not(
+async def test_a_file_that_was_changed_meanwhile_is_not_written(
     storage: Storage, path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Whoever writes to the file under another name has a log of their own: only a restart sees both."""
+    """A writer under another name has another write-ahead log, so only a restart sees both."""
     rename(path)
     await wait_until(lambda: storage.trouble is not None)
     with path.with_name("moved.db").open("ab") as file:
@@ -203,17 +203,15 @@ async def test_what_was_changed_meanwhile_is_not(
     await wait_until(lambda: len(critical(caplog)) == 2)
     assert isinstance(storage, SqliteStorage)
     for _ in range(2):
-        storage._watch.look()
+        storage._watch.scan()
         with pytest.raises(StorageUnavailable, match="changed meanwhile"):
             await storage.transact(partial(send, content="after"))
     assert len(critical(caplog)) == 2
 
 
 @pytest.mark.parametrize("happening", [delete_log, replace_log, delete_index], ids=lambda one: one.__name__)
-async def test_an_orderly_end_saves_what_a_log_without_a_name_holds(
-    path: Path, happening: Callable[[Path], None]
-) -> None:
-    """As the log line promises: the end brings all of it into the file, and the next start finds it."""
+async def test_an_orderly_end_saves_a_deleted_log(path: Path, happening: Callable[[Path], None]) -> None:
+    """As the log line promises, closing copies the whole log into the file, and the next start finds it."""
     async with open_sqlite(path) as storage:
         await storage.transact(prepare)
         for number in range(20):

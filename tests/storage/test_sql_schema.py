@@ -1,4 +1,4 @@
-"""The schema that revisions make, and how a database comes to it."""
+"""The schema that the revisions create, and the upgrade of a database to it."""
 
 import logging
 import sqlite3
@@ -17,7 +17,7 @@ from sqlalchemy import Engine, create_engine, inspect
 from adapters.storage_sql import NEWEST, DatabaseUnusable, open_sqlite
 from adapters.storage_sql.schema import upgrade_sqlite
 from adapters.storage_sql.tables import metadata
-from tests.storage.older_schema import upgrades_end_at
+from tests.storage.older_schema import upgrades_stop_at
 from tests.storage.schema_0002 import MESSAGES, check_0002, fill_0002
 from tests.storage.schema_0003 import check_0003, fill_0003
 from tests.storage.schema_0007 import check_0007, fill_0007
@@ -29,7 +29,7 @@ def path(tmp_path: Path) -> Path:
 
 
 def schema_of(engine: Engine) -> dict[str, object]:
-    """What `compare_metadata` does not look at: constraints, and tables without row numbers."""
+    """The parts that `compare_metadata` ignores: constraints, and tables without row numbers."""
     found = inspect(engine)
     names = set(found.get_table_names()) - {"alembic_version"}
     with engine.connect() as connection:
@@ -47,28 +47,28 @@ def schema_of(engine: Engine) -> dict[str, object]:
     }
 
 
-def test_revisions_make_what_the_tables_say(path: Path) -> None:
+def test_revisions_create_the_tables(path: Path) -> None:
     """An upgraded database has the tables, columns, indexes and constraints of `tables`, and no others."""
     upgrade_sqlite(path)
     engine = create_engine(f"sqlite:///{path}")
     with engine.connect() as connection:
         assert compare_metadata(MigrationContext.configure(connection), metadata) == []
-    made = create_engine("sqlite://")
-    metadata.create_all(made)
-    assert schema_of(engine) == schema_of(made)
+    expected = create_engine("sqlite://")
+    metadata.create_all(expected)
+    assert schema_of(engine) == schema_of(expected)
     engine.dispose()
-    made.dispose()
+    expected.dispose()
 
 
 def test_the_newest_revision_is_the_last_one() -> None:
-    """What a database is compared with before Alembic is loaded is what Alembic would say."""
+    """`NEWEST`, which is compared without loading Alembic, is Alembic's head."""
     config = Config()
     config.set_main_option("script_location", "adapters.storage_sql:migrations")
     assert ScriptDirectory.from_config(config).get_heads() == [NEWEST]
 
 
 def test_stored_responses_survive_their_new_layouts(path: Path) -> None:
-    """Upgrading from the first tables loses no Idempotency-Key, and the oldest response comes first."""
+    """The upgrade from the first tables loses no Idempotency-Key, and the oldest response comes first."""
     _make(path, "0001")
     with closing(sqlite3.connect(path)) as connection, connection:
         rows = [(7, "POST", "/x", f"key{n}", b"f", 201, b'{"id":%d}' % n, 100 - n) for n in range(3)]
@@ -81,8 +81,8 @@ def test_stored_responses_survive_their_new_layouts(path: Path) -> None:
     ]
 
 
-async def test_stored_responses_name_what_their_bodies_showed(path: Path) -> None:
-    """Upgrading from responses with bodies loses none: each is replayed until it expires."""
+async def test_stored_responses_name_the_resource_of_their_body(path: Path) -> None:
+    """The upgrade of responses with bodies loses none: each is replayed until it expires."""
     _make(path, "0003")
     with closing(sqlite3.connect(path)) as connection, connection:
         fill_0003(connection.executemany, "?")
@@ -90,8 +90,8 @@ async def test_stored_responses_name_what_their_bodies_showed(path: Path) -> Non
         await check_0003(storage)
 
 
-async def test_everybody_is_found_by_their_e_mail(path: Path) -> None:
-    """Upgrading from e-mails in lower case locks nobody out, and tells nobody apart by case alone."""
+async def test_each_account_is_found_by_its_e_mail(path: Path) -> None:
+    """The upgrade from e-mails in lower case locks no account out, and distinguishes none by case alone."""
     _make(path, "0007")
     with closing(sqlite3.connect(path)) as connection, connection:
         fill_0007(connection.executemany, "?")
@@ -100,14 +100,14 @@ async def test_everybody_is_found_by_their_e_mail(path: Path) -> None:
 
 
 async def test_creations_move_to_their_messages(path: Path) -> None:
-    """Upgrading from the log of everything changes nothing of what is told."""
+    """The upgrade moves creations from the log to the messages, and changes no chat's log."""
     _make_0002(path)
     async with open_sqlite(path) as storage:
         await check_0002(storage)
 
 
 def test_a_message_without_its_creation_stops_the_upgrade(path: Path) -> None:
-    """Nothing is guessed: such a database stays as it is."""
+    """The upgrade guesses nothing, and leaves such a database unchanged."""
     _make_0002(path, "DELETE FROM events WHERE message_id = 4")
     with pytest.raises(sqlite3.IntegrityError, match="sequence"):
         upgrade_sqlite(path)
@@ -117,7 +117,7 @@ def test_a_message_without_its_creation_stops_the_upgrade(path: Path) -> None:
 
 
 def test_messages_out_of_order_stop_the_upgrade(path: Path) -> None:
-    """A log that tells messages in another order than the history reorders nothing: all stays as it is."""
+    """If the log's order differs from the history's, the upgrade leaves the database unchanged."""
     _make_0002(path, "UPDATE events SET message_id = 4 - message_id WHERE message_id IN (1, 3)")
     before = path.read_bytes()
     with pytest.raises(DatabaseUnusable, match=r"test\.db cannot be upgraded: .* chat 1's log message 3 "):
@@ -126,12 +126,12 @@ def test_messages_out_of_order_stop_the_upgrade(path: Path) -> None:
 
 
 def _make(path: Path, revision: str) -> None:
-    with upgrades_end_at(revision):
+    with upgrades_stop_at(revision):
         upgrade_sqlite(path)
 
 
 def _make_0002(path: Path, *changes: str) -> None:
-    """A file as revision 0002 has left it, and then these statements."""
+    """Create a file of revision 0002, and then run these statements."""
     _make(path, "0002")
     with closing(sqlite3.connect(path)) as connection, connection:
         fill_0002(connection.executemany, "?")
@@ -147,8 +147,8 @@ def test_upgrading_is_safe_to_repeat(path: Path) -> None:
     assert path.read_bytes() == before
 
 
-def test_upgrading_at_the_same_time(path: Path) -> None:
-    """Of upgrades that run at once, one upgrades and the others find it done."""
+def test_concurrent_upgrades(path: Path) -> None:
+    """Of concurrent upgrades, one upgrades, and the others find nothing to do."""
     errors: list[BaseException] = []
 
     def run() -> None:
@@ -166,7 +166,7 @@ def test_upgrading_at_the_same_time(path: Path) -> None:
 
 
 def test_upgrading_is_quiet(path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    """Nothing is printed, and nobody's logging is set up anew."""
+    """An upgrade prints nothing, and leaves the configuration of logging unchanged."""
     root = logging.getLogger()
     before = (list(root.handlers), root.level, logging.root.manager.disable)
     upgrade_sqlite(path)
@@ -175,14 +175,14 @@ def test_upgrading_is_quiet(path: Path, capfd: pytest.CaptureFixture[str]) -> No
     assert capfd.readouterr() == ("", "")
 
 
-def test_an_upgrade_that_fails_leaves_nothing(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A revision that fails half-way is rolled back, tables and all."""
-    made = op.create_table
+def test_a_failed_upgrade_leaves_nothing(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A revision that fails half-way is rolled back with its tables."""
+    create_table = op.create_table
 
     def fail(name: str, *args: object, **options: object) -> object:
         if name == "messages":
             raise RuntimeError("a failing revision")
-        return made(name, *args, **options)  # type: ignore[arg-type]
+        return create_table(name, *args, **options)  # type: ignore[arg-type]
 
     monkeypatch.setattr(op, "create_table", fail)
     with pytest.raises(RuntimeError):
@@ -195,7 +195,7 @@ def test_an_upgrade_that_fails_leaves_nothing(path: Path, monkeypatch: pytest.Mo
 def test_an_upgrade_that_breaks_references_leaves_nothing(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Foreign keys are off while revisions run; a row that then refers to nothing undoes all of them."""
+    """Foreign keys are off during revisions; a row with an invalid reference rolls all of them back."""
     run = command.upgrade
 
     def run_and_break(config: Config, revision: str) -> None:
@@ -211,14 +211,14 @@ def test_an_upgrade_that_breaks_references_leaves_nothing(
 
 
 async def test_opening_upgrades(path: Path) -> None:
-    """A database of no schema is brought to the newest when it is opened."""
+    """Opening a database without a schema upgrades it to the newest."""
     sqlite3.connect(path).close()
     async with open_sqlite(path) as storage:
         assert await storage.transact(lambda tx: tx.next_user_id()) == 1
 
 
 async def test_a_newer_schema(path: Path) -> None:
-    """A schema of a later version is refused, with what to do, and left alone."""
+    """A schema of a later version is refused with advice, and unchanged."""
     async with open_sqlite(path):
         pass
     with sqlite3.connect(path) as connection:
@@ -229,11 +229,11 @@ async def test_a_newer_schema(path: Path) -> None:
             pass
 
 
-async def test_tables_of_something_else(path: Path) -> None:
-    """The database of another program is not moved into."""
+async def test_tables_of_another_program(path: Path) -> None:
+    """Opening refuses the database of another program."""
     with sqlite3.connect(path) as connection:
         connection.execute("CREATE TABLE bookmarks (url TEXT)")
     connection.close()
-    with pytest.raises(DatabaseUnusable, match=r"something else.*bookmarks"):
+    with pytest.raises(DatabaseUnusable, match=r"another program.*bookmarks"):
         async with open_sqlite(path):
             pass

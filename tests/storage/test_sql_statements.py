@@ -1,4 +1,4 @@
-"""What the statements cost: each finds its rows by an index, whatever the tables hold."""
+"""The cost of the statements: each finds its rows by an index, however large the tables are."""
 
 from pathlib import Path
 
@@ -16,14 +16,14 @@ from adapters.storage_sql.tables import users
 STATEMENTS = attrs.asdict(sqlite_statements())
 
 
-def test_the_text_is_what_is_written_in_core() -> None:
-    """What a server reads is what SQLAlchemy would compile; if not, `make statements` makes it so."""
+def test_statements_sql_is_up_to_date() -> None:
+    """The file `statements.sql` equals what SQLAlchemy compiles; if not, run `make statements`."""
     assert sqlite_statements() == compiled()
 
 
 @pytest.mark.parametrize("name", sorted(set(STATEMENTS) - {"sequences"}))
 def test_plans(tmp_path: Path, name: str) -> None:
-    """No statement walks a table or sorts, but for `sequences`, two pages of `log`, and the few admins."""
+    """No statement scans a table or sorts, except for `sequences`, two pages of `log`, and the few admins."""
     path = tmp_path / "test.db"
     prepare(path)
     connection = connect_writer(path)
@@ -31,7 +31,7 @@ def test_plans(tmp_path: Path, name: str) -> None:
     rows = connection.execute(f"EXPLAIN QUERY PLAN {sql}", (1,) * sql.count("?")).fetchall()
     connection.close()
     plan = [detail for *_, detail in rows]
-    # The numbers inside one parameter are a virtual table, walked as is meant.
+    # The numbers in one parameter are a virtual table, which is scanned on purpose.
     small = {"VIRTUAL TABLE", "created", "others"}
     scans = [step for step in plan if step.startswith("SCAN")]
     assert not [step for step in scans if not any(each in step for each in small)], plan
@@ -59,7 +59,7 @@ def test_plans(tmp_path: Path, name: str) -> None:
     ],
 )
 def test_pages_cost_the_page(tmp_path: Path, name: str, index: str) -> None:
-    """A page is found by both its chat and its anchor: the rest of the history is not looked at."""
+    """A page is found by both its chat and its anchor, without reading the rest of the history."""
     path = tmp_path / "test.db"
     prepare(path)
     connection = connect_writer(path)
@@ -69,8 +69,8 @@ def test_pages_cost_the_page(tmp_path: Path, name: str, index: str) -> None:
     assert any(index in detail for *_, detail in plan), plan
 
 
-def test_parameters_are_what_was_declared() -> None:
-    """A statement whose parameters come in another order than its callers give them does not compile."""
+def test_parameters_must_be_in_the_declared_order() -> None:
+    """A statement whose parameters come in another order than declared does not compile."""
     dialect = sqlite.dialect(paramstyle="qmark")
     statement = select(users.c.id).where(users.c.email == bindparam("a"), users.c.tag == bindparam("b"))
     assert text_of(statement, dialect, "a", "b").count("?") == 2
@@ -79,6 +79,6 @@ def test_parameters_are_what_was_declared() -> None:
 
 
 def test_constants_are_part_of_the_text() -> None:
-    """What Core makes a parameter of by itself is not one that a caller would have to know."""
+    """A parameter that Core generates becomes a constant of the text, not a parameter of the caller."""
     statement = select(users.c.id).limit(bindparam("count"))
     assert "LIMIT ? OFFSET 0" in text_of(statement, sqlite.dialect(paramstyle="qmark"), "count")

@@ -1,1 +1,1 @@
-"""Any number of processes on one PostgreSQL database, asked from threads; `config` needs no driver."""
+"""Any number of processes on one PostgreSQL database, called from threads; `config` loads no driver."""

@@ -1,10 +1,10 @@
-"""Tells of commits in the order in which they happened, though threads hear of them in any.
+"""Notifies of commits in their order, although threads learn of them in any order.
 
-Two transactions that meet at a lock commit one after the other: the second has its lock only once the first
-one's COMMIT is carried out. Their threads are woken in any order all the same. So each takes a place just
-before it sends its COMMIT, while it holds all its locks: of two that have met, the one that commits first has
-taken its place first, too. Whoever is told of waits for those places before it that share a key with it, and
-for no others.
+Two transactions that wait for the same lock commit one after the other: the second gets the lock after the
+first one's COMMIT. Their threads may still wake in any order. So each transaction takes a ticket just before
+it sends its COMMIT, while it holds all its locks: of two transactions with a common lock, the first to commit
+also has the first ticket. A notification waits for the earlier tickets that share a key with its own, and for
+no others.
 """
 
 from collections import deque
@@ -15,49 +15,49 @@ from attrs import define
 
 
 @define(eq=False)
-class Place:
-    """One transaction's place in the order of all that share a key with it."""
+class CommitTicket:
+    """A transaction's position among those that share a key with it."""
 
     keys: tuple[Hashable, ...]
-    tell: Callable[[], None] | None = None
-    """What is done when it is its turn; None until its outcome is known."""
+    notify: Callable[[], None] | None = None
+    """Called in the ticket's turn; None until the outcome of the commit is known."""
 
 
 class CommitOrder:
-    """Places are taken on any thread, and settled on one: there each is told of in its turn."""
+    """Any thread takes tickets; one completes them, and calls each ticket's `notify` in its turn."""
 
     def __init__(self) -> None:
-        self._queues: dict[Hashable, deque[Place]] = {}
+        self._queues: dict[Hashable, deque[CommitTicket]] = {}
         self._lock = Lock()
 
-    def take(self, keys: Iterable[Hashable]) -> Place:
-        """A place behind all that share a key; take it while what the keys stand for is locked."""
-        place = Place(tuple(keys))
+    def take(self, keys: Iterable[Hashable]) -> CommitTicket:
+        """Take a ticket behind all that share a key; call it while the transaction holds the keys' locks."""
+        ticket = CommitTicket(tuple(keys))
         with self._lock:
-            for key in place.keys:
-                self._queues.setdefault(key, deque()).append(place)
-        return place
+            for key in ticket.keys:
+                self._queues.setdefault(key, deque()).append(ticket)
+        return ticket
 
-    def settle(self, place: Place, tell: Callable[[], None]) -> None:
-        """Have `tell` called once it is the place's turn, now or in a later call of this."""
-        place.tell = tell
-        ready = [place]
+    def complete(self, ticket: CommitTicket, notify: Callable[[], None]) -> None:
+        """Call `notify` in the ticket's turn, now or in a later call of this method."""
+        ticket.notify = notify
+        ready = [ticket]
         while ready:
-            place = ready.pop()
-            if place.tell is not None and self._is_first(place):
-                place.tell()
-                ready += self._leave(place)
+            ticket = ready.pop()
+            if ticket.notify is not None and self._is_first(ticket):
+                ticket.notify()
+                ready += self._remove(ticket)
 
-    def _is_first(self, place: Place) -> bool:
+    def _is_first(self, ticket: CommitTicket) -> bool:
         with self._lock:
-            return all(self._queues[key][0] is place for key in place.keys)
+            return all(self._queues[key][0] is ticket for key in ticket.keys)
 
-    def _leave(self, place: Place) -> list[Place]:
-        """Those who have come to the front of a queue."""
-        place.tell = None
+    def _remove(self, ticket: CommitTicket) -> list[CommitTicket]:
+        """Remove the ticket; the tickets that are now first in one of its queues."""
+        ticket.notify = None
         following = []
         with self._lock:
-            for key in place.keys:
+            for key in ticket.keys:
                 queue = self._queues[key]
                 queue.popleft()
                 if queue:

@@ -1,6 +1,6 @@
-"""The schema of a PostgreSQL database: upgraded when somebody says so, and only looked at by servers.
+"""The schema of a PostgreSQL database: `messaging migrate` upgrades it, and servers only check it.
 
-Several processes of several versions may share it, so none of them upgrades it on its own.
+Processes of several versions may share a database, so no server upgrades it.
 """
 
 from typing import Any
@@ -12,34 +12,42 @@ from sqlalchemy.exc import DBAPIError
 from adapters.storage_sql import schema
 from adapters.storage_sql.errors import DatabaseUnusable
 from adapters.storage_sql.postgresql.config import PostgresqlConfig
-from adapters.storage_sql.postgresql.server import PostgresqlServer, check, told
+from adapters.storage_sql.postgresql.server import PostgresqlServer, check_server, one_line
 
-UPGRADING = 0x6D65_7373_6167_696E
-"""The key of the advisory lock that upgrades wait for each other at ("messagin")."""
+UPGRADE_LOCK = 0x6D65_7373_6167_696E
+"""The key of the advisory lock that serialises upgrades ("messagin")."""
 
 
 def upgrade_postgresql(address: str) -> str | None:
-    """Bring the database to the newest schema, all of it or nothing; the revision that it had, if any.
+    """Upgrade the database to the newest schema, completely or not at all; gives its former revision, if any.
 
-    Safe to repeat, and to run at the same time as another: the second waits, and finds nothing to do.
-    Raises `DatabaseUnusable`.
+    Safe to repeat, and to run concurrently: the second upgrade waits, and finds nothing to do. Raises
+    `DatabaseUnusable`.
     """
     server = PostgresqlServer(address, PostgresqlConfig())
-    engine = create_engine("postgresql+psycopg://", creator=server.connect_patiently, poolclass=NullPool)
+    engine = create_engine(
+        "postgresql+psycopg://", creator=server.connect_without_timeouts, poolclass=NullPool
+    )
     event.listen(engine, "begin", _wait_for_others)
     try:
-        with server.explained(), server.connect() as connection:
-            check(connection, name=server.name)
+        with server.errors_of_opening(), server.connect() as connection:
+            check_server(connection, name=server.name)
         return schema.upgrade_with(engine, name=server.name)
     except DBAPIError as error:
         cause = error.orig or error
-        raise DatabaseUnusable(f"The database {server.name} cannot be upgraded: {told(cause)}.") from error
+        raise DatabaseUnusable(
+            f"The database {server.name} cannot be upgraded: {one_line(cause)}."
+        ) from error
 
 
 def check_schema(connection: "psycopg.Connection[Any]", *, name: str) -> None:
-    """Raise `DatabaseUnusable` unless the database has this version's schema; says which command helps."""
-    (there,) = connection.execute("SELECT to_regclass('alembic_version') IS NOT NULL").fetchone() or (False,)
-    found = [row[0] for row in connection.execute("SELECT version_num FROM alembic_version")] if there else []
+    """Raise `DatabaseUnusable` unless the database has this version's schema; names the command."""
+    (has_table,) = connection.execute("SELECT to_regclass('alembic_version') IS NOT NULL").fetchone() or (
+        False,
+    )
+    found = (
+        [row[0] for row in connection.execute("SELECT version_num FROM alembic_version")] if has_table else []
+    )
     command = f"messaging migrate --database '{name}'"
     if "***" in name:
         command += " (with the password)"
@@ -47,4 +55,4 @@ def check_schema(connection: "psycopg.Connection[Any]", *, name: str) -> None:
 
 
 def _wait_for_others(connection: Connection) -> None:
-    connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({UPGRADING})")
+    connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({UPGRADE_LOCK})")

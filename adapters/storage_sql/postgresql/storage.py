@@ -1,4 +1,4 @@
-"""The storage in PostgreSQL: transactions and reads on threads, shared with any number of processes."""
+"""The storage in PostgreSQL: transactions and reads on threads, shared with any xid of processes."""
 
 import logging
 import threading
@@ -13,22 +13,22 @@ import trio
 from attrs import frozen
 from outcome import Error, Outcome, Value
 
-from adapters.storage_sql.postgresql.commit_order import CommitOrder, Place
+from adapters.storage_sql.postgresql.commit_order import CommitOrder, CommitTicket
+from adapters.storage_sql.postgresql.commit_outcome import Backend, CommitOutcome, find_outcome
 from adapters.storage_sql.postgresql.config import PostgresqlConfig
-from adapters.storage_sql.postgresql.lanes import Call, GivingWay, Lane
-from adapters.storage_sql.postgresql.link import Link
+from adapters.storage_sql.postgresql.connection import PostgresqlConnection
 from adapters.storage_sql.postgresql.members import MembersCache
-from adapters.storage_sql.postgresql.outcome import Fate, Peer, find_out
 from adapters.storage_sql.postgresql.schema import check_schema
 from adapters.storage_sql.postgresql.server import (
     PostgresqlServer,
-    check,
+    check_server,
     is_conflict,
     is_unavailable,
-    told,
+    one_line,
 )
+from adapters.storage_sql.postgresql.thread_pool import Call, LoopPauses, ThreadPool
 from adapters.storage_sql.postgresql.transaction import (
-    MembersMoved,
+    MembersChanged,
     postgresql_statements,
 )
 from messaging_core.ports import OutcomeUnknown, Reader, Storage, StorageUnavailable, Transaction
@@ -37,17 +37,17 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-RUNS = 10
-"""How often an operation is run at most; where many meet, each time one of them goes on."""
-LOOK_EVERY = 0.5
-"""Seconds between two looks for what takes too long."""
+MAX_RUNS = 10
+"""Runs of an operation at most; among conflicting transactions, one succeeds each time."""
+DEADLINE_CHECK_EVERY = 0.5
+"""Seconds between two checks for calls that exceed `database_time`."""
 
 
 @asynccontextmanager
 async def open_postgresql(address: str, config: PostgresqlConfig | None = None) -> AsyncIterator[Storage]:
-    """The storage in a PostgreSQL database, whose schema must be this version's: see `schema.upgrade`.
+    """Open the storage in a PostgreSQL database, whose schema must be this version's: `upgrade_postgresql`.
 
-    On leaving, what was asked for is finished. Raises `DatabaseUnusable`.
+    On leaving, it finishes the accepted transactions. Raises `DatabaseUnusable`.
     """
     server = PostgresqlServer(address, config or PostgresqlConfig())
     await trio.to_thread.run_sync(_check, server)
@@ -59,8 +59,8 @@ async def open_postgresql(address: str, config: PostgresqlConfig | None = None) 
 
 
 def _check(server: PostgresqlServer) -> None:
-    with server.explained(), server.connect() as connection:
-        check(connection, name=server.name)
+    with server.errors_of_opening(), server.connect() as connection:
+        check_server(connection, name=server.name)
         check_schema(connection, name=server.name)
 
 
@@ -68,7 +68,7 @@ class PostgresqlStorage:
     """A `messaging_core.ports.Storage` over connections to one database."""
 
     trouble: str | None = None
-    """Reading finds out whether the server is there."""
+    """Always None: a read finds out whether the server is reachable."""
 
     def __init__(self, server: PostgresqlServer) -> None:
         self._server = server
@@ -77,16 +77,16 @@ class PostgresqlStorage:
         members = MembersCache()
         statements = postgresql_statements()
 
-        def links(count: int) -> list[Link]:
-            return [Link(server, statements, members) for _ in range(count)]
+        def connections(count: int) -> list[PostgresqlConnection]:
+            return [PostgresqlConnection(server, statements, members) for _ in range(count)]
 
-        self._writers = Lane("writer", links(server.config.database_writers))
-        self._readers = Lane("reader", links(server.config.database_readers))
-        self._giving_way = GivingWay(self._writers, self._readers)
-        trio.lowlevel.add_instrument(self._giving_way)
-        self._looking = trio.CancelScope()
+        self._writers = ThreadPool("writer", connections(server.config.database_writers))
+        self._readers = ThreadPool("reader", connections(server.config.database_readers))
+        self._loop_pauses = LoopPauses(self._writers, self._readers)
+        trio.lowlevel.add_instrument(self._loop_pauses)
+        self._deadline_scope = trio.CancelScope()
         self._ending = threading.Event()
-        trio.lowlevel.spawn_system_task(self._look)
+        trio.lowlevel.spawn_system_task(self._check_deadlines)
 
     async def transact(
         self, operation: Callable[[Transaction], T], *, committed: Callable[[T], None] | None = None
@@ -101,9 +101,9 @@ class PostgresqlStorage:
         return result
 
     async def close(self) -> None:
-        """Finish what was asked for; safe to repeat, cannot be cancelled.
+        """Finish the accepted transactions; safe to repeat, cannot be cancelled.
 
-        Where the outcome of a COMMIT cannot be found out within `database_time`, it stays unknown.
+        If the outcome of a COMMIT is not found within twice `database_time`, it stays unknown.
         """
         with trio.CancelScope(shield=True):
             with trio.move_on_after(2 * self._time):
@@ -112,16 +112,16 @@ class PostgresqlStorage:
             self._ending.set()
             await self._readers.close()
             await self._writers.close()
-            self._looking.cancel()
+            self._deadline_scope.cancel()
             with suppress(KeyError):
-                trio.lowlevel.remove_instrument(self._giving_way)
+                trio.lowlevel.remove_instrument(self._loop_pauses)
 
-    async def _look(self) -> None:
-        with self._looking:
+    async def _check_deadlines(self) -> None:
+        with self._deadline_scope:
             while True:
-                await trio.sleep(LOOK_EVERY)
-                self._writers.look(time=self._time)
-                self._readers.look(time=self._time)
+                await trio.sleep(DEADLINE_CHECK_EVERY)
+                self._writers.enforce_timeout(self._time)
+                self._readers.enforce_timeout(self._time)
 
     # --- on the threads ------------------------------------------------------------------------------------
 
@@ -129,137 +129,148 @@ class PostgresqlStorage:
         self,
         operation: Callable[[Transaction], T],
         committed: Callable[[T], None] | None,
-        link: "Link",
-        call: Call[Link],
+        connection: PostgresqlConnection,
+        call: Call[PostgresqlConnection],
     ) -> None:
-        done = self._again(link, call, lambda: self._attempt(operation, link))
-        self._settle(call, committed, done)
+        done = self._with_retries(connection, call, lambda: self._attempt(operation, connection))
+        self._finish_commit(call, committed, done)
 
-    def _read(self, query: Callable[[Reader], T], link: "Link", call: Call[Link]) -> None:
+    def _read(
+        self,
+        query: Callable[[Reader], T],
+        connection: PostgresqlConnection,
+        call: Call[PostgresqlConnection],
+    ) -> None:
         def attempt() -> T:
-            return query(link.begin_read())
+            return query(connection.begin_read())
 
-        # The caller need not wait for the end of what changes nothing.
-        self._readers.tell_soon(call, Value(self._again(link, call, attempt)))
-        link.end_read()
+        # The caller need not wait for the end of a transaction without changes.
+        self._readers.resolve_from_thread(call, Value(self._with_retries(connection, call, attempt)))
+        connection.end_read()
 
-    def _again(self, link: "Link", call: Call[Link], attempt: Callable[[], T]) -> T:
-        """What `attempt` gives, made again after a conflict and on a lost connection, while there is time."""
-        for runs in range(1, RUNS + 1):
+    def _with_retries(
+        self, connection: PostgresqlConnection, call: Call[PostgresqlConnection], attempt: Callable[[], T]
+    ) -> T:
+        """The result of `attempt`; repeats it after a conflict or a lost connection, while there is time."""
+        for runs in range(1, MAX_RUNS + 1):
             try:
                 return attempt()
-            except (psycopg.Error, MembersMoved) as error:
-                lost = link.roll_back(error)
-                repeat = lost or isinstance(error, MembersMoved) or is_conflict(error)
-                if not repeat or runs == RUNS or monotonic() - call.began_at > self._time:
-                    raise _told(error) from error
+            except (psycopg.Error, MembersChanged) as error:
+                lost = connection.roll_back(error)
+                repeat = lost or isinstance(error, MembersChanged) or is_conflict(error)
+                if not repeat or runs == MAX_RUNS or monotonic() - call.started_at > self._time:
+                    raise _error_for_caller(error) from error
             except BaseException as error:
-                link.roll_back(error)
+                connection.roll_back(error)
                 raise
         raise AssertionError("unreachable")
 
-    def _attempt(self, operation: Callable[[Transaction], T], link: "Link") -> "_Done":
-        transaction = link.begin()
+    def _attempt(
+        self, operation: Callable[[Transaction], T], connection: PostgresqlConnection
+    ) -> "_SentCommit":
+        transaction = connection.begin()
         result = operation(transaction)
-        number = transaction.find_number()
-        place = self._order.take(transaction.met)
+        xid = transaction.find_xid()
+        ticket = self._order.take(transaction.lock_keys)
         try:
-            link.commit()
+            connection.commit()
         except psycopg.Error as error:
-            if not link.is_lost(error):
-                self._leave(place)
+            if not connection.is_lost(error):
+                self._skip(ticket)
                 raise
-            if number is None:
-                return _Done(result, place)  # there was nothing to commit
-            return _Done(result, place, _Unknown(number, link.forget(), error))
+            if xid is None:
+                return _SentCommit(result, ticket)  # the transaction changed nothing
+            return _SentCommit(result, ticket, _LostCommit(xid, connection.discard(), error))
         except BaseException:
-            self._leave(place)
+            self._skip(ticket)
             raise
-        return _Done(result, place)
+        return _SentCommit(result, ticket)
 
-    def _settle(self, call: Call[Link], committed: Callable[[Any], None] | None, done: "_Done") -> None:
-        if done.unknown is None:
-            self._tell(call, committed, done.place, Value(done.result))
+    def _finish_commit(
+        self, call: Call[PostgresqlConnection], committed: Callable[[Any], None] | None, done: "_SentCommit"
+    ) -> None:
+        if done.lost is None:
+            self._notify(call, committed, done.ticket, Value(done.result))
             return
-        log.warning("The connection to PostgreSQL was lost during a COMMIT: finding out whether it happened")
-        finding = threading.Thread(
-            target=self._find_out,
-            args=(call, committed, done, done.unknown),
+        log.warning("The connection to PostgreSQL was lost during a COMMIT: looking up its outcome")
+        thread = threading.Thread(
+            target=self._find_outcome,
+            args=(call, committed, done, done.lost),
             name="storage outcome",
             daemon=True,
         )
         try:
-            finding.start()
-        except RuntimeError:  # there can be no more threads
-            finding.run()
+            thread.start()
+        except RuntimeError:  # the system starts no more threads
+            thread.run()
 
-    def _find_out(
+    def _find_outcome(
         self,
-        call: Call[Link],
+        call: Call[PostgresqlConnection],
         committed: Callable[[Any], None] | None,
-        done: "_Done",
-        unknown: "_Unknown",
+        done: "_SentCommit",
+        lost: "_LostCommit",
     ) -> None:
         outcome: Outcome[Any]
-        fate = find_out(self._server, unknown.number, unknown.peer, ending=self._ending)
-        match fate:
-            case Fate.COMMITTED:
+        found = find_outcome(self._server, lost.xid, lost.backend, ending=self._ending)
+        match found:
+            case CommitOutcome.COMMITTED:
                 outcome = Value(done.result)
-            case Fate.UNDONE:
-                outcome = Error(_told(unknown.error))
-            case Fate.UNKNOWN:
-                why = "PostgreSQL was restarted during a COMMIT: it is not known what was committed"
-                outcome = Error(OutcomeUnknown(why))
+            case CommitOutcome.ROLLED_BACK:
+                outcome = Error(_error_for_caller(lost.error))
+            case CommitOutcome.UNKNOWN:
+                reason = "PostgreSQL was restarted during a COMMIT: it is not known what was committed"
+                outcome = Error(OutcomeUnknown(reason))
             case None:
-                why = "PostgreSQL did not come back: it is not known what was committed"
-                outcome = Error(RuntimeError(why))
-        log.warning("The outcome of the COMMIT: %s", (fate or Fate.UNKNOWN).value)
-        self._tell(call, committed, done.place, outcome)
+                reason = "PostgreSQL did not come back: it is not known what was committed"
+                outcome = Error(RuntimeError(reason))
+        log.warning("The outcome of the COMMIT: %s", (found or CommitOutcome.UNKNOWN).value)
+        self._notify(call, committed, done.ticket, outcome)
 
-    def _tell(
+    def _notify(
         self,
-        call: Call[Link],
+        call: Call[PostgresqlConnection],
         committed: Callable[[Any], None] | None,
-        place: Place,
+        ticket: CommitTicket,
         outcome: Outcome[Any],
     ) -> None:
-        def tell() -> None:
+        def notify() -> None:
             if committed is not None and isinstance(outcome, Value):
                 try:
                     committed(outcome.value)
                 except Exception:
-                    log.exception("what was committed could not be told")
-            self._writers.tell(call, outcome)
+                    log.exception("the callback of a committed transaction failed")
+            self._writers.resolve(call, outcome)
 
         with suppress(trio.RunFinishedError):
-            self._writers.loop.run_sync_soon(self._order.settle, place, tell)
+            self._writers.loop.run_sync_soon(self._order.complete, ticket, notify)
 
-    def _leave(self, place: Place) -> None:
+    def _skip(self, ticket: CommitTicket) -> None:
         with suppress(trio.RunFinishedError):
-            self._writers.loop.run_sync_soon(self._order.settle, place, lambda: None)
+            self._writers.loop.run_sync_soon(self._order.complete, ticket, lambda: None)
 
 
 @frozen
-class _Unknown:
-    """A COMMIT whose answer was lost."""
+class _LostCommit:
+    """A COMMIT whose answer was lost with the connection."""
 
-    number: str
-    peer: Peer
+    xid: str
+    backend: Backend
     error: psycopg.Error
 
 
 @frozen
-class _Done:
+class _SentCommit:
     """A transaction that has sent its COMMIT."""
 
     result: Any
-    place: Place
-    unknown: _Unknown | None = None
+    ticket: CommitTicket
+    lost: _LostCommit | None = None
 
 
-def _told(error: Exception) -> Exception:
-    if isinstance(error, MembersMoved):
-        return StorageUnavailable("PostgreSQL: the members of a chat changed again and again")
+def _error_for_caller(error: Exception) -> Exception:
+    if isinstance(error, MembersChanged):
+        return StorageUnavailable("PostgreSQL: the members of a chat changed during each attempt")
     if isinstance(error, psycopg.Error) and is_unavailable(error):
-        return StorageUnavailable(f"PostgreSQL: {told(error)}")
+        return StorageUnavailable(f"PostgreSQL: {one_line(error)}")
     return error

@@ -1,4 +1,4 @@
-"""Transactions that others write beside: what they lock, and where their identifiers come from."""
+"""Transactions beside other writers: their locks, and the source of their identifiers."""
 
 from collections.abc import Hashable, Mapping
 from hashlib import blake2b
@@ -39,12 +39,12 @@ from adapters.storage_sql.rows import (
 from adapters.storage_sql.statements import Statements
 from adapters.storage_sql.tables import chats, direct_chats, identifiers, members, sessions
 from adapters.storage_sql.transaction import (
-    Connection,
     Cursor,
-    Many,
-    Members,
+    DriverConnection,
+    ManyParameter,
     SqlReader,
     SqlTransaction,
+    VersionedMembers,
 )
 from messaging_core.chats import excerpt, ranked, shown_members
 from messaging_core.effects import (
@@ -64,10 +64,11 @@ from messaging_core.models import Chat, Excerpt, IdempotencyKey, Member, Session
 
 @frozen
 class LockStatements:
-    """What only an engine with several writers needs.
+    """The statements that only an engine with several writers needs.
 
-    Those that lock a row end with the transaction's number, in which COMMIT's outcome is looked up when the
-    connection is lost meanwhile, and `chat` with an identifier for a message, drawn under the lock.
+    The rows of statements that lock end with the transaction's number (xid), by which COMMIT's outcome is
+    looked up if the connection is lost. The rows of `chat` end with an identifier for a message, drawn under
+    the lock.
     """
 
     chat: str
@@ -93,25 +94,25 @@ CROSS JOIN LATERAL (
 ) AS found
 ORDER BY wanted.id, found.ranking, found.position
 """
-"""Those who are more than members, and the first who joined, of many chats by one look at the server."""
+"""The owners, admins and first members of many chats, in one round trip."""
 
 
 def postgresql_statements() -> tuple[Statements, LockStatements]:
     dialect = postgresql.dialect(paramstyle="format")  # type: ignore[no-untyped-call]
     shared = compile_statements(dialect, among=_among, upsert=_upsert, replace=_replace)
-    number = cast(func.pg_current_xact_id(), Text)
+    xid = cast(func.pg_current_xact_id(), Text)
     next_message = _next_of("message")
 
     def locked(rows: Select[Any], *more: ColumnElement[Any]) -> Select[Any]:
-        # In a query around the one that locks: computed once the row is locked, and not before the wait.
-        # NO KEY: nobody's foreign key waits for it, and no row that is referred to is ever deleted.
+        # An outer query computes the columns after the inner one has locked the row, not before the wait.
+        # NO KEY: foreign keys of others do not wait for it, and no row that they refer to is ever deleted.
         return select(
             rows.with_for_update(key_share=True, of=rows.selected_columns[0].table).subquery(), *more
         )
 
     return shared, LockStatements(
         chat=text_of(
-            locked(select(chats).where(chats.c.id == bindparam("id")), number, next_message), dialect, "id"
+            locked(select(chats).where(chats.c.id == bindparam("id")), xid, next_message), dialect, "id"
         ),
         direct_chat=text_of(
             locked(
@@ -121,17 +122,15 @@ def postgresql_statements() -> tuple[Statements, LockStatements]:
                     direct_chats.c.low_user_id == bindparam("low"),
                     direct_chats.c.high_user_id == bindparam("high"),
                 ),
-                number,
+                xid,
                 next_message,
             ),
             dialect,
             *("low", "high"),
         ),
-        session=text_of(
-            locked(select(sessions).where(sessions.c.id == bindparam("id")), number), dialect, "id"
-        ),
-        key=text_of(select(func.pg_advisory_xact_lock(bindparam("key")), number), dialect, "key"),
-        # With the version that they are of: a look-up of its own may see later commits than the chat's.
+        session=text_of(locked(select(sessions).where(sessions.c.id == bindparam("id")), xid), dialect, "id"),
+        key=text_of(select(func.pg_advisory_xact_lock(bindparam("key")), xid), dialect, "key"),
+        # With their version, because this statement may see later commits than the one that read the chat.
         members=text_of(
             select(chats.c.members_version, members.c.user_id, members.c.role, members.c.joined_at)
             .select_from(chats.outerjoin(members, members.c.chat_id == chats.c.id))
@@ -141,7 +140,7 @@ def postgresql_statements() -> tuple[Statements, LockStatements]:
             "chat_id",
         ),
         excerpts=EXCERPTS,
-        transaction_number=text_of(select(number), dialect),
+        transaction_number=text_of(select(xid), dialect),
         next={kind: text_of(select(_next_of(kind)), dialect) for kind in KINDS},
     )
 
@@ -161,34 +160,34 @@ def _upsert(table: Table) -> ClauseElement:
 
 
 def _replace(table: Table) -> Insert:
-    # The key as well: what is new comes behind all that is older.
+    # Replaces the primary key too, so that a new row comes after all older ones.
     statement = postgresql.insert(table)
     (unique,) = (each for each in table.constraints if isinstance(each, UniqueConstraint))
     rest = {column.name: statement.excluded[column.name] for column in table.c}
     return statement.on_conflict_do_update(constraint=unique, set_=rest).inline()
 
 
-class MembersMoved(Exception):
-    """A chat's members changed between two looks of a transaction that had not locked it: begin anew."""
+class MembersChanged(Exception):
+    """A chat's members changed between two statements without its lock: run the operation again."""
 
 
-class _Members:
-    """Finds a chat's members of the version that its row named."""
+class _MembersLoader:
+    """Loads a chat's members of the version in its row."""
 
     _execute: Any
     _sql: Statements
     _locks: LockStatements
-    _members: Members
-    _many: Many
+    _members: VersionedMembers
+    _many: ManyParameter
 
     def _members_of(self, chat: Row) -> tuple[Member, ...]:
         chat_id, version = chat[0], chat[MEMBERS_VERSION]
-        kept = self._members.get(chat_id, version)
-        if kept is not None:
-            return kept
+        cached = self._members.get(chat_id, version)
+        if cached is not None:
+            return cached
         rows = self._execute(self._locks.members, (chat_id,)).fetchall()
         if not rows or rows[0][0] != version:
-            raise MembersMoved
+            raise MembersChanged
         found = tuple([member_of(row[1:]) for row in rows if row[1] is not None])
         self._members.put(chat_id, version, found)
         return found
@@ -204,17 +203,17 @@ class _Members:
             else:
                 found[row[0]] = excerpt(chat_of(row, members), viewer, sizes[row[0]])
         if missing:
-            asked = (list(missing), [sizes[chat_id] for chat_id in missing])
-            looked_up = self._execute(self._locks.excerpts, asked).fetchall()
-            for chat_id, parts in groupby(looked_up, key=itemgetter(0)):
+            wanted = (list(missing), [sizes[chat_id] for chat_id in missing])
+            rows = self._execute(self._locks.excerpts, wanted).fetchall()
+            for chat_id, parts in groupby(rows, key=itemgetter(0)):
                 found[chat_id] = self._excerpt_of(missing[chat_id], [*parts], viewer, sizes[chat_id])
         return found
 
     def _excerpt_of(self, chat: Row, parts: list[Row], viewer: UserId, size: int) -> Chat | Excerpt:
-        """From what `EXCERPTS` gives of a chat."""
+        """The chat with the members in its rows of `EXCERPTS`."""
         chat_id, version, member_count = chat[0], chat[MEMBERS_VERSION], chat[-1]
         if parts[0][1] != version:
-            raise MembersMoved
+            raise MembersChanged
         ranks = [member_of(part[3:]) for part in parts if part[2] == 1]
         first = tuple([member_of(part[3:]) for part in parts if part[2] != 1])
         if member_count <= size:
@@ -224,31 +223,41 @@ class _Members:
         return excerpt_of(chat, shown_members((viewer,), *rankings, count=size))
 
 
-class PostgresqlReader(_Members, SqlReader):
+class PostgresqlReader(_MembersLoader, SqlReader):
     """A `messaging_core.ports.Reader` of one snapshot."""
 
     def __init__(
-        self, connection: Connection, statements: Statements, locks: LockStatements, *, members: Members
+        self,
+        connection: DriverConnection,
+        statements: Statements,
+        locks: LockStatements,
+        *,
+        members: VersionedMembers,
     ) -> None:
         super().__init__(connection, statements, members=members, many=list)
         self._locks = locks
 
 
-class PostgresqlTransaction(_Members, SqlTransaction):
-    """A `messaging_core.ports.Transaction` at READ COMMITTED: what is not locked may change meanwhile.
+class PostgresqlTransaction(_MembersLoader, SqlTransaction):
+    """A `messaging_core.ports.Transaction` at READ COMMITTED: rows without a lock may change meanwhile.
 
-    `met` holds a key for everything that it has locked, or made for others to lock.
+    `lock_keys` has a key for each object that it has locked or stored.
     """
 
     def __init__(
-        self, connection: Connection, statements: Statements, locks: LockStatements, *, members: Members
+        self,
+        connection: DriverConnection,
+        statements: Statements,
+        locks: LockStatements,
+        *,
+        members: VersionedMembers,
     ) -> None:
-        super().__init__(connection, statements, members=members, many=list, numbers=self)
+        super().__init__(connection, statements, members=members, many=list, ids=self)
         self._locks = locks
         self._message_id: int | None = None
-        self.met: set[Hashable] = set()
-        self.number: str | None = None
-        """How PostgreSQL calls this transaction, once that has been asked for."""
+        self.lock_keys: set[Hashable] = set()
+        self.xid: str | None = None
+        """PostgreSQL's number of this transaction, once a statement has returned it."""
         self.has_applied = False
 
     def lock_chat(self, chat_id: ChatId) -> Chat | None:
@@ -258,7 +267,7 @@ class PostgresqlTransaction(_Members, SqlTransaction):
         pair = (min(one, other), max(one, other))
         found = self._execute(self._locks.direct_chat, pair).fetchone()
         if found is None:
-            # What does not exist cannot be locked, so its name is; then another may have made it.
+            # A missing row cannot be locked, so lock its name; another transaction may have stored it since.
             self._lock_key("direct chat", *pair)
             found = self._execute(self._locks.direct_chat, pair).fetchone()
         return self._locked_chat(found)
@@ -267,69 +276,69 @@ class PostgresqlTransaction(_Members, SqlTransaction):
         row = self._execute(self._locks.session, (session_id,)).fetchone()
         if row is None:
             return None
-        self.number = row[-1]
-        self.met.add(("session", session_id))
+        self.xid = row[-1]
+        self.lock_keys.add(("session", session_id))
         return session_of(row[:-1])
 
     def lock_chats_made_by(self, user_id: UserId) -> int:
         self._lock_key("chats made by", user_id)
-        # A statement of its own: it counts what was committed while the lock was waited for.
+        # A separate statement, so that it counts commits during the wait for the lock.
         return super().lock_chats_made_by(user_id)
 
     def lock_stored_response(self, key: IdempotencyKey) -> StoredResponse | None:
         self._lock_key("stored response", key.user_id, key.method, key.path, key.key)
-        # A statement of its own: it sees what was committed while the lock was waited for.
+        # A separate statement, so that it sees commits during the wait for the lock.
         return self.stored_response(key)
 
     def apply(self, effect: StorageEffect) -> None:
         self.has_applied = True
         match effect:
             case StoreChat(chat):
-                self.met.add(("chat", chat.id))
+                self.lock_keys.add(("chat", chat.id))
             case StoreSession(session):
-                self.met.add(("session", session.id))
+                self.lock_keys.add(("session", session.id))
             case StoreMessage() | ChangeMessage() | AdvanceChat() | AppendEvent():
-                pass  # their chat is locked, and noted with its lock
+                pass  # their chat is locked, which recorded its key
             case StoreUser() | StoreResponse():
-                pass  # a second one meets the unique constraint, or the key's lock
+                pass  # a second one violates a unique constraint, or waits for the key's lock
             case _:
                 assert_never(effect)
         super().apply(effect)
 
     def next(self, kind: Kind) -> int:
         if kind == "message" and self._message_id is not None:
-            number, self._message_id = self._message_id, None
-            return number
+            message_id, self._message_id = self._message_id, None
+            return message_id
         return int(self._execute(self._locks.next[kind], ()).fetchone()[0])
 
-    def find_number(self) -> str | None:
-        """The number under which COMMIT's outcome can be found out; None for what changes nothing."""
-        if self.number is None and self.has_applied:
-            (self.number,) = self._execute(self._locks.transaction_number, ()).fetchone()
-        return self.number if self.has_applied else None
+    def find_xid(self) -> str | None:
+        """The number by which COMMIT's outcome can be looked up; None if the transaction changed nothing."""
+        if self.xid is None and self.has_applied:
+            (self.xid,) = self._execute(self._locks.transaction_number, ()).fetchone()
+        return self.xid if self.has_applied else None
 
     def _changed(self, statement: Cursor) -> int:
-        # It may not have been sent yet; this one's result comes behind its.
+        # The statement may not have been sent yet; this one's result comes after it.
         self._execute(self._locks.transaction_number, ()).fetchone()
         return statement.rowcount
 
     def _advance(self, chat: Chat) -> None:
-        if ("chat", chat.id) in self.met:
-            # Locked, it exists: the result can wait.
+        if ("chat", chat.id) in self.lock_keys:
+            # The chat is locked, so it exists: the result need not be read now.
             self._execute(self._sql.advance_chat, self._advanced(chat))
         else:
-            self.met.add(("chat", chat.id))
+            self.lock_keys.add(("chat", chat.id))
             super()._advance(chat)
 
     def _locked_chat(self, row: Row | None) -> Chat | None:
         if row is None:
             return None
-        *columns, self.number, self._message_id = row
-        self.met.add(("chat", row[0]))
+        *columns, self.xid, self._message_id = row
+        self.lock_keys.add(("chat", row[0]))
         return self._chat_of(tuple(columns))
 
     def _lock_key(self, *parts: object) -> None:
         digest = blake2b(repr(parts).encode(), digest_size=8).digest()
         key = int.from_bytes(digest, signed=True)
-        _, self.number = self._execute(self._locks.key, (key,)).fetchone()
-        self.met.add(key)
+        _, self.xid = self._execute(self._locks.key, (key,)).fetchone()
+        self.lock_keys.add(key)

@@ -1,1 +1,1 @@
-"""One process on one SQLite file: the event loop commits in groups, and keeps in memory what is hot."""
+"""One process on one SQLite file: the event loop commits batches, and caches hot objects in memory."""

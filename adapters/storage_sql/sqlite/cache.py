@@ -1,8 +1,8 @@
-"""What the owner of an SQLite file keeps of it as objects: people, chats, who is in which, and last messages.
+"""Caches users, chats, memberships and each chat's last messages of an SQLite file as objects.
 
-Whatever is kept equals what every view shows that may begin now. That holds because one process owns the file
-and every commit goes through `Staged`: what it is about to change is dropped before it, is not kept while it
-is under way, when a view may show either state, and is kept as it became once it is done.
+A cached object equals what every view that begins now shows. That holds because one process owns the file
+and every commit goes through `StagedChanges`: it drops the objects that the commit changes before the commit,
+keeps them out of the cache during it, when a view may show either state, and caches their new state after it.
 """
 
 from bisect import bisect_right
@@ -13,7 +13,13 @@ from attrs import evolve
 
 from adapters.storage_sql.rows import Row
 from adapters.storage_sql.statements import Statements
-from adapters.storage_sql.transaction import Connection, Many, Numbers, SqlReader, SqlTransaction
+from adapters.storage_sql.transaction import (
+    DriverConnection,
+    IdSource,
+    ManyParameter,
+    SqlReader,
+    SqlTransaction,
+)
 from messaging_core.chats import excerpt
 from messaging_core.effects import (
     AdvanceChat,
@@ -32,20 +38,20 @@ from messaging_core.models import Chat, Excerpt, Member, Message, User
 K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
 
-USERS_KEPT = 50_000
+MAX_CACHED_USERS = 50_000
 """About 600 bytes each."""
-MEMBERS_KEPT = 200_000
-"""Members in all the chats that are kept, about 120 bytes each; a chat itself counts as four."""
-CHAT_IDS_KEPT = 500_000
-"""Chats of all the people whose chats are kept, by id alone, some 40 bytes each; a person counts as four."""
-CHARACTERS_KEPT = 32_000_000
-"""In all the messages that are kept; what a message takes beside its text counts as 600."""
-TAIL = 64
-"""How many of a chat's last messages are kept: a page of the usual size, and one more, fits."""
+MAX_CACHED_MEMBERS = 200_000
+"""VersionedMembers of all cached chats, about 120 bytes each; a chat itself counts as four."""
+MAX_CACHED_CHAT_IDS = 500_000
+"""Chat ids in all cached lists of a user's chats, some 40 bytes each; a list itself counts as four."""
+MAX_CACHED_CHARACTERS = 32_000_000
+"""Characters of all cached messages; what a message takes besides its text counts as 600."""
+TAIL_LENGTH = 64
+"""Cached messages of a chat: a page of the usual size and one more message fit."""
 
 
-class Kept(Generic[K, V]):
-    """Values by key, within a bound on their weight: whatever was put longest ago makes room."""
+class WeightedCache(Generic[K, V]):
+    """Values by key, bounded by their total weight; evicts the value that was put longest ago."""
 
     def __init__(self, capacity: int, weigh: Callable[[V], int]) -> None:
         self._capacity = capacity
@@ -76,26 +82,27 @@ class Tail(NamedTuple):
     """The last messages of a chat, newest first."""
 
     messages: tuple[Message, ...]
-    whole: bool
-    """Whether the chat has no others."""
+    is_complete: bool
+    """Whether these are all messages of the chat."""
     characters: int
 
     def with_message(self, message: Message) -> "Tail | None":
-        """The tail once a message was stored, new or changed; None if it cannot be told from here."""
-        messages, whole, characters = self
+        """The tail after a message was created or changed; None where it must be read again."""
+        messages, is_complete, characters = self
         if not messages or message.id > messages[0].id:
-            if len(messages) == TAIL:
-                whole, characters = False, characters - _characters(messages[-1])
-            return Tail((message, *messages[: TAIL - 1]), whole, characters + _characters(message))
-        if message.id < messages[-1].id and not whole:
+            if len(messages) == TAIL_LENGTH:
+                is_complete, characters = False, characters - _characters(messages[-1])
+            newest = (message, *messages[: TAIL_LENGTH - 1])
+            return Tail(newest, is_complete, characters + _characters(message))
+        if message.id < messages[-1].id and not is_complete:
             return self
-        changed = tuple([message if kept.id == message.id else kept for kept in messages])
+        changed = tuple([message if cached.id == message.id else cached for cached in messages])
         return None if message not in changed else tail_of(changed)
 
 
 def tail_of(messages: Sequence[Message]) -> Tail:
-    """What the first `TAIL` messages of a chat, or all of fewer, make."""
-    return Tail(tuple(messages), len(messages) < TAIL, sum(map(_characters, messages)))
+    """The tail of a chat whose last `TAIL_LENGTH` messages, or all of fewer, are `messages`."""
+    return Tail(tuple(messages), len(messages) < TAIL_LENGTH, sum(map(_characters, messages)))
 
 
 def _characters(message: Message) -> int:
@@ -103,42 +110,48 @@ def _characters(message: Message) -> int:
     return 600 + len(message.content or "") + payload
 
 
-class Committed:
-    """What is committed, for every view of the file."""
+class CommittedCache:
+    """The committed state, for every view of the file."""
 
-    def __init__(self, *, members_kept: int = MEMBERS_KEPT) -> None:
-        self.users: Kept[UserId, User] = Kept(USERS_KEPT, lambda _: 1)
-        self.chats: Kept[ChatId, Chat] = Kept(members_kept, lambda chat: 4 + len(chat.members))
-        self.chat_ids: Kept[UserId, tuple[ChatId, ...]] = Kept(CHAT_IDS_KEPT, lambda ids: 4 + len(ids))
-        """All chats of a person, in order."""
-        self.tails: Kept[ChatId, Tail] = Kept(CHARACTERS_KEPT, lambda tail: tail.characters)
+    def __init__(self, *, max_members: int = MAX_CACHED_MEMBERS) -> None:
+        self.users: WeightedCache[UserId, User] = WeightedCache(MAX_CACHED_USERS, lambda _: 1)
+        self.chats: WeightedCache[ChatId, Chat] = WeightedCache(
+            max_members, lambda chat: 4 + len(chat.members)
+        )
+        self.chat_ids: WeightedCache[UserId, tuple[ChatId, ...]] = WeightedCache(
+            MAX_CACHED_CHAT_IDS, lambda ids: 4 + len(ids)
+        )
+        """The ids of all chats of a user, in order."""
+        self.tails: WeightedCache[ChatId, Tail] = WeightedCache(
+            MAX_CACHED_CHARACTERS, lambda tail: tail.characters
+        )
         self.changing_users: Collection[UserId] = ()
-        """Whom a commit that is under way changes: of them nothing is kept until it is done."""
+        """Users whom the current commit changes: none of them is cached before it ends."""
         self.changing_chats: Collection[ChatId] = ()
         self.changing_members: Collection[UserId] = ()
-        """Whose chats it adds to."""
+        """Users to whose chats the current commit adds one."""
 
-    def keep_user(self, user: User) -> None:
+    def put_user(self, user: User) -> None:
         if user.id not in self.changing_users:
             self.users.put(user.id, user)
 
-    def keep_chat(self, chat: Chat) -> None:
+    def put_chat(self, chat: Chat) -> None:
         if chat.id not in self.changing_chats:
             self.chats.put(chat.id, chat)
 
-    def keep_chat_ids(self, user_id: UserId, chat_ids: tuple[ChatId, ...]) -> None:
+    def put_chat_ids(self, user_id: UserId, chat_ids: tuple[ChatId, ...]) -> None:
         if user_id not in self.changing_members:
             self.chat_ids.put(user_id, chat_ids)
 
-    def keep_tail(self, chat_id: ChatId, tail: Tail) -> None:
+    def put_tail(self, chat_id: ChatId, tail: Tail) -> None:
         if chat_id not in self.changing_chats:
             self.tails.put(chat_id, tail)
 
 
-class Staged:
-    """What transactions have changed since the last commit, and may be kept after the next."""
+class StagedChanges:
+    """Changes since the last commit, which are cached after the next one."""
 
-    def __init__(self, committed: Committed) -> None:
+    def __init__(self, committed: CommittedCache) -> None:
         self.committed = committed
         self._begin()
 
@@ -147,35 +160,35 @@ class Staged:
         self._chats: dict[ChatId, Chat] = {}
         self._messages: dict[MessageId, Message] = {}
         self._changed_chats: set[ChatId] = set()
-        """In themselves; of those that were not known there is nothing in `_chats`."""
-        self._joined: set[UserId] = set()
-        """Whoever is in a chat that was added."""
+        """Chats whose own row was changed; those whose former state was unknown are not in `_chats`."""
+        self._new_members: set[UserId] = set()
+        """The members of the chats that were added."""
         self._tails: dict[ChatId, Tail] = {}
-        """Of the chats whose messages were changed, as they were before."""
+        """The former tails of the chats whose messages were changed."""
 
     def user(self, user_id: UserId) -> User | None:
-        """As it is in the transaction, if that is known."""
+        """The user in the transaction's state, if it is cached."""
         return self._users.get(user_id) or self.committed.users.get(user_id)
 
     def chat(self, chat_id: ChatId) -> Chat | None:
-        """As it is in the transaction, if that is known."""
+        """The chat in the transaction's state, if it is cached."""
         if chat_id in self._changed_chats:
             return self._chats.get(chat_id)
         return self.committed.chats.get(chat_id)
 
-    def found_user(self, user: User) -> None:
-        """A user was read who was not known, and whom no transaction has stored since the last commit."""
-        self.committed.keep_user(user)
+    def cache_loaded_user(self, user: User) -> None:
+        """Cache a user who was read from the file and not stored since the last commit."""
+        self.committed.put_user(user)
 
-    def found(self, chat: Chat) -> None:
-        """A chat was read that was not known."""
+    def cache_loaded_chat(self, chat: Chat) -> None:
+        """Cache a chat that was read from the file."""
         if chat.id in self._changed_chats:
             self._chats[chat.id] = chat
         else:
-            self.committed.keep_chat(chat)
+            self.committed.put_chat(chat)
 
     def apply(self, effect: StorageEffect) -> None:
-        """Note what an effect has changed."""
+        """Record the changes of an effect."""
         match effect:
             case StoreMessage(message) | ChangeMessage(message):
                 self._messages[message.id] = message
@@ -187,23 +200,23 @@ class Staged:
             case StoreChat(chat):
                 self._chats[chat.id] = chat
                 self._changed_chats.add(chat.id)
-                self._joined.update(chat.member_ids)
+                self._new_members.update(chat.member_ids)
             case StoreUser(user):
                 self._users[user.id] = user
             case AppendEvent() | StoreSession() | StoreResponse():
-                pass  # none of these is in memory
+                pass  # none of these is cached
             case _:
                 assert_never(effect)
 
     def begin_commit(self) -> None:
-        """What is about to change is no longer kept."""
+        """Drop what the commit changes."""
         committed = self.committed
         committed.changing_users = self._users.keys()
         committed.changing_chats = self._changed_chats | {m.chat_id for m in self._messages.values()}
-        committed.changing_members = self._joined
+        committed.changing_members = self._new_members
         for user_id in self._users:
             committed.users.drop(user_id)
-        for user_id in self._joined:
+        for user_id in self._new_members:
             committed.chat_ids.drop(user_id)
         for chat_id in committed.changing_chats:
             committed.chats.drop(chat_id)
@@ -213,7 +226,7 @@ class Staged:
                 committed.tails.drop(chat_id)
 
     def end_commit(self) -> None:
-        """What was changed is kept as it is now."""
+        """Cache the new state of what was changed."""
         committed = self.committed
         for user in self._users.values():
             committed.users.put(user.id, user)
@@ -228,14 +241,14 @@ class Staged:
         self.roll_back()
 
     def roll_back(self) -> None:
-        """Nothing more was changed; what was dropped is read again when it is needed."""
+        """Discard the changes; what was dropped is read again when it is needed."""
         committed = self.committed
         committed.changing_users = committed.changing_chats = committed.changing_members = ()
         self._begin()
 
 
 def _advanced(chat: Chat, to: Chat) -> Chat:
-    """What `AdvanceChat` keeps: the place in the order of events, and nothing else."""
+    """The chat with the columns that `AdvanceChat` stores, and no others."""
     if chat.members is to.members and (chat.title, chat.is_group, chat.created_at) == (
         to.title,
         to.is_group,
@@ -245,8 +258,8 @@ def _advanced(chat: Chat, to: Chat) -> Chat:
     return evolve(chat, sequence=to.sequence, active_at=to.active_at, last_message_id=to.last_message_id)
 
 
-class _WithTheirChats:
-    """Members are kept with their chats, and nowhere else."""
+class _NoMembersCache:
+    """VersionedMembers are cached with their chats, and nowhere else."""
 
     def get(self, _chat_id: ChatId, _version: int) -> None:
         return None
@@ -255,13 +268,18 @@ class _WithTheirChats:
         pass
 
 
-class KeptReader(SqlReader):
-    """Reads what is committed, from memory where it is kept."""
+class CachedReader(SqlReader):
+    """Reads the committed state, from the cache where possible."""
 
     def __init__(
-        self, connection: Connection, statements: Statements, *, committed: Committed, many: Many
+        self,
+        connection: DriverConnection,
+        statements: Statements,
+        *,
+        committed: CommittedCache,
+        many: ManyParameter,
     ) -> None:
-        super().__init__(connection, statements, members=_WithTheirChats(), many=many)
+        super().__init__(connection, statements, members=_NoMembersCache(), many=many)
         self._committed = committed
 
     def user(self, user_id: UserId) -> User | None:
@@ -269,7 +287,7 @@ class KeptReader(SqlReader):
         if user is None:
             user = super().user(user_id)
             if user is not None:
-                self._committed.keep_user(user)
+                self._committed.put_user(user)
         return user
 
     def users(self, user_ids: Collection[UserId]) -> Mapping[UserId, User]:
@@ -278,7 +296,7 @@ class KeptReader(SqlReader):
         if len(found) < len(user_ids):
             missing = [user_id for user_id in user_ids if user_id not in found]
             for user_id, user in super().users(missing).items():
-                self._committed.keep_user(user)
+                self._committed.put_user(user)
                 found[user_id] = user
         return found
 
@@ -287,7 +305,7 @@ class KeptReader(SqlReader):
 
     def _chat(self, row: Row) -> Chat:
         chat = super()._chat(row)
-        self._committed.keep_chat(chat)
+        self._committed.put_chat(chat)
         return chat
 
     def chats_of(self, user_id: UserId, after_id: ChatId | None, count: int) -> Sequence[Chat | Excerpt]:
@@ -304,7 +322,7 @@ class KeptReader(SqlReader):
             rows = self._execute(self._sql.chat_ids_of, (user_id, after_id, count)).fetchall()
             ids = tuple([chat_id for (chat_id,) in rows])
             if not after_id and len(ids) < count:
-                self._committed.keep_chat_ids(user_id, ids)
+                self._committed.put_chat_ids(user_id, ids)
             return ids
         start = bisect_right(ids, after_id) if after_id else 0
         return ids[start : start + count]
@@ -322,28 +340,28 @@ class KeptReader(SqlReader):
         return {**found, **super().excerpts(missing, viewer)} if missing else found
 
     def messages_before(self, chat_id: ChatId, before_id: MessageId | None, count: int) -> Sequence[Message]:
-        if before_id is not None or count > TAIL:
+        if before_id is not None or count > TAIL_LENGTH:
             return super().messages_before(chat_id, before_id, count)
         tail = self._committed.tails.get(chat_id)
-        if tail is None or (len(tail.messages) < count and not tail.whole):
-            tail = tail_of(super().messages_before(chat_id, None, TAIL))
-            self._committed.keep_tail(chat_id, tail)
+        if tail is None or (len(tail.messages) < count and not tail.is_complete):
+            tail = tail_of(super().messages_before(chat_id, None, TAIL_LENGTH))
+            self._committed.put_tail(chat_id, tail)
         return tail.messages[:count]
 
 
-class KeptTransaction(SqlTransaction):
-    """Changes what is committed, and reads it from memory where it is kept and not changed yet."""
+class CachedTransaction(SqlTransaction):
+    """Changes the committed state; reads from the cache what is cached and unchanged."""
 
     def __init__(
         self,
-        connection: Connection,
+        connection: DriverConnection,
         statements: Statements,
         *,
-        staged: Staged,
-        many: Many,
-        numbers: Numbers,
+        staged: StagedChanges,
+        many: ManyParameter,
+        ids: IdSource,
     ) -> None:
-        super().__init__(connection, statements, members=_WithTheirChats(), many=many, numbers=numbers)
+        super().__init__(connection, statements, members=_NoMembersCache(), many=many, ids=ids)
         self._staged = staged
 
     def user(self, user_id: UserId) -> User | None:
@@ -354,7 +372,7 @@ class KeptTransaction(SqlTransaction):
         found = {user_id: user for user_id in user_ids if (user := get(user_id)) is not None}
         if len(found) < len(user_ids):
             for user_id, user in super().users([each for each in user_ids if each not in found]).items():
-                self._staged.found_user(user)
+                self._staged.cache_loaded_user(user)
                 found[user_id] = user
         return found
 
@@ -363,7 +381,7 @@ class KeptTransaction(SqlTransaction):
         if chat is None:
             chat = super().chat(chat_id)
             if chat is not None:
-                self._staged.found(chat)
+                self._staged.cache_loaded_chat(chat)
         return chat
 
     lock_chat = chat

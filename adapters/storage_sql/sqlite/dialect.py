@@ -1,7 +1,7 @@
-"""The statements as SQLite says them, compiled into `statements.sql` by `make statements`.
+"""The statements in SQLite's dialect, compiled into `statements.sql` by `make statements`.
 
-A server reads that file, and loads SQLAlchemy only where there is a schema to upgrade: compiling and what it
-needs would be a quarter of a start.
+A server reads that file, and loads SQLAlchemy only to upgrade a schema: compiling at start, and importing
+the compiler, would take a quarter of the start's time.
 """
 
 from typing import Any
@@ -16,13 +16,13 @@ from adapters.storage_sql.statements import Statements, write_statements
 
 
 def compiled() -> Statements:
-    """Every statement as SQLite takes it."""
+    """Compile every statement for SQLite."""
     dialect = sqlite.dialect(paramstyle="qmark")
     return compile_statements(dialect, among=_among, upsert=_upsert, replace=_replace)
 
 
 def _among(column: ColumnElement[Any], name: str) -> ColumnElement[bool]:
-    # One JSON array: any number of values by one statement, which is prepared once.
+    # One JSON array holds any number of values, so the statement is prepared once.
     return column.in_(select(func.json_each(bindparam(name)).table_valued("value").c.value))
 
 

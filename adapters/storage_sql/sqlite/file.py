@@ -1,4 +1,4 @@
-"""An SQLite file: whose it is, whether it can be used, and connections to it."""
+"""An SQLite file: its owner's locks, its checks, and connections to it."""
 
 import fcntl
 import os
@@ -12,24 +12,25 @@ from adapters.storage_sql.errors import DatabaseUnusable
 from adapters.storage_sql.revision import NEWEST
 
 OLDEST_SQLITE = (3, 31, 0)
-"""Of January 2020; older ones lack what is asked of them below."""
+"""Released in January 2020; older versions lack features that are used here."""
 
 WRITER_PRAGMAS: Mapping[str, str | int] = {
-    # A commit returns when the disk has it: what was answered is there after a power cut.
+    # A commit returns once the disk has it, so that acknowledged writes survive a power cut.
     "synchronous": "FULL",
     "foreign_keys": "ON",
-    # The event loop begins transactions; where it would have to wait, the thread does (`writer.PATIENCE`).
+    # The event loop begins transactions; where it would have to wait, the thread waits
+    # (`writer.LOCK_TIMEOUT`).
     "busy_timeout": 0,
-    # The writer sees to it, between two commits.
+    # The writer checkpoints, between two commits.
     "wal_autocheckpoint": 0,
-    # After a burst, or behind a long backup, the log gives its space back.
+    # The log shrinks to this size after a burst or a long backup.
     "journal_size_limit": 64 * 1024 * 1024,
     "temp_store": "MEMORY",
     "trusted_schema": "OFF",
 }
 READER_PRAGMAS: Mapping[str, str | int] = {
     "query_only": "ON",
-    # The event loop stands while this connection waits, which takes somebody else's exclusive lock.
+    # The event loop blocks while this connection waits, which only another program's exclusive lock causes.
     "busy_timeout": 250,
     "temp_store": "MEMORY",
     "trusted_schema": "OFF",
@@ -40,14 +41,15 @@ _HEADER = b"SQLite format 3\x00"
 
 @contextmanager
 def owned(path: Path) -> Iterator[int]:
-    """Be the one process that has the file open, under whatever name; gives a descriptor that is open on it.
+    """Lock the file for this process, under every name of the file; yields a descriptor that is open on it.
 
-    Makes the file where there is none, readable by its owner only, and nothing beside a file that is no
-    database. One lock lies on a side file, which stays and says whose it is; the other, on Linux, on the file
-    itself, for those who reach it by a hard link or another mount. The system takes both away with the
-    process, however that ends. Raises `DatabaseUnusable` where another process has the file open.
+    Creates a missing file, readable by its owner only; creates no side files next to a file that is not a
+    database. One lock is on a side file, which stays and names the owner's process. The other one, on Linux,
+    is on the file itself, for processes that open it by a hard link or another mount. The system releases
+    both when the process ends, however it ends. Raises `DatabaseUnusable` if another process has the file
+    open.
     """
-    _refuse_what_is_no_database(path)
+    _refuse_other_files(path)
     side = path.with_name(f"{path.name}.lock")
     try:
         descriptor = os.open(side, os.O_RDWR | os.O_CREAT, 0o600)
@@ -60,7 +62,7 @@ def owned(path: Path) -> Iterator[int]:
             owner = file.read().strip()
             raise DatabaseUnusable(
                 f"The database {path} is in use by another process{owner and f' ({owner})'}. Stop that one, "
-                "or name another file: one process owns an SQLite file, and serves all who come."
+                "or name another file: one process owns an SQLite file, and serves all clients."
             ) from None
         except OSError as error:
             raise _unwritable(path, error) from None
@@ -81,19 +83,19 @@ def _open_database(path: Path) -> Iterator[int]:
     try:
         yield database
     finally:
-        # Not before SQLite's connections are closed: it would take their locks away (fcntl(2)).
+        # After SQLite's connections are closed, because this close would release their locks (fcntl(2)).
         os.close(database)
 
 
 def _lock_inode(path: Path, database: int) -> None:
     if sys.platform != "linux":
-        return  # elsewhere this lock and SQLite's own shut each other out
+        return  # elsewhere this lock and SQLite's own exclude each other
     try:
         fcntl.flock(database, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         raise DatabaseUnusable(
             f"The database {path} is in use by another process under another name: a hard link, or another "
-            "mount of its directory. Stop that one, or name another file: under two names SQLite keeps two "
+            "mount of its directory. Stop that one, or name another file: under two names SQLite has two "
             "write-ahead logs, which destroy the file."
         ) from None
     except OSError as error:
@@ -101,9 +103,9 @@ def _lock_inode(path: Path, database: int) -> None:
 
 
 def migrate_sqlite(path: Path) -> str | None:
-    """Make the file, or bring its schema up to date, as opening it would; the revision that it had, if any.
+    """Create the file, or upgrade its schema, as opening it does; gives its former revision, if any.
 
-    Raises `DatabaseUnusable`, also while a server has it open.
+    Raises `DatabaseUnusable`, also while a server has the file open.
     """
     path = path.resolve()
     with owned(path):
@@ -111,9 +113,9 @@ def migrate_sqlite(path: Path) -> str | None:
 
 
 def prepare(path: Path) -> str | None:
-    """Make the file where there is none, readable by its owner only, and bring its schema up to date.
+    """Create a missing file, readable by its owner only, and upgrade the schema.
 
-    Gives the revision that it had, if any. Raises `DatabaseUnusable`.
+    Gives the file's former revision, if any. Raises `DatabaseUnusable`.
     """
     if sqlite3.sqlite_version_info < OLDEST_SQLITE:
         oldest = ".".join(map(str, OLDEST_SQLITE))
@@ -123,13 +125,13 @@ def prepare(path: Path) -> str | None:
     with _explained(path):
         if _has_newest_schema(path):
             return NEWEST
-        # It takes a fifth of a server's start to load, and there is seldom anything to upgrade.
+        # Importing it takes a fifth of a server's start, and there is seldom anything to upgrade.
         from adapters.storage_sql.schema import upgrade_sqlite  # noqa: PLC0415
 
         return upgrade_sqlite(path)
 
 
-def _refuse_what_is_no_database(path: Path) -> None:
+def _refuse_other_files(path: Path) -> None:
     try:
         with path.open("rb") as file:
             header = file.read(len(_HEADER))
@@ -142,16 +144,16 @@ def _refuse_what_is_no_database(path: Path) -> None:
 
 
 def _has_newest_schema(path: Path) -> bool:
-    """What an upgrade would look at first, without what it takes to upgrade."""
+    """The first check of an upgrade, without importing what an upgrade needs."""
     with closing(_connect(path, "rw", {"busy_timeout": 60_000})) as connection:
-        there = connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'alembic_version'").fetchone()
-        if there is None:
+        table = connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'alembic_version'").fetchone()
+        if table is None:
             return False
         return connection.execute("SELECT version_num FROM alembic_version").fetchall() == [(NEWEST,)]
 
 
 def connect_writer(path: Path) -> sqlite3.Connection:
-    """Raises `DatabaseUnusable`."""
+    """Open the writing connection, in WAL mode; raises `DatabaseUnusable`."""
     with _explained(path):
         connection = _connect(path, "rw", WRITER_PRAGMAS)
         (mode,) = connection.execute("PRAGMA journal_mode = WAL").fetchone()
@@ -165,16 +167,16 @@ def connect_writer(path: Path) -> sqlite3.Connection:
 
 
 def connect_reader(path: Path) -> sqlite3.Connection:
-    """Needs a writer's connection to be open; raises `DatabaseUnusable`."""
+    """Open the reading connection; the writing one must be open. Raises `DatabaseUnusable`."""
     with _explained(path):
         connection = _connect(path, "ro", READER_PRAGMAS)
-        # It opens the write-ahead log with its first read: now, while that still has its name.
+        # SQLite opens the write-ahead log with the first read, so read now, while the log still has its name.
         connection.execute("SELECT 1 FROM sqlite_master").fetchone()
     return connection
 
 
 def _connect(path: Path, mode: str, pragmas: Mapping[str, str | int]) -> sqlite3.Connection:
-    # The writer's is made on the event loop and used by one thread.
+    # The event loop opens the writing connection, and a thread uses it too.
     connection = sqlite3.connect(
         f"{path.as_uri()}?mode={mode}",
         uri=True,
@@ -198,8 +200,8 @@ def _explained(path: Path) -> Iterator[None]:
 def _unwritable(path: Path, error: OSError) -> DatabaseUnusable:
     if not path.parent.is_dir():
         return DatabaseUnusable(
-            f"The directory of the database {path} does not exist; make it (mkdir -p {path.parent}), or name "
-            "another file."
+            f"The directory of the database {path} does not exist; create it (mkdir -p {path.parent}), or "
+            "name another file."
         )
     return DatabaseUnusable(
         f"The database {path} cannot be opened for writing ({error.strerror}); its directory must be "

@@ -1,6 +1,7 @@
-"""Whether the names of an SQLite file still lead to what the connections have open.
+"""Checks that the names of an SQLite file still lead to the files that the connections have open.
 
-SQLite goes on after its file was deleted, renamed or replaced: it commits into what no start will find.
+SQLite does not notice that its file was deleted, renamed or replaced: it commits into a file that the next
+start will not find.
 """
 
 import logging
@@ -13,96 +14,98 @@ from messaging_core.ports import StorageUnavailable
 log = logging.getLogger(__name__)
 
 CHECK_EVERY = 0.01
-"""Seconds between two looks at the file's name, where commits follow each other: a look takes some 5 us."""
-LOOK_EVERY = 0.5
-"""Seconds between two looks at all of the names."""
-COMPANIONS = ("-wal", "-shm")
-"""What SQLite keeps beside the file while it is open, and never replaces: by the end of their names."""
+"""Seconds between two checks of the file's name while commits follow each other: a check takes some 5 us."""
+SCAN_EVERY = 0.5
+"""Seconds between two checks of all names."""
+SIDE_FILES = ("-wal", "-shm")
+"""Suffixes of the files that SQLite has beside the database while it is open, and never replaces."""
 
 Inode = tuple[int, int]
-"""A file itself, whatever its names: its number, and its device."""
+"""Identifies a file whatever its names: inode number and device."""
 
 
 class FileWatch:
     """Says whether commits go to the file that the next start will open.
 
-    `name` is what that start will be given, perhaps a symbolic link to `path`, which SQLite has open, and
-    `descriptor` too. A further name of the file, such as a backup's hard link, is no trouble. Nor is what was
-    renamed and has its name back, unless somebody else has written to it meanwhile.
+    `name` is the name that the next start opens, perhaps a symbolic link to `path`, the file that SQLite and
+    `descriptor` have open. A further name of the file, such as a backup's hard link, is no trouble. A file
+    that was renamed and has its name back is no trouble either, unless another program has written to it
+    meanwhile.
     """
 
     def __init__(self, name: Path, path: Path, descriptor: int) -> None:
         self.trouble: str | None = None
-        """What has happened to the files, and what to do about it; None while nothing has."""
+        """What happened to the files, and what to do about it; None while all is well."""
         self._check_at = 0.0
         self._name = str(name)
         self._path = str(path)
         self._descriptor = descriptor
         self._inode = _inode(os.fstat(descriptor))
-        self._companions: dict[str, Inode] = {}
-        """Those that have been seen, by their names."""
-        self._left: tuple[int, int] | None = None
-        """When the file was last written to, and its size, at the beginning of the trouble."""
+        self._side_files: dict[str, Inode] = {}
+        """The inodes of the side files, by name, once they exist."""
+        self._mtime_and_size_at_trouble: tuple[int, int] | None = None
 
     def check(self) -> None:
-        """Raise `StorageUnavailable` where a commit would be lost, as far as was seen `CHECK_EVERY` ago."""
+        """Raise `StorageUnavailable` if a commit would be lost; the last check is at most `CHECK_EVERY`
+        old.
+        """
         if self.trouble is None and (now := monotonic()) >= self._check_at:
             self._check_at = now + CHECK_EVERY
             try:
                 found = os.stat(self._name)  # noqa: PTH116 - a Path takes twice as long
             except OSError:
-                self.look()
+                self.scan()
             else:
                 if (found.st_ino, found.st_dev) != self._inode:
-                    self.look()
+                    self.scan()
         if self.trouble is not None:
             raise StorageUnavailable(self.trouble)
 
-    def look(self) -> None:
-        """Look at all of the names; the first to find a change logs it."""
-        trouble = self._look()
+    def scan(self) -> None:
+        """Check all names; log each change of `trouble` once."""
+        trouble = self._find_trouble()
         if trouble is None and self.trouble is not None:
-            if self._left != self._written():
+            if self._mtime_and_size_at_trouble != self._mtime_and_size():
                 trouble = self._changed_meanwhile()
             else:
                 log.warning("the database file %s has its name back: writes go on", self._name)
         if self.trouble is None and trouble is not None:
-            self._left = self._written()
+            self._mtime_and_size_at_trouble = self._mtime_and_size()
             log.critical("writes are refused, reading goes on: %s", trouble)
         self.trouble = trouble
 
-    def _look(self) -> str | None:
+    def _find_trouble(self) -> str | None:
         try:
             open_file = os.fstat(self._descriptor)
-            self._inode = _inode(open_file)  # a file system may number its files anew
-            found = _found(self._name)
+            self._inode = _inode(open_file)  # a file system may renumber its inodes
+            found = _inode_of(self._name)
             if found == self._inode:
-                return self._look_at_companions()
+                return self._find_side_file_trouble()
         except OSError:
-            return None  # a directory that may not be read, say: nothing is known, and nothing is lost
+            return None  # an unreadable directory, for example: it does not show that anything is lost
         if found is not None:
             happened = "was replaced by another file under the running server"
-            advice = "stop the server, and put in its place the file that is to be served; see Restore"
+            advice = "stop the server, and give this name to the file that you want to serve; see Restore"
         elif open_file.st_nlink:
             happened = "was renamed or moved under the running server"
             advice = "give it its name back"
         else:
             happened = "was deleted under the running server"
-            advice = "do not stop the server before you have rescued what only it still holds"
+            advice = "do not stop the server before you have rescued the data, which only it still has"
         process = f"process {os.getpid()} has it open as descriptor {self._descriptor}"
         return f"The database file {self._name} {happened} ({process}): {advice} (docs/deployment.md)."
 
-    def _look_at_companions(self) -> str | None:
-        for end in COMPANIONS:
-            name = self._path + end
-            found = _found(name)
-            if found is not None and name not in self._companions:
-                self._companions[name] = found
-            if found != self._companions.get(name):
+    def _find_side_file_trouble(self) -> str | None:
+        for suffix in SIDE_FILES:
+            name = self._path + suffix
+            found = _inode_of(name)
+            if found is not None and name not in self._side_files:
+                self._side_files[name] = found
+            if found != self._side_files.get(name):
                 return (
                     f"{name}, which belongs to the database file, was deleted, renamed or replaced under the "
-                    "running server: stop the server in an orderly way (SIGTERM), which brings what was "
-                    "written into the file, and start it again (docs/deployment.md)."
+                    "running server: stop the server in an orderly way (SIGTERM), which copies the "
+                    "write-ahead log into the file, and start it again (docs/deployment.md)."
                 )
         return None
 
@@ -113,11 +116,11 @@ class FileWatch:
         log.critical("writes are still refused: %s", trouble)
         return trouble
 
-    def _written(self) -> tuple[int, int] | None:
+    def _mtime_and_size(self) -> tuple[int, int] | None:
         try:
             open_file = os.fstat(self._descriptor)
         except OSError:
-            return None  # a file system that has gone, say
+            return None  # an unmounted file system, for example
         return open_file.st_mtime_ns, open_file.st_size
 
 
@@ -128,8 +131,8 @@ def _inode(found: os.stat_result) -> Inode:
     return found.st_ino, found.st_dev
 
 
-def _found(name: str) -> Inode | None:
-    """What has this name now, if anything has."""
+def _inode_of(name: str) -> Inode | None:
+    """The file that has this name now, if there is one."""
     try:
         return _inode(os.stat(name))  # noqa: PTH116 - as above
     except (FileNotFoundError, NotADirectoryError):

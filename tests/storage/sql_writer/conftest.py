@@ -1,4 +1,4 @@
-"""A storage of its own for each test."""
+"""Opens a new storage for each test."""
 
 from collections.abc import AsyncIterator
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Who is cancelled, or struck by Ctrl-C, has changed nothing or all, and nobody else is told of it."""
+"""A caller that is cancelled, or interrupted by Ctrl-C, has changed all or nothing."""
 
 from pathlib import Path
 
@@ -10,31 +10,31 @@ from adapters.storage_sql import open_sqlite
 from adapters.storage_sql.sqlite.storage import SqliteStorage
 from messaging_core.ids import MessageId
 from messaging_core.ports import StorageUnavailable
-from tests.storage.ctrl_c import struck
+from tests.storage.ctrl_c import interrupted
 from tests.storage.sql_writer.writing import commit_held, held, history, prepare, send, settled
 from tests.storage.system_tasks import system_tasks
 
 
 @pytest.mark.parametrize("busy", [False, True])
-def test_ctrl_c_while_asking(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, busy: bool) -> None:
-    """Ctrl-C just before an operation is waited for leaves nobody behind who would be woken for nothing."""
+def test_ctrl_c_before_the_wait(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, busy: bool) -> None:
+    """Ctrl-C just before the caller waits leaves no job whose outcome would wake the caller's next wait."""
 
     async def run() -> None:
         async with open_sqlite(tmp_path / "test.db") as storage:
             assert isinstance(storage, SqliteStorage)
             await storage.transact(prepare)
-            storage._writer._away = 1
-            storage._writer._single = not busy
+            storage._writer._policy.quick_commits_needed = 1
+            storage._writer._policy.last_was_single = not busy
             await wait_all_tasks_blocked(cushion=0.001)
-            await struck(lambda: storage.transact(send), monkeypatch)
+            await interrupted(lambda: storage.transact(send), monkeypatch)
             assert await storage.transact(lambda _: "the next") == "the next"
             assert await storage.read(history) == ([] if busy else [1])
 
     trio.run(run)
 
 
-async def test_cancelled_while_it_waits(storage: SqliteStorage) -> None:
-    """An operation whose caller is cancelled before it was claimed never runs, and nothing is told."""
+async def test_cancelled_in_the_queue(storage: SqliteStorage) -> None:
+    """An operation whose caller is cancelled before it begins never runs, nor does its callback."""
     runs: list[object] = []
     async with trio.open_nursery() as nursery:
         with held(storage, nursery) as began:
@@ -56,7 +56,7 @@ async def test_cancelled_after_it_began(storage: SqliteStorage) -> None:
     async def caller() -> None:
         outcomes.append(await storage.transact(send, committed=outcomes.append))
         await trio.lowlevel.checkpoint()
-        raise AssertionError("the cancellation was forgotten")
+        raise AssertionError("the caller's next checkpoint did not raise the cancellation")
 
     async with trio.open_nursery() as nursery:
         with commit_held(storage) as began:
@@ -67,8 +67,8 @@ async def test_cancelled_after_it_began(storage: SqliteStorage) -> None:
     assert await storage.read(history) == [1]
 
 
-async def test_cancelled_before_it_asks(storage: SqliteStorage) -> None:
-    """A caller that is cancelled already changes nothing."""
+async def test_cancelled_before_the_call(storage: SqliteStorage) -> None:
+    """A caller that is already cancelled changes nothing."""
     with trio.CancelScope() as scope:
         scope.cancel()
         await storage.transact(send)
@@ -80,8 +80,8 @@ def files(directory: Path) -> set[str]:
     return {each.name for each in directory.iterdir()}
 
 
-async def test_closing_finishes_what_was_asked_for(tmp_path: Path) -> None:
-    """What waits when the storage is closed is committed and answered; what comes later is refused."""
+async def test_closing_finishes_accepted_transactions(tmp_path: Path) -> None:
+    """Closing commits and answers the transactions that wait; later ones are refused."""
     path = tmp_path / "test.db"
     ids: list[MessageId] = []
 
@@ -105,7 +105,7 @@ async def test_closing_finishes_what_was_asked_for(tmp_path: Path) -> None:
 
 
 async def test_closing_ends_the_storages_tasks(tmp_path: Path) -> None:
-    """A closed storage leaves no task behind."""
+    """A closed storage leaves no task."""
     before = system_tasks()
     async with open_sqlite(tmp_path / "test.db"):
         await settled()
@@ -115,7 +115,7 @@ async def test_closing_ends_the_storages_tasks(tmp_path: Path) -> None:
 
 
 async def test_closing_survives_a_cancelled_caller(tmp_path: Path) -> None:
-    """A storage that is left by cancellation is closed whole, and its file free for the next."""
+    """A storage whose block is cancelled closes completely, and its file can be opened again."""
     path = tmp_path / "test.db"
     with trio.CancelScope() as scope:
         async with open_sqlite(path) as storage:

@@ -1,4 +1,4 @@
-"""What fails fails alone, and is told."""
+"""A failing transaction fails alone, and its caller gets the error."""
 
 import logging
 import sqlite3
@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 from attrs import evolve
 
-from adapters.storage_sql.sqlite import writer as writer_module
 from adapters.storage_sql.sqlite.storage import SqliteStorage
 from messaging_core.effects import AdvanceChat
 from messaging_core.ids import ChatId, MessageId
@@ -39,7 +38,7 @@ async def test_a_callback_that_fails_harms_nobody(
 
 
 @pytest.mark.parametrize("changes", [False, True], ids=["before it changes something", "after that"])
-async def test_one_that_fails_leaves_the_others(storage: SqliteStorage, changes: bool) -> None:
+async def test_a_failing_operation_leaves_the_others(storage: SqliteStorage, changes: bool) -> None:
     """An operation that raises is rolled back alone, in the middle of a batch."""
     runs: list[int] = []
 
@@ -69,8 +68,8 @@ async def test_no_exception_of_an_operation_ends_the_thread(
     assert await storage.transact(send) == 1
 
 
-async def test_a_commit_that_fails_is_taken_apart(storage: SqliteStorage) -> None:
-    """When a commit fails, each operation is run again alone, and only the cause of it fails."""
+async def test_operations_of_a_failed_commit_run_again_one_by_one(storage: SqliteStorage) -> None:
+    """When a commit fails, each operation runs again alone, and only the one that caused it fails."""
 
     def defer(tx: Transaction) -> None:
         raw(tx)("PRAGMA defer_foreign_keys = ON")
@@ -87,7 +86,7 @@ async def test_a_commit_that_fails_is_taken_apart(storage: SqliteStorage) -> Non
 
 
 async def test_a_full_disk(storage: SqliteStorage) -> None:
-    """On a full disk whoever needs room is told `StorageUnavailable`, and who needs none is served."""
+    """On a full disk operations that need space raise `StorageUnavailable`, and the others succeed."""
 
     def fill_up(tx: Transaction) -> None:
         (pages,) = raw(tx)("PRAGMA page_count").fetchone()
@@ -106,7 +105,7 @@ async def test_a_full_disk(storage: SqliteStorage) -> None:
 
 
 async def test_a_file_that_another_locks(storage: SqliteStorage, tmp_path: Path) -> None:
-    """While another program holds the file locked for longer than we wait, callers are told, each of them."""
+    """While another program locks the file beyond the timeout, each caller gets `StorageUnavailable`."""
     await storage.transact(lambda tx: raw(tx)("PRAGMA busy_timeout = 0").fetchone())
     other = sqlite3.connect(tmp_path / "test.db", isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
@@ -118,7 +117,7 @@ async def test_a_file_that_another_locks(storage: SqliteStorage, tmp_path: Path)
 
 
 async def test_a_read_that_the_disk_fails(storage: SqliteStorage) -> None:
-    """A read that fails for reasons of the machine says so; a defect stays what it is."""
+    """A read that the machine fails raises `StorageUnavailable`; a defect raises its own error."""
 
     def fail(code: int) -> Callable[[Reader], None]:
         error = sqlite3.OperationalError("failing")
@@ -136,8 +135,8 @@ async def test_a_read_that_the_disk_fails(storage: SqliteStorage) -> None:
     assert await storage.read(history) == []
 
 
-async def test_a_chat_that_is_not_there_cannot_advance(storage: SqliteStorage) -> None:
-    """Advancing needs the chat: a change of nothing is a defect, not a success."""
+async def test_a_missing_chat_cannot_advance(storage: SqliteStorage) -> None:
+    """Advancing a missing chat is a defect, not a success."""
     chat = await storage.read(lambda reader: reader.chat(CHAT))
     assert chat is not None
     with pytest.raises(LookupError):
@@ -148,17 +147,17 @@ async def test_a_chat_that_is_not_there_cannot_advance(storage: SqliteStorage) -
 async def test_a_defect_is_loud(
     storage: SqliteStorage, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, place: str
 ) -> None:
-    """Should the writer break down, nobody waits: who was being served is told that nothing is known."""
+    """If the writer itself fails, no caller waits: callers of begun transactions get an unknown outcome."""
 
     def defect(*_: object) -> Any:
         raise RuntimeError("a defect")
 
     writer = storage._writer
-    writer._logged = 0
-    monkeypatch.setattr(writer_module, "CHECKPOINT_AFTER", 1)
+    writer._policy.logged_rows = 0
+    storage._writer._policy.checkpoint_rows = 1
     if place == "in the thread":
-        writer._away = 1
-        monkeypatch.setattr(writer._thread, "_free", defect)
+        writer._policy.quick_commits_needed = 1
+        monkeypatch.setattr(writer._thread, "_end_pause", defect)
     else:
         monkeypatch.setattr(writer._session, "after_commit", defect)
     with pytest.raises(RuntimeError, match="not known"):
@@ -166,4 +165,4 @@ async def test_a_defect_is_loud(
     assert "has failed" in caplog.text
     with pytest.raises(StorageUnavailable, match="has failed"):
         await storage.transact(send)
-    assert not writer._busy, "or closing would wait for ever for what a dead thread does not do"
+    assert not writer._busy, "closing would wait for ever for a thread that has ended"

@@ -1,4 +1,4 @@
-"""Two people, a chat, and what is done to its storage, for the tests of its writer."""
+"""Two users, their chat, and operations on it, for the tests of the writer."""
 
 import threading
 from collections.abc import Callable, Iterator
@@ -23,7 +23,7 @@ BOB = UserId(2)
 
 
 def prepare(tx: Transaction) -> None:
-    """Alice, Bob and their chat."""
+    """Create Alice, Bob and their chat."""
     for _ in range(2):
         number = tx.next_user_id()
         email = f"{number}@test.com"
@@ -56,7 +56,7 @@ class Held(Exception):
 
 @contextmanager
 def commit_held(storage: SqliteStorage) -> Iterator[trio.Event]:
-    """Keep the next commit under way, in the thread, until the block is left; the event: it has begun."""
+    """Hold the next commit, in the thread, until the block ends; the event says that it has begun."""
     began, release = trio.Event(), threading.Event()
     loop = trio.lowlevel.current_trio_token()
     writer = storage._writer
@@ -69,7 +69,7 @@ def commit_held(storage: SqliteStorage) -> Iterator[trio.Event]:
         commit()
 
     vars(writer)["_commit"] = wait_and_commit
-    writer._away = 1
+    writer._policy.quick_commits_needed = 1
     try:
         yield began
     finally:
@@ -78,14 +78,14 @@ def commit_held(storage: SqliteStorage) -> Iterator[trio.Event]:
 
 @contextmanager
 def held(storage: SqliteStorage, nursery: trio.Nursery) -> Iterator[trio.Event]:
-    """Keep the commit of one message under way, so that whoever comes meanwhile shares the next one."""
+    """Hold the commit of one message, so that calls meanwhile share the next commit."""
     with commit_held(storage) as began:
         nursery.start_soon(storage.transact, lambda tx: send(tx, "held"))
         yield began
 
 
 async def together(storage: SqliteStorage, *operations: Callable[[Transaction], Any]) -> list[object]:
-    """The outcomes of operations that are claimed in one batch: what they return or raise."""
+    """Run the operations in one batch; their results or exceptions."""
     outcomes: list[object] = [None] * len(operations)
 
     async def run(number: int, operation: Callable[[Transaction], Any]) -> None:
@@ -104,6 +104,6 @@ async def together(storage: SqliteStorage, *operations: Callable[[Transaction], 
 
 
 async def settled() -> None:
-    """Until every task that was just started has come to its first wait."""
+    """Wait until every new task has come to its first wait."""
     for _ in range(2):
         await trio.lowlevel.checkpoint()

@@ -1,4 +1,4 @@
-"""Identifiers, members and messages, as the writer leaves them."""
+"""Identifiers are never drawn twice, and members are cached as they were committed."""
 
 import sqlite3
 from pathlib import Path
@@ -17,7 +17,7 @@ from tests.storage.sql_writer.writing import ALICE, BOB, CHAT, NOW, Held, histor
 
 
 async def test_identifiers_survive(tmp_path: Path) -> None:
-    """An identifier is not given again after its row was deleted and the storage opened anew."""
+    """An identifier is not drawn again after its row was deleted and the storage reopened."""
     path = tmp_path / "test.db"
     async with open_sqlite(path) as storage:
         await storage.transact(prepare)
@@ -28,20 +28,20 @@ async def test_identifiers_survive(tmp_path: Path) -> None:
 
 
 async def test_identifiers_survive_a_crash(tmp_path: Path) -> None:
-    """Whatever a process has given before it was killed, nobody gives again, and not many are skipped."""
+    """An identifier drawn before a crash is not drawn again, and a crash skips at most 255."""
     path = tmp_path / "test.db"
     async with open_sqlite(path) as storage:
         await storage.transact(prepare)
         sent = [await storage.transact(send) for _ in range(300)]
-        for name in ("test.db", "test.db-wal"):  # what a crash would leave
+        for name in ("test.db", "test.db-wal"):  # the files that a crash would leave
             (tmp_path / f"crashed-{name}").write_bytes((tmp_path / name).read_bytes())
     async with open_sqlite(tmp_path / "crashed-test.db") as storage:
         assert [message.id for message in await storage.read(whole_history)] == sent
         assert max(sent) < await storage.transact(send) <= max(sent) + 256
 
 
-async def test_who_changes_nothing_needs_no_room(tmp_path: Path) -> None:
-    """Behind a commit that was refused, as on a full disk, only who changes something stores identifiers."""
+async def test_a_transaction_without_changes_needs_no_space(tmp_path: Path) -> None:
+    """After a failed commit, as on a full disk, only a transaction with changes stores identifiers."""
     path = tmp_path / "test.db"
     async with open_sqlite(path) as storage:
         assert isinstance(storage, SqliteStorage)
@@ -60,7 +60,9 @@ async def test_who_changes_nothing_needs_no_room(tmp_path: Path) -> None:
         storage._writing.set_trace_callback(statements.append)
         assert await storage.transact(lambda tx: tx.user(ALICE)) is not None
         assert statements == ["BEGIN IMMEDIATE", "COMMIT"]
-        assert await storage.transact(lambda tx: tx.next_user_id()) == BOB + 2, "it is not given again"
+        assert await storage.transact(lambda tx: tx.next_user_id()) == BOB + 2, (
+            "an identifier was drawn twice"
+        )
     async with open_sqlite(path) as storage:
         assert await storage.transact(lambda tx: tx.next_user_id()) == BOB + 3
 
@@ -69,8 +71,8 @@ def whole_history(reader: Reader) -> list[Message]:
     return list(reader.messages_after(CHAT, MessageId(0), 100_000))
 
 
-async def test_a_changed_message_keeps_its_place(storage: SqliteStorage) -> None:
-    """Changing a message replaces it, in the history too."""
+async def test_a_changed_message_keeps_its_position(storage: SqliteStorage) -> None:
+    """A changed message stays where it was in the history."""
     first, second = [await storage.transact(send) for _ in range(2)]
 
     def change(tx: Transaction) -> None:
@@ -82,10 +84,10 @@ async def test_a_changed_message_keeps_its_place(storage: SqliteStorage) -> None
     assert await storage.read(history) == [first, second]
 
 
-def test_members_kept_are_bounded() -> None:
-    """Beyond its bound the cache drops whatever it has kept longest, and replaces what is renewed."""
+def test_the_members_cache_is_bounded() -> None:
+    """Beyond its bound the cache evicts the oldest entry; putting a chat again replaces its entry."""
     members = tuple(Member(UserId(number), Role.MEMBER, NOW) for number in range(1, 5))
-    cache = MembersCache(members_kept=10)
+    cache = MembersCache(max_members=10)
     cache.put(ChatId(1), 1, members)
     cache.put(ChatId(2), 1, members)
     cache.put(ChatId(2), 2, members[:3])
@@ -97,8 +99,8 @@ def test_members_kept_are_bounded() -> None:
     assert cache.get(ChatId(3), 1) is members
 
 
-async def test_members_of_a_commit_that_failed_are_not_kept(storage: SqliteStorage) -> None:
-    """What was read in a transaction that was not committed is not taken for committed members later."""
+async def test_members_of_a_failed_commit_are_not_cached(storage: SqliteStorage) -> None:
+    """Members read in a transaction that was rolled back are not cached as committed."""
     groups: list[ChatId] = []
 
     def add_group(tx: Transaction, chat_id: ChatId, owner: UserId) -> Chat | None:
@@ -128,7 +130,7 @@ async def test_members_of_a_commit_that_failed_are_not_kept(storage: SqliteStora
 
 
 async def test_members_are_read_once(storage: SqliteStorage) -> None:
-    """Members that have not changed are the same tuple, for transactions and readers alike."""
+    """Transactions and readers share one tuple of unchanged members."""
     locked = await storage.transact(lambda tx: tx.lock_chat(CHAT))
     statements: list[str] = []
     storage._writing.set_trace_callback(statements.append)

@@ -1,4 +1,4 @@
-"""What is kept of an SQLite file in memory: never anything else than what the file says."""
+"""The cache of an SQLite file never differs from the file."""
 
 import json
 import threading
@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from adapters.storage_sql import open_sqlite
 from adapters.storage_sql.sqlite import cache
-from adapters.storage_sql.sqlite.cache import Committed, Kept, KeptReader, tail_of
+from adapters.storage_sql.sqlite.cache import CachedReader, CommittedCache, WeightedCache, tail_of
 from adapters.storage_sql.sqlite.file import connect_reader
 from adapters.storage_sql.sqlite.storage import SqliteStorage, sqlite_statements
 from messaging_core.chats import head
@@ -40,7 +40,7 @@ def a_message(id_: int, chat_id: int, content: str = "hello") -> Message:
     )
 
 
-# --- steps of a program: each changes something, and may fail after that ------------------------------------
+# --- steps of a program: each makes a change, and may fail after it -----------------------------------------
 
 
 def add_user(tx: Transaction, _: int) -> None:
@@ -76,7 +76,7 @@ def edit(tx: Transaction, number: int) -> None:
 
 
 def advance(tx: Transaction, number: int) -> None:
-    """Without a look at the chat before: to a number that none of its messages has reached."""
+    """Advance a chat without loading it first, to a sequence beyond all its messages."""
     sequence = 1000 * tx.next_message_id()
     chat = Chat(ChatId(number % CHATS + 1), "not this", False, NOW, (), sequence, NOW, None)
     tx.apply(AdvanceChat(chat))
@@ -90,15 +90,15 @@ def operation(steps: Sequence[Step], fails: bool) -> Callable[[Transaction], Non
     def run(tx: Transaction) -> None:
         for step, number in steps:
             step(tx, number)
-        look(tx)
+        read_all(tx)
         if fails:
             raise Failed
 
     return run
 
 
-def look(reader: Reader) -> list[Any]:
-    """All that can be asked for of what is kept."""
+def read_all(reader: Reader) -> list[Any]:
+    """The answers of every query that the cache serves."""
     users = [UserId(number) for number in range(1, 8)]
     chats = [ChatId(number) for number in range(1, 6)]
     return [
@@ -115,10 +115,12 @@ def look(reader: Reader) -> list[Any]:
     ]
 
 
-def by_the_file(path: Path) -> list[Any]:
-    """The same, of somebody who has kept nothing yet."""
+def read_all_uncached(path: Path) -> list[Any]:
+    """The same answers from the file, with an empty cache."""
     with closing(connect_reader(path)) as connection:
-        return look(KeptReader(connection, sqlite_statements(), committed=Committed(), many=json.dumps))
+        return read_all(
+            CachedReader(connection, sqlite_statements(), committed=CommittedCache(), many=json.dumps)
+        )
 
 
 @pytest.fixture
@@ -151,20 +153,20 @@ programs = st.lists(
 )
 
 
-@given(program=programs, together=st.booleans(), in_the_thread=st.booleans())
-async def test_what_is_kept_is_what_the_file_says(
+@given(program=programs, together=st.booleans(), commits_in_thread=st.booleans())
+async def test_the_cache_equals_the_file(
     tmp_path_factory: pytest.TempPathFactory,
     program: list[tuple[list[Step], bool, bool]],
     together: bool,
-    in_the_thread: bool,
+    commits_in_thread: bool,
 ) -> None:
-    """After any transactions, also failed ones, alone or sharing commits, every answer is the file's."""
-    path = tmp_path_factory.mktemp("kept") / "test.db"
+    """After any transactions, also failed ones, alone or sharing commits, every answer equals the file's."""
+    path = tmp_path_factory.mktemp("cache") / "test.db"
     async with open_sqlite(path) as storage:
         assert isinstance(storage, SqliteStorage)
         await storage.transact(prepare)
-        if in_the_thread:
-            storage._writer._away = 1_000_000
+        if commits_in_thread:
+            storage._writer._policy.quick_commits_needed = 1_000_000
 
         async def run(steps: list[Step], fails: bool) -> None:
             try:
@@ -173,20 +175,20 @@ async def test_what_is_kept_is_what_the_file_says(
                 assert fails
 
         async with trio.open_nursery() as nursery:
-            for steps, fails, looks in program:
-                if looks:
-                    await storage.read(look)
+            for steps, fails, reads in program:
+                if reads:
+                    await storage.read(read_all)
                 if together:
                     nursery.start_soon(run, steps, fails)
                 else:
                     await run(steps, fails)
-        assert await storage.read(look) == by_the_file(path)
+        assert await storage.read(read_all) == read_all_uncached(path)
 
 
-async def test_nothing_is_kept_of_what_a_commit_changes_meanwhile(storage: SqliteStorage, path: Path) -> None:
-    """A read while a thread commits sees one state or the other, and leaves nothing out of date behind."""
+async def test_a_read_during_a_commit_caches_nothing_stale(storage: SqliteStorage, path: Path) -> None:
+    """A read while the thread commits sees one state or the other, and caches nothing of it."""
     await storage.transact(lambda tx: send(tx, 0))
-    before = await storage.read(look)
+    before = await storage.read(read_all)
     writer = storage._writer
     commit = writer._commit
     committed, release = trio.Event(), threading.Event()
@@ -199,20 +201,20 @@ async def test_nothing_is_kept_of_what_a_commit_changes_meanwhile(storage: Sqlit
         assert release.wait(60)
 
     vars(writer)["_commit"] = commit_and_wait
-    writer._away = 1
+    writer._policy.quick_commits_needed = 1
     async with trio.open_nursery() as nursery:
         nursery.start_soon(storage.transact, operation([(send, 0), (add_user, 0)], fails=False))
         await committed.wait()
-        meanwhile = await storage.read(look)
+        meanwhile = await storage.read(read_all)
         assert meanwhile != before
-        assert await storage.read(look) == meanwhile
+        assert await storage.read(read_all) == meanwhile
         release.set()
-    assert await storage.read(look) == meanwhile == by_the_file(path)
+    assert await storage.read(read_all) == meanwhile == read_all_uncached(path)
 
 
 async def test_hot_reads_need_no_statement(storage: SqliteStorage) -> None:
-    """People, chats and a chat's last page are read once, and after a message not again."""
-    await storage.read(look)
+    """Users, chats and a chat's last page are read once; a new message does not cause another read."""
+    await storage.read(read_all)
     await storage.transact(lambda tx: send(tx, 0))
     statements: list[str] = []
     storage._reading.set_trace_callback(statements.append)
@@ -227,9 +229,9 @@ async def test_hot_reads_need_no_statement(storage: SqliteStorage) -> None:
     assert statements == []
 
 
-def test_what_is_kept_is_bounded() -> None:
-    """Beyond its bound it drops whatever was put longest ago, and replaces what is renewed."""
-    texts: Kept[int, str] = Kept(10, len)
+def test_a_cache_is_bounded_by_weight() -> None:
+    """Beyond its bound the cache evicts the oldest entries; putting a key again replaces its entry."""
+    texts: WeightedCache[int, str] = WeightedCache(10, len)
     texts.put(1, "aaaa")
     texts.put(2, "bbbb")
     texts.put(1, "cc")
@@ -245,9 +247,9 @@ def test_what_is_kept_is_bounded() -> None:
 
 @given(st.lists(st.tuples(st.booleans(), st.integers(1, 150)), max_size=150), st.integers(0, 130))
 def test_a_tail_is_the_last_messages(changes: list[tuple[bool, int]], stored: int) -> None:
-    """However messages come and change, the tail is the last ones, and knows what they weigh."""
+    """However messages arrive and change, the tail has the last ones, and their weight."""
     messages = {number: a_message(number, 1) for number in range(1, stored + 1)}
-    tail = tail_of([messages[number] for number in sorted(messages, reverse=True)[: cache.TAIL]])
+    tail = tail_of([messages[number] for number in sorted(messages, reverse=True)[: cache.TAIL_LENGTH]])
     for new, number in changes:
         id_ = max(messages, default=0) + 1 if new else number
         if id_ not in messages and not new:
@@ -256,14 +258,14 @@ def test_a_tail_is_the_last_messages(changes: list[tuple[bool, int]], stored: in
         changed = tail.with_message(messages[id_])
         assert changed is not None
         tail = changed
-    newest = [messages[number] for number in sorted(messages, reverse=True)[: cache.TAIL]]
+    newest = [messages[number] for number in sorted(messages, reverse=True)[: cache.TAIL_LENGTH]]
     assert list(tail.messages) == newest
     assert tail.characters == tail_of(newest).characters
-    assert tail.whole is (len(messages) < cache.TAIL) or len(messages) == cache.TAIL
+    assert tail.is_complete is (len(messages) < cache.TAIL_LENGTH) or len(messages) == cache.TAIL_LENGTH
 
 
-def test_a_message_out_of_order_ends_a_tail() -> None:
-    """Where a message belongs between others the tail cannot tell: it is read again."""
+def test_a_message_out_of_order_invalidates_a_tail() -> None:
+    """A message between others makes the tail unknown: it must be read again."""
     tail = tail_of([a_message(5, 1), a_message(3, 1)])
     assert tail.with_message(a_message(4, 1)) is None
     assert tail.with_message(a_message(1, 1)) is None

@@ -1,8 +1,9 @@
 """One thread's connection to PostgreSQL, and the transactions on it, one after another.
 
-Each is a pipeline: statements whose results nobody looks at are sent along with the next whose are, and the
-last ones with COMMIT. The transaction of a message so waits for the server four times rather than nine, and
-as often less for the interpreter. An error in one of them shows at the next look, or at COMMIT.
+Each transaction is a pipeline: statements whose results are not read are sent with the next statement whose
+result is read, and the last ones with COMMIT. So the transaction of a message waits for the server four times
+instead of nine, and for the interpreter's lock as much less often. An error in such a statement is raised by
+the next read, or by COMMIT.
 """
 
 import os
@@ -14,9 +15,9 @@ import psycopg
 from psycopg import errors
 from psycopg.pq import TransactionStatus
 
+from adapters.storage_sql.postgresql.commit_outcome import Backend
 from adapters.storage_sql.postgresql.members import MembersCache, StagedMembers
-from adapters.storage_sql.postgresql.outcome import Peer
-from adapters.storage_sql.postgresql.server import Connection, PostgresqlServer, is_lost
+from adapters.storage_sql.postgresql.server import PostgresqlServer, PsycopgConnection, is_lost
 from adapters.storage_sql.postgresql.transaction import (
     LockStatements,
     PostgresqlReader,
@@ -27,11 +28,11 @@ from adapters.storage_sql.statements import Statements
 _BEGIN = "BEGIN ISOLATION LEVEL READ COMMITTED"
 _BEGIN_READ = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
 
-NOBODY = Peer(0, "")
+NO_BACKEND = Backend(0, "")
 
 
-class Link:
-    """Opened when it is needed, and again when it was lost; used on one thread, but for `cut`."""
+class PostgresqlConnection:
+    """Opens when needed, and reopens after it was lost; used on one thread, except for `abort`."""
 
     def __init__(
         self,
@@ -42,40 +43,40 @@ class Link:
         self._server = server
         self._statements = statements
         self._members = StagedMembers(members)
-        self._connection: Connection | None = None
-        self._peer = NOBODY
+        self._connection: PsycopgConnection | None = None
+        self._backend = NO_BACKEND
         self._pipeline: AbstractContextManager[object] | None = None
-        self._guard = Lock()
-        """Held while the connection comes or goes, so that nobody cuts off another's."""
+        self._open_lock = Lock()
+        """Held while the connection changes, so that `abort` cannot shut down a reused file descriptor."""
 
     def begin(self) -> PostgresqlTransaction:
-        """Raises `psycopg.Error`, and `StorageUnavailable` where no connection can be had."""
+        """Begin a transaction; raises `psycopg.Error`, and `StorageUnavailable` if it cannot connect."""
         connection = self._begin(_BEGIN)
         return PostgresqlTransaction(connection, *self._statements, members=self._members)
 
     def begin_read(self) -> PostgresqlReader:
-        """The same for a view of one moment."""
+        """Begin a read of one snapshot; raises the same."""
         connection = self._begin(_BEGIN_READ)
         return PostgresqlReader(connection, *self._statements, members=self._members)
 
     def commit(self) -> None:
-        """Raises `psycopg.Error`: where the connection `is_lost` then, nobody knows whether it happened."""
+        """Commit; raises `psycopg.Error`, and if the connection `is_lost` then, the outcome is unknown."""
         commit = self._open().execute("COMMIT")
         self._end_pipeline()
         if commit.statusmessage != "COMMIT":
-            # PostgreSQL's way to say that a statement had failed before, which the operation kept to itself.
-            raise errors.InFailedSqlTransaction(f"COMMIT was answered with {commit.statusmessage}")
+            # PostgreSQL answers so if a statement failed and the operation suppressed the error.
+            raise errors.InFailedSqlTransaction(f"PostgreSQL answered COMMIT with {commit.statusmessage}")
         self._members.commit()
 
     def end_read(self) -> None:
-        """End what changes nothing; a connection that is lost meanwhile is opened again when it is needed."""
+        """End a transaction without changes; a lost connection reopens when it is needed."""
         try:
             self.commit()
         except psycopg.Error as error:
             self.roll_back(error)
 
     def roll_back(self, error: BaseException) -> bool:
-        """Be ready for the next transaction, after an error; whether the connection was lost."""
+        """Roll back after an error; returns whether the connection was lost."""
         self._members.roll_back()
         connection = self._connection
         if connection is None:
@@ -83,7 +84,7 @@ class Link:
         lost = isinstance(error, psycopg.Error) and is_lost(connection, error)
         try:
             self._end_pipeline()
-        except psycopg.Error as another:  # of a statement that nobody has looked at
+        except psycopg.Error as another:  # of a statement whose result was not read
             lost = lost or is_lost(connection, another)
         if not lost and connection.info.transaction_status != TransactionStatus.IDLE:
             try:
@@ -91,25 +92,25 @@ class Link:
             except psycopg.Error:
                 lost = True
         if lost:
-            self.forget()
+            self.discard()
         return lost
 
     def is_lost(self, error: psycopg.Error) -> bool:
         return self._connection is None or is_lost(self._connection, error)
 
-    def forget(self) -> Peer:
-        """Let go of the connection; who was at its other end."""
+    def discard(self) -> Backend:
+        """Close the connection; returns the server's process at its other end."""
         self._members.roll_back()
-        with self._guard:
+        with self._open_lock:
             connection, self._connection, self._pipeline = self._connection, None, None
         if connection is not None:
             with suppress(psycopg.Error):
                 connection.close()
-        return self._peer
+        return self._backend
 
-    def cut(self) -> None:
-        """Have what waits for the server fail at once, for a server that has stopped answering."""
-        with self._guard:
+    def abort(self) -> None:
+        """Make a wait for the server fail at once, because the server no longer answers."""
+        with self._open_lock:
             connection = self._connection
             if connection is None or connection.closed:
                 return
@@ -117,9 +118,9 @@ class Link:
                 peer.shutdown(socket.SHUT_RDWR)
 
     def close(self) -> None:
-        self.forget()
+        self.discard()
 
-    def _begin(self, statement: str) -> Connection:
+    def _begin(self, statement: str) -> PsycopgConnection:
         connection = self._open()
         self._pipeline = connection.pipeline()
         self._pipeline.__enter__()
@@ -131,20 +132,20 @@ class Link:
         if pipeline is not None:
             pipeline.__exit__(None, None, None)
 
-    def _open(self) -> Connection:
+    def _open(self) -> PsycopgConnection:
         connection = self._connection
         if connection is None:
             connection = self._server.connect()
-            self._peer = _peer(connection)
-            with self._guard:
+            self._backend = _backend(connection)
+            with self._open_lock:
                 self._connection = connection
         return connection
 
 
-def _peer(connection: Connection) -> Peer:
-    """Who is at the other end of a new connection; it is closed where that cannot be found out."""
+def _backend(connection: PsycopgConnection) -> Backend:
+    """The server's process of a new connection; closes the connection if the query for it fails."""
     try:
-        return Peer.of(connection)
+        return Backend.of(connection)
     except BaseException:
         connection.close()
         raise

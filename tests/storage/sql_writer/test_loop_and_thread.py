@@ -1,4 +1,4 @@
-"""When the event loop writes itself, who waits for whom, and when a thread does it."""
+"""When the event loop runs reads, transactions and commits at once, in a later turn, or in the thread."""
 
 import sqlite3
 import threading
@@ -12,16 +12,15 @@ import trio
 from trio.testing import wait_all_tasks_blocked
 
 from adapters.storage_sql.sqlite import storage as sqlite_module
-from adapters.storage_sql.sqlite import writer as writer_module
-from adapters.storage_sql.sqlite.storage import READING, SqliteStorage
-from adapters.storage_sql.sqlite.writer import AWAY, FLUSH_HERE, HICCUP
+from adapters.storage_sql.sqlite.commit_policy import HICCUP_AFTER, QUICK_COMMITS_NEEDED, SLOW_COMMIT
+from adapters.storage_sql.sqlite.storage import READ_SECONDS_A_TURN, SqliteStorage
 from messaging_core.ids import MessageId
 from messaging_core.ports import Reader, Transaction
 from tests.storage.sql_writer.writing import CHAT, Held, held, history, raw, send, settled
 
 
 async def test_readers_do_not_wait(storage: SqliteStorage) -> None:
-    """While a transaction is open, a read sees what was committed before, at once."""
+    """During a transaction, a read sees the state before it, at once."""
     await storage.transact(send)
     async with trio.open_nursery() as nursery:
         with held(storage, nursery) as began:
@@ -30,45 +29,45 @@ async def test_readers_do_not_wait(storage: SqliteStorage) -> None:
     assert await storage.read(history) == [1, 2]
 
 
-async def test_a_read_is_of_one_moment(storage: SqliteStorage) -> None:
-    """Two looks in one read agree, whatever is committed in between."""
-    looked, committed = threading.Event(), threading.Event()
+async def test_a_read_sees_one_snapshot(storage: SqliteStorage) -> None:
+    """Two queries in one read agree, whatever is committed in between."""
+    queried, committed = threading.Event(), threading.Event()
     writer = storage._writer
     commit = writer._commit
 
     def commit_in_between() -> None:
-        assert looked.wait(60)
+        assert queried.wait(60)
         commit()
         committed.set()
 
-    def look_twice(reader: Reader) -> tuple[list[MessageId], list[MessageId]]:
+    def query_twice(reader: Reader) -> tuple[list[MessageId], list[MessageId]]:
         before = history(reader)
-        looked.set()
-        # The event loop stands here; the thread commits meanwhile.
+        queried.set()
+        # The event loop blocks here while the thread commits.
         assert committed.wait(60)
         return before, history(reader)
 
     vars(writer)["_commit"] = commit_in_between
-    writer._away = 1
+    writer._policy.quick_commits_needed = 1
     async with trio.open_nursery() as nursery:
         nursery.start_soon(storage.transact, send)
         await settled()
-        assert await storage.read(look_twice) == ([], [])
+        assert await storage.read(query_twice) == ([], [])
     assert await storage.read(history) == [1]
 
 
-async def test_a_turn_in_which_reads_have_taken_long_begins_no_others(
+async def test_a_turn_with_long_reads_begins_no_others(
     storage: SqliteStorage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """However many large reads are asked for at once, others have their turn between any two or three."""
+    """However many large reads are called at once, other tasks run after every two of them."""
     now = 0.0
     monkeypatch.setattr(sqlite_module, "monotonic", lambda: now)
     turns = Counter[int]()
 
     def read_long(_: Reader) -> None:
         nonlocal now
-        now += 0.6 * READING
-        turns[storage._rests.turns] += 1
+        now += 0.6 * READ_SECONDS_A_TURN
+        turns[storage._loop_turns.turns] += 1
 
     async with trio.open_nursery() as nursery:
         for _ in range(20):
@@ -78,24 +77,26 @@ async def test_a_turn_in_which_reads_have_taken_long_begins_no_others(
 
 
 async def test_short_reads_share_a_turn(storage: SqliteStorage, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nobody waits for another turn because of others whose reads take no time."""
+    """Reads that take no time do not delay others to the next turn."""
     monkeypatch.setattr(sqlite_module, "monotonic", lambda: 0.0)
     turns = Counter[int]()
 
     def read_short(_: Reader) -> None:
-        turns[storage._rests.turns] += 1
+        turns[storage._loop_turns.turns] += 1
 
     async with trio.open_nursery() as nursery:
         for _ in range(20):
             nursery.start_soon(storage.read, read_short)
-    assert max(turns.values()) >= 19  # after a rest, one need not wait for a turn
+    assert max(turns.values()) >= 19  # after an idle turn, the first one need not yield
 
 
-@pytest.mark.parametrize("away", [0, 1000])
-async def test_a_busy_loop_does_not_starve_transactions(storage: SqliteStorage, away: int) -> None:
-    """While the event loop always has something to do, transactions are carried out, wherever they commit."""
+@pytest.mark.parametrize("quick_commits_needed", [0, 1000], ids=["on the loop", "in the thread"])
+async def test_a_busy_loop_does_not_starve_transactions(
+    storage: SqliteStorage, quick_commits_needed: int
+) -> None:
+    """On an event loop that is never idle, transactions go on, wherever they commit."""
     done = False
-    storage._writer._away = away
+    storage._writer._policy.quick_commits_needed = quick_commits_needed
 
     async def keep_busy() -> None:
         while not done:
@@ -106,7 +107,7 @@ async def test_a_busy_loop_does_not_starve_transactions(storage: SqliteStorage, 
 
     async with trio.open_nursery() as nursery:
         nursery.start_soon(keep_busy)
-        # Takes 0.3 s; with a loop that does not give way to the thread, a minute.
+        # Takes 0.3 s; a minute if the loop does not pause for the thread.
         with trio.fail_after(15):
             for _ in range(30):
                 await storage.transact(send)
@@ -114,46 +115,51 @@ async def test_a_busy_loop_does_not_starve_transactions(storage: SqliteStorage, 
 
 
 async def test_the_loop_does_not_wait_for_a_slow_disk(storage: SqliteStorage) -> None:
-    """The loop stands for one slow commit, and no more until the thread has found the disk quick again."""
-    here: list[bool] = []
+    """After two slow commits the thread commits, until it has found the disk quick again."""
+    on_loop: list[bool] = []
     writer = storage._writer
     commit = writer._commit
-    took = 2 * FLUSH_HERE
+    seconds = 2 * SLOW_COMMIT
 
-    def noting() -> None:
-        here.append(threading.current_thread() is threading.main_thread())
+    def record_and_commit() -> None:
+        on_loop.append(threading.current_thread() is threading.main_thread())
         commit()
-        writer._took = took
+        writer._commit_seconds = seconds
 
-    vars(writer)["_commit"] = noting
-    writer._away, writer._quick = 0, HICCUP  # whatever the disk was like so far
-    for _ in range(2 * AWAY):
+    vars(writer)["_commit"] = record_and_commit
+    writer._policy.quick_commits_needed, writer._policy.quick_commits = (
+        0,
+        HICCUP_AFTER,
+    )  # whatever the disk did so far
+    for _ in range(2 * QUICK_COMMITS_NEEDED):
         await storage.transact(send)
-    assert here == [True, True, *((2 * AWAY - 2) * [False])], "one slow commit may be a hiccup, two are not"
-    took = 0.0
-    here.clear()
-    for _ in range(AWAY + HICCUP):
+    in_thread = (2 * QUICK_COMMITS_NEEDED - 2) * [False]
+    assert on_loop == [True, True, *in_thread], "one slow commit may be a hiccup, two are not"
+    seconds = 0.0
+    on_loop.clear()
+    for _ in range(QUICK_COMMITS_NEEDED + HICCUP_AFTER):
         await storage.transact(send)
-    assert here == [*(AWAY * [False]), *(HICCUP * [True])], "a quick one is not handed about"
-    here.clear()
-    took = 2 * FLUSH_HERE
+    in_thread = QUICK_COMMITS_NEEDED * [False]
+    assert on_loop == [*in_thread, *(HICCUP_AFTER * [True])], "the loop does quick commits"
+    on_loop.clear()
+    seconds = 2 * SLOW_COMMIT
     await storage.transact(send)
-    took = 0.0
+    seconds = 0.0
     for _ in range(5):
         await storage.transact(send)
-    assert here == 6 * [True], "a hiccup now and then changes nothing"
+    assert on_loop == 6 * [True], "a hiccup now and then changes nothing"
 
 
 async def test_the_loop_does_not_wait_for_a_large_commit(storage: SqliteStorage) -> None:
-    """The thread commits very many rows, however quick the disk is; the next commit is the loop's again."""
-    here: list[bool] = []
+    """The thread commits very many rows, however quick the disk is; the loop does the next commit."""
+    on_loop: list[bool] = []
     writer = storage._writer
     commit = writer._commit
 
-    def noting() -> None:
-        here.append(threading.current_thread() is threading.main_thread())
+    def record_and_commit() -> None:
+        on_loop.append(threading.current_thread() is threading.main_thread())
         commit()
-        writer._took = 2 * FLUSH_HERE if len(here) == 2 else 0.0
+        writer._commit_seconds = 2 * SLOW_COMMIT if len(on_loop) == 2 else 0.0
 
     def store_many(tx: Transaction) -> None:
         raw(tx)(
@@ -162,16 +168,16 @@ async def test_the_loop_does_not_wait_for_a_large_commit(storage: SqliteStorage)
             (CHAT,),
         )
 
-    vars(writer)["_commit"] = noting
-    writer._away = writer._quick = 0
+    vars(writer)["_commit"] = record_and_commit
+    writer._policy.quick_commits_needed = writer._policy.quick_commits = 0
     await storage.transact(send)
     await storage.transact(store_many)
     await storage.transact(send)
-    assert here == [True, False, True]
+    assert on_loop == [True, False, True]
 
 
 async def turns(waiting: Coroutine[Any, Any, object]) -> int:
-    """How often it lets others go first until it is done, from a loop that has just rested."""
+    """How often `waiting` yields until it returns, on a loop that has just been idle."""
     await wait_all_tasks_blocked(cushion=0.001)
     count = 0
 
@@ -193,37 +199,39 @@ def refuse(tx: Transaction) -> None:
     raise Held
 
 
-async def test_who_comes_alone_waits_for_nobody(
+async def test_a_lone_call_on_an_idle_loop_does_not_yield(
     storage: SqliteStorage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Where the loop has rested since the last one, who was alone as well, nobody else is waited for."""
-    monkeypatch.setattr(writer_module, "FLUSH_HERE", 60)  # whatever else this machine is doing
-    monkeypatch.setattr(writer_module, "OPERATING", 60)
+    """After an idle turn and a transaction of one operation, a call begins its transaction at once."""
+    storage._writer._policy.slow_commit = 60  # even on a busy machine
+    storage._writer._policy.max_batch_seconds = 60
     assert await turns(storage.transact(send)) == 0
     assert await turns(storage.read(history)) == 0
     with pytest.raises(Held):
         await turns(storage.transact(refuse))
-    assert await turns(storage.transact(send)) == 0, "one that was refused was alone, too"
+    assert await turns(storage.transact(send)) == 0, "a refused operation was alone, too"
     async with trio.open_nursery() as nursery:
         nursery.start_soon(storage.transact, send)
         nursery.start_soon(storage.transact, send)
-    assert await turns(storage.transact(send)) > 0, "the last one was not alone: another may come soon"
+    assert await turns(storage.transact(send)) > 0, (
+        "the last transaction was shared: another call may come soon"
+    )
     assert await turns(storage.transact(send)) == 0
 
 
-async def test_a_busy_loop_goes_by_turns(storage: SqliteStorage) -> None:
-    """Whoever comes again, before the loop has rested, lets others go first."""
+async def test_a_second_call_on_a_busy_loop_yields(storage: SqliteStorage) -> None:
+    """A second call, before the loop has been idle, yields to other tasks."""
 
-    async def twice(ask: Callable[[], Awaitable[object]]) -> None:
-        await ask()
-        await ask()
+    async def twice(call: Callable[[], Awaitable[object]]) -> None:
+        await call()
+        await call()
 
     assert await turns(twice(lambda: storage.transact(send))) > 0
     assert await turns(twice(lambda: storage.read(history))) > 0
 
 
 async def test_a_lone_transaction_whose_commit_fails(storage: SqliteStorage) -> None:
-    """It is told so, though it was carried out before anybody waited for it."""
+    """Its caller gets the error, though the transaction ended before the caller waited."""
 
     def fail() -> None:
         storage._writer._roll_back()
