@@ -1,4 +1,4 @@
-"""The reference storage: everything in dictionaries, gone with the process."""
+"""The reference storage: dictionaries in memory, lost with the process."""
 
 from adapters.storage_memory.storage import MemoryStorage
 

@@ -1,7 +1,7 @@
-"""What the storage port means, in as few lines as say it.
+"""The storage port's meaning in as few lines as possible.
 
-Operations run on the event loop, one after another, each to its end: every lock is held by whoever
-runs, and a view is consistent because nothing can happen in between.
+Operations run on the event loop, one after another, each to its end. So the running operation holds every
+lock, and a view is consistent.
 """
 
 from bisect import bisect_left, bisect_right
@@ -134,7 +134,7 @@ class _View:
 
 
 class _Transaction(_View):
-    """Changes the tables at once, and remembers how to change them back."""
+    """Changes the tables at once, and records how to undo each change."""
 
     def __init__(self, tables: _Tables, numbers: Mapping[str, "count_from[int]"]) -> None:
         super().__init__(tables)
@@ -150,7 +150,7 @@ class _Transaction(_View):
         chats = [self._tables.chats[chat_id] for chat_id in self._tables.chats_of.get(user_id, ())]
         return sum(chat.members[0].user_id == user_id for chat in chats)
 
-    # A number taken by a transaction that is rolled back is lost, like any other storage's.
+    # A rollback does not return identifiers, as in the other storages.
     def next_user_id(self) -> UserId:
         return UserId(next(self._numbers["user"]))
 
@@ -237,9 +237,9 @@ class _Transaction(_View):
         self._undo.append(log.pop)
 
     def _add(self, table: dict[K, V], key: K, value: V) -> None:
-        """Put under a new key; whoever decides must have looked whether it is one."""
+        """Put a value under a new key; the decision must have checked that the key is new."""
         if key in table:
-            raise ValueError(f"{key!r} is taken")
+            raise ValueError(f"{key!r} exists already")
         self._put(table, key, value)
 
     def _put(self, table: dict[K, V], key: K, value: V) -> None:
@@ -256,7 +256,7 @@ class _Transaction(_View):
 
 
 class MemoryStorage:
-    """A `messaging_core.ports.Storage` that is lost with the process; for tests, and to show how it goes."""
+    """A `messaging_core.ports.Storage` that is lost with the process; for tests, and as an example."""
 
     trouble: str | None = None
 
@@ -267,7 +267,7 @@ class MemoryStorage:
     async def transact(
         self, operation: Callable[[Transaction], T], *, committed: Callable[[T], Any] | None = None
     ) -> T:
-        # The only point at which a cancellation can arrive: before, when nothing has happened yet.
+        # The only point of cancellation, before any change.
         await trio.lowlevel.checkpoint()
         transaction = _Transaction(self._tables, self._numbers)
         try:
