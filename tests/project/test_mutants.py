@@ -1,5 +1,6 @@
 """The list of faults that may go unnoticed, and how a run of `make mutants` is compared with it."""
 
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -39,6 +40,14 @@ def test_every_listed_survivor_has_a_reason(root: Path) -> None:
     assert all(name.startswith("messaging_core.") for name in functions)
     with pytest.raises(ValueError, match=r"core\.take"):
         Survivors.parse(ENTRY.replace("Nobody calls it.", " "))
+
+
+def test_mutants_meet_the_tests_of_make_quick(root: Path) -> None:
+    """The Makefile and mutmut's configuration name the same tests."""
+    selected = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["mutmut"]
+    makefile = (root / "Makefile").read_text(encoding="utf-8").replace("\\\n", " ")
+    (quick,) = [line for line in makefile.splitlines() if line.startswith("QUICK := ")]
+    assert selected["pytest_add_cli_args_test_selection"] == quick.split()[2:]
 
 
 @pytest.mark.parametrize(

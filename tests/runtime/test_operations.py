@@ -299,7 +299,7 @@ async def test_a_replay_shows_a_user_or_nothing(storage: MemoryStorage) -> None:
     bob = await storage.read(lambda reader: reader.user(BOB))
     assert bob is not None
     await carry_out(storage, once(lambda tx: Decision(bob)))
-    for visibility, email in (("everyone", "bob@test.com"), ("self", None)):
+    for visibility, email in (("everyone", "bob@test.com"), ("shared_chat", "bob@test.com"), ("self", None)):
         replay = (await carry_out(storage, once(must_not_run, context(visibility=visibility)))).result
         assert (replay.result.id, replay.result.email) == (BOB, email)
     del storage._tables.users[BOB]
