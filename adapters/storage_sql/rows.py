@@ -34,7 +34,8 @@ NO_USER = 0
 MEMBERS_VERSION = -2
 """The index of the column `members_version` in a chat's row."""
 
-_TYPES = {type_.value: type_ for type_ in MessageType}  # takes a tenth of the time of calling the class
+# Takes a tenth of the time of calling the class. `value` calls Python twice to give `_value_`.
+_TYPES = {type_.value: type_ for type_ in MessageType}
 
 _encode = JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
 _decode = JSONDecoder().decode
@@ -152,7 +153,7 @@ def message_row(message: Message, sequence: int) -> Row:
         message.id,
         message.chat_id,
         message.author_id,
-        message.type.value,
+        message.type._value_,
         message.content,
         _payload_text(message.payload),
         seconds(message.ts),
@@ -223,7 +224,7 @@ def stored_response_row(response: StoredResponse) -> Row:
         *key_row(response.key),
         response.fingerprint,
         response.status,
-        None if resource is None else resource.kind.value,
+        None if resource is None else resource.kind._value_,
         None if resource is None else resource.id,
         seconds(response.created_at),
     )
