@@ -1,8 +1,8 @@
-"""Where avatars may be loaded from: the host of a picture learns who looks at it, and when.
+"""The hosts from which avatars may be loaded: a picture's host learns who looks at it, and when.
 
-URLs are judged as browsers read them (the URL standard, https://url.spec.whatwg.org). Browsers read a
-backslash as a slash, pass over line breaks, and turn full-width letters and escapes in a host into plain
-ones; other parsers do not. So a URL that two parsers could read differently is on no host at all.
+URLs are parsed as browsers parse them (the URL standard, https://url.spec.whatwg.org). Browsers read a
+backslash as a slash, ignore line breaks, and convert full-width letters and escapes in a host to ASCII; other
+parsers do not. So a URL that two parsers could read differently matches no host.
 """
 
 import re
@@ -13,7 +13,7 @@ from attrs import evolve, frozen
 from messaging_core.errors import FieldError, Invalid
 
 NAMED = 5
-"""Hosts that a refusal names at most."""
+"""The maximum number of hosts that a refusal names."""
 
 _NAME = r"[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)*|\[[0-9A-Fa-f:.]+\]"
 _NUMBER = re.compile(r"[0-9]+|0x[0-9a-f]*")
@@ -28,16 +28,17 @@ class AvatarHosts:
     """The hosts from which avatars may be loaded; none by default."""
 
     everywhere: bool = False
-    """Whether any host may be named; `own` and `hosts` add nothing then."""
+    """Whether every host is allowed; `own` and `hosts` then have no effect."""
     own: bool = False
-    """Whether they may be on the server itself: on the host that a request is addressed to."""
+    """Whether the server itself is allowed: the host that a request is addressed to."""
     hosts: frozenset[str] = frozenset()
-    """Other hosts, as `parse_host` gives them."""
+    """Other allowed hosts, as returned by `parse_host`."""
     here: str | None = None
-    """The server's own host, where `own` and a request say so; likewise."""
+    """The server's own host, as returned by `parse_host`; None where `own` is False or no request is
+    known."""
 
     def at(self, host: str | None) -> "AvatarHosts":
-        """The same for a request to `host`, which is the server's own."""
+        """The hosts for a request that is addressed to `host`, which is the server's own."""
         return evolve(self, here=parse_host(host)) if self.own and host is not None else self
 
     def admits(self, url: str) -> bool:
@@ -45,7 +46,7 @@ class AvatarHosts:
         return self.everywhere or any(host in self.hosts or host == self.here for host in _hosts_of(url))
 
     def check(self, url: str | None) -> None:
-        """Raise `Invalid` for an avatar that nobody would be shown; None is no avatar."""
+        """Raise `Invalid` for an avatar from a host that is not allowed; None passes."""
         if url is not None and not self.admits(url):
             raise Invalid(FieldError("avatar_url", "host_not_allowed", self._expected()))
 
@@ -63,10 +64,10 @@ OWN_HOST = AvatarHosts(own=True)
 
 
 def parse_host(text: str) -> str | None:
-    """A host, `cdn.example` or `cdn.example:8443`, in the form in which two are compared; None if it is none.
+    """A host, `cdn.example` or `cdn.example:8443`, in its form for comparison; None if the text is no host.
 
-    Without a port, it is that which the URL's scheme implies. A name in another alphabet is written in its
-    ASCII form, `xn--…`, an address as browsers write it.
+    A host without a port has the port that the URL's scheme implies. A name in another alphabet must be in
+    its ASCII form, `xn--…`, an address in the form that browsers write.
     """
     found = _HOST.fullmatch(text)
     name = None if found is None else _name(found[1])
@@ -76,7 +77,7 @@ def parse_host(text: str) -> str | None:
 
 
 def _hosts_of(url: str) -> tuple[str, ...]:
-    """The ways to write the host of a URL: with its port, and without where that is implied."""
+    """The host of a URL: with its port, and also without the port where the scheme implies it."""
     found = _URL.fullmatch(url)
     name = None if found is None else _name(found[2])
     if found is None or name is None:
@@ -87,7 +88,7 @@ def _hosts_of(url: str) -> tuple[str, ...]:
 
 
 def _name(text: str) -> str | None:
-    """A host's name or address as browsers write it; None for what they write otherwise, or refuse."""
+    """A host's name or address in the form that browsers write; None for one that they rewrite or refuse."""
     name = text.lower()
     if name[-1] not in _ENDS_OF_ADDRESSES:
         return name

@@ -1,6 +1,6 @@
-"""Which characters can be seen, and where those that cannot may stand.
+"""Which characters are visible, and where invisible ones are allowed.
 
-Python's `unicodedata` knows the category of a character, and not whether anything is drawn for it; the tables
+Python's `unicodedata` knows a character's category, but not whether anything is drawn for it; the tables
 below add that.
 """
 
@@ -29,15 +29,15 @@ DEFAULT_IGNORABLE: Final = (
 )
 """First and last code points of Default_Ignorable_Code_Point: DerivedCoreProperties.txt, Unicode 17.0.0.
 
-The same in 16.0.0 and 15.1.0. What is not assigned yet is in it too: it will be invisible when it is.
+The same in 16.0.0 and 15.1.0. It includes unassigned code points, which will be invisible once assigned.
 """
 
 BLANK_SYMBOLS: Final = "\u2800\ufffc\U0001d159\U00013441\U00013442"
-"""Symbols and letters by their category, of which nothing is drawn: the Braille pattern without dots, the
-place of an object that plain text does not hold, the null note head, and two blank hieroglyphs."""
+"""Characters with the category of a symbol or letter for which nothing is drawn: the Braille pattern without
+dots, the object replacement character, the null note head, and two blank hieroglyphs."""
 
 _UNSEEN_LETTERS = frozenset("\u115f\u1160\u3164\uffa0" + BLANK_SYMBOLS)
-"""What is invisible though its category is not: the Hangul fillers, and the above."""
+"""Invisible characters whose category is a visible one: the Hangul fillers, and the blank symbols."""
 
 _UNSEEN_CATEGORIES = frozenset(["Cc", "Cf", "Cs", "Zs", "Zl", "Zp", "Mn", "Mc", "Me"])
 
@@ -45,8 +45,8 @@ _UNSEEN_CATEGORIES = frozenset(["Cc", "Cf", "Cs", "Zs", "Zl", "Zp", "Mn", "Mc", 
 def is_blank(text: str) -> bool:
     """Whether nothing in the text is visible: white space, controls, fillers, and marks without a base.
 
-    The first visible character decides. One that is not assigned in this Python's Unicode is visible, unless
-    it is one of those that never will be.
+    The search stops at the first visible character. A character that is unassigned in this Python's Unicode
+    counts as visible, unless it will never be visible.
     """
     if "!" <= text[:1] <= "~":  # most texts
         return False
@@ -61,20 +61,20 @@ def _is_unseen(character: str) -> bool:
 
 
 def _is_never_seen(point: int) -> bool:
-    """Whether an unassigned code point is a noncharacter, or invisible once it is assigned."""
+    """Whether an unassigned code point is a noncharacter, or will be invisible once it is assigned."""
     is_noncharacter = point & 0xFFFE == 0xFFFE or 0xFDD0 <= point <= 0xFDEF
     return is_noncharacter or any(first <= point <= last for first, last in DEFAULT_IGNORABLE)
 
 
 def _characters(*ranges: tuple[int, int]) -> str:
-    """Ranges of code points, as they stand in the brackets of a regular expression."""
+    """Ranges of code points, written for the brackets of a regular expression."""
     return "".join(f"\\U{first:08x}-\\U{last:08x}" for first, last in ranges)
 
 
 _INVISIBLE = re.compile(f"[{_characters(*DEFAULT_IGNORABLE)}]")
 
 _DIRECTION_MARKS = frozenset("\u200e\u200f\u061c")
-"""They order punctuation that stands beside right-to-left letters, and nothing else."""
+"""They order punctuation beside right-to-left letters, and do nothing else."""
 _JOINERS = frozenset("\u034f\u200b\u200c\u200d")
 """The joiner and the non-joiner of Arabic and Indic scripts and of emoji, the word break of Khmer and Thai,
 the grapheme joiner of Hebrew."""
@@ -86,7 +86,7 @@ _TAGS = re.compile("[\U000e0020-\U000e007f]")
 _FLAG = "\U0001f3f4"
 
 _EMOJI_BELOW = frozenset("#*0123456789©®")
-"""What is an emoji with a selector though it lies below all other scripts and emoji that have any."""
+"""Characters that a selector turns into emoji, although they are in a range without selectors."""
 _WITHOUT_SELECTORS = ((0x0000, 0x058F),)
 """Latin, Greek, Cyrillic, Armenian."""
 _WITHOUT_JOINERS = (
@@ -103,7 +103,7 @@ _WITHOUT_JOINERS = (
 
 
 def unsafe_in_address(text: str) -> int | None:
-    """The index of the first character beyond ASCII that cannot be seen in an address, marks excepted."""
+    """The index of the first invisible character beyond ASCII in an address, except for marks."""
     if text.isascii():
         return None
     for index, character in enumerate(text):
@@ -115,11 +115,11 @@ def unsafe_in_address(text: str) -> int | None:
 
 
 def unsafe_in_name(text: str) -> int | None:
-    """The index of the first invisible character that is not needed where it stands.
+    """The index of the first invisible character that has no function at its position.
 
-    A joiner or a selector may follow a character of a script that has them, or an emoji; a mark of direction
-    may stand in text with right-to-left letters. A control of direction may not stand anywhere: it reorders
-    what is shown beside the name.
+    A joiner or a selector may follow a character of a script that uses them, or an emoji. A direction mark
+    may appear in text with right-to-left letters. A direction control may appear nowhere: it reorders the
+    text beside the name.
     """
     if text.isascii() or _INVISIBLE.search(text) is None:
         return None
@@ -139,7 +139,7 @@ def unsafe_in_name(text: str) -> int | None:
 
 
 def _is_needed(character: str, base: str) -> bool:
-    """Whether an invisible character has its use behind a base and its marks."""
+    """Whether an invisible character has a function after a base and its marks."""
     if not base or category(base)[0] == "Z":
         return False
     if character in _JOINERS:
@@ -155,26 +155,26 @@ def _lies_in(character: str, ranges: tuple[tuple[int, int], ...]) -> bool:
 
 
 def described(character: str) -> str:
-    """A character by its number and name, as `U+200B ZERO WIDTH SPACE`."""
+    """A character's number and name, such as `U+200B ZERO WIDTH SPACE`."""
     return f"U+{ord(character):04X} {name(character, '')}".rstrip()
 
 
 SHRINKS = 4
-"""No normal form of a text has fewer than a fourth of its code points: none decomposes into more that
-compose again."""
+"""A normal form of a text has at least a fourth of its code points: no character decomposes into more than
+four that compose again."""
 GROWS_IN_NFC = 3
-"""No text has more than three times as many code points in NFC."""
+"""A text has at most three times as many code points in NFC."""
 
 _LONGEST_RUN = 30
-"""Marks behind one another that any script needs, and more: the Stream-Safe Text Format of UAX #15."""
+"""Consecutive marks; no script needs as many. From the Stream-Safe Text Format of UAX #15."""
 _DECOMPOSE_TO_MARKS = frozenset("\u0f73\u0f75\u0f81")
-"""What is no mark by its combining class, and two of them in its normal form."""
+"""Characters with combining class 0 whose normal form is two marks."""
 
 
 def length_in_nfc(text: str) -> int:
-    """How many code points the text has in NFC, in time that is linear in its length.
+    """The number of code points of the text in NFC, computed in time linear in its length.
 
-    Normalising takes time by the square of a run of marks: text with a run of more than 30 counts as it is.
+    Normalising a run of marks takes quadratic time, so text with a run of more than 30 is counted as sent.
     """
     if text.isascii() or is_normalized("NFC", text):
         return len(text)

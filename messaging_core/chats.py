@@ -1,4 +1,4 @@
-"""Chats: direct ones, of which two people have exactly one, and groups."""
+"""Chats: direct ones, exactly one for two people, and groups."""
 
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -30,9 +30,9 @@ from messaging_core.models import Chat, ChatView, Excerpt, Member, Role, User, U
 DIRECT_CHAT_TITLE = "Direct Message"
 
 PARTICIPANTS_AT_ONCE = 1000
-"""People in one part of a list, unless a single chat shows more; read and rendered in some 4 ms."""
+"""People in one part of a list, unless a single chat shows more; they are read and rendered in some 4 ms."""
 CHATS_AT_ONCE = 100
-"""Chats in one part of a list: of each, those who are shown are looked up in some 40 us."""
+"""Chats in one part of a list; looking up the people that one chat shows takes some 40 us."""
 
 
 def open_direct_chat(
@@ -41,16 +41,16 @@ def open_direct_chat(
     actor: UserId,
     other: User | None,
     existing: Chat | None,
-    made: int,
+    created_before: int,
     chat_id: ChatId,
     now: datetime,
     limits: Limits,
 ) -> Decision[Chat]:
     """The one chat of these two people: `existing`, or a new one under `chat_id`.
 
-    `existing` must have been looked up in the transaction that applies the effects, and so must `made` where
-    there is none: how many chats the actor has made. Raises `DirectChatWithSelf`, `UserNotFound` and
-    `TooManyChats`.
+    Look up `existing` in the transaction that applies the effects, and, where there is none, also
+    `created_before`, the number of chats that the actor has created. Raises `DirectChatWithSelf`,
+    `UserNotFound` and `TooManyChats`.
     """
     if command.user_id == actor:
         raise DirectChatWithSelf
@@ -58,7 +58,7 @@ def open_direct_chat(
         raise UserNotFound
     if existing is not None:
         return Decision(existing)
-    if made >= limits.chats_per_user:
+    if created_before >= limits.chats_per_user:
         raise TooManyChats(limits.chats_per_user)
     members = tuple(Member(user_id, Role.MEMBER, now) for user_id in (actor, other.id))
     return _created(Chat(chat_id, DIRECT_CHAT_TITLE, False, now, members, 0, now, None))
@@ -69,16 +69,16 @@ def create_group(
     *,
     actor: UserId,
     known: Collection[UserId],
-    made: int,
+    created_before: int,
     chat_id: ChatId,
     now: datetime,
     limits: Limits,
 ) -> Decision[Chat]:
-    """A group whose owner is the actor; people named twice, and the actor, are counted once.
+    """A group whose owner is the actor; people named twice, and the actor, count once.
 
-    `known` holds those of `command.member_ids` who exist, `made` is how many chats the actor has made, looked
-    up in the transaction that applies the effects. Raises `Invalid`, naming each of the others, and
-    `TooManyChats`.
+    `known` holds the `command.member_ids` that exist, `created_before` is the number of chats that the actor
+    has created; look both up in the transaction that applies the effects. Raises `Invalid`, naming each
+    unknown member, and `TooManyChats`.
     """
     command = check(command, limits)
     unknown = tuple(
@@ -96,13 +96,13 @@ def create_group(
     if len(members) > limits.group_members:
         too_many = f"makes a group of {len(members)}, at most {limits.group_members} are allowed"
         raise Invalid(FieldError("member_ids", "too_long", too_many))
-    if made >= limits.chats_per_user:
+    if created_before >= limits.chats_per_user:
         raise TooManyChats(limits.chats_per_user)
     return _created(Chat(chat_id, command.title, True, now, members, 0, now, None))
 
 
 def readable(chat: Chat | None, reader: UserId) -> Chat:
-    """The chat, for somebody who takes part in it; raises `ChatNotFound`, then `NotAParticipant`."""
+    """The chat, for one of its members; raises `ChatNotFound`, then `NotAParticipant`."""
     if chat is None:
         raise ChatNotFound
     if chat.member(reader) is None:
@@ -111,15 +111,15 @@ def readable(chat: Chat | None, reader: UserId) -> Chat:
 
 
 def view(chat: Chat | Excerpt, participants: tuple[UserView, ...]) -> ChatView:
-    """The chat as it is shown, with the people of its `member_ids`."""
+    """The chat as shown, with the people of its `member_ids`."""
     return ChatView(chat.id, chat.title, chat.is_group, chat.created_at, participants, chat.member_count)
 
 
-# --- who is shown of many -----------------------------------------------------------------------------------
+# --- which members of a large chat are shown ----------------------------------------------------------------
 
 
 def excerpt(chat: Chat, viewer: UserId, count: int) -> Chat | Excerpt:
-    """The chat with `count` members at most, of whom the viewer is one: itself where it has no more."""
+    """The chat with at most `count` of its members, including the viewer; unchanged where it has no more."""
     if len(chat.members) <= count:
         return chat
     admins = (member.user_id for member in ranked(chat.members))
@@ -142,74 +142,74 @@ def head(chat: Chat | Excerpt) -> Excerpt:
 
 
 def ranked(members: Iterable[Member]) -> list[Member]:
-    """The owner and then the admins, each in the order in which they joined."""
+    """The owner, then the admins in the order in which they joined."""
     found = [member for member in members if member.role is not Role.MEMBER]
     return sorted(found, key=lambda member: member.role is not Role.OWNER)
 
 
 def shown_members(*rankings: Iterable[UserId], count: int) -> tuple[UserId, ...]:
-    """The first `count` people of these rankings, one behind another, each person once.
+    """The first `count` people of the concatenated rankings, each person once.
 
-    Of a chat with more than `count` members the rankings are: the viewer; its owner and admins; all, in the
-    order in which they joined, or the first `count` of them.
+    For a chat with more than `count` members the rankings are: the viewer; its owner and admins; all members
+    in the order in which they joined, or the first `count` of them.
     """
     return tuple(islice(dict.fromkeys(chain.from_iterable(rankings)), count))
 
 
 # --- lists --------------------------------------------------------------------------------------------------
 
-Place = tuple[datetime, int, ChatId]
-"""Where a chat stands in a list: the greatest comes first."""
+SortKey = tuple[datetime, int, ChatId]
+"""Orders the chats of a list: the greatest comes first."""
 
 
-def place(chat: Chat | Excerpt) -> Place:
-    """A total order of chats: by their last activity, within a second by message, then by chat."""
+def sort_key(chat: Chat | Excerpt) -> SortKey:
+    """A total order of chats: by last activity, within a second by last message, then by chat."""
     return (chat.active_at, chat.last_message_id or 0, chat.id)
 
 
 class Listing(NamedTuple):
-    """Which chats a list shows, in its order, and how many participants of each at most."""
+    """The chats that a list shows, in its order, and how many participants of each at most."""
 
     chats: Sequence[Chat | Excerpt]
     sizes: Mapping[ChatId, int]
     next_cursor: str | None
 
 
-def check_listing(command: ListChats, limits: Limits) -> Place | None:
-    """Where the page begins; raises `Invalid` for a limit or a cursor that is none."""
+def check_listing(command: ListChats, limits: Limits) -> SortKey | None:
+    """The sort key of the last chat of the page above; raises `Invalid` for a bad limit or cursor."""
     check(command, limits)
-    return None if command.cursor is None else _place(command.cursor)
+    return None if command.cursor is None else _parse_cursor(command.cursor)
 
 
 def listing(
-    chats: Collection[Chat | Excerpt], command: ListChats, below: Place | None, *, limits: Limits
+    chats: Collection[Chat | Excerpt], command: ListChats, below: SortKey | None, *, limits: Limits
 ) -> Listing:
-    """What is shown of somebody's chats, which may come in any order; `below` is what `check_listing` gave.
+    """What a list shows of one person's chats, given in any order; `below` comes from `check_listing`.
 
-    A page holds the chats that were last active before the last one of the page above, as they are by now:
-    so no chat comes twice, and one that becomes active meanwhile moves to the front of the list and is on no
-    page below. A list that is asked for whole holds `participants_listed_in_all` people: the chats that come
-    first show `participants_listed` each, as long as enough is left for all the others.
+    A page holds the chats whose last activity, as of now, is before that of the last chat of the page above.
+    So no chat appears twice, and a chat that becomes active meanwhile moves to the front of the list and is
+    on no page below. A whole list holds `participants_listed_in_all` people: its first chats show
+    `participants_listed` each, as long as enough remains for all the others.
     """
     found = latest(chats, command, below, limits=limits)
     chosen = found[: _length(command, limits)]
     if not is_paged(command):
         return Listing(chosen, _sizes(chosen, limits), None)
-    next_cursor = cursor(place(chosen[-1])) if len(chosen) < len(found) else None
+    next_cursor = cursor(sort_key(chosen[-1])) if len(chosen) < len(found) else None
     return Listing(chosen, _full_sizes(chosen, limits), next_cursor)
 
 
 def latest(
-    chats: Collection[Chat | Excerpt], command: ListChats, below: Place | None, *, limits: Limits
+    chats: Collection[Chat | Excerpt], command: ListChats, below: SortKey | None, *, limits: Limits
 ) -> list[Chat | Excerpt]:
-    """Those of the chats that may matter to `listing`, whatever others there are; latest first."""
+    """The chats that can affect `listing`, whatever other chats there are; latest first."""
     if below is not None:
-        chats = [chat for chat in chats if place(chat) < below]
-    return nlargest(_length(command, limits) + 1, chats, key=place)
+        chats = [chat for chat in chats if sort_key(chat) < below]
+    return nlargest(_length(command, limits) + 1, chats, key=sort_key)
 
 
 def is_paged(command: ListChats) -> bool:
-    """Whether a page is asked for, and not the list: the checklist's clients want a bare array."""
+    """Whether the command requests a page, not the whole list: the checklist's clients want a bare array."""
     return command.limit is not None or command.cursor is not None
 
 
@@ -228,7 +228,7 @@ def _sizes(chosen: Sequence[Chat | Excerpt], limits: Limits) -> Mapping[ChatId, 
     for chat, size in zip(chosen, least, strict=True):
         more = min(chat.member_count, limits.participants_listed) - size
         if more > spare:
-            spare = more = 0  # whatever comes later shows few, too
+            spare = more = 0  # so that all later chats show few, too
         sizes[chat.id] = size + more
         spare -= more
     return sizes
@@ -236,12 +236,12 @@ def _sizes(chosen: Sequence[Chat | Excerpt], limits: Limits) -> Mapping[ChatId, 
 
 def _full_sizes(chosen: Sequence[Chat | Excerpt], limits: Limits) -> Mapping[ChatId, int]:
     most = limits.participants_listed
-    # Without `min`, which would take as long as the rest of it.
+    # `min` would take as long as the rest of the loop.
     return {chat.id: count if (count := chat.member_count) < most else most for chat in chosen}
 
 
 def slices(sizes: Mapping[ChatId, int]) -> list[Mapping[ChatId, int]]:
-    """The parts in which a list is read and rendered, in its order, one at least: each costs milliseconds."""
+    """The parts in which a list is read and rendered, in its order, at least one; each takes milliseconds."""
     if len(sizes) <= CHATS_AT_ONCE and sum(sizes.values()) <= PARTICIPANTS_AT_ONCE:
         return [sizes]
     found: list[dict[ChatId, int]] = []
@@ -255,15 +255,15 @@ def slices(sizes: Mapping[ChatId, int]) -> list[Mapping[ChatId, int]]:
     return [*found]
 
 
-def cursor(at: Place) -> str:
-    """A place in a list as clients are given it; nothing in it is a secret."""
-    active_at, last_message_id, chat_id = at
+def cursor(key: SortKey) -> str:
+    """The cursor that clients receive for a chat's sort key; it contains no secret."""
+    active_at, last_message_id, chat_id = key
     text = f"{int(active_at.timestamp())}.{last_message_id}.{chat_id}"
     return urlsafe_b64encode(text.encode()).decode().rstrip("=")
 
 
-def _place(text: str) -> Place:
-    """What `cursor` was given; raises `Invalid`."""
+def _parse_cursor(text: str) -> SortKey:
+    """The sort key of a cursor; raises `Invalid`."""
     malformed = Invalid(FieldError("cursor", "malformed", "must be the next_cursor of the page above"))
     try:
         decoded = urlsafe_b64decode(text.encode() + b"=" * (-len(text) % 4)).decode()
@@ -277,6 +277,6 @@ def _place(text: str) -> Place:
 
 
 def _created(chat: Chat) -> Decision[Chat]:
-    """The chat as it is after the first event of its log, which is that it was created."""
+    """The chat after the first event of its log, its creation."""
     created = evolve(chat, sequence=chat.sequence + 1)
     return Decision(created, announce(chat, ChatCreated(created), now=chat.created_at))

@@ -1,4 +1,4 @@
-"""What can be asked: every field, its type, and what it must satisfy.
+"""Commands: every field, its type and its constraint.
 
 A transport builds a command from a path, a query and a body; the decisions check its constraints.
 """
@@ -69,7 +69,7 @@ class RegisterUser:
 
 @frozen
 class LogIn:
-    """Both are bounded, and storable; whatever else is wrong with one is answered like a wrong password."""
+    """Both fields are bounded and storable; any other fault in them is answered like a wrong password."""
 
     email: str = field(metadata=constrained(ANY_EMAIL))
     password: str = field(repr=False, metadata=constrained(ANY_PASSWORD))
@@ -102,7 +102,7 @@ class FindUserByTag:
 
 @frozen
 class ListChats:
-    """The first chats of a list, or with a limit or a cursor a page of it."""
+    """The first chats of the caller's list, or, with a limit or a cursor, a page of it."""
 
     limit: int | None = field(default=None, metadata=constrained(Count("chats_page_max")))
     cursor: str | None = None

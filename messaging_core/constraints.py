@@ -1,4 +1,4 @@
-"""What a value of the right type must also satisfy, declared once on the field that it binds.
+"""Constraints on values of the right type, each declared once on the field that it binds.
 
 A command's fields carry their constraints as attrs metadata: `check` applies them, and a transport
 writes the same bounds into its schema. A bound is the name of a number in `Limits`.
@@ -42,44 +42,44 @@ UNSET: Final = Unset.UNSET
 
 
 class NormalForm(Enum):
-    """What becomes of a text before it is measured, compared and kept."""
+    """How a text is normalised before it is measured, compared and stored."""
 
     AS_SENT = auto()
-    """Nothing: it is kept as it was sent."""
+    """Not at all: it is measured and stored as sent."""
     COUNTED = auto()
-    """It is kept as it was sent, and measured in NFC: spellings that look alike count alike."""
+    """It is stored as sent, and measured in NFC: spellings that look alike count alike."""
     NAME = auto()
-    """White space around it goes, and it is put into NFC; invisible characters stand only where a script or
-    an emoji needs them."""
+    """NFC, without white space at its ends, and with invisible characters only where a script or an emoji
+    needs them."""
     ADDRESS = auto()
-    """NFC, without an invisible character."""
+    """NFC, without invisible characters."""
     SECRET = auto()
-    """NFKC (NIST SP 800-63B 5.1.1.2): the same keys make the same secret on every device."""
+    """NFKC (NIST SP 800-63B 5.1.1.2): the same keys give the same secret on every device."""
 
 
 @frozen
 class Text:
-    """A string of `minimum` to `maximum` code points, in its form, that PostgreSQL and UTF-8 can hold.
+    """A string of `minimum` to `maximum` code points in its normal form that PostgreSQL and UTF-8 can hold.
 
-    A string of more than four times the maximum is refused unseen: no form is that much shorter, and
-    normalising takes time.
+    A string of more than four times the maximum is refused before it is normalised: no form is that much
+    shorter, and normalising takes time.
     """
 
     maximum: str
     minimum: str | None = None
     form: NormalForm = NormalForm.AS_SENT
     any_spelling: bool = False
-    """Whether it is only compared with what was measured before, so that any spelling of that passes."""
+    """Whether the text is only compared with a text that was measured before: any spelling of that passes."""
     lines: bool = False
-    """Whether line breaks and other control characters may stand in it."""
+    """Whether line breaks and other control characters are allowed."""
     blank: bool = False
     """Whether it may be empty or invisible."""
     pattern: str | None = None
     """A regular expression, in the dialect that Python and JavaScript share, for the whole string."""
     expected: str = ""
-    """What to tell a person whose value does not match the pattern."""
+    """What a value must be, for the error text where it does not match the pattern."""
     example: str = ""
-    """A value that a reader of the API's description can try out."""
+    """A value for the API's description, where readers can try it out."""
 
 
 @frozen
@@ -93,8 +93,8 @@ class Identifiers:
 class JsonObject:
     """A JSON object of at most `bytes_maximum` UTF-8 bytes and `depth_maximum` levels.
 
-    Its numbers are finite and its integers fit in signed 64 bits: what every JSON library, and every storage,
-    reads back.
+    Its numbers are finite and its integers fit in signed 64 bits, so that every JSON library and every
+    storage reads them back.
     """
 
     bytes_maximum: str
@@ -110,25 +110,26 @@ class Count:
 
 @frozen
 class AllBut:
-    """Any value of an enumeration but those that nobody may ask for."""
+    """Any value of an enumeration except those in `values`, which clients must not send."""
 
     values: tuple[Enum, ...]
     expected: str
-    """What to tell a person who asks for one."""
+    """The error text for one of them."""
 
 
 Constraint = Text | Identifiers | JsonObject | Count | AllBut
 
 
 def constrained(constraint: Constraint) -> dict[str, Constraint]:
-    """The metadata of an attrs field that `constraint` binds."""
+    """The metadata for an attrs field that `constraint` binds."""
     return {CONSTRAINT: constraint}
 
 
 def check(command: C, limits: Limits) -> C:
-    """The command with every text in its form; raises `Invalid`, naming each field that breaks a constraint.
+    """The command with every text in its normal form.
 
-    None and `UNSET` pass. Checking again changes nothing.
+    None and `UNSET` pass. Checking again changes nothing. Raises `Invalid`, naming each field that breaks a
+    constraint.
     """
     errors: list[FieldError] = []
     changed: dict[str, str] = {}
@@ -144,15 +145,15 @@ def check(command: C, limits: Limits) -> C:
         else:
             found = _violation(constraint, value, limits)
         if found is not None:
-            code, message, *place = found
-            errors.append(FieldError("".join([attribute.name, *place]), code, message))
+            code, message, *path = found
+            errors.append(FieldError("".join([attribute.name, *path]), code, message))
     if errors:
         raise Invalid(*errors)
     return cast("C", evolve(cast("Any", command), **changed)) if changed else command
 
 
 _Violation = tuple[str, str] | tuple[str, str, str]
-"""A code, a message, and the place inside the value, such as `.a.0`."""
+"""A code, a message, and the path inside the value, such as `.a.0`."""
 
 
 def _violation(
@@ -178,14 +179,14 @@ _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 
 def longest_as_sent(constraint: Text, limits: Limits) -> int:
-    """The most code points that a text may have before it is put into its form, spaces around it aside."""
+    """The most code points that a text may have before it is normalised, without white space at its ends."""
     maximum: int = getattr(limits, constraint.maximum)
     is_measured_as_sent = constraint.form is NormalForm.AS_SENT and not constraint.any_spelling
     return maximum if is_measured_as_sent else SHRINKS * maximum
 
 
 def _text(constraint: Text, sent: str, limits: Limits) -> tuple[str, _Violation | None]:
-    """A text in its form, and what it breaks."""
+    """A text in its normal form, and its violation of the constraint."""
     maximum = getattr(limits, constraint.maximum)
     form = constraint.form
     value, start = sent, 0
@@ -216,7 +217,7 @@ _ADDRESS = NormalForm.ADDRESS
 
 
 def normalised(form: NormalForm, text: str) -> str:
-    """A text in its form; normalising it again changes nothing."""
+    """A text in its normal form; normalising it again changes nothing."""
     match form:
         case NormalForm.AS_SENT | NormalForm.COUNTED:
             return text
@@ -244,7 +245,8 @@ def _shortness(constraint: Text, sent: str, value: str, limits: Limits) -> _Viol
     if not constraint.minimum:
         return None
     minimum = getattr(limits, constraint.minimum)
-    # A ligature that stands for eight letters is one that was typed, and a letter with its accent is one too.
+    # A ligature that normalises to eight letters was typed as one, and a letter with its accent counts as
+    # one.
     length = min(len(sent), len(value))
     if length >= minimum:
         return None
@@ -262,7 +264,7 @@ def _character_violation(constraint: Text, value: str, start: int) -> _Violation
         index = unsafe_in_address(value)
     else:
         return None
-    # What is blank is called that, as a whole, below.
+    # A blank name is reported as blank, by `_shape_violation`.
     if index is None or (constraint.form is _NAME and is_blank(value)):
         return None
     position = start + index + 1
@@ -282,8 +284,8 @@ def _shape_violation(constraint: Text, value: str) -> _Violation | None:
 
 INT64_MIN, INT64_MAX = -(2**63), 2**63 - 1
 
-PLACE_CHARACTERS = 100
-"""The longest place that is named; of a longer one this much, from its beginning."""
+PATH_CHARACTERS = 100
+"""The longest path that a refusal names; a longer one is cut after as many characters."""
 
 
 def _json_violation(constraint: JsonObject, value: Mapping[str, Any], limits: Limits) -> _Violation | None:
@@ -296,7 +298,7 @@ def _json_violation(constraint: JsonObject, value: Mapping[str, Any], limits: Li
             return _too_many_bytes(maximum)
         found = _item_violation(item, level, deepest)
         if found is not None:
-            return (*found, _place(value, item))
+            return (*found, _path(value, item))
     encoded = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
     return _too_many_bytes(maximum) if len(encoded.encode()) > maximum else None
 
@@ -306,7 +308,7 @@ def _too_many_bytes(maximum: int) -> tuple[str, str]:
 
 
 def _least_bytes(item: Any) -> int:
-    """What an item takes at least, told by its length alone: an entry takes two bytes, with its comma."""
+    """A lower bound of an item's bytes, from its length alone: an entry takes two bytes, with its comma."""
     if isinstance(item, str):
         return len(item)
     return 2 * len(item) if isinstance(item, (Mapping, Sequence)) else 0
@@ -328,9 +330,9 @@ def _item_violation(item: Any, level: int, deepest: int) -> _Violation | None:
 
 
 def _items(value: Any) -> Iterator[tuple[Any, int]]:
-    """Every key and value in `value`, itself first, with the level on which it stands; without recursion.
+    """Yields every key and value in `value`, itself first, with its nesting level; without recursion.
 
-    The parts of an item are not looked at before the next is asked for.
+    The parts of an item are read only when the caller asks for the next item.
     """
     pending = [(value, 1)]
     while pending:
@@ -342,8 +344,8 @@ def _items(value: Any) -> Iterator[tuple[Any, int]]:
             pending.extend((part, level + 1) for part in item)
 
 
-def _place(value: Any, wanted: Any) -> str:
-    """Where in `value` this very object stands, such as `.a.0`; for a key, where its object stands."""
+def _path(value: Any, wanted: Any) -> str:
+    """The path to this very object in `value`, such as `.a.0`; for a key, the path to its object."""
     pending: list[tuple[Any, _Step | None]] = []
     item, step = value, None
     while item is not wanted:
@@ -353,16 +355,16 @@ def _place(value: Any, wanted: Any) -> str:
         elif isinstance(item, Sequence) and not isinstance(item, str):
             pending.extend((part, (position, step)) for position, part in enumerate(item))
         item, step = pending.pop()
-    return _spelled(step)
+    return _joined(step)
 
 
 _Step = tuple[str | int, Any]
 """A key or a position, and the step before it."""
 
 
-def _spelled(step: _Step | None) -> str:
+def _joined(step: _Step | None) -> str:
     parts: list[str] = []
     while step is not None:
         part, step = step
         parts.append(f".{_UNSTORABLE.sub('?', str(part))}")
-    return "".join(reversed(parts))[:PLACE_CHARACTERS]
+    return "".join(reversed(parts))[:PATH_CHARACTERS]

@@ -1,4 +1,4 @@
-"""What the shell must do about a decision, in the order in which it must happen.
+"""Effects: what the shell must do to carry out a decision, in this order.
 
 Storage effects are applied inside the decision's transaction; delivery effects are performed after
 its commit, or never.
@@ -17,7 +17,7 @@ T_co = TypeVar("T_co", covariant=True)
 
 @frozen
 class StoreUser:
-    """Keep a new user, the hash of their password, and the key by which their e-mail is found."""
+    """Store a new user, the hash of their password, and the key by which their e-mail is found."""
 
     user: User
     password_hash: str
@@ -26,30 +26,30 @@ class StoreUser:
 
 @frozen
 class StoreSession:
-    """Keep a session, new or changed."""
+    """Store a session, new or changed."""
 
     session: Session
 
 
 @frozen
 class StoreChat:
-    """Keep a new chat with its members; a direct one is found by its pair from now on."""
+    """Store a new chat with its members; from now on a direct chat is found by its two people."""
 
     chat: Chat
 
 
 @frozen
 class AdvanceChat:
-    """Keep a chat's new `sequence`, `active_at` and `last_message_id`, and nothing else of it."""
+    """Store a chat's new `sequence`, `active_at` and `last_message_id`, and no other field."""
 
     chat: Chat
 
 
 @frozen
 class StoreMessage:
-    """Keep a new message; under `sequence`, its chat's log says from now on that it was created.
+    """Store a new message; `sequence` is the number of its creation in its chat's log.
 
-    In a chat, a message of a greater id has a greater number: both are given under the chat's lock.
+    Within a chat, a message with a greater id has a greater number: both are assigned under the chat's lock.
     """
 
     message: Message
@@ -58,28 +58,30 @@ class StoreMessage:
 
 @frozen
 class ChangeMessage:
-    """Keep a message as it is after a change; it must be there."""
+    """Store an existing message's new state."""
 
     message: Message
 
 
 @frozen
 class AppendEvent:
-    """Write a durable event into its chat's log, other than a message's creation."""
+    """Append a durable event to its chat's log, other than a message's creation."""
 
     entry: LogEntry
 
 
 @frozen
 class StoreResponse:
-    """Store the response to a request with an Idempotency-Key, in place of an older one of its key."""
+    """Store the response to a request with an Idempotency-Key; it replaces an older one under the same
+    key.
+    """
 
     response: StoredResponse
 
 
 @frozen
 class Deliver:
-    """Tell every online socket of the audience about an event, in the order of `sequence` per chat."""
+    """Send an event to every open socket of the audience, in the order of `sequence` within a chat."""
 
     event: Event
     audience: tuple[UserId, ...]
@@ -110,11 +112,11 @@ Effect = StorageEffect | DeliveryEffect
 
 @frozen
 class Decision(Generic[T_co]):
-    """What was decided: the result for the caller, and the effects that make it so."""
+    """The result for the caller, and the effects that carry it out."""
 
     result: T_co
     effects: tuple[Effect, ...] = ()
 
     def people_reached(self) -> int:
-        """How many people its events are delivered to."""
+        """The number of deliveries: the sum of its events' audiences."""
         return sum([len(effect.audience) for effect in self.effects if type(effect) is Deliver])

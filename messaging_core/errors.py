@@ -1,7 +1,7 @@
-"""Refusals: what the domain says no to, by the state that it found.
+"""Refusals: each names the state because of which the domain refused a request.
 
-A refusal carries a stable `code`, one sentence for the person who meets it, and the fields at fault.
-It knows nothing of HTTP; a transport maps the class to its own status.
+A refusal carries a stable `code`, one sentence for its reader, and the fields at fault. It has no HTTP
+status; a transport maps the class to one.
 """
 
 import math
@@ -12,7 +12,7 @@ from attrs import frozen
 
 @frozen(slots=False)
 class FieldError:
-    """One thing wrong with one field; `field` is a dotted path such as `member_ids.2`."""
+    """One error in one field; `field` is a dotted path such as `member_ids.2`."""
 
     field: str
     code: str
@@ -20,7 +20,7 @@ class FieldError:
 
 
 class Refused(Exception):
-    """The request was understood and is not granted; nothing was changed."""
+    """The domain refused the request; nothing was changed."""
 
     code: ClassVar[str] = "refused"
     sentence: ClassVar[str] = "The request was refused."
@@ -56,7 +56,7 @@ class InvalidCredentials(Refused):
 
 
 class Unauthenticated(Refused):
-    """The caller is not known; `code` is also the reason in a socket's close frame."""
+    """The caller is not authenticated; `code` is also the reason in a socket's close frame."""
 
 
 class TokenMissing(Unauthenticated):
@@ -66,7 +66,7 @@ class TokenMissing(Unauthenticated):
 
 class TokenInvalid(Unauthenticated):
     code = "token_invalid"
-    sentence = "The access token is not one of ours, or is malformed."
+    sentence = "The access token was not issued by this server, or is malformed."
 
 
 class TokenExpired(Unauthenticated):
@@ -81,7 +81,7 @@ class SessionRevoked(Unauthenticated):
 
 class RefreshTokenInvalid(Unauthenticated):
     code = "refresh_token_invalid"
-    sentence = "The refresh token is not one of ours, or its session has ended. Log in again."
+    sentence = "The refresh token was not issued by this server, or its session has ended. Log in again."
 
 
 class RefreshTokenExpired(Unauthenticated):
@@ -130,14 +130,14 @@ class DirectChatWithSelf(Refused):
 
 
 class TooManyChats(Refused):
-    """The caller has made as many chats as one user may; what others have made does not count."""
+    """The caller has created the maximum number of chats; chats that others created do not count."""
 
     code = "too_many_chats"
-    sentence = "You have made as many chats as one user may. Somebody else can make the chat."
+    sentence = "You have created as many chats as one user may. Another user can create this one."
 
     def __init__(self, maximum: int) -> None:
         super().__init__(
-            f"You have made {maximum} chats, as many as one user may. Somebody else can make it."
+            f"You have created {maximum} chats, as many as one user may. Another user can create this one."
         )
 
 
@@ -152,7 +152,7 @@ class IdempotencyKeyReused(Refused):
 
 
 class TooManyRequests(Refused):
-    """The caller's bucket is empty; `retry_after` is in seconds, above zero, and told as whole ones."""
+    """The caller's bucket holds too few permits; `retry_after` is in seconds, above zero."""
 
     code = "too_many_requests"
     sentence = "Too many requests. Try again later."

@@ -1,4 +1,4 @@
-"""A bounded queue that is fair between those who fill it.
+"""A bounded queue that is fair between the flows that fill it.
 
 Items wait by flow, and flows take turns, one item a turn. So the first item of a flow waits for at most one
 item of each other flow, however many they have. When the queue is full, the newest item of the longest flow

@@ -1,6 +1,6 @@
-"""From an event to its effects: it is numbered, stored, logged, and delivered to the chat's members.
+"""Turns an event into the effects that number, store and log it, and deliver it to the chat's members.
 
-`replay` gives the same delivery again from the log.
+`replay` builds the same delivery from the log.
 """
 
 from datetime import datetime
@@ -39,9 +39,9 @@ from messaging_core.models import Chat, Message
 
 
 def announce(chat: Chat, event: Event, *, now: datetime) -> tuple[Effect, ...]:
-    """The effects that number, store, log and deliver `event`; `chat` is as it was before.
+    """The effects that number, store, log and deliver `event`; `chat` is its state before the event.
 
-    `chat` must have been read under its lock: the number is taken from it.
+    Read `chat` under its lock: the event's number is the one after `chat.sequence`.
     """
     sequence = chat.sequence + 1
     match event:
@@ -86,10 +86,10 @@ def _entry(chat: Chat, sequence: int, event: Event, now: datetime) -> LogEntry:
 
 
 def replay(entry: LogEntry, chat: Chat, message: Message | None) -> Deliver | None:
-    """The delivery of a log's entry as its subject is now; None where the subject is gone.
+    """The delivery of a log's entry with the current state of its subject; None where the subject is gone.
 
-    `message` is that of a `MessageSubject`. The audience is who was a member when the entry was logged, as
-    far as whole seconds can tell, and every founder, whatever the clocks say.
+    `message` is that of a `MessageSubject`. The audience is the chat's founders, whatever the clocks say, and
+    those who were members in the second in which the entry was logged.
     """
     match entry.subject:
         case ChatSubject():

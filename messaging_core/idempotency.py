@@ -1,8 +1,8 @@
-"""One intended request, carried out once: replay its response, refuse another command, or go on.
+"""Idempotency-Key: carry out one intended request once, replay its response, refuse another command.
 
-Only the response to a request that was granted is stored, in the transaction of what it made; a refusal
-leaves the key free. The stored response names what it shows and copies nothing: what was deleted is gone
-from replays too.
+Only the response to a granted request is stored, in the transaction of its effects; a refusal leaves the key
+free. The stored response names the resource that it shows and copies nothing, so a deleted text is gone from
+replays too.
 """
 
 import hashlib
@@ -31,7 +31,7 @@ _KEY = re.compile("[!-~]+")
 
 
 def parse_key(header: str) -> str:
-    """The key that an Idempotency-Key header holds, bare or in double quotes (RFC 8941 string).
+    """The key in an Idempotency-Key header, bare or in double quotes (RFC 8941 string).
 
     Raises `IdempotencyKeyInvalid` unless it is 1 to 255 visible ASCII characters.
     """
@@ -44,29 +44,32 @@ def parse_key(header: str) -> str:
 
 
 def fingerprint(encoded: bytes) -> bytes:
-    """16 bytes that distinguish one command's encoding from another; the encoding must hold no password."""
+    """16 bytes that distinguish one command's encoding from another; never pass it a password."""
     return hashlib.blake2b(encoded, digest_size=16).digest()
 
 
 @frozen
 class IdempotentRequest:
-    """A request with an Idempotency-Key: its sender wants it carried out once, however often it is sent."""
+    """A request with an Idempotency-Key, to be carried out once however often it is sent."""
 
     key: IdempotencyKey
     fingerprint: bytes
     """Of the command."""
     body: bytes | None = None
-    """As it was sent: responses that were stored up to schema 0003 have the fingerprint of the body."""
+    """As sent: responses that were stored up to schema 0003 have the fingerprint of the body."""
 
 
 Shown = Message | ChatView | UserView | User | None
-"""What the response to a request with a key may show."""
+"""What the response to a request with a key can show."""
 
 
 def replayed(
     stored: StoredResponse | None, request: IdempotentRequest, *, now: datetime, limits: Limits
 ) -> StoredResponse | None:
-    """The response to replay, or None to go on; raises `IdempotencyKeyReused` for another command."""
+    """The response to replay, or None to carry out the request.
+
+    Raises `IdempotencyKeyReused` for another command under the same key.
+    """
     if stored is None or now >= stored.created_at + limits.idempotency_ttl:
         return None
     if stored.fingerprint != request.fingerprint and (
@@ -79,13 +82,13 @@ def replayed(
 def store(
     request: IdempotentRequest, *, status: int, resource: Resource | None, now: datetime
 ) -> Decision[StoredResponse]:
-    """The response to store, in place of one that has outlived its time."""
+    """The response to store; it replaces an expired one under the same key."""
     response = StoredResponse(request.key, request.fingerprint, status, resource, now)
     return Decision(response, (StoreResponse(response),))
 
 
 def resource_of(shown: Shown) -> Resource | None:
-    """What a response shows, by its identifier."""
+    """The identifier of the resource that a response shows."""
     match shown:
         case None:
             return None

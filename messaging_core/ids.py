@@ -8,7 +8,7 @@ ChatId = NewType("ChatId", int)
 MessageId = NewType("MessageId", int)
 
 MessageIdOrZero = NewType("MessageIdOrZero", int)
-"""A message's identifier, or 0 for the place before a chat's first message."""
+"""A message's identifier, or 0 for the position before a chat's first message."""
 
 MAX_ID = 2**53 - 1
 """The largest identifier: JavaScript's `Number.MAX_SAFE_INTEGER`."""

@@ -1,4 +1,4 @@
-"""Every number that bounds the domain: its unit, its source, and what breaks beyond it."""
+"""Every number that bounds the domain: its unit, its source, and what fails beyond it."""
 
 from datetime import timedelta
 from math import inf
@@ -14,120 +14,129 @@ REFRESH_TTL_FLOOR = timedelta(days=7)
 
 
 PARTICIPANTS_LISTED_LEAST = 10
-"""Participants that each chat in a list shows at least, or all of fewer: enough to name a group by."""
+"""The fewest participants that a chat in a list shows, where it has as many: enough to name a group by."""
 
 
 FRAME_OVERHEAD_BYTES = 1024
-"""More than an event's JSON holds beside a message's payload and content."""
+"""An upper bound of an event's JSON without the message's payload and content."""
 
 CONTENT_BYTES = 12
-"""The most bytes of JSON that count as one character of content: three of four bytes may spell it."""
+"""The most bytes of JSON for one counted character of content: in NFC three characters of four bytes each may
+become one."""
 
 
 @frozen
 class Rate:
-    """How often something may be done: a token bucket's refill and its size."""
+    """A token bucket's refill rate and size."""
 
     per_second: float = field(validator=[gt(0.0), lt(inf)])
-    """Permits that flow back each second."""
+    """Permits that a bucket regains each second."""
     burst: int = field(validator=ge(1))
-    """Permits that a bucket holds when nothing was taken from it."""
+    """Permits in a full bucket."""
 
 
 @frozen(kw_only=True)
 class Limits:
-    """The domain's bounds; a value outside a bound's own range is a `ValueError` when built."""
+    """The domain's bounds. Raises `ValueError` for a value outside its range."""
 
     access_ttl: timedelta = field(default=timedelta(minutes=15), validator=ge(ACCESS_TTL_FLOOR))
-    """Lifetime of an access token; at least 15 minutes. Longer: stolen tokens work for longer."""
+    """Lifetime of an access token; at least 15 minutes. The longer it is, the longer a stolen token works."""
     refresh_ttl: timedelta = field(default=timedelta(days=30), validator=ge(REFRESH_TTL_FLOOR))
     """Lifetime of a session after its last refresh; at least 7 days."""
     refresh_grace: timedelta = field(default=timedelta(seconds=30), validator=ge(timedelta(seconds=0)))
-    """How long the refresh token before the current one is still answered with the same successor,
-    once that successor was seen in use. Shorter than a slow page load: reloads log people out."""
+    """How long the previous refresh token still returns the same successor after that successor was used. If
+    it is shorter than a slow page load, reloads log people out."""
     clock_leeway: timedelta = field(default=timedelta(seconds=5), validator=ge(timedelta(seconds=0)))
     """Accepted difference between the clocks of the processes that sign and verify tokens."""
     idempotency_ttl: timedelta = field(default=timedelta(hours=24), validator=gt(timedelta(0)))
     """How long the response to a request with an Idempotency-Key is stored and replayed."""
 
     email_characters: int = field(default=254, validator=[ge(6), le(254)])
-    """RFC 5321 4.5.3.1.3 less its angle brackets, in lower case; more cannot be sent to."""
+    """Longest e-mail, in lower case: RFC 5321 4.5.3.1.3 without the angle brackets. Mail servers accept no
+    longer one."""
     password_min_characters: int = field(default=8, validator=ge(8))
-    """NIST SP 800-63B 5.1.1.2, as sent and in NFKC; fewer are guessed."""
+    """Shortest password, both as sent and in NFKC: NIST SP 800-63B 5.1.1.2. Shorter ones can be guessed."""
     password_max_characters: int = field(default=128, validator=[ge(64), le(1024)])
-    """In NFKC. Above NIST's 64, so that every password manager fits; unbounded input is work for free."""
+    """Longest password, in NFKC. Above NIST's 64, so that passwords of every password manager fit; bounded,
+    because hashing costs time."""
     display_name_characters: int = field(default=64, validator=[ge(1), le(256)])
-    """In NFC, without white space around it: what fits a chat's header line."""
+    """Longest display name, in NFC without white space at its ends: it fits a chat's header line."""
     avatar_url_characters: int = field(default=2048, validator=[ge(64), le(8192)])
-    """The longest address that browsers and proxies agree on."""
+    """Longest URL of an avatar; browsers and proxies differ on longer URLs."""
     title_characters: int = field(default=128, validator=[ge(1), le(512)])
-    """A group's title, in NFC and without white space around it."""
+    """Longest title of a group, in NFC without white space at its ends."""
     group_members: int = field(default=1000, validator=[ge(2), le(100_000)])
     """People in one group, its owner included; one message costs one delivery to each."""
     chats_per_user: int = field(default=2000, validator=[ge(1), le(100_000)])
-    """Chats that one user may make: groups, and direct chats that they opened first. What others make with
-    them does not count, so that nobody can use up somebody else's."""
+    """Chats that one user may create: groups, and direct chats that they opened first. Chats that others
+    create with them do not count, so no user can exhaust another's limit."""
     chats_listed: int = field(default=1000, validator=[ge(1), le(10_000)])
-    """Chats in a list that is asked for whole; the rest is on pages."""
+    """Chats in a list without a limit or cursor; further chats are on pages."""
     chats_page: int = field(default=50, validator=[ge(1), le(200)])
-    """Chats in a page that asks for no number."""
+    """Chats in a page whose request has no limit."""
     chats_page_max: int = field(default=200, validator=[ge(1), le(1000)])
     """Chats in the largest page."""
     participants_shown: int = field(default=1000, validator=[ge(10), le(10_000)])
-    """Participants of a chat that is shown by itself."""
+    """Participants shown of a single chat."""
     participants_listed: int = field(default=100, validator=[ge(10), le(1000)])
-    """Participants of one chat in a list: a direct chat's both, and of a large group those who matter."""
+    """Participants of one chat in a list: of a large group the viewer, the owner, the admins, and then others
+    in the order in which they joined."""
     participants_listed_in_all: int = field(default=10_000, validator=[ge(10), le(1_000_000)])
-    """Participants in a list that is asked for whole, some 1.5 MB; its later chats show at most 10 each."""
+    """Participants in a whole list, some 1.5 MB; beyond them, chats show at most 10 each."""
     message_characters: int = field(default=4000, validator=[ge(1), le(100_000)])
-    """Code points in a message's content, counted in NFC; it is kept as it was sent."""
+    """Code points in a message's content, counted in NFC; the content is stored as sent."""
     message_payload_bytes: int = field(default=32_768, validator=[ge(256), le(1_048_576)])
     """UTF-8 bytes of a message's payload as JSON, so that an event stays under 96 KiB."""
     message_payload_depth: int = field(default=32, validator=[ge(1), le(100)])
-    """Nested arrays and objects in a payload; clients' parsers recurse."""
+    """Levels of nested arrays and objects in a payload; clients' parsers recurse."""
     history_page: int = field(default=50, validator=[ge(1), le(200)])
-    """Messages in a page of history that asks for no number."""
+    """Messages in a page of history whose request has no limit."""
     history_page_max: int = field(default=200, validator=[ge(1), le(1000)])
-    """Messages in the largest page; more than 50 are read in parts, between which others have their turn."""
+    """Messages in the largest page; more than 50 are read in parts, and other requests run between the
+    parts."""
     device_characters: int = field(default=200, validator=ge(16))
-    """What is kept of a User-Agent to name a session by."""
+    """Characters of a User-Agent that are stored as the name of a session."""
     sockets_per_user: int = field(default=20, validator=ge(1))
-    """Open sockets of one person on one process."""
+    """Open sockets of one user in one process."""
     outbox_frames: int = field(default=1000, validator=ge(2))
-    """Frames that wait for one socket; at the bound it is closed as a slow consumer."""
+    """Frames queued for one socket; beyond it the socket is closed as a slow consumer."""
     outbox_bytes: int = field(default=1_048_576, validator=ge(65_536))
-    """Bytes that wait for one socket; likewise. Times the sockets, it bounds the memory."""
+    """Bytes queued for one socket; beyond it the socket is closed as a slow consumer. Multiplied by the
+    number
+    of sockets it bounds the memory."""
 
     login_rate: Rate = field(default=Rate(per_second=10 / 60, burst=10))
     """Attempts to log in, per e-mail and address."""
     login_address_rate: Rate = field(default=Rate(per_second=1, burst=60))
     """Attempts to log in, per address, whatever the e-mail; each costs an argon2 hash."""
     registration_rate: Rate = field(default=Rate(per_second=0.5, burst=30))
-    """Accounts made, per address; each costs an argon2 hash."""
+    """Registrations, per address; each costs an argon2 hash."""
     refresh_rate: Rate = field(default=Rate(per_second=5, burst=100))
     """Token refreshes, per session; a browser with many tabs sends dozens at once."""
     stranger_rate: Rate = field(default=Rate(per_second=0.1, burst=50))
-    """Look-ups by id of people with whom one shares no chat, and new direct chats, per user. Ids can be
-    counted up: at this rate 10,000 of them take 28 hours."""
+    """Look-ups by id of users who share no chat with the caller, and new direct chats, per user. Ids can be
+    enumerated: at this rate 10,000 of them take 28 hours."""
     stranger_address_rate: Rate = field(default=Rate(per_second=0.5, burst=200))
-    """The same, per address, whoever asks: new accounts bring no new look-ups. 10,000 ids take 5 hours."""
+    """The same, per address for all its users: new accounts allow no more look-ups. 10,000 ids take 5
+    hours."""
     refused_socket_rate: Rate = field(default=Rate(per_second=0.1, burst=10))
-    """Sockets that are refused at once, per token, or per address where none is sent. Those beyond wait up to
-    8 s: clients that reset their back-off when a socket opens come back for ever."""
+    """Sockets that are refused without delay, per token, or per address where no token is sent. Further ones
+    wait up to 8 s: clients that reset their back-off when a socket opens reconnect for ever."""
     message_rate: Rate = field(default=Rate(per_second=20, burst=100))
     """Messages sent, edited and deleted, per user."""
     group_rate: Rate = field(default=Rate(per_second=20 / 3600, burst=20))
-    """Groups made, per user; each costs a row and a delivery for each of its people."""
+    """Groups created, per user; each costs a row and a delivery for each member."""
     request_rate: Rate = field(default=Rate(per_second=50, burst=300))
     """Every other request, per user."""
     answer_bytes_per_permit: int = field(default=65_536, validator=ge(1024))
-    """Bytes of an answer that a permit of request_rate covers: 200 short messages. A larger answer takes a
-    permit for each as many, once it is known; a megabyte holds the event loop for some 5 ms."""
+    """Bytes of an answer that one permit of request_rate covers: 200 short messages. A larger answer is
+    charged more permits once its size is known; a megabyte blocks the event loop for some 5 ms."""
     members_per_permit: int = field(default=10, validator=ge(1))
-    """People of a new group whom a permit of request_rate covers; each costs two rows, some 4 KB of log."""
+    """Members of a new group that one permit of request_rate covers; each costs two rows, some 4 KB of
+    log."""
     deliveries_per_permit: int = field(default=250, validator=ge(1))
-    """People of a chat whom a permit of message_rate covers; a message to 1,000 people takes 4 of them. A
-    thousand open sockets hold the event loop for some 5 ms."""
+    """Deliveries of an event that one permit of message_rate covers; a message to 1,000 people takes 4
+    permits. Delivery to a thousand open sockets blocks the event loop for some 5 ms."""
 
     def __attrs_post_init__(self) -> None:
         """Refuse bounds that exclude each other."""
@@ -140,7 +149,7 @@ class Limits:
         if self.participants_listed_in_all < PARTICIPANTS_LISTED_LEAST * self.chats_listed:
             raise ValueError(
                 f"participants_listed_in_all is below {PARTICIPANTS_LISTED_LEAST} for each of chats_listed:"
-                " a list could not show who is in its last chats"
+                " the last chats of a list would show too few participants"
             )
         if self.access_ttl > self.refresh_ttl:
             raise ValueError("access_ttl is above refresh_ttl: an access token would outlive its session")

@@ -1,6 +1,6 @@
 """Messages: who may send, edit and delete them, and how history is paged.
 
-A caller hands in the chat as it is under its lock, or None where there is none.
+The caller passes the chat as read under its lock, or None where there is no such chat.
 """
 
 from collections.abc import Mapping, Sequence
@@ -50,7 +50,7 @@ def send_message(
     now: datetime,
     limits: Limits,
 ) -> Decision[Message]:
-    """A new message; effects: it is stored, its event numbered, logged, delivered to every member.
+    """A new message; its effects store it, and number, log and deliver its event to every member.
 
     `replied_to` is the message that `reply_to_id` names. Raises `Invalid`, `ChatNotFound`, `NotAParticipant`.
     """
@@ -89,7 +89,7 @@ def edit_message(
     now: datetime,
     limits: Limits,
 ) -> Decision[Message]:
-    """The message with what the command sets, which is something; what it leaves unset stays, null removes.
+    """The message with the fields that the command sets, at least one; null removes a field.
 
     Raises `Invalid`, `MessageNotFound`, `NotAParticipant`, `NotTheAuthor`, `MessageAlreadyDeleted`.
     """
@@ -116,10 +116,10 @@ def delete_message(
     deleter: UserId,
     now: datetime,
 ) -> Decision[None]:
-    """Take a message's content away and keep its place; one that is gone already stays so, unannounced.
+    """Remove a message's content and keep its position; a deleted message stays as it is, without an event.
 
-    Its author may, and in a group its owner and admins. Raises `MessageNotFound`, `NotAParticipant`,
-    `NotTheAuthor`.
+    The author may delete it, and in a group its owner and admins. Raises `MessageNotFound`,
+    `NotAParticipant`, `NotTheAuthor`.
     """
     message = found(message)
     chat, member = _participant(chat, deleter)
@@ -133,7 +133,7 @@ def delete_message(
 
 
 def check_page(command: ListMessages, limits: Limits) -> int:
-    """The number of messages that the page holds at most; raises `Invalid`."""
+    """The maximum number of messages in the page; raises `Invalid`."""
     check(command, limits)
     anchors = [name for name in ("before_id", "after_id", "around_id") if getattr(command, name) is not None]
     if len(anchors) > 1:
@@ -150,24 +150,24 @@ def page(
     size: int,
     forward: bool = False,
 ) -> Page:
-    """A page cut from what lies on both sides of its anchor.
+    """A page of the messages on both sides of its anchor.
 
-    `older` runs newest first and `newer` oldest first, away from the anchor; each reaches one message
-    beyond what the page may take, where there is one. `forward` asks for newer ones first and tells in
-    `has_more` whether still newer ones exist; otherwise it tells whether still older ones do.
+    `older` is ordered newest first and `newer` oldest first, away from the anchor; each holds one message
+    more than fits the page, where there is one. With `forward`, the page holds newer messages only, and
+    `has_more` says whether still newer ones exist; otherwise it says whether still older ones exist.
     """
     if forward:
-        taken_newer = newer[:size]
-        taken_older: Sequence[Message] = ()
+        shown_newer = newer[:size]
+        shown_older: Sequence[Message] = ()
     else:
-        # Half for each side, and what one side does not fill for the other.
-        taken_newer = newer[: max(size // 2, size - len(older))]
-        taken_older = older[: size - len(taken_newer)]
-    messages = (*reversed(taken_newer), *taken_older)
-    more_older = len(older) > len(taken_older)
+        # Half of the page for each side; one side uses the room that the other leaves.
+        shown_newer = newer[: max(size // 2, size - len(older))]
+        shown_older = older[: size - len(shown_newer)]
+    messages = (*reversed(shown_newer), *shown_older)
+    more_older = len(older) > len(shown_older)
     return Page(
         messages,
-        has_more=len(newer) > len(taken_newer) if forward else more_older,
+        has_more=len(newer) > len(shown_newer) if forward else more_older,
         next_cursor=messages[-1].id if messages and more_older else None,
     )
 

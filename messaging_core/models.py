@@ -1,7 +1,7 @@
-"""What the domain is made of: frozen values, each as it is shown on the wire where it is shown at all.
+"""The domain's values: frozen; those on the wire have the fields that the wire shows.
 
-Times are UTC and whole seconds. What is shown has no slots: Python sorts them by name, and JSON comes in the
-order in which an object holds its fields.
+Times are UTC and whole seconds. Values on the wire have no slots: Python sorts slots by name, and the JSON
+encoder writes fields in the order in which the object holds them.
 """
 
 from collections.abc import Mapping
@@ -28,7 +28,7 @@ class User:
 
 @frozen(slots=False)
 class UserView:
-    """A user as one viewer sees them (`messaging_core.privacy`); what is hidden is None."""
+    """A user as one viewer sees them (`messaging_core.privacy`); hidden fields are None."""
 
     id: UserId
     email: str | None
@@ -44,12 +44,12 @@ class EmailForms:
 
     unicode: str
     ascii: str
-    """With the domain as name servers know it; the part before the `@` is the same."""
+    """With the domain in the form for name servers; the part before the `@` is the same."""
 
 
 @frozen
 class Session:
-    """One login on one device, and how far its refresh tokens have moved on."""
+    """One login on one device, and the generation of its tokens."""
 
     id: SessionId
     user_id: UserId
@@ -58,20 +58,20 @@ class Session:
     refreshed_at: datetime
     expires_at: datetime
     generation: int
-    """Counts refreshes from 1; the tokens of this generation are the current ones."""
+    """Counts refreshes from 1; the current tokens carry this number."""
     confirmed: bool
-    """Whether a token of the current generation has been seen in use."""
+    """Whether a token of the current generation has been used."""
     ended_at: datetime | None
     nonce: bytes | None
     """16 random bytes that its tokens carry; None for a session from before there were nonces.
 
-    After a restored backup an identifier is given again: the nonce tells the two sessions apart.
+    After a backup is restored, identifiers are assigned again: the nonce distinguishes the two sessions.
     """
 
 
 @frozen
 class Actor:
-    """Who asks: a person, through one of their sessions."""
+    """The caller: a user, through one of their sessions."""
 
     user_id: UserId
     session_id: SessionId
@@ -92,7 +92,7 @@ class Member:
 
 @frozen
 class Chat:
-    """A direct chat of two people, or a group, with its place in the order of events."""
+    """A direct chat of two people, or a group, with the number of its last event."""
 
     id: ChatId
     title: str
@@ -102,7 +102,7 @@ class Chat:
     sequence: int
     """The number of the chat's last event; the next event takes the next number."""
     active_at: datetime
-    """When its last message was sent, or it was made."""
+    """When its last message was sent; without a message, when it was created."""
     last_message_id: MessageId | None
 
     @property
@@ -121,9 +121,9 @@ class Chat:
 
 
 class Excerpt(NamedTuple):
-    """A chat with some of its many members, or with none: as much of it as a list needs.
+    """A chat with some of its many members, or with none, for a list.
 
-    A list makes up to some thousands of them, so it is a tuple.
+    A tuple, because a list creates up to some thousands of them.
     """
 
     id: ChatId
@@ -139,7 +139,7 @@ class Excerpt(NamedTuple):
 
 @frozen(slots=False)
 class ChatView:
-    """A chat as one of its participants sees it; where it has many, `participants` holds some of them."""
+    """A chat as one of its participants sees it; `participants` holds only some of many."""
 
     id: ChatId
     title: str
@@ -147,7 +147,7 @@ class ChatView:
     created_at: datetime
     participants: tuple[UserView, ...]
     participants_count: int
-    """How many take part in all."""
+    """The number of all participants."""
 
 
 @frozen(slots=False)
@@ -156,7 +156,7 @@ class ChatPage:
 
     chats: tuple[ChatView, ...]
     next_cursor: str | None
-    """The `cursor` of the page below; None where nothing is below."""
+    """The `cursor` of the page below; None on the last page."""
 
 
 class MessageType(StrEnum):
@@ -166,12 +166,12 @@ class MessageType(StrEnum):
     VIDEO = "video"
     FILE = "file"
     SYSTEM = "system"
-    """Made by the server only."""
+    """Created by the server only."""
 
 
 @frozen(slots=False)
 class Message:
-    """A message; one that was deleted keeps its place, without content."""
+    """A message; a deleted one keeps its position, without content."""
 
     id: MessageId
     chat_id: ChatId
@@ -191,14 +191,14 @@ class Page:
 
     messages: tuple[Message, ...]
     has_more: bool
-    """Whether more messages lie beyond the page in the direction that was asked for."""
+    """Whether there are more messages beyond the page in the requested direction."""
     next_cursor: MessageId | None
-    """The `before_id` of the next older page; None where nothing is older."""
+    """The `before_id` of the next older page; None where there are no older messages."""
 
 
 @frozen
 class AccessClaims:
-    """What an access token says."""
+    """The claims of an access token."""
 
     user_id: UserId
     session_id: SessionId
@@ -211,7 +211,7 @@ class AccessClaims:
 
 @frozen
 class RefreshClaims:
-    """What a refresh token says."""
+    """The claims of a refresh token."""
 
     user_id: UserId
     session_id: SessionId
@@ -240,7 +240,7 @@ class ResourceKind(StrEnum):
 
 @frozen
 class Resource:
-    """What a stored response shows, by its identifier: a replay shows it as it is then."""
+    """The identifier of what a stored response shows; a replay shows its state at that time."""
 
     kind: ResourceKind
     id: int
@@ -248,11 +248,11 @@ class Resource:
 
 @frozen
 class StoredResponse:
-    """The response to the first request with a key, for replays: its status, and what its body shows."""
+    """The response to the first request with a key, for replays: its status and its resource."""
 
     key: IdempotencyKey
     fingerprint: bytes
-    """16 bytes that distinguish commands; never made from a password."""
+    """16 bytes that distinguish commands; never derived from a password."""
     status: int
     resource: Resource | None
     """None for a response without a body."""

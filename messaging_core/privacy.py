@@ -1,4 +1,4 @@
-"""What people see of each other: one decision, for every place that shows a person."""
+"""What people see of each other: one decision for every response that shows a person."""
 
 from collections.abc import Mapping
 from enum import StrEnum
@@ -12,28 +12,28 @@ from messaging_core.models import User, UserView
 
 
 class EmailVisibility(StrEnum):
-    """To whom an e-mail address is shown; its owner always sees it."""
+    """Who sees an e-mail address; its owner always does."""
 
     EVERYONE = "everyone"
     SHARED_CHAT = "shared_chat"
     """People who share a chat with its owner."""
     SELF = "self"
-    """Nobody else."""
+    """Only its owner."""
 
 
 @frozen
 class Privacy:
-    """What a deployment shows of a person to others."""
+    """What a deployment shows of a person to other people."""
 
     email_visibility: EmailVisibility = EmailVisibility.EVERYONE
     avatar_hosts: AvatarHosts = ANY_HOST
 
     def at(self, host: str | None) -> "Privacy":
-        """The same for a request that is addressed to `host`."""
+        """The rules for a request that is addressed to `host`."""
         return evolve(self, avatar_hosts=self.avatar_hosts.at(host)) if self.avatar_hosts.own else self
 
     def towards_strangers(self) -> "Privacy":
-        """The same where a person is looked up by id: those who share no chat with them see no e-mail."""
+        """The rules for look-ups by id: callers who share no chat with the person see no e-mail."""
         if self.email_visibility is EmailVisibility.EVERYONE:
             return evolve(self, email_visibility=EmailVisibility.SHARED_CHAT)
         return self
@@ -64,8 +64,8 @@ def participants_shown(
     hides_emails = privacy.email_visibility is EmailVisibility.SELF
     hosts = privacy.avatar_hosts
     if not hides_emails and hosts.everywhere:
-        # Nothing is hidden, and a User has the fields of a UserView: in a long list, copies would take longer
-        # than the rest of it.
+        # Nothing is hidden, and a User has the fields of a UserView: copies would take longer than the rest
+        # of a long list.
         return cast("Mapping[UserId, UserView]", users)
     return {
         user_id: _view(user, None if hides_emails and user_id != viewer else user.email, hosts)

@@ -1,8 +1,8 @@
-"""One socket's frames: how they are written, and what waits to be written, within its bounds.
+"""One socket's frames: their encoding, and the bounded queue of those not written yet.
 
-A socket whose peer does not read fills its outbox. Ephemeral frames are shed once it is half full; a
-durable frame that finds no room means that the socket must be closed, so that its client comes back and
-catches up instead of missing something unknowingly.
+A socket whose peer does not read fills its outbox. Ephemeral frames are shed once it is half full. A
+durable frame that does not fit means that the socket must be closed, so that its client reconnects and
+catches up instead of missing an event unknowingly.
 """
 
 from collections import deque
@@ -13,7 +13,7 @@ from messaging_core.limits import Limits
 
 
 def text_frame(payload: bytes) -> bytes:
-    """A whole text message as a server sends it (RFC 6455, 5.2): not masked, so the same for every socket."""
+    """A whole text message from a server (RFC 6455, 5.2): not masked, so the same bytes for every socket."""
     size = len(payload)
     if size < 126:
         head = bytes((FIN_TEXT, size))
@@ -25,7 +25,7 @@ def text_frame(payload: bytes) -> bytes:
 
 
 def payloads(frames: bytes) -> Iterator[bytes]:
-    """The payloads of frames that `text_frame` has made, joined one after another."""
+    """Yields the payloads of concatenated frames from `text_frame`."""
     start = 0
     while start < len(frames):
         size = frames[start + 1]
@@ -42,18 +42,18 @@ FIN_TEXT = 0x81
 """The first byte of a frame that is a whole text message."""
 
 
-class Room(Enum):
-    """What became of a frame."""
+class PutResult(Enum):
+    """The result of `Outbox.put`."""
 
-    TAKEN = "taken"
+    QUEUED = "queued"
     SHED = "shed"
-    """An ephemeral frame that was dropped."""
+    """An ephemeral frame was dropped."""
     FULL = "full"
-    """A durable frame that finds no room: close the socket as a slow consumer."""
+    """A durable frame does not fit: close the socket as a slow consumer."""
 
 
 class Outbox:
-    """The frames that wait for one socket, oldest first; bounded by `outbox_frames` and `outbox_bytes`."""
+    """The frames queued for one socket, oldest first; bounded by `outbox_frames` and `outbox_bytes`."""
 
     __slots__ = ("_frames", "_max_bytes", "_max_frames", "_size")
 
@@ -68,33 +68,33 @@ class Outbox:
 
     @property
     def size(self) -> int:
-        """Bytes that wait."""
+        """Queued bytes."""
         return self._size
 
-    def put(self, frame: bytes, *, ephemeral: bool = False) -> Room:
-        """Add a frame at the end; it is not added unless the answer is `TAKEN`."""
+    def put(self, frame: bytes, *, ephemeral: bool = False) -> PutResult:
+        """Append a frame, unless it does not fit."""
         share = 2 if ephemeral else 1
         if (
             len(self._frames) + 1 > self._max_frames // share
             or self._size + len(frame) > self._max_bytes // share
         ):
-            return Room.SHED if ephemeral else Room.FULL
+            return PutResult.SHED if ephemeral else PutResult.FULL
         self._frames.append(frame)
         self._size += len(frame)
-        return Room.TAKEN
+        return PutResult.QUEUED
 
     def take(self, size: int = 0) -> bytes:
-        """The oldest frames, joined and taken out: all that fit in `size` bytes, and one in any case.
+        """Remove and join the oldest frames: all that fit in `size` bytes, and at least one.
 
-        Nothing when nothing waits.
+        Returns no bytes when the outbox is empty.
         """
-        taken = self._frames.popleft() if self._frames else b""
-        if self._frames and len(taken) + len(self._frames[0]) <= size:
-            frames = [taken]
-            length = len(taken)
+        batch = self._frames.popleft() if self._frames else b""
+        if self._frames and len(batch) + len(self._frames[0]) <= size:
+            frames = [batch]
+            length = len(batch)
             while self._frames and length + len(self._frames[0]) <= size:
                 frames.append(self._frames.popleft())
                 length += len(frames[-1])
-            taken = b"".join(frames)
-        self._size -= len(taken)
-        return taken
+            batch = b"".join(frames)
+        self._size -= len(batch)
+        return batch

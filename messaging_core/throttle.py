@@ -1,10 +1,10 @@
-"""How often something may be done, by what it costs: a token bucket as a value.
+"""Rate limits by cost: a token bucket as a value.
 
-A bucket holds at most `burst` permits and regains `per_second`. What the work costs is taken before it, where
-that is known; taking more than there is is refused with the time until there is enough. What turns out only
-by the work is charged after it: the bucket may go into debt, and grants nothing until that is repaid. So over
-any time, what is granted costs at most `burst + per_second * seconds`, and the debt of the work that is under
-way at its end.
+A bucket holds at most `burst` permits and regains `per_second`. A cost that is known in advance is taken
+before the work; a bucket with too few permits refuses, with the time until it has enough. A cost that only
+the work shows is charged after it: the bucket may go into debt, and grants nothing until the debt is repaid.
+So over any period the granted work costs at most `burst + per_second * seconds`, plus the debt of the work
+that is in progress at its end.
 """
 
 from attrs import frozen
@@ -13,27 +13,28 @@ from messaging_core.errors import TooManyRequests
 from messaging_core.limits import Rate
 
 LONGEST_DEBT = 60.0
-"""Seconds in which every debt is repaid, for rates that regain a full bucket within them; a mistake in a
-setting so shuts nobody out for hours."""
+"""Seconds within which every debt is repaid, for rates that regain a full bucket in that time; so a mistake
+in
+a setting locks no user out for hours."""
 
 
 @frozen
 class Bucket:
-    """`permits` were left at `at`, in seconds of any clock that never goes back; below zero it is in debt."""
+    """The bucket held `permits` at `at`, in seconds of a clock that never goes back; below zero is debt."""
 
     permits: float
     at: float
 
 
 def permits_for(units: int, covered: int) -> int:
-    """How many permits so many units of work cost, of which each permit covers `covered`; at least one."""
+    """The permits that `units` of work cost, at least one; each permit covers `covered` units."""
     return max(1, -(-units // covered))
 
 
 def take(bucket: Bucket | None, rate: Rate, *, now: float, cost: int = 1) -> Bucket:
-    """The bucket after `cost` permits are taken; None is a full one. Raises `TooManyRequests`.
+    """The bucket after taking `cost` permits; None is a full bucket. Raises `TooManyRequests`.
 
-    What costs more than a full bucket holds is granted by a full one, which is then in debt.
+    A cost above `burst` is granted by a full bucket, which is then in debt.
     """
     permits = (
         rate.burst
@@ -47,21 +48,21 @@ def take(bucket: Bucket | None, rate: Rate, *, now: float, cost: int = 1) -> Buc
 
 
 def charge(bucket: Bucket | None, rate: Rate, *, now: float, cost: int) -> Bucket:
-    """The bucket after work that it has granted has cost `cost` permits more, which it may owe."""
+    """The bucket after charging `cost` more permits for work that it has granted; it may go into debt."""
     full = Bucket(rate.burst, now) if bucket is None else bucket
     permits = min(rate.burst, full.permits + (now - full.at) * rate.per_second)
     return Bucket(_owing(permits - cost, rate), now)
 
 
 def refuse_debt(bucket: Bucket, rate: Rate, *, now: float) -> None:
-    """Raise `TooManyRequests` for a bucket in debt: of long work, no further step is begun."""
+    """Raise `TooManyRequests` for a bucket in debt, so that long work starts no further step."""
     permits = bucket.permits + (now - bucket.at) * rate.per_second
     if permits < 0:
         raise TooManyRequests((1 - permits) / rate.per_second)
 
 
 def is_full(bucket: Bucket, rate: Rate, *, now: float) -> bool:
-    """Whether the bucket may be forgotten: nothing tells it from one never taken from."""
+    """Whether the bucket is full, and may be dropped: it equals an unused one."""
     return bucket.permits + (now - bucket.at) * rate.per_second >= rate.burst
 
 

@@ -1,14 +1,14 @@
-"""Sessions and the tokens that stand for them.
+"""Sessions and their tokens.
 
-A session counts its refreshes in `generation`. Its two current tokens name the session, the generation
-and the session's random `nonce`; nothing else of a token is kept. A token stands for no session but the one
-that has its nonce: identifiers are given again after a backup is restored. Presenting a refresh token of
+A session counts its refreshes in `generation`. Its two current tokens name the session, the generation and
+the session's random `nonce`; no token is stored. A token is valid only for the session with its nonce,
+because identifiers are assigned again after a backup is restored. A refresh token of
 
-- the current generation moves the session on to the next one;
-- the one before is answered with the same successor: within the grace of 30 seconds always (a page
-  that loads sends several requests, each of which refreshes on its own), later for as long as the
-  successor was not seen in use (the answer was lost on its way);
-- any older one means that somebody keeps a copy: the session ends.
+- the current generation moves the session to the next generation;
+- the previous generation returns the same successor: always within the grace period of 30 seconds (a loading
+  page sends several requests, each of which refreshes on its own), and later until the successor is used
+  (the response was lost);
+- any older generation shows that the token was copied, and ends the session.
 """
 
 from datetime import datetime
@@ -29,7 +29,7 @@ from messaging_core.limits import Limits
 from messaging_core.models import AccessClaims, Actor, RefreshClaims, Session
 
 NONCE_BYTES = 16
-"""RFC 6749 10.10: 128 bits are not guessed. Nor do two sessions ever draw the same."""
+"""RFC 6749 10.10: 128 bits cannot be guessed, and two sessions never draw the same."""
 
 
 def open_session(
@@ -63,14 +63,14 @@ def open_session(
 
 
 def access_claims(session: Session, *, now: datetime, limits: Limits) -> AccessClaims:
-    """What an access token issued now for the session says."""
+    """The claims of an access token that is issued now for the session."""
     return AccessClaims(
         session.user_id, session.id, session.generation, now, now + limits.access_ttl, session.nonce
     )
 
 
 def refresh_claims(session: Session) -> RefreshClaims:
-    """What the session's current refresh token says; the same for as long as the generation is."""
+    """The claims of the session's current refresh token; they change only with the generation."""
     return RefreshClaims(
         session.user_id,
         session.id,
@@ -82,7 +82,7 @@ def refresh_claims(session: Session) -> RefreshClaims:
 
 
 def _is_of(claims: AccessClaims | RefreshClaims, session: Session) -> bool:
-    """Whether a token was issued for this session, and not for another one with its identifier."""
+    """Whether a token was issued for this session, not for another session with the same identifier."""
     if claims.user_id != session.user_id:
         return False
     if claims.nonce is None or session.nonce is None:
@@ -91,10 +91,10 @@ def _is_of(claims: AccessClaims | RefreshClaims, session: Session) -> bool:
 
 
 def admit(claims: AccessClaims, session: Session | None, *, now: datetime, limits: Limits) -> Actor:
-    """Who an access token with these verified claims speaks for.
+    """The actor that an access token with these verified claims authenticates.
 
-    Raises `SessionRevoked` when its session has ended, or is another one of the same identifier, then
-    `TokenExpired` when its own time, or its session's, is over.
+    Raises `SessionRevoked` when its session has ended, or is another one with the same identifier, then
+    `TokenExpired` when the token or its session has expired.
     """
     if session is None or not _is_of(claims, session) or session.ended_at is not None:
         raise SessionRevoked
@@ -104,17 +104,17 @@ def admit(claims: AccessClaims, session: Session | None, *, now: datetime, limit
 
 
 def admitted_until(claims: AccessClaims, session: Session, *, limits: Limits) -> datetime:
-    """When an access token stops being admitted, unless its session ends before that."""
+    """The time until which an access token is admitted, unless its session ends earlier."""
     return min(claims.expires_at, session.expires_at) + limits.clock_leeway
 
 
 def needs_confirmation(claims: AccessClaims, session: Session) -> bool:
-    """Whether this is the first sight of the session's current generation in use."""
+    """Whether this is the first use of a token of the session's current generation."""
     return not session.confirmed and claims.generation == session.generation
 
 
 def confirm(claims: AccessClaims, session: Session | None) -> Decision[None]:
-    """Note that a token was seen in use; repeating it, or coming late, changes nothing."""
+    """Record the first use of the current generation; a repeated or late call changes nothing."""
     if (
         session is None
         or not _is_of(claims, session)
@@ -129,15 +129,15 @@ def confirm(claims: AccessClaims, session: Session | None) -> Decision[None]:
 def rotate(
     claims: RefreshClaims, session: Session | None, *, now: datetime, limits: Limits
 ) -> Decision[Session | RefreshTokenReused]:
-    """The session after a refresh, or, as a result because it must be committed, the refusal that ended it.
+    """The session after a refresh, or the refusal that ended it: a result, because its effects must commit.
 
-    Effects: the stored session; on reuse also its closed sockets. Raises `RefreshTokenInvalid` for an
-    unknown or ended session, for another one of the same identifier and for a generation that was never
-    issued, `RefreshTokenExpired` when the token's own time is over.
+    Effects: stores the session; on reuse also closes its sockets. Raises `RefreshTokenInvalid` for an
+    unknown or ended session, for another one with the same identifier and for a generation that was never
+    issued, `RefreshTokenExpired` when the token has expired.
     """
     if session is None or not _is_of(claims, session) or session.ended_at is not None:
         raise RefreshTokenInvalid
-    if now - limits.clock_leeway >= claims.expires_at:  # which may be the last second of all
+    if now - limits.clock_leeway >= claims.expires_at:  # adding to the last datetime would overflow
         raise RefreshTokenExpired
     if claims.generation > session.generation:
         raise RefreshTokenInvalid
@@ -158,7 +158,7 @@ def rotate(
 
 
 def end_session(session: Session | None, *, reason: str, now: datetime) -> Decision[None]:
-    """End a session and close its sockets; one that has ended already stays as it is."""
+    """End a session and close its sockets; a session that has ended stays as it is."""
     if session is None or session.ended_at is not None:
         return Decision(None)
     return Decision(
@@ -168,7 +168,7 @@ def end_session(session: Session | None, *, reason: str, now: datetime) -> Decis
 
 
 def over(session: Session | None, *, now: datetime, limits: Limits) -> str | None:
-    """Why a socket of this session must close now: the reason's code, or None while it may stay open."""
+    """The code of the reason why a socket of this session must close now; None while it may stay open."""
     if session is None or session.ended_at is not None:
         return SessionRevoked.code
     if now >= session.expires_at + limits.clock_leeway:

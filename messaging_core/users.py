@@ -1,4 +1,4 @@
-"""Accounts: who may register, under which tag, and who may log in."""
+"""Accounts: registration, tags, and log-in."""
 
 import unicodedata
 from collections.abc import Iterable, Iterator
@@ -22,31 +22,31 @@ _TAG_LETTERS = frozenset("abcdefghijklmnopqrstuvwxyz0123456789")
 _TAG_CHARACTERS = _TAG_LETTERS | {"_", "."}
 _FALLBACK_TAG = "user"
 _NUMBERED_TAGS = 9
-"""`alice`, `alice2` … `alice9`; beyond, wider and wider numbers: the thousandth Alice needs few tries."""
+"""`alice`, `alice2` … `alice9`; then ever longer numbers, so that the thousandth Alice needs few tries."""
 
 
 @frozen
 class Registration:
-    """What a registration comes to: the command in the form in which it is kept."""
+    """A prepared registration: the command in the form in which it is stored."""
 
     command: RegisterUser
     email_keys: tuple[str, ...]
-    """Under any of which an account may have the same e-mail."""
+    """An account under any of these keys has the same e-mail."""
 
 
 @frozen
 class Credentials:
-    """What a log-in comes to."""
+    """A prepared log-in."""
 
     email_keys: tuple[str, ...]
-    """Under any of which the account may be; the first that is one is it."""
+    """The keys to look for the account under; the first one that finds an account decides."""
     password: str = field(repr=False)
 
 
 def prepare_registration(command: RegisterUser, limits: Limits, parse_email: EmailParser) -> Registration:
-    """The registration in the form in which it is kept; raises `Invalid`.
+    """The registration in the form in which it is stored; raises `Invalid`.
 
-    Ask before hashing the password: it is cheap, and hashing is not.
+    Call it before hashing the password: hashing is expensive.
     """
     errors: tuple[FieldError, ...] = ()
     try:
@@ -65,15 +65,15 @@ def prepare_registration(command: RegisterUser, limits: Limits, parse_email: Ema
 
 
 def _read_email(email: str, limits: Limits, parse_email: EmailParser) -> tuple[str, tuple[str, ...]]:
-    """An e-mail in the form in which it is kept, and its keys; raises `Invalid`."""
+    """An e-mail in the form in which it is stored, and its keys; raises `Invalid`."""
     _check_length(normalise_email(email), limits)
     try:
         forms = parse_email(email)
     except EmailMalformed as reason:
         raise Invalid(FieldError("email", "malformed", f"must be an e-mail address: {reason}")) from None
-    kept = normalise_email(forms.unicode)
-    _check_length(kept, limits)
-    return kept, email_keys(email, forms)
+    normalised = normalise_email(forms.unicode)
+    _check_length(normalised, limits)
+    return normalised, email_keys(email, forms)
 
 
 def _check_length(email: str, limits: Limits) -> None:
@@ -91,7 +91,9 @@ def register(
     password_hash: str,
     now: datetime,
 ) -> Decision[User]:
-    """A new account from a prepared command; `known` is who has its e-mail already. Raises `EmailTaken`."""
+    """A new account from a prepared command; `known` is the user with the same e-mail. Raises
+    `EmailTaken`.
+    """
     if known is not None:
         raise EmailTaken
     user = User(user_id, command.email, command.display_name, tag, command.avatar_url, now)
@@ -99,56 +101,56 @@ def register(
 
 
 def prepare_log_in(command: LogIn, limits: Limits, parse_email: EmailParser) -> Credentials:
-    """Under which keys to look for the account, and the password in its form; raises `Invalid`.
+    """The keys to look for the account under, and the normalised password; raises `Invalid`.
 
-    An e-mail that nobody could register with now is looked for as well: there are accounts from before.
+    An e-mail that could not be registered now is accepted: older accounts may have it.
     """
     command = check(command, limits)
     return Credentials(email_keys(command.email, _forms(command.email, parse_email)), command.password)
 
 
 def log_in_key(email: str, limits: Limits, parse_email: EmailParser) -> str:
-    """By what attempts to log in are counted: the same for all spellings of an e-mail."""
+    """The key by which attempts to log in are counted: the same for all spellings of an e-mail."""
     forms = _forms(email[: SHRINKS * limits.email_characters], parse_email)
     return email_key(forms.unicode)
 
 
 def _forms(email: str, parse_email: EmailParser) -> EmailForms:
-    """The forms of an e-mail; of what is none, itself."""
+    """The two forms of an e-mail; a malformed one is both."""
     try:
-        return parse_email(unicodedata.normalize("NFC", email))  # as a registration's is
+        return parse_email(unicodedata.normalize("NFC", email))  # as at registration
     except EmailMalformed:
         return EmailForms(email, email)
 
 
 def log_in(user: User | None, *, password_matches: bool) -> User:
-    """The user whose password was right; raises `InvalidCredentials`, alike for an unknown e-mail."""
+    """The user whose password matches; raises `InvalidCredentials`, also for an unknown e-mail."""
     if user is None or not password_matches:
         raise InvalidCredentials
     return user
 
 
 def found(user: User | None) -> User:
-    """The user that was looked for; raises `UserNotFound`."""
+    """The user that was looked up; raises `UserNotFound`."""
     if user is None:
         raise UserNotFound
     return user
 
 
 def email_keys(email: str, forms: EmailForms) -> tuple[str, ...]:
-    """The keys under which an e-mail may have an account, each once: mostly there is one.
+    """The distinct keys under which an e-mail may have an account; most have one key.
 
-    Those of its spellings in lower case come first. They find accounts that were made before letters were
-    folded, of which two may share a folded key: each is found by its own spelling.
+    The lower-case spellings come first. They find accounts from before letters were folded, of which two may
+    share a folded key: each is found by its own spelling.
     """
     spellings = [normalise_email(each) for each in (email, forms.unicode, forms.ascii)]
     return tuple(dict.fromkeys([*spellings, *map(email_key, spellings)]))
 
 
 def email_key(email: str) -> str:
-    """What e-mails have in common that differ in case only: letters before the `@` are folded, then in NFC.
+    """The key that e-mails share if they differ in case only: letters before the `@` are folded, then in NFC.
 
-    `αΣ`, `ας` and `ασ` are one, `ß` is `ss`. The domain is as it is: `straße.de` is not `strasse.de`.
+    `αΣ`, `ας` and `ασ` are one, `ß` is `ss`. The domain is not folded: `straße.de` is not `strasse.de`.
     """
     local, at, domain = normalise_email(email).rpartition("@")
     folded = unicodedata.normalize("NFD", local).casefold()
@@ -156,25 +158,25 @@ def email_key(email: str) -> str:
 
 
 def normalise_email(email: str) -> str:
-    """An e-mail as it is kept and shown: in lower case and NFC; normalising it again changes nothing."""
+    """An e-mail as stored and shown: in lower case and NFC; normalising it again changes nothing."""
     return unicodedata.normalize("NFC", unicodedata.normalize("NFC", email).lower())
 
 
 def normalise_tag(tag: str) -> str:
-    """A tag as it is kept: without white space around it, without a leading `@`, in lower case."""
+    """A tag as stored: without white space at its ends, without a leading `@`, in lower case."""
     return tag.strip().removeprefix("@").lower()
 
 
 def may_be_tag(tag: str) -> bool:
-    """Whether anybody may have it: what else is asked for need not be anything that a storage can look up."""
+    """Whether it has the characters of a tag; other text might be nothing that a storage can look up."""
     return bool(tag) and _TAG_CHARACTERS.issuperset(tag)
 
 
 def tag_candidates(romanised_name: str, chance: Iterable[int]) -> Iterator[str]:
-    """Tags to try for a name, best first, as many as `chance` has numbers and nine more.
+    """Yields tags to try for a name, best first: nine, and one for each number of `chance`.
 
-    `romanised_name` is the display name in ASCII letters as far as it can be (`Алиса`: `Alisa`); `chance`
-    gives random non-negative integers, each of which is cut to one digit more than the last.
+    `romanised_name` is the display name in ASCII letters as far as possible (`Алиса`: `Alisa`); `chance`
+    yields random non-negative integers, each cut to one digit more than the last.
     """
     letters = "".join(letter for letter in romanised_name.lower() if letter in _TAG_LETTERS)
     base = (letters or _FALLBACK_TAG)[: TAG_MAX_CHARACTERS - 10]

@@ -14,7 +14,7 @@ from messaging_core.frames import PlainFrame
 from messaging_core.ids import ChatId, SessionId, UserId
 from messaging_core.limits import Limits
 from messaging_core.models import Actor
-from messaging_core.sockets import Outbox, Room, text_frame
+from messaging_core.sockets import Outbox, PutResult, text_frame
 
 log = structlog.get_logger(__name__)
 
@@ -103,7 +103,7 @@ class LocalSocket:
         if self._outbox is None:
             self._outbox = Outbox(self._limits)
         for frame in frames:
-            if self._outbox.put(frame) is Room.FULL:
+            if self._outbox.put(frame) is PutResult.FULL:
                 self.closing = SLOW_CONSUMER
                 log.warning(
                     "WebSocket closed: too slow", user_id=self.actor.user_id, waiting=len(self._outbox)

@@ -36,10 +36,10 @@ def register(
     now: datetime,
     limits: Limits,
 ) -> Operation[tuple[User, Session] | UserId]:
-    """A prepared registration and its first session, or who registered with the same key before.
+    """A prepared registration and its first session, or the user who registered with the same key before.
 
-    `romanise` spells a name in ASCII letters as far as it can, `chance` gives random numbers for a tag that
-    is taken. No token is ever stored.
+    `romanise` spells a name in ASCII letters as far as it can; `chance` yields random numbers for a tag that
+    is in use. No token is ever stored.
     """
     numbers = tuple(chance)
     command = registration.command
@@ -121,18 +121,18 @@ def credentials(email_keys: Sequence[str]) -> Query[tuple[User | None, str | Non
 
 
 def _user_by_email(reader: Reader, email_keys: Sequence[str]) -> User | None:
-    """The user that the first of the keys finds."""
+    """The user under the first of the keys that has one."""
     return next((user for key in email_keys if (user := reader.user_by_email(key)) is not None), None)
 
 
 def try_to_write(tx: Transaction) -> Decision[None]:
-    """Take an identifier that nobody gets: what is committed has changed, if there is room for it."""
+    """Draw an identifier and discard it, so that the commit changes the storage; it fails without room."""
     tx.next_session_id()
     return Decision(None)
 
 
 def forget(now: datetime, limits: Limits) -> Operation[int]:
-    """Drop what has outlived its use: stored responses, and sessions that ended or expired."""
+    """Delete expired stored responses, and sessions that ended or expired."""
 
     def operation(tx: Transaction) -> Decision[int]:
         return Decision(

@@ -1,4 +1,4 @@
-"""What an operation and a query are, and for whom they run."""
+"""The types of operations and queries, and the context in which they run."""
 
 from collections.abc import Callable, Generator
 from datetime import datetime
@@ -15,10 +15,10 @@ from messaging_core.privacy import Privacy
 T = TypeVar("T")
 
 Operation = Callable[[Transaction], Decision[T]]
-"""Loads and decides; it does nothing but use its transaction, so it may run in another thread, and again."""
+"""Loads and decides. It only uses its transaction, so it may run in another thread, and more than once."""
 
 Query = Callable[[Reader], T]
-"""Reads on one consistent view; it may run in another thread, and again."""
+"""Reads one consistent view; it may run in another thread, and more than once."""
 
 
 @frozen
@@ -29,15 +29,15 @@ class Part(Generic[T]):
 
 
 Reading = Generator[Query[Any] | Part[T], Any, None]
-"""A result in parts: yields queries, each of which is sent its result, and the parts as they are complete.
+"""A result in parts: yields queries, receives the result of each by `send`, and yields each complete part.
 
-Others run between two queries, so the parts are of different views.
+Other operations run between two queries, so the parts are from different views.
 """
 
 
 @frozen
 class Context:
-    """Who asks, when, within which limits, and what of other people is shown to them."""
+    """The caller, the time, the limits, and what the caller may see of other people."""
 
     actor: Actor
     now: datetime

@@ -15,65 +15,65 @@ from messaging_core.operations.base import Context, Operation, Part, Query, Read
 from messaging_core.ports import Reader, Transaction
 
 CHATS_AT_ONCE = 2500
-"""Chats of one person that one query looks at, in some 5 ms; only other people can add a person to more."""
+"""Chats of one person that one query reads, in some 5 ms; only other people can add a person to more."""
 
 
 def list_chats(command: ListChats, context: Context) -> Reading[ChatPage]:
     """The parts of a list or a page, at least one; raises `Invalid`.
 
-    Each part shows its chats as they are when it is read, and leaves out those that the reader has left
-    since. A list of few people is one part, and one query.
+    Each part shows its chats in their state when it is read, and omits those that the reader has left since.
+    A list of few people is one part and one query.
     """
-    begin = partial(
-        _begin, command=command, context=context, below=chats.check_listing(command, context.limits)
+    scan = partial(
+        _scan, command=command, context=context, below=chats.check_listing(command, context.limits)
     )
-    begun: _Begun | _Ordering = yield partial(begin, found=(), after=None)
-    while isinstance(begun, _Ordering):
-        begun = yield partial(begin, found=begun.found, after=begun.after)
-    yield Part(begun.page)
-    for sizes in begun.rest:
+    scanned: _FirstPart | _PartialScan = yield partial(scan, found=(), after=None)
+    while isinstance(scanned, _PartialScan):
+        scanned = yield partial(scan, found=scanned.found, after=scanned.after)
+    yield Part(scanned.page)
+    for sizes in scanned.rest:
         views: tuple[ChatView, ...] = yield partial(_views, sizes=sizes, context=context)
-        yield Part(ChatPage(views, begun.page.next_cursor))
+        yield Part(ChatPage(views, scanned.page.next_cursor))
 
 
 @frozen
-class _Ordering:
-    """A list of which not all chats have been looked at."""
+class _PartialScan:
+    """The state of a scan that has not read all chats of a person."""
 
     found: Sequence[Chat | Excerpt]
-    """Those that may be shown."""
+    """Those that the list may show."""
     after: ChatId
-    """The last chat that was looked at."""
+    """The last chat that was read."""
 
 
 @frozen
-class _Begun:
+class _FirstPart:
     """The first part of a list, and the sizes of the others."""
 
     page: ChatPage
     rest: Sequence[Mapping[ChatId, int]]
 
 
-def _begin(
+def _scan(
     reader: Reader,
     *,
     command: ListChats,
     context: Context,
-    below: chats.Place | None,
+    below: chats.SortKey | None,
     found: Sequence[Chat | Excerpt],
     after: ChatId | None,
-) -> _Begun | _Ordering:
+) -> _FirstPart | _PartialScan:
     more = reader.chats_of(context.actor.user_id, after, CHATS_AT_ONCE)
     if len(more) == CHATS_AT_ONCE:
         latest = chats.latest([*found, *more], command, below, limits=context.limits)
-        return _Ordering(latest, more[-1].id)
+        return _PartialScan(latest, more[-1].id)
     listed, sizes, next_cursor = chats.listing([*found, *more], command, below, limits=context.limits)
     first, *rest = chats.slices(sizes)
     whole = {
         chat.id: chat for chat in listed if isinstance(chat, Chat) and len(chat.members) == sizes[chat.id]
     }
     views = _views(reader, sizes=first, whole=whole, context=context)
-    return _Begun(ChatPage(views, next_cursor), rest)
+    return _FirstPart(ChatPage(views, next_cursor), rest)
 
 
 def _views(
@@ -83,12 +83,12 @@ def _views(
     whole: Mapping[ChatId, Chat] = MappingProxyType({}),
     context: Context,
 ) -> tuple[ChatView, ...]:
-    """Chats of the actor, each with so many participants; `whole` holds those that are known to be that."""
+    """Chats of the actor, each with `sizes` participants; `whole` holds those already read in that size."""
     found: Mapping[ChatId, Chat | Excerpt] = whole
     if missing := sizes.keys() - whole.keys():
         excerpts = reader.excerpts({chat_id: sizes[chat_id] for chat_id in missing}, context.actor.user_id)
         found = {**whole, **excerpts}
-    # Each chat's own once: they are made anew whenever they are asked for.
+    # Read `member_ids` once for each chat: the property builds them at each access.
     shown = [(found[chat_id], found[chat_id].member_ids) for chat_id in sizes if chat_id in found]
     people = _seen(context, reader.users({user_id for _, user_ids in shown for user_id in user_ids}))
     return tuple([chats.view(chat, tuple([people[id_] for id_ in user_ids])) for chat, user_ids in shown])
@@ -111,7 +111,7 @@ def open_direct_chat(command: OpenDirectChat, context: Context) -> Operation[Cha
             actor=actor,
             other=tx.user(command.user_id),
             existing=existing,
-            made=0 if existing else tx.lock_chats_made_by(actor),
+            created_before=0 if existing else tx.lock_chats_made_by(actor),
             chat_id=existing.id if existing else tx.next_chat_id(),
             now=context.now,
             limits=context.limits,
@@ -129,7 +129,7 @@ def create_group(command: CreateGroup, context: Context) -> Operation[ChatView]:
             command,
             actor=actor,
             known=people.keys(),
-            made=tx.lock_chats_made_by(actor),
+            created_before=tx.lock_chats_made_by(actor),
             chat_id=tx.next_chat_id(),
             now=context.now,
             limits=context.limits,

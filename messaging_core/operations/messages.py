@@ -12,8 +12,8 @@ from messaging_core.operations.base import Context, Operation, Part, Query, Read
 from messaging_core.ports import Reader, Transaction
 
 MESSAGES_AT_ONCE = 51
-"""Messages that one query reads: a page of the usual size, and one more. Some 5 ms for messages of 32 KB, and
-30 ms where their payloads hold nothing but numbers."""
+"""Messages that one query reads: a page of the usual size, and one more. It takes some 5 ms for messages of
+32 KB, and 30 ms where their payloads hold only numbers."""
 
 
 def send_message(command: SendMessage, context: Context) -> Operation[Message]:
@@ -45,7 +45,7 @@ def delete_message(command: DeleteMessage, context: Context) -> Operation[None]:
 
 
 def _locked(tx: Transaction, message_id: MessageId) -> tuple[Chat | None, Message | None]:
-    """A message read under its chat's lock, which alone keeps it from changing."""
+    """A message and its chat, read under the chat's lock, which prevents changes to both."""
     unlocked = tx.message(message_id)
     if unlocked is None:
         return None, None
@@ -53,7 +53,7 @@ def _locked(tx: Transaction, message_id: MessageId) -> tuple[Chat | None, Messag
 
 
 def page_of_messages(command: ListMessages, context: Context, size: int) -> Query[Page]:
-    """A page, of the size that `messages.check_page` gave, by one query."""
+    """A page by one query; `size` comes from `messages.check_page`."""
 
     def query(reader: Reader) -> Page:
         chat = chats.readable(reader.chat(command.chat_id), context.actor.user_id).id
@@ -71,7 +71,7 @@ def page_of_messages(command: ListMessages, context: Context, size: int) -> Quer
 
 
 def page_in_parts(command: ListMessages, context: Context, size: int) -> Reading[Page]:
-    """The same page, by queries for at most `MESSAGES_AT_ONCE` messages each."""
+    """The same page as `page_of_messages`, by queries of at most `MESSAGES_AT_ONCE` messages each."""
     gather = partial(_gather, command.chat_id, context.actor.user_id)
     if command.after_id is not None:
         newer = yield from gather(MessageId(command.after_id), size + 1, older=False)
@@ -89,7 +89,7 @@ def page_in_parts(command: ListMessages, context: Context, size: int) -> Reading
 def _gather(
     chat_id: ChatId, actor: UserId, anchor: MessageId | None, count: int, *, older: bool
 ) -> Generator[Query[Any], Any, Sequence[Message]]:
-    """The first `count` messages from the anchor on, away from it."""
+    """The first `count` messages on one side of the anchor, in the order away from it."""
     found: list[Message] = []
     while len(found) < count:
         wanted = min(count - len(found), MESSAGES_AT_ONCE)

@@ -22,17 +22,17 @@ class Executed:
     """The result of an operation, or of an earlier request with the same Idempotency-Key."""
 
     result: Shown | Refused
-    """Of a replay: as it is now, or the refusal to show it to somebody who may no longer read it."""
+    """Of a replay: its current state, or the refusal for an actor who may no longer read it."""
     status: int
     replayed: bool
     people_reached: int = 0
-    """How many people its events were delivered to."""
+    """The number of its deliveries."""
 
 
 def once_only(
     operation: Operation[Shown], request: IdempotentRequest, *, status: int, context: Context
 ) -> Operation[Executed]:
-    """`operation`, unless its key has a stored response; what it makes is named in the same transaction."""
+    """Runs `operation` unless its key has a stored response; stores the response in the same transaction."""
 
     def guarded(tx: Transaction) -> Decision[Executed]:
         stored = idempotency.replayed(
@@ -52,7 +52,7 @@ def once_only(
 
 
 def _shown_now(reader: Reader, resource: Resource | None, context: Context) -> Shown | Refused:
-    """What a stored response names, to its actor; the refusal that reading it would meet is a value here."""
+    """The current state of a resource for the actor; a refusal to read it is returned, not raised."""
     if resource is None:
         return None
     actor = context.actor.user_id

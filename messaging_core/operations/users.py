@@ -17,7 +17,7 @@ def get_own_user(command: GetOwnUser, context: Context) -> Query[UserView]:
 
 
 def get_user(command: GetUser, context: Context) -> Query[UserView]:
-    """A person by a number that anybody can count up: strangers are not shown their e-mail in any case."""
+    """A person by id; since ids can be enumerated, strangers never see the e-mail."""
     strict = evolve(context, privacy=context.privacy.towards_strangers())
     return lambda reader: view(reader, users.found(reader.user(command.user_id)), strict)
 
@@ -39,7 +39,7 @@ def find_user_by_tag(command: FindUserByTag, context: Context) -> Query[UserView
 
 
 def view(reader: Reader, user: User, context: Context) -> UserView:
-    """One person as the actor sees them; whether the two share a chat is looked up where it matters."""
+    """One person as the actor sees them; looks up whether the two share a chat only if that matters."""
     viewer = context.actor.user_id
     matters = context.privacy.email_visibility is EmailVisibility.SHARED_CHAT and viewer != user.id
     shares_chat = matters and reader.shares_chat(viewer, user.id)

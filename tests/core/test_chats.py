@@ -24,9 +24,9 @@ from messaging_core.chats import (
     latest,
     listing,
     open_direct_chat,
-    place,
     readable,
     slices,
+    sort_key,
     view,
 )
 from messaging_core.commands import CreateGroup, ListChats, OpenDirectChat
@@ -55,13 +55,15 @@ ALICE, BOB, CAROL = (
 )
 
 
-def direct(actor: User, other: User | None, existing: Chat | None = None, *, made: int = 0) -> Decision[Chat]:
+def direct(
+    actor: User, other: User | None, existing: Chat | None = None, *, created_before: int = 0
+) -> Decision[Chat]:
     return open_direct_chat(
         OpenDirectChat(UserId(99) if other is None else other.id),
         actor=actor.id,
         other=other,
         existing=existing,
-        made=made,
+        created_before=created_before,
         chat_id=ChatId(5),
         now=NOW,
         limits=LIMITS,
@@ -69,14 +71,14 @@ def direct(actor: User, other: User | None, existing: Chat | None = None, *, mad
 
 
 def group(
-    *member_ids: int, title: str = "A group", known: set[int] | None = None, made: int = 0
+    *member_ids: int, title: str = "A group", known: set[int] | None = None, created_before: int = 0
 ) -> Decision[Chat]:
     ids = tuple(UserId(number) for number in member_ids)
     return create_group(
         CreateGroup(title, ids),
         actor=ALICE.id,
         known=set(ids) if known is None else {UserId(number) for number in known},
-        made=made,
+        created_before=created_before,
         chat_id=ChatId(5),
         now=NOW,
         limits=LIMITS,
@@ -159,14 +161,16 @@ def test_a_group_is_bounded() -> None:
     few = Limits(group_members=3)
     command = CreateGroup("A group", tuple(map(UserId, (1, 2, 3))))
     known = {UserId(number) for number in (1, 2, 3, 4)}
-    made = create_group(command, actor=ALICE.id, known=known, made=0, chat_id=ChatId(5), now=NOW, limits=few)
+    made = create_group(
+        command, actor=ALICE.id, known=known, created_before=0, chat_id=ChatId(5), now=NOW, limits=few
+    )
     assert len(made.result.members) == 3
     with pytest.raises(Invalid) as refused:
         create_group(
             CreateGroup("A group", tuple(map(UserId, (2, 3, 4)))),
             actor=ALICE.id,
             known=known,
-            made=0,
+            created_before=0,
             chat_id=ChatId(5),
             now=NOW,
             limits=few,
@@ -177,12 +181,12 @@ def test_a_group_is_bounded() -> None:
 def test_a_user_creates_a_bounded_number_of_chats() -> None:
     """A user with `chats_per_user` created chats cannot create another, but can open an existing one."""
     most = LIMITS.chats_per_user
-    chat = direct(ALICE, BOB, made=most - 1).result
-    group(2, made=most - 1)
-    assert direct(ALICE, BOB, chat, made=most).result is chat
+    chat = direct(ALICE, BOB, created_before=most - 1).result
+    group(2, created_before=most - 1)
+    assert direct(ALICE, BOB, chat, created_before=most).result is chat
     for make in (partial(direct, ALICE, CAROL), partial(group, 2)):
-        with pytest.raises(TooManyChats, match=f"made {most} chats"):
-            make(made=most)
+        with pytest.raises(TooManyChats, match=f"created {most} chats"):
+            make(created_before=most)
 
 
 @pytest.mark.parametrize("title", ["", "   ", "t" * 129, "a\nb", "\x00"])
@@ -268,7 +272,7 @@ def listed(found: Sequence[Chat | Excerpt], command: ListChats, limits: Limits =
 def test_a_list_is_bounded(found: list[Excerpt]) -> None:
     """The latest chats come first, each with up to 100 participants while the total allows, at least 10."""
     shown = listed(found, ListChats())
-    expected = sorted(found, key=place, reverse=True)[: FEW.chats_listed]
+    expected = sorted(found, key=sort_key, reverse=True)[: FEW.chats_listed]
     assert list(shown.sizes) == [each.id for each in expected]
     assert shown.next_cursor is None
     assert sum(shown.sizes.values()) <= FEW.participants_listed_in_all
@@ -304,7 +308,7 @@ def test_pages_show_every_chat_once(found: list[Excerpt], limit: int | None, dat
             moved.add(id_)
             by_id[id_] = by_id[id_]._replace(active_at=NOW + timedelta(days=2))
     ids = [id_ for page in pages for id_ in page]
-    still = [each.id for each in sorted(found, key=place, reverse=True) if each.id not in moved]
+    still = [each.id for each in sorted(found, key=sort_key, reverse=True) if each.id not in moved]
     assert [id_ for id_ in ids if id_ not in moved] == still
     assert len(set(ids)) == len(ids)
 
@@ -335,9 +339,9 @@ def test_a_malformed_cursor_is_refused(text: str) -> None:
 def test_a_cursor_is_a_position(found: list[Excerpt]) -> None:
     """A cursor encodes the position of a chat, in characters that a query needs not escape."""
     for each in found:
-        text = cursor(place(each))
+        text = cursor(sort_key(each))
         assert re.fullmatch("[A-Za-z0-9_-]+", text)
-        assert check_listing(ListChats(cursor=text), LIMITS) == place(each)
+        assert check_listing(ListChats(cursor=text), LIMITS) == sort_key(each)
 
 
 def test_cursors_of_any_length_are_read() -> None:

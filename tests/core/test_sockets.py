@@ -8,7 +8,7 @@ from wsproto.connection import Connection, ConnectionType
 from wsproto.events import TextMessage
 
 from messaging_core.limits import Limits
-from messaging_core.sockets import Outbox, Room, payloads, text_frame
+from messaging_core.sockets import Outbox, PutResult, payloads, text_frame
 
 SMALL = Limits(outbox_frames=4)
 BYTES = SMALL.outbox_bytes
@@ -34,12 +34,12 @@ def test_any_sequence(actions: list[tuple[int, bool] | None]) -> None:
                 len(waiting) < SMALL.outbox_frames // share
                 and sum(map(len, waiting)) + size <= BYTES // share
             )
-            room = outbox.put(frame, ephemeral=ephemeral)
+            result = outbox.put(frame, ephemeral=ephemeral)
             if fits:
-                assert room is Room.TAKEN
+                assert result is PutResult.QUEUED
                 waiting.append(frame)
             else:
-                assert room is (Room.SHED if ephemeral else Room.FULL)
+                assert result is (PutResult.SHED if ephemeral else PutResult.FULL)
         assert len(outbox) == len(waiting) <= SMALL.outbox_frames
         assert outbox.size == sum(map(len, waiting)) <= BYTES
     assert [outbox.take() for _ in waiting] == list(waiting)
@@ -51,7 +51,7 @@ def test_any_sequence(actions: list[tuple[int, bool] | None]) -> None:
 def test_a_batch_holds_whole_frames(frames: list[bytes], sizes: list[int]) -> None:
     """A batch holds as many whole frames as fit, in order, and one even if it does not fit."""
     outbox = Outbox(Limits(outbox_frames=20))
-    assert all(outbox.put(frame) is Room.TAKEN for frame in frames)
+    assert all(outbox.put(frame) is PutResult.QUEUED for frame in frames)
     waiting = deque(frames)
     for size in sizes:
         expected = waiting.popleft() if waiting else b""
@@ -76,22 +76,26 @@ def test_a_client_parses_the_frames(sizes: list[int]) -> None:
 def test_the_outbox_bounds_frames() -> None:
     """Ephemeral frames may fill half of the outbox, durable frames all of it."""
     outbox = Outbox(SMALL)
-    assert [outbox.put(b"x", ephemeral=True) for _ in range(3)] == [Room.TAKEN, Room.TAKEN, Room.SHED]
-    assert [outbox.put(b"x") for _ in range(3)] == [Room.TAKEN, Room.TAKEN, Room.FULL]
-    assert outbox.put(b"x", ephemeral=True) is Room.SHED
+    assert [outbox.put(b"x", ephemeral=True) for _ in range(3)] == [
+        PutResult.QUEUED,
+        PutResult.QUEUED,
+        PutResult.SHED,
+    ]
+    assert [outbox.put(b"x") for _ in range(3)] == [PutResult.QUEUED, PutResult.QUEUED, PutResult.FULL]
+    assert outbox.put(b"x", ephemeral=True) is PutResult.SHED
     outbox.take()
-    assert outbox.put(b"x") is Room.TAKEN
+    assert outbox.put(b"x") is PutResult.QUEUED
 
 
 def test_the_outbox_bounds_bytes() -> None:
     """Ephemeral bytes may fill half of the outbox, durable bytes all of it."""
     outbox = Outbox(SMALL)
-    assert outbox.put(b"x" * (BYTES // 2 + 1), ephemeral=True) is Room.SHED
-    assert outbox.put(b"x" * (BYTES // 2), ephemeral=True) is Room.TAKEN
-    assert outbox.put(b"x" * (BYTES // 2 + 1)) is Room.FULL
-    assert outbox.put(b"x" * (BYTES // 2)) is Room.TAKEN
-    assert outbox.put(b"") is Room.TAKEN
-    assert outbox.put(b"x") is Room.FULL
+    assert outbox.put(b"x" * (BYTES // 2 + 1), ephemeral=True) is PutResult.SHED
+    assert outbox.put(b"x" * (BYTES // 2), ephemeral=True) is PutResult.QUEUED
+    assert outbox.put(b"x" * (BYTES // 2 + 1)) is PutResult.FULL
+    assert outbox.put(b"x" * (BYTES // 2)) is PutResult.QUEUED
+    assert outbox.put(b"") is PutResult.QUEUED
+    assert outbox.put(b"x") is PutResult.FULL
 
 
 def test_the_next_frame_leaves_alone() -> None:
@@ -105,6 +109,6 @@ def test_the_next_frame_leaves_alone() -> None:
 def test_the_smallest_outbox() -> None:
     """The smallest outbox holds two frames, of which one may be ephemeral."""
     outbox = Outbox(Limits(outbox_frames=2))
-    assert outbox.put(b"x", ephemeral=True) is Room.TAKEN
-    assert outbox.put(b"x", ephemeral=True) is Room.SHED
-    assert outbox.put(b"x") is Room.TAKEN
+    assert outbox.put(b"x", ephemeral=True) is PutResult.QUEUED
+    assert outbox.put(b"x", ephemeral=True) is PutResult.SHED
+    assert outbox.put(b"x") is PutResult.QUEUED

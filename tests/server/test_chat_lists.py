@@ -102,7 +102,7 @@ async def test_nobody_makes_more_chats_than_they_may() -> None:
             ("/chats/direct", {"user_id": carol.id}),
         ):
             refused = expect(await alice.ask("POST", path, body, key=new_key()), 409, "too_many_chats")
-            assert "You have made 2 chats" in refused["detail"]
+            assert "You have created 2 chats" in refused["detail"]
         assert server.state() == before
         assert await alice.direct_chat_with(bob) == direct
         opened = await carol.direct_chat_with(alice)

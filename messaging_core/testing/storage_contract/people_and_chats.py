@@ -6,7 +6,7 @@ from itertools import permutations
 import pytest
 from attrs import evolve
 
-from messaging_core.chats import excerpt, head, place
+from messaging_core.chats import excerpt, head, sort_key
 from messaging_core.effects import AdvanceChat, StoreChat, StoreSession, StoreUser
 from messaging_core.errors import Refused
 from messaging_core.ids import MAX_ID, ChatId, MessageId, SessionId, UserId
@@ -222,7 +222,7 @@ class PeopleAndChatsRules:
                 assert [head(chat) for chat in found] == wanted
                 assert all(chat in (*chats, *heads) for chat in found)
             assert list(reader.chats_of(bob.id, group, 9)) == []
-            assert place(heads[0]) > place(heads[1])
+            assert sort_key(heads[0]) > sort_key(heads[1])
 
         await storage.read(look)
         await storage.transact(look)
