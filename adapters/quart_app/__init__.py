@@ -1,4 +1,4 @@
-"""The HTTP and WebSocket transport: translates requests to commands and results to answers, and no more."""
+"""The HTTP and WebSocket transport: translates requests to commands and results to answers only."""
 
 from adapters.quart_app.app import create_app
 from adapters.quart_app.config import HttpConfig

@@ -1,4 +1,4 @@
-"""The application: the endpoints by the short way, the socket, and for all else the framework."""
+"""The application: the endpoints on the quick path, the socket, and the framework for everything else."""
 
 import sys
 from collections.abc import Callable
@@ -18,43 +18,43 @@ from adapters.quart_app.socket import SocketEndpoint
 from adapters.runtime import Messaging
 from adapters.runtime.throttles import Throttles
 
-LET_GO = 0.0001
-"""Seconds for which the thread keeps the interpreter when the event loop wants it. The loop lets go of it at
-each call of the system, a dozen times for a request, and would wait 0.005 each time by Python's default."""
+SWITCH_INTERVAL = 0.0001
+"""Seconds for which the thread keeps the interpreter lock when the event loop wants it. The loop releases the
+lock at each system call, a dozen times for a request; with Python's default it would wait 0.005 each time."""
 
 
-class Late:
-    """An ASGI application that is made once, in a thread, by the first who needs it; others wait for it."""
+class LazyApp:
+    """An ASGI application that is built in a thread at its first call; concurrent calls wait for it."""
 
-    def __init__(self, make: Callable[[], ASGIFramework]) -> None:
-        self._make = make
-        self._made: ASGIFramework | None = None
-        self._making = trio.Lock()
+    def __init__(self, build: Callable[[], ASGIFramework]) -> None:
+        self._build = build
+        self._app: ASGIFramework | None = None
+        self._building = trio.Lock()
 
     async def __call__(self, scope: Scope, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
-        app = self._made or await self.load()
+        app = self._app or await self.load()
         await app(scope, receive, send)
 
     async def load(self) -> ASGIFramework:
-        async with self._making:
-            if self._made is None:
+        async with self._building:
+            if self._app is None:
                 usual = sys.getswitchinterval()
-                sys.setswitchinterval(LET_GO)
+                sys.setswitchinterval(SWITCH_INTERVAL)
                 try:
-                    self._made = await trio.to_thread.run_sync(self._make)
+                    self._app = await trio.to_thread.run_sync(self._build)
                 finally:
                     sys.setswitchinterval(usual)
-            return self._made
+            return self._app
 
 
 class Application:
-    """An ASGI application, and the part of it that a listener may ask without ASGI."""
+    """An ASGI application, and its quick path for a listener that bypasses ASGI."""
 
     def __init__(
         self,
         messaging: Messaging,
         *,
-        framework: Late,
+        framework: LazyApp,
         cors: Cors,
         socket: SocketEndpoint,
         quick_path: QuickPath,
@@ -74,7 +74,7 @@ class Application:
             await self._cors(scope, receive, send)
 
     async def load(self) -> None:
-        """Load what is not loaded before it is needed: the first who need it do not wait for it then."""
+        """Load the framework now, so that the first request for it does not wait."""
         await self._framework.load()
 
     async def _live(self, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
@@ -88,10 +88,10 @@ class Application:
 
 
 def create_app(messaging: Messaging, config: HttpConfig) -> Application:
-    """The application over `messaging`, whose housekeeping runs for as long as the application does."""
+    """The application over `messaging`; it runs the housekeeping of `messaging` during its lifespan."""
     throttles = Throttles(trio.current_time) if config.rate_limits else None
     dispatcher = Dispatcher(messaging, throttles)
-    framework = Late(partial(_make_framework, dispatcher, config, messaging))
+    framework = LazyApp(partial(_make_framework, dispatcher, config, messaging))
     cors = Cors(framework, config.cors_origins)
     return Application(
         messaging,
@@ -110,7 +110,7 @@ def _refusals(messaging: Messaging, config: HttpConfig) -> RepeatedRefusals | No
 
 
 def _make_framework(dispatcher: Dispatcher, config: HttpConfig, messaging: Messaging) -> ASGIFramework:
-    # It takes a fifth of a server's start to load, and neither the API nor the socket waits for it.
+    # Loading it takes a fifth of a server's start, and neither the API nor the socket needs it.
     from adapters.quart_app.framework import make_framework  # noqa: PLC0415
 
     return make_framework(dispatcher, config, messaging.limits, messaging.avatar_hosts)

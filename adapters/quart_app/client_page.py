@@ -1,4 +1,4 @@
-"""`/`: the reference client, plain files of this machine under a strict content policy."""
+"""`/`: the reference client, local static files under a strict content security policy."""
 
 import hashlib
 import re
@@ -22,12 +22,12 @@ CONTENT_TYPES = {
 }
 
 HOST = re.compile(r"(?:[A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?")
-"""What may be said of the Host header in another header."""
+"""A Host header that is safe to quote in another header."""
 
 
 @frozen
-class File:
-    """A file of the client, as it is sent."""
+class StaticFile:
+    """A file of the client, with its headers."""
 
     content: bytes
     content_type: str
@@ -37,8 +37,7 @@ class File:
 def client_page(avatar_hosts: AvatarHosts) -> Blueprint:
     """The routes of the client, which shows avatars from these hosts; its files are read once.
 
-    A browser keeps them, and asks each time whether they have changed: a new server's client is never mixed
-    with an old one's.
+    A browser caches the files and revalidates them each time, so files of two releases are never mixed.
     """
     files = dict(_read_files())
     blueprint = Blueprint("client", __name__)
@@ -54,22 +53,22 @@ def client_page(avatar_hosts: AvatarHosts) -> Blueprint:
         if name not in files or name == PAGE:
             raise NotFound
         response = await _send(files[name])
-        # A drawing that is opened by itself is a document of this origin, and may do nothing here.
+        # An SVG file that is opened by itself is a document of this origin; it may load and run nothing.
         response.headers["Content-Security-Policy"] = "default-src 'none'"
         return response
 
     return blueprint
 
 
-def _read_files() -> Iterator[tuple[str, File]]:
+def _read_files() -> Iterator[tuple[str, StaticFile]]:
     for path in FILES.rglob("*"):
         if path.suffix in CONTENT_TYPES:
             content = path.read_bytes()
             etag = hashlib.sha256(content).hexdigest()[:32]
-            yield path.relative_to(FILES).as_posix(), File(content, CONTENT_TYPES[path.suffix], etag)
+            yield path.relative_to(FILES).as_posix(), StaticFile(content, CONTENT_TYPES[path.suffix], etag)
 
 
-async def _send(file: File) -> Response:
+async def _send(file: StaticFile) -> Response:
     response = Response(file.content, content_type=file.content_type)
     response.set_etag(file.etag)
     response.headers["Cache-Control"] = "no-cache"
@@ -81,7 +80,7 @@ async def _send(file: File) -> Response:
 
 
 def _content_security_policy(host: str, avatar_hosts: AvatarHosts) -> str:
-    # Not every browser takes 'self' for the sockets of the same host.
+    # Not in every browser does 'self' cover the sockets of the same host.
     sockets = f" ws://{host} wss://{host}" if HOST.fullmatch(host) else ""
     return (
         "default-src 'none'; script-src 'self'; style-src 'self'; "
@@ -92,6 +91,6 @@ def _content_security_policy(host: str, avatar_hosts: AvatarHosts) -> str:
 
 
 def _images(avatar_hosts: AvatarHosts) -> list[str]:
-    """Where images may come from: the client's own, and avatars. A host without a scheme is meant by both."""
+    """The sources of images: the client's own, and avatars. A host without a scheme covers http and https."""
     others = ["https:"] if avatar_hosts.everywhere else sorted(avatar_hosts.hosts)
     return ["'self'", "data:", *others]

@@ -1,7 +1,7 @@
-"""CORS (the Fetch standard, section 3.2) for every answer, whoever makes it: an ASGI layer around the app.
+"""CORS (the Fetch standard, section 3.2) for every answer: an ASGI layer around the application.
 
-The origin is reflected, never `*`, because credentials are allowed; `Vary: Origin` keeps caches apart.
-Sockets pass through untouched: browsers do not apply CORS to them.
+It reflects the origin, never sends `*`, because credentials are allowed; `Vary: Origin` separates the entries
+of caches. Sockets pass through unchanged: browsers do not apply CORS to them.
 """
 
 import re
@@ -21,11 +21,11 @@ ANY_ORIGIN = "*"
 
 METHODS = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"
 REQUEST_HEADERS = "Authorization, Content-Type, Idempotency-Key, X-Request-ID"
-"""By name: a `*` never covers Authorization."""
+"""Each by name: a `*` does not cover Authorization."""
 EXPOSED_HEADERS = "Idempotency-Replayed, Retry-After, WWW-Authenticate, X-Request-ID"
 PREFLIGHT_SECONDS = "600"
-ORIGINS_KEPT = 1000
-"""Origins whose fields are made once; whoever likes can name more."""
+CACHED_ORIGINS = 1000
+"""Cached origins. Clients may send any number of others; those are not cached."""
 
 _ORIGIN = re.compile(r"([a-z][a-z0-9+.-]*)://(?:[a-z0-9._-]+|\[[0-9a-f:.]+\])(?::(0|[1-9][0-9]{0,4}))?")
 _IMPLIED_PORTS = {"http": "80", "https": "443"}
@@ -34,14 +34,14 @@ Fields = tuple[tuple[str, str], ...]
 
 
 def origin_allowed(origin: str, allowed: Collection[str]) -> bool:
-    """Whether pages of this origin may call; `*` among the allowed stands for all of them."""
+    """Whether pages of this origin may call; `*` in `allowed` allows all."""
     return ANY_ORIGIN in allowed or origin in allowed
 
 
 def is_origin(text: str) -> bool:
-    """Whether a browser can send this as an Origin, which is compared as a whole: SCHEME://HOST[:PORT].
+    """Whether a browser can send this text as an Origin: SCHEME://HOST[:PORT], compared as a whole.
 
-    It is in lower case, has no path, and leaves out the port that the scheme implies.
+    It is in lower case, has no path, and omits the port that the scheme implies.
     """
     found = _ORIGIN.fullmatch(text)
     if found is None:
@@ -51,7 +51,7 @@ def is_origin(text: str) -> bool:
 
 
 class Cors:
-    """Wraps an ASGI application; `origins` are the allowed ones, such as `https://app.example`, or `*`."""
+    """Wraps an ASGI application; `origins` are the allowed origins, such as `https://app.example`, or `*`."""
 
     def __init__(self, app: ASGIFramework, origins: Collection[str]) -> None:
         self._app = app
@@ -80,17 +80,17 @@ class Cors:
             await self._app(scope, receive, send_with_cors)
 
     def fields(self, origin: str | None) -> Fields:
-        """The same as `headers`, as text; for as many origins as there usually are it is made once."""
-        known = self._fields.get(origin)
-        if known is None:
-            made = self.headers(None if origin is None else origin.encode("latin-1"))
-            known = tuple([(name.decode("latin-1"), value.decode("latin-1")) for name, value in made])
-            if len(self._fields) < ORIGINS_KEPT:
-                self._fields[origin] = known
-        return known
+        """The same as `headers`, as text, and cached."""
+        cached = self._fields.get(origin)
+        if cached is None:
+            headers = self.headers(None if origin is None else origin.encode("latin-1"))
+            cached = tuple([(name.decode("latin-1"), value.decode("latin-1")) for name, value in headers])
+            if len(self._fields) < CACHED_ORIGINS:
+                self._fields[origin] = cached
+        return cached
 
     def headers(self, origin: bytes | None) -> list[tuple[bytes, bytes]]:
-        """What is added to the answer for a page of this origin, or for who tells none."""
+        """The header fields to add to an answer for this origin; None where the request has no Origin."""
         headers = [(b"vary", b"Origin")]
         if origin is not None and origin_allowed(origin.decode("latin-1"), self._origins):
             headers += [
@@ -103,9 +103,9 @@ class Cors:
 
 def _preflight_headers(scope: HTTPScope) -> list[tuple[bytes, bytes]]:
     allowed = REQUEST_HEADERS.encode()
-    asked = _header(scope, b"access-control-request-headers")
-    if asked:
-        allowed += b", " + asked
+    requested = _header(scope, b"access-control-request-headers")
+    if requested:
+        allowed += b", " + requested
     return [
         (b"access-control-allow-methods", METHODS.encode()),
         (b"access-control-allow-headers", allowed),
@@ -115,5 +115,5 @@ def _preflight_headers(scope: HTTPScope) -> list[tuple[bytes, bytes]]:
 
 
 def _header(scope: HTTPScope, name: bytes) -> bytes | None:
-    """A field's value, of one that was sent several times all of them (RFC 9110, 5.3)."""
+    """A field's value; the values of a repeated field are joined by commas (RFC 9110, 5.3)."""
     return b", ".join(value for key, value in scope["headers"] if key == name) or None

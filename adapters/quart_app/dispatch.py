@@ -1,4 +1,4 @@
-"""The one way through: from a request and its endpoint's declaration to an answer."""
+"""Dispatch: turns a request and its endpoint's declaration into an answer."""
 
 from collections.abc import Awaitable, Callable, Hashable, Mapping
 from contextlib import nullcontext
@@ -45,22 +45,22 @@ log = structlog.get_logger(__name__)
 T = TypeVar("T")
 
 REQUEST_ID: ContextVar[str | None] = ContextVar("request_id", default=None)
-"""Of the request that is being answered, for the lines that are logged meanwhile."""
+"""The current request's id, for its log lines."""
 
 
 LARGE_READS = 2
-"""Large pages that are read at a time: each takes some 20 MB until it is an answer, whose size is known only
-then. They take turns with everybody else, so that more at a time would not come earlier."""
+"""Large pages that are read at a time: each takes some 20 MB until it is encoded, and only then its size is
+known. They share the event loop with all other requests, so more at a time would not finish earlier."""
 
-UNCHANGED = "Nothing was changed: the storage cannot be reached, or has no room, at the moment. Try again."
+UNCHANGED = "Nothing was changed: the storage is unreachable or has no room at the moment. Try again."
 OUTCOME_UNKNOWN = (
-    "Whether this was done is not known: the storage was lost before it told. "
-    "The same request with the same Idempotency-Key does it once; without one, look before you try again."
+    "The connection to the storage was lost before it confirmed, so the request may have been carried out. "
+    "Repeat it with the same Idempotency-Key; without a key, look at the state first."
 )
 
 
 class Dispatcher:
-    """Answers requests for declared endpoints; `throttles` is None where rate limits are off."""
+    """Answers requests for declared endpoints; `throttles` is None when rate limits are off."""
 
     def __init__(self, messaging: Messaging, throttles: Throttles | None) -> None:
         self._messaging = messaging
@@ -68,17 +68,17 @@ class Dispatcher:
         self._large_reads = trio.CapacityLimiter(LARGE_READS)
 
     def answer(self, endpoint: Endpoint, request: HttpRequest) -> Awaitable[HttpAnswer]:
-        """The answer, whatever happens: a refusal is a problem, and so is a fault of ours, which is logged.
+        """The answer; a refusal is a problem document, and so is an internal error, which is logged.
 
-        In order: the token, the shape of the request, the rates, the Idempotency-Key, the decision. So a 401
-        comes before anything else is looked at, and nothing before the decision consumes a key.
+        The order is: the token, the shape of the request, the rates, the Idempotency-Key, the decision. So a
+        401 comes before every other check, and nothing before the decision uses up a key.
         """
         return self._contained(endpoint, request, self._granted)
 
     def refusal(self, endpoint: Endpoint, head: HttpRequest) -> Awaitable[HttpAnswer | None]:
         """The answer to a request whose token is refused, before its body is read; None for all others.
 
-        A body that its sender may not send is not awaited: it would be memory that a stranger takes.
+        Reading the body of an unauthenticated sender would let strangers use memory.
         """
         return self._contained(endpoint, head, self._admitted)
 
@@ -93,7 +93,7 @@ class Dispatcher:
             return refused(refusal, request_id=request.request_id)
         except MalformedJson as error:
             return problem(400, "malformed_json", str(error), request_id=request.request_id)
-        except WrongContent as error:
+        except UnsupportedContent as error:
             return problem(
                 415,
                 "unsupported_media_type",
@@ -108,7 +108,7 @@ class Dispatcher:
                 detail, code="storage_unavailable", request_id=request.request_id, retry_after=2
             )
         except PasswordHasherBusy:
-            detail = "Too many people are logging in at this moment. Try again."
+            detail = "Too many people are logging in at the moment. Try again."
             return unavailable(detail, code="busy", request_id=request.request_id, retry_after=2)
         except Exception:
             log.exception("A request failed", method=request.method, path=request.path)
@@ -133,7 +133,7 @@ class Dispatcher:
         privacy = messaging.privacy_at(request.headers.get("host"))
         context = Context(_known(actor), messaging.now(), limits, privacy)
         if endpoint.stranger_limits and self._throttles is not None:
-            # Before the person is looked up: nobody and a stranger are the same here.
+            # Before the look-up, so that a stranger and an unknown id cost the same.
             knows = await messaging.read(operations.knows(command.user_id, context))
             self._throttle(() if knows else endpoint.stranger_limits, actor, command, request)
         does, is_large = _by_size(endpoint.does, command, limits)
@@ -166,9 +166,9 @@ class Dispatcher:
         return answer
 
     def _reading(self, endpoint: Endpoint, actor: Actor) -> Read:
-        """How the parts of an answer are read: none but the first for a user who is in debt by then.
+        """A function that reads the parts of an answer; beyond the first it refuses a user in debt.
 
-        So of answers that one user asks for at once no more are read than their permits cover, and one.
+        So of one user's concurrent requests at most one answer is read beyond what the permits cover.
         """
         throttles, read = self._throttles, self._messaging.read
         if throttles is None:
@@ -181,7 +181,7 @@ class Dispatcher:
                 try:
                     throttles.refuse_debt(*permits)
                 except TooManyRequests:
-                    # What was read in vain has cost as much as what is answered.
+                    # Discarded parts cost as much as sent ones.
                     self._charge(endpoint, Cost.ANSWER, len(encode(parts)), actor)
                     throttles.refuse_debt(*permits)
             part = await read(query)
@@ -191,18 +191,18 @@ class Dispatcher:
         return read_part
 
     def _throttle(
-        self, asked: tuple[Limit, ...], actor: Actor | None, command: Any, request: HttpRequest
+        self, applied: tuple[Limit, ...], actor: Actor | None, command: Any, request: HttpRequest
     ) -> None:
-        """Take a permit, or what is known of the cost, of each of these limits, or of none.
+        """Take a permit, or the cost that is known in advance, from each of these limits, or from none.
 
         Raises `TooManyRequests`.
         """
         if self._throttles is not None:
             limits = self._messaging.limits
             permits: list[Permits] = []
-            for limit in asked:
+            for limit in applied:
                 if limit.per is Per.EMAIL_AND_ADDRESS:
-                    self._throttles.check(*permits)  # to parse an e-mail takes longer than to refuse
+                    self._throttles.check(*permits)  # parsing an e-mail takes longer than a refusal
                 permits.append(
                     (
                         limit.rate,
@@ -214,7 +214,7 @@ class Dispatcher:
             self._throttles.take(*permits)
 
     def _charge(self, endpoint: Endpoint, cost: Cost, units: int, actor: Actor) -> None:
-        """Take what the work has cost beyond the permit that was taken for it."""
+        """Charge the cost of finished work beyond the permit that it took in advance."""
         if self._throttles is not None:
             more = permits_for(units, getattr(self._messaging.limits, cost.value)) - 1
             self._throttles.charge(*self._charged(endpoint, cost, more, actor))
@@ -225,7 +225,7 @@ class Dispatcher:
         return [(rate, actor.user_id, getattr(limits, rate), permits) for rate in rates]
 
     def _key(self, limit: Limit, actor: Actor | None, command: Any, request: HttpRequest) -> Hashable:
-        """Whose bucket the permits are taken from."""
+        """The key of the bucket that a limit applies to."""
         match limit.per:
             case Per.USER:
                 return _known(actor).user_id
@@ -239,8 +239,8 @@ class Dispatcher:
                 assert_never(limit.per)
 
 
-class WrongContent(Exception):
-    """The body does not say that it is JSON, or is encoded; `headers` name what is taken instead."""
+class UnsupportedContent(Exception):
+    """The body's Content-Type is not JSON, or it has a Content-Encoding; `headers` name what is accepted."""
 
     def __init__(self, detail: str, *headers: tuple[str, str]) -> None:
         self.headers = headers
@@ -278,11 +278,11 @@ def _command(endpoint: Endpoint, request: HttpRequest, limits: Limits) -> Any:
     return structure(values, endpoint.command, limits)
 
 
-def _check_content_type(told: str) -> None:
-    if told != JSON:
-        kind = told.partition(";")[0].strip().lower()
+def _check_content_type(content_type: str) -> None:
+    if content_type != JSON:
+        kind = content_type.partition(";")[0].strip().lower()
         if kind != JSON and not kind.endswith("+json"):
-            raise WrongContent(f"Send the body as {JSON}, not as {kind[:100]}.")
+            raise UnsupportedContent(f"Send the body as {JSON}, not as {kind[:100]}.")
 
 
 IDENTITY = "identity"
@@ -292,8 +292,8 @@ def _check_content_encoding(codings: str) -> None:
     if codings != IDENTITY:
         named = [name for each in codings.split(",") if (name := each.strip()).lower() not in ("", IDENTITY)]
         if named:
-            detail = f"Send the body as it is, not with Content-Encoding: {', '.join(named)[:100]}."
-            raise WrongContent(detail, ("Accept-Encoding", IDENTITY))  # RFC 9110, 12.5.3
+            detail = f"Send the body without Content-Encoding, not with {', '.join(named)[:100]}."
+            raise UnsupportedContent(detail, ("Accept-Encoding", IDENTITY))  # RFC 9110, 12.5.3
 
 
 def _by_size(
@@ -312,7 +312,7 @@ def _known_cost(command: CreateGroup, limits: Limits) -> int:
 
 def _known(actor: Actor | None) -> Actor:
     if actor is None:
-        raise TypeError("what reads, writes or is limited per user is declared with Auth.SESSION")
+        raise TypeError("an endpoint that reads, writes or is limited per user must declare Auth.SESSION")
     return actor
 
 

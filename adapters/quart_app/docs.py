@@ -1,4 +1,4 @@
-"""`/openapi.json`, and `/docs`: Swagger UI from files of this machine, under a strict content policy."""
+"""`/openapi.json`, and `/docs`: Swagger UI from local files, under a strict content security policy."""
 
 from collections.abc import Iterable
 from importlib.resources import files
@@ -53,10 +53,10 @@ ASSETS = {
 
 
 def documentation(endpoints: Iterable[Endpoint], limits: Limits) -> Blueprint:
-    """The routes of the documentation; the description is made once."""
+    """The routes of the documentation; the description is built once."""
     description = encode(describe(endpoints, limits))
     directory: Traversable = files("flask_swagger_ui") / "dist"
-    # Read once, and sent as they are: the listener copies nothing of what it sends to slow readers.
+    # Read once: all answers share the same bytes, which the listener does not copy for slow readers.
     assets = {name: (directory / name).read_bytes() for name in ASSETS}
     blueprint = Blueprint("documentation", __name__)
 

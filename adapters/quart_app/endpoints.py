@@ -1,4 +1,4 @@
-"""What an endpoint is: one declaration from which it is served, limited, documented and tested."""
+"""Endpoint declarations: routing, limits, documentation and tests are derived from them."""
 
 import re
 import secrets
@@ -28,14 +28,16 @@ _PROCESS = secrets.token_hex(4)
 _requests = count(1)
 
 
-def request_id(told: str | None) -> str:
-    """The caller's id for the request, where it can stand in a log line; otherwise one of ours."""
-    return told if told is not None and _REQUEST_ID.fullmatch(told) else f"{_PROCESS}{next(_requests):08x}"
+def request_id(header: str | None) -> str:
+    """The caller's X-Request-ID, where it is safe in a log line; otherwise a new id."""
+    if header is not None and _REQUEST_ID.fullmatch(header):
+        return header
+    return f"{_PROCESS}{next(_requests):08x}"
 
 
 @frozen
 class HttpRequest:
-    """A request as every way into the server hands it over; names of headers are in lower case."""
+    """A request, from the quick path or the framework; names of headers are in lower case."""
 
     method: str
     path: str
@@ -48,22 +50,22 @@ class HttpRequest:
 
     @property
     def query(self) -> Mapping[str, str]:
-        """The query's values by name; of a name that comes several times the last, as FastAPI has it."""
+        """The query's values by name; of a repeated name the last value, as in FastAPI."""
         text = self.query_string.decode("latin-1")
         if "%" in text or "+" in text:
             return dict(parse_qsl(text, keep_blank_values=True))
-        # The same where nothing is escaped, in a fifth of the time.
+        # Without escapes this gives the same in a fifth of the time.
         pairs = [pair.partition("=") for pair in text.split("&") if pair]
         return {name: value for name, _, value in pairs}
 
     @property
     def host(self) -> str | None:
-        """The host, and the port where one is given, to which the request is addressed."""
+        """The Host header: a host, and a port where the header has one."""
         return self.headers.get("host")
 
     @property
     def idempotency_key(self) -> str | None:
-        """The key that was sent, or None; raises `IdempotencyKeyInvalid`."""
+        """The Idempotency-Key, or None; raises `IdempotencyKeyInvalid`."""
         header = self.headers.get("idempotency-key")
         return None if header is None else parse_key(header)
 
@@ -81,7 +83,7 @@ class HttpAnswer:
     headers: tuple[tuple[str, str], ...] = ()
 
     def fields(self, request_id: str) -> tuple[tuple[str, str], ...]:
-        """All of its header fields but those that a server adds; names in lower case."""
+        """All header fields except those that a server adds; names in lower case."""
         kind = (("content-type", self.content_type),) if self.body else ()
         return (
             *kind,
@@ -97,30 +99,30 @@ class Auth(Enum):
 
 
 class Per(Enum):
-    """Whose bucket a request takes its permit from."""
+    """Which bucket a request takes its permit from."""
 
     USER = "user"
     ADDRESS = "address"
     """An IPv4 address, or the /64 of an IPv6 address."""
     EMAIL_AND_ADDRESS = "e-mail and address"
     SESSION = "session"
-    """Of the refresh token: an address may be a whole office's, and a refusal logs people out."""
+    """The refresh token's session: a whole office may share an address, and a refusal logs people out."""
 
 
 class Cost(Enum):
-    """What a request costs by; the value names the number in `Limits` of what one permit covers."""
+    """The unit of a request's cost; the value names the bound in `Limits` of units that one permit covers."""
 
     MEMBERS = "members_per_permit"
-    """Those whom a new group's command names: known before, so that too many for the bucket are refused."""
+    """Members named in a new group's command: known in advance, so the bucket can refuse too many."""
     DELIVERIES = "deliveries_per_permit"
-    """People of the chat whom an event is delivered to: charged when it is committed."""
+    """Deliveries of the event: charged after the commit."""
     ANSWER = "answer_bytes_per_permit"
-    """Bytes of the answer's body: charged when it is encoded."""
+    """Bytes of the answer's body: charged after encoding."""
 
 
 @frozen
 class Limit:
-    """A rate in `Limits` by its name, whose it is, and what costs more than a permit."""
+    """A rate in `Limits` by its name, the bucket that it applies to, and the costs beyond one permit."""
 
     rate: str
     per: Per
@@ -128,7 +130,7 @@ class Limit:
 
 
 STRANGER_LIMITS = (Limit("stranger_rate", Per.USER), Limit("stranger_address_rate", Per.ADDRESS))
-"""For what shows a person by their id, so that nobody collects people by counting ids up."""
+"""For endpoints that show a person by id, so that people cannot be collected by enumerating ids."""
 
 
 def _whole(_command: object, result: object) -> object:
@@ -137,7 +139,7 @@ def _whole(_command: object, result: object) -> object:
 
 @frozen
 class Reads:
-    """A query; `show` picks what is shown of its result."""
+    """A query; `show` selects the part of its result for the answer."""
 
     query: Callable[[Any, Context], Query[Any]]
     show: Callable[[Any, Any], object] = _whole
@@ -145,10 +147,10 @@ class Reads:
 
 @frozen
 class ReadsInParts:
-    """Several queries, between which others have their turn; `function` gives the body of the answer.
+    """Several queries, with other requests in between; `function` returns the answer's body.
 
-    Of commands whose answers are megabytes, only few are carried out at a time. Others are answered by
-    `small`, where it is given: one query costs less.
+    Commands for which `is_large` is true, with answers of megabytes, run few at a time. Other commands run
+    `small` where it is given: one query costs less.
     """
 
     function: Callable[[Any, Context, Read], Awaitable[bytes]]
@@ -165,7 +167,7 @@ class Writes:
 
 @frozen
 class Handles:
-    """Anything that is more than one transaction, such as a log-in; it sees to its own repetitions."""
+    """Work of more than one transaction, such as a log-in; the function handles Idempotency-Key itself."""
 
     function: Callable[[Any, HttpRequest, Messaging], Awaitable[HttpAnswer]]
     takes_key: bool = False
@@ -175,9 +177,9 @@ class Handles:
 class Endpoint:
     """One method on one path.
 
-    `command` is built from the path, the query of a GET, the JSON body of a POST, PUT or PATCH; a field named
-    in the path is taken from there. In a path, a whole number is digits and nothing else, so that
-    `/messages/search` is no message. `answers` is the type of the answer's JSON, None for no body.
+    `command` is built from the path and from the query of a GET or the JSON body of a POST, PUT or PATCH; a
+    value in the path wins. An integer in a path consists of digits only, so `/messages/search` matches no
+    message. `answers` is the type of the answer's JSON, None for no body.
     """
 
     method: str
@@ -189,17 +191,17 @@ class Endpoint:
     answers: Any
     refusals: tuple[type[Refused], ...] = ()
     unavailable: tuple[str, ...] = ("storage_unavailable",)
-    """The codes of a 503, which asks to come again."""
+    """The codes of a 503, after which a client retries."""
     auth: Auth = Auth.SESSION
     limits: tuple[Limit, ...] = (Limit("request_rate", Per.USER, (Cost.ANSWER,)),)
-    """A request takes a permit of each, or what it costs; one that is refused takes none."""
+    """A request takes a permit from each, or as many as it costs; a refused request takes none."""
     stranger_limits: tuple[Limit, ...] = ()
-    """Of a command with a `user_id`: where the caller shares no chat with that person, or there is nobody of
-    that id, it takes a permit of each of these too."""
+    """For a command with a `user_id`: if the caller shares no chat with that person, or the person does not
+    exist, the request also takes a permit from each of these."""
 
     @property
     def name(self) -> str:
-        """The endpoint's name in routing and in the API's description: that of its command."""
+        """The endpoint's name in routing and in the API's description: its command's name."""
         return self.command.__name__
 
     @cached_property
@@ -213,12 +215,12 @@ class Endpoint:
 
     @cached_property
     def path_digits(self) -> frozenset[str]:
-        """The names in the path whose values are digits."""
+        """The names of the path's variables that are integers."""
         return integer_fields(self.command).intersection(self.path_names)
 
     @cached_property
     def parameters(self) -> frozenset[str]:
-        """The names that its query may hold."""
+        """The names of its query parameters."""
         return frozenset(self.other_names if self.method == "GET" else ())
 
     @cached_property
@@ -227,5 +229,5 @@ class Endpoint:
 
     @cached_property
     def other_names(self) -> tuple[str, ...]:
-        """Fields that are not in the path: they come from the body, or from the query of a GET."""
+        """The fields that are not in the path: they are in the body, or in the query of a GET."""
         return tuple(a.name for a in fields(self.command) if a.name not in self.path_names)

@@ -1,4 +1,4 @@
-"""The framework's application: the endpoints' routes once more, the documentation, and the client."""
+"""The framework's application: the endpoints' routes again, the documentation, and the client."""
 
 from functools import partial
 from http import HTTPStatus
@@ -26,7 +26,7 @@ log = structlog.get_logger(__name__)
 def make_framework(
     dispatcher: Dispatcher, config: HttpConfig, limits: Limits, avatar_hosts: AvatarHosts
 ) -> QuartTrio:
-    """Everything that is answered over ASGI but sockets; it needs no lifespan."""
+    """The ASGI application for everything except sockets; it needs no lifespan."""
     app = QuartTrio(__name__, static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = None  # each view bounds its own
     app.config["PROVIDE_AUTOMATIC_OPTIONS"] = True
@@ -42,19 +42,19 @@ def make_framework(
         app.register_blueprint(documentation(ENDPOINTS, limits))
     if config.client:
         app.register_blueprint(client_page(avatar_hosts))
-    app.before_request(_take_two_slashes_for_two)
+    app.before_request(_refuse_double_slashes)
     app.register_error_handler(HTTPException, _http_error)
     return app
 
 
 class Digits(BaseConverter):
-    """A whole number in a path, as text: werkzeug's `int` takes digits of every script, and fails on many."""
+    """An integer in a path, as text: werkzeug's `int` accepts digits of every script, and fails on many."""
 
     regex = "[0-9]+"
 
 
 def _rule(endpoint: Endpoint) -> str:
-    """The endpoint's path as the framework's router writes it."""
+    """The endpoint's path in the syntax of the framework's router."""
     path = endpoint.path
     for name in endpoint.path_names:
         converter = "digits" if name in endpoint.path_digits else "default"
@@ -62,8 +62,8 @@ def _rule(endpoint: Endpoint) -> str:
     return path
 
 
-async def _take_two_slashes_for_two() -> None:
-    # Werkzeug takes them for one: at the start of a path without a word, inside it with a redirect in HTML.
+async def _refuse_double_slashes() -> None:
+    # Werkzeug merges them: silently at the start of a path, elsewhere by a redirect in HTML.
     if "//" in request.scope["path"]:
         raise NotFound
 
@@ -76,7 +76,7 @@ async def _view(dispatcher: Dispatcher, endpoint: Endpoint, most_bytes: int, **p
 async def _answer(
     dispatcher: Dispatcher, endpoint: Endpoint, most_bytes: int, head: HttpRequest
 ) -> HttpAnswer:
-    """What is refused by its head alone is answered before its body has come, which the listener drops."""
+    """Answers a request that its head alone refuses before the body is read; the listener drops the body."""
     if head.headers.keys().isdisjoint({"content-length", "transfer-encoding"}):
         return await dispatcher.answer(endpoint, head)
     refusal = await dispatcher.refusal(endpoint, head)
@@ -89,7 +89,7 @@ async def _answer(
 
 
 async def _body(most_bytes: int) -> bytes | None:
-    """The request's body, or None as soon as it is known to be too large."""
+    """The request's body; None as soon as it is too large."""
     if (request.content_length or 0) > most_bytes:
         return None
     body = bytearray()
@@ -105,8 +105,8 @@ def _head(path_values: dict[str, str]) -> HttpRequest:
     headers: dict[str, str] = {}
     for name, value in scope["headers"]:
         key = name.decode("latin-1").lower()
-        told = value.decode("latin-1")
-        headers[key] = f"{headers[key]}, {told}" if key in headers else told
+        text = value.decode("latin-1")
+        headers[key] = f"{headers[key]}, {text}" if key in headers else text
     return HttpRequest(
         method=request.method,
         path=request.path,
@@ -129,22 +129,24 @@ def _response(answer: HttpAnswer, id_: str) -> Response:
 
 
 CODES = {
-    404: ("not_found", "There is nothing at this path. Where a path has an id, it is a whole number."),
-    405: ("method_not_allowed", "This path does not take this method; see the header Allow."),
+    404: ("not_found", "There is nothing at this path. An id in a path is a whole number."),
+    405: ("method_not_allowed", "This path does not allow this method; see the header Allow."),
 }
 
 
 async def _http_error(error: HTTPException) -> Response:
-    """What the framework refuses before an endpoint is reached, in the same form as every other error."""
-    asked = request if has_request_context() else websocket  # the handshake of one, where none is served
-    id_ = request_id(asked.headers.get("X-Request-ID"))
+    """A refusal by the framework before it reaches an endpoint, in the form of every other error."""
+    current = request if has_request_context() else websocket  # a handshake on a path without a socket
+    id_ = request_id(current.headers.get("X-Request-ID"))
     status = error.code or 500
-    if status == HTTPStatus.NOT_FOUND and has_request_context() and (place := _without_slash()) is not None:
-        moved = HttpAnswer(HTTPStatus.PERMANENT_REDIRECT, headers=(("Location", place),))
+    if status == HTTPStatus.NOT_FOUND and has_request_context() and (target := _without_slash()) is not None:
+        moved = HttpAnswer(HTTPStatus.PERMANENT_REDIRECT, headers=(("Location", target),))
         return _response(moved, id_)
     if isinstance(error, InternalServerError):
-        log.error("A request failed outside its endpoint", path=asked.path, exc_info=error.original_exception)
-    kept = tuple((name, value) for name, value in error.get_headers() if name in {"Allow", "Retry-After"})
+        log.error(
+            "A request failed outside its endpoint", path=current.path, exc_info=error.original_exception
+        )
+    headers = tuple((name, value) for name, value in error.get_headers() if name in {"Allow", "Retry-After"})
     refusal = ("bad_request", error.description or "The request cannot be answered.")
     code, detail = CODES.get(status, FAULT if status >= 500 else refusal)
     answer = problem(
@@ -152,15 +154,16 @@ async def _http_error(error: HTTPException) -> Response:
         code,
         detail,
         request_id=id_,
-        headers=kept,
+        headers=headers,
     )
     return _response(answer, id_)
 
 
 def _without_slash() -> str | None:
-    """The request's target without the one slash too many at its path's end; None where no route is there.
+    """The request's target without the slash at its path's end; None where that is no route.
 
-    It stays on this server: what begins with two slashes, which a browser takes for a host, is no route.
+    The redirect stays on this server: a browser reads a path with two slashes as a host, so such paths are
+    excluded.
     """
     path, raw_path = request.scope["path"], request.scope["raw_path"]
     if request.url_rule is not None or path == "/" or "//" in path or not raw_path.endswith(b"/"):

@@ -1,4 +1,4 @@
-"""The API's description (OpenAPI 3.1), made from the endpoints and the classes that validate."""
+"""The API's description (OpenAPI 3.1), built from the endpoints and the classes that validate."""
 
 from collections.abc import Iterable
 from http import HTTPStatus
@@ -104,13 +104,13 @@ def _parameters(endpoint: Endpoint, schemas: Schemas) -> list[Schema]:
         ]
     if endpoint.takes_key:
         key = {"type": "string", "minLength": 1, "maxLength": KEY_MAX_CHARACTERS}
-        told = "Send the same key with the same body to be answered again instead of doing it twice."
-        found.append({"name": "Idempotency-Key", "in": "header", "schema": key, "description": told})
+        purpose = "Repeat a request with the same key and body: it is carried out once, and answered again."
+        found.append({"name": "Idempotency-Key", "in": "header", "schema": key, "description": purpose})
     return found
 
 
 def _refusals(endpoint: Endpoint) -> dict[int, list[str]]:
-    """The codes that each status may have; what follows from the declaration is not declared again."""
+    """The codes of each status: the declared refusals, and those that follow from the declaration."""
     refusals: list[type[Refused]] = list(endpoint.refusals)
     if endpoint.auth is Auth.SESSION:
         refusals += AUTHENTICATION
@@ -136,5 +136,5 @@ def _refusals(endpoint: Endpoint) -> dict[int, list[str]]:
 
 
 def _problem(codes: list[str], schemas: Schemas) -> dict[str, Any]:
-    told = ", ".join(f"`{code}`" for code in dict.fromkeys(codes))
-    return {"description": told, "content": {PROBLEM_JSON: {"schema": schemas.of(Problem)}}}
+    listed = ", ".join(f"`{code}`" for code in dict.fromkeys(codes))
+    return {"description": listed, "content": {PROBLEM_JSON: {"schema": schemas.of(Problem)}}}

@@ -1,4 +1,4 @@
-"""The names in a query: one that an endpoint does not take is refused, with the nearest that it does take."""
+"""Names in a query: an unknown one is refused, and the refusal names the nearest known one."""
 
 from collections.abc import Collection
 from difflib import get_close_matches
@@ -6,15 +6,15 @@ from typing import ClassVar
 
 from messaging_core.errors import FieldError, Refused
 
-NAME_CHARACTERS = 40
-"""Of a name that is quoted; the search for the nearest takes the square of this."""
+QUOTED_CHARACTERS = 40
+"""Characters that a refusal quotes of a name; the search for the nearest takes quadratic time."""
 NAMES_QUOTED = 5
 PRIVATE = "_"
-"""A name that begins with it is the caller's own, such as jQuery's `_=1731` against caches: it is ignored."""
+"""The first character of the caller's own parameters, such as jQuery's `_=1731` against caches: ignored."""
 
 
 class UnknownParameter(Refused):
-    """The query has names that the endpoint does not take; `errors` names the first of them."""
+    """The query has unknown names; `errors` names the first five."""
 
     code: ClassVar[str] = "unknown_parameter"
     sentence: ClassVar[str] = "The query has a parameter that this path does not take."
@@ -28,7 +28,7 @@ def check_names(names: Collection[str], known: Collection[str]) -> None:
     """Raise `UnknownParameter` for names that are neither known nor private."""
     unknown = [name for name in names if name not in known and not name.startswith(PRIVATE)]
     if unknown:
-        raise UnknownParameter(*(_error(name[:NAME_CHARACTERS], known) for name in unknown[:NAMES_QUOTED]))
+        raise UnknownParameter(*(_error(name[:QUOTED_CHARACTERS], known) for name in unknown[:NAMES_QUOTED]))
 
 
 def _error(name: str, known: Collection[str]) -> FieldError:

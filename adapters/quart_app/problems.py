@@ -1,4 +1,4 @@
-"""The error table: what each refusal is in HTTP, as `application/problem+json` (RFC 9457)."""
+"""The error table: each refusal's HTTP status, and its answer as `application/problem+json` (RFC 9457)."""
 
 import math
 from http import HTTPStatus
@@ -33,8 +33,8 @@ STATUS: dict[type[Refused], int] = {
     UnknownParameter: 422,
 }
 
-FAULT = ("internal_error", "The server failed at this request. It has been logged under this request_id.")
-"""The code and detail of what is no refusal."""
+FAULT = ("internal_error", "The server failed to handle this request, and logged it with this request_id.")
+"""The code and detail for an exception that is no refusal."""
 
 _BEARER_REFUSALS = (errors.TokenInvalid, errors.TokenExpired, errors.SessionRevoked)
 
@@ -43,7 +43,7 @@ _BEARER_REFUSALS = (errors.TokenInvalid, errors.TokenExpired, errors.SessionRevo
 class Problem:
     """The body of every error; `detail` is for a person.
 
-    `request_id` is null where the listener answers in the application's stead.
+    `request_id` is null where the listener answers instead of the application.
     """
 
     type: str
@@ -69,32 +69,30 @@ def problem(
 
 
 def body_too_large(most: int, *, request_id: str) -> HttpAnswer:
-    """The answer to a body of more than `most` bytes; the rest of it is not awaited."""
-    detail = f"The body is larger than {most} bytes, the most that this request may have."
+    """The answer to a body of more than `most` bytes; the server does not read the rest."""
+    detail = f"The body is larger than {most} bytes, the limit for this request."
     close = (("Connection", "close"),)
     return problem(413, "body_too_large", detail, request_id=request_id, headers=close)
 
 
 def too_much_unsent(*, request_id: str) -> HttpAnswer:
-    """The answer to a GET for whose own, a large one, there is no room beside those that wait for their
-    readers.
-    """
-    detail = "Too many large answers wait for slow readers. Try again, or ask for less at a time."
+    """The answer to a GET whose large answer exceeds the memory for unsent answers."""
+    detail = "Too many large answers are waiting for slow readers. Try again, or request smaller pages."
     return unavailable(detail, code=BUSY, request_id=request_id, retry_after=5)
 
 
 def status_of(refusal: type[Refused]) -> int:
-    """The status of a refusal: that of the nearest class in the table."""
+    """The status of a refusal: that of its nearest base class in the table."""
     return next(STATUS[cls] for cls in refusal.__mro__ if cls in STATUS)
 
 
 def refused(refusal: Refused, *, request_id: str, headers: tuple[tuple[str, str], ...] = ()) -> HttpAnswer:
-    """A refusal as an answer, with the headers that its status calls for."""
+    """A refusal as an answer, with the headers that its status requires."""
     status = status_of(type(refusal))
     added = [*headers]
     if status == HTTPStatus.UNAUTHORIZED:
-        told = f' error="invalid_token", error_description="{refusal.detail}"'
-        added.append(("WWW-Authenticate", "Bearer" + told * isinstance(refusal, _BEARER_REFUSALS)))
+        reason = f' error="invalid_token", error_description="{refusal.detail}"'
+        added.append(("WWW-Authenticate", "Bearer" + reason * isinstance(refusal, _BEARER_REFUSALS)))
     if isinstance(refusal, errors.TooManyRequests):
         added.append(("Retry-After", str(math.ceil(refusal.retry_after))))
     return problem(

@@ -1,7 +1,7 @@
-"""The declared endpoints without the framework's cost, for a listener that hands over whole requests.
+"""The quick path: answers whole requests from the listener, past ASGI and the framework.
 
-The same declarations through the same dispatcher: what differs is who makes the `HttpRequest`. Everything
-else, such as documentation, the client, preflights and unknown paths, is the framework's.
+Both paths use the same declarations and the same dispatcher; they differ only in how they build the
+`HttpRequest`. The framework serves everything else: documentation, the client, preflights, unknown paths.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -13,8 +13,8 @@ from adapters.quart_app.endpoints import Endpoint, HttpAnswer, HttpRequest, requ
 from adapters.quart_app.problems import too_much_unsent
 
 
-class Asked(Protocol):
-    """A whole request, as the listener gives it."""
+class QuickRequest(Protocol):
+    """The fields of a whole request that the quick path reads; the listener's `WholeRequest` has them."""
 
     @property
     def method(self) -> str: ...
@@ -35,8 +35,8 @@ class Asked(Protocol):
     def client(self) -> str: ...
 
 
-class Answered(NamedTuple):
-    """What the listener writes."""
+class QuickAnswer(NamedTuple):
+    """An answer for the listener to write; satisfies the listener's `WholeAnswer`."""
 
     status: int
     fields: tuple[tuple[str, str], ...]
@@ -63,44 +63,44 @@ class Route:
         self.body_bytes = body_bytes
 
     def with_value(self, value: str) -> "Route":
-        """The same on a path with this value in place of the endpoint's one variable."""
+        """The route for a path with this value in place of the endpoint's one variable."""
         path_values = {self._endpoint.path_names[0]: value}
         return Route(self._dispatcher, self._endpoint, self._cors, self.body_bytes, path_values)
 
-    async def refusal(self, head: Asked) -> Answered | None:
-        """What the request is answered whatever its body holds, or None."""
-        request = self._request(head)
+    async def refusal(self, head: QuickRequest) -> QuickAnswer | None:
+        """The answer that the head alone decides; None if the body must be read."""
+        request = self._http_request(head)
         answer = await self._dispatcher.refusal(self._endpoint, request)
-        return None if answer is None else self._answered(answer, request)
+        return None if answer is None else self._quick_answer(answer, request)
 
-    async def answer(self, asked: Asked) -> Answered:
-        request = self._request(asked)
-        return self._answered(await self._dispatcher.answer(self._endpoint, request), request)
+    async def answer(self, whole: QuickRequest) -> QuickAnswer:
+        request = self._http_request(whole)
+        return self._quick_answer(await self._dispatcher.answer(self._endpoint, request), request)
 
-    def busy(self, asked: Asked) -> Answered:
-        """The answer where this one's own is too large to wait for a slow reader beside the others."""
-        request = self._request(asked)
-        return self._answered(too_much_unsent(request_id=request.request_id), request)
+    def busy(self, whole: QuickRequest) -> QuickAnswer:
+        """The answer where the request's own is too large for the memory of unsent answers."""
+        request = self._http_request(whole)
+        return self._quick_answer(too_much_unsent(request_id=request.request_id), request)
 
-    def _request(self, asked: Asked) -> HttpRequest:
+    def _http_request(self, whole: QuickRequest) -> HttpRequest:
         return HttpRequest(
-            asked.method,
-            asked.path,
+            whole.method,
+            whole.path,
             self._path_values,
-            asked.query,
-            asked.fields,
-            asked.body,
-            asked.client,
-            request_id(asked.fields.get("x-request-id")),
+            whole.query,
+            whole.fields,
+            whole.body,
+            whole.client,
+            request_id(whole.fields.get("x-request-id")),
         )
 
-    def _answered(self, answer: HttpAnswer, request: HttpRequest) -> Answered:
+    def _quick_answer(self, answer: HttpAnswer, request: HttpRequest) -> QuickAnswer:
         added = self._cors.fields(request.headers.get("origin") or None)
-        return Answered(answer.status, (*answer.fields(request.request_id), *added), answer.body)
+        return QuickAnswer(answer.status, (*answer.fields(request.request_id), *added), answer.body)
 
 
 class QuickPath:
-    """Answers whole requests for endpoints with at most one variable in their path: digits, at its end."""
+    """Answers whole requests for endpoints whose path has no variable, or one integer at its end."""
 
     def __init__(
         self,
@@ -111,9 +111,9 @@ class QuickPath:
         largest_body: Callable[[Endpoint], int],
     ) -> None:
         self._routes: dict[tuple[str, str], Route] = {}
-        """Those without a variable, by method and path."""
+        """Routes without a variable, by method and path."""
         self._variables: dict[tuple[str, str], Route] = {}
-        """Those with one, by method and the path before it."""
+        """Routes with a variable, by method and the path before it."""
         for endpoint in endpoints:
             parent = endpoint.path.rpartition("/")[0]
             route = Route(dispatcher, endpoint, cors, largest_body(endpoint), {})
@@ -123,7 +123,7 @@ class QuickPath:
                 self._variables[endpoint.method, parent] = route
 
     def route(self, method: str, path: str) -> Route | None:
-        """The endpoint's, or None where the path is none's."""
+        """The route for a path; None where the framework answers."""
         route = self._routes.get((method, path))
         if route is not None:
             return route

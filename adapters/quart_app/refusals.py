@@ -1,7 +1,7 @@
-"""Sockets that are refused again and again: after a delay, and with one line a minute.
+"""Delays repeated refusals of sockets, and logs one line a minute about them.
 
-A client that resets its back-off when a socket opens comes back for ever, each second, since a refused socket
-opens before it is closed. So it waits for the opening, and its refusals are logged together.
+A refused socket opens before it is closed. A client that resets its back-off when a socket opens reconnects
+each second for ever. So the opening is delayed, and the refusals are logged together.
 """
 
 from collections.abc import Awaitable, Callable
@@ -20,13 +20,13 @@ from messaging_core.limits import Rate
 log = structlog.get_logger(__name__)
 
 TOKENS = 10_000
-"""Tokens, or addresses of those who send none, whose refusals are counted; a few hundred bytes each."""
+"""Tokens, or networks of clients without a token, whose refusals are counted; a few hundred bytes each."""
 REPEATING = 1_000
-"""Those of them whose repeated refusals are told of in the log."""
+"""Those of them whose repeated refusals are logged."""
 WAITING = 500
 """Handshakes that are delayed at a time, some 30 KiB each; others are refused at once."""
 LONGEST = 0.8
-"""Of the time in which a handshake must be answered, how much a delay takes at most."""
+"""The longest delay, as a fraction of the time within which a handshake must be answered."""
 LOG_EVERY = 60.0
 """Seconds between two lines about one token."""
 
@@ -56,17 +56,17 @@ class RepeatedRefusals:
     async def delay(
         self, token: str, client: str, refusal: Close, disconnected: Callable[[], Awaitable[Any]]
     ) -> bool:
-        """Wait before a refusal that comes too often, or until the peer has left; whether it comes too often.
+        """Delay a refusal beyond the rate, or until the peer disconnects; whether it is beyond the rate.
 
-        Such a refusal is logged here, with the others of the same token, and need not be logged elsewhere.
-        Where `token` is empty, those of the `client`'s address are counted together.
+        Such a refusal is logged here, together with others of the same token, and must not be logged again.
+        With an empty `token`, the refusals of the `client`'s network are counted together.
         """
         key = hash((token, refusal.reason) if token else (network_of(client), refusal.reason, ""))
         permit = ("refused_socket_rate", key, self._rate, 1)
         try:
             self._throttles.take(permit)
         except TooManyRequests as error:
-            self._throttles.charge(permit)  # or a client that waits would soon be refused at once again
+            self._throttles.charge(permit)  # otherwise a delayed client would soon be refused at once again
             self._note(key, client, refusal)
             if self._waiting < WAITING:
                 self._waiting += 1
@@ -84,7 +84,7 @@ class RepeatedRefusals:
         if repeated is None:
             repeated = _Repeated(now - LOG_EVERY)
             if len(self._repeated) >= REPEATING:
-                del self._repeated[next(iter(self._repeated))]  # of whom nothing was heard for longest
+                del self._repeated[next(iter(self._repeated))]  # the least recently refused
         self._repeated[key] = repeated
         repeated.times += 1
         if now - repeated.logged_at >= LOG_EVERY:

@@ -1,4 +1,4 @@
-"""JSON Schema (2020-12) of the classes that validate requests and make answers."""
+"""JSON Schema (2020-12) of the classes for requests and answers."""
 
 from collections.abc import Iterable, Mapping
 from datetime import datetime
@@ -27,14 +27,14 @@ Schema = dict[str, Any]
 
 
 class Schemas:
-    """Makes schemas, those of named classes in `components`; `limits` gives the constraints their numbers."""
+    """Builds schemas, those of classes in `components`; `limits` provides the numbers of the constraints."""
 
     def __init__(self, limits: Limits) -> None:
         self.components: dict[str, Schema] = {}
         self._limits = limits
 
     def of(self, type_: Any) -> Schema:
-        """The schema of a type; a class of ours is a reference into `components`."""
+        """The schema of a type; an attrs class is a reference into `components`."""
         inner = without_none(type_)
         schemas = [self._of_one(part) for part in inner]
         if NoneType in get_args(type_):
@@ -46,7 +46,7 @@ class Schemas:
         return {"anyOf": schemas}
 
     def properties(self, class_: type[attrs.AttrsInstance], names: Iterable[str]) -> dict[str, Schema]:
-        """The schema of each of the class's fields that are named, with its constraint and default."""
+        """The schemas of the named fields of a class, each with its constraint and default."""
         types = get_type_hints(class_)
         wanted = set(names)
         return {
@@ -82,7 +82,7 @@ class Schemas:
                 }
                 maximum = getattr(self._limits, constraint.maximum)
                 if bounds["maxLength"] > maximum and not constraint.any_spelling:
-                    bounds["description"] = f"At most {maximum} characters once it is in its normal form."
+                    bounds["description"] = f"At most {maximum} characters in its normal form."
                 if constraint.pattern:
                     bounds["pattern"] = f"^{constraint.pattern}$"
                 if constraint.example:
@@ -121,9 +121,9 @@ class Schemas:
     def _reference(self, class_: type[attrs.AttrsInstance]) -> Schema:
         name = class_.__name__
         if name not in self.components:
-            self.components[name] = {}  # a class that names itself finds its place taken
+            self.components[name] = {}  # so that a class that refers to itself does not recurse
             names = [attribute.name for attribute in attrs.fields(class_)]
-            # An object's keys are never left out of an answer, so all of them are required.
+            # An answer never omits keys of an object, so all of them are required.
             self.components[name] = {
                 "type": "object",
                 "properties": self.properties(class_, names),

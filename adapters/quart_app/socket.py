@@ -1,6 +1,6 @@
-"""The WebSocket at `/ws`: who it is, then events out for as long as the session lasts.
+"""The WebSocket at `/ws`: authenticates the caller, then sends events as long as the session lasts.
 
-An ASGI application of its own beside the framework's: a framework's socket takes four tasks and 30 KiB, and
+A separate ASGI application beside the framework's: a framework's socket takes four tasks and 30 KiB, and
 there may be thousands.
 """
 
@@ -32,21 +32,22 @@ ORIGIN_NOT_ALLOWED = Close(POLICY_VIOLATION, "origin_not_allowed")
 PROFILE_UNKNOWN = Close(4500, "profile_unknown")
 
 DIRECT_FRAMES = "direct_frames"
-"""The scope's extension by which our own listener takes over a socket, and frames made once for many."""
+"""The scope's extension by which the project's listener adopts a socket, and writes frames that are encoded
+once for many sockets."""
 
 UNLOGGED = "unlogged"
-"""A key of the accept by which our own listener writes no lines about a socket."""
+"""A key of the accept event; the project's listener then logs no line about the socket."""
 
 BEARER = "bearer"
-"""The subprotocol that is offered together with a token, where a client can set no header."""
+"""The subprotocol that a client offers together with a token where it cannot set a header."""
 
 
 class SocketEndpoint:
     """Serves sockets of profile 1, from the handshake to the close.
 
-    A refused one is accepted first and then closed with 1008 and the reason: closed before, it would be a
-    403, which a browser reports as 1006 without a reason. One that comes again and again waits before it is
-    accepted, so that it is not open meanwhile. What the client sends is read and ignored.
+    A refused socket is accepted and then closed with 1008 and the reason: without the accept it would be a
+    403, which a browser reports as 1006 without a reason. A repeated refusal is delayed before the accept, so
+    that the socket is not open meanwhile. Messages from the client are read and ignored.
     """
 
     def __init__(
@@ -60,12 +61,12 @@ class SocketEndpoint:
         self, scope: WebsocketScope, receive: ASGIReceiveCallable, send: ASGISendCallable
     ) -> None:
         await receive()  # websocket.connect
-        asked = _Handshake(scope)
+        handshake = _Handshake(scope)
         with ExitStack() as stack:
-            # Known to the hub before the client sees it open: from then on it misses nothing.
-            admitted = await self._admit(asked, stack)
-            again = isinstance(admitted, Close) and await self._comes_again(asked, admitted, scope, receive)
-            await _accept(send, asked, logged=not again)
+            # The hub knows the socket before the client sees it open, so that it misses no event after that.
+            admitted = await self._admit(handshake, stack)
+            repeated = isinstance(admitted, Close) and await self._delay(handshake, admitted, scope, receive)
+            await _accept(send, handshake, logged=not repeated)
             if isinstance(admitted, Close):
                 await _close(send, admitted)
                 return
@@ -76,28 +77,28 @@ class SocketEndpoint:
                 log.exception("A WebSocket failed", user_id=admitted.actor.user_id)
                 await _close(send, OUR_FAULT)
 
-    async def _comes_again(
-        self, asked: "_Handshake", refusal: Close, scope: WebsocketScope, receive: ASGIReceiveCallable
+    async def _delay(
+        self, handshake: "_Handshake", refusal: Close, scope: WebsocketScope, receive: ASGIReceiveCallable
     ) -> bool:
-        """Whether it is refused as often already as to be delayed, which is then done."""
+        """Delay a repeated refusal; whether it is one."""
         if self._refusals is None or refusal is OUR_FAULT:
             return False
         try:
-            token = asked.token()
+            token = handshake.token()
         except Unauthenticated:
             token = ""
         address = scope["client"][0] if scope["client"] else ""
         return await self._refusals.delay(token, address, refusal, receive)
 
-    async def _admit(self, asked: "_Handshake", stack: ExitStack) -> LocalSocket | Close:
-        """The socket, connected to the hub until the stack is left, or how to close it."""
-        origin = asked.headers.get("origin")
+    async def _admit(self, handshake: "_Handshake", stack: ExitStack) -> LocalSocket | Close:
+        """The socket, connected to the hub until the stack unwinds, or the close that refuses it."""
+        origin = handshake.headers.get("origin")
         if origin is not None and not origin_allowed(origin, self._origins):
             return ORIGIN_NOT_ALLOWED
-        if asked.query("profile") not in (None, "1"):
+        if handshake.query("profile") not in (None, "1"):
             return PROFILE_UNKNOWN
         try:
-            socket = await self._messaging.connect(asked.token())
+            socket = await self._messaging.connect(handshake.token())
             stack.callback(self._messaging.hub.disconnect, socket)
         except Unauthenticated as error:
             return Close(POLICY_VIOLATION, error.code)
@@ -119,32 +120,32 @@ class SocketEndpoint:
         send: ASGISendCallable,
         stack: ExitStack,
     ) -> None:
-        """Leave it to a listener that adopts sockets, and otherwise serve it until it ends."""
+        """Hand the socket to a listener that adopts sockets; otherwise serve it until it ends."""
         extension: Any = scope["extensions"].get(DIRECT_FRAMES)
         if extension is not None:
-            sink: Adopting = extension["sink"]
+            sink: AdoptingTransport = extension["sink"]
             sink.adopt(partial(self._messaging.hub.disconnect, socket))
             stack.pop_all()
             socket.attach(sink)
             return
         async with trio.open_nursery() as nursery:
-            messages = _Messages(send, nursery)
-            socket.attach(messages)
+            transport = _AsgiTransport(send, nursery)
+            socket.attach(transport)
             while (await receive())["type"] != "websocket.disconnect":
                 pass
-            messages.over = True
+            transport.over = True
             nursery.cancel_scope.cancel()
 
 
-class Adopting(Transport, Protocol):
+class AdoptingTransport(Transport, Protocol):
     """A transport that can keep the socket open after its application's task has ended."""
 
     def adopt(self, ended: Callable[[], None]) -> None:
-        """Keep it, read and drop what the peer sends, and call `ended` once it is closed."""
+        """Keep the socket open, read and drop the peer's messages, and call `ended` once it is closed."""
 
 
 class _Handshake:
-    """What a client asks for when it opens a socket."""
+    """A client's handshake request."""
 
     def __init__(self, scope: WebsocketScope) -> None:
         self.headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
@@ -166,8 +167,8 @@ class _Handshake:
         raise TokenInvalid
 
 
-async def _accept(send: ASGISendCallable, asked: _Handshake, *, logged: bool = True) -> None:
-    subprotocol = BEARER if BEARER in asked.offered else None
+async def _accept(send: ASGISendCallable, handshake: _Handshake, *, logged: bool = True) -> None:
+    subprotocol = BEARER if BEARER in handshake.offered else None
     accept: Any = {"type": "websocket.accept", "subprotocol": subprotocol, "headers": []}
     if not logged:
         accept[UNLOGGED] = True
@@ -178,8 +179,8 @@ async def _close(send: ASGISendCallable, close: Close) -> None:
     await send({"type": "websocket.close", "code": close.code, "reason": close.reason})
 
 
-class _Messages:
-    """The way out through ASGI: one message at a time."""
+class _AsgiTransport:
+    """A transport over ASGI: one message at a time."""
 
     def __init__(self, send: ASGISendCallable, nursery: trio.Nursery) -> None:
         self._send = send

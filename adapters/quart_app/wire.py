@@ -1,7 +1,7 @@
-"""JSON and query strings to commands, results to JSON: strict in, one form out.
+"""Converts JSON and query strings to commands, and results to JSON; strict input, one form of output.
 
-A command's class is the only description of what may come in; nothing is coerced, and every field
-that is wrong is named.
+A command's class is the only description of its input. Values are never coerced, and a refusal names every
+wrong field.
 """
 
 import re
@@ -41,23 +41,23 @@ class MalformedJson(Exception):
 
 
 class WrongValue(Exception):
-    """A value does not have the type of its field."""
+    """A value does not have the type of its field; `path` leads to it inside the field, such as `.2`."""
 
-    def __init__(self, code: str, message: str, *, place: str = "") -> None:
+    def __init__(self, code: str, message: str, *, path: str = "") -> None:
         self.code = code
-        self.place = place
+        self.path = path
         super().__init__(message)
 
 
 class NoChoice(WrongValue):
-    """A value is none of those that its type has."""
+    """A value is not among those of its enumeration or literal."""
 
     def __init__(self, choices: Collection[object]) -> None:
         self._choices = choices
         super().__init__("not_allowed", self.but(()))
 
     def but(self, withheld: Collection[object]) -> str:
-        """What to tell whoever may choose from all but these."""
+        """The error text that lists all choices except the withheld ones."""
         written = [encode(choice).decode() for choice in self._choices if choice not in withheld]
         return f"must be {'one of ' if len(written) > 1 else ''}{', '.join(written)}"
 
@@ -65,13 +65,13 @@ class NoChoice(WrongValue):
 def decode(body: bytes) -> Any:
     """The JSON value of a body; raises `MalformedJson`, also for nesting too deep and for bad UTF-8.
 
-    Raises `Invalid` for a number that no library reads back: 1e999, or an integer of hundreds of digits.
+    Raises `Invalid` for a number that no JSON library reads back: 1e999, or an integer of hundreds of digits.
     """
     try:
         return msgspec.json.decode(body)
     except msgspec.ValidationError:
         message = "has a number that is out of range: beyond 1.8e308, or of hundreds of digits"
-        raise Invalid(FieldError(_place_of_number(body), "out_of_range", message)) from None
+        raise Invalid(FieldError(_field_of_number(body), "out_of_range", message)) from None
     except RecursionError:
         raise MalformedJson("The body is nested too deeply.") from None
     except UnicodeDecodeError:
@@ -81,30 +81,30 @@ def decode(body: bytes) -> Any:
         if body.startswith(BOM_UTF8):
             reason = "it begins with a byte-order mark (EF BB BF); send it without"
         if "truncated" in reason and _HALF_A_PAIR_AT_THE_END.search(body):
-            reason = "an escaped surrogate pair is only half there"
+            reason = "it ends with half of an escaped surrogate pair"
         raise MalformedJson(f"The body is not JSON: {reason}.") from None
 
 
-def _place_of_number(body: bytes) -> str:
-    """The field of the body in which a number is out of range."""
+def _field_of_number(body: bytes) -> str:
+    """The name of the field with the number that is out of range; "body" where it is not found."""
     with suppress(msgspec.DecodeError):
         for name, value in islice(_fields_decoder.decode(body).items(), FIELDS_SEARCHED):
             try:
                 msgspec.json.decode(value)
             except msgspec.ValidationError:
-                return name[:PLACE_CHARACTERS]
+                return name[:NAME_CHARACTERS]
     return "body"
 
 
 FIELDS_SEARCHED = 100
-PLACE_CHARACTERS = 100
+NAME_CHARACTERS = 100
 _fields_decoder = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 _HALF_A_PAIR_AT_THE_END = re.compile(rb"(?<!\\)(?:\\\\)*\\u[dD][89abAB][0-9a-fA-F]{2}.{0,5}\Z", re.DOTALL)
 
 
 def _bytes_of_utf8(body: bytes) -> int:
-    """How many bytes are UTF-8 until the first that is not; msgspec counts from the start of a string."""
+    """The number of valid bytes before the first invalid one; msgspec counts from the start of a string."""
     try:
         return len(body.decode())
     except UnicodeDecodeError as error:
@@ -114,13 +114,13 @@ def _bytes_of_utf8(body: bytes) -> int:
 def encode(value: object) -> bytes:
     """The JSON of a result: attrs classes as objects, times in RFC 3339 with `Z`, without white space.
 
-    The fields of a class come as it declares them if it has no slots, and sorted by name otherwise.
+    Fields are in the order of declaration for a class without slots, and sorted by name otherwise.
     """
     return _encoder.encode(value)
 
 
 def joined(arrays: Sequence[bytes], before: bytes = b"", after: bytes = b"") -> bytes:
-    """One array of the items of several, each as `encode` gives it, between other bytes; copied once."""
+    """Joins encoded arrays into one, between the bytes `before` and `after`; copies once."""
     if len(arrays) == 1 and not before and not after:
         return arrays[0]
     pieces: list[bytes | memoryview] = [before]
@@ -133,24 +133,24 @@ def joined(arrays: Sequence[bytes], before: bytes = b"", after: bytes = b"") -> 
 
 
 def canonical(command: attrs.AttrsInstance) -> bytes:
-    """One encoding of a command, however the body that said it was written; without secrets.
+    """The encoding of a command without secrets, the same for every spelling of the request's body.
 
     A field that has its default is left out, so that a release which adds an optional one changes nothing.
     """
     names, defaults, values_of = _fields_by_default(type(command))
-    said = {
+    given = {
         name: value
         for name, default, value in zip(names, defaults, values_of(command), strict=True)
         if value is not default and value != default
     }
-    return _canonical_encoder.encode(said)
+    return _canonical_encoder.encode(given)
 
 
 @cache
 def _fields_by_default(
     command: type[attrs.AttrsInstance],
 ) -> tuple[tuple[str, ...], tuple[object, ...], Callable[[attrs.AttrsInstance], tuple[object, ...]]]:
-    """The fields that are no secrets, their defaults, and what gives their values."""
+    """The fields that are not secret, their defaults, and the getter of their values."""
     fields = [each for each in attrs.fields(command) if each.repr]
     names = tuple([each.name for each in fields])
     if len(names) == 1:
@@ -162,7 +162,7 @@ def _fields_by_default(
 def structure(values: object, command: type[T], limits: Limits) -> T:
     """A command from decoded JSON; raises `Invalid`, which names every field that is missing or wrong.
 
-    Of a list that is longer than `limits` allow one entry more than they do is taken: enough for the refusal.
+    A list beyond its bound in `limits` is cut to one entry more than the bound: enough for the refusal.
     """
     if not isinstance(values, dict):
         raise Invalid(FieldError("body", "wrong_type", "must be a JSON object"))
@@ -184,7 +184,7 @@ def _lists(command: Any) -> tuple[tuple[str, str], ...]:
 
 
 def from_strings(values: Mapping[str, str], command: type[attrs.AttrsInstance]) -> dict[str, object]:
-    """Path and query values, those of integer fields as integers where they are written as such."""
+    """Path and query values, with well-formed values of integer fields as integers."""
     if not values:
         return {}
     integers = integer_fields(command)
@@ -195,12 +195,12 @@ def from_strings(values: Mapping[str, str], command: type[attrs.AttrsInstance]) 
 
 
 _INTEGER = re.compile(f"-?[0-9]{{1,{sys.int_info.str_digits_check_threshold}}}")
-"""Of as many digits as `int` takes under any setting."""
+"""With at most as many digits as `int` accepts under every setting of the interpreter."""
 
 
 @cache
 def integer_fields(command: type[attrs.AttrsInstance]) -> frozenset[str]:
-    """The names of the command's fields that hold a whole number."""
+    """The names of the command's integer fields."""
     return frozenset(name for name, type_ in get_type_hints(command).items() if _is_integer(type_))
 
 
@@ -209,7 +209,7 @@ def _is_integer(type_: Any) -> bool:
 
 
 def without_none(type_: Any) -> tuple[Any, ...]:
-    """The alternatives of a type that a JSON value other than null may have."""
+    """The alternatives of a type for a JSON value other than null."""
     if get_origin(type_) in (Union, UnionType):
         return tuple(part for part in get_args(type_) if part not in (NoneType, Unset))
     return (type_,)
@@ -224,7 +224,7 @@ def _field_errors(error: BaseValidationError, command: Any) -> Iterator[FieldErr
                 withheld = constraint.values if isinstance(constraint, AllBut) else ()
                 yield FieldError(note.name, cause.code, cause.but(withheld))
             case WrongValue():
-                yield FieldError(note.name + cause.place, cause.code, str(cause))
+                yield FieldError(note.name + cause.path, cause.code, str(cause))
             case KeyError():
                 yield FieldError(note.name, "required", "is required")
             case _:
@@ -270,7 +270,7 @@ def _object(value: object, _: Any) -> object:
     return value
 
 
-def _made_of(*origins: Any) -> Callable[[Any], bool]:
+def _has_origin(*origins: Any) -> Callable[[Any], bool]:
     return lambda type_: get_origin(type_) in origins
 
 
@@ -281,10 +281,10 @@ def _make_converter() -> Converter:
     converter.register_structure_hook(bool, _strict(bool, "true or false"))
     for identifier in IDENTIFIERS:
         converter.register_structure_hook(identifier, _identifier(least(identifier)))
-    # By its class: a predicate would come after the hook for str, of which a StrEnum is one.
+    # By class: a predicate would rank after the hook for str, a base of StrEnum.
     converter.register_structure_hook(StrEnum, _choice)
-    converter.register_structure_hook_func(_made_of(Literal), _choice)
-    converter.register_structure_hook_func(_made_of(Mapping), _object)
+    converter.register_structure_hook_func(_has_origin(Literal), _choice)
+    converter.register_structure_hook_func(_has_origin(Mapping), _object)
 
     def union(type_: Any) -> Any:
         nullable = NoneType in get_args(type_)
@@ -307,8 +307,8 @@ def _make_converter() -> Converter:
 
         return hook
 
-    converter.register_structure_hook_factory(_made_of(Union, UnionType), union)
-    converter.register_structure_hook_factory(_made_of(tuple), array)
+    converter.register_structure_hook_factory(_has_origin(Union, UnionType), union)
+    converter.register_structure_hook_factory(_has_origin(tuple), array)
     return converter
 
 
@@ -316,7 +316,7 @@ def _item(converter: Converter, item: object, type_: Any, position: int) -> obje
     try:
         return converter.structure(item, type_)
     except WrongValue as error:
-        raise WrongValue(error.code, str(error), place=f".{position}") from None
+        raise WrongValue(error.code, str(error), path=f".{position}") from None
 
 
 _converter = _make_converter()

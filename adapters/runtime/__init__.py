@@ -1,4 +1,4 @@
-"""Carries out what the core decides: runs operations, performs effects, holds the open sockets."""
+"""Carries out the core's decisions: runs operations, performs effects, holds the open sockets."""
 
 from adapters.runtime.hub import Hub, LocalSocket, TooManySockets
 from adapters.runtime.messaging import Messaging, Registered, SignedIn, TokenPair

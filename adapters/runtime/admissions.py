@@ -1,26 +1,27 @@
-"""The access tokens that this process has verified: a signature and a session are looked at once."""
+"""A cache of verified access tokens: the process checks a token's signature and session once."""
 
 from datetime import datetime
 
 from messaging_core.ids import SessionId
 from messaging_core.models import Actor
 
-TOKENS_KEPT = 50_000
-"""About 700 bytes each, the token itself included; the one kept longest makes room."""
+CACHED_TOKENS = 50_000
+"""About 700 bytes each, including the token; a new token evicts the oldest."""
 
 
 class Admissions:
-    """Whom each token speaks for, until its time is over or its session ends."""
+    """The actor of each token, until the token expires or its session ends."""
 
-    def __init__(self, tokens_kept: int = TOKENS_KEPT) -> None:
-        self._tokens_kept = tokens_kept
+    def __init__(self, cached_tokens: int = CACHED_TOKENS) -> None:
+        self._cached_tokens = cached_tokens
         self._admitted: dict[str, tuple[Actor, datetime]] = {}
         self._of_session: dict[SessionId, set[str]] = {}
         self.endings = 0
-        """How often a session has ended, or any may have, as far as this process has heard."""
+        """Counts the endings of sessions that this process knows of, and the times when any may have
+        ended."""
 
     def actor(self, token: str, *, now: datetime) -> Actor | None:
-        """Whom it speaks for, or None: it must be verified."""
+        """The token's actor; None where the token must be verified."""
         admitted = self._admitted.get(token)
         if admitted is None:
             return None
@@ -31,25 +32,25 @@ class Admissions:
         return None
 
     def keep(self, token: str, actor: Actor, *, until: datetime, endings: int) -> None:
-        """Keep a verdict, unless a session has ended since `endings` was read, before the session itself was.
+        """Cache an actor, unless a session has ended since `endings` was read; read it before the session.
 
-        Then what was read of it may be out of date, and no ending would be heard that corrects it.
+        In that case the session that was read may be outdated, and no later signal would correct the cache.
         """
         if endings != self.endings or token in self._admitted:
             return
-        if len(self._admitted) >= self._tokens_kept:
+        if len(self._admitted) >= self._cached_tokens:
             self._forget(next(iter(self._admitted)))
         self._admitted[token] = (actor, until)
         self._of_session.setdefault(actor.session_id, set()).add(token)
 
     def end(self, session_id: SessionId) -> None:
-        """Its tokens are verified again, and refused."""
+        """Drop the session's tokens, so that they are verified again, and refused."""
         self.endings += 1
         for token in self._of_session.pop(session_id, ()):
             del self._admitted[token]
 
     def end_all(self) -> None:
-        """Every token is verified again: the end of its session may not have been heard of."""
+        """Drop all tokens: the signal of a session's end may have been lost."""
         self.endings += 1
         self._admitted.clear()
         self._of_session.clear()

@@ -1,4 +1,4 @@
-"""The one interpreter: runs an operation in a transaction, applies its effects, performs its deliveries."""
+"""The interpreter: runs an operation in a transaction, applies its effects, performs its deliveries."""
 
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
@@ -44,11 +44,11 @@ Read = Callable[[Query[Any]], Awaitable[Any]]
 """Runs a query on a view of its own."""
 
 SWEEP_SECONDS = 30
-"""How often open sockets are held against their sessions, for those that end by the passing of time."""
+"""How often the sessions of open sockets are read, to close the sockets of expired ones."""
 FORGET_EVERY = 120
-"""Sweeps between two clearings of outlived responses and sessions: an hour."""
+"""Sweeps between two deletions of expired responses and sessions: an hour."""
 SESSIONS_AT_ONCE = 200
-"""Sessions that are read in one go: some milliseconds."""
+"""Sessions in one query: some milliseconds."""
 TAG_TRIES = 20
 DELIVERIES = (Deliver, CloseSockets)
 """The effects performed after the commit; a tuple, because the union would be built at each `isinstance`."""
@@ -66,7 +66,9 @@ class TokenPair:
 
 @frozen(slots=False)
 class SignedIn:
-    """The pair twice, at the root and under `tokens`: both readings of the checklist exist in clients."""
+    """The token pair twice, at the root and under `tokens`: clients exist for both readings of the
+    checklist.
+    """
 
     access_token: str
     refresh_token: str
@@ -78,14 +80,16 @@ class SignedIn:
 
 @frozen
 class Registered:
-    """What who registers is answered, and whether the account was made before under the same key."""
+    """The response to a registration, and whether an earlier request with the same key created the
+    account.
+    """
 
     result: SignedIn
     replayed: bool
 
 
 async def in_parts(reading: Reading[T], read: Callable[[Query[Any]], Awaitable[Any]]) -> AsyncIterator[T]:
-    """The parts of a result, each query of which `read` runs on a view of its own."""
+    """Yields the parts of a result; `read` runs each query on a view of its own."""
     result: object = None
     while True:
         try:
@@ -100,7 +104,7 @@ async def in_parts(reading: Reading[T], read: Callable[[Query[Any]], Awaitable[A
 
 
 class UtcClock:
-    """The time in whole seconds, as the domain counts it; each is made once, for all who ask."""
+    """The time in whole seconds, the domain's unit; it builds one `datetime` for each second."""
 
     def __init__(self) -> None:
         self._second = 0
@@ -114,7 +118,7 @@ class UtcClock:
 
 
 class Messaging:
-    """Everything that a transport may ask for, over one storage and the sockets of this process."""
+    """The interface for transports, over one storage and the sockets of this process."""
 
     def __init__(
         self,
@@ -142,9 +146,9 @@ class Messaging:
         self._parse_email = parse_email
         self._admissions = Admissions()
         self.relay: Relay | None = None
-        """What connects this process with others; None where it is the only one."""
+        """Delivers commits between processes; None where this is the only process."""
         self._refused_to_write = False
-        """Whether the storage has refused a commit, and has not been seen to have room since."""
+        """Whether the storage has refused a commit, and no later check has found that it has room."""
         self._deliver = hub.deliver
         if bus is not None:
             self.relay = Relay(
@@ -159,9 +163,9 @@ class Messaging:
     # --- the way in ---
 
     async def execute(self, operation: Operation[T]) -> T:
-        """The operation's result, once it is durable; its deliveries are performed in the order of commits.
+        """The operation's result, once it is durable; deliveries are performed in the order of commits.
 
-        Raises whatever the decision refused, and `StorageUnavailable`.
+        Raises the operation's `Refused`, and `StorageUnavailable`.
         """
         return (await self._decide(operation)).result
 
@@ -197,7 +201,7 @@ class Messaging:
         status: int,
         context: Context,
     ) -> Executed:
-        """The result of `operation`, or of the request that was carried out with the same key before."""
+        """The result of `operation`, or of the earlier request with the same key."""
         if request is None:
             decision = await self._decide(operation)
             return Executed(decision.result, status, False, decision.people_reached())
@@ -208,10 +212,10 @@ class Messaging:
         return await self._storage.read(query)
 
     async def check_storage(self) -> None:
-        """Raise `StorageUnavailable` where the storage cannot be read or written, as far as is known.
+        """Raise `StorageUnavailable` where the storage is known to be unreadable or unwritable.
 
-        Writes only after a refusal. Not every commit that succeeds since then shows that there is room again:
-        that of a replay, say, changes nothing.
+        Writes only after a refused commit. A later successful commit does not prove that there is room again:
+        that of a replay, for example, changes nothing.
         """
         if (trouble := self._storage.trouble) is not None:
             raise StorageUnavailable(trouble)
@@ -233,14 +237,14 @@ class Messaging:
                 case _:
                     assert_never(effect)
 
-    # --- who is there ---
+    # --- sessions ---
 
     @property
     def avatar_hosts(self) -> AvatarHosts:
         return self._privacy.avatar_hosts
 
     def privacy_at(self, host: str | None) -> Privacy:
-        """What is shown of people in answer to a request that is addressed to `host`, of its Host header."""
+        """The privacy rules for a request whose Host header is `host`."""
         last, privacy = self._last_privacy
         if host != last:
             privacy = self._privacy.at(host)
@@ -248,7 +252,7 @@ class Messaging:
         return privacy
 
     async def authenticate(self, token: str) -> Actor:
-        """Whom an access token speaks for; its first use is noted. Raises `Unauthenticated`."""
+        """The actor of an access token; records the token's first use. Raises `Unauthenticated`."""
         if self.relay is None or self.relay.is_trusted:
             known = self._admissions.actor(token, now=self.now())
             if known is not None:
@@ -265,9 +269,9 @@ class Messaging:
         return actor
 
     async def connect(self, token: str) -> LocalSocket:
-        """A socket of whom an access token speaks for; the hub knows it until it is disconnected there.
+        """A socket for an access token's actor, registered at the hub until `hub.disconnect`.
 
-        It misses nothing from now on, and is closed if its session has ended meanwhile.
+        It receives every event from now on, and is closed if its session ends meanwhile.
         Raises `Unauthenticated`, `TooManySockets`, `StorageUnavailable`.
         """
         endings = self._admissions.endings
@@ -277,7 +281,7 @@ class Messaging:
             if self.relay is not None:
                 await self.relay.follow(actor.user_id)
             if endings != self._admissions.endings:
-                # Perhaps its session, and before the hub knew the socket: then nobody has closed it.
+                # It may be this session that ended, before the hub knew the socket and could close it.
                 await self.close_sockets_of_ended_sessions([actor.session_id])
         except BaseException:
             self.hub.disconnect(socket)
@@ -294,9 +298,9 @@ class Messaging:
         path: str,
         privacy: Privacy,
     ) -> Registered:
-        """A new account, signed in; a replay checks the password and opens a session of its own.
+        """A new account, signed in; a replay checks the password and opens another session.
 
-        `network` is the one that the request came from, for `PasswordHasher`.
+        `network` is the request's, for `PasswordHasher`.
 
         Raises `Invalid`, `EmailTaken`, `IdempotencyKeyReused`, `PasswordHasherBusy`.
         """
@@ -327,7 +331,7 @@ class Messaging:
         return Registered(await self._open_session(users.found(user), device, privacy), replayed=True)
 
     async def log_in(self, command: LogIn, *, device: str, network: str, privacy: Privacy) -> SignedIn:
-        """A new session for the right password; `network` is the one that the request came from.
+        """A new session, if the password matches; `network` is the request's, for `PasswordHasher`.
 
         Raises `Invalid`, `InvalidCredentials`, `PasswordHasherBusy`.
         """
@@ -337,11 +341,11 @@ class Messaging:
         return await self._open_session(users.log_in(user, password_matches=matches), device, privacy)
 
     def log_in_key(self, command: LogIn) -> str:
-        """By what attempts to log in with an e-mail are counted, however it is spelled."""
+        """The key by which attempts to log in are counted, the same for all spellings of an e-mail."""
         return users.log_in_key(command.email, self.limits, self._parse_email)
 
     def session_of(self, command: RefreshTokens) -> tuple[SessionId, bytes | None]:
-        """The session that a refresh token of ours names, ended or not, with its nonce.
+        """The session of a refresh token that this server signed, ended or not, with its nonce.
 
         Raises `RefreshTokenInvalid`.
         """
@@ -368,7 +372,7 @@ class Messaging:
         return self._signed_in(user, session, privacy)
 
     def _signed_in(self, user: User, session: Session, privacy: Privacy) -> SignedIn:
-        # Nothing is read for it: what is committed by now would be answered with a failure.
+        # Reads nothing: a failed read would answer a committed request with an error.
         pair = self._pair(session)
         view = shown(user, viewer=user.id, shares_chat=False, privacy=privacy)
         return SignedIn(pair.access_token, pair.refresh_token, pair.token_type, pair.expires_in, view, pair)
@@ -385,8 +389,8 @@ class Messaging:
     # --- the passing of time ---
 
     async def keep_house(self) -> None:
-        """For ever: hear other processes, close the sockets of sessions that are over, and forget what has
-        outlived its use.
+        """Runs until cancelled: relays signals, closes the sockets of ended sessions, deletes expired
+        data.
         """
         async with trio.open_nursery() as nursery:
             if self.relay is not None:
@@ -399,12 +403,12 @@ class Messaging:
             try:
                 if sweep % FORGET_EVERY == 0:
                     while count := await self.execute(operations.forget(self.now(), self.limits)):
-                        log.debug("Forgot outlived responses and sessions", count=count)
+                        log.debug("Deleted expired responses and sessions", count=count)
                 await self.close_sockets_of_ended_sessions(self.hub.sessions())
                 if self.relay is not None:
                     self.relay.compare_soon()
             except Exception:
-                log.exception("Housekeeping failed; it is tried again")
+                log.exception("Housekeeping failed; the server retries it")
             sweep += 1
             await trio.sleep(SWEEP_SECONDS)
 

@@ -78,7 +78,7 @@ def test_an_ending_that_nobody_is_known_for_counts_too() -> None:
 
 def test_the_number_is_bounded() -> None:
     """The one kept longest makes room; its session's others stay, and can be ended."""
-    admissions = Admissions(tokens_kept=3)
+    admissions = Admissions(cached_tokens=3)
     for token in "abcde":
         admissions.keep(token, ALICE, until=NOW, endings=0)
     known = [token for token in "abcde" if admissions.actor(token, now=NOW - SECOND)]
@@ -96,7 +96,7 @@ class AdmissionsAgree(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.admissions = Admissions(tokens_kept=4)
+        self.admissions = Admissions(cached_tokens=4)
         self.now = NOW
         self.until: dict[str, datetime] = {}
         self.ended: set[SessionId] = set()

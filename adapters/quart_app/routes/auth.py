@@ -53,7 +53,7 @@ async def refresh(command: RefreshTokens, request: HttpRequest, messaging: Messa
 
 
 NO_STORE = (("Cache-Control", "no-store"),)
-"""RFC 6749 5.1: an answer that holds tokens is kept in no cache."""
+"""RFC 6749 5.1: no cache may store an answer that holds tokens."""
 
 
 def _device(request: HttpRequest) -> str:
@@ -64,7 +64,7 @@ ENDPOINTS = (
     Endpoint(
         method="POST",
         path=f"{API}/auth/register",
-        summary="Make an account, with a tag from its display name, and sign in",
+        summary="Create an account, with a tag from its display name, and sign in",
         command=RegisterUser,
         does=Handles(register, takes_key=True),
         status=201,

@@ -29,7 +29,7 @@ from messaging_core.operations import Context
 
 
 async def list_chats(command: ListChats, context: Context, read: Read) -> bytes:
-    """A page, or for the checklist's clients a bare array; each part is rendered where it is read."""
+    """A page, or a bare array for the checklist's clients; each part is encoded after it is read."""
     parts: list[bytes] = []
     next_cursor = None
     async for part in in_parts(operations.list_chats(command, context), read):
@@ -52,7 +52,7 @@ ENDPOINTS = (
     Endpoint(
         method="POST",
         path=f"{API}/chats",
-        summary="Make a group, of which I am the owner",
+        summary="Create a group; I become its owner",
         command=CreateGroup,
         does=Writes(operations.create_group),
         status=201,
@@ -75,7 +75,7 @@ ENDPOINTS = (
     Endpoint(
         method="POST",
         path=f"{API}/chats/direct",
-        summary="The direct chat with a person, made if there is none",
+        summary="The direct chat with a person, created if there is none",
         command=OpenDirectChat,
         does=Writes(operations.open_direct_chat),
         answers=ChatView,

@@ -28,12 +28,12 @@ def list_messages(command: ListMessages, context: Context) -> Query[Page]:
 
 
 def page_or_array(command: ListMessages, page: Page) -> Page | tuple[Message, ...]:
-    """The checklist's clients ask for no page and want a bare array."""
+    """A page, or a bare array for the checklist's clients, which request no page."""
     return page if _is_paged(command) else page.messages
 
 
 async def list_in_parts(command: ListMessages, context: Context, read: Read) -> bytes:
-    """The same, read and encoded in parts."""
+    """The same page as bytes, read and encoded in parts."""
     size = check_page(command, context.limits)
     [page] = [part async for part in in_parts(operations.page_in_parts(command, context, size), read)]
     parts = []
@@ -47,7 +47,7 @@ async def list_in_parts(command: ListMessages, context: Context, read: Read) -> 
 
 
 def is_large(command: ListMessages, limits: Limits) -> bool:
-    """Whether the page is read in parts: a few megabytes each, of which others wait for the next."""
+    """Whether the page is read in parts of a few megabytes, so that other requests run between them."""
     return (command.limit or limits.history_page) >= MESSAGES_AT_ONCE
 
 
@@ -79,7 +79,7 @@ ENDPOINTS = (
     Endpoint(
         method="PATCH",
         path=f"{API}/messages/{{message_id}}",
-        summary="Change a message of mine; what is left out stays, null removes",
+        summary="Change a message of mine; omitted fields stay, null removes a field",
         command=EditMessage,
         does=Writes(operations.edit_message),
         answers=Message,
@@ -95,7 +95,7 @@ ENDPOINTS = (
     Endpoint(
         method="DELETE",
         path=f"{API}/messages/{{message_id}}",
-        summary="Take back a message of mine, or as an admin of its group anybody's; its place stays",
+        summary="Delete a message of mine, or any message as an admin of its group; its position stays",
         command=DeleteMessage,
         does=Writes(operations.delete_message),
         status=204,

@@ -1,4 +1,4 @@
-"""What an operator's machines ask: is the process alive, may it be sent requests."""
+"""Probes for orchestrators and load balancers: is the process alive, and is it ready for requests."""
 
 from attrs import frozen
 
@@ -55,7 +55,7 @@ ENDPOINTS = (
     Endpoint(
         method="GET",
         path="/ready",
-        summary="May the process be sent requests: storage and bus answer, and it is not shutting down",
+        summary="Is the process ready for requests: storage and bus respond, and it is not shutting down",
         command=CheckReadiness,
         does=Handles(readiness),
         answers=Status,

@@ -18,7 +18,7 @@ ENDPOINTS = (
     Endpoint(
         method="GET",
         path=f"{API}/users/search",
-        summary="Find the one person with a tag, with or without @, in any case of letters",
+        summary="Find the person with a tag, with or without @, in any case of letters",
         command=FindUserByTag,
         does=Reads(operations.find_user_by_tag),
         answers=UserView,
