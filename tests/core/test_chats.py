@@ -353,7 +353,7 @@ def test_cursors_of_any_length_are_read() -> None:
 
 def test_a_chat_without_messages_comes_after_one_with_a_message() -> None:
     """Of two chats that were active in the same second, the one with a message is later."""
-    assert place(excerpt_with(None, 9)) == (NOW, 0, 9) < place(excerpt_with(1, 2)) == (NOW, 1, 2)
+    assert sort_key(excerpt_with(None, 9)) == (NOW, 0, 9) < sort_key(excerpt_with(1, 2)) == (NOW, 1, 2)
 
 
 def excerpt_with(last_message_id: int | None, chat_id: int) -> Excerpt:
