@@ -167,6 +167,8 @@ def main() -> int:
     parser.add_argument("--report", action="store_true", help="run nothing, and report the last run")
     parser.add_argument("--processes", type=int, default=2, help="how many run mutants side by side")
     options = parser.parse_args()
+    if (options.report or options.survivors) and not (ROOT / "mutants").exists():
+        parser.error("there is no run to look at: run it without options first")
     patterns: list[str] = options.patterns
     if options.survivors:
         patterns += [m.name for m in mutants_of_last_run() if m.status in SURVIVED]
