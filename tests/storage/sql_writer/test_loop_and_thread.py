@@ -199,9 +199,7 @@ def refuse(tx: Transaction) -> None:
     raise Held
 
 
-async def test_a_lone_call_on_an_idle_loop_does_not_yield(
-    storage: SqliteStorage, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_lone_call_on_an_idle_loop_does_not_yield(storage: SqliteStorage) -> None:
     """After an idle turn and a transaction of one operation, a call begins its transaction at once."""
     storage._writer._policy.slow_commit = 60  # even on a busy machine
     storage._writer._policy.max_batch_seconds = 60

@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-import pytest
 import trio
 
 from adapters.storage_sql import open_sqlite
@@ -11,9 +10,7 @@ from messaging_core.ports import StorageUnavailable
 from tests.storage.sql_writer.writing import history, prepare, send, together
 
 
-async def test_waiting_operations_share_one_commit(
-    storage: SqliteStorage, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_waiting_operations_share_one_commit(storage: SqliteStorage) -> None:
     """Operations that wait during a commit share the next one, in the order of arrival."""
     storage._writer._policy.max_batch_seconds = 60  # even on a busy machine
     commits: list[str] = []
@@ -24,9 +21,7 @@ async def test_waiting_operations_share_one_commit(
     assert (await storage.read(history))[1:] == ids
 
 
-async def test_operations_of_one_turn_share_a_commit(
-    storage: SqliteStorage, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_operations_of_one_turn_share_a_commit(storage: SqliteStorage) -> None:
     """Operations that arrive in one turn of the loop share a commit, though none was under way."""
     storage._writer._policy.max_batch_seconds = 60  # even on a busy machine
     commits: list[str] = []

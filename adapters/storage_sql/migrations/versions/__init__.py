@@ -1,1 +1,1 @@
-"""One module a revision; `adapters.storage_sql.schema` finds them here."""
+"""One module for each revision; `adapters.storage_sql.schema` finds them here."""

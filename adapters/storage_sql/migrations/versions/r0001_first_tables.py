@@ -6,7 +6,7 @@ from alembic import op
 revision = "0001"
 down_revision = None
 
-# Spelled out rather than taken from `tables`: what a revision makes stays what it was.
+# A copy of the definitions in `tables`, because a revision must not change with them.
 Int64 = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 
 

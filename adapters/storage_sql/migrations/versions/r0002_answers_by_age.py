@@ -1,4 +1,4 @@
-"""Answers lie in the order of their age, and are found by an index."""
+"""Answers are stored in the order of their age, and found by an index."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -13,7 +13,7 @@ def upgrade() -> None:
     op.rename_table("answers", "answers_by_key")
     op.drop_index("ix_answers_created_at", "answers_by_key")
     if op.get_bind().dialect.name == "postgresql":
-        # There the names of a constraint's index are the schema's, not the table's.
+        # On PostgreSQL the name of a constraint's index is unique in the schema, not only in the table.
         op.execute("ALTER TABLE answers_by_key RENAME CONSTRAINT pk_answers TO pk_answers_by_key")
     op.create_table(
         "answers",

@@ -1,4 +1,4 @@
-"""That a message was created is kept with the message, and no longer in a row of the log."""
+"""The creation of a message is stored with the message, and no longer in a row of the log."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -30,7 +30,7 @@ def upgrade() -> None:
 
 
 def _rebuild_messages() -> None:
-    # SQLite adds no column that must not be null, unless all rows have the same value in it.
+    # SQLite adds a NOT NULL column only with one default for all rows, so rebuild the table.
     op.rename_table("messages", "messages_without_sequence")
     op.create_table(
         "messages",
@@ -63,8 +63,8 @@ def _rebuild_messages() -> None:
 
 
 def _refuse_disorder() -> None:
-    # Histories went by identifier and go by sequence number now: theirs would be another order. Each message
-    # is compared with its chat's next, by the new index alone: half a second for a million.
+    # Histories were ordered by identifier, and now by sequence number, so these messages would move. The
+    # query compares each message with the next one of its chat, by the new index alone: 0.5 s for a million.
     connection = op.get_bind()
     found = connection.exec_driver_sql(
         "SELECT chat_id, id FROM messages WHERE id > (SELECT id FROM messages AS later "

@@ -1,4 +1,4 @@
-"""An importer's events carry data of their own in the log."""
+"""An importer's events have their own data in the log."""
 
 import sqlalchemy as sa
 from alembic import op

@@ -1,4 +1,4 @@
-"""A stored response names what it shows, and no longer holds a body."""
+"""A stored response names the resource that it shows, and no longer has a body."""
 
 import sqlalchemy as sa
 from alembic import op

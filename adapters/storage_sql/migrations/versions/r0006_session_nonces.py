@@ -1,4 +1,4 @@
-"""Each session has a random value that its tokens carry; those from before have none, and go on."""
+"""Each session has a random value that its tokens carry; older sessions have none, and stay valid."""
 
 import sqlalchemy as sa
 from alembic import op

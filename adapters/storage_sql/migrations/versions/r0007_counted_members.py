@@ -1,4 +1,4 @@
-"""Chats count their members, and those who are more than members are found by themselves."""
+"""Chats store the number of their members, and an index finds owners and admins."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -29,8 +29,8 @@ def upgrade() -> None:
 
 
 def _rebuild_chats() -> None:
-    # SQLite adds no column that must not be null, unless all rows have the same value in it. Of the two, the
-    # new table is renamed: what refers to `chats` goes on referring to that name.
+    # SQLite adds a NOT NULL column only with one default for all rows, so rebuild the table. The new table is
+    # renamed, not the old one, so that foreign keys still refer to the name `chats`.
     op.create_table(
         "counted_chats",
         sa.Column("id", Int64, autoincrement=False, nullable=False),

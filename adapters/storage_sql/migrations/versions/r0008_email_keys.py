@@ -1,4 +1,4 @@
-"""Accounts are found by keys of their e-mails, which are equal where only the case of a letter differs."""
+"""Accounts are found by keys of their e-mails, which are equal if only the case of a letter differs."""
 
 from unicodedata import normalize
 
@@ -21,10 +21,10 @@ def upgrade() -> None:
         sqlite_with_rowid=False,
     )
     op.create_index("ix_email_keys_user_id", "email_keys", ["user_id"])
-    # Everybody stays to be found by the e-mail that they have, which is lower case and unique.
+    # Every account is still found by its present e-mail, which is lower case and unique.
     op.execute("INSERT INTO email_keys (key, user_id) SELECT email, id FROM users")
-    # Of those whom folding makes equal, the one whose e-mail is folded already has the key, else the eldest.
-    # ASCII is folded already, and most are ASCII.
+    # If folding makes several e-mails equal, the account with the folded e-mail has the key, or else the
+    # oldest account. ASCII e-mails, the most frequent, are folded already.
     connection = op.get_bind()
     is_sqlite = connection.dialect.name == "sqlite"
     folds = "email GLOB '*[^ -~]*'" if is_sqlite else "octet_length(email) <> char_length(email)"
@@ -38,6 +38,6 @@ def upgrade() -> None:
 
 
 def _folded(email: str) -> str:
-    # Spelled out rather than taken from the core: what a revision makes stays what it was.
+    # A copy of the core's function, because a revision must not change with it.
     local, at, domain = email.rpartition("@")
     return normalize("NFC", normalize("NFD", local).casefold()) + at + domain
