@@ -5,16 +5,16 @@ Hypercorn's trio worker, driven programmatically, with its classes subclassed wh
 """
 
 from adapters.listener.config import ListenerConfig
-from adapters.listener.counts import Counts
+from adapters.listener.counts import ListenerCounts
 from adapters.listener.lifespan import LifespanEnded
 from adapters.listener.proxies import TrustedProxies, parse_proxies
 from adapters.listener.serving import ASGIApp, serve
 
 __all__ = [
     "ASGIApp",
-    "Counts",
     "LifespanEnded",
     "ListenerConfig",
+    "ListenerCounts",
     "TrustedProxies",
     "parse_proxies",
     "serve",

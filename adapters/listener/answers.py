@@ -8,7 +8,7 @@ Headers = list[tuple[bytes, bytes]]
 NOT_WELL_FORMED = "The request is not well-formed HTTP/1.1."
 
 
-class Refused(Exception):
+class RefusedRequest(Exception):
     """A request that the listener answers itself, and whose connection it closes after that."""
 
     def __init__(
@@ -26,7 +26,7 @@ class Refused(Exception):
         self.headers = headers
 
 
-def closing_answer(refused: Refused) -> tuple[Headers, bytes]:
+def closing_answer(refused: RefusedRequest) -> tuple[Headers, bytes]:
     """Headers and body (problem+json, RFC 9457) of a refusal; the connection does not outlive it."""
     body = json.dumps(
         {
@@ -49,7 +49,7 @@ def closing_answer(refused: Refused) -> tuple[Headers, bytes]:
     return headers, body
 
 
-def closing_answer_bytes(refused: Refused, *more: tuple[bytes, bytes]) -> bytes:
+def closing_answer_bytes(refused: RefusedRequest, *more: tuple[bytes, bytes]) -> bytes:
     """The same as it goes over the wire, with more headers, where no parser has read the request."""
     headers, body = closing_answer(refused)
     headers += more

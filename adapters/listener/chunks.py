@@ -6,7 +6,7 @@ characters: to whoever reads differently the body ends elsewhere.
 
 import re
 
-from adapters.listener.answers import Refused
+from adapters.listener.answers import RefusedRequest
 from adapters.listener.head import END, is_regular
 
 _SIZE = re.compile(rb"[0-9A-Fa-f]{1,20}")
@@ -27,7 +27,7 @@ class ChunkedBody:
     def take(self, received: bytearray) -> bytes:
         """Take off the front what h11 may be given: of one chunk what has come, or all the trailers.
 
-        Nothing where more must come before it can be judged. Raises `Refused`.
+        Nothing where more must come before it can be judged. Raises `RefusedRequest`.
         """
         if self._only_trailers_left:
             size = self._size_of_trailers(received)
@@ -43,9 +43,11 @@ class ChunkedBody:
         end = received.find(b"\r\n")
         line = received if end < 0 else received[: end + 2]
         if len(line) > self._max_bytes:
-            raise Refused(431, "The line before a chunk is too long.", code="headers_too_large")
+            raise RefusedRequest(431, "The line before a chunk is too long.", code="headers_too_large")
         if not is_regular(line):
-            raise Refused(400, "The line before a chunk holds a control character, or a bare CR or LF.")
+            raise RefusedRequest(
+                400, "The line before a chunk holds a control character, or a bare CR or LF."
+            )
         if end < 0:
             return 0
         found = _SIZE.match(line)
@@ -59,11 +61,15 @@ class ChunkedBody:
         end = received.find(END)
         trailers = received if end < 0 else received[: end + len(END)]
         if len(trailers) > self._max_bytes:
-            raise Refused(
+            raise RefusedRequest(
                 431, f"The trailers are larger than {self._max_bytes} bytes.", code="headers_too_large"
             )
         if not is_regular(trailers):
-            raise Refused(400, "The trailers hold a control character, a bare CR or LF, or a folded line.")
+            raise RefusedRequest(
+                400, "The trailers hold a control character, a bare CR or LF, or a folded line."
+            )
         if trailers.count(b"\r\n") > self._max_fields + 1:
-            raise Refused(431, f"There are more than {self._max_fields} trailers.", code="headers_too_large")
+            raise RefusedRequest(
+                431, f"There are more than {self._max_fields} trailers.", code="headers_too_large"
+            )
         return 0 if end < 0 else len(trailers)

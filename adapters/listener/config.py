@@ -5,7 +5,7 @@ from attrs.validators import ge, gt
 from hypercorn.config import Config
 
 from adapters.listener.logs import StructlogLogger
-from adapters.listener.proxies import NOBODY, TrustedProxies
+from adapters.listener.proxies import NO_PROXIES, TrustedProxies
 
 
 @frozen(kw_only=True)
@@ -31,7 +31,7 @@ class ListenerConfig:
     take all."""
     uncounted_addresses: frozenset[str] = frozenset({"127.0.0.1", "::1"})
     """Addresses that only the limit in all holds for: everybody's, when a proxy on this machine forwards."""
-    trusted_proxies: TrustedProxies = NOBODY
+    trusted_proxies: TrustedProxies = NO_PROXIES
     """Addresses and networks of the proxies in front, separated by spaces: 127.0.0.1 10.0.0.0/8. What they
     say of a request in X-Forwarded-For and X-Forwarded-Proto is believed, what others say is not, and of the
     limits of connections only the one in all holds for them."""

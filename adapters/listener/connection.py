@@ -15,14 +15,14 @@ from hypercorn.typing import AppWrapper, LifespanState
 from outcome import Value
 
 from adapters.listener.config import ListenerConfig
-from adapters.listener.counts import Counts
+from adapters.listener.counts import ListenerCounts
 from adapters.listener.http_protocol import HttpProtocol
 from adapters.listener.inbox import AppTasks
-from adapters.listener.ledger import Ledger
+from adapters.listener.ledger import MemoryLedger
 from adapters.listener.logs import log
 from adapters.listener.tcp import TcpStream
 from adapters.listener.turns import Turns
-from adapters.listener.unsent import Unsent
+from adapters.listener.unsent import UnsentAnswers
 from adapters.listener.watch import Watch
 from adapters.listener.whole_requests import WholeRequests
 from messaging_core.addresses import network_of
@@ -31,7 +31,7 @@ RESET = struct.pack("ii", 1, 0)
 """SO_LINGER of zero seconds: close drops what is unsent and resets the connection."""
 
 
-class Connection(TCPServer):
+class PeerConnection(TCPServer):
     """Serves one connection: **its reader is the only task that advances it**.
 
     Tasks of the application write and set what has changed, then wake the reader; none of them waits for
@@ -77,12 +77,12 @@ class Connection(TCPServer):
         state: LifespanState,
         stream: TcpStream,
         config: ListenerConfig,
-        counts: Counts,
+        counts: ListenerCounts,
         nursery: trio.Nursery,
         watch: Watch,
         whole_requests: WholeRequests | None,
-        unread: "Ledger[Connection]",
-        unsent: "Unsent[Connection]",
+        unread: "MemoryLedger[PeerConnection]",
+        unsent: "UnsentAnswers[PeerConnection]",
         turns: Turns,
     ) -> None:
         # All of Hypercorn's but its lock, its stream, and its idle task, whose work is the reader's deadline.

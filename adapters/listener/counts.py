@@ -4,7 +4,7 @@ from attrs import define
 
 
 @define
-class Counts:
+class ListenerCounts:
     """Numbers that only grow, but for bytes and what is `open`; plain integers, one thread."""
 
     accepted: int = 0

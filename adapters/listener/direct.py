@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from adapters.listener.connection import Connection
+    from adapters.listener.connection import PeerConnection
     from adapters.listener.socket_stream import SocketStream
 
 EXTENSION = "direct_frames"
@@ -20,7 +20,7 @@ class DirectFrames:
 
     __slots__ = ("_link", "_stream")
 
-    def __init__(self, link: "Connection", stream: "SocketStream") -> None:
+    def __init__(self, link: "PeerConnection", stream: "SocketStream") -> None:
         self._link = link
         self._stream = stream
 

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 import h11
 
-from adapters.listener.answers import Refused
+from adapters.listener.answers import RefusedRequest
 
 END = b"\r\n\r\n"
 
@@ -26,7 +26,7 @@ Fields = list[tuple[bytes, bytes]]
 def take_head(received: bytearray, *, max_bytes: int, max_fields: int) -> bytes | None:
     """Take one whole head off the front of what was received, or None when its end has not come yet.
 
-    Blank lines before it are dropped (RFC 9112, 2.2). Raises `Refused` as soon as no continuation could make
+    Blank lines before it are dropped (RFC 9112, 2.2). Raises `RefusedRequest` as soon as no continuation could make
     it a head that is taken.
     """
     while received.startswith(b"\r\n"):
@@ -34,17 +34,19 @@ def take_head(received: bytearray, *, max_bytes: int, max_fields: int) -> bytes 
     if not has_begun(received):
         return None
     if not _METHOD.match(received):
-        raise Refused(400, "The request does not begin with a method.")
+        raise RefusedRequest(400, "The request does not begin with a method.")
     end = received.find(END)
     head = bytes(received if end < 0 else received[: end + len(END)])
     if len(head) > max_bytes:
         if b"\r\n" not in head[:max_bytes]:
-            raise Refused(414, "The request line is too long.", code="uri_too_long")
-        raise Refused(431, f"The headers are larger than {max_bytes} bytes.", code="headers_too_large")
+            raise RefusedRequest(414, "The request line is too long.", code="uri_too_long")
+        raise RefusedRequest(431, f"The headers are larger than {max_bytes} bytes.", code="headers_too_large")
     if not is_regular(head):
-        raise Refused(400, "The head holds a control character, a bare CR or LF, or a folded line.")
+        raise RefusedRequest(400, "The head holds a control character, a bare CR or LF, or a folded line.")
     if head.count(b"\r\n") > max_fields + 2:
-        raise Refused(431, f"There are more than {max_fields} header fields.", code="headers_too_large")
+        raise RefusedRequest(
+            431, f"There are more than {max_fields} header fields.", code="headers_too_large"
+        )
     if end < 0:
         return None
     del received[: len(head)]
@@ -69,30 +71,30 @@ def is_regular(head: bytes | bytearray) -> bool:
 
 
 def plain_request(request: h11.Request) -> tuple[bytes, Fields]:
-    """Target in origin form and header fields of a request; raises `Refused` for what is not HTTP/1.x.
+    """Target in origin form and header fields of a request; raises `RefusedRequest` for what is not HTTP/1.x.
 
     An absolute form (RFC 9112, 3.2.2) becomes its path, and its authority the Host. `*` stays as it is.
     """
     fields = list(request.headers)
     names = {name for name, _ in fields}
     if request.http_version not in (b"1.0", b"1.1"):
-        raise Refused(505, "This server speaks HTTP/1.1.", code="http_version_not_supported")
+        raise RefusedRequest(505, "This server speaks HTTP/1.1.", code="http_version_not_supported")
     if b"transfer-encoding" in names and (b"content-length" in names or request.http_version == b"1.0"):
-        raise Refused(400, "A body has one length: Transfer-Encoding stands beside another.")
+        raise RefusedRequest(400, "A body has one length: Transfer-Encoding stands beside another.")
     if request.method != request.method.upper():
-        raise Refused(501, "Methods are case-sensitive: write GET, not get.", code="not_implemented")
+        raise RefusedRequest(501, "Methods are case-sensitive: write GET, not get.", code="not_implemented")
     if request.method == b"CONNECT":
-        raise Refused(501, "This server is no proxy.", code="not_implemented")
+        raise RefusedRequest(501, "This server is no proxy.", code="not_implemented")
     if not all(is_host(value) for name, value in fields if name == b"host"):
-        raise Refused(400, "The Host is not a host.")
+        raise RefusedRequest(400, "The Host is not a host.")
     target = request.target
     if b"#" in target:
-        raise Refused(400, "A request target has no fragment.")
+        raise RefusedRequest(400, "A request target has no fragment.")
     if _ABSOLUTE.match(target):
         return _origin_form(target, fields)
     if target.startswith(b"/") or (target == b"*" and request.method == b"OPTIONS"):
         return target, fields
-    raise Refused(400, "The request target is neither a path nor a URL.")
+    raise RefusedRequest(400, "The request target is neither a path nor a URL.")
 
 
 def is_host(value: bytes) -> bool:
@@ -104,9 +106,9 @@ def _origin_form(target: bytes, fields: Fields) -> tuple[bytes, Fields]:
     try:
         parts = urlsplit(target)
     except ValueError:
-        raise Refused(400, "The request target is not a URL.") from None
+        raise RefusedRequest(400, "The request target is not a URL.") from None
     if not parts.netloc or not is_host(parts.netloc):
-        raise Refused(400, "The request target's authority is not a host.")
+        raise RefusedRequest(400, "The request target's authority is not a host.")
     path = parts.path or b"/"
     others = [(name, value) for name, value in fields if name != b"host"]
     return path + (b"?" + parts.query if parts.query else b""), [(b"host", parts.netloc), *others]

@@ -16,15 +16,15 @@ from hypercorn.protocol.h11 import STREAM_ID, H11Protocol
 from hypercorn.trio.tcp_server import MAX_RECV
 from hypercorn.typing import ConnectionState, H11SendableEvent
 
-from adapters.listener.answers import NOT_WELL_FORMED, Refused, closing_answer
+from adapters.listener.answers import NOT_WELL_FORMED, RefusedRequest, closing_answer
 from adapters.listener.boundary import Boundary
 from adapters.listener.config import ListenerConfig
-from adapters.listener.counts import Counts
+from adapters.listener.counts import ListenerCounts
 from adapters.listener.head import Fields, has_begun, plain_request, take_head
 from adapters.listener.http_stream import HttpStream
 from adapters.listener.inbox import AppTasks
 from adapters.listener.logs import log, log_request
-from adapters.listener.proxies import parse_address, seen_through
+from adapters.listener.proxies import parse_address, request_source
 from adapters.listener.request_body import RequestBody
 from adapters.listener.socket_handshake import asks_for_socket, handshake_beyond_doubt, plain_handshake
 from adapters.listener.socket_stream import SocketStream
@@ -32,7 +32,7 @@ from adapters.listener.whole_exchange import WholeExchange, begin_whole
 from adapters.listener.whole_requests import SEPARATE, WholeRequest, WholeRequests, plain_head
 
 if TYPE_CHECKING:
-    from adapters.listener.connection import Connection
+    from adapters.listener.connection import PeerConnection
 
 TURN = 32
 """Steps of one connection, each a frame or a piece of a body, after which others run: about 0.2 ms of the
@@ -131,10 +131,10 @@ class HttpProtocol(H11Protocol):
 
     def __init__(  # noqa: PLR0917 - Hypercorn's takes nine
         self,
-        link: "Connection",
+        link: "PeerConnection",
         tasks: AppTasks,
         limits: ListenerConfig,
-        counts: Counts,
+        counts: ListenerCounts,
         client: tuple[str, int] | None,
         server: tuple[str, int] | None,
         whole_requests: WholeRequests | None = None,
@@ -269,14 +269,14 @@ class HttpProtocol(H11Protocol):
                     await trio.lowlevel.checkpoint()  # between two steps, where everything is whole
             if self._received or self._counted or self._body is not None:
                 self.count(receiving=True)
-        except Refused as refused:
+        except RefusedRequest as refused:
             await self._refuse(refused)
         except h11.RemoteProtocolError as error:
             # h11's own words may quote the line, and with it a token.
-            await self._refuse(Refused(error.error_status_hint, NOT_WELL_FORMED))
+            await self._refuse(RefusedRequest(error.error_status_hint, NOT_WELL_FORMED))
         if self._given_up and not self.link.over:
             detail = "The server is receiving too much at this moment. Try again."
-            await self._refuse(Refused(503, detail, code="busy", headers=SOON))
+            await self._refuse(RefusedRequest(503, detail, code="busy", headers=SOON))
 
     def count(self, *, receiving: bool = False) -> None:
         """Count what of requests is here, or with the application, and not answered.
@@ -314,10 +314,12 @@ class HttpProtocol(H11Protocol):
             await self.stream.expire()
         elif self._too_large:
             detail = f"The body is larger than {self._limits.body_bytes} bytes."
-            await self._refuse(Refused(413, detail, code="body_too_large"))
+            await self._refuse(RefusedRequest(413, detail, code="body_too_large"))
         elif self._head_begun or self._phase in {Phase.BODY, Phase.WHOLE}:
             self.counts.timeouts += 1
-            await self._refuse(Refused(408, "The request took too long to arrive.", code="request_timeout"))
+            await self._refuse(
+                RefusedRequest(408, "The request took too long to arrive.", code="request_timeout")
+            )
         else:
             self.link.finish()
 
@@ -349,7 +351,7 @@ class HttpProtocol(H11Protocol):
         self._head_begun = self.fresh = False
         if self._proxy:
             # Here once, for every way that the request may take; `ssl` is what Hypercorn makes the scheme of.
-            seen = seen_through(head, self._proxy, self._limits.trusted_proxies)
+            seen = request_source(head, self._proxy, self._limits.trusted_proxies)
             self.client, self.ssl = (seen.client, 0), seen.secure
         plain = plain_head(head) if self._limits.quick_path else None
         if plain is not None and plain.upgrade:
@@ -376,11 +378,11 @@ class HttpProtocol(H11Protocol):
         """What there is is no whole head."""
         begun = has_begun(self._received)
         if begun and self._ended:
-            raise Refused(400, "The request ended before its head did.")
+            raise RefusedRequest(400, "The request ended before its head did.")
         if self._ended or (self.draining and (self.restarting or not self.fresh)):
             self.fresh = False
             if begun:
-                raise Refused(503, "The server is shutting down.", code="draining", headers=SOON)
+                raise RefusedRequest(503, "The server is shutting down.", code="draining", headers=SOON)
             self.link.finish()
         elif begun and not self._head_begun:
             self._head_begun = True
@@ -443,7 +445,7 @@ class HttpProtocol(H11Protocol):
         if asks_for_socket(request.method, request.http_version, fields):
             fields = plain_handshake(fields)
             if not isinstance(self.connection.next_event(), h11.EndOfMessage):
-                raise Refused(400, "A WebSocket's handshake has no body.")
+                raise RefusedRequest(400, "A WebSocket's handshake has no body.")
             await self._begin_socket(target, fields)
             return
         if await self._refused_from_head(request.method, target, fields):
@@ -645,7 +647,7 @@ class HttpProtocol(H11Protocol):
         else:
             self.link.rearm()
 
-    async def _refuse(self, refused: Refused) -> None:
+    async def _refuse(self, refused: RefusedRequest) -> None:
         """Answer in the application's stead if nothing has been answered yet, and close."""
         self.counts.bad_requests += 1
         client = None if self.client is None else self.client[0]

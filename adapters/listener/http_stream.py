@@ -8,8 +8,8 @@ from hypercorn.protocol.http_stream import ASGIHTTPState, HTTPStream
 from hypercorn.typing import ASGISendEvent
 from hypercorn.utils import suppress_body
 
-from adapters.listener.answers import Refused, closing_answer
-from adapters.listener.logs import Answered
+from adapters.listener.answers import RefusedRequest, closing_answer
+from adapters.listener.logs import LoggedResponse
 
 
 class HttpStream(HTTPStream):
@@ -56,7 +56,9 @@ class HttpStream(HTTPStream):
         await self.send(StreamClosed(stream_id=self.stream_id))
 
     async def _send_error_response(self, status_code: int) -> None:
-        headers, body = closing_answer(Refused(status_code, "The server failed.", code="internal_error"))
+        headers, body = closing_answer(
+            RefusedRequest(status_code, "The server failed.", code="internal_error")
+        )
         await self.send(Response(stream_id=self.stream_id, headers=headers, status_code=status_code))
         if not suppress_body(self.scope["method"], status_code):
             await self.send(Body(stream_id=self.stream_id, data=body))
@@ -64,5 +66,5 @@ class HttpStream(HTTPStream):
         self.state = ASGIHTTPState.CLOSED
         await self._log({"status": status_code, "headers": [], "bytes": len(body)})
 
-    async def _log(self, answered: Answered) -> None:
+    async def _log(self, answered: LoggedResponse) -> None:
         await self.config.log.access(self.scope, answered, time() - self.start_time)

@@ -10,14 +10,14 @@ from hypercorn.trio.task_group import TaskGroup
 from hypercorn.typing import AppWrapper, ASGIReceiveEvent, ASGISendEvent, Scope
 
 from adapters.listener.boundary import Boundary
-from adapters.listener.counts import Counts
+from adapters.listener.counts import ListenerCounts
 from adapters.listener.logs import log
 
 EVENT_OVERHEAD = 256
 """Bytes that an event takes beside its payload, roughly: many small ones must not hide from the bound."""
 
 
-class Consumer(Protocol):
+class InboxObserver(Protocol):
     """Who wants to know that the application receives."""
 
     async def wanted(self) -> None:
@@ -35,7 +35,7 @@ class Inbox:
 
     __slots__ = ("_arrived", "_consumer", "_events", "_max_bytes", "_max_events", "bytes")
 
-    def __init__(self, consumer: Consumer, max_events: int, max_bytes: int) -> None:
+    def __init__(self, consumer: InboxObserver, max_events: int, max_bytes: int) -> None:
         self._consumer = consumer
         self._max_events = max_events
         self._max_bytes = max_bytes
@@ -99,11 +99,13 @@ class AppTasks(TaskGroup):
 
     __slots__ = ("_all", "_counts", "_ended", "_max_bytes", "_max_events", "_running", "consumer", "inbox")
 
-    def __init__(self, nursery: trio.Nursery, counts: Counts, max_events: int, max_bytes: int) -> None:
+    def __init__(
+        self, nursery: trio.Nursery, counts: ListenerCounts, max_events: int, max_bytes: int
+    ) -> None:
         self._counts = counts
         self._max_events = max_events
         self._max_bytes = max_bytes
-        self.consumer: Consumer
+        self.consumer: InboxObserver
         self.inbox: Inbox
         """Of the newest task: HTTP/1.1 has one at a time that still receives."""
         self._all = nursery

@@ -24,7 +24,7 @@ class _Entry:
     since: float
 
 
-class Ledger(Generic[Holder]):
+class MemoryLedger(Generic[Holder]):
     """What each connection keeps, bounded in all and for an address.
 
     Of `uncounted` addresses, such as that of a proxy on this machine, each connection counts for itself.

@@ -15,7 +15,7 @@ log = structlog.get_logger("adapters.listener")
 REQUEST_ID = "x-request-id"
 
 
-class Answered(ResponseSummary, total=False):
+class LoggedResponse(ResponseSummary, total=False):
     """A response as the log tells it."""
 
     bytes: int
@@ -36,7 +36,7 @@ class StructlogLogger(Logger):
     async def access(self, request: WWWScope, response: ResponseSummary | None, request_time: float) -> None:
         """Log a request that ended; `response` is None when the peer left before there was one."""
         client = request["client"]
-        answered = cast("Answered", response or {})
+        answered = cast("LoggedResponse", response or {})
         log_request(
             request["method"] if request["type"] == "http" else "WEBSOCKET",
             request["raw_path"].decode("latin-1"),

@@ -13,7 +13,7 @@ from attrs import frozen
 
 Address = IPv4Address | IPv6Address
 
-MOST_HOPS = 32
+MAX_HOPS = 32
 """Proxies one behind another; a longer row of trusted addresses is no way that a request took."""
 
 _FORWARDED_FOR = re.compile(rb"\r\nx-forwarded-for:([^\r]*)", re.IGNORECASE)
@@ -35,10 +35,10 @@ class TrustedProxies:
         return address is not None and any(address in network for network in self.networks)
 
 
-NOBODY = TrustedProxies()
+NO_PROXIES = TrustedProxies()
 
 
-class Seen(NamedTuple):
+class RequestSource(NamedTuple):
     """Where a request came from, as far as it is known."""
 
     client: str
@@ -65,7 +65,7 @@ def parse_address(text: str) -> Address | None:
     return address
 
 
-def seen_through(head: bytes, peer: str, trusted: TrustedProxies) -> Seen:
+def request_source(head: bytes, peer: str, trusted: TrustedProxies) -> RequestSource:
     """Who asks, of a request that came from `peer`, which is one of `trusted`.
 
     Each proxy adds, on the right, the address that it was asked from; what stands left of the right-most
@@ -77,18 +77,18 @@ def seen_through(head: bytes, peer: str, trusted: TrustedProxies) -> Seen:
     told = b",".join(_FORWARDED_FOR.findall(head)).decode("latin-1")
     schemes = [scheme.strip(b" \t").lower().decode("latin-1") for scheme in _FORWARDED_PROTO.findall(head)]
     secure = len(schemes) == 1 and _SECURE.get(schemes[0], False)
-    return Seen(_client(told, trusted) or peer, secure)
+    return RequestSource(_client(told, trusted) or peer, secure)
 
 
 def _client(told: str, trusted: TrustedProxies) -> str | None:
-    hops = told.rsplit(",", MOST_HOPS)
+    hops = told.rsplit(",", MAX_HOPS)
     address: Address | None = None
-    for hop in reversed(hops[-MOST_HOPS:]):
+    for hop in reversed(hops[-MAX_HOPS:]):
         address = _hop(hop.strip(" \t"))
         if address is None or address not in trusted:
             break
     else:
-        if len(hops) > MOST_HOPS:
+        if len(hops) > MAX_HOPS:
             return None
     return None if address is None else str(address)
 

@@ -14,18 +14,18 @@ from hypercorn.trio.worker_context import WorkerContext
 from hypercorn.typing import ConnectionState, LifespanState
 from hypercorn.utils import LifespanFailureError, LifespanTimeoutError
 
-from adapters.listener.answers import Refused, closing_answer_bytes
+from adapters.listener.answers import RefusedRequest, closing_answer_bytes
 from adapters.listener.boundary import Boundary
 from adapters.listener.config import ListenerConfig, hypercorn_config
-from adapters.listener.connection import Connection
-from adapters.listener.counts import Counts
-from adapters.listener.ledger import Ledger
+from adapters.listener.connection import PeerConnection
+from adapters.listener.counts import ListenerCounts
+from adapters.listener.ledger import MemoryLedger
 from adapters.listener.lifespan import LifespanEnded, WatchedLifespan
 from adapters.listener.logs import log
 from adapters.listener.proxies import parse_address
 from adapters.listener.tcp import TcpListener, TcpStream
 from adapters.listener.turns import Turns
-from adapters.listener.unsent import Unsent
+from adapters.listener.unsent import UnsentAnswers
 from adapters.listener.watch import Watch
 from adapters.listener.whole_requests import WholeRequests
 from messaging_core.addresses import network_of
@@ -36,7 +36,7 @@ Addresses = tuple[tuple[str, int], ...]
 ACCEPT_PAUSE = 0.1
 """Seconds without accepting when the system has run out of descriptors or buffers."""
 POLITE_REFUSALS = 64
-"""Refused connections at a time that get a 503 and a moment to read it; others are closed at once."""
+"""RefusedRequest connections at a time that get a 503 and a moment to read it; others are closed at once."""
 RETRY_AFTER = b"5"
 
 
@@ -45,7 +45,7 @@ async def serve(
     config: ListenerConfig,
     *,
     shutdown: trio.Event,
-    counts: Counts | None = None,
+    counts: ListenerCounts | None = None,
     whole_requests: WholeRequests | None = None,
     task_status: trio.TaskStatus[Addresses] = trio.TASK_STATUS_IGNORED,
 ) -> None:
@@ -64,7 +64,7 @@ async def serve(
     told = hypercorn_config(config)
     state: LifespanState = {}
     lifespan = WatchedLifespan(wrapped, told, state)
-    counts = counts if counts is not None else Counts()
+    counts = counts if counts is not None else ListenerCounts()
     listener = _Listener(wrapped, config, counts, state, whole_requests)
     try:
         async with trio.open_nursery() as nursery:
@@ -103,7 +103,7 @@ class _Listener:
         self,
         app: ASGIWrapper,
         config: ListenerConfig,
-        counts: Counts,
+        counts: ListenerCounts,
         state: LifespanState,
         whole_requests: WholeRequests | None,
     ) -> None:
@@ -114,25 +114,25 @@ class _Listener:
         self._whole_requests = whole_requests
         self._hypercorn = hypercorn_config(config)
         self._context = WorkerContext(None)
-        self._connections: set[Connection] = set()
+        self._connections: set[PeerConnection] = set()
         self._per_network: Counter[str] = Counter()
         self._refusing = 0
         self._waiting = trio.lowlevel.ParkingLot()
         self._watch = Watch()
         self._turns = Turns()
         uncounted = config.uncounted_addresses
-        self._unread = Ledger(
+        self._unread = MemoryLedger(
             config.unread_bytes,
             config.unread_bytes_per_address,
             uncounted,
-            Connection.give_up_unread,
+            PeerConnection.give_up_unread,
             partial(setattr, counts, "unread_bytes"),
         )
-        self._unsent = Unsent(
+        self._unsent = UnsentAnswers(
             config.unsent_bytes,
             config.unsent_bytes_per_address,
             uncounted,
-            Connection.give_up_unsent,
+            PeerConnection.give_up_unsent,
             partial(setattr, counts, "unsent_bytes"),
             patience=config.unsent_wait,
         )
@@ -223,7 +223,7 @@ class _Listener:
         return parse_address(peer) in config.trusted_proxies
 
     async def _refuse(self, stream: TcpStream) -> None:
-        refused = Refused(
+        refused = RefusedRequest(
             503,
             "There are too many connections.",
             code="unavailable",
@@ -242,7 +242,7 @@ class _Listener:
             stream.close()
 
     def _begin(self, stream: TcpStream, peer: str, connections: trio.Nursery) -> None:
-        connection = Connection(
+        connection = PeerConnection(
             self._app,
             self._hypercorn,
             self._context,
@@ -267,7 +267,7 @@ class _Listener:
             if over:
                 self._end(connection, peer)
 
-    async def _serve(self, connection: Connection, peer: str, connections: trio.Nursery) -> None:
+    async def _serve(self, connection: PeerConnection, peer: str, connections: trio.Nursery) -> None:
         """The boundary: whatever happens in here is the end of this connection and of nothing else."""
         over = True
         try:
@@ -279,7 +279,7 @@ class _Listener:
             if over:
                 self._end(connection, peer)
 
-    def _end(self, connection: Connection, peer: str) -> None:
+    def _end(self, connection: PeerConnection, peer: str) -> None:
         connection.abort()
         self._connections.discard(connection)
         self._counts.open_connections -= 1

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 
 from wsproto.utilities import generate_accept_token
 
-from adapters.listener.answers import Refused
+from adapters.listener.answers import RefusedRequest
 from adapters.listener.head import Fields
 
 SWITCHING = 101
@@ -34,22 +34,22 @@ def asks_for_socket(method: bytes, http_version: bytes, fields: Fields) -> bool:
 def plain_handshake(fields: Fields) -> Fields:
     """The handshake's header fields, one line each, ASCII, and without extensions, so that none is agreed on.
 
-    Raises `Refused`: 426 for another version, 400 for what is no handshake.
+    Raises `RefusedRequest`: 426 for another version, 400 for what is no handshake.
     """
     found: dict[bytes, list[bytes]] = {}
     for name, value in fields:
         found.setdefault(name, []).append(value)
     if found.get(b"sec-websocket-version") != [VERSION]:
         version = (b"sec-websocket-version", VERSION)
-        raise Refused(
+        raise RefusedRequest(
             426, "WebSocket version 13 is spoken here.", code="upgrade_required", headers=(version,)
         )
     if len(keys := found.get(b"sec-websocket-key", [])) != 1 or not _is_key(keys[0]):
-        raise Refused(400, "Sec-WebSocket-Key is not 16 bytes in base64.")
+        raise RefusedRequest(400, "Sec-WebSocket-Key is not 16 bytes in base64.")
     joined = {name: b", ".join(found[name]) for name in _JOINED if name in found}
     joined[b"upgrade"] = b"websocket"  # whatever else was offered
     if not all(value.isascii() for value in joined.values()):
-        raise Refused(400, "The handshake holds what is not ASCII.")
+        raise RefusedRequest(400, "The handshake holds what is not ASCII.")
     others = [(name, value) for name, value in fields if name not in _HANDLED]
     return [*others, *joined.items(), *((name, found[name][0]) for name in _SINGLE)]
 
@@ -61,7 +61,7 @@ def handshake_beyond_doubt(method: str, fields: Mapping[str, str]) -> Fields | N
         return None
     try:
         return plain_handshake(encoded)
-    except Refused:
+    except RefusedRequest:
         return None
 
 

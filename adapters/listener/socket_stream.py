@@ -15,13 +15,13 @@ from hypercorn.typing import ASGISendEvent, WebsocketAcceptEvent, WebsocketScope
 from wsproto.connection import Connection, ConnectionState, ConnectionType
 from wsproto.events import CloseConnection, Message, Ping, TextMessage
 
-from adapters.listener.answers import Refused, closing_answer
+from adapters.listener.answers import RefusedRequest, closing_answer
 from adapters.listener.boundary import Boundary
 from adapters.listener.config import ListenerConfig
-from adapters.listener.counts import Counts
+from adapters.listener.counts import ListenerCounts
 from adapters.listener.direct import EXTENSION, DirectFrames
 from adapters.listener.inbox import AppTasks
-from adapters.listener.logs import Answered, log
+from adapters.listener.logs import LoggedResponse, log
 from adapters.listener.socket_handshake import SWITCHING, accepting_answer
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ CLOSED = ASGIWebsocketState.CLOSED
 HTTPCLOSED = ASGIWebsocketState.HTTPCLOSED
 
 
-class Code(IntEnum):
+class CloseCode(IntEnum):
     """The close codes that the listener itself gives or notes (RFC 6455, 7.4.1)."""
 
     NORMAL = 1000
@@ -65,7 +65,7 @@ class EmptyBytes(bytes):
         return True
 
 
-class _Few(list[Any]):
+class _SmallQueue(list[Any]):
     """In place of wsproto's queue of events, a deque, which takes 700 bytes when it is empty."""
 
     __slots__ = ()
@@ -150,7 +150,7 @@ class SocketStream(WSStream):
         protocol: "HttpProtocol",
         tasks: AppTasks,
         limits: ListenerConfig,
-        counts: Counts,
+        counts: ListenerCounts,
         stream_id: int,
     ) -> None:
         self.app = protocol.app
@@ -176,7 +176,7 @@ class SocketStream(WSStream):
         self._fed = False
         """Whether there may be a frame that has not been looked at."""
         self._accepted_at = 0.0
-        self._code: int = Code.GONE
+        self._code: int = CloseCode.GONE
         self._reason = ""
         self._by_peer = False
         """Whether the reason is the peer's: in a log whatever they like must not stand."""
@@ -294,7 +294,7 @@ class SocketStream(WSStream):
             await self._over(reset=True)
         elif self._tasks.inbox.full:
             log.warning("application_does_not_receive", path=self._path)
-            await self._fail(Code.OUR_FAULT, "not_read")
+            await self._fail(CloseCode.OUR_FAULT, "not_read")
         elif not self._heard:
             self._counts.pings_unanswered += 1
             await self._over(reset=True)
@@ -310,7 +310,7 @@ class SocketStream(WSStream):
             await self._over()
         elif self.state is CONNECTED:
             self._cut = True
-            await self._close(Code.RESTARTING, "")
+            await self._close(CloseCode.RESTARTING, "")
             await self._tell_end()
 
     # --- the application's side ----------------------------------------------------------------------------
@@ -352,9 +352,9 @@ class SocketStream(WSStream):
     async def _send(self, message: ASGISendEvent | None) -> None:
         if message is None and self.state is CONNECTED:
             self._cut = True
-            await self._close(Code.OUR_FAULT, "")
+            await self._close(CloseCode.OUR_FAULT, "")
         elif message is not None and message["type"] == "websocket.close" and self.state is CONNECTED:
-            await self._close(int(message.get("code", Code.NORMAL)), message.get("reason") or "")
+            await self._close(int(message.get("code", CloseCode.NORMAL)), message.get("reason") or "")
         else:
             await super().app_send(message)
         if self.state is HTTPCLOSED:
@@ -378,7 +378,7 @@ class SocketStream(WSStream):
             # There may be thousands, and each would keep its handshake: what is left is for the log.
             self.scope = cast("WebsocketScope", {"type": "websocket", "raw_path": self.scope["raw_path"]})
             self.app_put = None
-            self.connection._events = _Few()  # type: ignore[assignment] # noqa: SLF001
+            self.connection._events = _SmallQueue()  # type: ignore[assignment] # noqa: SLF001
 
     def start_soon(self, task: Callable[[], Awaitable[None]]) -> None:
         """See `DirectFrames.start_soon`."""
@@ -391,7 +391,7 @@ class SocketStream(WSStream):
         try:
             self.buffer.extend(event)
         except FrameTooLargeError:
-            await self._fail(Code.TOO_BIG, "message_too_big")
+            await self._fail(CloseCode.TOO_BIG, "message_too_big")
             return
         if event.message_finished and self._ended is not None:
             self.buffer.clear()
@@ -416,7 +416,7 @@ class SocketStream(WSStream):
 
     async def _fail(self, code: int, reason: str) -> None:
         """Close with a code and never look at what the peer sends after that."""
-        self._counts.protocol_errors += code != Code.OUR_FAULT
+        self._counts.protocol_errors += code != CloseCode.OUR_FAULT
         self._cut = True
         await self._close(code, reason)
         await self._over()
@@ -461,13 +461,13 @@ class SocketStream(WSStream):
 
     async def _send_error_response(self, status_code: int) -> None:
         detail, code = REFUSALS[status_code]
-        headers, body = closing_answer(Refused(status_code, detail, code=code))
+        headers, body = closing_answer(RefusedRequest(status_code, detail, code=code))
         self.state = HTTPCLOSED
         self._alarm = inf
         await self.send(Response(stream_id=self.stream_id, headers=headers, status_code=status_code))
         await self.send(Body(stream_id=self.stream_id, data=body))
         await self.send(EndBody(stream_id=self.stream_id))
-        answered: Answered = {"status": status_code, "headers": [], "bytes": len(body)}
+        answered: LoggedResponse = {"status": status_code, "headers": [], "bytes": len(body)}
         await self.config.log.access(self.scope, answered, time() - self.start_time)
 
     @property

@@ -10,7 +10,7 @@ from typing import Generic, TypeVar
 
 import trio
 
-from adapters.listener.ledger import Ledger, nothing
+from adapters.listener.ledger import MemoryLedger, nothing
 
 Holder = TypeVar("Holder", bound=Hashable)
 
@@ -20,7 +20,7 @@ EXPECTED = 256
 """Answers whose sizes are noted until there is room for all, so that none is made only to be dropped."""
 
 
-class Unsent(Generic[Holder]):
+class UnsentAnswers(Generic[Holder]):
     """The answers that are being sent; all of an answer is kept until its last byte is."""
 
     def __init__(
@@ -33,7 +33,7 @@ class Unsent(Generic[Holder]):
         *,
         patience: float,
     ) -> None:
-        self._ledger: Ledger[Holder] = Ledger(most, most_per_address, uncounted, give_way, gauge)
+        self._ledger: MemoryLedger[Holder] = MemoryLedger(most, most_per_address, uncounted, give_way, gauge)
         self._patience = patience
         self._sharers: dict[int, dict[Holder, str]] = {}
         """By the identity of an object, who sends it, and from which address; the first is charged for it."""

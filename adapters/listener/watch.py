@@ -21,7 +21,7 @@ READ_AT_ONCE = 32
 time, and not 64 KiB of each."""
 
 
-class Watched(Protocol):
+class WatchCallbacks(Protocol):
     """Who waits."""
 
     def readable(self) -> None:
@@ -31,14 +31,14 @@ class Watched(Protocol):
         """The deadline has passed."""
 
 
-class Place:
+class WatchedDescriptor:
     """One descriptor's place in the watch."""
 
     __slots__ = ("deadline", "descriptor", "looked_at", "reading", "watched")
 
-    def __init__(self, descriptor: int, watched: Watched) -> None:
+    def __init__(self, descriptor: int, watched: WatchCallbacks) -> None:
         self.descriptor = descriptor
-        self.watched: Watched | None = watched
+        self.watched: WatchCallbacks | None = watched
         """None once it is left."""
         self.reading = False
         self.deadline = inf
@@ -54,7 +54,7 @@ class Watch:
 
     def __init__(self) -> None:
         self._selector = DefaultSelector()
-        self._looks: list[tuple[float, int, Place]] = []
+        self._looks: list[tuple[float, int, WatchedDescriptor]] = []
         self._order = count()
         self._left = 0
         self._scope: trio.CancelScope | None = None
@@ -80,29 +80,29 @@ class Watch:
         while True:
             await trio.lowlevel.wait_readable(descriptor)
             for number, (key, _) in enumerate(select(0), 1):
-                place: Place = key.data
+                place: WatchedDescriptor = key.data
                 if place.watched is not None and place.reading:
                     place.watched.readable()
                 if number % READ_AT_ONCE == 0:
                     await trio.lowlevel.checkpoint()  # what was read is used up before more is
 
-    def enter(self, descriptor: int, watched: Watched) -> Place:
+    def enter(self, descriptor: int, watched: WatchCallbacks) -> WatchedDescriptor:
         """A place that is not read yet, and has no deadline."""
-        return Place(descriptor, watched)
+        return WatchedDescriptor(descriptor, watched)
 
-    def read(self, place: Place) -> None:
+    def read(self, place: WatchedDescriptor) -> None:
         """From now on tell when there is something to read."""
         if not place.reading and place.watched is not None:
             self._selector.register(place.descriptor, EVENT_READ, place)
             place.reading = True
 
-    def stop(self, place: Place) -> None:
+    def stop(self, place: WatchedDescriptor) -> None:
         """No longer tell."""
         if place.reading:
             place.reading = False
             self._selector.unregister(place.descriptor)
 
-    def leave(self, place: Place) -> None:
+    def leave(self, place: WatchedDescriptor) -> None:
         """Forget all about it, before the descriptor is closed; repeating it changes nothing."""
         if place.watched is None:
             return
@@ -116,13 +116,13 @@ class Watch:
                 self._looks = [look for look in self._looks if look[2].watched is not None]
                 heapify(self._looks)
 
-    def move(self, place: Place, deadline: float) -> None:
+    def move(self, place: WatchedDescriptor, deadline: float) -> None:
         """Tell once this time, of trio's clock, has passed, and no earlier one."""
         place.deadline = deadline
         if deadline < place.looked_at:
             self._look_at(place)
 
-    def _look_at(self, place: Place) -> None:
+    def _look_at(self, place: WatchedDescriptor) -> None:
         place.looked_at = place.deadline
         heappush(self._looks, (place.deadline, next(self._order), place))
         if self._scope is not None and place.deadline < self._scope.deadline:

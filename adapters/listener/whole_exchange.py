@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from adapters.listener.answers import NOT_WELL_FORMED, Refused, closing_answer, closing_answer_bytes
+from adapters.listener.answers import NOT_WELL_FORMED, RefusedRequest, closing_answer, closing_answer_bytes
 from adapters.listener.boundary import Boundary
 from adapters.listener.config import ListenerConfig
 from adapters.listener.logs import log_request
 from adapters.listener.whole_requests import (
     MAX_BODY,
     SEPARATE,
-    Head,
+    PlainHead,
     WholeAnswer,
     WholeRequest,
     WholeRequests,
@@ -25,7 +25,9 @@ if TYPE_CHECKING:
     from adapters.listener.http_protocol import HttpProtocol
 
 
-def begin_whole(head: Head, offered: WholeRequests | None, limits: ListenerConfig) -> "WholeExchange | None":
+def begin_whole(
+    head: PlainHead, offered: WholeRequests | None, limits: ListenerConfig
+) -> "WholeExchange | None":
     """Begin, if the application answers this request without ASGI."""
     if offered is None:
         return None
@@ -46,7 +48,7 @@ class WholeExchange:
 
     __slots__ = ("_head_judged", "_last", "_route", "_unread", "head")
 
-    def __init__(self, head: Head, route: WholeRoute) -> None:
+    def __init__(self, head: PlainHead, route: WholeRoute) -> None:
         self._route = route
         self._head_judged = False
         """Whether the application has been asked if the head alone is refused."""
@@ -61,7 +63,7 @@ class WholeExchange:
         head = self.head
         if len(received) < head.length:
             if ended:
-                raise Refused(400, NOT_WELL_FORMED)
+                raise RefusedRequest(400, NOT_WELL_FORMED)
             return not self._head_judged and await self._judge_head(protocol, received)
         body = bytes(received[: head.length])
         del received[: head.length]
@@ -197,7 +199,7 @@ class WholeExchange:
 
     async def _fail(self, protocol: "HttpProtocol", seconds: float, client: str | None) -> None:
         """Answer for the application, which has failed."""
-        refused = Refused(500, "The server failed.", code="internal_error")
+        refused = RefusedRequest(500, "The server failed.", code="internal_error")
         _, body = closing_answer(refused)
         await protocol.link.write(closing_answer_bytes(refused, *protocol.config.response_headers("h11")))
         self.answered_by_listener(refused.status, size=len(body), seconds=seconds, client=client)

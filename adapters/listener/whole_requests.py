@@ -85,7 +85,7 @@ _LENGTH = re.compile(r"[0-9]{1,6}")
 _INVOLVED = ("transfer-encoding", "expect", "te", "trailer")
 
 
-class Head(NamedTuple):
+class PlainHead(NamedTuple):
     method: str
     path: str
     query: bytes
@@ -98,7 +98,7 @@ class Head(NamedTuple):
     what it says of the connection is not judged yet."""
 
 
-def plain_head(head: bytes) -> Head | None:
+def plain_head(head: bytes) -> PlainHead | None:
     """A head that leaves no question open, with the length of its body; None leaves it to h11.
 
     `head` has passed `take_head`: no control character, no bare or folded line is in it.
@@ -129,7 +129,7 @@ def plain_head(head: bytes) -> Head | None:
     if not _LENGTH.fullmatch(length) or not fields.keys().isdisjoint(_INVOLVED):
         return None
     last = connection == "close"
-    return Head(method.decode(), path.decode(), query or b"", fields, int(length), last, upgrade)
+    return PlainHead(method.decode(), path.decode(), query or b"", fields, int(length), last, upgrade)
 
 
 _known_names: dict[bytes, str] = {}

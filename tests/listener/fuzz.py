@@ -124,7 +124,7 @@ def handshakes(draw: st.DrawFn) -> bytes:
 
 
 @frozen
-class Session:
+class FuzzInput:
     """One connection's worth of bytes and how the client ends it."""
 
     segments: list[bytes]
@@ -132,7 +132,7 @@ class Session:
 
 
 @st.composite
-def sessions(draw: st.DrawFn) -> Session:
+def sessions(draw: st.DrawFn) -> FuzzInput:
     match draw(st.integers(0, 5)):
         case 0:
             said = b"".join(draw(st.lists(requests(), min_size=1, max_size=3)))
@@ -147,7 +147,7 @@ def sessions(draw: st.DrawFn) -> Session:
         said = said[:at] + draw(junk) + said[at + draw(st.integers(0, 3)) :]
     cuts = sorted(draw(st.lists(st.integers(0, len(said)), max_size=3)))
     segments = [said[a:b] for a, b in zip([0, *cuts], [*cuts, len(said)], strict=True)]
-    return Session(
+    return FuzzInput(
         [part for part in segments if part], draw(st.sampled_from(["half-close"] * 6 + ["close", "reset"]))
     )
 
@@ -155,12 +155,12 @@ def sessions(draw: st.DrawFn) -> Session:
 # --- the fire ---------------------------------------------------------------------------------------------
 
 
-class Failed(AssertionError):
+class FuzzFailure(AssertionError):
     """The server did not do what it must."""
 
 
-def play(address: tuple[str, int], session: Session) -> None:
-    """Say one session's bytes; raises `Failed` when the server does not end the connection in its turn."""
+def play(address: tuple[str, int], session: FuzzInput) -> None:
+    """Say one session's bytes; raises `FuzzFailure` when the server does not end the connection in its turn."""
     with socket.create_connection(address, timeout=PATIENCE) as peer, suppress(ConnectionError):
         for part in session.segments:
             peer.sendall(part)
@@ -172,10 +172,10 @@ def play(address: tuple[str, int], session: Session) -> None:
                 while peer.recv(65_536):
                     pass
             except TimeoutError:
-                raise Failed(f"the connection does not end after {session}") from None
+                raise FuzzFailure(f"the connection does not end after {session}") from None
 
 
-class Witness:
+class LongStandingPeer:
     """A WebSocket that was there before, and a request now and then: both must be answered."""
 
     def __init__(self, address: tuple[str, int]) -> None:
@@ -190,7 +190,7 @@ class Witness:
         with socket.create_connection(self._address, timeout=PATIENCE) as peer:
             peer.sendall(b"GET / HTTP/1.0\r\n\r\n")
             if not peer.recv(100).startswith(b"HTTP/1.1 200"):
-                raise Failed("a good request is not answered")
+                raise FuzzFailure("a good request is not answered")
 
     def close(self) -> None:
         self._peer.close()
@@ -200,12 +200,12 @@ class Witness:
         while end not in found:
             data = self._peer.recv(65_536)
             if not data:
-                raise Failed("a connection of long standing has ended")
+                raise FuzzFailure("a connection of long standing has ended")
             found += data
 
 
 @define
-class Report:
+class FuzzReport:
     """What a run has shown."""
 
     inputs: int = 0
@@ -216,11 +216,11 @@ class Report:
     counts: dict[str, int] | None = None
 
 
-def fuzz(inputs: int) -> Report:
-    """Play so many generated inputs; raises `Failed` with the input that did it."""
-    report = Report()
+def fuzz(inputs: int) -> FuzzReport:
+    """Play so many generated inputs; raises `FuzzFailure` with the input that did it."""
+    report = FuzzReport()
     with server(linger_time=1.0, drain_time=5.0, ping_interval=3600.0) as served:
-        witness = Witness(served.address)
+        witness = LongStandingPeer(served.address)
 
         @settings(
             max_examples=inputs,
@@ -231,7 +231,7 @@ def fuzz(inputs: int) -> Report:
             suppress_health_check=list(HealthCheck),
         )
         @given(sessions())
-        def run(session: Session) -> None:
+        def run(session: FuzzInput) -> None:
             play(served.address, session)
             report.inputs += 1
             if report.inputs % CHECK_EVERY == 0:

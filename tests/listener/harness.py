@@ -9,7 +9,7 @@ from typing import Any
 import trio
 from attrs import define, field, frozen
 
-from adapters.listener import ASGIApp, Counts, ListenerConfig, serve
+from adapters.listener import ASGIApp, ListenerConfig, ListenerCounts, serve
 from adapters.listener.watch import Watch
 from adapters.listener.whole_requests import WholeRequest, WholeRequests
 
@@ -26,11 +26,11 @@ TEXT, BINARY, CLOSE, PING, PONG = 1, 2, 8, 9, 10
 
 
 @frozen
-class Served:
+class RunningListener:
     """A running listener."""
 
     address: tuple[str, int]
-    counts: Counts
+    counts: ListenerCounts
     shutdown: trio.Event
     cancel: Callable[[], None]
     ended: trio.Event
@@ -39,9 +39,9 @@ class Served:
 @asynccontextmanager
 async def serving(
     app: ASGIApp, *, whole_requests: WholeRequests | None = None, faults: int = 0, **numbers: Any
-) -> AsyncIterator[Served]:
+) -> AsyncIterator[RunningListener]:
     """Serve `app` on a free port; at the end it must shut down within its deadline, with `faults` faults."""
-    shutdown, ended, counts = trio.Event(), trio.Event(), Counts()
+    shutdown, ended, counts = trio.Event(), trio.Event(), ListenerCounts()
     numbers = {"linger_time": 1.0, "drain_time": 2.0, "drain_socket_time": 0.0, "abandon_time": 1.0} | numbers
     scope = trio.CancelScope()
 
@@ -60,7 +60,7 @@ async def serving(
 
     async with trio.open_nursery() as nursery:
         addresses = await nursery.start(run)
-        yield Served(addresses[0], counts, shutdown, scope.cancel, ended)
+        yield RunningListener(addresses[0], counts, shutdown, scope.cancel, ended)
         shutdown.set()
         with trio.fail_after(PATIENCE + numbers["drain_time"]):
             await ended.wait()
@@ -117,7 +117,7 @@ def close_frame(code: int, reason: str = "") -> bytes:
     return frame(CLOSE, struct.pack("!H", code) + reason.encode())
 
 
-class Gone(Exception):
+class ConnectionEnded(Exception):
     """The server has ended the connection; `reset` tells how."""
 
     def __init__(self, *, reset: bool) -> None:
@@ -126,7 +126,7 @@ class Gone(Exception):
 
 
 @define
-class Peer:
+class RawPeer:
     """One TCP connection to a listener, seen from outside."""
 
     stream: trio.SocketStream
@@ -139,20 +139,20 @@ class Peer:
                 try:
                     await self.stream.send_all(part)
                 except trio.BrokenResourceError:
-                    raise Gone(reset=True) from None
+                    raise ConnectionEnded(reset=True) from None
 
     async def half_close(self) -> None:
         await self.stream.send_eof()
 
     async def more(self) -> None:
-        """Wait for bytes; raises `Gone` when there are no more."""
+        """Wait for bytes; raises `ConnectionEnded` when there are no more."""
         with trio.fail_after(PATIENCE):
             try:
                 data = await self.stream.receive_some()
             except trio.BrokenResourceError:
-                raise Gone(reset=True) from None
+                raise ConnectionEnded(reset=True) from None
         if not data:
-            raise Gone(reset=False)
+            raise ConnectionEnded(reset=False)
         self._rest += data
 
     async def exactly(self, size: int) -> bytes:
@@ -167,12 +167,12 @@ class Peer:
             await self.more()
         return await self.exactly(self._rest.index(end) + len(end))
 
-    async def gone(self) -> Gone:
+    async def gone(self) -> ConnectionEnded:
         """Read until the server ends the connection, and tell how it did."""
         try:
             while True:
                 await self.more()
-        except Gone as gone:
+        except ConnectionEnded as gone:
             return gone
 
     async def end(self) -> bytes:
@@ -183,7 +183,7 @@ class Peer:
 
     async def flood(self, data: bytes) -> None:
         """Send it again and again, until the server ends the connection or takes no more of it."""
-        with suppress(Gone, trio.TooSlowError):
+        with suppress(ConnectionEnded, trio.TooSlowError):
             while True:
                 await self.send(data)
 
@@ -230,8 +230,8 @@ class Peer:
 
 @asynccontextmanager
 async def connected(
-    served: Served, *, receive_buffer: int | None = None, address: str | None = None
-) -> AsyncIterator[Peer]:
+    served: RunningListener, *, receive_buffer: int | None = None, address: str | None = None
+) -> AsyncIterator[RawPeer]:
     """A peer, from this address; with a small receive buffer, one whose unread bytes soon stop the server."""
     plain = trio.socket.socket()
     if address is not None:
@@ -244,11 +244,11 @@ async def connected(
         plain.close()
         raise
     async with trio.SocketStream(plain) as stream:
-        yield Peer(stream)
+        yield RawPeer(stream)
 
 
 @asynccontextmanager
-async def socket_to(served: Served, **how: Any) -> AsyncIterator[Peer]:
+async def socket_to(served: RunningListener, **how: Any) -> AsyncIterator[RawPeer]:
     """A peer whose WebSocket is open."""
     async with connected(served, **how) as peer:
         assert (await peer.upgrade()).status == 101
@@ -268,12 +268,12 @@ async def respond(send: Send, status: int = 200, body: bytes = b"ok", *headers: 
 
 
 async def whole_body(receive: Receive) -> bytes:
-    """A request's body; `Gone` when the peer left before its end."""
+    """A request's body; `ConnectionEnded` when the peer left before its end."""
     body = b""
     while True:
         event = await receive()
         if event["type"] == "http.disconnect":
-            raise Gone(reset=False)
+            raise ConnectionEnded(reset=False)
         body += bytes(event["body"])
         if not event["more_body"]:
             return body
@@ -284,7 +284,7 @@ async def echo(scope: dict[str, Any], receive: Receive, send: Send) -> None:
     if scope["type"] == "http":
         try:
             body = await whole_body(receive)
-        except Gone:
+        except ConnectionEnded:
             return
         told = f"{scope['method']} {scope['path']}?{scope['query_string'].decode()} ".encode()
         await respond(send, 200, told + body)
@@ -306,7 +306,7 @@ async def lifespan(scope: dict[str, Any], receive: Receive, send: Send) -> None:
 
 
 @frozen
-class Told:
+class PlainAnswer:
     """An answer in one piece."""
 
     status: int = 200
@@ -314,16 +314,16 @@ class Told:
     fields: tuple[tuple[str, str], ...] = ()
 
 
-Answering = Callable[[WholeRequest], Awaitable[Told]]
-Refusing = Callable[[WholeRequest], Awaitable[Told | None]]
+Answering = Callable[[WholeRequest], Awaitable[PlainAnswer]]
+Refusing = Callable[[WholeRequest], Awaitable[PlainAnswer | None]]
 
 
-async def awaits_the_body(head: WholeRequest) -> Told | None:
+async def awaits_the_body(head: WholeRequest) -> PlainAnswer | None:
     """Refuses nothing by its head."""
 
 
 @frozen
-class Whole:
+class WholeFor:
     """Requests that `answer` answers without ASGI, on every path or on one, and `refusal` from their head."""
 
     answer: Answering
@@ -331,16 +331,16 @@ class Whole:
     body_bytes: int = 1_048_576
     refusal: Refusing = awaits_the_body
 
-    def busy(self, asked: WholeRequest) -> Told:
-        return Told(503, b"busy", (("retry-after", "5"),))
+    def busy(self, asked: WholeRequest) -> PlainAnswer:
+        return PlainAnswer(503, b"busy", (("retry-after", "5"),))
 
-    def route(self, method: str, path: str) -> "Whole | None":
+    def route(self, method: str, path: str) -> "WholeFor | None":
         return self if self.path in {None, path} else None
 
 
-async def echo_whole(asked: WholeRequest) -> Told:
+async def echo_whole(asked: WholeRequest) -> PlainAnswer:
     """Answers as `echo` does."""
-    return Told(200, f"{asked.method} {asked.path}?{asked.query.decode()} ".encode() + asked.body)
+    return PlainAnswer(200, f"{asked.method} {asked.path}?{asked.query.decode()} ".encode() + asked.body)
 
 
 def application(http: Any = echo, websocket: Any = echo) -> ASGIApp:

@@ -10,10 +10,10 @@ import socket
 from contextlib import ExitStack
 
 from tests.listener.harness import TEXT, UPGRADE, frame
-from tests.listener.server_process import Server, raise_descriptor_limit, server
+from tests.listener.server_process import ListenerProcess, raise_descriptor_limit, server
 
 
-def open_socket(served: Server) -> socket.socket:
+def open_socket(served: ListenerProcess) -> socket.socket:
     peer = socket.create_connection(served.address, timeout=10)
     peer.sendall(UPGRADE + b"\r\n")
     answer = b""

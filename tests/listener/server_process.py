@@ -18,12 +18,12 @@ import structlog
 import trio
 from attrs import asdict, define
 
-from adapters.listener import Counts, ListenerConfig, serve
+from adapters.listener import ListenerConfig, ListenerCounts, serve
 from tests.listener.harness import echo
 
 
 @define
-class Server:
+class ListenerProcess:
     """The process, seen from outside."""
 
     process: subprocess.Popen[str]
@@ -39,12 +39,12 @@ class Server:
 
 
 @contextmanager
-def server(**numbers: Any) -> Iterator[Server]:
+def server(**numbers: Any) -> Iterator[ListenerProcess]:
     """A fresh server; at the end it is told to stop, and must obey."""
     command = [sys.executable, "-m", "tests.listener.server_process", json.dumps(numbers)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
-        served = Server(process, ("127.0.0.1", int(process.stdout.readline())), {})
+        served = ListenerProcess(process, ("127.0.0.1", int(process.stdout.readline())), {})
         try:
             yield served
             process.send_signal(signal.SIGTERM)
@@ -67,7 +67,7 @@ async def main(numbers: dict[str, Any]) -> None:
         wrapper_class=structlog.make_filtering_bound_logger(40),  # a fault is told on stderr
         logger_factory=structlog.WriteLoggerFactory(sys.stderr),
     )
-    counts, shutdown = Counts(), trio.Event()
+    counts, shutdown = ListenerCounts(), trio.Event()
     async with trio.open_nursery() as nursery:
 
         async def run(task_status: trio.TaskStatus[Any]) -> None:

@@ -11,7 +11,7 @@ from adapters.listener import http_protocol
 from tests.listener.harness import (
     TEXT,
     UPGRADE,
-    Gone,
+    ConnectionEnded,
     Receive,
     Send,
     application,
@@ -94,7 +94,7 @@ async def test_a_fault_of_the_listener_is_logged_counted_and_ends_one_connection
             patched.setattr(http_protocol, "take_head", broken)
             async with connected(served) as peer:
                 await peer.send(b"GET /?token=secret HTTP/1.1\r\nAuthorization: secret\r\n\r\n")
-                with pytest.raises(Gone):
+                with pytest.raises(ConnectionEnded):
                     await peer.answer()
             await wait_until(lambda: served.counts.faults == 1)
         (line,) = [line for line in logs if line["event"] == "connection_failed"]

@@ -24,10 +24,10 @@ from tests.listener.harness import (
     PONG,
     TEXT,
     UPGRADE,
-    Peer,
+    RawPeer,
     Receive,
+    RunningListener,
     Send,
-    Served,
     application,
     close_frame,
     connected,
@@ -135,8 +135,8 @@ async def test_a_peer_that_does_not_read_is_cut_off(write_time: float) -> None:
 class Adopted:
     """A socket without a task of the application's."""
 
-    served: Served
-    peer: Peer
+    served: RunningListener
+    peer: RawPeer
     sink: DirectFrames
     ends: list[float] = field(factory=list)
     """When its end was told; once."""

@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 
 from tests.listener.harness import (
     KEY,
-    Gone,
+    ConnectionEnded,
     Receive,
+    RunningListener,
     Send,
-    Served,
     application,
     connected,
     respond,
@@ -25,7 +25,7 @@ from tests.listener.harness import (
 
 
 async def http(scope: dict[str, Any], receive: Receive, send: Send) -> None:
-    with suppress(Gone):
+    with suppress(ConnectionEnded):
         body = await whole_body(receive)
         await respond(send, 200, told(scope).encode() + body)
 
@@ -142,7 +142,7 @@ CLOSING = b"\x88\x82\0\0\0\0\x03\xe8"
 """A close frame, which ends a WebSocket; to whoever reads HTTP it is a request that ends the connection."""
 
 
-async def came(served: Served, asked: bytes) -> bytes:
+async def came(served: RunningListener, asked: bytes) -> bytes:
     """All that is answered until the end, but for the time."""
     async with connected(served) as peer:
         await peer.send(asked + CLOSING * 3)  # the first may be taken for a body

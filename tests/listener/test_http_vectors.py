@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from adapters.listener.whole_requests import WholeRequest
-from tests.listener.harness import Told, Whole, connected, echo, echo_whole, serving
+from tests.listener.harness import PlainAnswer, WholeFor, connected, echo, echo_whole, serving
 
 VECTORS = tomllib.loads(Path(__file__).with_name("http_vectors.toml").read_text())["vector"]
 ANOTHER = b"GET /another HTTP/1.1\r\nHost: test\r\n\r\n"
@@ -28,11 +28,11 @@ def segment(told: str) -> bytes:
 async def test_a_shape_gets_what_it_must(vector: dict[str, Any], whole: bool) -> None:
     taken: list[str] = []
 
-    async def echo_noted(asked: WholeRequest) -> Told:
+    async def echo_noted(asked: WholeRequest) -> PlainAnswer:
         taken.append(asked.path)
         return await echo_whole(asked)
 
-    offered = Whole(echo_noted) if whole else None
+    offered = WholeFor(echo_noted) if whole else None
     async with (
         serving(echo, whole_requests=offered, **vector.get("numbers", {})) as served,
         connected(served) as peer,

@@ -4,7 +4,7 @@ from attrs import define, field
 from hypothesis import given
 from hypothesis import strategies as st
 
-from adapters.listener.ledger import Ledger
+from adapters.listener.ledger import MemoryLedger
 
 BOUND, BOUND_OF_ONE = 100, 60
 
@@ -17,10 +17,10 @@ class Kept:
     """Those who cannot give way."""
     gone: list[str] = field(factory=list)
     totals: list[int] = field(factory=list)
-    ledger: Ledger[str] = field(init=False)
+    ledger: MemoryLedger[str] = field(init=False)
 
     def __attrs_post_init__(self) -> None:
-        self.ledger = Ledger(BOUND, BOUND_OF_ONE, {"proxy"}, self.give_way, self.totals.append)
+        self.ledger = MemoryLedger(BOUND, BOUND_OF_ONE, {"proxy"}, self.give_way, self.totals.append)
 
     def give_way(self, holder: str) -> bool:
         self.gone += [] if holder in self.busy else [holder]

@@ -9,14 +9,14 @@ from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
 from adapters.listener import TrustedProxies, parse_proxies
-from adapters.listener.proxies import MOST_HOPS, parse_address, seen_through
+from adapters.listener.proxies import MAX_HOPS, parse_address, request_source
 from adapters.listener.whole_requests import WholeRequest
 from tests.listener.harness import (
     UPGRADE,
+    PlainAnswer,
     Receive,
     Send,
-    Told,
-    Whole,
+    WholeFor,
     application,
     connected,
     echo,
@@ -35,7 +35,7 @@ def head(*fields: str) -> bytes:
 
 
 def client(*fields: str, trusted: TrustedProxies = TRUSTED) -> str:
-    return seen_through(head(*fields), PROXY, trusted).client
+    return request_source(head(*fields), PROXY, trusted).client
 
 
 # --- the rule ---------------------------------------------------------------------------------------------
@@ -88,7 +88,7 @@ def test_the_right_most_address_that_is_no_trusted_proxy(told: str, seen: str) -
         "192.0.2.7/32",
         "ÿ",
         "9" * 10_000,
-        ", ".join(["10.0.0.2"] * (MOST_HOPS + 1)),
+        ", ".join(["10.0.0.2"] * (MAX_HOPS + 1)),
     ],
 )
 def test_garbage_is_the_proxys_own_address(told: str) -> None:
@@ -125,7 +125,7 @@ def test_a_header_in_several_lines_is_one_list() -> None:
 def test_the_scheme_is_one_or_it_is_not_known(told: list[str], secure: bool) -> None:
     """TLS ends at the proxy; of several answers none is believed."""
     fields = [f"X-Forwarded-Proto: {scheme}" for scheme in told]
-    assert seen_through(head(*fields), PROXY, TRUSTED).secure is secure
+    assert request_source(head(*fields), PROXY, TRUSTED).secure is secure
 
 
 @pytest.mark.parametrize("text", ["10.0.0.1/8", "proxy.example", "10.0.0.0/33", "fe80::1%eth0/64", "*", "1"])
@@ -168,7 +168,7 @@ def test_whatever_is_sent_the_client_is_an_address(values: list[str]) -> None:
 @given(
     FIELD,
     UNTRUSTED,
-    st.lists(st.sampled_from(["10.0.0.2", "127.0.0.1", "2001:db8:1::7"]), max_size=MOST_HOPS - 1),
+    st.lists(st.sampled_from(["10.0.0.2", "127.0.0.1", "2001:db8:1::7"]), max_size=MAX_HOPS - 1),
 )
 def test_a_client_cannot_choose_who_it_is(sent: str, real: str, proxies: list[str]) -> None:
     """Whatever it sends, behind a row of trusted proxies that each add whom they see, it is itself."""
@@ -194,15 +194,15 @@ async def tell(scope: Any, receive: Receive, send: Send) -> None:
         await send({"type": "websocket.send", "bytes": told})
 
 
-async def tell_whole(asked: WholeRequest) -> Told:
-    return Told(200, asked.client.encode())
+async def tell_whole(asked: WholeRequest) -> PlainAnswer:
+    return PlainAnswer(200, asked.client.encode())
 
 
 @pytest.mark.parametrize(("trusted", "seen"), [(HERE, "192.0.2.7"), (ELSEWHERE, "127.0.0.1")])
 async def test_every_way_in_takes_a_request_for_the_same_clients(trusted: TrustedProxies, seen: str) -> None:
     """A whole request, one through ASGI, a WebSocket, and what the log says of each."""
     scheme = "https" if trusted is HERE else "http"
-    whole = Whole(tell_whole, path="/whole")
+    whole = WholeFor(tell_whole, path="/whole")
     with capture_logs() as logs:
         async with serving(application(tell, tell), whole_requests=whole, trusted_proxies=trusted) as served:
             async with connected(served) as peer:

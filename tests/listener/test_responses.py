@@ -8,11 +8,11 @@ from quart import ResponseReturnValue, request, websocket
 from quart_trio import QuartTrio
 
 from adapters.listener import ASGIApp
-from adapters.listener.connection import Connection
+from adapters.listener.connection import PeerConnection
 from tests.listener.harness import (
     BINARY,
     CLOSE,
-    Peer,
+    RawPeer,
     Receive,
     Send,
     application,
@@ -183,7 +183,7 @@ async def test_a_body_is_taken_only_as_fast_as_the_application_takes_it() -> Non
     size = 8_000_000
     sent = trio.Event()
 
-    async def send_body(peer: Peer) -> None:
+    async def send_body(peer: RawPeer) -> None:
         await peer.send(b"x" * size)
         sent.set()
 
@@ -290,15 +290,15 @@ async def test_the_scope_names_the_tcp_peer() -> None:
 async def test_small_responses_do_not_wait_for_acknowledgements() -> None:
     """TCP_NODELAY: the listener's side of a connection has it set."""
     seen: list[int] = []
-    taken = Connection.write
+    taken = PeerConnection.write
 
-    async def watching(connection: Connection, data: bytes) -> None:
+    async def watching(connection: PeerConnection, data: bytes) -> None:
         seen.append(connection._tcp.socket.getsockopt(trio.socket.IPPROTO_TCP, trio.socket.TCP_NODELAY))
         await taken(connection, data)
 
     async with serving(echo) as served, connected(served) as peer:
         with pytest.MonkeyPatch.context() as patched:
-            patched.setattr(Connection, "write", watching)
+            patched.setattr(PeerConnection, "write", watching)
             await peer.ask(GET)
     assert seen == [1]
 

@@ -16,18 +16,18 @@ from trio.testing import wait_all_tasks_blocked
 
 from adapters.listener import LifespanEnded, ListenerConfig, serve
 from adapters.listener.config import hypercorn_config
-from adapters.listener.connection import Connection
-from adapters.listener.counts import Counts
-from adapters.listener.ledger import Ledger
+from adapters.listener.connection import PeerConnection
+from adapters.listener.counts import ListenerCounts
+from adapters.listener.ledger import MemoryLedger
 from adapters.listener.tcp import TcpListener, TcpStream
 from adapters.listener.turns import Turns
-from adapters.listener.unsent import Unsent
+from adapters.listener.unsent import UnsentAnswers
 from adapters.listener.watch import Watch
 from tests.listener.harness import (
     CLOSE,
     TEXT,
     UPGRADE,
-    Peer,
+    RawPeer,
     Receive,
     Send,
     application,
@@ -49,7 +49,7 @@ GET = b"GET / HTTP/1.1\r\nHost: test\r\n\r\n"
 async def test_fifty_of_fifty_sockets_are_closed_with_1012() -> None:
     codes: list[int] = []
 
-    async def listen(peer: Peer) -> None:
+    async def listen(peer: RawPeer) -> None:
         codes.append((await peer.frame_of(CLOSE)).close[0])
         await peer.send(close_frame(1012))
         await peer.end()
@@ -259,7 +259,7 @@ async def test_who_has_just_connected_is_answered_once() -> None:
         served.shutdown.set()
         # This does not let the listener run: the kernel alone takes it in.
         plain = trio.socket.from_stdlib_socket(socket.create_connection(served.address))
-        late = Peer(await peers.enter_async_context(trio.SocketStream(plain)))
+        late = RawPeer(await peers.enter_async_context(trio.SocketStream(plain)))
         await wait_until(lambda: served.counts.accepted == 2)
         await wait_all_tasks_blocked()
         for peer in (early, late):
@@ -280,7 +280,7 @@ async def test_all_whom_the_kernel_has_taken_in_are_answered(monkeypatch: pytest
         served.shutdown.set()
         for plain in waiting:
             async with trio.SocketStream(trio.socket.from_stdlib_socket(plain)) as stream:
-                assert (await Peer(stream).ask(GET)).status == 200
+                assert (await RawPeer(stream).ask(GET)).status == 200
 
 
 async def test_the_end_may_come_before_a_reader_has_begun(nursery: trio.Nursery) -> None:
@@ -292,26 +292,26 @@ async def test_the_end_may_come_before_a_reader_has_begun(nursery: trio.Nursery)
     theirs = trio.SocketStream(trio.socket.from_stdlib_socket(other))
     with Watch() as watch:
         scope = await nursery.start(running, watch)
-        connection = Connection(
+        connection = PeerConnection(
             ASGIWrapper(application()),
             told,
             WorkerContext(None),
             ConnectionState({}),
             TcpStream(plain),
             config,
-            Counts(),
+            ListenerCounts(),
             nursery,
             watch,
             None,
-            Ledger(1000, 1000, (), Connection.give_up_unread),
-            Unsent(1000, 1000, (), Connection.give_up_unsent, patience=1.0),
+            MemoryLedger(1000, 1000, (), PeerConnection.give_up_unread),
+            UnsentAnswers(1000, 1000, (), PeerConnection.give_up_unsent, patience=1.0),
             Turns(),
         )
         assert connection.protocol.fresh
         connection.drain()
         async with theirs, trio.open_nursery() as serving_it:
             serving_it.start_soon(connection.serve, lambda: None)
-            answer = await Peer(theirs).ask(GET)
+            answer = await RawPeer(theirs).ask(GET)
             assert (answer.status, answer.headers["connection"]) == (200, "close")
             await theirs.aclose()
         scope.cancel()

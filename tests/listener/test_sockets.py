@@ -16,7 +16,7 @@ from tests.listener.harness import (
     PONG,
     TEXT,
     UPGRADE,
-    Gone,
+    ConnectionEnded,
     Receive,
     Send,
     application,
@@ -209,7 +209,7 @@ async def test_beyond_the_limit_nothing_is_buffered() -> None:
         endless = bytes([0x82, 0xFF]) + struct.pack("!Q", 1 << 40) + bytes(4)
         await peer.send(endless)
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        with suppress(Gone):
+        with suppress(ConnectionEnded):
             for _ in range(1_000):
                 await peer.send(bytes(100_000))
         await wait_until(lambda: app.ends == [1009])
@@ -304,7 +304,7 @@ async def test_a_close_waits_for_the_peers_answer_but_not_for_long() -> None:
     async with serving(application(websocket=closing), linger_time=0.3) as served, socket_to(served) as peer:
         assert (await peer.frame()).close[0] == 4000
         assert served.counts.open_connections == 1
-        with trio.fail_after(2), pytest.raises(Gone):
+        with trio.fail_after(2), pytest.raises(ConnectionEnded):
             await peer.more()
 
 
@@ -344,7 +344,7 @@ async def test_a_peer_that_answers_no_ping_is_dropped_within_two_intervals() -> 
     async with serving(app, ping_interval=0.2) as served, socket_to(served) as peer:
         began = trio.current_time()
         assert (await peer.frame()).opcode == PING
-        with pytest.raises(Gone):
+        with pytest.raises(ConnectionEnded):
             await peer.frame()
         assert trio.current_time() - began < 2
         await wait_until(lambda: app.ends == [1006])

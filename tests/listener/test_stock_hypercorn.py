@@ -17,7 +17,7 @@ from hypercorn.trio import serve
 from quart import ResponseReturnValue, websocket
 from quart_trio import QuartTrio
 
-from adapters.listener import Counts
+from adapters.listener import ListenerCounts
 from tests.listener.harness import (
     BINARY,
     CLOSE,
@@ -25,12 +25,12 @@ from tests.listener.harness import (
     PONG,
     TEXT,
     UPGRADE,
+    ConnectionEnded,
     Frame,
-    Gone,
-    Peer,
+    RawPeer,
     Receive,
+    RunningListener,
     Send,
-    Served,
     application,
     close_frame,
     connected,
@@ -53,7 +53,7 @@ def needless(override: str, package: str = "hypercorn") -> str:
 class Stock:
     """Hypercorn as it comes."""
 
-    served: Served
+    served: RunningListener
     died: bool = False
 
 
@@ -78,28 +78,30 @@ async def stock(app: Any, **numbers: Any) -> AsyncIterator[Stock]:
     async with trio.open_nursery() as nursery:
         (address,) = await nursery.start(run)
         port = int(address.rpartition(":")[2])
-        served = Served(("127.0.0.1", port), Counts(), trio.Event(), scope.cancel, trio.Event())
+        served = RunningListener(
+            ("127.0.0.1", port), ListenerCounts(), trio.Event(), scope.cancel, trio.Event()
+        )
         found = Stock(served)
         yield found
         scope.cancel()
 
 
-async def told(peer: Peer) -> list[Frame]:
+async def told(peer: RawPeer) -> list[Frame]:
     """The frames that come soon, until the end."""
     found = []
-    with trio.move_on_after(SOON), suppress(Gone):
+    with trio.move_on_after(SOON), suppress(ConnectionEnded):
         while True:
             found.append(await peer.frame())
     return found
 
 
-async def ends(peer: Peer) -> bool:
+async def ends(peer: RawPeer) -> bool:
     """Whether the server ends the connection soon."""
     with trio.move_on_after(SOON):
         try:
             while True:
                 await peer.more()
-        except Gone:
+        except ConnectionEnded:
             return True
     return False
 
@@ -148,7 +150,7 @@ async def test_http_protocol_holds_early_frames_back() -> None:
     async with stock(application(websocket=slow)) as found, connected(found.served) as peer:
         await peer.send(UPGRADE + b"\r\n" + frame(TEXT, b"early"))
         answered = []
-        with trio.move_on_after(SOON), suppress(Gone):
+        with trio.move_on_after(SOON), suppress(ConnectionEnded):
             answered = [(await peer.answer()).status]
         assert answered != [101], needless("HttpProtocol (bytes before the 101)")
 
@@ -167,7 +169,7 @@ async def test_connections_idle_timer() -> None:
     """Stock keep-alive connections never time out after their first request."""
     async with stock(quart_application(), keep_alive_timeout=0.1) as found, connected(found.served) as peer:
         assert (await peer.ask(GET)).status == 200
-        assert not await ends(peer), needless("Connection (deadlines of its reader)")
+        assert not await ends(peer), needless("PeerConnection (deadlines of its reader)")
 
 
 async def test_connections_write_deadline() -> None:
@@ -189,7 +191,7 @@ async def test_connections_write_deadline() -> None:
         await peer.send(UPGRADE + b"\r\n")
         with trio.move_on_after(SOON):
             await over.wait()
-        assert not over.is_set(), needless("Connection._write")
+        assert not over.is_set(), needless("PeerConnection._write")
 
 
 @pytest.mark.parametrize(
@@ -231,7 +233,7 @@ async def test_socket_stream_keeps_a_close_that_meets_data() -> None:
 
     async with stock(application(websocket=refusing)) as found, socket_to(found.served) as peer:
         assert (await peer.frame()).close[0] == 1008
-        with pytest.raises(Gone), trio.fail_after(SOON):
+        with pytest.raises(ConnectionEnded), trio.fail_after(SOON):
             await peer.more()  # it has not waited for our answer
 
 
@@ -310,7 +312,7 @@ async def test_trio_ends_at_an_accept_that_fails(monkeypatch: pytest.MonkeyPatch
 
     async with stock(echo) as found:
         monkeypatch.setattr(trio.SocketListener, "accept", failing)
-        with suppress(trio.TooSlowError, OSError, Gone):
+        with suppress(trio.TooSlowError, OSError, ConnectionEnded):
             async with connected(found.served) as peer, connected(found.served):
                 with trio.fail_after(1):
                     await peer.ask(GET)

@@ -13,7 +13,7 @@ from trio.testing import wait_all_tasks_blocked
 from adapters.listener import ListenerConfig
 from tests.listener.harness import (
     UPGRADE,
-    Gone,
+    ConnectionEnded,
     Receive,
     Send,
     application,
@@ -104,7 +104,7 @@ async def test_an_application_hears_of_the_body_that_does_not_come() -> None:
     heard: list[str] = []
 
     async def reading(scope: Any, receive: Receive, send: Send) -> None:
-        with pytest.raises(Gone):
+        with pytest.raises(ConnectionEnded):
             await whole_body(receive)
         heard.append("gone")
         await respond(send)  # is dropped: the listener has answered

@@ -7,10 +7,10 @@ import trio
 
 from tests.listener.harness import (
     UPGRADE,
+    PlainAnswer,
     Receive,
     Send,
-    Told,
-    Whole,
+    WholeFor,
     application,
     awaits_the_body,
     connected,
@@ -33,7 +33,7 @@ def post(size: int, way: str = "whole") -> bytes:
 @pytest.mark.parametrize("way", WAYS)
 async def test_a_body_is_counted_until_it_is_answered(way: str) -> None:
     """What of it is here, and what the application has; a peer that leaves gives it back, too."""
-    async with serving(echo, whole_requests=Whole(echo_whole)) as served:
+    async with serving(echo, whole_requests=WholeFor(echo_whole)) as served:
         async with connected(served) as peer:
             await peer.send(post(3000, way), b"x" * 1000)
             await wait_until(lambda: served.counts.unread_bytes == 1000)
@@ -50,7 +50,7 @@ async def test_a_body_is_counted_until_it_is_answered(way: str) -> None:
 async def test_beyond_the_bound_whoever_sent_the_most_is_refused(way: str) -> None:
     """503 with Retry-After, which it reads though it is sending; the others, and the last, are answered."""
     async with (
-        serving(echo, whole_requests=Whole(echo_whole), unread_bytes=5000) as served,
+        serving(echo, whole_requests=WholeFor(echo_whole), unread_bytes=5000) as served,
         connected(served) as large,
         connected(served) as middle,
         connected(served) as small,
@@ -73,7 +73,7 @@ async def test_beyond_the_bound_whoever_sent_the_most_is_refused(way: str) -> No
 
 
 async def test_an_address_has_a_bound_of_its_own() -> None:
-    offered = Whole(echo_whole)
+    offered = WholeFor(echo_whole)
     async with (
         serving(echo, whole_requests=offered, unread_bytes_per_address=2000, **NOT_COUNTED) as served,
         connected(served, address="127.0.0.2") as other,
@@ -157,11 +157,11 @@ async def test_the_head_of_a_large_body_is_judged_before_the_application_is_give
     """As that of a small one, whatever its form; what is not refused goes through ASGI with its body."""
     asked = list[str]()
 
-    async def refuse(head: Any) -> Told | None:
+    async def refuse(head: Any) -> PlainAnswer | None:
         asked.append(head.path)
-        return Told(401, b"no") if "x" in head.fields else await awaits_the_body(head)
+        return PlainAnswer(401, b"no") if "x" in head.fields else await awaits_the_body(head)
 
-    offered = Whole(echo_whole, refusal=refuse, body_bytes=10)
+    offered = WholeFor(echo_whole, refusal=refuse, body_bytes=10)
     chunked = b"POST /%61 HTTP/1.1\r\nHost: test\r\nTransfer-Encoding: chunked\r\n"
     async with serving(echo, whole_requests=offered) as served, connected(served) as peer:
         for head, body in (

@@ -8,16 +8,16 @@ import pytest
 from trio.testing import wait_all_tasks_blocked
 
 from adapters.listener import ASGIApp
-from adapters.listener.connection import Connection
-from adapters.listener.unsent import Unsent
+from adapters.listener.connection import PeerConnection
+from adapters.listener.unsent import UnsentAnswers
 from adapters.listener.whole_requests import WholeRequest
 from tests.listener.harness import (
-    Peer,
+    PlainAnswer,
+    RawPeer,
     Receive,
+    RunningListener,
     Send,
-    Served,
-    Told,
-    Whole,
+    WholeFor,
     application,
     connected,
     respond,
@@ -48,15 +48,17 @@ class Sized:
 
     def __init__(self) -> None:
         self.asked: list[str] = []
-        self.whole = Whole(self.answer)
+        self.whole = WholeFor(self.answer)
 
-    async def answer(self, asked: WholeRequest) -> Told:
+    async def answer(self, asked: WholeRequest) -> PlainAnswer:
         self.asked.append(asked.path)
-        return Told(200, bytes(int(asked.path[1:])))
+        return PlainAnswer(200, bytes(int(asked.path[1:])))
 
 
 @asynccontextmanager
-async def stalled(served: Served, request: bytes, address: str = "127.0.0.1") -> AsyncIterator[Peer]:
+async def stalled(
+    served: RunningListener, request: bytes, address: str = "127.0.0.1"
+) -> AsyncIterator[RawPeer]:
     """A peer that has asked, and of whose answer the kernel is full."""
     async with connected(served, receive_buffer=4096, address=address) as peer:
         before = served.counts.unsent_bytes
@@ -81,14 +83,14 @@ async def test_what_is_not_read_is_counted_until_it_is(asgi: bool) -> None:
 async def test_small_answers_are_not_counted_while_they_are_read() -> None:
     """The hot path: what the kernel takes at once never reaches the ledger."""
     noted = list[int]()
-    keeping = Unsent.keeping
+    keeping = UnsentAnswers.keeping
 
     def note(unsent: Any, holder: Any, address: str, answer: bytes) -> Any:
         noted.append(len(answer))
         return keeping(unsent, holder, address, answer)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Unsent, "keeping", note)
+        patch.setattr(UnsentAnswers, "keeping", note)
         async with serving(APP, whole_requests=Sized().whole) as served, connected(served) as peer:
             for size in (0, 100, 10_000):
                 assert len((await peer.ask(get(size))).body) == size
@@ -99,14 +101,14 @@ async def test_small_answers_are_not_counted_while_they_are_read() -> None:
 async def test_one_object_is_counted_once_however_many_read_it() -> None:
     """A file that slow readers ask for is shared: no byte of it is copied, and nobody gives way for it."""
     written = list[int]()
-    write = Connection.write
+    write = PeerConnection.write
 
-    async def note(connection: Connection, head: bytes, body: bytes = b"") -> None:
+    async def note(connection: PeerConnection, head: bytes, body: bytes = b"") -> None:
         written.append(id(body))
         await write(connection, head, body)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Connection, "write", note)
+        patch.setattr(PeerConnection, "write", note)
         async with serving(APP, unsent_bytes=LARGE + 1) as served, AsyncExitStack() as peers:
             peer = await peers.enter_async_context(stalled(served, get()))
             others = [

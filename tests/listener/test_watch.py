@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from adapters.listener import watch as watch_module
-from adapters.listener.watch import Place, Watch
+from adapters.listener.watch import Watch, WatchedDescriptor
 from tests.listener.harness import running
 from tests.listener.test_direct_frames import adopted
 
@@ -37,7 +37,7 @@ class Listening:
 class Pair:
     listening: Listening
     peer: socket.socket
-    place: Place
+    place: WatchedDescriptor
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from structlog.typing import EventDict
 
 from adapters.listener import ListenerConfig, parse_proxies
 from messaging_core.limits import Limits, Rate
-from tests.listener.harness import CLOSE, PING, TEXT, UPGRADE, Peer, wait_until
+from tests.listener.harness import CLOSE, PING, TEXT, UPGRADE, RawPeer, wait_until
 from tests.server.clients import expect, is_a_problem, log_in, register
 from tests.server.nginx import CLAIMED, SITE, Nginx, nginx_before
 from tests.server.servers import ServerHere, serving
@@ -88,14 +88,14 @@ async def calling_from(front: Front, address: str) -> AsyncIterator[httpx.AsyncC
 @asynccontextmanager
 async def socket_from(
     front: Front, address: str, token: str, *, claimed: str | None = None
-) -> AsyncIterator[Peer]:
+) -> AsyncIterator[RawPeer]:
     """A socket through nginx with a header that its client has made up, from here or as if from elsewhere."""
     plain = trio.socket.socket()
     await plain.bind((address, 0))
     url = httpx.URL(front.server.address)
     await plain.connect((url.host, url.port))
     async with trio.SocketStream(plain) as stream:
-        peer = Peer(stream)
+        peer = RawPeer(stream)
         claim = "" if claimed is None else f"{CLAIMED}: {claimed}\r\n"
         told = f"X-Forwarded-For: {FORGED}\r\n{claim}\r\n".encode()
         answer = await peer.ask(UPGRADE.replace(b"/ws", f"/ws?token={token}".encode()) + told)

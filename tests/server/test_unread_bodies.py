@@ -8,7 +8,7 @@ from adapters.listener.whole_requests import MAX_BODY
 from adapters.quart_app.config import HttpConfig
 from adapters.quart_app.endpoints import API, Auth, Endpoint
 from adapters.quart_app.routes import ENDPOINTS
-from tests.listener.harness import Answer, Peer
+from tests.listener.harness import Answer, RawPeer
 from tests.server.calls import CALLS, Scene, path_of
 from tests.server.clients import ORIGIN, expect, new_key
 from tests.server.quick_path.both_ways import ANOTHER_FORM, bearer, get, line_to
@@ -93,7 +93,7 @@ async def test_a_token_that_ends_while_the_body_comes_is_refused(server: ServerH
         assert (answer.status, code(answer)) == (401, "session_revoked")
 
 
-async def refused_as_too_large(peer: Peer, most: int) -> None:
+async def refused_as_too_large(peer: RawPeer, most: int) -> None:
     """413 that says how much may be sent, and the end of the connection."""
     answer = await peer.answer()
     assert (answer.status, code(answer)) == (413, "body_too_large")

@@ -1,7 +1,7 @@
 """Requests that are answered whole and the same ones through ASGI, and who answers them."""
 
 from adapters.listener.whole_requests import WholeRequest
-from tests.listener.harness import Peer, Told, Whole
+from tests.listener.harness import PlainAnswer, RawPeer, WholeFor
 
 GET = b"GET /a HTTP/1.1\r\nHost: test\r\n\r\n"
 THROUGH_ASGI = b"GET /a HTTP/1.1\r\nHost: test\r\nTE: trailers\r\n\r\n"
@@ -13,20 +13,22 @@ def post(size: int, *fields: bytes, path: bytes = b"/a") -> bytes:
     return b"\r\n".join(lines)
 
 
-async def say_whole(asked: WholeRequest) -> Told:
+async def say_whole(asked: WholeRequest) -> PlainAnswer:
     """Answers as `echo` does, and that it was this one."""
-    return Told(200, f"whole {asked.method} {asked.path}?{asked.query.decode()} ".encode() + asked.body)
+    return PlainAnswer(
+        200, f"whole {asked.method} {asked.path}?{asked.query.decode()} ".encode() + asked.body
+    )
 
 
-SAYS = Whole(say_whole)
+SAYS = WholeFor(say_whole)
 
 
-async def failing(asked: WholeRequest) -> Told:
+async def failing(asked: WholeRequest) -> PlainAnswer:
     raise RuntimeError("a bug")
 
 
 async def both(
-    peer: Peer, method: bytes = b"GET", *, path: bytes = b"/a", fields: tuple[bytes, ...] = ()
+    peer: RawPeer, method: bytes = b"GET", *, path: bytes = b"/a", fields: tuple[bytes, ...] = ()
 ) -> list[list[bytes]]:
     """The bytes of the two answers to a request, line by line, but for the date; a body is the last line."""
     answers = list[list[bytes]]()

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from adapters.listener.whole_requests import WholeRequest
-from tests.listener.harness import Told, Whole, application, connected, echo, serving, wait_until
+from tests.listener.harness import PlainAnswer, WholeFor, application, connected, echo, serving, wait_until
 from tests.listener.whole_requests.both_ways import GET, SAYS, THROUGH_ASGI, both
 
 
@@ -17,8 +17,8 @@ async def test_an_answer_is_the_same_bytes_both_ways(status: int, body: bytes) -
     """In the same order, with one Date; without a length where there can be no body."""
     fields = (("content-type", "text/plain"), ("x-y", ""), ("vary", "a"), ("vary", "b\xff"))
 
-    async def answer(asked: WholeRequest) -> Told:
-        return Told(status, body, fields)
+    async def answer(asked: WholeRequest) -> PlainAnswer:
+        return PlainAnswer(status, body, fields)
 
     async def through_asgi(scope: Any, receive: Any, send: Any) -> None:
         length = [] if status == 204 else [(b"content-length", b"%d" % len(body))]
@@ -27,7 +27,7 @@ async def test_an_answer_is_the_same_bytes_both_ways(status: int, body: bytes) -
         await send({"type": "http.response.body", "body": body})
 
     app = application(http=through_asgi)
-    async with serving(app, whole_requests=Whole(answer)) as served, connected(served) as peer:
+    async with serving(app, whole_requests=WholeFor(answer)) as served, connected(served) as peer:
         short, long = await both(peer)
         assert short == long
         assert short[-1] == body
@@ -51,11 +51,11 @@ async def test_the_date_is_the_present() -> None:
 async def test_the_application_sees_who_asks_what() -> None:
     seen = list[WholeRequest]()
 
-    async def answer(asked: WholeRequest) -> Told:
+    async def answer(asked: WholeRequest) -> PlainAnswer:
         seen.append(asked)
-        return Told()
+        return PlainAnswer()
 
-    async with serving(echo, whole_requests=Whole(answer)) as served, connected(served) as peer:
+    async with serving(echo, whole_requests=WholeFor(answer)) as served, connected(served) as peer:
         await peer.ask(b"PUT /a?b=%20 HTTP/1.1\r\nHost: test\r\nX: 1\r\nx: 2\r\nContent-Length: 1\r\n\r\n!")
     fields = {"host": "test", "x": "1, 2", "content-length": "1"}
     assert seen == [WholeRequest("PUT", "/a", b"b=%20", fields, b"!", "127.0.0.1")]
@@ -65,11 +65,11 @@ async def test_a_large_answer_arrives_whole_at_a_slow_reader() -> None:
     """What the kernel does not take at once follows, then the next answer."""
     large = bytes(range(256)) * 20_000
 
-    async def answer(asked: WholeRequest) -> Told:
-        return Told(200, large)
+    async def answer(asked: WholeRequest) -> PlainAnswer:
+        return PlainAnswer(200, large)
 
     async with (
-        serving(echo, whole_requests=Whole(answer)) as served,
+        serving(echo, whole_requests=WholeFor(answer)) as served,
         connected(served, receive_buffer=4096) as peer,
     ):
         await peer.send(GET + GET + THROUGH_ASGI)
@@ -81,12 +81,12 @@ async def test_a_peer_that_does_not_read_is_cut_off() -> None:
     """Each 64 KiB has `write_time`; the requests that it has sent beside are not answered any more."""
     answered = list[str]()
 
-    async def answer(asked: WholeRequest) -> Told:
+    async def answer(asked: WholeRequest) -> PlainAnswer:
         answered.append(asked.path)
-        return Told(200, b"x" * 10_000_000)
+        return PlainAnswer(200, b"x" * 10_000_000)
 
     async with (
-        serving(echo, whole_requests=Whole(answer), write_time=0.2) as served,
+        serving(echo, whole_requests=WholeFor(answer), write_time=0.2) as served,
         connected(served, receive_buffer=4096) as peer,
     ):
         await peer.send(GET * 3)

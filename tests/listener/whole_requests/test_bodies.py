@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from adapters.listener.whole_requests import MAX_BODY
-from tests.listener.harness import Whole, connected, echo, serving
+from tests.listener.harness import WholeFor, connected, echo, serving
 from tests.listener.whole_requests.both_ways import GET, SAYS, post, say_whole
 
 
@@ -45,12 +45,12 @@ async def test_a_get_may_have_a_body() -> None:
     ("bound", "offered", "numbers"),
     [
         (MAX_BODY, SAYS, {}),
-        (1000, Whole(say_whole, body_bytes=1000), {}),
+        (1000, WholeFor(say_whole, body_bytes=1000), {}),
         (1000, SAYS, {"body_bytes": 1000, "refusal_time": 0.1}),
     ],
     ids=["the listener's own", "the application's", "the configured one"],
 )
-async def test_a_large_body_goes_through_asgi(bound: int, offered: Whole, numbers: dict[str, Any]) -> None:
+async def test_a_large_body_goes_through_asgi(bound: int, offered: WholeFor, numbers: dict[str, Any]) -> None:
     """The largest that is awaited whole is that of the smallest bound."""
     async with serving(echo, whole_requests=offered, **numbers) as served, connected(served) as peer:
         assert (await peer.ask(post(bound), b"x" * bound)).body == b"whole POST /a? " + b"x" * bound

@@ -5,7 +5,17 @@ import trio
 import trio.testing
 
 from adapters.listener.whole_requests import WholeRequest
-from tests.listener.harness import TEXT, UPGRADE, Told, Whole, connected, echo, frame, serving, wait_until
+from tests.listener.harness import (
+    TEXT,
+    UPGRADE,
+    PlainAnswer,
+    WholeFor,
+    connected,
+    echo,
+    frame,
+    serving,
+    wait_until,
+)
 from tests.listener.whole_requests.both_ways import GET, SAYS, post, say_whole
 
 
@@ -23,10 +33,10 @@ async def test_pipelined_requests_starve_nobody() -> None:
     """Between any two of them others run, though the answers themselves never wait."""
     begun, turns = trio.Event(), list[str]()
 
-    async def answer(asked: WholeRequest) -> Told:
+    async def answer(asked: WholeRequest) -> PlainAnswer:
         turns.append("answer")
         begun.set()
-        return Told()
+        return PlainAnswer()
 
     async def other() -> None:
         await begun.wait()
@@ -35,7 +45,7 @@ async def test_pipelined_requests_starve_nobody() -> None:
             await trio.lowlevel.checkpoint()
 
     async with (
-        serving(echo, whole_requests=Whole(answer)) as served,
+        serving(echo, whole_requests=WholeFor(answer)) as served,
         connected(served) as peer,
         trio.open_nursery() as nursery,
     ):
@@ -51,12 +61,12 @@ async def test_no_request_overtakes_another() -> None:
     """While one is answered the next waits, in the kernel if there are many."""
     going_on, begun = trio.Event(), list[str]()
 
-    async def answer(asked: WholeRequest) -> Told:
+    async def answer(asked: WholeRequest) -> PlainAnswer:
         begun.append(asked.path)
         await going_on.wait()
         return await say_whole(asked)
 
-    async with serving(echo, whole_requests=Whole(answer)) as served, connected(served) as peer:
+    async with serving(echo, whole_requests=WholeFor(answer)) as served, connected(served) as peer:
         await peer.send(post(0, path=b"/1") + post(0, path=b"/2"))
         await wait_until(lambda: bool(begun))
         await trio.testing.wait_all_tasks_blocked()
@@ -105,7 +115,10 @@ async def test_nonsense_after_a_request_is_refused_after_its_answer() -> None:
 
 
 async def test_a_path_that_nobody_answers_whole_goes_through_asgi() -> None:
-    async with serving(echo, whole_requests=Whole(say_whole, path="/a")) as served, connected(served) as peer:
+    async with (
+        serving(echo, whole_requests=WholeFor(say_whole, path="/a")) as served,
+        connected(served) as peer,
+    ):
         assert (await peer.ask(GET)).body == b"whole GET /a? "
         assert (await peer.ask(post(2, path=b"/b"), b"xy")).body == b"POST /b? xy"
 

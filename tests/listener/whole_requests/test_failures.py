@@ -9,7 +9,7 @@ import trio
 from structlog.testing import capture_logs
 
 from adapters.listener.whole_requests import WholeRequest
-from tests.listener.harness import Peer, Told, Whole, connected, echo, serving, wait_until
+from tests.listener.harness import PlainAnswer, RawPeer, WholeFor, connected, echo, serving, wait_until
 from tests.listener.whole_requests.both_ways import GET, failing, post
 
 
@@ -17,7 +17,7 @@ async def test_an_exception_is_a_500_and_is_logged() -> None:
     """It ends its connection and nothing else; the log tells the path, and not the query."""
     with capture_logs() as logs:
         async with (
-            serving(echo, whole_requests=Whole(failing, path="/a")) as served,
+            serving(echo, whole_requests=WholeFor(failing, path="/a")) as served,
             connected(served) as other,
             connected(served) as peer,
         ):
@@ -35,13 +35,13 @@ async def test_an_exception_is_a_500_and_is_logged() -> None:
 async def test_several_exceptions_are_contained_as_well() -> None:
     """As those of a nursery."""
 
-    async def answer(asked: WholeRequest) -> Told:
+    async def answer(asked: WholeRequest) -> PlainAnswer:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(failing, asked)
             nursery.start_soon(failing, asked)
-        return Told()
+        return PlainAnswer()
 
-    async with serving(echo, whole_requests=Whole(answer)) as served, connected(served) as peer:
+    async with serving(echo, whole_requests=WholeFor(answer)) as served, connected(served) as peer:
         assert (await peer.ask(GET)).status == 500
         assert await peer.end() == b""
         assert served.counts.application_errors == 1
@@ -50,36 +50,36 @@ async def test_several_exceptions_are_contained_as_well() -> None:
 @pytest.mark.parametrize(
     "told",
     [
-        Told(fields=(("x", "\u20ac"),)),
-        Told(fields=(("x", "y\r\nset-cookie: z"),)),
-        Told(fields=(("x\r\ny", "z"),)),
+        PlainAnswer(fields=(("x", "\u20ac"),)),
+        PlainAnswer(fields=(("x", "y\r\nset-cookie: z"),)),
+        PlainAnswer(fields=(("x\r\ny", "z"),)),
     ],
     ids=["not ISO 8859-1", "a line break in a value", "a line break in a name"],
 )
-async def test_an_answer_that_cannot_be_written_is_the_applications_failure(told: Told) -> None:
+async def test_an_answer_that_cannot_be_written_is_the_applications_failure(told: PlainAnswer) -> None:
     """As through ASGI: a 500, and no fault of the listener's; a header's value can begin no other."""
 
-    async def answer(asked: WholeRequest) -> Told:
+    async def answer(asked: WholeRequest) -> PlainAnswer:
         return told
 
-    async with serving(echo, whole_requests=Whole(answer)) as served, connected(served) as peer:
+    async with serving(echo, whole_requests=WholeFor(answer)) as served, connected(served) as peer:
         answered = await peer.ask(GET)
         assert answered.status == 500
         assert "set-cookie" not in answered.headers
         assert served.counts.application_errors == 1
 
 
-async def reset(peer: Peer) -> None:
+async def reset(peer: RawPeer) -> None:
     """Vanish as a peer does whose process is killed with bytes unread."""
     plain = peer.stream.socket
     plain.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     await peer.stream.aclose()
 
 
-Leave = Callable[[Peer], Awaitable[None]]
+Leave = Callable[[RawPeer], Awaitable[None]]
 
 
-async def close(peer: Peer) -> None:
+async def close(peer: RawPeer) -> None:
     await peer.stream.aclose()
 
 
@@ -89,12 +89,15 @@ async def test_a_peer_may_vanish_before_its_answer(leave: Leave, size: int) -> N
     """The answer goes nowhere, and nobody else is concerned."""
     begun, going_on = trio.Event(), trio.Event()
 
-    async def answer(asked: WholeRequest) -> Told:
+    async def answer(asked: WholeRequest) -> PlainAnswer:
         begun.set()
         await going_on.wait()
-        return Told(200, b"x" * size)
+        return PlainAnswer(200, b"x" * size)
 
-    async with serving(echo, whole_requests=Whole(answer, path="/a")) as served, connected(served) as other:
+    async with (
+        serving(echo, whole_requests=WholeFor(answer, path="/a")) as served,
+        connected(served) as other,
+    ):
         async with connected(served) as peer:
             await peer.send(GET)
             await begun.wait()
@@ -108,15 +111,15 @@ async def test_an_answer_that_nobody_waits_for_is_not_cut_short() -> None:
     """Its reader notices when it writes; the server's end does not wait for that longer than `drain_time`."""
     begun, cancelled = trio.Event(), trio.Event()
 
-    async def answer(asked: WholeRequest) -> Told:
+    async def answer(asked: WholeRequest) -> PlainAnswer:
         begun.set()
         try:
             await trio.Event().wait()
         finally:
             cancelled.set()
-        return Told()
+        return PlainAnswer()
 
-    async with serving(echo, whole_requests=Whole(answer), drain_time=0.2) as served:
+    async with serving(echo, whole_requests=WholeFor(answer), drain_time=0.2) as served:
         async with connected(served) as peer:
             await peer.send(GET)
             await begun.wait()

@@ -5,53 +5,53 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from adapters.listener.answers import Refused
+from adapters.listener.answers import RefusedRequest
 from adapters.listener.head import plain_request, take_head
-from adapters.listener.whole_requests import Head, plain_head
+from adapters.listener.whole_requests import PlainHead, plain_head
 
 HOST = b"Host: test\r\n"
 
-TAKEN: dict[str, tuple[bytes, Head]] = {
+TAKEN: dict[str, tuple[bytes, PlainHead]] = {
     "the plainest": (
         b"GET / HTTP/1.1\r\n" + HOST,
-        Head("GET", "/", b"", {"host": "test"}, 0),
+        PlainHead("GET", "/", b"", {"host": "test"}, 0),
     ),
     "a query, escapes and all": (
         b"GET /a/b.c-d_e~f?x=%40&y=/?:@!$'()*+,;z HTTP/1.1\r\n" + HOST,
-        Head("GET", "/a/b.c-d_e~f", b"x=%40&y=/?:@!$'()*+,;z", {"host": "test"}, 0),
+        PlainHead("GET", "/a/b.c-d_e~f", b"x=%40&y=/?:@!$'()*+,;z", {"host": "test"}, 0),
     ),
-    "an empty query": (b"GET /? HTTP/1.1\r\n" + HOST, Head("GET", "/", b"", {"host": "test"}, 0)),
+    "an empty query": (b"GET /? HTTP/1.1\r\n" + HOST, PlainHead("GET", "/", b"", {"host": "test"}, 0)),
     "a length": (
         b"PATCH / HTTP/1.1\r\n" + HOST + b"Content-Length: 012\r\n",
-        Head("PATCH", "/", b"", {"host": "test", "content-length": "012"}, 12),
+        PlainHead("PATCH", "/", b"", {"host": "test", "content-length": "012"}, 12),
     ),
     "names in any case, values without the white space around them": (
         b"GET / HTTP/1.1\r\nhOsT:\t test:80 \t\r\nX-A:\r\nX-B:  b  c  \r\n",
-        Head("GET", "/", b"", {"host": "test:80", "x-a": "", "x-b": "b  c"}, 0),
+        PlainHead("GET", "/", b"", {"host": "test:80", "x-a": "", "x-b": "b  c"}, 0),
     ),
     "a field that comes twice": (
         b"GET / HTTP/1.1\r\n" + HOST + b"X: a\r\nY: b\r\nx: \r\nX: c\r\n",
-        Head("GET", "/", b"", {"host": "test", "x": "a, , c", "y": "b"}, 0),
+        PlainHead("GET", "/", b"", {"host": "test", "x": "a, , c", "y": "b"}, 0),
     ),
     "bytes above 127": (
         b"GET / HTTP/1.1\r\n" + HOST + b"X: \xa0\xff\x85\r\n",
-        Head("GET", "/", b"", {"host": "test", "x": "\xa0\xff\x85"}, 0),
+        PlainHead("GET", "/", b"", {"host": "test", "x": "\xa0\xff\x85"}, 0),
     ),
     "a value with colons": (
         b"GET / HTTP/1.1\r\nHost: [::1]:80\r\nX: :a: b:\r\n",
-        Head("GET", "/", b"", {"host": "[::1]:80", "x": ":a: b:"}, 0),
+        PlainHead("GET", "/", b"", {"host": "[::1]:80", "x": ":a: b:"}, 0),
     ),
     "a connection that is kept": (
         b"GET / HTTP/1.1\r\n" + HOST + b"Connection: Keep-Alive\r\n",
-        Head("GET", "/", b"", {"host": "test", "connection": "Keep-Alive"}, 0),
+        PlainHead("GET", "/", b"", {"host": "test", "connection": "Keep-Alive"}, 0),
     ),
     "a connection whose end is asked for": (
         b"GET / HTTP/1.1\r\n" + HOST + b"Connection: Close\r\n",
-        Head("GET", "/", b"", {"host": "test", "connection": "Close"}, 0, last=True),
+        PlainHead("GET", "/", b"", {"host": "test", "connection": "Close"}, 0, last=True),
     ),
     "an upgrade, whatever it says of the connection": (
         b"GET / HTTP/1.1\r\n" + HOST + b"Connection: keep-alive, x\r\nUpgrade: h2c\r\n",
-        Head(
+        PlainHead(
             "GET",
             "/",
             b"",
@@ -174,7 +174,7 @@ def test_what_is_taken_is_what_h11_reads(head: bytes) -> None:
     """A head that is taken is one that h11 takes too, and it says the same."""
     try:
         taken = take_head(bytearray(head), max_bytes=16_384, max_fields=100)
-    except Refused:
+    except RefusedRequest:
         return
     assert taken is not None
     plain = plain_head(taken)
@@ -190,7 +190,7 @@ def test_what_is_taken_is_what_h11_reads(head: bytes) -> None:
     for name, value in fields:
         key, told = name.decode(), value.decode("latin-1")
         joined[key] = f"{joined[key]}, {told}" if key in joined else told
-    assert plain == Head(
+    assert plain == PlainHead(
         request.method.decode(),
         path.decode(),
         query,

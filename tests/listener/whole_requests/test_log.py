@@ -7,15 +7,24 @@ from structlog.testing import capture_logs
 from structlog.typing import EventDict
 
 from adapters.listener.whole_requests import WholeRequest
-from tests.listener.harness import Answer, Told, Whole, application, connected, echo, respond, serving
+from tests.listener.harness import (
+    Answer,
+    PlainAnswer,
+    WholeFor,
+    application,
+    connected,
+    echo,
+    respond,
+    serving,
+)
 from tests.listener.whole_requests.both_ways import both, failing, post, say_whole
 
 
 async def test_the_log_cannot_tell_the_two_ways_apart() -> None:
     """One line, the same but for the time; neither a query nor a field is in it."""
 
-    async def answer(asked: WholeRequest) -> Told:
-        return Told(201, b"12345", (("x-request-id", "r-1"),))
+    async def answer(asked: WholeRequest) -> PlainAnswer:
+        return PlainAnswer(201, b"12345", (("x-request-id", "r-1"),))
 
     async def through_asgi(scope: Any, receive: Any, send: Any) -> None:
         await respond(send, 201, b"12345", (b"x-request-id", b"r-1"))
@@ -23,7 +32,7 @@ async def test_the_log_cannot_tell_the_two_ways_apart() -> None:
     secrets = (b"Authorization: Bearer secret", b"Cookie: secret", b"Referer: https://a/?token=secret")
     with capture_logs() as logs:
         app = application(http=through_asgi)
-        async with serving(app, whole_requests=Whole(answer)) as served, connected(served) as peer:
+        async with serving(app, whole_requests=WholeFor(answer)) as served, connected(served) as peer:
             short, long = await both(peer, path=b"/a?token=secret", fields=secrets)
             assert short == long
     short_line, long_line = requests_in(logs)
@@ -59,7 +68,7 @@ async def test_the_listeners_own_answer_is_the_same_both_ways(status: int) -> No
             raise RuntimeError("a bug")
         await echo(scope, receive, send)
 
-    for offered in (None, Whole(failing if status == 500 else say_whole)):
+    for offered in (None, WholeFor(failing if status == 500 else say_whole)):
         with capture_logs() as logs:
             async with (
                 serving(application(http=broken), whole_requests=offered, body_idle_time=0.2) as served,

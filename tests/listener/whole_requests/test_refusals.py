@@ -7,18 +7,18 @@ import trio
 from trio.testing import wait_all_tasks_blocked
 
 from adapters.listener.whole_requests import WholeRequest
-from tests.listener.harness import Told, Whole, connected, echo, serving, wait_until
+from tests.listener.harness import PlainAnswer, WholeFor, connected, echo, serving, wait_until
 from tests.listener.whole_requests.both_ways import GET, failing, post, say_whole
 
 REFUSED = post(1000, b"X: refused")
 
 
-async def refuse(head: WholeRequest) -> Told | None:
+async def refuse(head: WholeRequest) -> PlainAnswer | None:
     assert head.body == b""
-    return Told(401, b"no") if "x" in head.fields else None
+    return PlainAnswer(401, b"no") if "x" in head.fields else None
 
 
-REFUSES = Whole(say_whole, refusal=refuse)
+REFUSES = WholeFor(say_whole, refusal=refuse)
 
 
 @pytest.mark.parametrize("rest", [(b"x" * 1000 + GET,), (b"x", b"x" * 998, b"x" + GET), (b"x" * 1000, GET)])
@@ -46,7 +46,7 @@ async def test_the_head_is_judged_once_and_only_without_its_body() -> None:
     async def note(head: WholeRequest) -> None:
         judged.append(head.path)
 
-    offered = Whole(say_whole, refusal=note)
+    offered = WholeFor(say_whole, refusal=note)
     async with serving(echo, whole_requests=offered) as served, connected(served) as peer:
         await peer.ask(GET)
         await peer.ask(post(2, path=b"/whole") + b"xy")
@@ -84,12 +84,12 @@ async def test_at_the_servers_end_it_is_the_last_answer() -> None:
     """A head that is refused while the server drains says so, like every answer then."""
     begun, going_on = trio.Event(), trio.Event()
 
-    async def late(head: WholeRequest) -> Told:
+    async def late(head: WholeRequest) -> PlainAnswer:
         begun.set()
         await going_on.wait()
-        return Told(401)
+        return PlainAnswer(401)
 
-    offered = Whole(say_whole, refusal=late)
+    offered = WholeFor(say_whole, refusal=late)
     async with serving(echo, whole_requests=offered) as served, connected(served) as peer:
         await peer.send(REFUSED)
         await begun.wait()
@@ -101,7 +101,7 @@ async def test_at_the_servers_end_it_is_the_last_answer() -> None:
 
 
 async def test_a_refusal_that_fails_is_a_500() -> None:
-    offered = Whole(say_whole, refusal=failing)
+    offered = WholeFor(say_whole, refusal=failing)
     async with serving(echo, whole_requests=offered) as served, connected(served) as peer:
         assert (await peer.ask(REFUSED)).status == 500
         assert await peer.end() == b""

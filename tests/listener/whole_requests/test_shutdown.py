@@ -8,22 +8,32 @@ import trio
 import trio.testing
 
 from adapters.listener.whole_requests import WholeRequest
-from tests.listener.harness import Gone, Peer, Served, Told, Whole, connected, echo, serving, wait_until
+from tests.listener.harness import (
+    ConnectionEnded,
+    PlainAnswer,
+    RawPeer,
+    RunningListener,
+    WholeFor,
+    connected,
+    echo,
+    serving,
+    wait_until,
+)
 from tests.listener.whole_requests.both_ways import GET, SAYS, post, say_whole
 
 
 @asynccontextmanager
-async def waiting() -> AsyncIterator[tuple[Served, Peer, trio.Event]]:
+async def waiting() -> AsyncIterator[tuple[RunningListener, RawPeer, trio.Event]]:
     """A peer whose request is being answered, once the event is set."""
     begun, going_on = trio.Event(), trio.Event()
 
-    async def answer(asked: WholeRequest) -> Told:
+    async def answer(asked: WholeRequest) -> PlainAnswer:
         begun.set()
         await going_on.wait()
         return await say_whole(asked)
 
     async with (
-        serving(echo, whole_requests=Whole(answer), drain_time=0.5) as served,
+        serving(echo, whole_requests=WholeFor(answer), drain_time=0.5) as served,
         connected(served) as peer,
     ):
         await peer.send(GET + GET)
@@ -76,5 +86,5 @@ async def test_cancelling_the_server_ends_it_at_once() -> None:
         served.cancel()
         with trio.fail_after(1):
             await served.ended.wait()
-        with pytest.raises(Gone):
+        with pytest.raises(ConnectionEnded):
             await peer.answer()

@@ -10,7 +10,7 @@ import trio
 from attrs import define, evolve, field, frozen
 
 from adapters.quart_app.endpoints import API
-from tests.listener.harness import Peer
+from tests.listener.harness import RawPeer
 from tests.server.clients import Person
 from tests.server.servers import ServerHere
 
@@ -65,7 +65,7 @@ class Came:
 class Line:
     """A connection on which requests are sent both ways."""
 
-    peer: Peer
+    peer: RawPeer
     quick: list[str] = field(factory=list)
     """The requests that have taken the quick path."""
 
@@ -120,7 +120,7 @@ async def line_to(server: ServerHere, quick: list[str]) -> AsyncIterator[Line]:
     host, _, port = server.address.removeprefix("http://").partition(":")
     stream = await trio.open_tcp_stream(host, int(port))
     async with stream:
-        yield Line(Peer(stream), quick)
+        yield Line(RawPeer(stream), quick)
 
 
 def bearer(person: Person) -> tuple[str, str]:
