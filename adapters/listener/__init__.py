@@ -1,7 +1,7 @@
-"""The listener: TCP to ASGI 3 on trio; whatever a peer sends, the worst outcome is the end of its connection.
+"""The listener: TCP to ASGI 3 on trio. The worst that a peer can cause is the end of its own connection.
 
-Hypercorn's trio worker, driven programmatically, with its classes subclassed where they do not hold:
-`docs/listener.md` says which and why.
+It runs Hypercorn's trio worker and subclasses those of its classes that do not withstand hostile peers:
+`docs/listener.md` lists them and the reasons.
 """
 
 from adapters.listener.config import ListenerConfig

@@ -1,4 +1,4 @@
-"""What the listener answers by itself, when a request cannot or must not reach the application."""
+"""The listener's own answers to requests that cannot or must not reach the application."""
 
 import json
 from http import HTTPStatus
@@ -9,7 +9,7 @@ NOT_WELL_FORMED = "The request is not well-formed HTTP/1.1."
 
 
 class RefusedRequest(Exception):
-    """A request that the listener answers itself, and whose connection it closes after that."""
+    """The listener answers this request itself, then closes the connection."""
 
     def __init__(
         self,
@@ -27,7 +27,7 @@ class RefusedRequest(Exception):
 
 
 def closing_answer(refused: RefusedRequest) -> tuple[Headers, bytes]:
-    """Headers and body (problem+json, RFC 9457) of a refusal; the connection does not outlive it."""
+    """Header fields and body (problem+json, RFC 9457) of a refusal, after which the connection closes."""
     body = json.dumps(
         {
             "type": "about:blank",
@@ -50,7 +50,7 @@ def closing_answer(refused: RefusedRequest) -> tuple[Headers, bytes]:
 
 
 def closing_answer_bytes(refused: RefusedRequest, *more: tuple[bytes, bytes]) -> bytes:
-    """The same as it goes over the wire, with more headers, where no parser has read the request."""
+    """The same as bytes, with `more` header fields, for a request that no parser has read."""
     headers, body = closing_answer(refused)
     headers += more
     line = f"HTTP/1.1 {refused.status} {HTTPStatus(refused.status).phrase}".encode()

@@ -1,4 +1,4 @@
-"""Where an exception stops."""
+"""Stops exceptions that belong to one connection or one task."""
 
 from collections.abc import Callable
 from types import TracebackType
@@ -8,9 +8,9 @@ import trio
 
 
 class Boundary:
-    """Reports what fails inside and goes on; a cancellation, and what ends the process, pass through.
+    """Reports an `Exception` raised inside and suppresses it; cancellations and fatal errors pass through.
 
-    A class of its own, because a `contextmanager` takes 500 bytes a connection for as long as it lasts.
+    It is a class because a `contextmanager` takes 500 bytes a connection while its block lasts.
     """
 
     __slots__ = ("_report",)
@@ -32,7 +32,7 @@ class Boundary:
         return False
 
     def _split(self, group: BaseExceptionGroup[BaseException]) -> Literal[False]:
-        """Report the failures among what passes through: cancellations come in groups with others."""
+        """Report the `Exception`s of a group, which may hold cancellations and fatal errors too."""
         cancelled, others = group.split(trio.Cancelled)
         if others is not None:
             failed, fatal = others.split(Exception)

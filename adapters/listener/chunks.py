@@ -1,7 +1,7 @@
-"""A chunked body, taken apart as far as its lines are judged before h11 sees them, by the rules for a head.
+"""Checks the lines of a chunked body before h11 parses them, by the same rules as a head.
 
-h11 0.16 takes a bare LF for the end of a trailer field, and of all of them, and folded lines, and control
-characters: to whoever reads differently the body ends elsewhere.
+h11 0.16 accepts a bare LF as the end of a trailer field and of the trailers, folded lines, and control
+characters. A proxy that reads them differently finds the body's end elsewhere (request smuggling).
 """
 
 import re
@@ -13,7 +13,7 @@ _SIZE = re.compile(rb"[0-9A-Fa-f]{1,20}")
 
 
 class ChunkedBody:
-    """Where in a chunked body its reader is."""
+    """The reading position in a chunked body."""
 
     __slots__ = ("_left", "_max_bytes", "_max_fields", "_only_trailers_left")
 
@@ -21,25 +21,25 @@ class ChunkedBody:
         self._max_bytes = max_bytes
         self._max_fields = max_fields
         self._left = 0
-        """Bytes of the chunk that have not come yet, with the line's end behind it."""
+        """Bytes of the chunk still to be received, with the CRLF behind it."""
         self._only_trailers_left = False
 
     def take(self, received: bytearray) -> bytes:
-        """Take off the front what h11 may be given: of one chunk what has come, or all the trailers.
+        """Remove and return the bytes that h11 may parse: of one chunk those received, or all the trailers.
 
-        Nothing where more must come before it can be judged. Raises `RefusedRequest`.
+        Returns nothing if more bytes are needed for a decision. Raises `RefusedRequest`.
         """
         if self._only_trailers_left:
             size = self._size_of_trailers(received)
         else:
             size = self._left or self._size_of_chunk(received)
-        taken = bytes(received[:size])
+        checked = bytes(received[:size])
         del received[:size]
-        self._left = 0 if self._only_trailers_left else size - len(taken)
-        return taken
+        self._left = 0 if self._only_trailers_left else size - len(checked)
+        return checked
 
     def _size_of_chunk(self, received: bytearray) -> int:
-        """Of its first line alone, where it is the last chunk."""
+        """Of the last chunk only the size of its first line."""
         end = received.find(b"\r\n")
         line = received if end < 0 else received[: end + 2]
         if len(line) > self._max_bytes:
@@ -51,7 +51,7 @@ class ChunkedBody:
         if end < 0:
             return 0
         found = _SIZE.match(line)
-        size = int(found[0], 16) if found else 0  # h11 refuses what is none
+        size = int(found[0], 16) if found else 0  # h11 refuses a line without a size
         self._only_trailers_left = size == 0
         return len(line) + (size + 2 if size else 0)
 

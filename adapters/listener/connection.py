@@ -1,4 +1,4 @@
-"""One TCP connection: its reader, its writes, its deadlines, its end."""
+"""One TCP connection: its reader, writes, deadlines and end."""
 
 import os
 import socket
@@ -28,29 +28,28 @@ from adapters.listener.whole_requests import WholeRequests
 from messaging_core.addresses import network_of
 
 RESET = struct.pack("ii", 1, 0)
-"""SO_LINGER of zero seconds: close drops what is unsent and resets the connection."""
+"""SO_LINGER of zero seconds: close drops unsent bytes and resets the connection."""
 
 
 class PeerConnection(TCPServer):
     """Serves one connection: **its reader is the only task that advances it**.
 
-    Tasks of the application write and set what has changed, then wake the reader; none of them waits for
-    another, so that none can be cancelled halfway through a change of state. A connection from which nothing
-    has come yet sleeps, and so does a WebSocket that is not accepted yet, or whose application waits for
-    nothing: their reader begins, or begins again, when something comes or is due.
+    Tasks of the application write, set state, and wake the reader; none of them waits for another, so a
+    cancellation cannot interrupt a change of state. A connection sleeps, without a reader, before its first
+    bytes; so does a WebSocket before its accept, and an adopted one. Bytes or a deadline start a reader.
 
-    Overrides of Hypercorn 0.18: the
-    idle timer (dead after the first request, when quart-trio cancels the task that restarts it), writes
-    without a deadline, a reader that waits for the application, a close that loses what is still unread.
+    Overrides of Hypercorn 0.18: the idle timer (dead after the first request, when quart-trio cancels the
+    task that restarts it), writes without a deadline, a reader that waits for the application, a close that
+    loses bytes that the peer has not read.
     """
 
     __slots__ = (
         "_broken",
         "_config",
         "_counts",
+        "_descriptor",
         "_finishing",
         "_parked",
-        "_place",
         "_received",
         "_tasks",
         "_tcp",
@@ -67,7 +66,7 @@ class PeerConnection(TCPServer):
         "unsent",
     )
 
-    protocol: HttpProtocol  # type: ignore[assignment] # ours in place of Hypercorn's choice of protocols
+    protocol: HttpProtocol  # type: ignore[assignment] # ours in place of the protocols that Hypercorn chooses from
 
     def __init__(  # noqa: PLR0917 - Hypercorn's five, and ours
         self,
@@ -85,28 +84,29 @@ class PeerConnection(TCPServer):
         unsent: "UnsentAnswers[PeerConnection]",
         turns: Turns,
     ) -> None:
-        # All of Hypercorn's but its lock, its stream, and its idle task, whose work is the reader's deadline.
+        # Hypercorn's attributes, except its lock, its stream, and its idle task, which the reader's deadline
+        # replaces.
         self.app = app
         self.config = hypercorn
         self.context = context
         self.state = state
         self._writing: trio.Lock | None = None
-        """Made when a write has to wait for the first time; most connections never have one."""
+        """Created when a write has to wait for the first time; most connections never need one."""
         self._tcp = stream
         self._config = config
         self._counts = counts
         self._watch = watch
-        self._place = watch.enter(stream.socket.fileno(), self)
+        self._descriptor = watch.add(stream.socket.fileno(), self)
         self._parked: trio.lowlevel.Task | None = None
-        """The reader, while it waits."""
+        """The reader's task, while it waits."""
         self._wake_up: Callable[[], None] | None = None
-        """Begins a reader, while there is none."""
+        """Starts a reader, while there is none."""
         self._received: bytes | None = None
-        """What has come for a reader that is about to begin."""
+        """Bytes for a reader that is about to start."""
         self._finishing = False
         self._broken = False
         self._rest: bytes | memoryview = b""
-        """Of what `write_now` has begun; it goes out before anything else."""
+        """The unsent rest of a write of `write_now`; it is sent before anything else."""
         self._unread = unread
         self.unsent = unsent
         self.turns = turns
@@ -118,15 +118,15 @@ class PeerConnection(TCPServer):
     # --- its life ------------------------------------------------------------------------------------------
 
     def sleep(self, wake_up: Callable[[], None]) -> None:
-        """Call `wake_up` once something comes, or is due; then it must be served."""
-        self._await_more()
+        """Call `wake_up` once, when bytes arrive or the deadline passes; it must then call `serve`."""
+        self._watch_peer()
         self._wake_up = wake_up
 
     async def serve(self, wake_up: Callable[[], None]) -> bool:
-        """Serve until either side ends it, then let the application's tasks come to their end: true.
+        """Serve the connection, and return whether it has ended; otherwise it sleeps (see `sleep`).
 
-        False: it sleeps, see `sleep`. Raises what is a fault of
-        ours; the caller is the boundary.
+        At its end, wait for the application's tasks. Raises only for a fault of the listener, which the
+        caller must catch.
         """
         over = True
         try:
@@ -136,14 +136,14 @@ class PeerConnection(TCPServer):
         finally:
             if over:
                 await self.protocol.end()
-                self.keep_unread(0)
+                self.count_unread(0)
                 await self._close()
                 if await self._tasks.end(self._config.abandon_time):
                     log.warning("application_abandoned")
         return over
 
     async def _read(self) -> bool:
-        """Advance by whatever comes, until the connection is over, or sleeps: which of the two."""
+        """Advance the protocol until the connection has ended (true) or sleeps (false)."""
         protocol = self.protocol
         data, self._received = self._received, None
         while True:
@@ -159,44 +159,46 @@ class PeerConnection(TCPServer):
             data = await self._wait()
 
     async def _wait(self) -> bytes | None:
-        """What the peer has sent, nothing for the end; None if there is something else to look at."""
-        self._await_more()
+        """Wait for the peer's bytes, empty at their end; None if the deadline or `wake` has ended the
+        wait.
+        """
+        self._watch_peer()
         self._parked = trio.lowlevel.current_task()
-        data: bytes | None = await trio.lowlevel.wait_task_rescheduled(self._leave_off)
+        data: bytes | None = await trio.lowlevel.wait_task_rescheduled(self._abort_wait)
         return data
 
-    def _leave_off(self, _: object) -> trio.lowlevel.Abort:
+    def _abort_wait(self, _: object) -> trio.lowlevel.Abort:
         self._parked = None
         return trio.lowlevel.Abort.SUCCEEDED
 
-    def _await_more(self) -> None:
-        self._watch.move(self._place, self.protocol.deadline)
+    def _watch_peer(self) -> None:
+        self._watch.set_deadline(self._descriptor, self.protocol.deadline)
         if self.protocol.reading:
-            self._watch.read(self._place)
+            self._watch.start_reading(self._descriptor)
 
-    # --- what the watch calls ------------------------------------------------------------------------------
+    # --- called by the watch ------------------------------------------------------------------------------
 
     def readable(self) -> None:
-        """Read what has come, if anybody wants it now."""
+        """Read, if the reader waits and the protocol accepts bytes now; otherwise stop reading."""
         if (self._parked is None and self._wake_up is None) or not self.protocol.reading:
-            self._watch.stop(self._place)
+            self._watch.stop_reading(self._descriptor)
             return
         try:
-            data = os.read(self._place.descriptor, self.protocol.next_read)
+            data = os.read(self._descriptor.number, self.protocol.next_read)
         except BlockingIOError:
-            return  # woken for nothing
+            return  # a spurious wake-up
         except OSError:
             self._broken = True
-            self._go_on(None)
+            self._resume(None)
         else:
-            self._go_on(data)
+            self._resume(data)
 
     def due(self) -> None:
         """The protocol's deadline has passed."""
-        self._go_on(None)
+        self._resume(None)
 
-    def _go_on(self, data: bytes | None) -> None:
-        """Let the reader go on, or begin, if it waits."""
+    def _resume(self, data: bytes | None) -> None:
+        """Resume the waiting reader, or start one if the connection sleeps."""
         if self._parked is not None:
             reader, self._parked = self._parked, None
             trio.lowlevel.reschedule(reader, Value(data))
@@ -205,56 +207,56 @@ class PeerConnection(TCPServer):
             self._received = data
             wake_up()
 
-    # --- what its protocol and the application's tasks call ------------------------------------------------
+    # --- called by the protocol and the application's tasks ------------------------------------------------
 
     def wake(self) -> None:
-        """Make the reader look again at what it may do: something else than received bytes has changed."""
-        self._go_on(None)
+        """Make the reader check the state, which has changed without bytes from the peer."""
+        self._resume(None)
 
-    def look(self) -> None:
-        """The same, but if there is no reader, and it would find nothing to do, none begins."""
+    def wake_if_needed(self) -> None:
+        """The same, but start no reader that would have nothing to do."""
         if self._wake_up is not None and self.protocol.resting and not self.over:
-            self._await_more()
+            self._watch_peer()
         else:
             self.wake()
 
     def rearm(self) -> None:
-        """Tell the waiting reader that the protocol's deadline has changed."""
-        self._watch.move(self._place, self.protocol.deadline)
+        """Apply the protocol's new deadline to the waiting reader."""
+        self._watch.set_deadline(self._descriptor, self.protocol.deadline)
 
     @property
     def over(self) -> bool:
-        """Whether nothing that is written can arrive any more, or must."""
+        """Whether the connection is closing: further writes are pointless."""
         return self._finishing or self._broken
 
     def finish(self) -> None:
-        """Close, once the reader comes by: everything that was to be sent has been sent."""
+        """Have the reader close the connection; all output has been sent."""
         self._finishing = True
         self.wake()
 
     def abort(self) -> None:
-        """Reset the connection now: whoever reads or writes it is set free."""
+        """Reset the connection now; pending reads and writes end."""
         if not self._broken:
             self._broken = True
             plain = self._tcp.socket
             with suppress(OSError):  # closed by the other side
                 plain.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
-        self._watch.leave(self._place)
+        self._watch.remove(self._descriptor)
         self._tcp.close()
         self.wake()
 
     def drain(self) -> None:
-        """The server ends: an idle connection closes, a request is answered, then it closes."""
+        """The server shuts down: close after the current request, or now if idle."""
         self.protocol.draining = True
         self.wake()
 
     def restart_socket(self) -> None:
-        """The server ends: close the WebSocket with 1012, if it is one and the application has not."""
+        """The server shuts down: close a WebSocket with 1012, unless the application has closed it."""
         self.protocol.restarting = True
         self.wake()
 
     async def protocol_send(self, event: Event) -> None:
-        """Hypercorn's way out: bytes, or the end."""
+        """Write bytes, or finish: the `send` of Hypercorn's protocols."""
         if isinstance(event, RawData):
             await self.write(event.data)
             await trio.lowlevel.cancel_shielded_checkpoint()  # a tight loop of sends must let others run
@@ -262,9 +264,10 @@ class PeerConnection(TCPServer):
             self.finish()
 
     async def write(self, head: bytes, body: bytes = b"") -> None:
-        """Write all of it: at once if the kernel takes it, without a checkpoint, or as `_write` does.
+        """Write everything: without a checkpoint if the kernel accepts it at once, otherwise as `_write`
+        does.
 
-        What waits for the peer is counted meanwhile. A large body is one object of its own, not copied.
+        Bytes that wait for the peer are counted meanwhile. A large body is an object of its own, not copied.
         """
         if body:
             left = self._write_both_now(head, body)
@@ -276,12 +279,12 @@ class PeerConnection(TCPServer):
         if not left and not self._rest:
             return
         self.protocol.count()
-        with self.unsent.keeping(self, self.address, body or head):
+        with self.unsent.counting(self, self.address, body or head):
             await self._write(*left)
 
     @property
     def address(self) -> str:
-        """Whom its request counts for."""
+        """The key of the client in limits for each address."""
         client = self.protocol.client
         return "" if client is None else network_of(client[0])
 
@@ -291,19 +294,19 @@ class PeerConnection(TCPServer):
         return self._parked is not None or self._wake_up is not None
 
     def has_room(self, size: int) -> bool:
-        """Whether an answer of this size may be kept for the peer."""
+        """Whether an answer of this size may wait in memory for the peer."""
         return self.unsent.has_room(self.address, size)
 
-    def keep_unread(self, size: int) -> None:
-        """Count what of its requests is here and not answered; somebody gives way where it is too much."""
-        self._unread.keep(self, self.address, size)
+    def count_unread(self, size: int) -> None:
+        """Set the bytes of its unanswered requests; beyond a bound a connection is shed."""
+        self._unread.record(self, self.address, size)
 
-    def give_up_unread(self) -> bool:
-        """Too much has come of requests, and the most from this peer: forget it, if that is possible now."""
-        return self.protocol.give_up()
+    def shed_unread(self) -> bool:
+        """Drop this connection's unanswered requests, the largest of all; false if that is impossible now."""
+        return self.protocol.shed()
 
-    def give_up_unsent(self) -> bool:
-        """Too many answers wait for their peers, and this one's is the largest: end the connection."""
+    def shed_unsent(self) -> bool:
+        """Reset this connection, whose unsent answer is the largest of all."""
         if not self._broken:
             self._counts.unsent_shed += 1
             log.info("unsent_answers_too_large", client=self.address)
@@ -313,19 +316,19 @@ class PeerConnection(TCPServer):
     # --- writing -------------------------------------------------------------------------------------------
 
     def write_now(self, frame: bytes) -> int:
-        """Write what the kernel takes at once, unless something else is being written or is to be."""
+        """Write as much as the kernel accepts now, nothing if another write is pending; returns the bytes."""
         if self._broken or self._rest or (self._writing is not None and self._writing.locked()):
             return 0
         try:
             written = os.write(self._tcp.socket.fileno(), frame)
         except OSError:
-            return 0  # the kernel is full; or the peer has gone, which the reader hears of
+            return 0  # the kernel's buffer is full; or the connection has failed, which the reader notices
         if 0 < written < len(frame):
             self._rest = memoryview(frame)[written:]
         return written
 
     def _write_both_now(self, head: bytes, body: bytes) -> tuple[bytes, ...]:
-        """The same for two pieces; gives those of them of which nothing has been written."""
+        """The same for two pieces; returns the pieces of which no byte has been written."""
         if self._broken or self._rest or (self._writing is not None and self._writing.locked()):
             return head, body
         try:
@@ -342,7 +345,7 @@ class PeerConnection(TCPServer):
         return ()
 
     async def write_frames(self, frames: bytes) -> None:
-        """Write the rest of what `write_now` has begun, and whole frames after it."""
+        """Write the unsent rest of `write_now`, and whole frames after it."""
         await trio.lowlevel.checkpoint_if_cancelled()
         if self._broken:
             await trio.lowlevel.checkpoint()  # a tight loop of sends must let others run
@@ -350,10 +353,10 @@ class PeerConnection(TCPServer):
             await self._write(frames)
 
     async def _write(self, *pieces: bytes) -> None:
-        """Write the rest of what has begun and all of these, or reset: never a part, never for ever.
+        """Write the unsent rest and all pieces, or reset the connection at the deadline.
 
-        Shielded, because half a frame or half a response cannot be followed by anything; the deadline holds
-        for each piece, and from the call on for who waits behind another writer.
+        Shielded from cancellation, because nothing can follow half a frame or half a response. Each part of
+        64 KiB has the deadline; the wait for another writer has it too.
         """
         deadline = trio.current_time() + self._config.write_time
         with trio.CancelScope(shield=True, deadline=deadline) as scope:
@@ -381,8 +384,8 @@ class PeerConnection(TCPServer):
     # --- the end -------------------------------------------------------------------------------------------
 
     async def _close(self) -> None:
-        """Close so that the last bytes arrive: end our side, drop what the peer still sends, then close."""
-        self._watch.leave(self._place)
+        """Close so that the last bytes arrive: shut down our side, drop the peer's bytes, then close."""
+        self._watch.remove(self._descriptor)
         if not self._broken:
             with trio.move_on_after(self._config.linger_time):
                 try:
@@ -396,7 +399,7 @@ class PeerConnection(TCPServer):
 
 
 def _parts(*pieces: bytes | memoryview) -> Iterator[memoryview]:
-    """All of the pieces, in parts of 64 KiB at most, none of which is a copy."""
+    """The pieces in parts of at most 64 KiB, which are views, not copies."""
     for piece in pieces:
         view = memoryview(piece)
         for start in range(0, len(view), MAX_RECV):

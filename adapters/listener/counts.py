@@ -1,42 +1,42 @@
-"""What the listener has seen since its start, for metrics."""
+"""The listener's counters, for metrics."""
 
 from attrs import define
 
 
 @define
 class ListenerCounts:
-    """Numbers that only grow, but for bytes and what is `open`; plain integers, one thread."""
+    """Counters since the start; bytes and `open_…` are gauges. Plain integers, for one thread."""
 
     accepted: int = 0
-    """Connections that were served."""
+    """Connections served."""
     refused: int = 0
-    """Connections that got a 503 because of a limit."""
+    """Connections refused with 503 because of a limit."""
     unread_bytes: int = 0
-    """Of requests that have come and are not answered yet, as far as they had to be waited for."""
+    """Of requests that are not answered yet, except those that arrived in one piece."""
     unsent_bytes: int = 0
-    """Of answers that wait for slow readers."""
+    """Of answers that wait for peers that read slowly."""
     open_connections: int = 0
     open_sockets: int = 0
-    """WebSockets, from accept to close; they are among the open connections."""
+    """WebSockets, from accept to close; included in the open connections."""
     requests: int = 0
     """Request heads that reached the application, WebSocket handshakes included."""
     bad_requests: int = 0
-    """Requests that the listener itself refused."""
+    """Requests that the listener refused itself."""
     timeouts: int = 0
-    """Heads, bodies and handshakes that took too long; an idle connection's end is none."""
+    """Heads, bodies and handshakes that took too long; the idle timeout of a connection does not count."""
     write_timeouts: int = 0
-    """Peers that did not read and were reset."""
+    """Peers reset because they did not read."""
     unread_shed: int = 0
-    """Requests that were given up, with 503, because too much had come of all that were not answered yet."""
+    """Requests answered 503 because the unanswered requests of all peers exceeded a bound."""
     unsent_shed: int = 0
-    """Slow readers that were reset because too many answers waited for their peers."""
+    """Slow readers reset because the unsent answers of all peers exceeded a bound."""
     unsent_refused: int = 0
-    """Large answers for which there was no room: they were a 503 instead."""
+    """Large answers replaced by a 503 because there was no room for them."""
     pings_unanswered: int = 0
-    """Peers that were gone."""
+    """Half-open connections that a ping detected."""
     protocol_errors: int = 0
     """WebSockets closed with 1002, 1007 or 1009."""
     application_errors: int = 0
-    """Exceptions that left the application."""
+    """Exceptions that the application did not catch."""
     faults: int = 0
-    """Exceptions of the listener itself, each the end of one connection. Any is a bug."""
+    """Exceptions of the listener itself, each of which ended one connection. Each is a bug."""

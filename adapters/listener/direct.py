@@ -1,7 +1,7 @@
-"""The short way out of a WebSocket: frames that are made once for many sockets, written without a task.
+"""The quick path for WebSocket frames: encoded once for many sockets, written without a task.
 
 A server's frames are not masked (RFC 6455, 5.1), so one event is the same bytes on every socket. Through ASGI
-each socket would make them again, and pass four tasks and locks, for what is one system call.
+each socket would encode them again and pass four tasks and locks, for one system call.
 """
 
 from collections.abc import Awaitable, Callable
@@ -16,7 +16,7 @@ EXTENSION = "direct_frames"
 
 
 class DirectFrames:
-    """Writes whole WebSocket frames to an accepted socket; the application frames them itself."""
+    """Writes whole WebSocket frames, which the application has encoded, to an accepted socket."""
 
     __slots__ = ("_link", "_stream")
 
@@ -25,33 +25,33 @@ class DirectFrames:
         self._stream = stream
 
     def offer(self, frames: bytes) -> int:
-        """Write whole frames now if nothing is in the way, without waiting; how many bytes were taken.
+        """Write whole frames without waiting, if no other write is pending; returns the bytes written.
 
-        None: nothing has been written, because the kernel is full, another write is under way, or the socket
-        is not open. Some: a frame has begun, and `write` must be called soon, with more frames or with
-        nothing, to send the rest of it.
+        0: the kernel's buffer is full, another write is in progress, or the socket is not open. Fewer than
+        all: a frame is incomplete, and the caller must call `write` soon, with more frames or with nothing,
+        to send the rest.
         """
         return self._link.write_now(frames) if self._stream.open else 0
 
     async def write(self, frames: bytes) -> None:
-        """Write one or more frames after what has begun; waits as ASGI's `send` does, with its deadline.
+        """Write one or more frames after an incomplete one; waits as ASGI's `send` does, with its deadline.
 
-        On a socket that is closed nothing is written.
+        Writes nothing to a closed socket.
         """
         await self._link.write_frames(frames if self._stream.open else b"")
 
     async def close(self, code: int, reason: str) -> None:
-        """Close the socket, as a websocket.close would."""
+        """Close the socket, as a websocket.close does."""
         await self._stream.app_send({"type": "websocket.close", "code": code, "reason": reason})
 
     def start_soon(self, task: Callable[[], Awaitable[None]]) -> None:
-        """Run a task of the application's on this connection; nothing happens once it is over."""
+        """Run a task of the application on this connection; does nothing after the connection's end."""
         self._stream.start_soon(task)
 
     def adopt(self, ended: Callable[[], None]) -> None:
-        """Keep the socket open when the application's call returns, which then costs no task.
+        """Keep the socket open, without a task, after the application's call has returned.
 
-        What the peer sends is read, held against its bounds, and dropped. `ended` is called once, when the
-        socket is closed, from either side; at once if it is closed already.
+        The listener reads the peer's messages, checks them against its limits, and drops them. It calls
+        `ended` once, when either side closes the socket; immediately if the socket is closed already.
         """
         self._stream.adopt(ended)

@@ -1,8 +1,8 @@
-"""A request's head, before and after it is parsed: what is refused, and what is made plain.
+"""Checks of a request's head before and after parsing, and its normal form.
 
-Pure functions. The bytes are judged before h11 sees them because h11 0.16 takes more than is safe behind
-a proxy that reads differently: a bare LF as a line's end, obsolete folding, control characters in values;
-and its size limit holds only for heads that come in pieces.
+Pure functions. They check the bytes before h11 does, because h11 0.16 accepts more than is safe behind a
+proxy that reads it differently: a bare LF as a line's end, obsolete folding, control characters in values.
+Its size limit applies only to heads that arrive in pieces.
 """
 
 import re
@@ -24,10 +24,10 @@ Fields = list[tuple[bytes, bytes]]
 
 
 def take_head(received: bytearray, *, max_bytes: int, max_fields: int) -> bytes | None:
-    """Take one whole head off the front of what was received, or None when its end has not come yet.
+    """Remove and return one complete head from the received bytes, or None if its end is still missing.
 
-    Blank lines before it are dropped (RFC 9112, 2.2). Raises `RefusedRequest` as soon as no continuation could make
-    it a head that is taken.
+    Blank lines before it are dropped (RFC 9112, 2.2). Raises `RefusedRequest` as soon as no
+    continuation could make the head acceptable.
     """
     while received.startswith(b"\r\n"):
         del received[:2]
@@ -54,33 +54,35 @@ def take_head(received: bytearray, *, max_bytes: int, max_fields: int) -> bytes 
 
 
 def has_begun(received: bytearray) -> bool:
-    """Whether what `take_head` has left is a part of a head: a CR alone is that of a blank line."""
+    """Whether the bytes that `take_head` has left are part of a head; a CR alone belongs to a blank line."""
     return bool(received) and received != b"\r"
 
 
 def is_regular(head: bytes | bytearray) -> bool:
-    """Whether all of its control characters but tabs are line ends, none followed by a space or tab.
+    """Whether all control characters but tabs belong to line ends, and no line is folded.
 
-    A head, or a part of one, that is not whole may end amid a line end.
+    An incomplete head may end in the middle of a line end.
     """
     ends = head.count(b"\r\n")
-    controls = head.translate(None, _REGULAR)  # a regular expression would take ten times as long
+    controls = head.translate(None, _REGULAR)  # ten times as fast as a regular expression
     if len(controls) != 2 * ends and not (head.endswith(b"\r") and len(controls) == 2 * ends + 1):
         return False
     return b"\r\n " not in head and b"\r\n\t" not in head
 
 
 def plain_request(request: h11.Request) -> tuple[bytes, Fields]:
-    """Target in origin form and header fields of a request; raises `RefusedRequest` for what is not HTTP/1.x.
+    """A request's target in origin form and its header fields; raises `RefusedRequest` for invalid HTTP/1.x.
 
-    An absolute form (RFC 9112, 3.2.2) becomes its path, and its authority the Host. `*` stays as it is.
+    Of an absolute form (RFC 9112, 3.2.2) the path becomes the target and the authority the Host. `*` stays.
     """
     fields = list(request.headers)
     names = {name for name, _ in fields}
     if request.http_version not in (b"1.0", b"1.1"):
         raise RefusedRequest(505, "This server speaks HTTP/1.1.", code="http_version_not_supported")
     if b"transfer-encoding" in names and (b"content-length" in names or request.http_version == b"1.0"):
-        raise RefusedRequest(400, "A body has one length: Transfer-Encoding stands beside another.")
+        raise RefusedRequest(
+            400, "A request with Transfer-Encoding must be HTTP/1.1, without Content-Length."
+        )
     if request.method != request.method.upper():
         raise RefusedRequest(501, "Methods are case-sensitive: write GET, not get.", code="not_implemented")
     if request.method == b"CONNECT":
@@ -98,7 +100,7 @@ def plain_request(request: h11.Request) -> tuple[bytes, Fields]:
 
 
 def is_host(value: bytes) -> bool:
-    """Whether a Host header, or an authority, has the form of one."""
+    """Whether a Host header's or an authority's value is a host with an optional port."""
     return _HOST.fullmatch(value) is not None
 
 

@@ -1,4 +1,4 @@
-"""HTTP/1.1 on one connection: heads, bodies, answers, the next request, and the hand-over to a WebSocket."""
+"""HTTP/1.1 on one connection: heads, bodies, answers, the next request, and the upgrade to a WebSocket."""
 
 from dataclasses import replace
 from enum import Enum, auto
@@ -28,26 +28,26 @@ from adapters.listener.proxies import parse_address, request_source
 from adapters.listener.request_body import RequestBody
 from adapters.listener.socket_handshake import asks_for_socket, handshake_beyond_doubt, plain_handshake
 from adapters.listener.socket_stream import SocketStream
-from adapters.listener.whole_exchange import WholeExchange, begin_whole
+from adapters.listener.whole_exchange import WholeExchange, begin_exchange
 from adapters.listener.whole_requests import SEPARATE, WholeRequest, WholeRequests, plain_head
 
 if TYPE_CHECKING:
     from adapters.listener.connection import PeerConnection
 
 TURN = 32
-"""Steps of one connection, each a frame or a piece of a body, after which others run: about 0.2 ms of the
-loop's time, where 64 KiB that come at once may hold ten thousand steps."""
+"""Steps of one connection, each a frame or a piece of a body, after which other tasks run: about 0.2 ms of
+the loop's time, whereas one read of 64 KiB may hold ten thousand steps."""
 
 SMALL_READ = 16_384
-"""Bytes that are read at a time while a head is awaited; a request of usual size comes in one piece."""
+"""Bytes of one read while a head is awaited; enough for a request of usual size."""
 
 PIPELINE_BYTES = 65_536
-"""How much of the requests to come is read while one is answered; the rest waits in the kernel."""
+"""Bytes of pipelined requests that are read while one is answered; the rest waits in the kernel."""
 
 CLOSE = (b"connection", b"close")
 SOON = ((b"retry-after", b"10"),)
 NO_MORE_HTTP = h11.Connection(h11.SERVER)
-"""In place of the parser of a connection that has become a WebSocket; never fed."""
+"""Replaces the parser of a connection that has become a WebSocket; receives no bytes."""
 
 
 def _has_body(fields: Fields) -> bool:
@@ -58,34 +58,36 @@ def _has_body(fields: Fields) -> bool:
 
 
 class Phase(Enum):
-    """What the bytes that come next belong to.
+    """What the next bytes belong to.
 
-    HEAD - WHOLE - HEAD: a request that is answered by one call; HEAD - WHOLE - REST - HEAD, if from its head.
-    HEAD - BODY - ANSWER - HEAD: one that goes through h11 and ASGI; if it is answered before all of its body
-    is here, HEAD - BODY - REST - HEAD.
-    HEAD - SOCKET, from which nothing leads back.
+    HEAD - WHOLE - HEAD: a whole request, answered by one call.
+    HEAD - WHOLE - REST - HEAD: the same, refused by its head.
+    HEAD - BODY - ANSWER - HEAD: a request through h11 and ASGI.
+    HEAD - BODY - REST - HEAD: the same, answered before the end of its body.
+    HEAD - SOCKET: a WebSocket, until the connection ends.
     """
 
     HEAD = auto()
-    """A request's head, or nothing yet: the connection is idle."""
+    """A request's head; the connection is idle before its first byte."""
     BODY = auto()
-    """The body of the request in progress, whose answer may have begun, not ended."""
+    """The body of the request in progress, whose answer has not ended."""
     WHOLE = auto()
-    """The body of a request that is answered once all of it is here."""
+    """The body of a whole request, answered once all of it has been received."""
     ANSWER = auto()
-    """Later requests: this one is whole, its answer is not."""
+    """Pipelined requests: the current one has been received, its answer has not ended."""
     REST = auto()
-    """A body that nobody wants, since its answer has been given; dropped, within bounds."""
+    """A body that is dropped, within its limits, because its request has been answered."""
     SOCKET = auto()
-    """A WebSocket, accepted or about to be."""
+    """A WebSocket, accepted or awaiting the accept."""
 
 
 class HttpProtocol(H11Protocol):
-    """Advances one connection; `receive`, `advance` and `expire` are its reader's alone.
+    """Advances one connection; only its reader calls `receive`, `advance` and `expire`.
 
-    Overrides of Hypercorn 0.18: no cleartext HTTP/2 (each of its two ways in could end the process), heads
-    judged before h11 sees them, a reader that does not wait for the response, a next cycle that is no task of
-    the application's, the rest of a body after an early answer, bytes before the 101, answers that say why.
+    Overrides of Hypercorn 0.18: no cleartext HTTP/2 (a peer could end the process in two ways), heads checked
+    before h11 parses them, a reader that does not wait for the response, a next cycle outside the
+    application's task, the rest of a body after an early answer, bytes before the 101, refusals with a
+    reason.
     """
 
     __slots__ = (
@@ -93,7 +95,6 @@ class HttpProtocol(H11Protocol):
         "_body",
         "_counted",
         "_ended",
-        "_given_up",
         "_head_begun",
         "_held_head",
         "_limits",
@@ -103,6 +104,7 @@ class HttpProtocol(H11Protocol):
         "_proxy",
         "_received",
         "_receiving",
+        "_shed",
         "_unread_head",
         "_whole",
         "_whole_requests",
@@ -123,7 +125,7 @@ class HttpProtocol(H11Protocol):
         "ssl",
         "stream",
         "task_group",
-    )  # Hypercorn's too: in the place of its dictionary, which takes as much again
+    )  # with Hypercorn's attributes: an instance dictionary would double the size
 
     connection: h11.Connection
     task_group: AppTasks
@@ -139,7 +141,7 @@ class HttpProtocol(H11Protocol):
         server: tuple[str, int] | None,
         whole_requests: WholeRequests | None = None,
     ) -> None:
-        # All of Hypercorn's but an event, for which nobody waits here.
+        # Hypercorn's attributes, except an event for which nothing waits here.
         self.app = link.app
         self.config = link.config
         self.context = link.context
@@ -152,52 +154,53 @@ class HttpProtocol(H11Protocol):
         self.stream = None
         self.keep_alive_requests = 0
         self.connection = self._parser()
-        tasks.consumer = self
+        tasks.observer = self
         self.draining = False
-        """The server ends: the answer in progress is the last one."""
+        """The server shuts down: the answer in progress is the last one."""
         self.fresh = True
-        """No request has come yet: who has just connected is owed an answer to the first."""
+        """No request has arrived yet: at shutdown a new connection still gets its first answer."""
         self.restarting = False
-        """And a WebSocket is closed for it."""
+        """The server shuts down: a WebSocket must close."""
         self.link = link
         self._limits = limits
         self.counts = counts
         self._phase = Phase.HEAD
         self._received = bytearray()
-        """What neither h11 nor the WebSocket has been given yet."""
+        """Received bytes that neither h11 nor the WebSocket has processed."""
         self._ended = False
-        """The peer sends nothing more; it may still read."""
+        """The peer has ended its side; it may still read."""
         self._held_head = b""
-        """A response's head, to leave in one write with the first bytes of its body."""
+        """A response's head, written together with the first bytes of its body."""
         self._began = trio.current_time()
-        """When the idling, the head or the request began."""
+        """When the idle time, the head or the request started."""
         self._progressed = self._began
         self._head_begun = False
         self._body: RequestBody | None = None
-        """Of the last request that went through h11."""
+        """Of the last request through h11."""
         self._method = b""
         self._unread_head = b""
-        """Of a handshake that h11 has not been shown: it is, if the answer is h11's to make."""
+        """A handshake's head that h11 has not parsed; it must if h11 writes the answer."""
         self._proxy = ""
-        """The peer's address, where what it says of its clients' is believed."""
+        """The peer's address if it is a trusted proxy, otherwise empty."""
         trusted = limits.trusted_proxies
         if trusted and client is not None and parse_address(client[0]) in trusted:
             self._proxy = client[0]
         self._counted = 0
-        """Bytes that the connection keeps of requests that are not answered, as far as it is counted."""
-        self._given_up = False
-        """Whether they were dropped because all connections together keep too much."""
+        """Bytes of unanswered requests, as last reported to the ledger."""
+        self._shed = False
+        """Whether the ledger has shed this connection's requests."""
         self._receiving = False
-        """Whether the reader is counting, and will look whether it has to give up."""
+        """Whether the reader is counting, and checks `_shed` afterwards."""
         self._whole_requests = whole_requests
         self._whole: WholeExchange | None = None
-        """The request in progress that goes past h11 and ASGI."""
+        """The whole request in progress, which bypasses h11 and ASGI."""
 
-    # --- the reader's side ---------------------------------------------------------------------------------
+    # --- called by the reader
+    # ---------------------------------------------------------------------------------
 
     @property
     def reading(self) -> bool:
-        """Whether the reader may take bytes off the connection: back-pressure when it may not."""
+        """Whether the reader may read from the connection; false is back-pressure."""
         if self._ended:
             return False
         if isinstance(self.stream, SocketStream):
@@ -212,24 +215,24 @@ class HttpProtocol(H11Protocol):
 
     @property
     def next_read(self) -> int:
-        """Bytes to read at most: fewer where no more is expected, or all is dropped."""
+        """The most bytes of the next read: fewer for a head, and for bytes that are dropped."""
         phase = self._phase  # compared one by one: a member of an Enum takes long to hash
         return SMALL_READ if phase is Phase.HEAD or phase is Phase.REST else MAX_RECV
 
     @property
     def sleeping(self) -> bool:
-        """Whether only the peer, or time, can bring about the next step."""
+        """Whether the reader may end: only bytes or the deadline lead to the next step."""
         return isinstance(self.stream, SocketStream) and self.stream.sleeping and not self.restarting
 
     @property
     def resting(self) -> bool:
-        """Whether it is a WebSocket for which the reader could do nothing now but wait."""
-        nothing_came = not self._received and not self._ended and not self.restarting
-        return nothing_came and isinstance(self.stream, SocketStream) and self.stream.resting
+        """Whether it is a WebSocket without work for the reader."""
+        nothing_pending = not self._received and not self._ended and not self.restarting
+        return nothing_pending and isinstance(self.stream, SocketStream) and self.stream.resting
 
     @property
     def deadline(self) -> float:
-        """When the reader calls `expire`, unless something comes first; seconds of trio's clock."""
+        """When the reader calls `expire` unless bytes arrive first; seconds of trio's clock."""
         if isinstance(self.stream, SocketStream):
             return self.stream.deadline
         limits = self._limits
@@ -250,66 +253,68 @@ class HttpProtocol(H11Protocol):
         return self._body is not None and self._body.too_large
 
     def receive(self, data: bytes) -> None:
-        """Take in bytes that have come, none for their end; `advance` does the rest."""
+        """Store received bytes, none for their end; `advance` processes them."""
         self._received += data
         self._ended = not data
         self._progressed = trio.current_time()
 
     async def end(self) -> None:
-        """The connection has ended."""
+        """Handle the connection's end."""
         await self._close_stream()
 
     async def advance(self) -> None:
-        """Take every step that what has come allows, in turns; never waits for the application."""
+        """Take all possible steps, in turns with other tasks; never waits for an application called by
+        ASGI.
+        """
         steps = 0
         try:
             while not self.link.over and await self._step():
                 steps += 1
                 if steps % TURN == 0:
-                    await trio.lowlevel.checkpoint()  # between two steps, where everything is whole
+                    await trio.lowlevel.checkpoint()  # between two steps the state is consistent
             if self._received or self._counted or self._body is not None:
                 self.count(receiving=True)
         except RefusedRequest as refused:
             await self._refuse(refused)
         except h11.RemoteProtocolError as error:
-            # h11's own words may quote the line, and with it a token.
+            # h11's message may quote the line, and a token in it.
             await self._refuse(RefusedRequest(error.error_status_hint, NOT_WELL_FORMED))
-        if self._given_up and not self.link.over:
+        if self._shed and not self.link.over:
             detail = "The server is receiving too much at this moment. Try again."
             await self._refuse(RefusedRequest(503, detail, code="busy", headers=SOON))
 
     def count(self, *, receiving: bool = False) -> None:
-        """Count what of requests is here, or with the application, and not answered.
+        """Count the bytes of unanswered requests, here and with the application.
 
-        It may turn out to be too much, and this connection's the most, which is looked at while `receiving`.
+        Beyond a bound this may shed connections, this one too if the reader is `receiving`.
         """
-        given = 0
+        delivered = 0
         if self._body is not None and self._phase in {Phase.BODY, Phase.ANSWER}:
-            given = self._body.size
-        kept = len(self._received) + given
-        if kept != self._counted and not self._given_up:
-            self._counted = kept
+            delivered = self._body.size
+        size = len(self._received) + delivered
+        if size != self._counted and not self._shed:
+            self._counted = size
             self._receiving = receiving
-            self.link.keep_unread(kept)
+            self.link.count_unread(size)
             self._receiving = False
 
-    def give_up(self) -> bool:
-        """Drop what has come of requests; false if one is being answered, and nothing else has come."""
-        if self._given_up:
+    def shed(self) -> bool:
+        """Drop the unanswered requests; false if the only one is being answered, and may be committed."""
+        if self._shed:
             return False
         if self._phase in {Phase.HEAD, Phase.WHOLE, Phase.BODY} and (self._receiving or self.link.idle):
-            self._given_up = True
+            self._shed = True
             self._received.clear()
             self.link.wake()
         elif self._received and self._phase not in {Phase.HEAD, Phase.BODY}:
-            self.link.abort()  # it sends more, and has not read what it asked for before
+            self.link.abort()  # it pipelines requests without reading the answers
         else:
             return False
         self.counts.unread_shed += 1
         return True
 
     async def expire(self) -> None:
-        """The deadline has passed."""
+        """Handle the deadline."""
         if isinstance(self.stream, SocketStream):
             await self.stream.expire()
         elif self._too_large:
@@ -323,10 +328,10 @@ class HttpProtocol(H11Protocol):
         else:
             self.link.finish()
 
-    # --- its steps ------------------------------------------------------------------------------------------
+    # --- steps ------------------------------------------------------------------------------------------
 
     async def _step(self) -> bool:
-        """One step; whether another may be possible."""
+        """Take one step; returns whether another may be possible."""
         match self._phase:
             case Phase.HEAD:
                 return await self._step_head()
@@ -342,7 +347,7 @@ class HttpProtocol(H11Protocol):
 
     async def _step_head(self) -> bool:
         if self._proxy:
-            self.client = (self._proxy, 0)  # until this head says whose it is, nobody knows
+            self.client = (self._proxy, 0)  # the client is unknown until the head has been read
         head = take_head(
             self._received, max_bytes=self._limits.head_bytes, max_fields=self._limits.head_fields
         )
@@ -350,9 +355,9 @@ class HttpProtocol(H11Protocol):
             return self._await_head()
         self._head_begun = self.fresh = False
         if self._proxy:
-            # Here once, for every way that the request may take; `ssl` is what Hypercorn makes the scheme of.
-            seen = request_source(head, self._proxy, self._limits.trusted_proxies)
-            self.client, self.ssl = (seen.client, 0), seen.secure
+            # Once, for all paths of the request; Hypercorn derives the scheme from `ssl`.
+            source = request_source(head, self._proxy, self._limits.trusted_proxies)
+            self.client, self.ssl = (source.client, 0), source.secure
         plain = plain_head(head) if self._limits.quick_path else None
         if plain is not None and plain.upgrade:
             handshake = handshake_beyond_doubt(plain.method, plain.fields)
@@ -361,7 +366,7 @@ class HttpProtocol(H11Protocol):
                 await self._begin_socket(head.split(b" ", 2)[1], handshake)
                 return True
         elif plain is not None:
-            whole = begin_whole(plain, self._whole_requests, self._limits)
+            whole = begin_exchange(plain, self._whole_requests, self._limits)
             if whole is not None:
                 self._whole = whole
                 self._phase = Phase.WHOLE
@@ -375,7 +380,7 @@ class HttpProtocol(H11Protocol):
         return True
 
     def _await_head(self) -> bool:
-        """What there is is no whole head."""
+        """Wait for the rest of a head."""
         begun = has_begun(self._received)
         if begun and self._ended:
             raise RefusedRequest(400, "The request ended before its head did.")
@@ -403,7 +408,7 @@ class HttpProtocol(H11Protocol):
             self._received += self.connection.trailing_data[0]
             await self._body_ended()
         else:
-            return bool(data)  # behind it there may be more, or the end
+            return bool(data)  # more bytes, or the end, may follow
         return True
 
     async def _give_body(self, data: bytes) -> None:
@@ -435,7 +440,8 @@ class HttpProtocol(H11Protocol):
             self.link.finish()
         return False
 
-    # --- a request begins ----------------------------------------------------------------------------------
+    # --- the start of a request
+    # ----------------------------------------------------------------------------------
 
     async def _begin(self, request: h11.Request) -> None:
         self._method = request.method
@@ -461,23 +467,23 @@ class HttpProtocol(H11Protocol):
             self.stream_send,
             STREAM_ID,
         )
-        # Not in upper case, as Hypercorn has it: h11 frames the answer to a HEAD by the method's own.
+        # Not upper-cased, as in Hypercorn: h11 frames the answer to a HEAD by the original method.
         await self._begin_stream(
             stream, request.method.decode(), target, fields, request.http_version.decode()
         )
 
     async def _refused_from_head(self, method: bytes, target: bytes, fields: Fields) -> bool:
-        """Answer what the application refuses whatever the body holds; whether it does.
+        """Answer a request that the application refuses by its head; returns whether it does.
 
-        An application asked through ASGI would be given the body meanwhile, and keep it.
+        Through ASGI the application would receive the body meanwhile, and hold it in memory.
         """
         if self._whole_requests is None or not _has_body(fields):
             return False
         path, _, query = target.partition(b"?")
-        told: dict[str, str] = {}
+        joined: dict[str, str] = {}
         for name, value in fields:
             key, text = name.decode("latin-1"), value.decode("latin-1")
-            told[key] = f"{told[key]}, {text}" if key in told else text
+            joined[key] = f"{joined[key]}, {text}" if key in joined else text
         plain = unquote(path.decode("latin-1"))
         route = self._whole_requests.route(method.decode(), plain)
         if route is None:
@@ -486,7 +492,7 @@ class HttpProtocol(H11Protocol):
         began = trio.current_time()
         refusal = None
         with Boundary(partial(self.task_group.report, plain)):
-            refusal = await route.refusal(WholeRequest(method.decode(), plain, query, told, b"", client))
+            refusal = await route.refusal(WholeRequest(method.decode(), plain, query, joined, b"", client))
         if refusal is None:
             return False
         self.counts.requests += 1
@@ -511,7 +517,7 @@ class HttpProtocol(H11Protocol):
         return True
 
     async def _begin_socket(self, target: bytes, fields: Fields) -> None:
-        """Become a WebSocket, if the application accepts; `fields` are those of `plain_handshake`."""
+        """Become a WebSocket if the application accepts; `fields` come from `plain_handshake`."""
         self._method = b"GET"
         self._phase = Phase.SOCKET
         stream = SocketStream(self, self.task_group, self._limits, self.counts, STREAM_ID)
@@ -533,10 +539,10 @@ class HttpProtocol(H11Protocol):
             )
         )
 
-    # --- what its inbox and its streams call ---------------------------------------------------------------
+    # --- called by its inbox and streams ---------------------------------------------------------------
 
-    async def wanted(self) -> None:
-        """The application waits for a body: the peer that waits for a 100 gets it."""
+    async def body_awaited(self) -> None:
+        """The application waits for a body: send the 100 that the peer waits for."""
         connection = self.connection
         if (
             self._phase is Phase.BODY
@@ -547,18 +553,19 @@ class HttpProtocol(H11Protocol):
             with trio.CancelScope(shield=True):
                 await self._send_h11_event(h11.InformationalResponse(status_code=100, headers=[]))
 
-    def changed(self) -> None:
-        """The reader may go on."""
-        self.link.look()
+    def state_changed(self) -> None:
+        """Wake the reader, which may have work now."""
+        self.link.wake_if_needed()
 
     def reset(self) -> None:
-        """End the connection without a word."""
+        """Reset the connection."""
         self.link.abort()
 
-    # --- its answer, from the application's task -----------------------------------------------------------
+    # --- the answer, called by the application's task
+    # -----------------------------------------------------------
 
     async def stream_send(self, event: StreamEvent) -> None:
-        """What a stream has to send; its end runs without a checkpoint, so that nothing can cancel it."""
+        """Send a stream's event; a stream's end has no checkpoint, so that nothing can cancel it."""
         if isinstance(event, StreamClosed):
             await self._answered()
         elif isinstance(event, Response) and event.status_code >= 200 and self._is_last:
@@ -569,7 +576,7 @@ class HttpProtocol(H11Protocol):
 
     @property
     def _is_last(self) -> bool:
-        """Whether the connection closes after this answer, whatever the application says."""
+        """Whether the connection must close after this answer."""
         return (
             self.draining
             or self._phase is Phase.SOCKET
@@ -581,7 +588,7 @@ class HttpProtocol(H11Protocol):
         if self._unread_head:
             self.connection.receive_data(self._unread_head)
             self._unread_head = b""
-            self.connection.next_event()  # the request, which has been acted upon already,
+            self.connection.next_event()  # the request, which has been processed already,
             self.connection.next_event()  # and its end
         try:
             pieces = self.connection.send_with_data_passthrough(event) or []
@@ -594,15 +601,15 @@ class HttpProtocol(H11Protocol):
             return
         head, self._held_head = self._held_head, b""
         if isinstance(event, h11.Data) and len(event.data) > SEPARATE and event.data is pieces[-1]:
-            # One object that may be large, and many connections' at once, is not copied.
+            # A large object, which several connections may send at once, is not copied.
             await self.link.write(head + b"".join(pieces[:-1]), event.data)
             await trio.lowlevel.cancel_shielded_checkpoint()  # a tight loop of sends must let others run
         elif data := b"".join([head, *pieces]):
             await self.send(RawData(data=data))
 
     async def switch(self, answer: bytes) -> None:
-        """Write the 101; what comes from now on is no HTTP."""
-        self.connection = NO_MORE_HTTP  # thousands of these stay open: their parsers need not
+        """Write the 101; the bytes that follow are not HTTP."""
+        self.connection = NO_MORE_HTTP  # thousands of these stay open: release their parsers
         self._unread_head = b""
         await self.link.write(answer)
 
@@ -610,7 +617,7 @@ class HttpProtocol(H11Protocol):
         incomplete = self._phase is not Phase.SOCKET and self.connection.our_state is h11.SEND_BODY
         await self._close_stream()
         if incomplete:
-            self.link.abort()  # to HTTP/1.0 the plain end of the connection would be the end of the body
+            self.link.abort()  # in HTTP/1.0 an orderly end of the connection would mark the end of the body
         elif self._phase is Phase.SOCKET or self.connection.our_state is not h11.DONE or self.draining:
             self.link.finish()
         elif self._phase is Phase.ANSWER:
@@ -619,23 +626,24 @@ class HttpProtocol(H11Protocol):
             self._phase = Phase.REST
             self.link.wake()
 
-    # --- a request ends ------------------------------------------------------------------------------------
+    # --- the end of a request
+    # ------------------------------------------------------------------------------------
 
     def _parser(self) -> h11.Connection:
         return h11.Connection(h11.SERVER, max_incomplete_event_size=self.config.h11_max_incomplete_size)
 
     def next_request(self) -> None:
-        """Await the next one; who calls sees to it that the reader looks at what of it is here already."""
+        """Await the next request; the caller must make the reader process bytes received already."""
         self._whole = None
         self._phase = Phase.HEAD
         self._began = trio.current_time()
 
     def drop_body(self) -> None:
-        """The request is answered from its head: drop its body, within the bounds of any other."""
+        """Drop the body of a request that was refused by its head, within the limits of any body."""
         self._phase = Phase.REST
 
     def _next_cycle(self) -> None:
-        """The same after h11's, with a new parser: its own next cycle would keep what it has buffered."""
+        """The same after a request through h11, with a new parser: h11's own next cycle keeps its buffer."""
         self.connection = self._parser()
         self._method = b""
         self._body = None
@@ -648,15 +656,15 @@ class HttpProtocol(H11Protocol):
             self.link.rearm()
 
     async def _refuse(self, refused: RefusedRequest) -> None:
-        """Answer in the application's stead if nothing has been answered yet, and close."""
+        """Answer a refused request, unless an answer has started, and close the connection."""
         self.counts.bad_requests += 1
         client = None if self.client is None else self.client[0]
         log.info("request_refused", status=refused.status, code=refused.code, client=client)
         if isinstance(self.stream, HttpStream):
-            await self.stream.answered_by_listener(refused.status)
+            await self.stream.log_listener_answer(refused.status)
         elif self._whole is not None:
             seconds = trio.current_time() - self._began
-            self._whole.answered_by_listener(refused.status, seconds=seconds, client=client)
+            self._whole.log_listener_answer(refused.status, seconds=seconds, client=client)
         await self._close_stream()
         if self.connection.our_state in {h11.IDLE, h11.SEND_RESPONSE}:
             headers, body = closing_answer(refused)

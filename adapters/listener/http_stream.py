@@ -13,24 +13,26 @@ from adapters.listener.logs import LoggedResponse
 
 
 class HttpStream(HTTPStream):
-    """Sends whole messages or none.
+    """Sends each message of the application completely or not at all.
 
-    Overrides of Hypercorn 0.18: sends that are cut short when the application's task is cancelled, above all
-    the last one, whose http.disconnect makes quart-trio cancel that very task; sends to a peer that has left,
-    which never yield; a 500 without a body.
+    Overrides of Hypercorn 0.18: sends that the cancellation of the application's task cuts short, above all
+    the last send, after which http.disconnect makes quart-trio cancel that task; sends to a disconnected
+    peer, which never yield; a 500 without a body.
     """
 
     _sent_bytes = 0
 
     async def app_send(self, message: ASGISendEvent | None) -> None:
-        """ASGI's `send`; None is the application's end. Cancelled before it begins or not at all."""
+        """ASGI's `send`; None marks the application's end. A cancellation takes effect before the send
+        only.
+        """
         if message is None:
             with trio.CancelScope(shield=True):
                 await super().app_send(None)
             return
         await trio.lowlevel.checkpoint_if_cancelled()
         if self.closed:
-            await trio.lowlevel.checkpoint()  # a tight loop of sends must let others run
+            await trio.lowlevel.checkpoint()  # a tight loop of sends must let other tasks run
             return
         with trio.CancelScope(shield=True):
             if message["type"] == "http.response.body" and self.state is ASGIHTTPState.RESPONSE:
@@ -38,8 +40,8 @@ class HttpStream(HTTPStream):
                 self._sent_bytes += 0 if suppressed else len(message.get("body", b""))
             await super().app_send(message)
 
-    async def answered_by_listener(self, status: int) -> None:
-        """Write it down: the listener has answered this request, the application has not."""
+    async def log_listener_answer(self, status: int) -> None:
+        """Log a request that the listener has answered in place of the application."""
         self.state = ASGIHTTPState.CLOSED
         await self._log({"status": status, "headers": []})
 
@@ -66,5 +68,5 @@ class HttpStream(HTTPStream):
         self.state = ASGIHTTPState.CLOSED
         await self._log({"status": status_code, "headers": [], "bytes": len(body)})
 
-    async def _log(self, answered: LoggedResponse) -> None:
-        await self.config.log.access(self.scope, answered, time() - self.start_time)
+    async def _log(self, response: LoggedResponse) -> None:
+        await self.config.log.access(self.scope, response, time() - self.start_time)

@@ -1,4 +1,4 @@
-"""What stands between a connection's reader and the application: a bounded inbox, and the task it runs in."""
+"""The bounded inbox between a connection's reader and the application, and the application's tasks."""
 
 from collections.abc import Awaitable, Callable
 from functools import partial
@@ -14,42 +14,44 @@ from adapters.listener.counts import ListenerCounts
 from adapters.listener.logs import log
 
 EVENT_OVERHEAD = 256
-"""Bytes that an event takes beside its payload, roughly: many small ones must not hide from the bound."""
+"""Approximate bytes of an event beside its payload, so that the bound holds for many small events too."""
 
 
 class InboxObserver(Protocol):
-    """Who wants to know that the application receives."""
+    """What an inbox calls when the application receives."""
 
-    async def wanted(self) -> None:
-        """The application waits, and nothing is there."""
+    async def body_awaited(self) -> None:
+        """The application waits, and the inbox is empty."""
 
-    def changed(self) -> None:
-        """The application has done what may let the reader go on: the inbox is no longer full, say."""
+    def state_changed(self) -> None:
+        """The application has changed a state that may let the reader continue, such as a full inbox."""
 
 
 class Inbox:
-    """Events on their way to the application; the reader puts without waiting and stops reading when full.
+    """Events for the application; the reader puts without waiting, and stops reading while it is full.
 
-    Hypercorn 0.18 waits in `put` for an application that does not receive: pings, closes and EOF go unseen.
+    Hypercorn 0.18 waits in `put` for an application that does not receive, and misses pings, closes and EOF.
     """
 
-    __slots__ = ("_arrived", "_consumer", "_events", "_max_bytes", "_max_events", "bytes")
+    __slots__ = ("_arrived", "_events", "_max_bytes", "_max_events", "_observer", "bytes")
 
-    def __init__(self, consumer: InboxObserver, max_events: int, max_bytes: int) -> None:
-        self._consumer = consumer
+    def __init__(self, observer: InboxObserver, max_events: int, max_bytes: int) -> None:
+        self._observer = observer
         self._max_events = max_events
         self._max_bytes = max_bytes
-        self._events: list[ASGIReceiveEvent] = []  # a deque takes 600 bytes when it is empty
+        self._events: list[ASGIReceiveEvent] = []  # an empty deque takes 600 bytes
         self._arrived: trio.Event | None = None
         self.bytes = 0
 
     @property
     def full(self) -> bool:
-        """Whether the reader must pause: checked before each message, so that one of them may overshoot."""
+        """Whether the reader must pause; checked before each message, so the last one may exceed the
+        bound.
+        """
         return len(self._events) >= self._max_events or self.bytes >= self._max_bytes
 
     async def put(self, event: ASGIReceiveEvent) -> None:
-        """Add an event; a coroutine only because Hypercorn awaits it: it never waits, full or not."""
+        """Add an event, without waiting, even if full; a coroutine only because Hypercorn awaits it."""
         self._events.append(event)
         self.bytes += _size(event)
         if self._arrived is not None:
@@ -57,20 +59,20 @@ class Inbox:
             self._arrived = None
 
     def drop(self) -> None:
-        """Forget what waits: nobody will receive it."""
+        """Delete all events: the application receives no more."""
         self._events.clear()
         self.bytes = 0
 
     async def receive(self) -> ASGIReceiveEvent:
-        """ASGI's `receive`. After a disconnect it waits for ever, as Hypercorn's does."""
+        """ASGI's `receive`. After a disconnect it waits without end, as Hypercorn's does."""
         if self._events and self._events[0]["type"] == "websocket.connect":
-            await trio.lowlevel.checkpoint_if_cancelled()  # it comes once, and the task has just begun
+            await trio.lowlevel.checkpoint_if_cancelled()  # there is only one, and the task has just started
         elif self._events:
             await trio.lowlevel.checkpoint()
         while not self._events:
-            await self._consumer.wanted()
+            await self._observer.body_awaited()
             if self._events:
-                break  # it came while the peer was told
+                break  # it arrived while the 100 was being written
             if self._arrived is None:
                 self._arrived = trio.Event()
             await self._arrived.wait()
@@ -78,7 +80,7 @@ class Inbox:
         event = self._events.pop(0)
         self.bytes -= _size(event)
         if was_full and not self.full:
-            self._consumer.changed()
+            self._observer.state_changed()
         return event
 
 
@@ -91,13 +93,13 @@ def _size(event: ASGIReceiveEvent) -> int:
 
 
 class AppTasks(TaskGroup):
-    """The tasks of the application on one connection: each has a boundary, none outlives the connection long.
+    """The application's tasks on one connection: each has a boundary, and a bounded time after its end.
 
     Overrides how Hypercorn 0.18 starts them: its inbox makes the reader wait for the application. They run in
-    the nursery of all connections, for one of its own would take an idle connection 2 KiB.
+    the nursery of all connections, because a separate one would take 2 KiB of an idle connection.
     """
 
-    __slots__ = ("_all", "_counts", "_ended", "_max_bytes", "_max_events", "_running", "consumer", "inbox")
+    __slots__ = ("_all", "_counts", "_ended", "_max_bytes", "_max_events", "_running", "inbox", "observer")
 
     def __init__(
         self, nursery: trio.Nursery, counts: ListenerCounts, max_events: int, max_bytes: int
@@ -105,9 +107,9 @@ class AppTasks(TaskGroup):
         self._counts = counts
         self._max_events = max_events
         self._max_bytes = max_bytes
-        self.consumer: InboxObserver
+        self.observer: InboxObserver
         self.inbox: Inbox
-        """Of the newest task: HTTP/1.1 has one at a time that still receives."""
+        """Of the newest task; in HTTP/1.1 only one task at a time receives."""
         self._all = nursery
         self._running: list[trio.CancelScope] = []
         self._ended: trio.Event | None = None
@@ -115,25 +117,25 @@ class AppTasks(TaskGroup):
     async def spawn_app(
         self,
         app: AppWrapper,
-        config: Config,  # noqa: ARG002 - the signature is Hypercorn's
+        config: Config,  # noqa: ARG002 - Hypercorn's signature
         scope: Scope,
         send: Callable[[ASGISendEvent | None], Awaitable[None]],
     ) -> Callable[[ASGIReceiveEvent], Awaitable[None]]:
-        self.inbox = Inbox(self.consumer, self._max_events, self._max_bytes)
+        self.inbox = Inbox(self.observer, self._max_events, self._max_bytes)
         path = b"" if scope["type"] == "lifespan" else scope["raw_path"]
         self.start_soon(path.decode("latin-1"), partial(self._run, app, scope, self.inbox.receive, send))
         return self.inbox.put
 
     def start_soon(self, path: str, task: Callable[[], Awaitable[None]]) -> None:
-        """Run a task; what it does not catch is logged as a failure at `path`."""
+        """Run a task; exceptions that it does not catch are logged with `path`."""
         scope = trio.CancelScope()
         self._running.append(scope)
         self._all.start_soon(self._contained, path, task, scope)
 
     async def end(self, patience: float) -> bool:
-        """Wait until none runs; whether any had to be cancelled, which is after `patience` seconds.
+        """Wait for all tasks, cancel them after `patience` seconds, and return whether any was cancelled.
 
-        A handler that never looks would otherwise stay for ever.
+        A handler that ignores the disconnect would otherwise run without end.
         """
         running = tuple(self._running)
         for scope in running:
@@ -144,7 +146,7 @@ class AppTasks(TaskGroup):
         return any(scope.cancelled_caught for scope in running)
 
     def report(self, path: str, error: Exception) -> None:
-        """Note what the application did not catch."""
+        """Count and log an exception that the application did not catch."""
         self._counts.application_errors += 1
         log.error("application_failed", path=path, exc_info=error)
 

@@ -1,7 +1,7 @@
-"""How many bytes connections make the process keep, and who gives way at a bound.
+"""Bounds the bytes that connections hold in memory, and chooses which of them to shed.
 
-Beyond a bound the connection that keeps the most gives way, never the one that comes last: whoever fills the
-memory is let go, and a stranger's small request is served.
+Beyond a bound the connection that holds the most is shed, never the newest: the peer that fills the memory
+loses its connection, and another peer's small request is served.
 """
 
 from collections.abc import Callable, Container, Hashable
@@ -13,8 +13,8 @@ from attrs import define
 Holder = TypeVar("Holder", bound=Hashable)
 
 
-def nothing(total: int) -> None:
-    """For whoever does not want to know."""
+def ignore_total(total: int) -> None:
+    """The default gauge."""
 
 
 @define
@@ -25,33 +25,33 @@ class _Entry:
 
 
 class MemoryLedger(Generic[Holder]):
-    """What each connection keeps, bounded in all and for an address.
+    """The bytes that each connection holds, bounded in total and for each address.
 
-    Of `uncounted` addresses, such as that of a proxy on this machine, each connection counts for itself.
-    `give_way` frees a holder's bytes, and says whether it could; `gauge` is told the total when it changes.
+    Each connection of an `uncounted` address, such as that of a proxy on this machine, counts separately.
+    `shed` frees a holder's bytes and returns whether it could. `gauge` receives each new total.
     """
 
     def __init__(
         self,
-        most: int,
-        most_per_address: int,
+        limit: int,
+        limit_per_address: int,
         uncounted: Container[str],
-        give_way: Callable[[Holder], bool],
-        gauge: Callable[[int], None] = nothing,
+        shed: Callable[[Holder], bool],
+        gauge: Callable[[int], None] = ignore_total,
     ) -> None:
-        self.most = most
+        self.limit = limit
         self.total = 0
-        """Bytes that are kept in all."""
-        self._most_per_address = most_per_address
+        """Bytes of all holders."""
+        self._limit_per_address = limit_per_address
         self._uncounted = uncounted
-        self._give_way = give_way
+        self._shed = shed
         self._gauge = gauge
         self._entries: dict[Holder, _Entry] = {}
-        """In the order of their beginning."""
+        """Oldest first."""
         self._of_address: dict[str, int] = {}
 
-    def keep(self, holder: Holder, address: str, size: int) -> None:
-        """Note what a holder keeps from now on, 0 for nothing, and bring all back within the bounds."""
+    def record(self, holder: Holder, address: str, size: int) -> None:
+        """Set the bytes that a holder has, 0 for none; sheds holders until all bounds hold again."""
         entry = self._entries.get(holder)
         before = 0 if entry is None else entry.size
         if entry is not None:
@@ -62,21 +62,21 @@ class MemoryLedger(Generic[Holder]):
         self._entries[holder] = _Entry(address, size, trio.current_time() if entry is None else entry.since)
         self._add(address, size)
         if size > before:
-            self._come_within_bounds(address)
+            self._enforce_limits(address)
 
     def share(self, address: str) -> int:
-        """Bytes that an address keeps; of an uncounted one none, where a holder counts for itself."""
+        """Bytes of an address; 0 for an uncounted address, whose holders count separately."""
         return 0 if address in self._uncounted else self._of_address.get(address, 0)
 
     def fits(self, address: str, size: int) -> bool:
-        """Whether so many bytes more stay within the bound of their address; what is alone does."""
+        """Whether `size` bytes more stay within the bound of an address; its only ones always do."""
         share = self.share(address)
-        return not share or share + size <= self._most_per_address
+        return not share or share + size <= self._limit_per_address
 
     def displace(self, address: str, size: int, *, age: float) -> bool:
-        """Have one holder give way to so many bytes of an address; false if nobody must.
+        """Shed one holder in favour of `size` bytes of `address`; returns whether there was one to shed.
 
-        That is one whose address would still keep more than this one, for at least `age` seconds.
+        Its address must hold more than `address` would, and the holder must be at least `age` seconds old.
         """
         above, latest = self.share(address) + size, trio.current_time() - age
         heavy = {
@@ -84,12 +84,12 @@ class MemoryLedger(Generic[Holder]):
             for holder, entry in self._entries.items()
             if entry.since <= latest and (weight := self._weight(entry))[0] > above
         }
-        return self._free_heaviest(heavy)
+        return self._shed_heaviest(heavy)
 
-    def _come_within_bounds(self, address: str) -> None:
-        while not self.fits(address, 0) and self._free_heaviest(self._weights(address)):
+    def _enforce_limits(self, address: str) -> None:
+        while not self.fits(address, 0) and self._shed_heaviest(self._weights(address)):
             pass
-        while self.total > self.most and self._free_heaviest(self._weights()):
+        while self.total > self.limit and self._shed_heaviest(self._weights()):
             pass
 
     def _weights(self, address: str | None = None) -> dict[Holder, tuple[int, int]]:
@@ -102,12 +102,15 @@ class MemoryLedger(Generic[Holder]):
     def _weight(self, entry: _Entry) -> tuple[int, int]:
         return self.share(entry.address) or entry.size, entry.size
 
-    def _free_heaviest(self, weights: dict[Holder, tuple[int, int]]) -> bool:
-        """Of the address with the largest share the largest holder, of equal ones the oldest, if it can."""
+    def _shed_heaviest(self, weights: dict[Holder, tuple[int, int]]) -> bool:
+        """Shed the largest holder of the address with the largest share, the oldest among equals.
+
+        A holder that cannot be shed now is skipped.
+        """
         while weights:
             heaviest = max(weights, key=weights.__getitem__)
-            if self._give_way(heaviest):
-                self.keep(heaviest, "", 0)
+            if self._shed(heaviest):
+                self.record(heaviest, "", 0)
                 return True
             del weights[heaviest]
         return False
@@ -115,8 +118,8 @@ class MemoryLedger(Generic[Holder]):
     def _add(self, address: str, size: int) -> None:
         self.total += size
         self._gauge(self.total)
-        kept = self._of_address.get(address, 0) + size
-        if kept:
-            self._of_address[address] = kept
+        share = self._of_address.get(address, 0) + size
+        if share:
+            self._of_address[address] = share
         else:
             self._of_address.pop(address, None)

@@ -1,4 +1,4 @@
-"""The application's lifespan, watched."""
+"""The application's lifespan, and the detection of its crash."""
 
 import trio
 from hypercorn.config import Config
@@ -7,24 +7,24 @@ from hypercorn.typing import AppWrapper, ASGISendEvent, LifespanState
 
 
 class LifespanEnded(Exception):
-    """The application's lifespan ended while it was being served; its log line tells why."""
+    """The application's lifespan ended while the server was running; its log line has the reason."""
 
 
 class WatchedLifespan(Lifespan):
-    """Notices an end that nobody asked for.
+    """Detects a lifespan that ends before the shutdown.
 
-    Hypercorn 0.18 goes on serving an application whose lifespan has crashed, background tasks and all.
+    Hypercorn 0.18 continues to serve an application whose lifespan, with its background tasks, has crashed.
     """
 
     def __init__(self, app: AppWrapper, config: Config, state: LifespanState) -> None:
         super().__init__(app, config, state)
         self.ended = trio.Event()
-        """Set when it crashed between startup.complete and the shutdown event."""
+        """Set after a crash between startup.complete and the shutdown event."""
         self._serving = False
 
     async def handle_lifespan(self, *, task_status: trio.TaskStatus = trio.TASK_STATUS_IGNORED) -> None:
         await super().handle_lifespan(task_status=task_status)
-        if self._serving and not self.supported:  # what Hypercorn writes down for an exception
+        if self._serving and not self.supported:  # Hypercorn clears `supported` after an exception
             self.ended.set()
 
     async def asgi_send(self, message: ASGISendEvent) -> None:
@@ -32,7 +32,10 @@ class WatchedLifespan(Lifespan):
         await super().asgi_send(message)
 
     async def wait_for_shutdown(self) -> None:
-        """Tell the application and wait for its answer, unless it has gone; raises `LifespanTimeoutError`."""
+        """Send lifespan.shutdown and await its completion, unless the lifespan has ended.
+
+        Raises `LifespanTimeoutError`.
+        """
         self._serving = False
-        if not self.shutdown.is_set():  # set too when the lifespan is over: its channel is closed then
+        if not self.shutdown.is_set():  # also set after the lifespan's end, when its channel is closed
             await super().wait_for_shutdown()

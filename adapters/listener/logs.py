@@ -1,4 +1,6 @@
-"""One line per request, and Hypercorn's own log lines, through structlog; never a query, never a header."""
+"""One log line per request, and Hypercorn's log lines, through structlog; without queries and header
+fields.
+"""
 
 import logging
 import sys
@@ -16,32 +18,32 @@ REQUEST_ID = "x-request-id"
 
 
 class LoggedResponse(ResponseSummary, total=False):
-    """A response as the log tells it."""
+    """A response, as far as the log shows it."""
 
     bytes: int
     """Of its body."""
 
 
 class StructlogLogger(Logger):
-    """Hypercorn's logger, in structlog.
+    """Hypercorn's logger, through structlog.
 
-    Hypercorn 0.18's access log writes the Referer, which can hold `?token=`, and copies every header and the
-    whole environment for each request; this one writes what is named here and nothing else.
+    Hypercorn 0.18's access log writes the Referer, which can hold `?token=`, and copies each header field and
+    the whole environment for each request; this one writes only the keys of `log_request`.
     """
 
-    def __init__(self, config: Config) -> None:  # noqa: ARG002 - Hypercorn gives it; its own would open files
+    def __init__(self, config: Config) -> None:  # noqa: ARG002 - Hypercorn's signature; its own logger would open files
         self.access_logger = None
         self.error_logger = None
 
     async def access(self, request: WWWScope, response: ResponseSummary | None, request_time: float) -> None:
-        """Log a request that ended; `response` is None when the peer left before there was one."""
+        """Log a finished request; `response` is None if the peer disconnected before there was one."""
         client = request["client"]
-        answered = cast("LoggedResponse", response or {})
+        logged = cast("LoggedResponse", response or {})
         log_request(
             request["method"] if request["type"] == "http" else "WEBSOCKET",
             request["raw_path"].decode("latin-1"),
             None if response is None else int(response["status"]),
-            size=answered.get("bytes", 0),
+            size=logged.get("bytes", 0),
             seconds=request_time,
             client=None if client is None else client[0],
             fields=_fields(response),
@@ -79,14 +81,14 @@ def log_request(
     client: str | None,
     fields: Iterable[tuple[str, str]],
 ) -> None:
-    """Log a request that ended, whichever way it took; `size` is in bytes, of the answer's body.
+    """Log a finished request, through ASGI or not; `size` is the answer's body in bytes.
 
-    Of the answer's header fields, their names in lower case, it tells the request's id.
+    Of the answer's header fields, whose names are in lower case, it logs only the request's id.
     """
     if not log.is_enabled_for(logging.INFO):
         return
     ids = [value for name, value in fields if name == REQUEST_ID]
-    told = {"request_id": ids[0]} if ids else {}
+    request_id = {"request_id": ids[0]} if ids else {}
     log.info(
         "request",
         method=method,
@@ -95,7 +97,7 @@ def log_request(
         bytes=size,
         ms=round(seconds * 1000, 1),
         client=client,
-        **told,
+        **request_id,
     )
 
 

@@ -1,8 +1,8 @@
-"""Who asks when a proxy forwards: the header fields of those proxies that are trusted, and of nobody else.
+"""The client behind a proxy, from the header fields of trusted proxies only.
 
-Pure functions. Of the two conventions only X-Forwarded-For and X-Forwarded-Proto are read. A proxy writes one
-and passes the other through as its client sent it: who believed `Forwarded` (RFC 7239) too, behind a proxy
-that does not write it, would believe the client.
+Pure functions. Of the two conventions they read only X-Forwarded-For and X-Forwarded-Proto. A proxy writes
+one of them and passes the other through as its client sent it: a server that also trusted `Forwarded` (RFC
+7239), behind a proxy that does not write it, would trust the client.
 """
 
 import re
@@ -14,7 +14,7 @@ from attrs import frozen
 Address = IPv4Address | IPv6Address
 
 MAX_HOPS = 32
-"""Proxies one behind another; a longer row of trusted addresses is no way that a request took."""
+"""Proxies in a chain; no real request passes a longer chain of trusted addresses."""
 
 _FORWARDED_FOR = re.compile(rb"\r\nx-forwarded-for:([^\r]*)", re.IGNORECASE)
 _FORWARDED_PROTO = re.compile(rb"\r\nx-forwarded-proto:([^\r]*)", re.IGNORECASE)
@@ -24,7 +24,7 @@ _SECURE = {"http": False, "https": True}
 
 @frozen
 class TrustedProxies:
-    """Addresses and networks whose word on where a request came from is taken."""
+    """Addresses and networks of proxies whose X-Forwarded header fields are trusted."""
 
     networks: tuple[IPv4Network | IPv6Network, ...] = ()
 
@@ -39,23 +39,25 @@ NO_PROXIES = TrustedProxies()
 
 
 class RequestSource(NamedTuple):
-    """Where a request came from, as far as it is known."""
+    """The origin of a request, as far as it is known."""
 
     client: str
     secure: bool
-    """Whether the client speaks TLS, to the first proxy."""
+    """Whether the client uses TLS, to the first proxy."""
 
 
 def parse_proxies(text: str) -> TrustedProxies:
-    """Addresses and networks, such as `127.0.0.1 10.0.0.0/8 ::1`, separated by spaces or commas.
+    """Parse addresses and networks, such as `127.0.0.1 10.0.0.0/8 ::1`, separated by spaces or commas.
 
-    Raises `ValueError` for anything else, such as a network with bits beyond its mask, which is a slip.
+    Raises `ValueError` for anything else, also for a network with bits beyond its mask, likely a mistake.
     """
     return TrustedProxies(tuple(ip_network(one) for one in text.replace(",", " ").split()))
 
 
 def parse_address(text: str) -> Address | None:
-    """An address as the system spells it, a zone left out, one of IPv4 in IPv6 as IPv4; None for none."""
+    """Parse an address as the system writes it, without its zone, IPv4-mapped IPv6 as IPv4; None if
+    invalid.
+    """
     try:
         address = ip_address(text.partition("%")[0])
     except ValueError:
@@ -66,25 +68,25 @@ def parse_address(text: str) -> Address | None:
 
 
 def request_source(head: bytes, peer: str, trusted: TrustedProxies) -> RequestSource:
-    """Who asks, of a request that came from `peer`, which is one of `trusted`.
+    """The origin of a request that `peer`, one of `trusted`, has forwarded.
 
-    Each proxy adds, on the right, the address that it was asked from; what stands left of the right-most
-    address that is not trusted may be anybody's invention. If all are trusted, it is the left-most. Where the
-    way back meets what is no address, it is `peer`, and likewise where there is none.
+    Each proxy appends, on the right, the address of its own client. So the client is the right-most address
+    that is not trusted; anything to the left of it may be forged. If all addresses are trusted, it is the
+    left-most one. If there is none, or an invalid one before the client, it is `peer`.
 
     `head` has passed `take_head`.
     """
-    told = b",".join(_FORWARDED_FOR.findall(head)).decode("latin-1")
+    forwarded_for = b",".join(_FORWARDED_FOR.findall(head)).decode("latin-1")
     schemes = [scheme.strip(b" \t").lower().decode("latin-1") for scheme in _FORWARDED_PROTO.findall(head)]
     secure = len(schemes) == 1 and _SECURE.get(schemes[0], False)
-    return RequestSource(_client(told, trusted) or peer, secure)
+    return RequestSource(_client(forwarded_for, trusted) or peer, secure)
 
 
-def _client(told: str, trusted: TrustedProxies) -> str | None:
-    hops = told.rsplit(",", MAX_HOPS)
+def _client(forwarded_for: str, trusted: TrustedProxies) -> str | None:
+    hops = forwarded_for.rsplit(",", MAX_HOPS)
     address: Address | None = None
     for hop in reversed(hops[-MAX_HOPS:]):
-        address = _hop(hop.strip(" \t"))
+        address = _parse_hop(hop.strip(" \t"))
         if address is None or address not in trusted:
             break
     else:
@@ -93,8 +95,8 @@ def _client(told: str, trusted: TrustedProxies) -> str | None:
     return None if address is None else str(address)
 
 
-def _hop(text: str) -> Address | None:
-    """An address of the header: some proxies add the port, and then brackets around one of IPv6."""
+def _parse_hop(text: str) -> Address | None:
+    """Parse an address of the header: some proxies add the port, and then brackets around an IPv6 address."""
     if with_port := _WITH_PORT.fullmatch(text):
         text = with_port["six"] or with_port["four"] or ""
     return None if "%" in text else parse_address(text)

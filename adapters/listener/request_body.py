@@ -1,4 +1,4 @@
-"""A request's body as it comes: how much of it there is, and how much of that the application is given."""
+"""A request's body in transmission: its size, and the part of it that the application receives."""
 
 from adapters.listener.chunks import ChunkedBody
 from adapters.listener.config import ListenerConfig
@@ -6,24 +6,24 @@ from adapters.listener.head import Fields
 
 
 class RequestBody:
-    """The body of one request that goes through h11."""
+    """The body of one request through h11."""
 
-    __slots__ = ("_chunks", "_most", "declares_too_much", "size", "too_large")
+    __slots__ = ("_chunks", "_max_bytes", "declares_too_much", "size", "too_large")
 
     def __init__(self, fields: Fields, limits: ListenerConfig) -> None:
-        told = dict(fields)
-        self._most = limits.body_bytes
+        headers = dict(fields)
+        self._max_bytes = limits.body_bytes
         self.size = 0
-        """Bytes that have come."""
+        """Bytes received."""
         self._chunks: ChunkedBody | None = None
-        if b"transfer-encoding" in told:
+        if b"transfer-encoding" in headers:
             self._chunks = ChunkedBody(max_bytes=limits.head_bytes, max_fields=limits.head_fields)
-        self.declares_too_much = int(told.get(b"content-length", 0)) > self._most
+        self.declares_too_much = int(headers.get(b"content-length", 0)) > self._max_bytes
         self.too_large = False
-        """More has come than is taken."""
+        """More bytes have been received than allowed."""
 
     def take(self, received: bytearray) -> bytes:
-        """Take off the front what h11 may be given. Raises `Refused`."""
+        """Remove and return the bytes that h11 may parse. Raises `RefusedRequest`."""
         if self._chunks is not None:
             return self._chunks.take(received)
         data = bytes(received)
@@ -31,9 +31,11 @@ class RequestBody:
         return data
 
     def within(self, data: bytes) -> bytes:
-        """What of it the application is given: one byte too many at most, for it to say so in its own way."""
+        """The part for the application: at most one byte beyond the limit, so that it can answer 413
+        itself.
+        """
         self.size += len(data)
-        excess = self.size - self._most
+        excess = self.size - self._max_bytes
         if excess <= 0:
             return data
         self.too_large = True

@@ -1,4 +1,4 @@
-"""From the listening socket to the last connection's end."""
+"""The listener's life: accept connections, bound them, and end them at shutdown."""
 
 import socket
 from collections import Counter
@@ -34,9 +34,9 @@ ASGIApp = Callable[[Any, Any, Any], Awaitable[None]]
 Addresses = tuple[tuple[str, int], ...]
 
 ACCEPT_PAUSE = 0.1
-"""Seconds without accepting when the system has run out of descriptors or buffers."""
+"""Seconds without accepting after the system has run out of descriptors or buffers."""
 POLITE_REFUSALS = 64
-"""RefusedRequest connections at a time that get a 503 and a moment to read it; others are closed at once."""
+"""Concurrent refused connections that get a 503 and time to read it; others are closed at once."""
 RETRY_AFTER = b"5"
 
 
@@ -49,21 +49,21 @@ async def serve(
     whole_requests: WholeRequests | None = None,
     task_status: trio.TaskStatus[Addresses] = trio.TASK_STATUS_IGNORED,
 ) -> None:
-    """Serve an ASGI 3 application until `shutdown` is set and everything in flight has come to its end.
+    """Serve an ASGI 3 application until `shutdown` is set and everything in flight has ended.
 
-    In order: lifespan startup; listening, when `task_status.started` gives each (host, port), the real ones;
-    at the shutdown, no new connection, idle ones closed, requests in flight answered, WebSockets closed with
-    1012 by the application or, after `drain_socket_time`, by the listener; after `drain_time` whoever is left
-    is reset; lifespan shutdown; return. To be cancelled is to end at once, without any of this.
-    `whole_requests` are those that the application answers without ASGI.
+    In order: lifespan startup; listening, when `task_status.started` receives each actual (host, port); at
+    the shutdown, no new connections, idle ones closed, requests in flight answered, WebSockets closed with
+    1012 by the application or, after `drain_socket_time`, by the listener; after `drain_time` the remaining
+    connections reset; lifespan shutdown; return. A cancellation ends it at once, without these steps.
+    `whole_requests` are the requests that the application answers without ASGI.
 
     Raises `OSError` when it cannot listen, `LifespanFailureError` and `LifespanTimeoutError` (Hypercorn's)
     when the application does not start or end, `LifespanEnded` when its lifespan crashes in between.
     """
     wrapped = ASGIWrapper(app)
-    told = hypercorn_config(config)
+    hypercorn = hypercorn_config(config)
     state: LifespanState = {}
-    lifespan = WatchedLifespan(wrapped, told, state)
+    lifespan = WatchedLifespan(wrapped, hypercorn, state)
     counts = counts if counts is not None else ListenerCounts()
     listener = _Listener(wrapped, config, counts, state, whole_requests)
     try:
@@ -75,7 +75,8 @@ async def serve(
             await lifespan.wait_for_shutdown()
             nursery.cancel_scope.cancel()
     except BaseExceptionGroup as group:
-        # One failure of the lifespan is one exception, however many nurseries it went through.
+        # One failure of the lifespan is raised as one exception, without the groups of the nurseries it
+        # passed.
         for kind in (LifespanFailureError, LifespanTimeoutError, OSError):
             if (found := _only(group, kind)) is not None:
                 raise found from None
@@ -92,12 +93,12 @@ async def _set_after(awaited: trio.Event, event: trio.Event) -> None:
 def _only(group: BaseExceptionGroup[BaseException], kind: type[Exception]) -> Exception | None:
     found, others = group.split(kind)
     while isinstance(found, BaseExceptionGroup) and len(found.exceptions) == 1:
-        found = found.exceptions[0]  # type: ignore[assignment] # the last one is no group
+        found = found.exceptions[0]  # type: ignore[assignment] # the innermost is not a group
     return found if others is None and isinstance(found, kind) else None
 
 
 class _Listener:
-    """Accepts connections, keeps their number within bounds, and ends them."""
+    """Accepts connections, bounds their number, and ends them."""
 
     def __init__(
         self,
@@ -117,7 +118,7 @@ class _Listener:
         self._connections: set[PeerConnection] = set()
         self._per_network: Counter[str] = Counter()
         self._refusing = 0
-        self._waiting = trio.lowlevel.ParkingLot()
+        self._ended = trio.lowlevel.ParkingLot()
         self._watch = Watch()
         self._turns = Turns()
         uncounted = config.uncounted_addresses
@@ -125,16 +126,16 @@ class _Listener:
             config.unread_bytes,
             config.unread_bytes_per_address,
             uncounted,
-            PeerConnection.give_up_unread,
+            PeerConnection.shed_unread,
             partial(setattr, counts, "unread_bytes"),
         )
         self._unsent = UnsentAnswers(
             config.unsent_bytes,
             config.unsent_bytes_per_address,
             uncounted,
-            PeerConnection.give_up_unsent,
+            PeerConnection.shed_unsent,
             partial(setattr, counts, "unsent_bytes"),
-            patience=config.unsent_wait,
+            wait_time=config.unsent_wait,
         )
 
     async def run(self, shutdown: trio.Event, task_status: trio.TaskStatus[Addresses]) -> None:
@@ -160,18 +161,18 @@ class _Listener:
                     await shutdown.wait()
                     accepting.cancel_scope.cancel()
                 for listener in listeners:
-                    # Whom the kernel has taken in and nobody has accepted: they would be reset. Linux holds
-                    # one more than the backlog, and lets in others while these are taken.
-                    most = max(self._config.connections, self._config.backlog + 1)
+                    # Closing resets connections in the accept backlog, so accept them first. Linux holds one
+                    # more than the backlog, and adds others meanwhile.
+                    limit = max(self._config.connections, self._config.backlog + 1)
                     with suppress(OSError):
-                        for stream in listener.waiting(most):
-                            self._take(stream, connections)
+                        for stream in listener.accept_pending(limit):
+                            self._admit(stream, connections)
                     listener.close()
                 await self._drain()
             finally:
                 for listener in listeners:
                     listener.close()
-                # Writes are shielded: only this sets them free when the caller cancels.
+                # Writes are shielded from cancellation: only an abort ends them when the caller cancels.
                 for connection in self._connections:
                     connection.abort()
             connections.cancel_scope.cancel()
@@ -188,14 +189,14 @@ class _Listener:
         while True:
             await listener.wait()
             try:
-                for stream in listener.waiting():
-                    self._take(stream, connections)
+                for stream in listener.accept_pending():
+                    self._admit(stream, connections)
             except OSError as error:
-                # trio.serve_listeners, in Hypercorn, ends at any of these but the lack of descriptors.
+                # trio.serve_listeners, in Hypercorn, ends at each of these except the lack of descriptors.
                 log.warning("accept_failed", error=str(error))
                 await trio.sleep(ACCEPT_PAUSE)
 
-    def _take(self, stream: TcpStream, connections: trio.Nursery) -> None:
+    def _admit(self, stream: TcpStream, connections: trio.Nursery) -> None:
         """Serve a connection, or refuse it."""
         peer = "" if stream.client is None else stream.client[0]
         if self._may_serve(peer):
@@ -268,7 +269,7 @@ class _Listener:
                 self._end(connection, peer)
 
     async def _serve(self, connection: PeerConnection, peer: str, connections: trio.Nursery) -> None:
-        """The boundary: whatever happens in here is the end of this connection and of nothing else."""
+        """The boundary: an exception in here ends this connection only."""
         over = True
         try:
             with Boundary(partial(self._fault, peer)):
@@ -287,7 +288,7 @@ class _Listener:
         self._per_network[network] -= 1
         if not self._per_network[network]:
             del self._per_network[network]
-        self._waiting.unpark_all()
+        self._ended.unpark_all()
 
     def _fault(self, peer: str, error: Exception) -> None:
         self._counts.faults += 1
@@ -296,7 +297,7 @@ class _Listener:
     # --- ending --------------------------------------------------------------------------------------------
 
     async def _drain(self) -> None:
-        """Let every connection come to its end; returns when all have, or at the deadline."""
+        """Wait until all connections have ended, at most until the deadline."""
         log.info("draining", connections=len(self._connections))
         with trio.move_on_after(self._config.drain_time):
             for connection in self._connections:
@@ -314,4 +315,4 @@ class _Listener:
 
     async def _until(self, done: Callable[[], bool]) -> None:
         while not done():
-            await self._waiting.park()
+            await self._ended.park()

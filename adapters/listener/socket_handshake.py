@@ -1,7 +1,7 @@
-"""A WebSocket's opening handshake (RFC 6455, 4.2): what is asked is judged and made plain, and answered.
+"""A WebSocket's opening handshake (RFC 6455, 4.2): its check, its normal form, and its answer.
 
-Hypercorn 0.18 takes the last of several header lines where the standard joins them, decodes them as ASCII
-without a net (bytes that are not end the process), and accepts permessage-deflate whenever it is offered.
+Hypercorn 0.18 reads the last of several header lines where the standard joins them, decodes them as ASCII
+unchecked (other bytes end the process), and accepts permessage-deflate whenever a client offers it.
 """
 
 import base64
@@ -22,7 +22,7 @@ _SINGLE = (b"sec-websocket-key", b"sec-websocket-version")
 
 
 def asks_for_socket(method: bytes, http_version: bytes, fields: Fields) -> bool:
-    """Whether a request wants to become a WebSocket; any other upgrade is ignored, as it may be."""
+    """Whether a request asks for a WebSocket; any other upgrade is ignored, as RFC 9110, 7.8, allows."""
     return (
         method == b"GET"
         and http_version == b"1.1"
@@ -32,9 +32,9 @@ def asks_for_socket(method: bytes, http_version: bytes, fields: Fields) -> bool:
 
 
 def plain_handshake(fields: Fields) -> Fields:
-    """The handshake's header fields, one line each, ASCII, and without extensions, so that none is agreed on.
+    """The handshake's header fields, one line each, ASCII, and without extensions, so that none is accepted.
 
-    Raises `RefusedRequest`: 426 for another version, 400 for what is no handshake.
+    Raises `RefusedRequest`: 426 for another version, 400 for an invalid handshake.
     """
     found: dict[bytes, list[bytes]] = {}
     for name, value in fields:
@@ -47,15 +47,15 @@ def plain_handshake(fields: Fields) -> Fields:
     if len(keys := found.get(b"sec-websocket-key", [])) != 1 or not _is_key(keys[0]):
         raise RefusedRequest(400, "Sec-WebSocket-Key is not 16 bytes in base64.")
     joined = {name: b", ".join(found[name]) for name in _JOINED if name in found}
-    joined[b"upgrade"] = b"websocket"  # whatever else was offered
+    joined[b"upgrade"] = b"websocket"  # and no other protocol offered
     if not all(value.isascii() for value in joined.values()):
-        raise RefusedRequest(400, "The handshake holds what is not ASCII.")
+        raise RefusedRequest(400, "The handshake's header fields must be ASCII.")
     others = [(name, value) for name, value in fields if name not in _HANDLED]
     return [*others, *joined.items(), *((name, found[name][0]) for name in _SINGLE)]
 
 
 def handshake_beyond_doubt(method: str, fields: Mapping[str, str]) -> Fields | None:
-    """`plain_handshake` of a head with one line a field; None for what is refused, or asks for no socket."""
+    """`plain_handshake` of a head with one line a field; None for a refused or other request."""
     encoded = [(name.encode(), value.encode("latin-1")) for name, value in fields.items()]
     if not asks_for_socket(method.encode(), b"1.1", encoded):
         return None
@@ -66,9 +66,9 @@ def handshake_beyond_doubt(method: str, fields: Mapping[str, str]) -> Fields | N
 
 
 def accepting_answer(key: bytes, subprotocol: str | None, more: Iterable[tuple[bytes, bytes]]) -> bytes:
-    """The 101 to a handshake with this key, as it goes over the wire, and with more header fields.
+    """The bytes of the 101 for a handshake with this key, with `more` header fields.
 
-    Raises `ValueError` for what cannot be sent: with a line break in it, or not ASCII.
+    Raises `ValueError` for a field with a line break, or a subprotocol that is not ASCII.
     """
     fields = [
         (b"sec-websocket-accept", generate_accept_token(key)),

@@ -35,7 +35,7 @@ HTTPCLOSED = ASGIWebsocketState.HTTPCLOSED
 
 
 class CloseCode(IntEnum):
-    """The close codes that the listener itself gives or notes (RFC 6455, 7.4.1)."""
+    """The close codes that the listener itself sends or logs (RFC 6455, 7.4.1)."""
 
     NORMAL = 1000
     GONE = 1006
@@ -45,7 +45,7 @@ class CloseCode(IntEnum):
 
 
 UNLOGGED = "unlogged"
-"""A key of websocket.accept: true where the application itself writes down that the socket was there."""
+"""A key of websocket.accept: true if the application logs the socket itself."""
 
 REFUSALS = {
     400: ("This is no handshake.", "bad_request"),
@@ -53,11 +53,13 @@ REFUSALS = {
     500: ("The server failed.", "internal_error"),
     503: ("The server takes no socket now.", "unavailable"),
 }
-"""Before the accept: Hypercorn does not take it; the application closed, raised, or took too long."""
+"""Before the accept: Hypercorn refuses it; or the application closed, raised, or took too long."""
 
 
 class EmptyBytes(bytes):
-    """b"", but true: quart-trio 0.12 reads `event.get("bytes") or event["text"]`, which makes b"" None."""
+    """b"", but true: quart-trio 0.12 reads `event.get("bytes") or event["text"]`, which turns b"" into
+    None.
+    """
 
     __slots__ = ()
 
@@ -66,7 +68,7 @@ class EmptyBytes(bytes):
 
 
 class _SmallQueue(list[Any]):
-    """In place of wsproto's queue of events, a deque, which takes 700 bytes when it is empty."""
+    """Replaces wsproto's queue of events, a deque, which takes 700 bytes when it is empty."""
 
     __slots__ = ()
 
@@ -75,7 +77,7 @@ class _SmallQueue(list[Any]):
 
 
 class MessageBuffer(WebsocketBuffer):
-    """Collects a message's fragments; its bound is in bytes, where Hypercorn 0.18 counts characters."""
+    """Collects a message's fragments; its limit is in bytes, whereas Hypercorn 0.18 counts characters."""
 
     size = 0
 
@@ -99,13 +101,13 @@ class MessageBuffer(WebsocketBuffer):
 
 
 class SocketStream(WSStream):
-    """Advanced by the connection's reader; its timers are deadlines of that reader, so it needs no task.
+    """A WebSocket that the connection's reader advances; its timers are that reader's deadlines, not tasks.
 
     Overrides of Hypercorn 0.18: malformed frames that end without a close frame, a limit that counts
-    characters and goes on buffering, pings whose answers nobody checks, a close that is lost when the
+    characters and continues to buffer, pings whose pongs are not checked, a close that is lost if the
     application ends right after it, a reader that waits for the application, sends that never yield.
 
-    All that goes out passes `_send_wsproto_event`, but for frames made elsewhere: those pass `DirectFrames`.
+    All frames leave through `_send_wsproto_event`, except those of the application in `DirectFrames`.
     """
 
     __slots__ = (
@@ -114,17 +116,17 @@ class SocketStream(WSStream):
         "_by_peer",
         "_code",
         "_counts",
-        "_cut",
+        "_end_reported",
         "_ended",
-        "_fed",
         "_full_since",
-        "_heard",
+        "_ignores_app",
         "_key",
         "_limits",
+        "_may_have_frame",
+        "_peer_was_heard",
         "_protocol",
         "_reason",
         "_tasks",
-        "_told",
         "_unlogged",
         "app",
         "app_put",
@@ -172,33 +174,34 @@ class SocketStream(WSStream):
         self._counts = counts
         self._alarm = trio.current_time() + limits.handshake_time
         self._full_since = inf
-        self._heard = True
-        self._fed = False
-        """Whether there may be a frame that has not been looked at."""
+        self._peer_was_heard = True
+        self._may_have_frame = False
+        """Whether received bytes may hold a frame that has not been processed."""
         self._accepted_at = 0.0
         self._code: int = CloseCode.GONE
         self._reason = ""
         self._by_peer = False
-        """Whether the reason is the peer's: in a log whatever they like must not stand."""
-        self._told = False
+        """Whether the peer has chosen the reason: its text must not reach the log."""
+        self._end_reported = False
         self._unlogged = False
-        """Whether the application writes it down itself, and we do not."""
-        self._cut = False
-        """Closed by another than the application: what that still sends is dropped."""
+        """Whether the application logs this socket, so the listener does not."""
+        self._ignores_app = False
+        """The peer or the listener has closed the socket: further sends of the application are dropped."""
         self._ended: Callable[[], None] | None = None
-        """Whom to tell of the end, once the socket is adopted: no task of the application's reads it."""
+        """The callback of an adopted socket's end; no task of the application receives from it."""
 
-    # --- the reader's side ---------------------------------------------------------------------------------
+    # --- called by the reader
+    # ---------------------------------------------------------------------------------
 
     @property
     def deadline(self) -> float:
-        """When the reader calls `expire`: for the handshake, a stall, the next ping, the peer's last word."""
+        """When the reader calls `expire`: for the handshake, a stall, the next ping, or the linger time."""
         if self.state is CONNECTED and self._tasks.inbox.full:
             return self._full_since + self._limits.stall_time
         return self._alarm
 
     def reading(self, held: int) -> bool:
-        """Whether more may be read; `held` bytes have come before the accept."""
+        """Whether the reader may read more; `held` are bytes received before the accept."""
         match self.state:
             case ASGIWebsocketState.HANDSHAKE:
                 return held < self._limits.message_bytes
@@ -209,37 +212,39 @@ class SocketStream(WSStream):
 
     @property
     def sleeping(self) -> bool:
-        """Whether nobody has accepted it yet, or no task of the application's reads it."""
+        """Whether the reader may end: the socket awaits its accept, or is adopted."""
         adopted = self.state is CONNECTED and self._ended is not None
         return (adopted or self.state is HANDSHAKE) and not self.closed
 
     @property
     def resting(self) -> bool:
-        """Whether nothing that has come awaits a step."""
-        return not self._fed and not self.closed
+        """Whether no received frame awaits processing."""
+        return not self._may_have_frame and not self.closed
 
     @property
     def holding(self) -> bool:
-        """Whether bytes that come are held back: nobody has accepted yet."""
+        """Whether received bytes must wait for the accept."""
         return self.state is HANDSHAKE
 
     async def handle(self, event: Event) -> None:
-        """Begin, take in bytes that follow the 101 for `next_frame`, or note the end."""
+        """Start the application, store bytes after the 101 for `next_frame`, or handle the connection's
+        end.
+        """
         if self.closed:
             return
         if isinstance(event, Request):
             await self._begin(event)
         elif isinstance(event, (Body, Data)):
-            self._heard = True
+            self._peer_was_heard = True
             if self.state in {CONNECTED, CLOSED} and self.connection.state is not ConnectionState.CLOSED:
                 self.connection.receive_data(event.data)
-                self._fed = True
+                self._may_have_frame = True
         elif isinstance(event, StreamClosed):
             self.closed = True
-            await self._tell_end()
+            await self._report_end()
 
     async def _begin(self, request: Request) -> None:
-        """Ask the application; the header fields are those of `plain_handshake`."""
+        """Start the application; the header fields come from `plain_handshake`."""
         self.start_time = time()
         fields = dict(request.headers)
         self._key = fields[b"sec-websocket-key"]
@@ -267,14 +272,14 @@ class SocketStream(WSStream):
         await self.app_put({"type": "websocket.connect"})
 
     async def next_frame(self) -> bool:
-        """Do what one frame asks for; false if none is whole, or none may be looked at now.
+        """Process one frame; false if none is complete, or the inbox is full.
 
-        Waits for the peer at most.
+        Waits for nothing but writes to the peer.
         """
-        if not self._fed or self.closed or (self.state is CONNECTED and self._tasks.inbox.full):
+        if not self._may_have_frame or self.closed or (self.state is CONNECTED and self._tasks.inbox.full):
             return False
         event = next(self.connection.events(), None)
-        self._fed = event is not None
+        self._may_have_frame = event is not None
         if isinstance(event, Message):
             if self.state is CONNECTED:
                 await self._deliver(event)
@@ -285,56 +290,59 @@ class SocketStream(WSStream):
         return event is not None
 
     async def expire(self) -> None:
-        """The deadline has passed."""
+        """Handle the deadline."""
         if self.state is HANDSHAKE:
             self._counts.timeouts += 1
             await self._send_error_response(503)
-            await self._over()
+            await self._finish()
         elif self.state is not CONNECTED:
-            await self._over(reset=True)
+            await self._finish(reset=True)
         elif self._tasks.inbox.full:
             log.warning("application_does_not_receive", path=self._path)
             await self._fail(CloseCode.OUR_FAULT, "not_read")
-        elif not self._heard:
+        elif not self._peer_was_heard:
             self._counts.pings_unanswered += 1
-            await self._over(reset=True)
+            await self._finish(reset=True)
         else:
-            self._heard = False
+            self._peer_was_heard = False
             self._alarm = trio.current_time() + self._limits.ping_interval
             await self._send_wsproto_event(Ping())
 
     async def restart(self) -> None:
-        """Close it because the server ends; the peer's answer is awaited for a moment."""
+        """Close it because the server shuts down; the peer has `linger_time` to answer."""
         if self.state is HANDSHAKE:
             await self._send_error_response(503)
-            await self._over()
+            await self._finish()
         elif self.state is CONNECTED:
-            self._cut = True
+            self._ignores_app = True
             await self._close(CloseCode.RESTARTING, "")
-            await self._tell_end()
+            await self._report_end()
 
-    # --- the application's side ----------------------------------------------------------------------------
+    # --- called by the application
+    # ----------------------------------------------------------------------------
 
     async def app_send(self, message: ASGISendEvent | None) -> None:
-        """ASGI's `send`; None is the application's end. Cancelled before it begins or not at all."""
+        """ASGI's `send`; None marks the application's end. A cancellation takes effect before the send
+        only.
+        """
         if message is not None:
             await trio.lowlevel.checkpoint_if_cancelled()
-            if self.closed or self._cut:
-                await trio.lowlevel.checkpoint()  # a tight loop of sends must let others run
+            if self.closed or self._ignores_app:
+                await trio.lowlevel.checkpoint()  # a tight loop of sends must let other tasks run
                 return
         elif self.closed or self.state is CLOSED or self._ended is not None:
-            return  # the reader awaits the peer's close: ending now would lose ours; or it is adopted
+            return  # the reader awaits the peer's close, and ending now would lose ours; or it is adopted
         if message is not None and message["type"] == "websocket.accept" and self.state is HANDSHAKE:
             await self._accept(message)
         else:
             with trio.CancelScope(shield=True):
                 await self._send(message)
-        self._tasks.consumer.changed()  # what may be read, and until when, has changed
+        self._tasks.observer.state_changed()  # `reading` and `deadline` have changed
 
     async def _accept(self, message: WebsocketAcceptEvent) -> None:
         subprotocol = message.get("subprotocol")
         if subprotocol is not None and subprotocol not in self.scope["subprotocols"]:
-            raise ValueError(f"the subprotocol {subprotocol} was not offered")
+            raise ValueError(f"the client has not offered the subprotocol {subprotocol}")
         answer = accepting_answer(self._key, subprotocol, message.get("headers", ()))
         del self._key
         self.state = CONNECTED
@@ -351,41 +359,42 @@ class SocketStream(WSStream):
 
     async def _send(self, message: ASGISendEvent | None) -> None:
         if message is None and self.state is CONNECTED:
-            self._cut = True
+            self._ignores_app = True
             await self._close(CloseCode.OUR_FAULT, "")
         elif message is not None and message["type"] == "websocket.close" and self.state is CONNECTED:
             await self._close(int(message.get("code", CloseCode.NORMAL)), message.get("reason") or "")
         else:
             await super().app_send(message)
         if self.state is HTTPCLOSED:
-            await self._over()
+            await self._finish()
 
     @property
     def open(self) -> bool:
-        """Whether frames may be written."""
+        """Whether frames can be written."""
         return self.state is CONNECTED and not self.closed
 
     def adopt(self, ended: Callable[[], None]) -> None:
         """See `DirectFrames.adopt`."""
-        if self._told:
+        if self._end_reported:
             ended()
         elif self.state is HANDSHAKE:
-            raise RuntimeError("a socket is adopted after its accept")
+            raise RuntimeError("accept the socket before you adopt it")
         else:
             self._ended = ended
             self._tasks.inbox.drop()
-            self._tasks.consumer.changed()
-            # There may be thousands, and each would keep its handshake: what is left is for the log.
+            self._tasks.observer.state_changed()
+            # Thousands may be open: release their handshakes, except the path for the log.
             self.scope = cast("WebsocketScope", {"type": "websocket", "raw_path": self.scope["raw_path"]})
             self.app_put = None
             self.connection._events = _SmallQueue()  # type: ignore[assignment] # noqa: SLF001
 
     def start_soon(self, task: Callable[[], Awaitable[None]]) -> None:
         """See `DirectFrames.start_soon`."""
-        if not self._told:
+        if not self._end_reported:
             self._tasks.start_soon(self._path, task)
 
-    # --- both ----------------------------------------------------------------------------------------------
+    # --- called by both
+    # ----------------------------------------------------------------------------------------------
 
     async def _deliver(self, event: Message[Any]) -> None:
         try:
@@ -398,7 +407,7 @@ class SocketStream(WSStream):
         elif event.message_finished:
             message = self.buffer.to_message()
             self.buffer.clear()
-            await self._tasks.inbox.put(message)  # type: ignore[arg-type] # Hypercorn's own is a plain dict too
+            await self._tasks.inbox.put(message)  # type: ignore[arg-type] # Hypercorn passes a plain dict too
             if self._tasks.inbox.full:
                 self._full_since = trio.current_time()
 
@@ -406,20 +415,20 @@ class SocketStream(WSStream):
         if self.connection.state is ConnectionState.REMOTE_CLOSING:
             self._code, self._reason, self._by_peer = int(event.code), event.reason or "", True
             self.state = CLOSED
-            self._cut = True
+            self._ignores_app = True
             await self._send_wsproto_event(event.response())
-            await self._over()
+            await self._finish()
         elif self.connection.state is ConnectionState.CLOSED:
-            await self._over()  # the answer to our own
-        else:
-            await self._fail(int(event.code), event.reason or "")  # wsproto's way to say: this is no frame
+            await self._finish()  # the answer to our close frame
+        else:  # wsproto reports a malformed frame like this
+            await self._fail(int(event.code), event.reason or "")
 
     async def _fail(self, code: int, reason: str) -> None:
-        """Close with a code and never look at what the peer sends after that."""
+        """Close with a code, and ignore all further bytes of the peer."""
         self._counts.protocol_errors += code != CloseCode.OUR_FAULT
-        self._cut = True
+        self._ignores_app = True
         await self._close(code, reason)
-        await self._over()
+        await self._finish()
 
     async def _close(self, code: int, reason: str) -> None:
         if self.state is CONNECTED:
@@ -428,17 +437,17 @@ class SocketStream(WSStream):
         self._alarm = trio.current_time() + self._limits.linger_time
         await self._send_wsproto_event(CloseConnection(code=code, reason=reason or None))
 
-    async def _over(self, *, reset: bool = False) -> None:
-        """Nothing more goes either way; after a reset not even what has been sent."""
+    async def _finish(self, *, reset: bool = False) -> None:
+        """End the connection; with `reset`, unsent bytes are lost."""
         if reset:
             self._protocol.reset()
         await self.send(StreamClosed(stream_id=self.stream_id))
 
-    async def _tell_end(self) -> None:
-        """Give the application its one websocket.disconnect, with the code of whoever closed first."""
-        if self._told:
+    async def _report_end(self) -> None:
+        """Send the application its only websocket.disconnect, with the code of the side that closed first."""
+        if self._end_reported:
             return
-        self._told = True
+        self._end_reported = True
         if self._accepted_at:
             self._counts.open_sockets -= 1
             if not self._unlogged:
@@ -467,8 +476,8 @@ class SocketStream(WSStream):
         await self.send(Response(stream_id=self.stream_id, headers=headers, status_code=status_code))
         await self.send(Body(stream_id=self.stream_id, data=body))
         await self.send(EndBody(stream_id=self.stream_id))
-        answered: LoggedResponse = {"status": status_code, "headers": [], "bytes": len(body)}
-        await self.config.log.access(self.scope, answered, time() - self.start_time)
+        response: LoggedResponse = {"status": status_code, "headers": [], "bytes": len(body)}
+        await self.config.log.access(self.scope, response, time() - self.start_time)
 
     @property
     def _path(self) -> str:

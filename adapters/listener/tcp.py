@@ -1,7 +1,7 @@
-"""TCP connections as the listener takes them: plain sockets, several at a time.
+"""TCP connections as plain sockets, accepted several at a time.
 
-A `trio.SocketStream` is four objects and two system calls to begin with, for what is used of it when a
-connection ends or its line is full.
+A `trio.SocketStream` costs four objects and two system calls at the start, for methods that are needed only
+at a connection's end or when its send buffer is full.
 """
 
 import errno
@@ -13,14 +13,14 @@ from ipaddress import ip_address
 import trio
 
 ACCEPTED_AT_ONCE = 8
-"""Connections that are taken in one turn of the loop, after which others run. As many may then ask for
-something in one turn: some 2 ms."""
+"""Connections that are accepted in one turn of the loop, after which other tasks run. As many may then send
+a request in one turn: some 2 ms."""
 
 _NOT_SENT = 16_384
-"""Bytes that the kernel takes beyond what the line does, as with trio's streams."""
+"""Unsent bytes that the kernel buffers (TCP_NOTSENT_LOWAT), as with trio's streams."""
 
-# Of a connection that has failed before it was accepted (accept(2)): the next one is as good as ever.
-_THEIRS = frozenset(
+# Errors of a connection that failed before it was accepted (accept(2)); the next accept may succeed.
+_FAILED_BEFORE_ACCEPT = frozenset(
     getattr(errno, name, errno.ECONNABORTED)
     for name in (
         *("ECONNABORTED", "EPERM", "EPROTO", "ENETDOWN", "ENOPROTOOPT", "EHOSTDOWN", "ENONET"),
@@ -32,9 +32,9 @@ Address = tuple[str, int]
 
 
 class TcpStream:
-    """One connection's bytes; what writes or reads lets others run at least once.
+    """One connection's bytes; each write and read is a checkpoint.
 
-    All but `close` raise `OSError`, and `trio.ClosedResourceError` when it is closed while they wait.
+    All methods but `close` raise `OSError`, and `trio.ClosedResourceError` if it is closed while they wait.
     """
 
     __slots__ = ("client", "server", "socket")
@@ -59,28 +59,28 @@ class TcpStream:
         await trio.lowlevel.checkpoint()
         self.socket.shutdown(socket.SHUT_WR)
 
-    async def receive_some(self, most: int) -> bytes:
-        """What has come, or comes next; nothing for the end."""
+    async def receive_some(self, limit: int) -> bytes:
+        """Wait for bytes; empty at the end."""
         await trio.lowlevel.checkpoint()
         while True:
             try:
-                return self.socket.recv(most)
+                return self.socket.recv(limit)
             except BlockingIOError:
                 await trio.lowlevel.wait_readable(self.socket)
 
     def close(self) -> None:
-        """Close it, and set free whoever waits for it; repeating it changes nothing."""
+        """Close it, and end pending reads and writes. Idempotent."""
         if self.socket.fileno() >= 0:
             trio.lowlevel.notify_closing(self.socket)
             self.socket.close()
 
 
 class TcpListener:
-    """A socket that listens."""
+    """A listening socket."""
 
     def __init__(self, plain: socket.socket) -> None:
         plain.setblocking(False)
-        # What it accepts has these from it, on Linux and the BSDs, where each one costs a system call.
+        # Accepted sockets inherit these on Linux and the BSDs, which saves a system call for each.
         with suppress(OSError):  # no TCP
             plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             if hasattr(socket, "TCP_NOTSENT_LOWAT"):
@@ -89,7 +89,7 @@ class TcpListener:
         self._family = plain.family
         own = _address(self._family, plain.getsockname())
         self._own = None if own is None or ip_address(own[0]).is_unspecified else own
-        """The address at which whoever comes has come; None where it may be one of several."""
+        """The server's address of each accepted connection; None if it may be one of several."""
 
     @classmethod
     async def on(cls, host: str, port: int, backlog: int) -> "list[TcpListener]":
@@ -98,30 +98,32 @@ class TcpListener:
         return [cls(socket.socket(fileno=one.socket.detach())) for one in opened]
 
     async def wait(self) -> None:
-        """Until somebody may have come; others run in any case."""
+        """Wait until a connection may be pending; always a checkpoint."""
         await trio.lowlevel.wait_readable(self.socket)
 
-    def waiting(self, most: int = ACCEPTED_AT_ONCE) -> Iterator[TcpStream]:
-        """Those who have come, some at most. Raises `OSError` where the system has no room for them."""
-        for _ in range(most):
+    def accept_pending(self, limit: int = ACCEPTED_AT_ONCE) -> Iterator[TcpStream]:
+        """Accept pending connections, at most `limit`. Raises `OSError` if the system lacks descriptors or
+        buffers.
+        """
+        for _ in range(limit):
             try:
                 plain, address = self.socket.accept()
             except BlockingIOError:
                 return
             except OSError as error:
-                if error.errno not in _THEIRS:
+                if error.errno not in _FAILED_BEFORE_ACCEPT:
                     raise
             else:
                 plain.setblocking(False)
                 yield TcpStream(plain, _address(self._family, address), self._own or _own_address(plain))
 
     def close(self) -> None:
-        """Listen no more; nobody may wait for it. Repeating it changes nothing."""
+        """Stop listening; no task may be waiting for it. Idempotent."""
         self.socket.close()
 
 
 def _own_address(plain: socket.socket) -> Address | None:
-    """Where the peer has come to; None if it has gone already."""
+    """The server's address of a connection; None if the peer has disconnected already."""
     with suppress(OSError):
         return _address(plain.family, plain.getsockname())
     return None

@@ -1,13 +1,13 @@
-"""Long answers take turns with everybody else: a crowd that asks for pages at once must not stop the loop."""
+"""Bounds the time that long answers take of one turn of the loop, so that other tasks run in between."""
 
 import trio
 
 TURN = 0.005
-"""Seconds that answers may take of one turn of the loop; another that is due then waits for the next."""
+"""Seconds that answers may take of one turn of the loop; a further answer waits for the next turn."""
 
 
 class Turns:
-    """How long answers have held the loop since others could run."""
+    """The time that answers have taken of this turn of the loop."""
 
     __slots__ = ("_number", "_seconds", "spent")
 
@@ -15,19 +15,19 @@ class Turns:
         self._number = 0
         self._seconds = 0.0
         self.spent = False
-        """Whether this turn's time is over: then `next` must be awaited."""
+        """Whether this turn's time is over: then the caller must await `next`."""
 
     def spend(self, seconds: float) -> None:
-        """An answer has taken so long."""
+        """Add the time of one answer."""
         self._seconds += seconds
         self.spent = self._seconds > TURN
 
     async def next(self) -> None:
-        """Let others run until there is time again; of those who wait, one goes on in each turn."""
+        """Let other tasks run until there is time again; in each turn one of the waiting tasks continues."""
         while self.spent:
             number = self._number
             await trio.lowlevel.checkpoint()
-            if number == self._number:  # the first to run in the new turn begins it
+            if number == self._number:  # the first waiting task to run in a new turn starts it
                 self._number += 1
                 self._seconds = 0.0
                 self.spent = False

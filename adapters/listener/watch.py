@@ -1,8 +1,8 @@
-"""What all connections wait for, watched in one place: bytes that come, and deadlines that pass.
+"""One place that waits for all connections: for bytes to read, and for deadlines.
 
-A task that waits for its own descriptor registers it anew for each wait, which is a system call, and takes a
-cancel scope for its deadline. Here a descriptor is registered once, a deadline that moves to later costs
-nothing, and a connection of which nothing is expected needs no task.
+A task that waits for a descriptor of its own registers it anew for each wait, which is a system call, and
+needs a cancel scope for its deadline. Here a descriptor is registered once, moving a deadline to a later time
+costs nothing, and an idle connection needs no task.
 """
 
 from heapq import heapify, heappop, heappush
@@ -13,50 +13,52 @@ from typing import Never, Protocol, Self
 
 import trio
 
-FEW = 1000
-"""Places that are left and still looked at; beyond it they are put out when they are the most of all."""
+REMOVED_ENTRIES = 1000
+"""Queue entries of removed descriptors that stay in the queue; beyond it they are deleted once they are more
+than half of it."""
 
 READ_AT_ONCE = 32
-"""Descriptors that are read in one turn of the loop: of a crowd that sends at once, 2 MiB are in memory at a
-time, and not 64 KiB of each."""
+"""Descriptors that are read in one turn of the loop: when thousands of peers send at once, 2 MiB are in
+memory at a time, and not 64 KiB of each."""
 
 
 class WatchCallbacks(Protocol):
-    """Who waits."""
+    """What the watch calls for a descriptor."""
 
     def readable(self) -> None:
-        """Bytes, or their end, are there: they must be read now, or the watch stopped."""
+        """Bytes, or their end, can be read: the callee reads now, or stops reading."""
 
     def due(self) -> None:
         """The deadline has passed."""
 
 
 class WatchedDescriptor:
-    """One descriptor's place in the watch."""
+    """A descriptor in the watch, and its deadline."""
 
-    __slots__ = ("deadline", "descriptor", "looked_at", "reading", "watched")
+    __slots__ = ("callbacks", "deadline", "number", "queued_for", "reading")
 
-    def __init__(self, descriptor: int, watched: WatchCallbacks) -> None:
-        self.descriptor = descriptor
-        self.watched: WatchCallbacks | None = watched
-        """None once it is left."""
+    def __init__(self, number: int, callbacks: WatchCallbacks) -> None:
+        self.number = number
+        self.callbacks: WatchCallbacks | None = callbacks
+        """None after its removal."""
         self.reading = False
         self.deadline = inf
-        self.looked_at = inf
-        """When the watch looks at the deadline next: at or before it."""
+        self.queued_for = inf
+        """The time of its queue entry, at or before the deadline."""
 
 
 class Watch:
-    """Watches descriptors and deadlines, until its block is left.
+    """Watches descriptors and deadlines, inside its `with` block.
 
-    `run` must run meanwhile; everything else is called in its thread.
+    `run` must run meanwhile; all other methods are called in the thread of `run`.
     """
 
     def __init__(self) -> None:
         self._selector = DefaultSelector()
-        self._looks: list[tuple[float, int, WatchedDescriptor]] = []
+        self._queue: list[tuple[float, int, WatchedDescriptor]] = []
+        """A heap of the times at which `_expire` compares a descriptor's deadline with the clock."""
         self._order = count()
-        self._left = 0
+        self._removed = 0
         self._scope: trio.CancelScope | None = None
 
     def __enter__(self) -> Self:
@@ -66,79 +68,79 @@ class Watch:
         self._selector.close()
 
     async def run(self) -> None:
-        """For ever: tell who waits."""
+        """Call the callbacks, until it is cancelled."""
         while True:
-            at = self._looks[0][0] if self._looks else inf
+            at = self._queue[0][0] if self._queue else inf
             with trio.CancelScope(deadline=at) as self._scope:
-                await self._tell_readers()
-            self._look()
+                await self._notify_readable()
+            self._expire()
 
-    async def _tell_readers(self) -> Never:
-        """Until it is cancelled, tell who has something to read."""
-        # epoll and kqueue are a descriptor themselves, for all that is registered with them.
+    async def _notify_readable(self) -> Never:
+        """Call `readable` of descriptors that have bytes to read, until it is cancelled."""
+        # epoll and kqueue are a descriptor themselves, which is readable when a registered one is.
         descriptor, select = self._selector.fileno(), self._selector.select
         while True:
             await trio.lowlevel.wait_readable(descriptor)
             for number, (key, _) in enumerate(select(0), 1):
-                place: WatchedDescriptor = key.data
-                if place.watched is not None and place.reading:
-                    place.watched.readable()
+                watched: WatchedDescriptor = key.data
+                if watched.callbacks is not None and watched.reading:
+                    watched.callbacks.readable()
                 if number % READ_AT_ONCE == 0:
-                    await trio.lowlevel.checkpoint()  # what was read is used up before more is
+                    await trio.lowlevel.checkpoint()  # readers process these bytes before more are read
 
-    def enter(self, descriptor: int, watched: WatchCallbacks) -> WatchedDescriptor:
-        """A place that is not read yet, and has no deadline."""
-        return WatchedDescriptor(descriptor, watched)
+    def add(self, number: int, callbacks: WatchCallbacks) -> WatchedDescriptor:
+        """Add a descriptor, not read yet and without a deadline."""
+        return WatchedDescriptor(number, callbacks)
 
-    def read(self, place: WatchedDescriptor) -> None:
-        """From now on tell when there is something to read."""
-        if not place.reading and place.watched is not None:
-            self._selector.register(place.descriptor, EVENT_READ, place)
-            place.reading = True
+    def start_reading(self, watched: WatchedDescriptor) -> None:
+        """Call `readable` from now on."""
+        if not watched.reading and watched.callbacks is not None:
+            self._selector.register(watched.number, EVENT_READ, watched)
+            watched.reading = True
 
-    def stop(self, place: WatchedDescriptor) -> None:
-        """No longer tell."""
-        if place.reading:
-            place.reading = False
-            self._selector.unregister(place.descriptor)
+    def stop_reading(self, watched: WatchedDescriptor) -> None:
+        """Call `readable` no longer."""
+        if watched.reading:
+            watched.reading = False
+            self._selector.unregister(watched.number)
 
-    def leave(self, place: WatchedDescriptor) -> None:
-        """Forget all about it, before the descriptor is closed; repeating it changes nothing."""
-        if place.watched is None:
+    def remove(self, watched: WatchedDescriptor) -> None:
+        """Remove a descriptor, before it is closed. Idempotent."""
+        if watched.callbacks is None:
             return
-        self.stop(place)
-        place.watched = None
-        place.deadline = inf
-        if place.looked_at < inf:
-            self._left += 1
-            if self._left > max(FEW, len(self._looks) // 2):
-                self._left = 0
-                self._looks = [look for look in self._looks if look[2].watched is not None]
-                heapify(self._looks)
+        self.stop_reading(watched)
+        watched.callbacks = None
+        watched.deadline = inf
+        if watched.queued_for < inf:
+            self._removed += 1
+            if self._removed > max(REMOVED_ENTRIES, len(self._queue) // 2):
+                self._removed = 0
+                self._queue = [entry for entry in self._queue if entry[2].callbacks is not None]
+                heapify(self._queue)
 
-    def move(self, place: WatchedDescriptor, deadline: float) -> None:
-        """Tell once this time, of trio's clock, has passed, and no earlier one."""
-        place.deadline = deadline
-        if deadline < place.looked_at:
-            self._look_at(place)
+    def set_deadline(self, watched: WatchedDescriptor, deadline: float) -> None:
+        """Call `due` once after this time of trio's clock; replaces an earlier deadline."""
+        watched.deadline = deadline
+        if deadline < watched.queued_for:
+            self._enqueue(watched)
 
-    def _look_at(self, place: WatchedDescriptor) -> None:
-        place.looked_at = place.deadline
-        heappush(self._looks, (place.deadline, next(self._order), place))
-        if self._scope is not None and place.deadline < self._scope.deadline:
-            self._scope.deadline = place.deadline
+    def _enqueue(self, watched: WatchedDescriptor) -> None:
+        watched.queued_for = watched.deadline
+        heappush(self._queue, (watched.deadline, next(self._order), watched))
+        if self._scope is not None and watched.deadline < self._scope.deadline:
+            self._scope.deadline = watched.deadline
 
-    def _look(self) -> None:
+    def _expire(self) -> None:
         now = trio.current_time()
-        while self._looks and self._looks[0][0] <= now:
-            at, _, place = heappop(self._looks)
-            if at != place.looked_at:
-                continue  # it has been looked at since, for an earlier deadline
-            place.looked_at = inf
-            if place.watched is None:
-                self._left -= 1
-            elif place.deadline <= now:
-                place.deadline = inf
-                place.watched.due()
-            elif place.deadline < inf:
-                self._look_at(place)
+        while self._queue and self._queue[0][0] <= now:
+            at, _, watched = heappop(self._queue)
+            if at != watched.queued_for:
+                continue  # replaced by an entry for an earlier time
+            watched.queued_for = inf
+            if watched.callbacks is None:
+                self._removed -= 1
+            elif watched.deadline <= now:
+                watched.deadline = inf
+                watched.callbacks.due()
+            elif watched.deadline < inf:
+                self._enqueue(watched)

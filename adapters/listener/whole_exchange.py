@@ -1,4 +1,4 @@
-"""One whole request on its connection: its body is awaited, it is answered by one call, and logged."""
+"""One whole request on its connection: awaits its body, answers it by one call, and logs it."""
 
 from functools import partial
 from time import perf_counter
@@ -25,10 +25,10 @@ if TYPE_CHECKING:
     from adapters.listener.http_protocol import HttpProtocol
 
 
-def begin_whole(
+def begin_exchange(
     head: PlainHead, offered: WholeRequests | None, limits: ListenerConfig
 ) -> "WholeExchange | None":
-    """Begin, if the application answers this request without ASGI."""
+    """Start an exchange if the application answers this request without ASGI, otherwise None."""
     if offered is None:
         return None
     if head.length > min(MAX_BODY, limits.body_bytes):
@@ -40,65 +40,67 @@ def begin_whole(
 
 
 class WholeExchange:
-    """A request that is answered by one call; advanced by the connection's reader, as its streams are.
+    """A request that one call answers; the connection's reader advances it, as it does streams.
 
-    It is given the protocol at each step and does not keep it: the two would be garbage that only the
-    collector finds, once a request.
+    Each step receives the protocol as an argument: an attribute would create a reference cycle for each
+    request, which only the garbage collector frees.
     """
 
-    __slots__ = ("_head_judged", "_last", "_route", "_unread", "head")
+    __slots__ = ("_head_checked", "_last", "_route", "_unread", "head")
 
     def __init__(self, head: PlainHead, route: WholeRoute) -> None:
         self._route = route
-        self._head_judged = False
-        """Whether the application has been asked if the head alone is refused."""
+        self._head_checked = False
+        """Whether the application has already decided about a refusal by the head."""
         self._last = True
-        """Whether the connection ends with the answer."""
+        """Whether the connection closes after the answer."""
         self._unread = 0
-        """Bytes of the body to drop, after an answer from the head."""
+        """Bytes of the body to drop, after a refusal by the head."""
         self.head = head
 
     async def step(self, protocol: "HttpProtocol", received: bytearray, *, ended: bool) -> bool:
-        """Answer, once the body is the first of what was `received`; whether another step may be possible."""
+        """Answer once `received` starts with the complete body; returns whether another step may be
+        possible.
+        """
         head = self.head
         if len(received) < head.length:
             if ended:
                 raise RefusedRequest(400, NOT_WELL_FORMED)
-            return not self._head_judged and await self._judge_head(protocol, received)
+            return not self._head_checked and await self._refuse_by_head(protocol, received)
         body = bytes(received[: head.length])
         del received[: head.length]
         client = "" if protocol.client is None else protocol.client[0]
-        asked = WholeRequest(head.method, head.path, head.query, head.fields, body, client)
+        request = WholeRequest(head.method, head.path, head.query, head.fields, body, client)
         started = perf_counter()
         answer, written_head = None, b""
         with Boundary(partial(protocol.task_group.report, head.path)):
             if head.method == "GET":
-                answer = await self._answer_get(protocol, asked)
+                answer = await self._answer_get(protocol, request)
             else:
-                answer = await self._route.answer(asked)
+                answer = await self._route.answer(request)
             written_head = self._head_of(protocol, answer)
         if not await self._send(protocol, answer, written_head, started, client or None):
             return False
         protocol.next_request()
         if received:
-            await trio.lowlevel.checkpoint()  # who sends requests in one go must let others run
+            await trio.lowlevel.checkpoint()  # pipelined requests must let other tasks run
             return True
         return ended or protocol.draining
 
-    async def _judge_head(self, protocol: "HttpProtocol", received: bytearray) -> bool:
-        """Answer now what is refused whatever its body holds; whether it was, and the connection goes on.
+    async def _refuse_by_head(self, protocol: "HttpProtocol", received: bytearray) -> bool:
+        """Answer a request that is refused by its head; returns whether it was, and more bytes are here.
 
-        A body that nobody wants is not kept: it is dropped as it comes, so that the client, which may be in
-        the midst of sending it, reads the answer and not a reset.
+        Its body is dropped as it arrives, so that the client, which may still be sending it, reads the answer
+        and not a reset.
         """
-        self._head_judged = True
+        self._head_checked = True
         head = self.head
         client = "" if protocol.client is None else protocol.client[0]
-        asked = WholeRequest(head.method, head.path, head.query, head.fields, b"", client)
+        request = WholeRequest(head.method, head.path, head.query, head.fields, b"", client)
         started = perf_counter()
         refusal, written_head = None, b""
         with Boundary(partial(protocol.task_group.report, head.path)):
-            refusal = await self._route.refusal(asked)
+            refusal = await self._route.refusal(request)
             if refusal is None:
                 return False
             written_head = self._head_of(protocol, refusal)
@@ -109,7 +111,7 @@ class WholeExchange:
         return bool(received)
 
     def drop(self, protocol: "HttpProtocol", received: bytearray, *, ended: bool) -> bool:
-        """Drop what has come of an unwanted body; whether another step may be possible."""
+        """Drop received bytes of the body; returns whether another step may be possible."""
         dropped = min(self._unread, len(received))
         del received[:dropped]
         self._unread -= dropped
@@ -120,37 +122,37 @@ class WholeExchange:
         protocol.next_request()
         return bool(received) or ended or protocol.draining
 
-    async def _answer_get(self, protocol: "HttpProtocol", asked: WholeRequest) -> WholeAnswer:
-        """The answer to what changes nothing: it takes turns, and may be made again where there is no room.
+    async def _answer_get(self, protocol: "HttpProtocol", request: WholeRequest) -> WholeAnswer:
+        """Answer a GET, in turns with other tasks; without room for the answer, wait and build it again.
 
-        It is not kept while it waits for room. One that found none lately waits before it is made.
+        The answer is not in memory while it waits. One that found no room recently waits before it is built.
         """
         turns, unsent = protocol.link.turns, protocol.link.unsent
         if turns.spent:
             await turns.next()
-        size = unsent.expected(asked.path, asked.query)
+        size = unsent.refused_size(request.path, request.query)
         if not size or protocol.link.has_room(size):
             began = perf_counter()
-            answer = await self._route.answer(asked)
+            answer = await self._route.answer(request)
             turns.spend(perf_counter() - began)
             size = len(answer.body)
             if size <= SEPARATE or protocol.link.has_room(size):
                 return answer
-            unsent.expect(asked.path, asked.query, size)
+            unsent.note_refused_size(request.path, request.query, size)
             del answer
-        async with unsent.room(protocol.link.address, size) as found:
+        async with unsent.reserve(protocol.link.address, size) as found:
             if found:
-                answer = await self._route.answer(asked)
-                unsent.expect(asked.path, asked.query, 0)
+                answer = await self._route.answer(request)
+                unsent.note_refused_size(request.path, request.query, 0)
                 if len(answer.body) <= size or protocol.link.has_room(len(answer.body) - size):
                     return answer
         protocol.counts.unsent_refused += 1
-        return self._route.busy(asked)
+        return self._route.busy(request)
 
     def _head_of(self, protocol: "HttpProtocol", answer: WholeAnswer) -> bytes:
-        """The answer's head as it goes over the wire; raises `ValueError` for one that cannot."""
+        """The bytes of the answer's head; raises `ValueError` for a field that cannot be sent."""
         self._last = protocol.draining or self.head.last
-        return answer_head(answer, close=self._last, asked=self.head.last)
+        return answer_head(answer, close=self._last, requested=self.head.last)
 
     async def _send(
         self,
@@ -160,8 +162,8 @@ class WholeExchange:
         started: float,
         client: str | None,
     ) -> bool:
-        """Write and log an answer, or one for the application, which failed to make it; whether the
-        connection goes on.
+        """Write and log an answer, or a 500 if the application failed; returns whether the connection stays
+        open.
         """
         head = self.head
         if answer is None or not written_head:
@@ -185,8 +187,8 @@ class WholeExchange:
             protocol.link.finish()
         return not self._last
 
-    def answered_by_listener(self, status: int, *, size: int = 0, seconds: float, client: str | None) -> None:
-        """Write it down: the listener has answered this request, the application has not."""
+    def log_listener_answer(self, status: int, *, size: int = 0, seconds: float, client: str | None) -> None:
+        """Log a request that the listener has answered in place of the application."""
         log_request(
             self.head.method,
             self.head.path,
@@ -198,9 +200,9 @@ class WholeExchange:
         )
 
     async def _fail(self, protocol: "HttpProtocol", seconds: float, client: str | None) -> None:
-        """Answer for the application, which has failed."""
+        """Answer 500 in place of the application, which has failed."""
         refused = RefusedRequest(500, "The server failed.", code="internal_error")
         _, body = closing_answer(refused)
         await protocol.link.write(closing_answer_bytes(refused, *protocol.config.response_headers("h11")))
-        self.answered_by_listener(refused.status, size=len(body), seconds=seconds, client=client)
+        self.log_listener_answer(refused.status, size=len(body), seconds=seconds, client=client)
         protocol.link.finish()

@@ -160,7 +160,9 @@ class FuzzFailure(AssertionError):
 
 
 def play(address: tuple[str, int], session: FuzzInput) -> None:
-    """Say one session's bytes; raises `FuzzFailure` when the server does not end the connection in its turn."""
+    """Say one session's bytes; raises `FuzzFailure` when the server does not end the connection in its
+    turn.
+    """
     with socket.create_connection(address, timeout=PATIENCE) as peer, suppress(ConnectionError):
         for part in session.segments:
             peer.sendall(part)

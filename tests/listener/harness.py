@@ -318,7 +318,7 @@ Answering = Callable[[WholeRequest], Awaitable[PlainAnswer]]
 Refusing = Callable[[WholeRequest], Awaitable[PlainAnswer | None]]
 
 
-async def awaits_the_body(head: WholeRequest) -> PlainAnswer | None:
+async def refuses_nothing(head: WholeRequest) -> PlainAnswer | None:
     """Refuses nothing by its head."""
 
 
@@ -329,7 +329,7 @@ class WholeFor:
     answer: Answering
     path: str | None = None
     body_bytes: int = 1_048_576
-    refusal: Refusing = awaits_the_body
+    refusal: Refusing = refuses_nothing
 
     def busy(self, asked: WholeRequest) -> PlainAnswer:
         return PlainAnswer(503, b"busy", (("retry-after", "5"),))

@@ -16,12 +16,12 @@ class Prompt:
         self.sent = sent
         self.inbox = Inbox(self, 10, 1000)
 
-    async def wanted(self) -> None:
+    async def body_awaited(self) -> None:
         for event in self.sent:
             await self.inbox.put(event)
         self.sent = ()
 
-    def changed(self) -> None:
+    def state_changed(self) -> None:
         raise AssertionError("it was never full")
 
 

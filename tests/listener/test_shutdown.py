@@ -303,8 +303,8 @@ async def test_the_end_may_come_before_a_reader_has_begun(nursery: trio.Nursery)
             nursery,
             watch,
             None,
-            MemoryLedger(1000, 1000, (), PeerConnection.give_up_unread),
-            UnsentAnswers(1000, 1000, (), PeerConnection.give_up_unsent, patience=1.0),
+            MemoryLedger(1000, 1000, (), PeerConnection.shed_unread),
+            UnsentAnswers(1000, 1000, (), PeerConnection.shed_unsent, wait_time=1.0),
             Turns(),
         )
         assert connection.protocol.fresh

@@ -36,7 +36,7 @@ def waiting(address: tuple[str, int], number: int) -> Iterator[None]:
 async def test_what_is_accepted_is_as_trio_would_make_it(listener: TcpListener) -> None:
     """It has its options from the listening socket."""
     with waiting(listener.socket.getsockname(), 1):
-        (stream,) = listener.waiting()
+        (stream,) = listener.accept_pending()
         with stream.socket as plain:
             assert plain.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
             if hasattr(socket, "TCP_NOTSENT_LOWAT"):
@@ -50,7 +50,7 @@ async def test_what_is_accepted_is_as_trio_would_make_it(listener: TcpListener) 
 async def test_who_listens_on_all_addresses_knows_at_which_one_a_peer_has_come(own: str) -> None:
     listener = TcpListener(socket.create_server(("", 0)))
     with listener.socket, waiting((own, listener.socket.getsockname()[1]), 1):
-        (stream,) = listener.waiting()
+        (stream,) = listener.accept_pending()
         with stream.socket as plain:
             assert stream.server == plain.getsockname() == (own, listener.socket.getsockname()[1])
 
@@ -58,7 +58,7 @@ async def test_who_listens_on_all_addresses_knows_at_which_one_a_peer_has_come(o
 async def test_some_are_accepted_at_once_and_no_more(listener: TcpListener) -> None:
     with waiting(listener.socket.getsockname(), ACCEPTED_AT_ONCE + 1):
         for expected in (ACCEPTED_AT_ONCE, 1, 0):
-            streams = list(listener.waiting())
+            streams = list(listener.accept_pending())
             assert len(streams) == expected
             for stream in streams:
                 stream.close()
@@ -91,11 +91,11 @@ async def test_a_connection_that_failed_before_it_was_accepted_is_passed_over(
 
     monkeypatch.setattr(socket.socket, "accept", failing)
     with waiting(listener.socket.getsockname(), 1):
-        (stream,) = listener.waiting()
+        (stream,) = listener.accept_pending()
         stream.close()
     failures.append(OSError(errno.EMFILE, "too many open files"))
     with pytest.raises(OSError, match="too many"):
-        list(listener.waiting())
+        list(listener.accept_pending())
 
 
 async def test_who_has_said_nothing_yet_costs_no_task() -> None:

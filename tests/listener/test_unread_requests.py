@@ -12,10 +12,10 @@ from tests.listener.harness import (
     Send,
     WholeFor,
     application,
-    awaits_the_body,
     connected,
     echo,
     echo_whole,
+    refuses_nothing,
     respond,
     serving,
     wait_until,
@@ -159,7 +159,7 @@ async def test_the_head_of_a_large_body_is_judged_before_the_application_is_give
 
     async def refuse(head: Any) -> PlainAnswer | None:
         asked.append(head.path)
-        return PlainAnswer(401, b"no") if "x" in head.fields else await awaits_the_body(head)
+        return PlainAnswer(401, b"no") if "x" in head.fields else await refuses_nothing(head)
 
     offered = WholeFor(echo_whole, refusal=refuse, body_bytes=10)
     chunked = b"POST /%61 HTTP/1.1\r\nHost: test\r\nTransfer-Encoding: chunked\r\n"

@@ -83,14 +83,14 @@ async def test_what_is_not_read_is_counted_until_it_is(asgi: bool) -> None:
 async def test_small_answers_are_not_counted_while_they_are_read() -> None:
     """The hot path: what the kernel takes at once never reaches the ledger."""
     noted = list[int]()
-    keeping = UnsentAnswers.keeping
+    counting = UnsentAnswers.counting
 
     def note(unsent: Any, holder: Any, address: str, answer: bytes) -> Any:
         noted.append(len(answer))
-        return keeping(unsent, holder, address, answer)
+        return counting(unsent, holder, address, answer)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(UnsentAnswers, "keeping", note)
+        patch.setattr(UnsentAnswers, "counting", note)
         async with serving(APP, whole_requests=Sized().whole) as served, connected(served) as peer:
             for size in (0, 100, 10_000):
                 assert len((await peer.ask(get(size))).body) == size

@@ -37,7 +37,7 @@ class Listening:
 class Pair:
     listening: Listening
     peer: socket.socket
-    place: WatchedDescriptor
+    descriptor: WatchedDescriptor
 
 
 @pytest.fixture
@@ -55,7 +55,7 @@ def pair(watch: Watch) -> Iterator[Pair]:
     with mine, peer:
         mine.setblocking(False)
         listening = Listening(mine)
-        yield Pair(listening, peer, watch.enter(mine.fileno(), listening))
+        yield Pair(listening, peer, watch.add(mine.fileno(), listening))
 
 
 async def settled() -> None:
@@ -67,35 +67,35 @@ async def test_what_comes_is_told_while_it_is_asked_for(watch: Watch, pair: Pair
     pair.peer.send(b"a")
     await settled()
     assert pair.listening.read == b""
-    watch.read(pair.place)
+    watch.start_reading(pair.descriptor)
     await settled()
     assert pair.listening.read == b"a"
     pair.peer.send(b"b")
     await settled()
     assert pair.listening.read == b"ab"
-    watch.stop(pair.place)
-    watch.stop(pair.place)
+    watch.stop_reading(pair.descriptor)
+    watch.stop_reading(pair.descriptor)
     pair.peer.send(b"c")
     await settled()
     assert pair.listening.read == b"ab"
-    watch.read(pair.place)
-    watch.read(pair.place)
+    watch.start_reading(pair.descriptor)
+    watch.start_reading(pair.descriptor)
     await settled()
     assert pair.listening.read == b"abc"
 
 
 async def test_who_has_left_is_told_nothing(watch: Watch, pair: Pair, autojump_clock: MockClock) -> None:
     """After `leave` neither bytes nor deadlines are told, and the descriptor's number may come again."""
-    watch.read(pair.place)
-    watch.move(pair.place, trio.current_time() + 1)
+    watch.start_reading(pair.descriptor)
+    watch.set_deadline(pair.descriptor, trio.current_time() + 1)
     pair.peer.send(b"a")
-    watch.leave(pair.place)
-    watch.leave(pair.place)
-    watch.read(pair.place)
+    watch.remove(pair.descriptor)
+    watch.remove(pair.descriptor)
+    watch.start_reading(pair.descriptor)
     await trio.sleep(2)
     assert (pair.listening.read, pair.listening.due_at) == (b"", [])
-    again = watch.enter(pair.place.descriptor, pair.listening)
-    watch.read(again)
+    again = watch.add(pair.descriptor.number, pair.listening)
+    watch.start_reading(again)
     await settled()
     assert pair.listening.read == b"a"
 
@@ -123,24 +123,26 @@ async def test_a_deadline_is_told_once(
     began = trio.current_time()
     for at, deadline in moves:
         await trio.sleep_until(began + at)
-        watch.move(pair.place, began + deadline)
+        watch.set_deadline(pair.descriptor, began + deadline)
     await trio.sleep_until(began + 20)
     assert [round(at - began, 3) for at in pair.listening.due_at] == due
 
 
 async def test_places_that_are_left_are_not_kept(watch: Watch, monkeypatch: pytest.MonkeyPatch) -> None:
     """Connections that come and go within their deadlines leave no more behind than a bound."""
-    monkeypatch.setattr(watch_module, "FEW", 10)
+    monkeypatch.setattr(watch_module, "REMOVED_ENTRIES", 10)
     for _ in range(1000):
-        place = watch.enter(0, Listening())
-        watch.move(place, trio.current_time() + 75)
-        watch.leave(place)
-    assert len(watch._looks) <= 2 * 11
+        descriptor = watch.add(0, Listening())
+        watch.set_deadline(descriptor, trio.current_time() + 75)
+        watch.remove(descriptor)
+    assert len(watch._queue) <= 2 * 11
 
 
 @given(st.lists(st.tuples(st.integers(0, 9), st.integers(0, 30), st.integers(0, 3)), max_size=60))
 def test_any_moves(moves: list[tuple[int, int, int]]) -> None:
-    """Whatever many places do, each is told when its last deadline passes: as a list of times would tell."""
+    """Whatever many descriptors do, each is told when its last deadline passes: as a list of times would
+    tell.
+    """
 
     async def main() -> None:
         with Watch() as watch:
@@ -148,7 +150,7 @@ def test_any_moves(moves: list[tuple[int, int, int]]) -> None:
                 scope = await nursery.start(running, watch)
                 began = trio.current_time()
                 listening = [Listening() for _ in range(10)]
-                places = [watch.enter(0, each) for each in listening]
+                descriptors = [watch.add(0, each) for each in listening]
                 deadlines = [inf] * 10
                 expected: list[list[float]] = [[] for _ in range(10)]
                 now = 0.0
@@ -160,7 +162,7 @@ def test_any_moves(moves: list[tuple[int, int, int]]) -> None:
                             expected[each].append(deadline)
                             deadlines[each] = inf
                     deadlines[number] = now + 1 + ahead
-                    watch.move(places[number], began + deadlines[number])
+                    watch.set_deadline(descriptors[number], began + deadlines[number])
                 await trio.sleep_until(began + now + 100)
                 for each, deadline in enumerate(deadlines):
                     expected[each] += [deadline] * (deadline < inf)
