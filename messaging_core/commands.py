@@ -56,7 +56,7 @@ AVATAR_URL = Text(
 TITLE = Text("title_characters", form=NormalForm.NAME, example="Friday evening")
 CONTENT = Text("message_characters", form=NormalForm.COUNTED, lines=True, blank=True, example="Hello!")
 PAYLOAD = JsonObject("message_payload_bytes", "message_payload_depth")
-SENT_TYPE = AllBut((MessageType.SYSTEM,), "system messages are made by the server only")
+SENT_TYPE = AllBut((MessageType.SYSTEM,), "only the server creates system messages")
 
 
 @frozen

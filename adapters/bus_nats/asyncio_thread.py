@@ -1,4 +1,4 @@
-"""An asyncio loop in a thread of its own, for a library that needs one, asked from trio."""
+"""An asyncio loop in a thread of its own, used from trio, for a library that needs asyncio."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine
@@ -12,14 +12,14 @@ T = TypeVar("T")
 
 
 class AsyncioThread:
-    """Runs coroutines there, and functions of theirs back here."""
+    """Runs coroutines on the asyncio loop, and their callbacks on trio's loop."""
 
     def __init__(self) -> None:
         self._loop = asyncio.new_event_loop()
         self._token = trio.lowlevel.current_trio_token()
 
     async def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
-        """The coroutine's result, or its exception; it is cancelled there if the caller is cancelled here."""
+        """The coroutine's result, or its exception; cancelling the caller cancels the coroutine."""
         future = asyncio.run_coroutine_threadsafe(coroutine, self._loop)
         done = trio.Event()
         future.add_done_callback(lambda _: self.call_back(done.set))
@@ -31,7 +31,7 @@ class AsyncioThread:
         return future.result()
 
     def call_back(self, function: Callable[[], object]) -> None:
-        """Call a function on trio's loop, soon; from the thread."""
+        """Schedule a function on trio's loop; call this from the thread."""
         with suppress(trio.RunFinishedError):
             self._token.run_sync_soon(function)
 
@@ -42,7 +42,7 @@ class AsyncioThread:
             self._loop.run_until_complete(_cancel_all())
 
     def close(self) -> None:
-        """Give back what the loop holds; after it has been served, or if it never was."""
+        """Release the loop's resources; call it after `serve` has returned, or if it was never called."""
         self._loop.close()
 
     def stop(self) -> None:
@@ -58,11 +58,11 @@ async def _cancel_all() -> None:
 
 @asynccontextmanager
 async def asyncio_thread() -> AsyncIterator[AsyncioThread]:
-    """The thread, for as long as the context lasts; what runs in it then is cancelled."""
+    """The thread, as long as the context lasts; the end of the context cancels its coroutines."""
     thread = AsyncioThread()
     try:
         async with trio.open_nursery() as nursery:
-            # Not one of the threads that others wait for.
+            # With a limiter of its own, so that it does not occupy one of trio's shared threads.
             limiter = trio.CapacityLimiter(1)
             nursery.start_soon(partial(trio.to_thread.run_sync, thread.serve, limiter=limiter))
             try:

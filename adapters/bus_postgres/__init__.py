@@ -1,4 +1,4 @@
-"""The bus over PostgreSQL's LISTEN and NOTIFY: no further service."""
+"""The bus over PostgreSQL's LISTEN and NOTIFY: it needs no further service."""
 
 from adapters.bus_postgres.bus import PostgresBus
 

@@ -1,7 +1,7 @@
 """Signals as PostgreSQL notifications, sent on a connection of their own after the commit.
 
-Inside the committing transaction, notifications would queue behind one lock of the whole database for as long
-as the commit takes. This connection's own commits do not wait for the disk (`synchronous_commit=off`): a
+Inside the committing transaction, notifications would wait for one lock of the whole database, which is held
+for the whole commit. This connection's own commits do not wait for the disk (`synchronous_commit=off`): a
 signal need not be durable.
 
 One connection sends and receives, so an envelope that comes back proves both directions. The event loop
@@ -27,26 +27,26 @@ log = structlog.get_logger(__name__)
 CHANNEL = "messaging"
 
 PAYLOAD_BYTES = 7999
-"""PostgreSQL's own bound for a notification (`NOTIFY_PAYLOAD_MAX_LENGTH`, less one)."""
+"""PostgreSQL's bound for a notification (`NOTIFY_PAYLOAD_MAX_LENGTH`, less one)."""
 PAYLOADS_AT_ONCE = 64
-"""Notifications by one statement, which is one commit."""
+"""Notifications in one statement, and so in one commit."""
 CONNECT_SECONDS = 2
-"""For each address of the server; libpq takes no less."""
+"""The timeout for each address of the server; libpq's minimum."""
 BACKOFF_SECONDS = (0.1, 5.0)
-"""The first and the longest pause before connecting again; each is twice the last, give or take a half."""
+"""The first and the longest back-off before reconnecting; it doubles each time, and varies by a half."""
 FAREWELL_SECONDS = 1.0
-"""How long the last signals may take when the process ends."""
+"""The time limit for sending the last signals when the process ends."""
 
 
-class ConnectionLost(Exception):
+class PostgresConnectionLost(Exception):
     """The server ended the connection, or refused a statement."""
 
 
-FAULTS = (ConnectionLost, psycopg.Error, OSError)
+FAULTS = (PostgresConnectionLost, psycopg.Error, OSError)
 
 
 class PostgresBus:
-    """A `messaging_core.ports.Bus` over the database at `url`, an address as libpq takes it."""
+    """A `messaging_core.ports.Bus` over the database at `url`, an address for libpq."""
 
     def __init__(self, url: str, *, channel: str = CHANNEL) -> None:
         self._url = url
@@ -65,15 +65,15 @@ class PostgresBus:
         self._pending.set()
 
     async def follow(self, user_id: UserId) -> None:
-        """Every process hears everything."""
+        """Does nothing: every process receives all signals."""
         del user_id
         await trio.lowlevel.checkpoint()
 
     def unfollow(self, user_id: UserId) -> None:
-        """Nothing changes."""
+        """Does nothing."""
 
     def rebuild(self) -> None:
-        """See `messaging_core.ports.Bus`; an attempt to connect that is under way is not cut short."""
+        """See `messaging_core.ports.Bus`; it does not interrupt an attempt to connect."""
         self._outgoing.lose()
         self._attempt.cancel()
 
@@ -90,7 +90,7 @@ class PostgresBus:
                     pause = BACKOFF_SECONDS[0]
                     await self._serve(connection, heard, missed)
             self._outgoing.lose()
-            await trio.sleep(pause * uniform(0.5, 1.5))  # noqa: S311 - it only must not be the same for all
+            await trio.sleep(pause * uniform(0.5, 1.5))  # noqa: S311 - it only spreads the processes
             pause = min(2 * pause, longest)
 
     def _connect(self) -> "psycopg.Connection[tuple[object, ...]]":
@@ -113,96 +113,98 @@ class PostgresBus:
         missed: Callable[[str], None],
     ) -> None:
         """Use a connection until it ends."""
-        line = _Line(connection.pgconn, self._channel, lambda payload: self._came(payload, heard))
+        channel = _PostgresChannel(
+            connection.pgconn, self._channel, lambda payload: self._received(payload, heard)
+        )
         lost = False
         try:
             missed("the bus was connected")
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(line.listen)
-                await self._send_for_ever(line)
+                nursery.start_soon(channel.listen)
+                await self._send_for_ever(channel)
         except* FAULTS as group:
             lost = True
             log.warning("The bus lost its connection", error=str(group.exceptions[0]).strip())
         finally:
             if self._attempt.cancel_called:
-                log.warning("The bus makes its connection anew")
+                log.warning("The bus reconnects")
             elif not lost:
-                await self._take_leave(line)
+                await self._take_leave(channel)
             connection.close()
 
-    async def _take_leave(self, line: "_Line") -> None:
-        """Send what waits and say goodbye, as far as that is quick: the process ends."""
+    async def _take_leave(self, channel: "_PostgresChannel") -> None:
+        """Send the queued signals and the last envelope, within a time limit, before the process ends."""
         with trio.move_on_after(FAREWELL_SECONDS, shield=True):
             try:
                 async with trio.open_nursery() as nursery:
-                    nursery.start_soon(line.listen)
-                    await self._send(line, is_last=True)
+                    nursery.start_soon(channel.listen)
+                    await self._send(channel, is_last=True)
                     nursery.cancel_scope.cancel()
             except* FAULTS:
                 log.info("The last signals could not be sent")
 
-    async def _send_for_ever(self, line: "_Line") -> None:
+    async def _send_for_ever(self, channel: "_PostgresChannel") -> None:
         while True:
             with trio.move_on_after(BEAT_SECONDS):
                 await self._pending.wait()
             self._pending = trio.Event()
-            await self._send(line)
+            await self._send(channel)
 
-    async def _send(self, line: "_Line", *, is_last: bool = False) -> None:
-        """Send what waits, and a heartbeat if that is nothing."""
+    async def _send(self, channel: "_PostgresChannel", *, is_last: bool = False) -> None:
+        """Send the queued signals; without any, a heartbeat."""
         signals = self._outgoing.write(self._outgoing.take())
         payloads = self._outgoing.to_all(signals, is_last=is_last)
         for start in range(0, len(payloads), PAYLOADS_AT_ONCE):
-            await line.send(payloads[start : start + PAYLOADS_AT_ONCE])
+            await channel.send(payloads[start : start + PAYLOADS_AT_ONCE])
 
-    def _came(self, payload: bytes, heard: Callable[[Envelope], None]) -> None:
+    def _received(self, payload: bytes, heard: Callable[[Envelope], None]) -> None:
         try:
             envelope = read_envelope(payload, own=self.publisher)
         except MalformedEnvelope as error:
-            log.warning("A notification is none of ours", channel=self._channel, error=str(error))
+            log.warning("A notification is no envelope", channel=self._channel, error=str(error))
             return
         heard(envelope)
 
 
-class _Line:
-    """A connection that listens already, and does not block."""
+class _PostgresChannel:
+    """A non-blocking connection that has executed LISTEN."""
 
-    def __init__(self, pgconn: pq.abc.PGconn, channel: str, came: Callable[[bytes], None]) -> None:
+    def __init__(self, pgconn: pq.abc.PGconn, channel: str, received: Callable[[bytes], None]) -> None:
         self._pgconn = pgconn
         self._channel = channel.encode()
-        self._came = came
-        self._asked = False
-        self._answered = trio.Event()
+        self._received = received
+        self._is_executing = False
+        self._executed = trio.Event()
 
     async def listen(self) -> None:
-        """Take what the server sends, for ever; raises when that ends."""
+        """Read from the server until cancelled; raises when the connection ends."""
         while True:
             await trio.lowlevel.wait_readable(self._pgconn.socket)
             self._pgconn.consume_input()
-            self._take_answers()
+            self._read_results()
             while (notification := self._pgconn.notifies()) is not None:
-                self._came(notification.extra)
+                self._received(notification.extra)
 
     async def send(self, payloads: Sequence[bytes]) -> None:
-        """Notify, and wait until that is committed: what comes meanwhile goes with the next."""
-        while self._asked:  # by somebody who was cancelled
-            await self._answered.wait()
-        self._answered = trio.Event()
-        self._asked = True
+        """Notify, and wait for the commit; signals that arrive meanwhile share the next statement."""
+        while self._is_executing:  # a statement whose caller was cancelled
+            await self._executed.wait()
+        self._executed = trio.Event()
+        self._is_executing = True
         self._pgconn.send_query_params(*self._statement(payloads))
         while self._pgconn.flush():
             await trio.lowlevel.wait_writable(self._pgconn.socket)
-        await self._answered.wait()
+        await self._executed.wait()
 
     def _statement(self, payloads: Sequence[bytes]) -> tuple[bytes, list[bytes]]:
         calls = ", ".join(f"pg_notify($1, ${number})" for number in range(2, len(payloads) + 2))
         return f"SELECT {calls}".encode(), [self._channel, *payloads]
 
-    def _take_answers(self) -> None:
-        while self._asked and not self._pgconn.is_busy():
+    def _read_results(self) -> None:
+        while self._is_executing and not self._pgconn.is_busy():
             result = self._pgconn.get_result()
             if result is None:
-                self._asked = False
-                self._answered.set()
+                self._is_executing = False
+                self._executed.set()
             elif result.status != pq.ExecStatus.TUPLES_OK:
-                raise ConnectionLost(result.error_message.decode(errors="replace"))
+                raise PostgresConnectionLost(result.error_message.decode(errors="replace"))

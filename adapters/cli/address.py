@@ -1,4 +1,4 @@
-"""An address that several processes serve: a listening socket for each, which outlives whoever serves it."""
+"""An address that several processes serve: each has a listening socket, which outlives the process."""
 
 import platform
 import socket
@@ -6,14 +6,15 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
 SPREADS = platform.system() == "Linux"
-"""Whether the system spreads connections over the sockets that share an address by SO_REUSEPORT; others give
-all of them to one."""
+"""Whether the system spreads connections over the sockets that share an address by SO_REUSEPORT; other
+systems
+give all connections to one socket."""
 
 Sockets = tuple[socket.socket, ...]
 
 
 class SharedAddress:
-    """Keeps the address for as long as it is open, whether anybody listens or not."""
+    """Reserves the address as long as it is open, whether a process listens or not."""
 
     def __init__(self, reserved: Sockets, backlog: int, *, spreads: bool) -> None:
         self._reserved = reserved
@@ -23,7 +24,8 @@ class SharedAddress:
     def listen(self) -> Sockets:
         """Sockets that listen, one for each address of the name; the caller closes them.
 
-        Where the system spreads connections they are new, with a queue of their own; elsewhere all share one.
+        Where the system spreads connections, these are new sockets, each with its own backlog; elsewhere all
+        processes share one.
         """
         if not self._spreads:
             return tuple(one.dup() for one in self._reserved)
@@ -38,21 +40,21 @@ class SharedAddress:
         return sockets
 
     def close(self) -> None:
-        """Give the address up, but for the sockets that others still have."""
+        """Release the address, except for sockets that other processes still hold."""
         for one in self._reserved:
             one.close()
 
 
 @contextmanager
 def shared_address(host: str, port: int, backlog: int, *, spreads: bool = SPREADS) -> Iterator[SharedAddress]:
-    """Reserve an address; port 0 takes a free one. Raises `OSError` where somebody listens on it already."""
+    """Reserve an address; port 0 takes a free one. Raises `OSError` if another process listens on it."""
     with ExitStack() as reserved:
         sockets = []
         for family, *_, sockaddr in socket.getaddrinfo(
             host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         ):
-            # By SO_REUSEPORT alone a second server of the same user would get half of the connections, and
-            # nobody an error: so the address must be free for one that does not share it.
+            # With SO_REUSEPORT alone, a second server of the same user would receive half of the connections
+            # without an error. So first bind a socket that does not share the address.
             with _bound(family, sockaddr, shared=False) as alone:
                 if spreads:
                     one = reserved.enter_context(_bound(family, alone.getsockname(), shared=True))

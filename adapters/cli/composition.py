@@ -1,4 +1,4 @@
-"""Puts the server together: a storage, the keys, the application, the listener."""
+"""The composition root: builds the server from a storage, keys, the application and the listener."""
 
 import errno
 import os
@@ -39,22 +39,22 @@ log = structlog.get_logger(__name__)
 SQLITE = "sqlite:///"
 MEMORY = "memory:"
 REFUSAL_HEADERS = ((b"access-control-allow-origin", b"*"),)
-"""What is refused before its Origin is read is still told to the page that asked."""
+"""Lets any page read a refusal that the listener sends before it has read the request's Origin."""
 
 
 class Unusable(click.ClickException):
-    """A setting is wrong, and starting again will not help; the message names it and says what to do."""
+    """A setting is wrong, so a restart will not help; the message names the setting and the remedy."""
 
     exit_code = click.UsageError.exit_code
 
 
 class NotNow(click.ClickException):
-    """The server cannot start as things are, which may pass; the message names the setting and the cause."""
+    """The server cannot start for a cause that may pass; the message names the setting and the cause."""
 
 
 @frozen
 class Server:
-    """A server that answers: where, and what its operator should know."""
+    """A running server: its addresses, its database, and warnings for its operator."""
 
     addresses: tuple[str, ...]
     database: str
@@ -68,17 +68,17 @@ async def run_server(
     loaded: Callable[[], None] = lambda: None,
     task_status: trio.TaskStatus[Server] = trio.TASK_STATUS_IGNORED,
 ) -> None:
-    """Serve until `shutdown` is set and everything in flight is done.
+    """Serve until `shutdown` is set and all requests in flight have ended.
 
     Raises `Unusable`, `NotNow`, `DatabaseUnusable`.
 
-    `task_status.started` gives the server once it answers; `loaded` is called a moment later, when what only
-    pages and uncommon requests need has been loaded too.
+    `task_status.started` passes the server once it serves; `loaded` is called a moment later, when the code
+    for pages and uncommon requests is loaded too.
     """
     given = _given_keyring(settings)
     bus = _bus(settings)
     async with _storage(settings) as storage:
-        # Not before it is known that there can be a database beside the keys that are made.
+        # Only after the database is open, so that no keys are created beside a database that cannot exist.
         keyring, warnings = (given, ()) if given else _own_keyring(settings)
         messaging = Messaging(
             storage=storage,
@@ -119,42 +119,42 @@ async def run_server(
                 await app.load()
                 load_email_parser()
             except (OSError, ImportError) as error:
-                # A crowd may have taken all descriptors. The API and the sockets need nothing of this.
+                # Connections may hold all descriptors. The API and the sockets do not need these modules.
                 if os.strerror(errno.EMFILE) not in str(error):
                     raise
-                log.exception("What pages need could not be loaded; it is tried again when somebody asks")
+                log.exception("The modules for pages could not be loaded; the next request for one retries")
             loaded()
 
 
 def must_be_shareable(settings: Settings) -> None:
-    """Raise `Unusable` where several workers have a database that one process owns."""
+    """Raise `Unusable` for several workers on a database that one process owns."""
     if settings.workers > 1 and not is_postgresql(settings.database):
         raise Unusable(
             f"{setting_named('workers')}: {settings.workers} processes cannot share "
-            f"{without_secrets(settings.database)}: one process owns it, and serves all who come. Use "
+            f"{without_secrets(settings.database)}: one process owns it and serves all clients. Use "
             "--workers 1, or PostgreSQL: --database postgresql://HOST/NAME"
         )
 
 
 def spelled(host: str, port: int) -> str:
-    """An address as it stands in a URL."""
+    """An address in the notation of URLs."""
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def cannot_listen(settings: Settings, cause: BaseException) -> NotNow:
-    """What to say when the address is in use, or none of this machine's."""
+    """The error for an address that is in use, or that this machine does not have."""
     return NotNow(f"{setting_named('bind')}: cannot listen on {spelled(*settings.bind)}: {cause}")
 
 
-def told_of(cause: BaseException) -> click.ClickException:
-    """How the command ends for it: only an address that is wrong will be as wrong the next time."""
+def command_error(cause: BaseException) -> click.ClickException:
+    """The error that ends the command; only a wrong address makes a restart futile."""
     if isinstance(cause, InvalidAddress):
         return Unusable(f"{setting_named('database')}: {cause}")
     return click.ClickException(str(cause))
 
 
 def first_of(group: BaseExceptionGroup[Exception]) -> BaseException:
-    """The first exception in a group that is no group itself."""
+    """The first exception in a group, or in its nested groups."""
     found: BaseException = group
     while isinstance(found, BaseExceptionGroup):
         found = found.exceptions[0]
@@ -178,7 +178,7 @@ async def _storage(settings: Settings) -> AsyncIterator[Storage]:
     if settings.database == MEMORY:
         yield MemoryStorage()
     elif is_postgresql(settings.database):
-        # The driver takes a while to load, and a server on a file has no use for it.
+        # The driver is slow to load, and a server on a file does not need it.
         from adapters.storage_sql.postgresql.storage import open_postgresql  # noqa: PLC0415
 
         async with open_postgresql(settings.database, settings.postgresql) as storage:
@@ -189,7 +189,7 @@ async def _storage(settings: Settings) -> AsyncIterator[Storage]:
 
 
 def migrate(database: str) -> str:
-    """Bring a database to the newest schema, and say what was done; raises `Unusable`, `DatabaseUnusable`."""
+    """Upgrade a database to the newest schema, and report it; raises `Unusable`, `DatabaseUnusable`."""
     if database == MEMORY:
         raise Unusable(f"{setting_named('database')}: memory: is empty at each start; nothing to migrate")
     if is_postgresql(database):
@@ -201,7 +201,7 @@ def migrate(database: str) -> str:
     shown = without_secrets(database)
     match before:
         case None:
-            return f"{shown}: made the tables, schema {NEWEST}"
+            return f"{shown}: created the tables, schema {NEWEST}"
         case str() if before == NEWEST:
             return f"{shown}: nothing to do, it has the newest schema, {NEWEST}"
         case _:
@@ -236,7 +236,7 @@ def _given_keyring(settings: Settings) -> Keyring | None:
 
 
 def _own_keyring(settings: Settings) -> tuple[Keyring, tuple[str, ...]]:
-    """The keys that the server makes where none are given, and what is to be said of them."""
+    """The keys that the server creates where none are configured, and the warnings about them."""
     if settings.database == MEMORY:
         return make_keyring(), ("The signing secret is forgotten at the end, as everything is: memory:",)
     file = database_file(settings.database)
@@ -247,12 +247,12 @@ def _own_keyring(settings: Settings) -> tuple[Keyring, tuple[str, ...]]:
         raise NotNow(
             f"{setting_named('database')}: the signing secret cannot be kept beside {file}: {error}"
         ) from None
-    told = f"The signing secret was made by the server and is kept in {path}; set --signing-keys to manage it"
-    return keyring, (told,)
+    warning = f"The server created the signing secret in {path}; set --signing-keys to manage it"
+    return keyring, (warning,)
 
 
 def _exposure(settings: Settings) -> tuple[str, ...]:
-    """What is unfit for production."""
+    """Warnings about settings that are unfit for production."""
     warnings = []
     if ANY_ORIGIN in settings.origins:
         warnings.append("Pages of any origin may call; set --cors-origins to those of your own")

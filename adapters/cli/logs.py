@@ -1,4 +1,4 @@
-"""Logs on stderr: readable on a terminal, one JSON object a line elsewhere; ours and the libraries'."""
+"""Logs of the server and its libraries on stderr: readable on a terminal, elsewhere a JSON object a line."""
 
 import logging
 import sys
@@ -15,8 +15,8 @@ from adapters.quart_app.dispatch import REQUEST_ID
 def configure_logs(level: str, style: str, worker: int | None = None) -> None:
     """Set up logging for the process; `style` is `console`, `json`, or `auto`: is stderr a terminal.
 
-    Of several processes that serve together each says in every line which `worker` it is. A line that cannot
-    be written is lost, and fails nobody; the next that can be is followed by one that says how many were.
+    With several workers, each line names its `worker`. A line that cannot be written is lost, without an
+    error; after the next written line, another one reports the number of lost lines.
     """
     make_stderr_lossy()
     on_terminal = sys.stderr.isatty()
@@ -47,21 +47,21 @@ def configure_logs(level: str, style: str, worker: int | None = None) -> None:
             processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *render],
         )
     )
-    # The libraries' own chatter starts at warnings, whatever we say of ourselves.
+    # Libraries log from warnings on, whatever the server's own level.
     logging.basicConfig(handlers=[handler], level=max(least, logging.WARNING), force=True)
     file = getattr(sys.stderr, "buffer", None)
     if isinstance(file, LossyFile):
-        file.tell_losses = _telling_losses([*about_all, *render])
+        file.loss_report = _loss_report([*about_all, *render])
 
 
-def _telling_losses(processors: Sequence[Processor]) -> Callable[[int], bytes]:
-    def tell(lost: int) -> bytes:
+def _loss_report(processors: Sequence[Processor]) -> Callable[[int], bytes]:
+    def report(lost: int) -> bytes:
         event: Any = {"event": "Lines of the log could not be written", "lost": lost}
         for process in processors:
             event = process(None, "warning", event)
         return f"{event}\n".encode()
 
-    return tell
+    return report
 
 
 def _add_request_id(_: WrappedLogger, __: str, event: EventDict) -> EventDict:

@@ -1,4 +1,4 @@
-"""`messaging`: the command that people type; what a command needs is loaded when it is asked for."""
+"""The command `messaging`; it loads the modules of a subcommand when the subcommand runs."""
 
 import gc
 import sys
@@ -11,24 +11,25 @@ from adapters.cli.streams import make_stderr_lossy
 try:
     import click
 except ModuleNotFoundError:
-    # The program is installed with every extra, and without any.
+    # The program is installed with and without extras.
     sys.stderr.write(f"Error: the program needs what an extra installs: {how_to_install(SERVER)}\n")
-    sys.exit(2)  # as for a wrong setting: starting again will not help
+    sys.exit(2)  # as for a wrong setting: a restart will not help
 
 COMMANDS = {
     "check": "adapters.checklist.command",
     "migrate": "adapters.cli.migrate",
     "serve": "adapters.cli.serve",
 }
-"""The module of each, in which it has its own name."""
+"""The module of each command, which defines it under the same name."""
 
 COLLECT_AFTER = 20_000
-"""Objects that outlive their making; Python's 700 means a look at the young ones every few requests, and a
-hundred looks, while a server is loaded, at what is there to stay."""
+"""New surviving objects that trigger a garbage collection. With Python's 700, young objects are collected
+every
+few requests, and permanent ones are scanned a hundred times while a server loads."""
 
 
 class PackageMissing(click.ClickException):
-    """A package is not installed, and starting again will not help; the message says how to install it."""
+    """A package is not installed, so a restart will not help; the message says how to install it."""
 
     exit_code = click.UsageError.exit_code
 
@@ -47,7 +48,7 @@ class Commands(click.Group):
         try:
             command: click.Command = getattr(import_module(COMMANDS[cmd_name]), cmd_name)
         except ImportError as error:
-            raise _told(error, cmd_name) from None
+            raise _install_hint(error, cmd_name) from None
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -56,25 +57,25 @@ class Commands(click.Group):
         for name in COMMANDS:
             try:
                 command = self.get_command(ctx, name)
-                told = "" if command is None else command.get_short_help_str(room)
+                text = "" if command is None else command.get_short_help_str(room)
             except PackageMissing as missing:
-                told = f"({missing.message})"
-            rows.append((name, told))
+                text = f"({missing.message})"
+            rows.append((name, text))
         with formatter.section("Commands"):
             formatter.write_dl(rows)
 
     def invoke(self, ctx: click.Context) -> Any:
         gc.set_threshold(COLLECT_AFTER)
-        make_stderr_lossy()  # or an error that cannot be told would have another exit status
+        make_stderr_lossy()  # otherwise an error that cannot be printed would change the exit status
         try:
             return super().invoke(ctx)
-        except ImportError as error:  # of what only some settings, or a database without tables, ask for
-            raise _told(error, ctx.invoked_subcommand or "") from None
+        except ImportError as error:  # of a package that only some settings, or a new database, need
+            raise _install_hint(error, ctx.invoked_subcommand or "") from None
 
 
-def _told(error: ImportError, command: str) -> Exception:
-    told = what_to_install(error, command)
-    return error if told is None else PackageMissing(told)
+def _install_hint(error: ImportError, command: str) -> Exception:
+    hint = what_to_install(error, command)
+    return error if hint is None else PackageMissing(hint)
 
 
 @click.group(

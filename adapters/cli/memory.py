@@ -1,8 +1,8 @@
-"""Memory that is no longer used goes back to the system, where the C library is glibc.
+"""Returns unused memory to the system, where the C library is glibc.
 
-glibc takes a block of 128 KiB or more from the system by itself and gives it back when it is freed, but each
-such block raises that size, up to 32 MiB: after the first large answers all others come from the heap. Of the
-heap it gives back only what is free at the end. So a siege of slow readers would be kept as holes for good.
+glibc maps a block of 128 KiB or more separately and unmaps it when it is freed, but each freed block raises
+that threshold, up to 32 MiB: after the first large answers all others are allocated on the heap. Of the heap
+glibc returns only free memory at the end. So a siege of slow readers would leave holes in the heap for good.
 """
 
 import ctypes
@@ -10,14 +10,14 @@ import ctypes
 import trio
 
 M_MMAP_THRESHOLD = -3
-"""Of mallopt(3). To set it is to turn the raising off."""
+"""The parameter of mallopt(3). Setting it stops the threshold from rising."""
 LARGE = 131_072
-"""Bytes: the value that glibc begins with. What is read at a time is smaller, and is used again at once."""
+"""Bytes: glibc's initial threshold. Read buffers are smaller, and are reused at once."""
 
 LOOK_EVERY = 5.0
 """Seconds."""
 WORTH = 8_388_608
-"""Bytes that must have become free since the heap was last trimmed: 10 MB take a millisecond."""
+"""Bytes that must become free before the heap is trimmed again: trimming 10 MB takes a millisecond."""
 
 
 class _Heap(ctypes.Structure):
@@ -32,7 +32,7 @@ class _Heap(ctypes.Structure):
     )
 
     fordblks: int
-    """Bytes that are free in the heap, those included whose pages the system has back."""
+    """Free bytes in the heap, including those whose pages were returned to the system."""
 
 
 class Memory:
@@ -47,7 +47,7 @@ class Memory:
             self._libc.malloc_trim.argtypes = [ctypes.c_size_t]
 
     async def keep_trimmed(self) -> None:
-        """For ever: give back what has become free."""
+        """Run until cancelled: return free memory to the system."""
         if self.is_glibc:
             self._libc.mallopt(M_MMAP_THRESHOLD, LARGE)
             while True:
@@ -55,7 +55,7 @@ class Memory:
                 self.trim()
 
     def trim(self) -> bool:
-        """Give back what is free, if that is worth it; whether it was."""
+        """Return free memory to the system, if it is at least `WORTH`; whether it was."""
         free = int(self._libc.mallinfo2().fordblks)
         if free < self._trimmed_at + WORTH:
             self._trimmed_at = min(self._trimmed_at, free)

@@ -1,4 +1,4 @@
-"""What settings are given as, judged before their values are: the names of variables, and the characters."""
+"""Checks of settings before their values are parsed: the variables' names, and control characters."""
 
 import re
 from collections.abc import Collection, Iterator, Mapping
@@ -8,10 +8,11 @@ from unicodedata import category, name
 from attrs import frozen
 
 NO_SETTINGS = re.compile(r"CONFIG|SUPERVISED|TEST_\w+|SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT_[0-9]+_\w+")
-"""Variables with our prefix that are no mistake: the TOML file's path, what a supervisor gives its worker,
-what tests need, and what Kubernetes gives every container of a service called `messaging`."""
+"""Known variables with the prefix that are no settings: the TOML file's path, a worker's, those for tests,
+and
+those that Kubernetes sets in every container for a service called `messaging`."""
 KUBERNETES_PORT = re.compile(r"(tcp|udp|sctp)://.*")
-"""The value by which that service's variable for its port is known."""
+"""The value that identifies Kubernetes' variable for the service's port."""
 
 CONTROLS = {"\0": "NUL", "\t": "a tab", "\n": "a line feed", "\r": "a carriage return", "\x1b": "an escape"}
 BYTE_ORDER_MARK = "\ufeff"
@@ -19,11 +20,11 @@ BYTE_ORDER_MARK = "\ufeff"
 
 @frozen
 class UnknownVariable:
-    """A variable that looks like a setting and is none."""
+    """A variable with the settings' prefix that is no setting."""
 
     name: str
     nearest: str | None
-    """The variable that was meant, perhaps."""
+    """The setting's variable with the most similar name, if any."""
 
     def __str__(self) -> str:
         hint = f"the nearest is {self.nearest}" if self.nearest else "see messaging serve --help"
@@ -33,9 +34,9 @@ class UnknownVariable:
 def unknown_variables(
     environment: Mapping[str, str], settings: Collection[str], *, prefix: str
 ) -> Iterator[UnknownVariable]:
-    """The variables that begin with the prefix, in whatever letters, and set nothing.
+    """Yields the variables that begin with the prefix, in any case, and are no settings.
 
-    `settings` are the names of the variables that set something.
+    `settings` are the names of the settings' variables.
     """
     for variable, value in sorted(environment.items()):
         plain = variable.strip(BYTE_ORDER_MARK + " ").upper()
@@ -50,33 +51,34 @@ def unknown_variables(
 
 
 def nearest_to(unknown: str, known: Collection[str]) -> str | None:
-    """The known name that is written most like this one, if any is."""
+    """The known name that is most similar, if any is."""
     found = get_close_matches(unknown, known, 1)
     return found[0] if found else None
 
 
 def control_character(value: str, *, lines: bool = False) -> str | None:
-    """What to say of the first control character in a setting's value, and its place; None if it has none.
+    """The error text for the first control character in a setting's value; None if there is none.
 
-    `lines` are allowed where white space separates parts. The value itself may be secret, and is not quoted.
+    `lines` allows line feeds and tabs, where white space separates parts. The text does not quote the value,
+    which may be secret.
     """
     allowed = "\t\n" if lines else ""
     for position, character in enumerate(value, 1):
         if character in allowed or not _is_control(character):
             continue
-        place = "at its end" if position == len(value) else f"as character {position} of {len(value)}"
+        where = "at its end" if position == len(value) else f"as character {position} of {len(value)}"
         windows = "; lines of a file that was saved on Windows end in it" if character == "\r" else ""
-        return f"has {named(character)} {place}{windows}: remove it"
+        return f"has {named(character)} {where}{windows}: remove it"
     return None
 
 
 def named(character: str) -> str:
-    """A character that nobody sees, in words."""
+    """An invisible character, in words."""
     if character == BYTE_ORDER_MARK:
-        told = "a byte-order mark"
+        words = "a byte-order mark"
     else:
-        told = CONTROLS.get(character) or name(character, "a control character").lower()
-    return f"{told} (U+{ord(character):04X})"
+        words = CONTROLS.get(character) or name(character, "a control character").lower()
+    return f"{words} (U+{ord(character):04X})"
 
 
 def _is_control(character: str) -> bool:

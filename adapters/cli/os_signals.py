@@ -1,7 +1,7 @@
-"""What the operating system's signals mean to a server, to a supervisor and to its workers.
+"""The operating system's signals to a server, to a supervisor and to its workers.
 
 SIGTERM, SIGINT and SIGQUIT end the process in an orderly way. SIGHUP replaces workers, where there are any,
-or says that the terminal has gone that the process was started from. SIGUSR1 and SIGUSR2 mean nothing.
+or means that the terminal of the process has closed. SIGUSR1 and SIGUSR2 have no meaning.
 """
 
 import os
@@ -18,9 +18,9 @@ MEANINGLESS = (signal.SIGUSR1, signal.SIGUSR2)
 
 
 def hold_signals() -> None:
-    """Let no signal that means nothing kill a process that starts, or ends; called before all else.
+    """Keep signals without a meaning from killing a process that starts or ends; call this first.
 
-    A SIGHUP that is ignored already stays so: nohup(1) has seen to it.
+    An ignored SIGHUP stays ignored: nohup(1) set that.
     """
     for number in (signal.SIGHUP, *MEANINGLESS):
         if signal.getsignal(number) is not signal.SIG_IGN:
@@ -37,7 +37,9 @@ async def heed_signals(
     *,
     task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
 ) -> None:
-    """Call `end` with each signal that asks for the end, and `renew` at SIGHUP; log the meaningless ones."""
+    """Call `end` with the number of each ending signal, and `renew` at SIGHUP; log the meaningless
+    signals.
+    """
     nohup = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
     from_terminal = _has_terminal() and not nohup
     with trio.open_signal_receiver(*ENDING, signal.SIGHUP, *MEANINGLESS) as signals:
@@ -52,12 +54,12 @@ async def heed_signals(
 
 
 def ignored(number: int, reason: str) -> None:
-    """Log that a signal was received and changes nothing."""
+    """Log a signal that has no effect."""
     log.warning("signal_ignored", signal=signal.Signals(number).name, reason=reason)
 
 
 def _has_terminal() -> bool:
-    """Whether the process has a controlling terminal, and that has not hung up."""
+    """Whether the process has a controlling terminal that has not hung up."""
     try:
         os.close(os.open("/dev/tty", os.O_RDONLY | os.O_NOCTTY))
     except OSError:

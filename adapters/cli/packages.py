@@ -1,8 +1,8 @@
-"""What to say where a package is missing that an extra installs."""
+"""Error texts for a missing package that an extra installs."""
 
 SERVER = "server,sql"
 EXTRAS = {"check": "check", "migrate": SERVER, "serve": SERVER}
-"""What each command needs installed."""
+"""The extras that each command needs."""
 
 DRIVERS = {
     "nats": ("--bus (MESSAGING_BUS): NATS needs the package nats-py", "nats"),
@@ -11,15 +11,15 @@ DRIVERS = {
         "postgresql",
     ),
 }
-"""What only a setting asks for: who needs it, and its extra."""
+"""Packages that only some settings need: which setting needs it, and its extra."""
 
 NO_LIBPQ = "no pq wrapper available"
-"""How psycopg begins where it was installed without the library under it."""
+"""The start of psycopg's error where it was installed without libpq."""
 OWN = ("adapters", "messaging_core")
 
 
 def what_to_install(error: ImportError, command: str) -> str | None:
-    """One line for whoever called `command`; None where it is a defect, which no extra mends."""
+    """The error line for the user of `command`; None for a defect, which no extra fixes."""
     if str(error).startswith(NO_LIBPQ):
         name = "psycopg"
     elif isinstance(error, ModuleNotFoundError) and error.name is not None:
@@ -28,10 +28,10 @@ def what_to_install(error: ImportError, command: str) -> str | None:
         return None
     if name in OWN:
         return None
-    told, extra = DRIVERS.get(name, (f"messaging {command} needs the package {name}", EXTRAS[command]))
-    return f"{told}: {how_to_install(extra)}"
+    need, extra = DRIVERS.get(name, (f"messaging {command} needs the package {name}", EXTRAS[command]))
+    return f"{need}: {how_to_install(extra)}"
 
 
 def how_to_install(extra: str) -> str:
-    """The command that installs what an extra is made of."""
+    """The command that installs an extra."""
     return f"pip install 'messaging-core[{extra}]'"

@@ -20,10 +20,10 @@ from adapters.cli.composition import (
     Server,
     Unusable,
     cannot_listen,
+    command_error,
     first_of,
     must_be_shareable,
     run_server,
-    told_of,
 )
 from adapters.cli.logs import configure_logs
 from adapters.cli.memory import Memory
@@ -37,7 +37,7 @@ from adapters.storage_sql import DatabaseUnusable
 log = structlog.get_logger("adapters.cli")
 
 SPARE_TIME = 5.0
-"""Seconds that a worker has beyond what it may take to drain, before it is killed."""
+"""Seconds beyond the time limit for draining after which a worker is killed."""
 
 
 @click.command()
@@ -45,17 +45,17 @@ SPARE_TIME = 5.0
 def serve(**options: object) -> None:
     """Serve the API and the socket until SIGTERM, SIGQUIT or Ctrl-C.
 
-    At the first signal the server stops listening, closes its sockets with code 1012, finishes what is in
-    flight, and ends; at the second it ends at once. With several workers, SIGHUP replaces one after another;
-    a single process logs that it does not, and goes on. SIGUSR1 and SIGUSR2 are logged and change nothing.
+    At the first signal the server stops listening, closes its sockets with code 1012, finishes the requests
+    in flight, and ends; at the second it ends at once. With several workers, SIGHUP replaces one after
+    another; a single process logs and ignores it. SIGUSR1 and SIGUSR2 are logged and have no effect.
     """
     settings = settings_from(options)
     worker = supervised()
     mistakes = misspelt()
     if mistakes and settings.strict_settings:
-        told = ". ".join(map(str, mistakes))
+        listed = ". ".join(map(str, mistakes))
         raise Unusable(
-            f"{told}. Rename or remove what is no setting, or turn {setting_named('strict_settings')} off"
+            f"{listed}. Rename or remove what is no setting, or turn {setting_named('strict_settings')} off"
         )
     if worker is not None:
         _run(partial(_work, settings, worker), settings, worker.number)
@@ -66,9 +66,9 @@ def serve(**options: object) -> None:
 
 
 def _run(main: Callable[[], Awaitable[int]], settings: Settings, worker: int | None = None) -> int:
-    """Run it to its end; what an operator can mend ends it with one line.
+    """Run `main` to its end; a fault that an operator can fix ends it with one line.
 
-    The exit status tells a wrong setting (2) from what may pass (1), so that the latter is tried again.
+    The exit status is 2 for a wrong setting, and 1 for a cause that may pass, after which a restart can help.
     """
     hold_signals()
     configure_logs(settings.log_level, settings.log_format, worker)
@@ -81,13 +81,13 @@ def _run(main: Callable[[], Awaitable[int]], settings: Settings, worker: int | N
     except OSError as error:
         raise click.ClickException(str(error)) from None
     except BaseExceptionGroup as group:
-        told, unforeseen = group.split((click.ClickException, DatabaseUnusable, ImportError, OSError))
-        if told is None or unforeseen is not None:
+        expected, unforeseen = group.split((click.ClickException, DatabaseUnusable, ImportError, OSError))
+        if expected is None or unforeseen is not None:
             raise
-        cause = first_of(told)
+        cause = first_of(expected)
         if isinstance(cause, ImportError):
             raise cause from None
-        raise cause if isinstance(cause, click.ClickException) else told_of(cause) from None
+        raise cause if isinstance(cause, click.ClickException) else command_error(cause) from None
 
 
 async def _serve(settings: Settings) -> int:
@@ -101,13 +101,14 @@ async def _serve(settings: Settings) -> int:
 
 
 async def _work(settings: Settings, worker: Supervised) -> int:
-    """Serve as one of several; the end of the supervisor is an end too, as orderly as any."""
+    """Serve as one of several workers; the supervisor's end also ends this process, in an orderly way."""
     shutdown = trio.Event()
     channel = Channel(worker)
     settings = evolve(settings, listener=evolve(settings.listener, inherited=worker.listen))
     async with trio.open_nursery() as nursery:
         nursery.start_soon(Memory().keep_trimmed)
-        # It is told by its supervisor, and perhaps by others too: if it must end, it is killed.
+        # A second SIGTERM is no order to end at once: it may come from another sender than the supervisor,
+        # which kills a worker that must end.
         await nursery.start(heed_signals, lambda _: shutdown.set(), _leave_renewing)
         nursery.start_soon(_await_the_supervisors_end, channel, shutdown)
         server: Server = await nursery.start(partial(_run_server, settings, shutdown, nursery.cancel_scope))
@@ -131,15 +132,15 @@ async def _supervise(settings: Settings) -> int:
         return await supervise(plan, address, partial(_greet_for_all, settings))
 
 
-def _greet_for_all(settings: Settings, told: bytes) -> None:
-    _greet(Server(**json.loads(told)), settings)
+def _greet_for_all(settings: Settings, report: bytes) -> None:
+    _greet(Server(**json.loads(report)), settings)
 
 
 def _spare_the_collector() -> None:
-    """Take what has been loaded out of the cyclic garbage collector's sight.
+    """Exclude the loaded modules from cyclic garbage collection.
 
-    It would go through all of it again and again, some 50 ms at a time in which nobody is answered; requests
-    make hardly any cycles. Nor is there anything to collect in what is loaded.
+    Each full collection of them would block the event loop for some 50 ms and free nothing; requests create
+    hardly any cycles.
     """
     gc.freeze()
 
@@ -156,7 +157,7 @@ async def _run_server(
 
 def _end(shutdown: trio.Event, number: int) -> None:
     if shutdown.is_set():
-        os._exit(128 + number)  # whatever is still under way has had its chance
+        os._exit(128 + number)  # the second signal: do not wait for requests in flight
     shutdown.set()
 
 

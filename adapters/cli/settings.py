@@ -1,6 +1,7 @@
-"""Every setting once: an option of `messaging serve`, a `MESSAGING_…` variable, a key of the TOML file.
+"""Every setting, described once: an option of `messaging serve`, a `MESSAGING_…` variable, a key of a TOML
+file.
 
-What is given on the command line counts before the environment, and that before the file.
+The command line takes precedence over the environment, and the environment over the file.
 """
 
 import ast
@@ -37,55 +38,55 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 
 PREFIX = "MESSAGING_"
 FILE = "adapters.cli.settings.file"
-"""Where click's context holds the path of the TOML file."""
+"""The key under which click's context holds the path of the TOML file."""
 
 
 @frozen(kw_only=True)
 class Settings:
-    """How the server runs; `limits` bounds the domain, `listener` what is borne from a peer, and `postgresql`
-    what is asked of a database that is shared.
+    """The server's settings; `limits` bounds the domain, `listener` what a peer may use, and `postgresql` the
+    use of a shared database.
     """
 
     bind: tuple[str, int] = ("127.0.0.1", 8000)
     """Address to listen on, as HOST:PORT; port 0 takes a free one, [::1]:8000 is IPv6."""
     database: str = field(default="sqlite:///messaging.db", repr=without_secrets)
-    """Where everything is kept: sqlite:///FILE for one process, postgresql://USER:PASSWORD@HOST:PORT/NAME for
-    any number of them, or memory: to forget it all at the end."""
+    """Database: sqlite:///FILE for one process, postgresql://USER:PASSWORD@HOST:PORT/NAME for any number of
+    processes, or memory: for data that is lost when the server ends."""
     bus: str = field(default="", repr=False)
-    """How processes that share a database tell each other what they commit: none, postgresql (which is the
-    default with a PostgreSQL database), or nats://HOST:PORT/PREFIX with a prefix for each deployment."""
+    """Bus for signals between processes that share a database: none, postgresql (the default with a
+    PostgreSQL database), or nats://HOST:PORT/PREFIX with a prefix for each deployment."""
     signing_keys: str = field(default="", repr=False)
-    """Secrets that sign tokens, as NAME:HEX, the first signs and all verify; by default one is made and
-    kept beside the database."""
+    """Secrets that sign tokens, as NAME:HEX; the first signs, all verify. By default the server creates one
+    and stores it beside the database."""
     workers: int = field(default=1, validator=ge(1))
-    """Processes that serve, on this machine and one address. Several need a database that they can share,
-    which is PostgreSQL; each counts for itself what is limited in number or rate."""
+    """Processes that serve one address on this machine. Several need a PostgreSQL database, which they can
+    share; limits of numbers and rates apply to each process separately."""
     cors_origins: str = "*"
     """Origins of the pages that may call, separated by spaces, such as https://app.example; * is any."""
     email_visibility: EmailVisibility = EmailVisibility.EVERYONE
     """Who sees a person's e-mail address: everyone, shared_chat (those who share a chat with the person) or
     self (the person alone)."""
     avatar_hosts: AvatarHosts | None = None
-    """Hosts that avatars are loaded from, which learn who looks at them: none, own (the server's own, as the
-    request's Host has it), any, or hosts separated by spaces, such as own cdn.example. By default any where
-    --bind is an address of this machine alone, and own elsewhere."""
+    """Hosts that avatars may be loaded from; a host learns who looks at its pictures. none, own (the server
+    itself, named by the request's Host), any, or hosts separated by spaces, such as own cdn.example. Default:
+    any where --bind is a loopback address, otherwise own."""
     rate_limits: bool = True
-    """Whether requests are limited in rate; off is for load tests."""
+    """Whether requests are limited in rate; turn it off for load tests only."""
     docs: bool = True
     """Whether /docs and /openapi.json are served."""
     client: bool = True
     """Whether the reference client, a messenger in the browser, is served at /."""
     body_bytes_without_token: int = field(default=65_536, validator=ge(1024))
-    """A request's body where no token is needed (registration, login, refresh); 413 beyond. Anybody may send
-    it, so it is less than `body_bytes`; these bodies hold some hundred bytes."""
+    """The largest body of a request without authentication (registration, login, refresh); 413 beyond.
+    Anybody may send it, so it is less than `body_bytes`; usual bodies have some hundred bytes."""
     hashing_threads: int = field(default=1, validator=ge(1))
     """Passwords that are hashed at a time; each takes a core and 19 MiB. At most 64 more wait, at most 32 of
     one address, and addresses take turns; 503 beyond."""
     strict_settings: bool = False
-    """Whether a variable that begins with MESSAGING_ and is no setting ends the start, as an unknown name in
-    the TOML file does; otherwise the log warns of it. On in deploy/messaging.toml."""
+    """Whether an unknown variable that begins with MESSAGING_ prevents the start, as an unknown name in the
+    TOML file always does; otherwise the server logs a warning. On in deploy/messaging.toml."""
     log_level: str = "info"
-    """The least that is logged: debug, info, warning or error."""
+    """The lowest level that is logged: debug, info, warning or error."""
     log_format: str = "auto"
     """console, json, or auto: console on a terminal, json elsewhere."""
     limits: Limits = field(factory=Limits)
@@ -104,7 +105,7 @@ class Settings:
         return tuple(self.cors_origins.split())
 
 
-class Address(click.ParamType[tuple[str, int]]):
+class HostPort(click.ParamType[tuple[str, int]]):
     """HOST:PORT, with the host of an IPv6 address in brackets."""
 
     name = "host:port"
@@ -226,7 +227,7 @@ class Hosts(click.ParamType[AvatarHosts]):
             return self.whole[words[0]]
         hosts = {word: parse_host(word) for word in words if word != "own"}
         for word, host in hosts.items():
-            # An IPv6 address has no place in a content security policy.
+            # A content security policy cannot name an IPv6 address.
             if host is None or host.startswith("[") or word in self.whole:
                 self.fail(
                     f"{word!r} is not a host that avatars can be loaded from. Write none, any, or hosts with "
@@ -236,12 +237,12 @@ class Hosts(click.ParamType[AvatarHosts]):
                     ctx,
                 )
         if not words:
-            self.fail("names no host; write none where there are to be no avatars", param, ctx)
+            self.fail("names no host; write none for no avatars", param, ctx)
         return AvatarHosts(own="own" in words, hosts=frozenset(filter(None, hosts.values())))
 
 
 def is_loopback(host: str) -> bool:
-    """Whether an address to listen on is reached from this machine alone; any name but localhost is not."""
+    """Whether only this machine can reach an address to listen on; False for names other than localhost."""
     try:
         return ip_address(host).is_loopback
     except ValueError:
@@ -249,10 +250,10 @@ def is_loopback(host: str) -> bool:
 
 
 LISTS = {"cors_origins", "signing_keys", "trusted_proxies", "avatar_hosts"}
-"""Settings whose parts stand between white space, which may be line ends and tabs."""
+"""Settings of several parts, separated by white space, which may be line ends and tabs."""
 
 UNSETTABLE = {"host", "port", "inherited", "uncounted_addresses", "refusal_headers"}
-"""What `bind` sets, what the composition sets, and what nobody needs to."""
+"""Fields that are no settings: `bind` sets some, the composition others, and the rest need no change."""
 
 PARTS: dict[str, type[attrs.AttrsInstance]] = {
     "limits": Limits,
@@ -270,7 +271,7 @@ OF_THEIR_OWN: dict[str, click.ParamType[Any]] = {
     "log_format": click.Choice(["auto", "console", "json"]),
 }
 TYPES: dict[Any, click.ParamType[Any]] = {
-    tuple[str, int]: Address(),
+    tuple[str, int]: HostPort(),
     timedelta: Duration(),
     Rate: RateType(),
     TrustedProxies: Proxies(),
@@ -281,7 +282,7 @@ TYPES: dict[Any, click.ParamType[Any]] = {
 
 
 class CleanOption(click.Option):
-    """An option whose value holds no control character, wherever it comes from."""
+    """An option whose value has no control character, whatever its source."""
 
     def type_cast_value(self, ctx: click.Context, value: Any) -> Any:
         if isinstance(value, str):
@@ -292,7 +293,7 @@ class CleanOption(click.Option):
 
 
 class SettingOption(CleanOption):
-    """An option whose help stands below its field; it is read when it is asked for, not at each start."""
+    """An option whose help is its field's docstring, which is read for --help only, not at each start."""
 
     def __init__(self, *parts: Any, field_of: type, **more: Any) -> None:
         super().__init__(*parts, **more)
@@ -300,7 +301,7 @@ class SettingOption(CleanOption):
 
     def get_error_hint(self, ctx: click.Context | None) -> str:
         name = str(self.name)
-        return _in_the_file(name, ctx) or super().get_error_hint(ctx)
+        return _key_in_file(name, ctx) or super().get_error_hint(ctx)
 
     def get_help_record(self, ctx: click.Context) -> tuple[str, str] | None:
         self.help = _attribute_docstrings(self._field_of)[str(self.name)]
@@ -308,7 +309,7 @@ class SettingOption(CleanOption):
 
 
 def settings_options(command: Command) -> Command:
-    """Give a click command one option for each setting, those of the parts included, and `--config`."""
+    """Give a click command an option for each setting, including those of the parts, and `--config`."""
     for class_ in (*reversed(PARTS.values()), Settings):
         for attribute in reversed(_settable(class_)):
             command = _option(class_, attribute)(command)
@@ -316,7 +317,7 @@ def settings_options(command: Command) -> Command:
 
 
 def database_option(command: Command) -> Command:
-    """Give a click command the setting that says where everything is kept, and `--config`."""
+    """Give a click command the option `--database`, and `--config`."""
     attribute = attrs.fields_dict(Settings)["database"]
     return _config_option(_option(Settings, attribute)(command))
 
@@ -337,7 +338,7 @@ def _config_option(command: Command) -> Command:
 
 
 def settings_from(options: dict[str, Any]) -> Settings:
-    """The settings that click has parsed; raises `click.UsageError` for one outside its range."""
+    """The settings from click's parsed options; raises `click.UsageError` for a value outside its range."""
     values = {name: {a.name: options.pop(a.name) for a in _settable(part)} for name, part in PARTS.items()}
     try:
         parts: dict[str, Any] = {name: part(**values[name]) for name, part in PARTS.items()}
@@ -346,22 +347,22 @@ def settings_from(options: dict[str, Any]) -> Settings:
         raise click.UsageError(_refusal(str(error.args[0]))) from None
 
 
-def _refusal(told: str) -> str:
-    """What attrs, or a class of ours, says of values outside their bounds, with the settings as options."""
-    if told.startswith("'"):
-        told = re.sub(r"(?:(\d+) days?, )?(\d+):(\d\d):(\d\d)", _as_written, told)
-        told = re.sub(r": ([^:]*)$", r", not \1.", told)
-    return re.sub(r"'(\w+)'|\b([a-z]+_\w+)", lambda name: setting_named(name[1] or name[2]), told)
+def _refusal(reason: str) -> str:
+    """The reason of a `ValueError` from attrs or a settings class, with field names replaced by options."""
+    if reason.startswith("'"):
+        reason = re.sub(r"(?:(\d+) days?, )?(\d+):(\d\d):(\d\d)", _as_written, reason)
+        reason = re.sub(r": ([^:]*)$", r", not \1.", reason)
+    return re.sub(r"'(\w+)'|\b([a-z]+_\w+)", lambda name: setting_named(name[1] or name[2]), reason)
 
 
 def _as_written(duration: re.Match[str]) -> str:
-    """A `timedelta` that attrs has printed, as it is written in a setting."""
+    """A `timedelta` printed by attrs, in the notation of settings."""
     days, hours, minutes, seconds = (int(number or 0) for number in duration.groups())
     return str(_shown(timedelta(days, seconds, minutes=minutes, hours=hours)))
 
 
 def _settable(class_: type[attrs.AttrsInstance]) -> list["attrs.Attribute[Any]"]:
-    """The fields that are settings of their own."""
+    """The fields of a class that are settings."""
     return [a for a in attrs.fields(class_) if a.name not in {*PARTS, *UNSETTABLE}]
 
 
@@ -382,13 +383,13 @@ def _option(class_: type, attribute: "attrs.Attribute[Any]") -> Callable[[Comman
 
 
 def setting_named(name: str) -> str:
-    """A setting as a refusal names it: by its key in the TOML file if its value stands there."""
-    told = _in_the_file(name, click.get_current_context(silent=True))
-    return told or f"--{name.replace('_', '-')} ({PREFIX}{name.upper()})"
+    """A setting's name in error texts: its key in the TOML file if its value is from there."""
+    key = _key_in_file(name, click.get_current_context(silent=True))
+    return key or f"--{name.replace('_', '-')} ({PREFIX}{name.upper()})"
 
 
-def _in_the_file(name: str, context: click.Context | None) -> str | None:
-    """Where a setting stands whose value is the file's; None if it is given nearer, or not at all."""
+def _key_in_file(name: str, context: click.Context | None) -> str | None:
+    """The key of a setting whose value is from the TOML file; None for a value from another source."""
     if context is None or context.get_parameter_source(name) is not ParameterSource.DEFAULT_MAP:
         return None
     return _key_of(context.meta[FILE], name)
@@ -429,10 +430,10 @@ def _read_config(context: click.Context, _: click.Parameter, path: Path | None) 
                 "save it as UTF-8 without one"
             )
     try:
-        told = tomllib.loads(written.decode())
+        table = tomllib.loads(written.decode())
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise click.BadParameter(f"{path} is not TOML: {error}") from None
-    unknown = sorted(told.keys() - _names())
+    unknown = sorted(table.keys() - _names())
     if unknown:
         meant = [f"{name} (did you mean {near}?)" for name in unknown if (near := nearest_to(name, _names()))]
         others = [name for name in unknown if nearest_to(name, _names()) is None]
@@ -440,12 +441,12 @@ def _read_config(context: click.Context, _: click.Parameter, path: Path | None) 
     context.meta[FILE] = path
     context.default_map = {
         **(context.default_map or {}),
-        **{name: _written(path, name, value) for name, value in told.items()},
+        **{name: _written(path, name, value) for name, value in table.items()},
     }
 
 
 def misspelt() -> tuple[UnknownVariable, ...]:
-    """The variables of the environment that look like settings and are none."""
+    """The variables of the environment that have the settings' prefix and are no settings."""
     variables = {PREFIX + name.upper() for name in _names()}
     return tuple(unknown_variables(os.environ, variables, prefix=PREFIX))
 
@@ -456,7 +457,7 @@ def _names() -> frozenset[str]:
 
 
 def _written(path: Path, name: str, value: object) -> str:
-    """A value of the file as it would be written on the command line, so that both are checked alike."""
+    """A value of the file in the notation of the command line, so that both are checked alike."""
     match value:
         case str():
             return value
@@ -470,12 +471,12 @@ def _written(path: Path, name: str, value: object) -> str:
 
 @cache
 def _attribute_docstrings(class_: type) -> dict[str, str]:
-    """The string below each field of a class: written once, for readers and for --help."""
+    """The docstring below each field of a class, which is also its text in --help."""
     (definition,) = ast.parse(textwrap.dedent(inspect.getsource(class_))).body
     found: dict[str, str] = {}
     body = definition.body if isinstance(definition, ast.ClassDef) else []
     for statement, following in pairwise(body):
         match statement, following:
-            case ast.AnnAssign(target=ast.Name(id=name)), ast.Expr(value=ast.Constant(value=str(told))):
-                found[name] = " ".join(told.split())
+            case ast.AnnAssign(target=ast.Name(id=name)), ast.Expr(value=ast.Constant(value=str(text))):
+                found[name] = " ".join(text.split())
     return found

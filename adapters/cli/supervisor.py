@@ -1,7 +1,8 @@
-"""`--workers`: several processes that serve one address, and the one that sees to it that they do.
+"""`--workers`: a supervisor of several processes that serve one address.
 
-It decides nothing but who runs. A worker is any command that takes the sockets which `worker.Supervised`
-names, says on its channel that it serves, drains at SIGTERM, and ends when the channel does.
+It only decides which processes run. A worker is any command that listens on the sockets in
+`worker.Supervised`, reports on its channel that it serves, drains at SIGTERM, and ends when the channel
+closes.
 """
 
 import os
@@ -20,16 +21,16 @@ from adapters.cli.worker import VARIABLE, Supervised
 log = structlog.get_logger("adapters.cli")
 
 STEADY = 10.0
-"""Seconds that a worker has served when its death counts as the first one again."""
+"""Seconds of service after which a worker's death no longer counts as repeated."""
 PAUSES = (0.0, 0.5, 1.0, 2.0, 4.0, 8.0, 15.0, 30.0)
-"""Seconds before a worker is started again, by its deaths in a row."""
-FIRST_WORD = 65_536
-"""Bytes, at most, of what a worker says when it serves."""
+"""Seconds of back-off before a worker is started again, by its consecutive deaths."""
+REPORT_BYTES = 65_536
+"""The largest report of a worker that it serves."""
 
 
 @frozen(kw_only=True)
 class Plan:
-    """What to run."""
+    """The workers to run."""
 
     command: tuple[str, ...]
     """A worker's command line."""
@@ -50,26 +51,26 @@ class _Worker:
 
     @property
     def status(self) -> int:
-        """As a shell would have it."""
+        """The exit status in a shell's notation: 128 plus the number of a signal."""
         code = self.process.returncode or 0
         return code if code >= 0 else 128 - code
 
 
 @define(eq=False)
 class _Slot:
-    """The place of one worker after another."""
+    """A slot for one worker at a time, and for its successors."""
 
     number: int
     sockets: Sockets = ()
     worker: _Worker = field(init=False)
-    """Who serves here, or served last."""
+    """The current worker, or the last one."""
     deaths: int = 0
-    """In a row, none of which was long after the one before."""
+    """Consecutive deaths, each within `STEADY` seconds of service."""
     lock: trio.Lock = field(factory=trio.Lock)
-    """Held by who starts a worker here."""
+    """Held while a worker is started in this slot."""
 
     def close(self) -> None:
-        """Let nobody wait in a queue that nobody serves: what comes goes to the others."""
+        """Close the listening sockets, so that new connections go to other workers, not to a dead queue."""
         for one in self.sockets:
             one.close()
         self.sockets = ()
@@ -78,10 +79,10 @@ class _Slot:
 async def supervise(plan: Plan, address: SharedAddress, serves: Callable[[bytes], None]) -> int:
     """Run workers until SIGTERM, SIGINT or SIGQUIT, and until all of them have drained; the exit status.
 
-    The first is started alone: where it cannot start, its status is the answer, and its own words are all
-    that is said. When all serve, `serves` is called with what the first one said. From then on one that ends
-    is started again, at once, or later if it does so again and again. At SIGHUP each is replaced in turn: the
-    next one serves before it is told to drain. A second signal that ends it kills.
+    The first worker starts alone: if it cannot start, its status is returned, and only it prints an error.
+    When all serve, `serves` is called with the first worker's report. From then on a worker that ends is
+    started again, at once, or after a back-off if it ends repeatedly. SIGHUP replaces the workers in turn: a
+    successor serves before its predecessor receives SIGTERM. A second ending signal kills all workers.
 
     Raises `OSError` where a process cannot be started at all.
     """
@@ -99,11 +100,11 @@ class _Supervisor:
         self._address = address
         self._slots = [_Slot(number) for number in range(1, plan.workers + 1)]
         self._workers: set[_Worker] = set()
-        """All processes, those that drain included."""
+        """All processes, including those that drain."""
         self._running = trio.CancelScope()
-        """Of everything that starts workers."""
+        """The scope of all tasks that start workers."""
         self._renewal = trio.Event()
-        self._told_to_end = False
+        self._is_ending = False
         self.status = 0
 
     def renew(self) -> None:
@@ -111,16 +112,16 @@ class _Supervisor:
         self._renewal.set()
 
     def end(self, number: int) -> None:
-        """Have all workers drain, or, the second time, kill them; for a signal of this number."""
-        if not self._told_to_end:
-            self._told_to_end = True
+        """Drain all workers, or, at the second call, kill them; `number` is the signal's."""
+        if not self._is_ending:
+            self._is_ending = True
             self._running.cancel()
         else:
             self.status = 128 + number
             self._kill()
 
     async def run(self, serves: Callable[[bytes], None]) -> None:
-        """Everything from the first start to the last end."""
+        """Run from the first worker's start to the last worker's end."""
         async with trio.open_nursery() as self._processes:
             with self._running:
                 await self._start_all(serves)
@@ -131,23 +132,23 @@ class _Supervisor:
 
     async def _start_all(self, serves: Callable[[bytes], None]) -> None:
         first, *others = self._slots
-        told = await self._start_or_end(first)
+        report = await self._start_or_end(first)
         async with trio.open_nursery() as starting:
             for slot in others:
                 starting.start_soon(self._start_or_end, slot)
-        serves(told)
+        serves(report)
 
     async def _start_or_end(self, slot: _Slot) -> bytes:
-        """Have the first worker in this slot, or end everything: what keeps it will keep the next one too."""
-        slot.worker, told = await self._start(slot)
-        if not told:
+        """Start the slot's first worker; if it fails, end everything: the next one would fail, too."""
+        slot.worker, report = await self._start(slot)
+        if not report:
             self.status = self.status or slot.worker.status or 1
             self._running.cancel()
             await trio.lowlevel.checkpoint()
-        return told
+        return report
 
     async def _start(self, slot: _Slot) -> tuple[_Worker, bytes]:
-        """A new worker on the slot's sockets, and what it said when it served, or nothing: it has ended."""
+        """A new worker on the slot's sockets, and its report that it serves; empty if it ended before."""
         await trio.lowlevel.checkpoint()
         slot.sockets = slot.sockets or self._address.listen()
         ours, theirs = socket.socketpair()
@@ -156,15 +157,15 @@ class _Supervisor:
             process = await self._open(slot, theirs)
         worker = _Worker(slot.number, process, channel)
         self._workers.add(worker)
-        self._processes.start_soon(self._see_to_its_end, worker)
+        self._processes.start_soon(self._reap, worker)
         log.info("worker_started", worker=slot.number, pid=process.pid)
-        told = await _line(channel)
-        if told:
+        report = await _first_line(channel)
+        if report:
             worker.serves_since = trio.current_time()
             log.info("worker_serves", worker=slot.number, pid=process.pid)
         else:
-            await self._await_end(worker)  # it is about to, or has nobody to talk to
-        return worker, told
+            await self._await_end(worker)  # it is about to end, or has lost its channel
+        return worker, report
 
     async def _open(self, slot: _Slot, channel: socket.socket) -> trio.Process:
         listen = tuple(one.fileno() for one in slot.sockets)
@@ -173,7 +174,7 @@ class _Supervisor:
             self._plan.command,
             env={**os.environ, VARIABLE: given.written()},
             pass_fds=(*listen, channel.fileno()),
-            process_group=0,  # Ctrl-C on a terminal is for the supervisor alone
+            process_group=0,  # so that Ctrl-C on a terminal signals the supervisor only
         )
 
     # --- keeping -------------------------------------------------------------------------------------------
@@ -185,7 +186,7 @@ class _Supervisor:
             keepers.start_soon(self._renew)
 
     async def _keep(self, slot: _Slot) -> None:
-        """Have somebody serve in this slot, whatever happens to who does."""
+        """Start a new worker in this slot whenever the current one ends."""
         while True:
             worker = slot.worker
             await worker.ended.wait()
@@ -206,15 +207,15 @@ class _Supervisor:
                 slot.close()
                 await trio.sleep(pause)
             try:
-                dead, told = await self._start(slot)
+                dead, report = await self._start(slot)
             except OSError as error:
                 log.warning("worker_not_started", worker=slot.number, error=str(error))
             else:
-                if told:
+                if report:
                     return dead
 
     async def _renew(self) -> None:
-        """Replace all, one after another, whenever it is asked for; the first that cannot be ends it."""
+        """Replace all workers in turn at each renewal; stop at the first that cannot be replaced."""
         while True:
             await self._renewal.wait()
             self._renewal = trio.Event()
@@ -230,11 +231,11 @@ class _Supervisor:
         async with slot.lock:
             old = slot.worker
             try:
-                new, told = await self._start(slot)
+                new, report = await self._start(slot)
             except OSError as error:
                 log.warning("worker_not_started", worker=slot.number, error=str(error))
                 return False
-            if not told:
+            if not report:
                 return False
             slot.worker = new
         old.process.terminate()
@@ -244,7 +245,7 @@ class _Supervisor:
     # --- ending --------------------------------------------------------------------------------------------
 
     async def _end(self) -> None:
-        # Before they are told: when a worker closes its socket too, what comes is refused, and nobody waits.
+        # Before SIGTERM: once a worker closes its copy too, new connections are refused and do not wait.
         for slot in self._slots:
             slot.close()
         self._address.close()
@@ -254,7 +255,7 @@ class _Supervisor:
                 ending.start_soon(self._await_end, worker)
 
     async def _await_end(self, worker: _Worker) -> None:
-        """See a worker's end, which it knows of; it has the plan's patience for it."""
+        """Wait for the end of a worker that is ending; kill it after the plan's `patience`."""
         with trio.move_on_after(self._plan.patience):
             await worker.ended.wait()
             return
@@ -266,24 +267,24 @@ class _Supervisor:
         for worker in self._workers:
             worker.process.kill()
 
-    async def _see_to_its_end(self, worker: _Worker) -> None:
+    async def _reap(self, worker: _Worker) -> None:
         await worker.process.wait()
         log.info("worker_ended", worker=worker.number, pid=worker.process.pid, status=worker.status)
-        if self._told_to_end and worker.status and worker.serves_since < inf:
-            self.status = self.status or 1  # it has not come to its end as it should
+        if self._is_ending and worker.status and worker.serves_since < inf:
+            self.status = self.status or 1  # it failed while it drained
         self._workers.discard(worker)
         worker.ended.set()
 
 
-async def _line(channel: trio.SocketStream) -> bytes:
-    """The first line that comes; nothing if the channel ends before it does."""
+async def _first_line(channel: trio.SocketStream) -> bytes:
+    """The first line from the channel; empty if the channel closes before its end."""
     line = b""
     while not line.endswith(b"\n"):
         try:
-            piece = await channel.receive_some(FIRST_WORD)
+            piece = await channel.receive_some(REPORT_BYTES)
         except trio.BrokenResourceError:
             return b""
         line += piece
-        if not piece or len(line) > FIRST_WORD:
+        if not piece or len(line) > REPORT_BYTES:
             return b""
     return line

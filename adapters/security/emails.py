@@ -7,27 +7,28 @@ from messaging_core.models import EmailForms
 from messaging_core.ports import EmailMalformed
 
 MOST_BYTES = 254
-"""Of an address in UTF-8 (RFC 5321 4.5.3.1.3, RFC 6531 3.4): the library would refuse more at its end."""
+"""Bytes of an address in UTF-8 (RFC 5321 4.5.3.1.3, RFC 6531 3.4); the library would refuse more, but only at
+the end of its work."""
 
 SENTENCE_CHARACTERS = 200
-"""What is passed on of a reason: it may list every character of an address."""
+"""Characters of the library's reason that are passed on: it may list every character of an address."""
 
 
 def parse_email(email: str) -> EmailForms:
-    """A `messaging_core.ports.EmailParser`: syntax and Unicode only, nothing is looked up.
+    """A `messaging_core.ports.EmailParser`: checks syntax and Unicode only, and looks nothing up.
 
-    Any domain will do, also one that no mail reaches from elsewhere: `localhost`, `test`, `intranet.local`.
-    Comments, quotes, display names and IP addresses will not.
+    It accepts any domain, also one that no mail from elsewhere reaches: `localhost`, `test`,
+    `intranet.local`. It refuses comments, quotes, display names and IP addresses.
     """
     return _parser()(email)
 
 
 @cache
 def _parser() -> Callable[[str], EmailForms]:
-    # Loading it takes as long as a tenth of the server's start, and only who registers or logs in needs it.
+    # Loading it takes a tenth of the server's start, and only registrations and log-ins need it.
     import email_validator  # noqa: PLC0415
 
-    # Documented as the way to accept them: https://pypi.org/project/email-validator/
+    # The documented way to accept such domains: https://pypi.org/project/email-validator/
     email_validator.SPECIAL_USE_DOMAIN_NAMES.clear()
 
     def parse(email: str) -> EmailForms:
@@ -46,5 +47,5 @@ def _parser() -> Callable[[str], EmailForms]:
 
 
 def load_email_parser() -> None:
-    """Load the library, so that the first who registers does not wait for it."""
+    """Load the library, so that the first registration does not wait for it."""
     _parser()

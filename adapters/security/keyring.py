@@ -1,6 +1,6 @@
 """The secrets that sign tokens, by the name (`kid`) that each token carries.
 
-The first key signs; all of them verify. To rotate, put a new key in front, and drop the old one once the
+The first key signs; all keys verify. To rotate, put a new key in front, and remove the old one once the
 last session that it signed for has expired.
 """
 
@@ -28,7 +28,7 @@ class Keyring:
 
 
 def parse_keyring(text: str, *, source: str) -> Keyring:
-    """The keys in `kid:hexadecimal` entries between white space; raises `ValueError` that names `source`."""
+    """The keys in a text of `kid:hexadecimal` entries; raises `ValueError` that names `source`."""
     found: dict[str, bytes] = {}
     for entry in text.split():
         kid, colon, digits = entry.partition(":")
@@ -43,20 +43,20 @@ def parse_keyring(text: str, *, source: str) -> Keyring:
             )
         found[kid] = secret
     if not found:
-        raise ValueError(f"{source}: holds no key; write one as NAME:HEX, or remove it to have one made")
+        raise ValueError(f"{source}: holds no key; write one as NAME:HEX, or remove it to have one created")
     return Keyring(found)
 
 
 def make_keyring() -> Keyring:
-    """One random key."""
+    """A keyring with one random key."""
     return Keyring({secrets.token_hex(4): secrets.token_bytes(SECRET_MIN_BYTES)})
 
 
 def load_or_make_keyring(path: Path) -> Keyring:
-    """The keys kept in a file, which is made with one random key where there is none.
+    """The keys in a file; creates the file with one random key if it does not exist.
 
-    It is readable by its owner only (mode 0600), and complete before it has its name, so that two processes
-    that start together agree. Raises `ValueError` for what is not keys, and `OSError`.
+    Only its owner can read the file (mode 0600). It is complete before it has its name, so two processes that
+    start together use the same key. Raises `ValueError` for a malformed file, and `OSError`.
     """
     if not path.exists():
         draft = path.with_name(f"{path.name}.{secrets.token_hex(4)}")

@@ -1,6 +1,6 @@
-"""Passwords as argon2id hashes (RFC 9106), made in a few threads and never on the event loop.
+"""Hashes passwords with argon2id (RFC 9106), in a few threads and never on the event loop.
 
-Networks take turns at the threads: see `messaging_core.fair_queue`.
+Networks take turns for the threads: see `messaging_core.fair_queue`.
 """
 
 from functools import partial
@@ -21,18 +21,18 @@ LANES = 1
 """OWASP's minimum (Password Storage Cheat Sheet): 19 MiB, 2 iterations, 1 lane; about 21 ms here."""
 
 QUEUE = 64
-"""Passwords that may wait; at 21 ms each, the last one waits for about as long as a person does."""
+"""Passwords that may wait; at 21 ms each, the last one waits for about as long as a person is willing to."""
 QUEUE_OF_NETWORK = 32
-"""Of these, passwords of one network: an office whose people arrive together fits."""
+"""Of these, passwords from one network: enough for an office whose people log in at the same time."""
 
 
-class _Waiting:
-    """A caller who waits for a thread."""
+class _Waiter:
+    """A caller that waits for a thread."""
 
     def __init__(self) -> None:
         self.over = trio.Event()
         self.granted = False
-        """Whether the caller has a thread; otherwise, once it is over, another one took its place."""
+        """Once `over` is set: whether the caller has a thread; otherwise the queue refused or evicted it."""
 
     def end(self, *, granted: bool) -> None:
         self.granted = granted
@@ -40,17 +40,17 @@ class _Waiting:
 
 
 class Argon2Hasher:
-    """Hashes at most `threads` passwords at a time, each in 19 MiB; at most 64 more wait, in fair turns.
+    """Hashes at most `threads` passwords at a time, each in 19 MiB; at most 64 more wait in a fair queue.
 
-    The work is not abandoned when its caller is cancelled: a thread cannot be stopped.
+    Work continues after its caller is cancelled: a thread cannot be stopped.
     """
 
     def __init__(self, threads: int = 1) -> None:
         self._argon2 = PasswordHasher(ITERATIONS, MEMORY_KIB, LANES, type=Type.ID)
         self._limiter = trio.CapacityLimiter(threads)  # never full: `_idle` counts the same threads
         self._idle = threads
-        self._queue: FairQueue[_Waiting] = FairQueue(of_flow=QUEUE_OF_NETWORK, in_all=QUEUE)
-        # Of no password: it takes the work of any other to find that out, and none to make it.
+        self._queue: FairQueue[_Waiter] = FairQueue(of_flow=QUEUE_OF_NETWORK, in_all=QUEUE)
+        # The hash of no password: verifying it costs the same work as any other hash, creating it none.
         self._decoy = f"$argon2id$v=19$m={MEMORY_KIB},t={ITERATIONS},p={LANES}${'A' * 22}${'A' * 43}"
 
     async def hash(self, password: str, *, network: str) -> str:
@@ -70,31 +70,31 @@ class Argon2Hasher:
             raise RuntimeError("a stored password hash is damaged; its owner cannot log in") from error
 
     async def _in_thread(self, network: str, work: partial[T]) -> T:
-        await self._turn(network)
+        await self._acquire(network)
         try:
             return await trio.to_thread.run_sync(work, limiter=self._limiter)
         finally:
-            self._pass_on()
+            self._release()
 
-    async def _turn(self, network: str) -> None:
-        """Wait for a thread, to be given back by `_pass_on`; raises `PasswordHasherBusy`."""
+    async def _acquire(self, network: str) -> None:
+        """Wait for a thread, which `_release` returns; raises `PasswordHasherBusy`."""
         if self._idle:
             self._idle -= 1
             return
-        waiting = _Waiting()
-        for refused in self._queue.push(network, waiting):
+        waiter = _Waiter()
+        for refused in self._queue.push(network, waiter):
             refused.end(granted=False)
         try:
-            await waiting.over.wait()
+            await waiter.over.wait()
         except BaseException:
-            self._queue.discard(network, waiting)
-            if waiting.granted:
-                self._pass_on()
+            self._queue.discard(network, waiter)
+            if waiter.granted:
+                self._release()
             raise
-        if not waiting.granted:
+        if not waiter.granted:
             raise PasswordHasherBusy
 
-    def _pass_on(self) -> None:
+    def _release(self) -> None:
         """Give the thread to the next caller, or mark it as idle."""
         if len(self._queue):
             self._queue.pop().end(granted=True)

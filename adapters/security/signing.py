@@ -18,14 +18,16 @@ from messaging_core.tokens import NONCE_BYTES
 
 ALGORITHM = "HS256"
 TOKEN_MAX_CHARACTERS = 1024
-"""Ours have about 250; anything much longer is not decoded at all."""
+"""Issued tokens have about 250; anything much longer is refused before decoding."""
 
 _tokens = jwt.PyJWS([ALGORITHM])
 _hmac = HMACAlgorithm(HMACAlgorithm.SHA256)
 
 
 class _Claims(msgspec.Struct):
-    """What each of our tokens says; expiry is the core's to judge, which is told what time it is."""
+    """The claims of an issued token; the core checks the expiry, since it receives the time as an
+    argument.
+    """
 
     sub: str
     sid: int
@@ -39,8 +41,8 @@ class _Claims(msgspec.Struct):
 
 _decode_claims = msgspec.json.Decoder(_Claims).decode
 
-# The last two are of times that no date tells.
-_NOT_OURS = (jwt.InvalidTokenError, ValueError, OverflowError, OSError)
+# The last two are raised for times beyond the range of `datetime`.
+_MALFORMED = (jwt.InvalidTokenError, ValueError, OverflowError, OSError)
 
 
 class JwtSigner:
@@ -52,7 +54,7 @@ class JwtSigner:
             jwt.encode({}, secret, algorithm=ALGORITHM, headers={"kid": kid}).partition(".")[0]: secret
             for kid, secret in keyring.secrets.items()
         }
-        """Each secret by the first part of the tokens that it signs here: all of them have the same."""
+        """Each secret by the encoded header of the tokens that it signs: it is the same in all of them."""
 
     def sign_access(self, claims: AccessClaims) -> str:
         return self._sign(claims, "access")
@@ -63,13 +65,13 @@ class JwtSigner:
     def read_access(self, token: str) -> AccessClaims:
         try:
             return AccessClaims(*self._read(token, "access"))
-        except _NOT_OURS as error:
+        except _MALFORMED as error:
             raise TokenInvalid from error
 
     def read_refresh(self, token: str) -> RefreshClaims:
         try:
             return RefreshClaims(*self._read(token, "refresh"))
-        except _NOT_OURS as error:
+        except _MALFORMED as error:
             raise RefreshTokenInvalid from error
 
     def _sign(self, claims: AccessClaims | RefreshClaims, kind: str) -> str:
@@ -88,8 +90,8 @@ class JwtSigner:
 
     def _read(self, token: str, kind: str) -> tuple[UserId, SessionId, int, datetime, datetime, bytes | None]:
         if len(token) > TOKEN_MAX_CHARACTERS or not token.isascii():
-            raise jwt.InvalidTokenError("not a token of ours")
-        payload = self._payload_of_ours(token)
+            raise jwt.InvalidTokenError("too long, or not ASCII")
+        payload = self._known_header_payload(token)
         claims = _decode_claims(self._payload(token) if payload is None else payload)
         if claims.typ != kind:
             raise jwt.InvalidTokenError(f"not {kind}")
@@ -105,37 +107,37 @@ class JwtSigner:
             claims.nonce,
         )
 
-    def _payload_of_ours(self, token: str) -> bytes | None:
-        """What a token says that is, to the letter, as it would be signed here; None for any other.
+    def _known_header_payload(self, token: str) -> bytes | None:
+        """The payload of a token exactly as this signer would write it; None for any other token.
 
-        Nothing of it is decoded before its signature has been compared.
+        It decodes nothing before it has compared the signature.
         """
         signed, _, signature = token.rpartition(".")
         header, _, payload = signed.partition(".")
         secret = self._by_header.get(header)
         if secret is None:
             return None
-        ours = base64url_encode(hmac.digest(secret, signed.encode("ascii"), "sha256"))
-        if not hmac.compare_digest(ours, signature.encode("ascii")):
+        expected = base64url_encode(hmac.digest(secret, signed.encode("ascii"), "sha256"))
+        if not hmac.compare_digest(expected, signature.encode("ascii")):
             return None
         return base64url_decode(payload) if _is_canonical(payload) else None
 
     def _payload(self, token: str) -> bytes:
-        """What any other token says, if it is signed with one of the keys."""
-        # Taken apart once: `jwt.decode` would do it again, and ask each time whether the key is fit.
+        """The payload of any other token, if one of the keys signed it."""
+        # Parsed once: `jwt.decode` would parse it again, and check the key's length each time.
         parts = _tokens.decode_complete(token, options={"verify_signature": False})
         header = parts["header"]
         secret = self._keyring.secrets.get(header.get("kid", ""))
         if secret is None or header.get("alg") != ALGORITHM:
-            raise jwt.InvalidTokenError("signed with a key that is not ours")
+            raise jwt.InvalidTokenError("signed with an unknown key")
         if not all(map(_is_canonical, token.split("."))):
-            raise jwt.InvalidTokenError("spelt otherwise than any that is issued")
+            raise jwt.InvalidTokenError("not in canonical base64url")
         signed = token.rpartition(".")[0].encode("ascii")
         if not _hmac.verify(signed, secret, parts["signature"]):
-            raise jwt.InvalidSignatureError("not signed by us")
+            raise jwt.InvalidSignatureError("wrong signature")
         return bytes(parts["payload"])
 
 
 def _is_canonical(part: str) -> bool:
-    """Whether it is base64url as it is written: no padding, no other character, no bit that says nothing."""
+    """Whether it is canonical base64url: no padding, no other character, no unused bit set."""
     return base64url_encode(base64url_decode(part)) == part.encode("ascii")

@@ -1,4 +1,4 @@
-"""What the buses share: the wire format of signals, and the queue of those that wait to be sent."""
+"""Shared by the buses: the wire format of signals, and the queue of unsent signals."""
 
 from adapters.signals.outgoing import Outgoing
 from adapters.signals.wire import MalformedEnvelope, read_envelope

@@ -1,4 +1,4 @@
-"""The signals of one process that wait to be sent: numbered, packed, and bounded."""
+"""The queue of one process's unsent signals: numbered, packed, and bounded."""
 
 from collections.abc import Callable, Sequence
 from uuid import uuid4
@@ -11,11 +11,11 @@ from messaging_core.effects import DeliveryEffect
 log = structlog.get_logger(__name__)
 
 MAX_WAITING = 10_000
-"""Signals that wait at most; what is dropped beyond that, other processes read from the log."""
+"""The most queued signals; further ones are dropped, and other processes read the events from the log."""
 
 
 class Outgoing:
-    """The waiting signals, in order; where one finds no room, it is dropped and a number is skipped.
+    """The queued signals, in order; a signal beyond the bound is dropped, and a number skipped.
 
     `clock` is in seconds and never goes back; no envelope is larger than `max_bytes`.
     """
@@ -39,17 +39,17 @@ class Outgoing:
             self._dropped = True
 
     def lose(self) -> None:
-        """Drop what waits and skip a number: what was sent last may not arrive either."""
+        """Drop all queued signals and skip a number: the signals sent last may be lost, too."""
         self._waiting.clear()
         self._dropped = True
 
     def take(self) -> list[DeliveryEffect]:
-        """Remove and return what waits."""
+        """Remove and return all queued effects."""
         waiting, self._waiting = self._waiting, []
         return waiting
 
     def write(self, effects: Sequence[DeliveryEffect]) -> list[bytes]:
-        """The signals of `effects`; one that cannot be written is dropped, and a number skipped."""
+        """The encoded signals of `effects`; one that cannot be encoded is dropped, and a number skipped."""
         signals = []
         for effect in effects:
             try:
@@ -60,7 +60,7 @@ class Outgoing:
         return signals
 
     def to_all(self, signals: Sequence[bytes], *, is_last: bool = False) -> list[bytes]:
-        """Numbered envelopes, in order; a heartbeat where there is no signal, or where it is the last one."""
+        """Numbered envelopes, in order; without signals, or as the last envelope, a heartbeat."""
         envelopes = [self._seal(part) for part in pack(signals, self.max_bytes)]
         if is_last or not envelopes:
             envelopes.append(self._seal([], is_last=is_last))

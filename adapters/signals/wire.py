@@ -1,4 +1,4 @@
-"""Envelopes as bytes: JSON arrays, of signals that are each within a bound."""
+"""Envelopes as bytes: JSON arrays of signals, each within a bound."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
@@ -13,7 +13,7 @@ from messaging_core.models import Chat, Message
 from messaging_core.signals import Envelope, Reference, Signal
 
 HEAD_BYTES = 160
-"""More than an envelope takes beside its signals: a name of 32 characters, two numbers, brackets."""
+"""An upper bound of an envelope without its signals: a name of 32 characters, two numbers, brackets."""
 
 
 class MalformedEnvelope(Exception):
@@ -59,7 +59,7 @@ _decode_signal = msgspec.json.Decoder(_AnySignal).decode
 
 
 def write_signal(effect: DeliveryEffect, max_bytes: int) -> bytes:
-    """A signal of at most `max_bytes`: of a larger event, a reference to the log."""
+    """A signal of at most `max_bytes`; a larger event becomes a reference to the log."""
     match effect:
         case Deliver():
             written = _encode(_event_signal(effect))
@@ -82,7 +82,7 @@ def write_envelope(
 
 
 def pack(signals: Iterable[bytes], max_bytes: int) -> Iterator[list[bytes]]:
-    """The signals in order, in parts that each fit an envelope of `max_bytes`."""
+    """Yields the signals in order, in parts that each fit an envelope of `max_bytes`."""
     part: list[bytes] = []
     size = HEAD_BYTES
     for signal in signals:
@@ -136,7 +136,7 @@ def _read_signal(raw: msgspec.Raw) -> Signal:
 def _read_event(signal: _EventSignal) -> Deliver:
     event = rebuild(signal.name, Facts(signal.chat, signal.message, signal.data))
     if event is None:
-        raise ValueError(f"an event {signal.name} that does not carry what it is about")
+        raise ValueError(f"the event {signal.name} does not carry its subject")
     subject = kind_of(event).subject(event)
     entry = LogEntry(signal.chat_id, signal.sequence, signal.name, subject, signal.at)
     return Deliver(event, signal.audience, entry)

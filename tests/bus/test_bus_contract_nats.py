@@ -8,7 +8,7 @@ import trio
 from attrs import frozen
 from structlog.testing import capture_logs
 
-from adapters.bus_nats.bus import AUDIENCE_AT_MOST, Address, NatsBus
+from adapters.bus_nats.bus import AUDIENCE_AT_MOST, NatsAddress, NatsBus
 from messaging_core.ids import UserId
 from messaging_core.signals import Reference
 from messaging_core.testing.bus_contract import (
@@ -34,7 +34,7 @@ class NatsExchange:
         return f"nats://{self.login}127.0.0.1:{self.server.port}/{self.prefix}"
 
     def bus(self) -> NatsBus:
-        return NatsBus(Address.parse(self.address))
+        return NatsBus(NatsAddress.parse(self.address))
 
     async def disrupt(self) -> None:
         await self.server.stop()
@@ -129,7 +129,7 @@ async def test_a_server_with_a_smaller_limit_gets_smaller_signals() -> None:
 
 async def test_a_process_ends_at_once_without_a_server() -> None:
     """An ending process does not wait for a connection to send its last envelope."""
-    process = BusProcess(NatsBus(Address.parse(f"nats://127.0.0.1:{free_port()}")))
+    process = BusProcess(NatsBus(NatsAddress.parse(f"nats://127.0.0.1:{free_port()}")))
     with trio.fail_after(10), trio.move_on_after(0.5):
         process.bus.publish(delivery(1))
         await process.run()
@@ -152,7 +152,7 @@ async def test_an_unreachable_server_is_logged_with_the_cause() -> None:
     """The log has the address without the login and the cause, and no line about a lost connection."""
     port = free_port()
     with capture_logs() as logs:
-        bus = NatsBus(Address.parse(f"nats://messaging:s3cret@127.0.0.1:{port}/test"))
+        bus = NatsBus(NatsAddress.parse(f"nats://messaging:s3cret@127.0.0.1:{port}/test"))
         line = await logged(bus, "The bus cannot be connected", logs)
     assert line["address"] == f"nats://127.0.0.1:{port}"
     assert "ConnectionRefusedError" in line["error"]
@@ -173,21 +173,21 @@ async def test_a_refused_login_is_logged_as_the_cause() -> None:
 @pytest.mark.parametrize(
     ("text", "address"),
     [
-        ("nats://a:4222", Address(["nats://a:4222"])),
-        ("nats://a:4222/", Address(["nats://a:4222"])),
-        ("nats://u:p@a:4222/staging-1", Address(["nats://u:p@a:4222"], "staging-1")),
-        ("tls://a:4222,nats://b:4222/x", Address(["tls://a:4222", "nats://b:4222"], "x")),
+        ("nats://a:4222", NatsAddress(["nats://a:4222"])),
+        ("nats://a:4222/", NatsAddress(["nats://a:4222"])),
+        ("nats://u:p@a:4222/staging-1", NatsAddress(["nats://u:p@a:4222"], "staging-1")),
+        ("tls://a:4222,nats://b:4222/x", NatsAddress(["tls://a:4222", "nats://b:4222"], "x")),
     ],
 )
-def test_an_address_names_servers_and_a_prefix(text: str, address: Address) -> None:
+def test_an_address_names_servers_and_a_prefix(text: str, address: NatsAddress) -> None:
     """The path is the prefix of the subjects, and is not passed to nats-py."""
-    assert Address.parse(text) == address
+    assert NatsAddress.parse(text) == address
 
 
 @pytest.mark.parametrize(
     "text", ["nats://", "nats:", "nats://a/x,nats://b/y", "nats://a/x.>", "nats://a/x/y"]
 )
 def test_an_invalid_address_is_refused(text: str) -> None:
-    """`Address.parse` refuses an invalid address before any connection."""
+    """`NatsAddress.parse` refuses an invalid address before any connection."""
     with pytest.raises(ValueError, match=r"it is not|prefix"):
-        Address.parse(text)
+        NatsAddress.parse(text)

@@ -163,9 +163,9 @@ async def test_who_leaves_when_their_turn_comes_passes_it_on(turns: Turns, first
     await turns.ask("stays")
     if first == "cancelled":
         left.cancel()
-        turns.hasher._pass_on()
+        turns.hasher._release()
     else:
-        turns.hasher._pass_on()
+        turns.hasher._release()
         left.cancel()
     await turns.work(1)
     assert turns.done == ["stays"]

@@ -16,7 +16,7 @@ from click.testing import CliRunner, Result
 from adapters.cli import serve as program
 from adapters.cli.main import main
 from adapters.cli.names import control_character
-from adapters.cli.settings import PARTS, UNSETTABLE, Address, Hosts, Settings, misspelt
+from adapters.cli.settings import PARTS, UNSETTABLE, HostPort, Hosts, Settings, misspelt
 from messaging_core.avatars import ANY_HOST, NO_HOST, OWN_HOST, AvatarHosts
 from tests.server.clients import browser, expect, register
 from tests.server.servers import process, run_to_its_end
@@ -183,7 +183,7 @@ def test_what_browsers_send_is_an_origin(origins: str) -> None:
 def test_whose_avatars_are_shown(bind: str, hosts: str | None, expected: AvatarHosts) -> None:
     """By default any host's where this machine alone can call, and where others can the server's own."""
     given = None if hosts is None else Hosts().convert(hosts, None, None)
-    settings = Settings(bind=Address().convert(bind, None, None), avatar_hosts=given)
+    settings = Settings(bind=HostPort().convert(bind, None, None), avatar_hosts=given)
     assert settings.privacy.avatar_hosts == expected
 
 

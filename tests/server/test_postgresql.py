@@ -46,7 +46,7 @@ async def test_a_server_from_nothing(tmp_path: Path) -> None:
         migrated = [
             await run_to_its_end("migrate", directory=tmp_path, variables=variables) for _ in range(2)
         ]
-        assert "made the tables" in migrated[0].stdout
+        assert "created the tables" in migrated[0].stdout
         assert "nothing to do" in migrated[1].stdout
         async with (
             process(tmp_path, variables=variables) as server,
@@ -136,5 +136,5 @@ def test_migrating_a_file(tmp_path: Path) -> None:
     config = tmp_path / "messaging.toml"
     config.write_text(f"database = 'sqlite:///{tmp_path}/messaging.db'\naccess_ttl = '20m'\n")
     said = [CliRunner().invoke(main, ["migrate", "--config", str(config)]).output for _ in range(2)]
-    assert "made the tables" in said[0]
+    assert "created the tables" in said[0]
     assert "nothing to do" in said[1]
