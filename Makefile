@@ -1,5 +1,5 @@
-# Every target makes what it needs in .venv by itself, and is quick when nothing changed:
-# the stamps below stand for "installed from these files".
+# Every target installs its requirements into .venv, and is quick when nothing changed: the stamp files below record
+# which requirements are installed.
 
 SHELL := /bin/sh
 .SHELLFLAGS := -eu -c
@@ -27,28 +27,28 @@ $(VENV)/.created: scripts/create_venv.sh
 	@PYTHON="$(PYTHON)" sh scripts/create_venv.sh $(VENV)
 	@touch $@
 
-# The project itself goes in without dependencies and without build isolation: the lock holds all of them.
+# Install the project itself without dependencies and without build isolation: the lock holds all of them.
 $(VENV)/.server-installed: $(VENV)/.created requirements/server.txt pyproject.toml
 	@echo "Installing requirements/server.txt"
 	@$(PIP) --require-hashes --requirement requirements/server.txt
 	@$(PIP) --no-deps --no-build-isolation --editable .
 	@touch $@
 
-# dev.txt holds all of server.txt, in the same versions: either stamp will do for serving.
+# dev.txt holds all of server.txt, in the same versions: either stamp suffices for serving.
 $(VENV)/.dev-installed: $(VENV)/.created requirements/dev.txt requirements/server.txt pyproject.toml
 	@echo "Installing requirements/dev.txt"
 	@$(PIP) --require-hashes --requirement requirements/dev.txt
 	@$(PIP) --no-deps --no-build-isolation --editable .
 	@touch $(VENV)/.server-installed $@
 
-# What the peers are built with; what it shares with server.txt is there in the same versions.
+# The peers' packages; bench.txt and server.txt agree in the versions of shared packages.
 $(VENV)/.bench-installed: $(VENV)/.server-installed requirements/bench.txt
 	@echo "Installing requirements/bench.txt"
 	@$(PIP) --require-hashes --requirement requirements/bench.txt
 	@touch $@
 
 .PHONY: install
-install: $(VENV)/.dev-installed ## Install everything that serving, testing and linting need into .venv
+install: $(VENV)/.dev-installed ## Install the packages for serving, testing and linting into .venv
 
 # --- the targets -----------------------------------------------------------------------------------------------
 
@@ -66,7 +66,7 @@ ifeq ($(strip $(ARGS)),)
 	@$(BIN)/coverage report --include='messaging_core/*' --fail-under=100
 endif
 
-# Neither a server nor a database: the rules, their runtime, and the simulation of several processes.
+# Tests without a server and a database: the rules, their runtime, and the simulation of several processes.
 QUICK := tests/core tests/runtime tests/security tests/storage/test_storage_contract_memory.py \
 	tests/bus/test_signals.py tests/bus/test_relay.py tests/bus/test_simulation.py \
 	tests/bus/test_bus_contract_memory.py tests/server/test_http_request.py
@@ -86,7 +86,7 @@ browser: $(VENV)/.dev-installed ## Test the reference client in Chromium, and it
 	@$(BIN)/pytest -m browser tests/client $(ARGS)
 
 .PHONY: screenshots
-screenshots: $(VENV)/.dev-installed ## Take the pictures in docs/screenshots anew
+screenshots: $(VENV)/.dev-installed ## Take the pictures in docs/screenshots again
 	@SCREENSHOTS=docs/screenshots $(BIN)/pytest -m browser tests/client/test_screenshots.py $(ARGS)
 
 .PHONY: lint
@@ -96,7 +96,7 @@ lint: $(VENV)/.dev-installed ## Check style, formatting and the direction of imp
 	@$(BIN)/lint-imports --no-logo
 
 .PHONY: format
-format: $(VENV)/.dev-installed ## Apply the formatting and the safe fixes that lint would ask for
+format: $(VENV)/.dev-installed ## Apply the formatting and the safe fixes that lint requires
 	@$(BIN)/ruff check --fix-only --quiet
 	@$(BIN)/ruff format
 
@@ -105,7 +105,7 @@ types: $(VENV)/.dev-installed ## Check the types, strictly
 	@$(BIN)/mypy
 
 .PHONY: statements
-statements: $(VENV)/.server-installed ## Compile the statements for SQLite anew, after a change of them or of SQLAlchemy
+statements: $(VENV)/.server-installed ## Compile the statements for SQLite, after a change of them or of SQLAlchemy
 	@$(BIN)/python -m adapters.storage_sql.sqlite.dialect
 
 .PHONY: scenario
@@ -121,7 +121,7 @@ node_modules/.package-lock.json: package.json package-lock.json .npmrc
 bench: $(VENV)/.bench-installed benchmarks/peers/node/node_modules/.built ## Compare with five peers on this machine, 25 minutes; a smoke run: ARGS=--quick
 	@exec $(BIN)/python -m benchmarks.compare $(ARGS)
 
-# The scripts of packages do not run, but for the one that compiles SQLite's binding: about a minute.
+# Runs no install scripts of packages except the one that compiles SQLite's binding: about a minute.
 benchmarks/peers/node/node_modules/.built: benchmarks/peers/node/package.json benchmarks/peers/node/package-lock.json
 	@command -v npm >/dev/null || { echo "error: npm is needed for one of the peers (Node.js 20.12 or newer)" >&2; exit 1; }
 	@cd benchmarks/peers/node && npm ci --ignore-scripts --no-audit --no-fund --loglevel=error
@@ -133,7 +133,7 @@ benchmarks/peers/node/node_modules/.built: benchmarks/peers/node/package.json be
 	@touch $@
 
 .PHONY: lock
-lock: $(VENV)/.dev-installed ## Write the lock files again from pyproject.toml; ARGS=--upgrade takes newer versions
+lock: $(VENV)/.dev-installed ## Write the lock files from pyproject.toml; ARGS=--upgrade selects newer versions
 	@$(LOCK) --extra server --extra sql --extra postgresql --extra nats --group build --output-file requirements/server.txt $(ARGS)
 	@$(LOCK) --extra server --extra sql --extra postgresql --extra nats --group dev --constraint requirements/server.txt \
 		--output-file requirements/dev.txt $(ARGS)

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Two hosts, each with a server of its own, and a third with PostgreSQL and NATS, as network namespaces of this
-# machine: holds the contract with its people on different hosts, then pulls a host's cable and puts it back.
-# As root, with iproute2, PostgreSQL and nats-server installed:   bash scripts/two_hosts.sh
+# Simulates two hosts, each with a server, and a third with PostgreSQL and NATS, as network namespaces of this machine.
+# Tests the contract with users on different hosts, then disconnects a host's cable and reconnects it.
+# Run as root, with iproute2, PostgreSQL and nats-server installed:   bash scripts/two_hosts.sh
 set -euo pipefail
 cd "$(dirname "$0")/.."
 bin=.venv/bin
@@ -41,7 +41,7 @@ for host in a b; do
     number=$((number + 1))
 done
 
-# --- what they share
+# --- the shared database and NATS
 
 as_postgres "$pg/initdb" -D "$work/data" -A trust -U postgres --no-instructions >/dev/null
 echo "host all all 10.77.0.0/24 trust" >>"$work/data/pg_hba.conf"
@@ -61,7 +61,7 @@ for bus in postgresql nats://10.77.0.1:4222; do
     servers=()
     for host in a b; do
         address=10.77.0.$([ "$host" = a ] && echo 2 || echo 3)
-        # Not by a function: that would be a shell, which is what would be killed.
+        # Not by a function: a background function is a shell, and `kill` would end only that shell.
         MESSAGING_BUS=$bus ip netns exec "messaging-$host" "$bin/messaging" serve --bind "$address:8000" \
             >"$work/$host.log" 2>&1 &
         servers+=($!)
@@ -72,7 +72,7 @@ for bus in postgresql nats://10.77.0.1:4222; do
     echo "--- two hosts, bus $bus"
     addresses="http://10.77.0.2:8000 http://10.77.0.3:8000"
     on base env MESSAGING_TEST_PROCESSES="$addresses" "$bin/pytest" -q tests/server/test_processes.py
-    echo "--- the cable of one is pulled"
+    echo "--- one host loses its cable"
     on base "$bin/python" -m tests.server.pulled_cable cable-b $addresses
     for process in "${servers[@]}"; do kill "$process" && wait "$process"; done
 done

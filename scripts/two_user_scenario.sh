@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
 # two_user_scenario.sh [BASE_URL]
 #
-# Plays the two-user scenario against a running server with curl and wscat, prints a line for each thing that a
+# Plays the two-user scenario against a running server with curl and wscat, prints a line for each promise that a
 # frontend relies on, and exits with 1 if one of them does not hold. BASE_URL is http://localhost:8000 by default.
 #
-# ALICE_EMAIL, BOB_EMAIL   e-mail addresses to register; by default ones that nobody has yet
+# ALICE_EMAIL, BOB_EMAIL   e-mail addresses to register; new ones by default
 # WSCAT                    the wscat to use; by default the one of node_modules, else the one on PATH
 # SERVER_LOG               a file with the server's output: its four log lines are checked too
 set -euo pipefail
@@ -14,7 +14,7 @@ base=${base%/}
 api=$base/api/v1
 sockets=ws${base#http}/ws
 origin=http://localhost:5173
-patience=100 # tenths of a second that anything may take
+patience=100 # timeout of each wait, in tenths of a second
 
 unique=$(date +%s)$$
 alice_email=${ALICE_EMAIL:-alice$unique@test.com}
@@ -27,7 +27,7 @@ for tool in curl python3 "$wscat"; do
 done
 
 work=$(mktemp -d)
-started=() # the processes to end: ours alone
+started=() # the processes that this script started, and ends
 finish() {
     for pid in "${started[@]}"; do
         kill "$pid" 2>/dev/null || true
@@ -51,7 +51,7 @@ row() { # row NAME STATUS [DETAIL]: one line of the report
 
 uuid() { python3 -c 'import uuid; print(uuid.uuid4())'; }
 
-# call METHOD PATH TOKEN [JSON]: the status is left in $status, the body in $body.
+# call METHOD PATH TOKEN [JSON]: stores the status in $status and the body in $body.
 call() {
     local arguments=(--silent --show-error --max-time 10 --request "$1" --header "Origin: $origin")
     [ -z "$3" ] || arguments+=(--header "Authorization: Bearer $3")
@@ -62,7 +62,8 @@ call() {
     : >"$work/body"
 }
 
-# holds EXPRESSION [NAME=VALUE…]: is the Python expression true of `body`, the parsed answer? Values are strings.
+# holds EXPRESSION [NAME=VALUE…]: whether the Python expression is true of `body`, the parsed response. Values are
+# strings.
 holds() {
     BODY=$body python3 - "$@" <<'PYTHON'
 import json, os, re, sys
@@ -76,7 +77,7 @@ except (ValueError, LookupError, TypeError, AttributeError):
 PYTHON
 }
 
-# field PATH: a value of the answer, by dotted keys; nothing if it is not there.
+# field PATH: prints a value of the response, by dotted keys; nothing if it is missing.
 field() {
     BODY=$body python3 - "$1" <<'PYTHON'
 import json, os, sys
@@ -91,12 +92,12 @@ except (ValueError, LookupError, TypeError):
 PYTHON
 }
 
-# check NAME WANTED_STATUS EXPRESSION [NAME=VALUE…]: a row about the last answer.
+# check NAME EXPECTED_STATUS EXPRESSION [NAME=VALUE…]: a row about the last response.
 check() {
-    local name=$1 wanted=$2
+    local name=$1 expected=$2
     shift 2
-    if [ "$status" != "$wanted" ]; then
-        row "$name" 1 "status $status instead of $wanted: $body"
+    if [ "$status" != "$expected" ]; then
+        row "$name" 1 "status $status instead of $expected: $body"
     elif holds "$@"; then
         row "$name" 0
     else
@@ -105,14 +106,14 @@ check() {
 }
 
 # open_socket NAME TOKEN: wscat in the background, its terminal written to $work/NAME.
-# wscat tells of connecting and of close codes on a terminal only, so it gets one.
+# wscat prints connections and close codes on a terminal only, so `pty` provides one.
 open_socket() {
     python3 -c 'import pty, sys; pty.spawn(sys.argv[1:])' \
         "$wscat" --no-color --connect "$sockets?token=$2" >"$work/$1" 2>&1 </dev/null &
     started+=($!)
 }
 
-# lines NAME: what the wscat of that name printed, without the terminal's control sequences.
+# lines NAME: prints the output of the wscat of that name, without the terminal's control sequences.
 lines() {
     python3 - "$work/$1" <<'PYTHON'
 import re, sys
@@ -125,7 +126,7 @@ PYTHON
 
 frames() { lines "$1" | sed -n 's/^< //p'; }
 
-# eventually COMMAND…: repeated until it succeeds, for a bounded time.
+# eventually COMMAND…: repeats the command until it succeeds or the timeout ends.
 eventually() {
     for _ in $(seq "$patience"); do
         if "$@"; then return 0; fi
@@ -173,7 +174,7 @@ check "Bob registers: 201, a token pair" 201 \
 bob=$(field access_token)
 
 if [ -z "$alice" ] || [ -z "$bob" ]; then
-    echo "The rest needs both tokens: stopping here." >&2
+    echo "The other checks need both tokens: stopping here." >&2
     exit 1
 fi
 
@@ -197,7 +198,7 @@ check "GET /users/search?tag=$alice_tag finds Alice" 200 'str(body["id"]) == ali
 call GET "/users/search?tag=@$alice_tag" "$bob"
 check "GET /users/search?tag=@$alice_tag finds Alice" 200 'str(body["id"]) == alice' "alice=$alice_id"
 call GET "/users/search?tag=no.such.tag.$unique" "$bob"
-check "GET /users/search for a tag that nobody has: 404" 404 'isinstance(body["detail"], str)'
+check "GET /users/search for an unknown tag: 404" 404 'isinstance(body["detail"], str)'
 
 # --- their chat ------------------------------------------------------------------------------------------------
 

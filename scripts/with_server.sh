@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
 # with_server.sh MESSAGING COMMAND [ARGUMENT…]
 #
-# Runs COMMAND with the base URL of a server of its own as its last argument: `MESSAGING serve` on a free port
-# of 127.0.0.1, over a database in a temporary directory, stopped and removed afterwards. SERVER_LOG names the
-# server's output for the command. The exit status is the command's, or 1 if the server did not start or stop.
+# Starts `MESSAGING serve` on a free port of 127.0.0.1, with a database in a temporary directory, and runs COMMAND with
+# the server's base URL as its last argument. Then stops the server and removes the directory. SERVER_LOG names the
+# file with the server's output. The exit status is the command's, or 1 if the server did not start or stop.
 set -euo pipefail
 
 messaging=$1
