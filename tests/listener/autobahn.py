@@ -31,7 +31,7 @@ SECTIONS = {
     "9": "Limits and performance",
     "10": "Automatic fragmentation",
 }
-"""Those that apply. 8 does not exist, 11 neither; 12 and 13 are compression, which is never agreed on."""
+"""The sections that apply. There is no 8 or 11; 12 and 13 are compression, which is never accepted."""
 
 LARGE = ("9.*",)
 """Cases with messages of up to 16 MiB: the limit is raised for them alone."""
@@ -43,7 +43,7 @@ PASSED = {"OK", "NON-STRICT", "INFORMATIONAL"}
 
 @frozen
 class Verdict:
-    """What a case has found."""
+    """The outcome of a case."""
 
     case: str
     behavior: str
@@ -65,7 +65,7 @@ def run_cases(cases: Sequence[str], *, message_bytes: int) -> list[Verdict]:
             [*command, *chosen, "--outdir", folder, address], check=False, capture_output=True, timeout=300
         )
         (results,) = json.loads((Path(folder) / "index.json").read_text()).values()
-    return [Verdict(case, told["behavior"], told["behaviorClose"]) for case, told in results.items()]
+    return [Verdict(case, outcome["behavior"], outcome["behaviorClose"]) for case, outcome in results.items()]
 
 
 def run_all() -> list[Verdict]:
@@ -103,17 +103,17 @@ def table(verdicts: Sequence[Verdict]) -> str:
 
 INTRODUCTION = """# Autobahn's WebSocket testsuite
 
-Made by `python -m tests.listener.autobahn`, which runs the cases of the Autobahn testsuite through
-kosoku {version}, from PyPI, against the listener with an echo application, in a process of
-its own. kosoku drives Autobahn's own case files; the suite's original runner needs Python 2, and finds the
-same (`docs/listener.md`).
+`python -m tests.listener.autobahn` writes this page. It runs the cases of the Autobahn testsuite through
+kosoku {version}, from PyPI, against the listener with an echo application, in a separate process. kosoku
+drives Autobahn's own case files; the suite's original runner needs Python 2, and finds the same
+(`docs/listener.md`).
 
 {total} cases apply and {passed} pass. Sections 12 and 13 are permessage-deflate, which the listener never
-agrees on. Section 9 sends messages of up to 16 MiB: for it alone the limit is raised from 64 KiB.
+accepts. Section 9 sends messages of up to 16 MiB: for it alone the limit is raised from 64 KiB.
 
-*Non-strict* are cases in which a good message and a violation come in one segment: the connection is failed
-at once, and the echo of that message is not awaited. RFC 6455 allows it. *Informational* cases have no right
-answer.
+*Non-strict* are cases with a valid message and a violation in one segment: the listener fails the
+connection at once, without the echo of that message. RFC 6455 allows it. *Informational* cases have no
+correct answer.
 
 """
 

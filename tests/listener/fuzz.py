@@ -20,7 +20,7 @@ from tests.listener.harness import KEY, TEXT, UPGRADE, frame
 from tests.listener.server_process import server
 
 PATIENCE = 10.0
-"""Seconds within which the server must have ended a connection whose peer has."""
+"""Seconds within which the server must end a connection whose peer has ended it."""
 CHECK_EVERY = 1_000
 
 # --- the inputs -------------------------------------------------------------------------------------------
@@ -125,28 +125,28 @@ def handshakes(draw: st.DrawFn) -> bytes:
 
 @frozen
 class FuzzInput:
-    """One connection's worth of bytes and how the client ends it."""
+    """The bytes of one connection, and how the client ends it."""
 
     segments: list[bytes]
     end: str
 
 
 @st.composite
-def sessions(draw: st.DrawFn) -> FuzzInput:
+def fuzz_inputs(draw: st.DrawFn) -> FuzzInput:
     match draw(st.integers(0, 5)):
         case 0:
-            said = b"".join(draw(st.lists(requests(), min_size=1, max_size=3)))
+            data = b"".join(draw(st.lists(requests(), min_size=1, max_size=3)))
         case 1 | 2 | 3:
-            said = draw(handshakes()) + b"".join(draw(st.lists(frames(), max_size=6)))
+            data = draw(handshakes()) + b"".join(draw(st.lists(frames(), max_size=6)))
         case 4:
-            said = UPGRADE + b"\r\n" + b"".join(draw(st.lists(frames(), max_size=6)))
+            data = UPGRADE + b"\r\n" + b"".join(draw(st.lists(frames(), max_size=6)))
         case _:
-            said = draw(st.binary(max_size=200))
-    if said and draw(st.integers(0, 3)) == 0:
-        at = draw(st.integers(0, len(said) - 1))
-        said = said[:at] + draw(junk) + said[at + draw(st.integers(0, 3)) :]
-    cuts = sorted(draw(st.lists(st.integers(0, len(said)), max_size=3)))
-    segments = [said[a:b] for a, b in zip([0, *cuts], [*cuts, len(said)], strict=True)]
+            data = draw(st.binary(max_size=200))
+    if data and draw(st.integers(0, 3)) == 0:
+        at = draw(st.integers(0, len(data) - 1))
+        data = data[:at] + draw(junk) + data[at + draw(st.integers(0, 3)) :]
+    cuts = sorted(draw(st.lists(st.integers(0, len(data)), max_size=3)))
+    segments = [data[a:b] for a, b in zip([0, *cuts], [*cuts, len(data)], strict=True)]
     return FuzzInput(
         [part for part in segments if part], draw(st.sampled_from(["half-close"] * 6 + ["close", "reset"]))
     )
@@ -156,29 +156,27 @@ def sessions(draw: st.DrawFn) -> FuzzInput:
 
 
 class FuzzFailure(AssertionError):
-    """The server did not do what it must."""
+    """The server violated a rule."""
 
 
-def play(address: tuple[str, int], session: FuzzInput) -> None:
-    """Say one session's bytes; raises `FuzzFailure` when the server does not end the connection in its
-    turn.
-    """
+def play(address: tuple[str, int], fuzz_input: FuzzInput) -> None:
+    """Send an input; raises `FuzzFailure` if the server does not end the connection in its turn."""
     with socket.create_connection(address, timeout=PATIENCE) as peer, suppress(ConnectionError):
-        for part in session.segments:
+        for part in fuzz_input.segments:
             peer.sendall(part)
-        if session.end == "reset":
+        if fuzz_input.end == "reset":
             peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        elif session.end == "half-close":
+        elif fuzz_input.end == "half-close":
             peer.shutdown(socket.SHUT_WR)
             try:
                 while peer.recv(65_536):
                     pass
             except TimeoutError:
-                raise FuzzFailure(f"the connection does not end after {session}") from None
+                raise FuzzFailure(f"the connection does not end after {fuzz_input}") from None
 
 
 class LongStandingPeer:
-    """A WebSocket that was there before, and a request now and then: both must be answered."""
+    """A long-standing WebSocket, and new requests: both must get answers."""
 
     def __init__(self, address: tuple[str, int]) -> None:
         self._address = address
@@ -208,7 +206,7 @@ class LongStandingPeer:
 
 @define
 class FuzzReport:
-    """What a run has shown."""
+    """The result of a run."""
 
     inputs: int = 0
     seconds: float = 0.0
@@ -219,7 +217,7 @@ class FuzzReport:
 
 
 def fuzz(inputs: int) -> FuzzReport:
-    """Play so many generated inputs; raises `FuzzFailure` with the input that did it."""
+    """Send `inputs` generated inputs; raises `FuzzFailure` with the input that caused it."""
     report = FuzzReport()
     with server(linger_time=1.0, drain_time=5.0, ping_interval=3600.0) as served:
         witness = LongStandingPeer(served.address)
@@ -232,9 +230,9 @@ def fuzz(inputs: int) -> FuzzReport:
             phases=[Phase.generate],
             suppress_health_check=list(HealthCheck),
         )
-        @given(sessions())
-        def run(session: FuzzInput) -> None:
-            play(served.address, session)
+        @given(fuzz_inputs())
+        def run(fuzz_input: FuzzInput) -> None:
+            play(served.address, fuzz_input)
             report.inputs += 1
             if report.inputs % CHECK_EVERY == 0:
                 witness.check()

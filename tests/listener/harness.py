@@ -1,4 +1,4 @@
-"""A listener on a real port, and a peer that says exactly the bytes that a test wants said."""
+"""A listener on a real port, and a peer that sends exactly the bytes of a test."""
 
 import os
 import struct
@@ -14,7 +14,7 @@ from adapters.listener.watch import Watch
 from adapters.listener.whole_requests import WholeRequest, WholeRequests
 
 PATIENCE = 5.0
-"""Seconds after which a test gives up waiting for what must come; no test waits so long when all is well."""
+"""Seconds after which a wait fails a test; a test that passes never waits so long."""
 
 KEY = b"AAAAAAAAAAAAAAAAAAAAAA=="
 UPGRADE = (
@@ -71,7 +71,7 @@ async def serving(
 
 @frozen
 class Answer:
-    """An HTTP response as it came."""
+    """A received HTTP response."""
 
     status: int
     headers: dict[str, str]
@@ -80,7 +80,7 @@ class Answer:
 
 @frozen
 class Frame:
-    """A WebSocket frame as it came."""
+    """A received WebSocket frame."""
 
     opcode: int
     payload: bytes
@@ -88,7 +88,7 @@ class Frame:
 
     @property
     def close(self) -> tuple[int, str]:
-        """Of a close frame: code and reason."""
+        """A close frame's code and reason."""
         assert self.opcode == CLOSE, self
         code = struct.unpack("!H", self.payload[:2])[0] if self.payload else 1005
         return code, self.payload[2:].decode()
@@ -118,7 +118,7 @@ def close_frame(code: int, reason: str = "") -> bytes:
 
 
 class ConnectionEnded(Exception):
-    """The server has ended the connection; `reset` tells how."""
+    """The server has ended the connection, with a `reset` or in an orderly way."""
 
     def __init__(self, *, reset: bool) -> None:
         super().__init__("reset" if reset else "closed")
@@ -158,9 +158,9 @@ class RawPeer:
     async def exactly(self, size: int) -> bytes:
         while len(self._rest) < size:
             await self.more()
-        taken = bytes(self._rest[:size])
+        found = bytes(self._rest[:size])
         del self._rest[:size]
-        return taken
+        return found
 
     async def until(self, end: bytes) -> bytes:
         while end not in self._rest:
@@ -168,7 +168,7 @@ class RawPeer:
         return await self.exactly(self._rest.index(end) + len(end))
 
     async def gone(self) -> ConnectionEnded:
-        """Read until the server ends the connection, and tell how it did."""
+        """Read until the server ends the connection, and return how it did."""
         try:
             while True:
                 await self.more()
@@ -176,19 +176,19 @@ class RawPeer:
             return gone
 
     async def end(self) -> bytes:
-        """All that comes until the server ends the connection in an orderly way."""
+        """All bytes until the server ends the connection in an orderly way."""
         gone = await self.gone()
         assert not gone.reset, f"reset after {bytes(self._rest)!r}"
         return await self.exactly(len(self._rest))
 
     async def flood(self, data: bytes) -> None:
-        """Send it again and again, until the server ends the connection or takes no more of it."""
+        """Send `data` repeatedly, until the server ends the connection or stops reading."""
         with suppress(ConnectionEnded, trio.TooSlowError):
             while True:
                 await self.send(data)
 
     async def answer(self, *, head: bool = False) -> Answer:
-        """The next response; of a request with HEAD, without a body."""
+        """The next response; without a body if it answers a HEAD."""
         lines = (await self.until(b"\r\n\r\n")).decode("latin-1").split("\r\n")
         headers = {
             name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines[1:-2])
@@ -222,7 +222,7 @@ class RawPeer:
         return Frame(first & 0x0F, await self.exactly(size), bool(first & 0x80))
 
     async def frame_of(self, opcode: int) -> Frame:
-        """The next frame of a kind; others are passed over."""
+        """The next frame with this opcode; skips others."""
         while (found := await self.frame()).opcode != opcode:
             pass
         return found
@@ -268,7 +268,7 @@ async def respond(send: Send, status: int = 200, body: bytes = b"ok", *headers: 
 
 
 async def whole_body(receive: Receive) -> bytes:
-    """A request's body; `ConnectionEnded` when the peer left before its end."""
+    """A request's body; raises `ConnectionEnded` if the peer disconnects before its end."""
     body = b""
     while True:
         event = await receive()
@@ -280,14 +280,14 @@ async def whole_body(receive: Receive) -> bytes:
 
 
 async def echo(scope: dict[str, Any], receive: Receive, send: Send) -> None:
-    """Answers a request with its method, target and body, a WebSocket with what it says."""
+    """Answers a request with its method, target and body; echoes a WebSocket's messages."""
     if scope["type"] == "http":
         try:
             body = await whole_body(receive)
         except ConnectionEnded:
             return
-        told = f"{scope['method']} {scope['path']}?{scope['query_string'].decode()} ".encode()
-        await respond(send, 200, told + body)
+        head = f"{scope['method']} {scope['path']}?{scope['query_string'].decode()} ".encode()
+        await respond(send, 200, head + body)
     elif scope["type"] == "websocket":
         await receive()
         await send({"type": "websocket.accept"})
@@ -339,7 +339,7 @@ class WholeFor:
 
 
 async def echo_whole(asked: WholeRequest) -> PlainAnswer:
-    """Answers as `echo` does."""
+    """Gives the answers of `echo`."""
     return PlainAnswer(200, f"{asked.method} {asked.path}?{asked.query.decode()} ".encode() + asked.body)
 
 
@@ -354,14 +354,14 @@ def application(http: Any = echo, websocket: Any = echo) -> ASGIApp:
 
 
 async def wait_until(true: Callable[[], bool]) -> None:
-    """Wait for what has no event of its own; fails after the tests' patience."""
+    """Wait for a condition that has no event; fails after `PATIENCE`."""
     with trio.fail_after(PATIENCE):
         while not true():  # noqa: ASYNC110 - a test looks from outside
             await trio.sleep(0.005)
 
 
 async def running(watch: Watch, task_status: trio.TaskStatus[trio.CancelScope]) -> None:
-    """A watch on its own, until the scope is cancelled that is given when it starts."""
+    """Run a watch until the scope that `started` receives is cancelled."""
     with trio.CancelScope() as scope:
         task_status.started(scope)
         await watch.run()

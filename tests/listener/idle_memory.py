@@ -26,10 +26,10 @@ def open_socket(served: ListenerProcess) -> socket.socket:
 
 
 def measure(sockets: int) -> float:
-    """KiB of resident memory a socket, over so many."""
+    """KiB of resident memory a socket, averaged over `sockets`."""
     raise_descriptor_limit()
     with server(connections=sockets + 200, ping_interval=600.0) as served, ExitStack() as peers:
-        for _ in range(100):  # what the first ones make the process load is no part of it
+        for _ in range(100):  # the first ones load modules and caches, which do not count
             peers.enter_context(open_socket(served))
         before = served.rss_kib
         for _ in range(sockets):

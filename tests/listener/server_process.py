@@ -24,12 +24,12 @@ from tests.listener.harness import echo
 
 @define
 class ListenerProcess:
-    """The process, seen from outside."""
+    """A listener's process, seen from outside."""
 
     process: subprocess.Popen[str]
     address: tuple[str, int]
     counts: dict[str, int]
-    """Filled in at its end."""
+    """Set at its end."""
 
     @property
     def rss_kib(self) -> int:
@@ -40,7 +40,7 @@ class ListenerProcess:
 
 @contextmanager
 def server(**numbers: Any) -> Iterator[ListenerProcess]:
-    """A fresh server; at the end it is told to stop, and must obey."""
+    """Start a server; at the end of the block, SIGTERM must stop it."""
     command = [sys.executable, "-m", "tests.listener.server_process", json.dumps(numbers)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
@@ -48,8 +48,8 @@ def server(**numbers: Any) -> Iterator[ListenerProcess]:
         try:
             yield served
             process.send_signal(signal.SIGTERM)
-            told, _ = process.communicate(timeout=30)
-            served.counts = json.loads(told)
+            output, _ = process.communicate(timeout=30)
+            served.counts = json.loads(output)
         finally:
             process.kill()
 
@@ -64,7 +64,7 @@ async def main(numbers: dict[str, Any]) -> None:
     raise_descriptor_limit()
     structlog.configure(
         processors=[structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)],
-        wrapper_class=structlog.make_filtering_bound_logger(40),  # a fault is told on stderr
+        wrapper_class=structlog.make_filtering_bound_logger(40),  # faults go to stderr
         logger_factory=structlog.WriteLoggerFactory(sys.stderr),
     )
     counts, shutdown = ListenerCounts(), trio.Event()

@@ -56,9 +56,9 @@ async def test_a_handshake_and_its_end_are_a_line_each() -> None:
             assert (await peer.answer()).status == 101
             await peer.send(frame(TEXT, b"secret"))
             await peer.frame()
-    told = [(line["event"], line.get("path"), line.get("status") or line.get("code")) for line in logs]
-    assert ("request", "/ws", 101) in told
-    assert ("socket_closed", "/ws", 1006) in told
+    events = [(line["event"], line.get("path"), line.get("status") or line.get("code")) for line in logs]
+    assert ("request", "/ws", 101) in events
+    assert ("socket_closed", "/ws", 1006) in events
     assert "secret" not in str(logs)
 
 
@@ -77,8 +77,8 @@ async def closing(scope: Any, receive: Receive, send: Send) -> None:
     ],
     ids=["the server's", "the peer's"],
 )
-async def test_a_sockets_end_tells_the_servers_reason(sent: bytes, code: int, reason: str | None) -> None:
-    """Not the peer's, which may be anything."""
+async def test_a_sockets_end_logs_only_the_servers_reason(sent: bytes, code: int, reason: str | None) -> None:
+    """A peer may choose any text as its reason."""
     with capture_logs() as logs:
         async with serving(application(websocket=closing)) as served, connected(served) as peer:
             await peer.send(UPGRADE + b"\r\n")
@@ -91,7 +91,7 @@ async def test_a_sockets_end_tells_the_servers_reason(sent: bytes, code: int, re
 
 
 async def test_a_refused_request_is_a_line_without_what_was_sent() -> None:
-    """h11's own words quote the line that it does not take, and that may be a token's."""
+    """h11's message quotes the line that it refuses, which may hold a token."""
     with capture_logs() as logs:
         async with serving(echo) as served, connected(served) as peer:
             answer = await peer.ask(
@@ -112,7 +112,7 @@ async def test_a_failing_application_is_logged_without_its_query() -> None:
         async with serving(application(http=failing)) as served, connected(served) as peer:
             await peer.ask(b"GET /a?token=secret HTTP/1.1\r\nHost: test\r\n" + SECRETS + b"\r\n")
             await wait_until(lambda: any(line["event"] == "request" for line in logs))
-    told = {line["event"]: line for line in logs}
-    assert told["application_failed"]["path"] == "/a"
-    assert told["request"]["status"] == 500
+    by_event = {line["event"]: line for line in logs}
+    assert by_event["application_failed"]["path"] == "/a"
+    assert by_event["request"]["status"] == 500
     assert "secret" not in str(logs)

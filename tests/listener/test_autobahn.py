@@ -4,7 +4,7 @@ from tests.listener.autobahn import REPORT, run_all
 
 
 def test_every_case_that_applies_passes() -> None:
-    """The documented table is made anew by `python -m tests.listener.autobahn`."""
+    """`python -m tests.listener.autobahn` writes the documented table."""
     verdicts = run_all()
     assert [verdict for verdict in verdicts if not verdict.passed] == []
     assert f"{len(verdicts)} cases apply and {len(verdicts)} pass." in REPORT.read_text()

@@ -1,4 +1,4 @@
-"""Whatever a peer sends, only its own connection ends."""
+"""No input of a peer ends more than its own connection."""
 
 from typing import Any
 
@@ -36,7 +36,7 @@ GET = b"GET / HTTP/1.1\r\nHost: test\r\n\r\n"
     ],
 )
 async def test_handshake_headers_that_do_not_decode_end_nothing_else(field: bytes, status: int) -> None:
-    """Bytes that are not ASCII in the handshake get a 400, or are passed on where they mean nothing."""
+    """Bytes that are not ASCII get a 400 in fields of the handshake, and are passed on in others."""
     async with serving(echo) as served, socket_to(served) as other, connected(served) as peer:
         assert (await peer.upgrade(headers=field + b"\r\n")).status == status
         await other.send(frame(TEXT, b"still here"))
@@ -44,7 +44,7 @@ async def test_handshake_headers_that_do_not_decode_end_nothing_else(field: byte
 
 
 async def test_frames_before_the_101_are_held_back_and_delivered_after_it() -> None:
-    """Data between the upgrade request and the 101 is no error: it waits for the accept."""
+    """Data between the upgrade request and the 101 waits for the accept."""
     accept = trio.Event()
 
     async def slow(scope: Any, receive: Receive, send: Send) -> None:
@@ -67,14 +67,14 @@ async def test_frames_before_the_101_are_held_back_and_delivered_after_it() -> N
         b"PRI * HTTP/2.0\r\n\r\n" + b"\xff" * 100,
     ],
 )
-async def test_http2_with_prior_knowledge_is_not_spoken(preface: bytes) -> None:
+async def test_http2_with_prior_knowledge_is_refused(preface: bytes) -> None:
     async with serving(echo) as served, connected(served) as peer:
         assert (await peer.ask(preface)).status == 505
         assert await peer.end() == b""
 
 
 async def test_h2c_upgrade_is_ignored() -> None:
-    """RFC 9110, 7.8: a server may ignore an Upgrade. It answers in HTTP/1.1, and goes on in it."""
+    """RFC 9110, 7.8: a server may ignore an Upgrade, and continue in HTTP/1.1."""
     upgrade = b"GET /a HTTP/1.1\r\nHost: test\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\n"
     async with serving(echo) as served, connected(served) as peer:
         assert (await peer.ask(upgrade + b"HTTP2-Settings: \xff\xff\r\n\r\n")).body == b"GET /a? "
@@ -84,7 +84,7 @@ async def test_h2c_upgrade_is_ignored() -> None:
 async def test_a_fault_of_the_listener_is_logged_counted_and_ends_one_connection(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """The last net: an exception in connection code, which must not exist, takes that connection alone."""
+    """An exception in the listener's own code, which is a bug, ends that connection only."""
 
     def broken(*_: Any, **__: Any) -> None:
         raise RuntimeError("a bug")
@@ -104,7 +104,7 @@ async def test_a_fault_of_the_listener_is_logged_counted_and_ends_one_connection
         assert (await other.frame()).payload == b"still here"
 
 
-async def test_an_application_that_raises_is_answered_for_with_a_500() -> None:
+async def test_an_exception_of_the_application_is_answered_500() -> None:
     async def failing(scope: Any, receive: Receive, send: Send) -> None:
         raise RuntimeError("a bug")
 
@@ -116,8 +116,8 @@ async def test_an_application_that_raises_is_answered_for_with_a_500() -> None:
         assert served.counts.application_errors == 1
 
 
-async def test_a_response_that_breaks_off_is_seen_to_break_off() -> None:
-    """HTTP/1.0 reads to the end of the connection: it must not look like the end of the body."""
+async def test_an_incomplete_response_ends_in_a_reset() -> None:
+    """In HTTP/1.0 an orderly end of the connection would mark the end of the body."""
 
     async def failing(scope: Any, receive: Receive, send: Send) -> None:
         await send({"type": "http.response.start", "status": 200, "headers": []})

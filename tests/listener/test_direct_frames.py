@@ -1,6 +1,6 @@
-"""Frames that the application makes once for many sockets: each socket gets them whole and in order.
+"""Direct frames, encoded once for many sockets: each socket gets them whole and in order.
 
-And sockets that the listener keeps for the application: their end is told once, whoever brings it about.
+And adopted sockets: the listener reports their end once, for each cause.
 """
 
 import socket
@@ -41,7 +41,7 @@ Frames = Callable[[DirectFrames, Send], Awaitable[None]]
 
 
 def pushing(frames: Frames) -> Any:
-    """An application that accepts, pushes, and then receives until the end."""
+    """An application that accepts, writes `frames`, and then receives until the end."""
 
     async def app(scope: dict[str, Any], receive: Receive, send: Send) -> None:
         await receive()
@@ -58,7 +58,7 @@ def pushing(frames: Frames) -> Any:
 
 
 async def test_an_offer_is_written_at_once() -> None:
-    """With nothing in its way a frame is out before any other task runs."""
+    """Without a pending write a frame is written before any other task runs."""
 
     async def frames(sink: DirectFrames, send: Send) -> None:
         for payload in (b"", b"x" * 126, b"y" * 65_536):
@@ -69,18 +69,18 @@ async def test_an_offer_is_written_at_once() -> None:
         assert [(await peer.frame_of(TEXT)).payload for _ in range(3)] == [b"", b"x" * 126, b"y" * 65_536]
 
 
-async def test_what_the_kernel_takes_in_part_is_finished_first() -> None:
-    """A frame that has begun is ended before another begins: an offered one, a message, a pong, a close."""
+async def test_a_partly_written_frame_is_finished_first() -> None:
+    """No other frame starts before its end: an offered one, a message, a pong, a close."""
     begun = trio.Event()
     numbers: list[int] = []
 
     async def frames(sink: DirectFrames, send: Send) -> None:
-        taken, size = 1, 1
-        while taken == size:
+        written, size = 1, 1
+        while written == size:
             offered = text_frame(b"%06d" % len(numbers) + b"x" * 50_000)
-            taken, size = sink.offer(offered), len(offered)
-            numbers.append(taken)
-        if not taken:
+            written, size = sink.offer(offered), len(offered)
+            numbers.append(written)
+        if not written:
             numbers.pop()
         assert sink.offer(text_frame(b"overtakes")) == 0
         begun.set()
@@ -97,8 +97,8 @@ async def test_what_the_kernel_takes_in_part_is_finished_first() -> None:
         assert (await peer.frame_of(CLOSE)).close == (4000, "")
 
 
-async def test_a_rest_is_sent_without_more_frames() -> None:
-    """Writing nothing finishes a frame that has begun."""
+async def test_the_rest_of_a_frame_is_sent_without_more_frames() -> None:
+    """A write of nothing finishes an incomplete frame."""
 
     async def frames(sink: DirectFrames, send: Send) -> None:
         offered = text_frame(b"x" * 60_000)
@@ -115,7 +115,7 @@ async def test_a_rest_is_sent_without_more_frames() -> None:
 
 @pytest.mark.parametrize("write_time", [0.3])
 async def test_a_peer_that_does_not_read_is_cut_off(write_time: float) -> None:
-    """The rest of a frame has the deadline that every write has."""
+    """The rest of a frame has the deadline of all writes."""
 
     async def frames(sink: DirectFrames, send: Send) -> None:
         offered = text_frame(b"x" * 60_000)
@@ -132,25 +132,25 @@ async def test_a_peer_that_does_not_read_is_cut_off(write_time: float) -> None:
 
 
 @define
-class Adopted:
-    """A socket without a task of the application's."""
+class AdoptedSocket:
+    """A socket without a task of the application."""
 
     served: RunningListener
     peer: RawPeer
     sink: DirectFrames
     ends: list[float] = field(factory=list)
-    """When its end was told; once."""
+    """The times at which its end was reported: one."""
 
     async def end(self) -> None:
-        """Wait until it has been told, and the connection is over."""
+        """Wait for the report, and for the connection's end."""
         await wait_until(lambda: bool(self.ends))
         await wait_until(lambda: self.served.counts.open_connections == 0)
         assert self.served.counts.open_sockets == 0
 
 
 @asynccontextmanager
-async def adopted(*, receive_buffer: int | None = None, **numbers: Any) -> AsyncIterator[Adopted]:
-    """A socket whose application has returned; its end must be told once. Others may come after it."""
+async def adopted(*, receive_buffer: int | None = None, **numbers: Any) -> AsyncIterator[AdoptedSocket]:
+    """A socket whose application has returned; the listener must report its end once. Others may follow."""
     sinks, ends, returned = list[DirectFrames](), list[float](), trio.Event()
 
     async def app(scope: dict[str, Any], receive: Receive, send: Send) -> None:
@@ -170,12 +170,12 @@ async def adopted(*, receive_buffer: int | None = None, **numbers: Any) -> Async
         await trio.testing.wait_all_tasks_blocked()
         assert not ends
         assert served.counts.open_sockets == 1
-        yield Adopted(served, peer, sinks[0], ends)
+        yield AdoptedSocket(served, peer, sinks[0], ends)
     assert len(ends) == 1
 
 
-async def test_a_peer_that_leaves_before_the_accept_has_its_end_told() -> None:
-    """The application does not know that its accept came too late: what it adopts is over: no failure."""
+async def test_a_disconnect_before_the_accept_is_reported_at_adoption() -> None:
+    """The application does not know that its accept was too late: to adopt the socket is no error."""
     asked, ends = trio.Event(), list[str]()
 
     async def app(scope: dict[str, Any], receive: Receive, send: Send) -> None:
@@ -184,7 +184,7 @@ async def test_a_peer_that_leaves_before_the_accept_has_its_end_told() -> None:
         assert (await receive())["type"] == "websocket.disconnect"
         await send({"type": "websocket.accept"})
         sink: DirectFrames = scope["extensions"][EXTENSION]["sink"]
-        sink.adopt(lambda: ends.append("told"))
+        sink.adopt(lambda: ends.append("ended"))
 
     async with serving(application(websocket=app)) as served:
         async with connected(served) as peer:
@@ -193,11 +193,11 @@ async def test_a_peer_that_leaves_before_the_accept_has_its_end_told() -> None:
             peer.stream.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         await wait_until(lambda: served.counts.open_connections == 0)
         assert served.counts.application_errors == 0
-    assert ends == ["told"]
+    assert ends == ["ended"]
 
 
-async def test_an_adopted_socket_stays_open_and_takes_frames() -> None:
-    """Its application has returned; pings are answered, and what is written arrives."""
+async def test_an_adopted_socket_stays_open_and_accepts_frames() -> None:
+    """Its application has returned; the listener answers pings, and frames arrive."""
     async with adopted() as it:
         for payload in (b"one", b"two"):
             offered = text_frame(payload)
@@ -209,41 +209,41 @@ async def test_an_adopted_socket_stays_open_and_takes_frames() -> None:
         assert (await it.peer.frame()).payload == b"three"
 
 
-async def leave_with_a_close(it: Adopted) -> None:
+async def leave_with_a_close(it: AdoptedSocket) -> None:
     await it.peer.send(close_frame(1000))
     assert (await it.peer.frame_of(CLOSE)).close[0] == 1000
 
 
-async def leave_half(it: Adopted) -> None:
+async def leave_half(it: AdoptedSocket) -> None:
     await it.peer.half_close()
 
 
-async def leave_at_once(it: Adopted) -> None:
+async def leave_at_once(it: AdoptedSocket) -> None:
     await it.peer.stream.aclose()
 
 
-async def leave_with_a_reset(it: Adopted) -> None:
+async def leave_with_a_reset(it: AdoptedSocket) -> None:
     it.peer.stream.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     await it.peer.stream.aclose()
 
 
-async def be_closed(it: Adopted) -> None:
+async def be_closed(it: AdoptedSocket) -> None:
     await it.sink.close(4001, "enough")
     assert (await it.peer.frame_of(CLOSE)).close == (4001, "enough")
     await it.peer.send(close_frame(4001))
 
 
-async def be_closed_and_say_nothing(it: Adopted) -> None:
+async def be_closed_and_say_nothing(it: AdoptedSocket) -> None:
     await it.sink.close(4001, "enough")
     assert (await it.peer.gone()).reset
 
 
-async def close_at_the_same_time(it: Adopted) -> None:
+async def close_at_the_same_time(it: AdoptedSocket) -> None:
     await it.peer.send(close_frame(1000))
     await it.sink.close(4001, "enough")
 
 
-async def be_closed_by_a_task(it: Adopted) -> None:
+async def be_closed_by_a_task(it: AdoptedSocket) -> None:
     async def task() -> None:
         await it.sink.close(4001, "enough")
         await it.sink.close(4002, "enough and more")
@@ -255,12 +255,12 @@ async def be_closed_by_a_task(it: Adopted) -> None:
     assert await it.peer.end() == b""
 
 
-async def be_silent(it: Adopted) -> None:
+async def be_silent(it: AdoptedSocket) -> None:
     assert (await it.peer.gone()).reset
     assert it.served.counts.pings_unanswered == 1
 
 
-async def read_nothing(it: Adopted) -> None:
+async def read_nothing(it: AdoptedSocket) -> None:
     offered = text_frame(b"x" * 60_000)
     while it.sink.offer(offered) == len(offered):
         pass
@@ -268,8 +268,8 @@ async def read_nothing(it: Adopted) -> None:
     assert it.served.counts.write_timeouts == 1
 
 
-def send_and_be_closed(sent: bytes, code: int) -> Callable[[Adopted], Awaitable[None]]:
-    async def way(it: Adopted) -> None:
+def send_and_be_closed(sent: bytes, code: int) -> Callable[[AdoptedSocket], Awaitable[None]]:
+    async def way(it: AdoptedSocket) -> None:
         await it.peer.send(sent)
         assert (await it.peer.frame_of(CLOSE)).close[0] == code
         assert it.served.counts.protocol_errors == 1
@@ -277,24 +277,24 @@ def send_and_be_closed(sent: bytes, code: int) -> Callable[[Adopted], Awaitable[
     return way
 
 
-async def be_restarted(it: Adopted) -> None:
+async def be_restarted(it: AdoptedSocket) -> None:
     it.served.shutdown.set()
     assert (await it.peer.frame_of(CLOSE)).close[0] == 1012
     await it.peer.send(close_frame(1012))
     assert await it.peer.end() == b""
 
 
-async def be_restarted_and_say_nothing(it: Adopted) -> None:
+async def be_restarted_and_say_nothing(it: AdoptedSocket) -> None:
     it.served.shutdown.set()
     assert (await it.peer.gone()).reset
 
 
-async def be_cancelled(it: Adopted) -> None:
+async def be_cancelled(it: AdoptedSocket) -> None:
     it.served.cancel()
     await it.peer.gone()
 
 
-ENDS: dict[str, tuple[Callable[[Adopted], Awaitable[None]], dict[str, Any]]] = {
+ENDS: dict[str, tuple[Callable[[AdoptedSocket], Awaitable[None]], dict[str, Any]]] = {
     "the peer closes": (leave_with_a_close, {}),
     "the peer ends its side": (leave_half, {}),
     "the peer ends": (leave_at_once, {}),
@@ -326,8 +326,8 @@ ENDS: dict[str, tuple[Callable[[Adopted], Awaitable[None]], dict[str, Any]]] = {
 
 
 @pytest.mark.parametrize("name", ENDS)
-async def test_the_end_of_an_adopted_socket_is_told_once(name: str) -> None:
-    """Whoever brings it about; from then on nothing is written, started or closed."""
+async def test_the_end_of_an_adopted_socket_is_reported_once(name: str) -> None:
+    """For each cause; after it nothing is written, started or closed."""
     way, numbers = ENDS[name]
     started = list[str]()
 
@@ -345,26 +345,26 @@ async def test_the_end_of_an_adopted_socket_is_told_once(name: str) -> None:
         assert not started
 
 
-async def test_a_socket_that_has_ended_is_adopted_for_nothing() -> None:
-    """Its end is told at once."""
-    told = list[str]()
+async def test_the_adoption_of_an_ended_socket_reports_its_end() -> None:
+    """It calls back immediately."""
+    calls = list[str]()
 
     async def app(scope: dict[str, Any], receive: Receive, send: Send) -> None:
         await send({"type": "websocket.accept"})
         while (await receive())["type"] != "websocket.disconnect":
             pass
-        scope["extensions"][EXTENSION]["sink"].adopt(lambda: told.append("ended"))
-        told.append("adopted")
+        scope["extensions"][EXTENSION]["sink"].adopt(lambda: calls.append("ended"))
+        calls.append("adopted")
 
     async with serving(application(websocket=app)) as served:
         async with socket_to(served):
             pass
-        await wait_until(lambda: len(told) == 2)
-    assert told == ["ended", "adopted"]
+        await wait_until(lambda: len(calls) == 2)
+    assert calls == ["ended", "adopted"]
 
 
-async def test_what_comes_to_an_adopted_socket_is_dropped() -> None:
-    """However much it is, whole or in fragments: nothing of it is kept, and pings are answered meanwhile."""
+async def test_messages_to_an_adopted_socket_are_dropped() -> None:
+    """Any amount, whole or in fragments: none stays in memory, and pings are answered meanwhile."""
     async with adopted(message_bytes=1000, inbox_messages=4, inbox_bytes=2000) as it:
         for n in range(50):
             await it.peer.send(frame(TEXT, b"x" * 1000))
@@ -380,8 +380,8 @@ async def test_what_comes_to_an_adopted_socket_is_dropped() -> None:
         assert not stream._tasks.inbox.full
 
 
-async def test_a_message_that_has_begun_before_the_adoption_ends_after_it() -> None:
-    """Its parts are held against one bound, and are no fault."""
+async def test_a_message_may_span_the_adoption() -> None:
+    """One limit applies to its parts, which cause no fault."""
     begun, going_on = trio.Event(), trio.Event()
 
     async def app(scope: dict[str, Any], receive: Receive, send: Send) -> None:
@@ -406,8 +406,8 @@ async def test_a_message_that_has_begun_before_the_adoption_ends_after_it() -> N
         assert (await peer.frame_of(CLOSE)).close[0] == 1009
 
 
-async def test_messages_before_the_adoption_fill_nothing() -> None:
-    """An inbox that was full, so that nothing was read any more, is in nobody's way afterwards."""
+async def test_the_adoption_empties_the_inbox() -> None:
+    """A full inbox, which stops the reader, does not stop it after the adoption."""
     going_on = trio.Event()
     sinks = list[DirectFrames]()
 
@@ -430,8 +430,8 @@ async def test_messages_before_the_adoption_fill_nothing() -> None:
         assert (await peer.frame_of(PONG)).payload == b"!"
 
 
-async def test_messages_that_come_with_the_handshake_are_dropped() -> None:
-    """They are held back until the accept, and nobody receives them after it."""
+async def test_messages_sent_with_the_handshake_are_dropped() -> None:
+    """They wait for the accept, after which the socket is adopted."""
 
     async def app(scope: dict[str, Any], receive: Receive, send: Send) -> None:
         await receive()
@@ -458,7 +458,7 @@ async def test_a_task_of_an_adopted_socket_runs_and_may_write() -> None:
 
 
 async def test_an_exception_in_a_task_is_contained() -> None:
-    """It is logged and counted; the socket stays open, and so do others."""
+    """It is logged and counted; this socket and others stay open."""
 
     async def task() -> None:
         raise RuntimeError("a bug")
@@ -475,7 +475,7 @@ async def test_an_exception_in_a_task_is_contained() -> None:
 
 
 async def test_a_task_does_not_outlive_its_connection_for_long() -> None:
-    """What still runs `abandon_time` after the end is cancelled, as the application's own task is."""
+    """It is cancelled `abandon_time` after the end, as the application's own task is."""
     cancelled = trio.Event()
 
     async def task() -> None:
@@ -491,10 +491,10 @@ async def test_a_task_does_not_outlive_its_connection_for_long() -> None:
         assert cancelled.is_set()
 
 
-async def test_a_socket_costs_the_application_s_task_until_it_is_adopted_and_no_other() -> None:
-    """While it decides nobody waits for the peer, nor begins to when it has decided."""
+async def test_until_its_adoption_a_socket_has_only_the_applications_task() -> None:
+    """No reader runs while the application decides about the accept, nor starts afterwards."""
     living = list[int]()
-    asked, decided, kept = trio.Event(), trio.Event(), trio.Event()
+    asked, decided, adopted_now = trio.Event(), trio.Event(), trio.Event()
 
     async def app(scope: dict[str, Any], receive: Receive, send: Send) -> None:
         asked.set()
@@ -502,7 +502,7 @@ async def test_a_socket_costs_the_application_s_task_until_it_is_adopted_and_no_
         await send({"type": "websocket.accept"})
         living.append(trio.lowlevel.current_statistics().tasks_living)
         scope["extensions"][EXTENSION]["sink"].adopt(lambda: None)
-        kept.set()
+        adopted_now.set()
 
     async with serving(application(websocket=app)) as served:
         await trio.testing.wait_all_tasks_blocked()
@@ -513,7 +513,7 @@ async def test_a_socket_costs_the_application_s_task_until_it_is_adopted_and_no_
             await trio.testing.wait_all_tasks_blocked()
             living.append(trio.lowlevel.current_statistics().tasks_living)
             decided.set()
-            await kept.wait()
+            await adopted_now.wait()
             await trio.testing.wait_all_tasks_blocked()
             living.append(trio.lowlevel.current_statistics().tasks_living)
             assert living == [before + 1, before + 1, before]

@@ -1,4 +1,4 @@
-"""Who sends many small pieces in one go takes turns with everybody else."""
+"""A peer that sends many small pieces at once takes turns with the other tasks."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -23,11 +23,11 @@ from tests.listener.harness import (
 )
 
 PIECES = 5_000
-"""In less than the 64 KiB that are read at a time."""
+"""They fit into one read of 64 KiB."""
 
 
-class Others:
-    """How often somebody else has had a turn."""
+class OtherTask:
+    """Counts the turns of another task."""
 
     def __init__(self) -> None:
         self.turns = 0
@@ -39,8 +39,8 @@ class Others:
 
 
 @asynccontextmanager
-async def others() -> AsyncIterator[Others]:
-    other = Others()
+async def others() -> AsyncIterator[OtherTask]:
+    other = OtherTask()
     async with trio.open_nursery() as nursery:
         nursery.start_soon(other.run)
         yield other
@@ -55,8 +55,8 @@ async def others() -> AsyncIterator[Others]:
     ],
     ids=["unsolicited pongs", "empty fragments"],
 )
-async def test_others_run_while_tiny_frames_are_looked_at(first: bytes, many: bytes) -> None:
-    """However many frames come at once, others have a turn after each few."""
+async def test_other_tasks_run_between_tiny_frames(first: bytes, many: bytes) -> None:
+    """Other tasks run after each `TURN` frames."""
     last = frame(0 if first else TEXT, b"last")
     async with serving(echo) as served, socket_to(served) as peer, others() as other:
         before = other.turns
@@ -65,8 +65,8 @@ async def test_others_run_while_tiny_frames_are_looked_at(first: bytes, many: by
         assert other.turns - before >= PIECES // TURN
 
 
-async def test_others_run_while_tiny_chunks_are_dropped() -> None:
-    """A body that nobody wants, in chunks of a byte, lets others run after each few."""
+async def test_other_tasks_run_between_dropped_chunks() -> None:
+    """Other tasks run after each `TURN` chunks of a byte, of a body that is dropped."""
 
     async def early(_scope: Any, _receive: Receive, send: Send) -> None:
         await respond(send)

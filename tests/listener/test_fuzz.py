@@ -4,7 +4,7 @@ from tests.listener.fuzz import fuzz
 
 
 def test_the_server_lives_through_generated_handshakes_and_frames() -> None:
-    """Every connection ends, those of long standing are served, no fault, and memory does not grow."""
+    """Each connection ends, long-standing ones are served, without a fault, and memory does not grow."""
     report = fuzz(1_000)
     assert report.inputs >= 950  # Hypothesis may find fewer that differ
     assert report.counts is not None

@@ -1,4 +1,4 @@
-"""Handshakes that are beyond doubt are read without h11, to the same answers."""
+"""Unambiguous handshakes bypass h11, and get the same answers."""
 
 import re
 from contextlib import suppress
@@ -27,11 +27,11 @@ from tests.listener.harness import (
 async def http(scope: dict[str, Any], receive: Receive, send: Send) -> None:
     with suppress(ConnectionEnded):
         body = await whole_body(receive)
-        await respond(send, 200, told(scope).encode() + body)
+        await respond(send, 200, describe(scope).encode() + body)
 
 
 async def websocket(scope: dict[str, Any], receive: Receive, send: Send) -> None:
-    """Does what the path says, and tells the scope where it can."""
+    """Does what the path says, and answers with the scope if possible."""
     await receive()
     match scope["path"]:
         case "/close":
@@ -43,17 +43,17 @@ async def websocket(scope: dict[str, Any], receive: Receive, send: Send) -> None
         case "/answer":
             fields = [(b"content-type", b"text/plain"), (b"x-y", b"z")]
             await send({"type": "websocket.http.response.start", "status": 418, "headers": fields})
-            await send({"type": "websocket.http.response.body", "body": told(scope).encode()})
+            await send({"type": "websocket.http.response.body", "body": describe(scope).encode()})
         case _:
             chosen = scope["subprotocols"][-1] if scope["subprotocols"] else None
             await send({"type": "websocket.accept", "subprotocol": chosen, "headers": [(b"x-y", b"z")]})
-            await send({"type": "websocket.send", "bytes": None, "text": told(scope)})
+            await send({"type": "websocket.send", "bytes": None, "text": describe(scope)})
             while (await receive())["type"] != "websocket.disconnect":
                 pass
 
 
-def told(scope: dict[str, Any]) -> str:
-    """What it says of the request, but for the ports, of which each connection has its own."""
+def describe(scope: dict[str, Any]) -> str:
+    """The scope without ports, which differ between connections."""
     known = {key: value for key, value in scope.items() if key not in {"client", "server", "extensions"}}
     return repr(sorted(known.items()))
 
@@ -139,20 +139,20 @@ def handshakes(draw: st.DrawFn) -> bytes:
 
 
 CLOSING = b"\x88\x82\0\0\0\0\x03\xe8"
-"""A close frame, which ends a WebSocket; to whoever reads HTTP it is a request that ends the connection."""
+"""Ends a connection: as a WebSocket's close frame, and, read as HTTP, as a request."""
 
 
 async def came(served: RunningListener, asked: bytes) -> bytes:
-    """All that is answered until the end, but for the time."""
+    """All bytes until the end, without the date."""
     async with connected(served) as peer:
-        await peer.send(asked + CLOSING * 3)  # the first may be taken for a body
+        await peer.send(asked + CLOSING * 3)  # the first may be read as a body
         return re.sub(rb"\r\ndate: [^\r]+", b"\r\ndate", await peer.end())
 
 
 @settings(max_examples=40, deadline=None, phases=[Phase.reuse, Phase.generate])
 @given(st.lists(handshakes(), min_size=10, max_size=20))
 def test_both_ways_answer_the_same_bytes(asked: list[bytes]) -> None:
-    """And the application is told the same: it answers with what it is told."""
+    """The application receives the same scope, with which it answers."""
 
     async def main() -> None:
         app = application(http, websocket)
@@ -178,10 +178,10 @@ def test_both_ways_answer_the_same_bytes(asked: list[bytes]) -> None:
         ((*PLAIN[:2], ("Upgrade", "h2c"), *PLAIN[3:]), False),
     ],
 )
-async def test_what_is_beyond_doubt_is_not_shown_to_h11(
+async def test_only_unambiguous_handshakes_bypass_h11(
     fields: tuple[tuple[str, str], ...], quick: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Everything else is, and what is refused above all: there the words are h11's way's."""
+    """h11 parses all others, above all refused ones, so their answers stay the same."""
     read: list[bytes] = []
     receive = h11.Connection.receive_data
 
@@ -198,8 +198,8 @@ async def test_what_is_beyond_doubt_is_not_shown_to_h11(
     assert read[:1] == ([] if quick else [asked])
 
 
-async def test_an_answer_in_place_of_the_accept_is_made_by_h11() -> None:
-    """It is shown the handshake then, because how an answer is framed depends on what was asked."""
+async def test_h11_writes_an_answer_in_place_of_the_accept() -> None:
+    """h11 parses the handshake then, because the request determines the framing of its answer."""
     asked = "".join(f"{name}: {value}\r\n" for name, value in PLAIN)
     async with serving(application(http, websocket)) as served:
         answered = await came(served, f"GET /answer HTTP/1.1\r\n{asked}\r\n".encode())

@@ -17,19 +17,19 @@ VECTORS = tomllib.loads(Path(__file__).with_name("http_vectors.toml").read_text(
 ANOTHER = b"GET /another HTTP/1.1\r\nHost: test\r\n\r\n"
 
 
-def segment(told: str) -> bytes:
+def segment(text: str) -> bytes:
     """A segment's bytes; `{x*3}` stands for xxx."""
-    repeated = re.sub(r"\{([^{}]*)\*(\d+)\}", lambda found: found[1] * int(found[2]), told)
+    repeated = re.sub(r"\{([^{}]*)\*(\d+)\}", lambda found: found[1] * int(found[2]), text)
     return repeated.encode("latin-1")
 
 
 @pytest.mark.parametrize("whole", [False, True], ids=["through ASGI", "whole"])
 @pytest.mark.parametrize("vector", VECTORS, ids=[vector["name"] for vector in VECTORS])
 async def test_a_shape_gets_what_it_must(vector: dict[str, Any], whole: bool) -> None:
-    taken: list[str] = []
+    targets: list[str] = []
 
     async def echo_noted(asked: WholeRequest) -> PlainAnswer:
-        taken.append(asked.path)
+        targets.append(asked.path)
         return await echo_whole(asked)
 
     offered = WholeFor(echo_noted) if whole else None
@@ -53,7 +53,7 @@ async def test_a_shape_gets_what_it_must(vector: dict[str, Any], whole: bool) ->
             assert await peer.end() == b""
         else:
             assert (await peer.ask(ANOTHER)).body == b"GET /another? "
-            assert ("/another" in taken) == whole
+            assert ("/another" in targets) == whole
 
 
 def test_every_vector_has_a_name_of_its_own() -> None:

@@ -1,4 +1,4 @@
-"""The inbox: what the reader puts is received, whenever it comes."""
+"""The application receives all events that the reader puts, at any time."""
 
 import trio
 from hypercorn.typing import ASGIReceiveEvent, HTTPDisconnectEvent, HTTPRequestEvent
@@ -9,8 +9,8 @@ BODY: ASGIReceiveEvent = HTTPRequestEvent(type="http.request", body=b"body", mor
 GONE: ASGIReceiveEvent = HTTPDisconnectEvent(type="http.disconnect")
 
 
-class Prompt:
-    """A peer that sends, or leaves, while it is told that it may send."""
+class PromptPeer:
+    """A peer that sends, or disconnects, while the 100 is being written."""
 
     def __init__(self, *sent: ASGIReceiveEvent) -> None:
         self.sent = sent
@@ -25,8 +25,8 @@ class Prompt:
         raise AssertionError("it was never full")
 
 
-async def test_what_comes_while_the_peer_is_told_is_received() -> None:
-    """Its body may be there before the 100 that it waits for is written."""
-    peer = Prompt(BODY, GONE)
+async def test_events_that_arrive_during_the_100_are_received() -> None:
+    """A body may arrive before the 100 that the peer waits for is written."""
+    peer = PromptPeer(BODY, GONE)
     with trio.fail_after(5):
         assert [await peer.inbox.receive(), await peer.inbox.receive()] == [BODY, GONE]

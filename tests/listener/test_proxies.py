@@ -1,4 +1,4 @@
-"""Who asks, when a proxy forwards: its word counts if it is trusted, and nobody else's changes anything."""
+"""The client behind a proxy: only a trusted proxy's header fields count."""
 
 from ipaddress import ip_address
 from typing import Any
@@ -30,7 +30,7 @@ TRUSTED = parse_proxies("127.0.0.1 10.0.0.0/8 2001:db8:1::/48")
 
 
 def head(*fields: str) -> bytes:
-    """A head as a proxy passes it on."""
+    """A head as a proxy forwards it."""
     return "\r\n".join(["GET / HTTP/1.1", "Host: test", *fields, "", ""]).encode("latin-1")
 
 
@@ -42,7 +42,7 @@ def client(*fields: str, trusted: TrustedProxies = TRUSTED) -> str:
 
 
 @pytest.mark.parametrize(
-    ("told", "seen"),
+    ("forwarded_for", "expected"),
     [
         ("192.0.2.7", "192.0.2.7"),
         ("  192.0.2.7\t", "192.0.2.7"),
@@ -60,13 +60,13 @@ def client(*fields: str, trusted: TrustedProxies = TRUSTED) -> str:
         (", ".join(["192.0.2.7"] * 900), "192.0.2.7"),
     ],
 )
-def test_the_right_most_address_that_is_no_trusted_proxy(told: str, seen: str) -> None:
-    """What stands left of it may be invented; if all are trusted, it is the left-most."""
-    assert client(f"X-Forwarded-For: {told}") == seen
+def test_the_client_is_the_right_most_untrusted_address(forwarded_for: str, expected: str) -> None:
+    """Addresses to the left of it may be forged; if all are trusted, it is the left-most one."""
+    assert client(f"X-Forwarded-For: {forwarded_for}") == expected
 
 
 @pytest.mark.parametrize(
-    "told",
+    "text",
     [
         "",
         " ",
@@ -91,27 +91,27 @@ def test_the_right_most_address_that_is_no_trusted_proxy(told: str, seen: str) -
         ", ".join(["10.0.0.2"] * (MAX_HOPS + 1)),
     ],
 )
-def test_garbage_is_the_proxys_own_address(told: str) -> None:
-    """Where the way back meets what is no address, nobody knows more than whose connection it is."""
-    assert client(f"X-Forwarded-For: {told}") == PROXY
+def test_an_invalid_address_means_the_proxys_own(text: str) -> None:
+    """An invalid address before the client leaves only the address of the connection."""
+    assert client(f"X-Forwarded-For: {text}") == PROXY
 
 
-def test_no_header_is_the_proxys_own_address() -> None:
-    """A proxy that says nothing, or says it in the other convention, asks for itself."""
+def test_no_header_means_the_proxys_own_address() -> None:
+    """Without X-Forwarded-For, also with the other convention, the proxy is the client."""
     assert client() == PROXY
     assert client("Forwarded: for=192.0.2.7;proto=https", "X-Real-IP: 192.0.2.7") == PROXY
     assert client("X-Forwarded-For-What: 192.0.2.7") == PROXY
 
 
-def test_a_header_in_several_lines_is_one_list() -> None:
-    """In their order (RFC 9110, 5.3), in whatever case they are written."""
+def test_several_header_lines_are_one_list() -> None:
+    """In their order (RFC 9110, 5.3), with names in any case."""
     assert (
         client("X-Forwarded-For: 192.0.2.66", "A: b", "x-forwarded-FOR: 192.0.2.7, 10.0.0.2") == "192.0.2.7"
     )
 
 
 @pytest.mark.parametrize(
-    ("told", "secure"),
+    ("text", "secure"),
     [
         (["https"], True),
         ([" HTTPS "], True),
@@ -122,33 +122,33 @@ def test_a_header_in_several_lines_is_one_list() -> None:
         (["https", "https"], False),
     ],
 )
-def test_the_scheme_is_one_or_it_is_not_known(told: list[str], secure: bool) -> None:
-    """TLS ends at the proxy; of several answers none is believed."""
-    fields = [f"X-Forwarded-Proto: {scheme}" for scheme in told]
+def test_only_a_single_scheme_counts(text: list[str], secure: bool) -> None:
+    """TLS ends at the proxy; several schemes mean http."""
+    fields = [f"X-Forwarded-Proto: {scheme}" for scheme in text]
     assert request_source(head(*fields), PROXY, TRUSTED).secure is secure
 
 
 @pytest.mark.parametrize("text", ["10.0.0.1/8", "proxy.example", "10.0.0.0/33", "fe80::1%eth0/64", "*", "1"])
-def test_a_wrong_list_of_proxies_is_refused(text: str) -> None:
-    """Names, stars, and networks with bits beyond their mask: who slips here trusts the wrong ones."""
+def test_an_invalid_list_of_proxies_is_refused(text: str) -> None:
+    """Names, stars, and networks with bits beyond their mask: a mistake here trusts the wrong peers."""
     with pytest.raises(ValueError, match=r"."):
         parse_proxies(text)
 
 
-def test_no_list_trusts_nobody() -> None:
-    """Nobody is the default."""
+def test_without_a_list_no_address_is_trusted() -> None:
+    """That is the default."""
     assert not TrustedProxies()
     assert parse_address("127.0.0.1") not in TrustedProxies()
     assert None not in parse_proxies("0.0.0.0/0 ::/0")
 
 
 @pytest.mark.parametrize(
-    ("told", "address"),
+    ("text", "address"),
     [("::ffff:10.0.0.1", "10.0.0.1"), ("fe80::1%eth0", "fe80::1"), ("::1", "::1")],
 )
-def test_an_address_as_the_system_spells_it(told: str, address: str) -> None:
-    """On a socket for both, IPv4 comes in IPv6; a link's own addresses come with their zone."""
-    assert parse_address(told) == ip_address(address)
+def test_addresses_of_the_system_are_parsed(text: str, address: str) -> None:
+    """A dual-stack socket gives IPv4-mapped IPv6; link-local addresses have a zone."""
+    assert parse_address(text) == ip_address(address)
 
 
 ADDRESSES = st.ip_addresses().map(str)
@@ -159,10 +159,10 @@ FIELD = st.text(st.characters(max_codepoint=255, exclude_characters="\r\n\0")).m
 
 
 @given(st.lists(FIELD, max_size=4))
-def test_whatever_is_sent_the_client_is_an_address(values: list[str]) -> None:
-    """It goes into the log and into the keys of the rate limits."""
-    told = client(*(f"X-Forwarded-For: {value}" for value in values))
-    assert str(ip_address(told)) == told
+def test_the_client_is_always_an_address(values: list[str]) -> None:
+    """The log and the keys of the rate limits contain it."""
+    text = client(*(f"X-Forwarded-For: {value}" for value in values))
+    assert str(ip_address(text)) == text
 
 
 @given(
@@ -170,10 +170,10 @@ def test_whatever_is_sent_the_client_is_an_address(values: list[str]) -> None:
     UNTRUSTED,
     st.lists(st.sampled_from(["10.0.0.2", "127.0.0.1", "2001:db8:1::7"]), max_size=MAX_HOPS - 1),
 )
-def test_a_client_cannot_choose_who_it_is(sent: str, real: str, proxies: list[str]) -> None:
-    """Whatever it sends, behind a row of trusted proxies that each add whom they see, it is itself."""
-    told = ", ".join([sent, real, *proxies])
-    assert client(f"X-Forwarded-For: {told}") == str(parse_address(real))
+def test_a_client_cannot_forge_its_address(sent: str, real: str, proxies: list[str]) -> None:
+    """Behind a chain of trusted proxies that each append their client, with any header of its own."""
+    text = ", ".join([sent, real, *proxies])
+    assert client(f"X-Forwarded-For: {text}") == str(parse_address(real))
 
 
 # --- over a port ------------------------------------------------------------------------------------------
@@ -185,13 +185,13 @@ ELSEWHERE = parse_proxies("198.51.100.0/24 ::1")
 
 
 async def tell(scope: Any, receive: Receive, send: Send) -> None:
-    """Answers with whom it takes its caller for."""
-    told = f"{scope['client'][0]} {scope['scheme']}".encode()
+    """Answers with its client and scheme."""
+    answer = f"{scope['client'][0]} {scope['scheme']}".encode()
     if scope["type"] == "http":
-        await respond(send, 200, told)
+        await respond(send, 200, answer)
     else:
         await send({"type": "websocket.accept"})
-        await send({"type": "websocket.send", "bytes": told})
+        await send({"type": "websocket.send", "bytes": answer})
 
 
 async def tell_whole(asked: WholeRequest) -> PlainAnswer:
@@ -199,8 +199,8 @@ async def tell_whole(asked: WholeRequest) -> PlainAnswer:
 
 
 @pytest.mark.parametrize(("trusted", "seen"), [(HERE, "192.0.2.7"), (ELSEWHERE, "127.0.0.1")])
-async def test_every_way_in_takes_a_request_for_the_same_clients(trusted: TrustedProxies, seen: str) -> None:
-    """A whole request, one through ASGI, a WebSocket, and what the log says of each."""
+async def test_each_path_of_a_request_finds_the_same_client(trusted: TrustedProxies, seen: str) -> None:
+    """A whole request, one through ASGI, a WebSocket, and their log lines."""
     scheme = "https" if trusted is HERE else "http"
     whole = WholeFor(tell_whole, path="/whole")
     with capture_logs() as logs:
@@ -215,8 +215,8 @@ async def test_every_way_in_takes_a_request_for_the_same_clients(trusted: Truste
                 assert (await peer.ask(b"\0")).status == 400
             async with connected(served) as peer:
                 assert (await peer.ask(UPGRADE + FORGED + b"\r\n")).status == 101
-                told = f"{seen} {scheme.replace('http', 'ws')}".encode()
-                assert (await peer.frame()).payload == told
+                answer = f"{seen} {scheme.replace('http', 'ws')}".encode()
+                assert (await peer.frame()).payload == answer
             await wait_until(lambda: any(line["event"] == "socket_closed" for line in logs))
     clients = [(line["event"], line["client"]) for line in logs if "client" in line]
     assert clients == [
@@ -233,7 +233,7 @@ async def test_every_way_in_takes_a_request_for_the_same_clients(trusted: Truste
 
 @pytest.mark.parametrize("trusted", [True, False])
 async def test_connections_of_a_proxy_are_not_counted_as_one_clients(trusted: bool) -> None:
-    """Everybody comes through it; of another address only so many are taken."""
+    """All clients connect through it; another address has its limit."""
     async with (
         serving(
             echo,
@@ -251,8 +251,8 @@ async def test_connections_of_a_proxy_are_not_counted_as_one_clients(trusted: bo
             assert (await two.answer()).status == 503
 
 
-async def test_a_huge_header_is_refused_whoever_sends_it() -> None:
-    """A row of addresses beyond the head's bound never gets as far as being read."""
+async def test_a_huge_header_of_any_peer_is_refused() -> None:
+    """A list of addresses beyond the head's limit is not parsed."""
     row = b"X-Forwarded-For: " + b"10.0.0.1, " * 2_000 + b"192.0.2.7\r\n"
     async with serving(echo, trusted_proxies=HERE) as served, connected(served) as peer:
         assert (await peer.ask(GET.replace(FORGED, row))).status == 431

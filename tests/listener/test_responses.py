@@ -1,4 +1,4 @@
-"""Requests are answered whole, in order, and the connection is what it said it would be afterwards."""
+"""Requests get complete answers, in order, and the connection stays open or closes as announced."""
 
 from typing import Any
 
@@ -32,7 +32,7 @@ POST = b"POST /early HTTP/1.1\r\nHost: test\r\nContent-Length: 4\r\n\r\n"
 
 
 def quart_application() -> ASGIApp:
-    """What the faults of quart-trio need: it cancels a request's task as soon as it hears http.disconnect."""
+    """Triggers the faults with quart-trio, which cancels a request's task at http.disconnect."""
     app = QuartTrio(__name__)
 
     @app.get("/a")
@@ -66,8 +66,8 @@ async def test_the_last_response_of_a_connection_closes_it(head: bytes) -> None:
                 assert await peer.end() == b""
 
 
-async def test_an_idle_connection_is_closed_after_every_request_too() -> None:
-    """The keep-alive timeout is as alive after a request as it was before the first."""
+async def test_the_idle_timeout_applies_after_each_request() -> None:
+    """After a request as before the first one."""
     async with serving(quart_application(), idle_time=0.2) as served, connected(served) as peer:
         for _ in range(3):
             assert (await peer.ask(GET)).status == 200
@@ -75,7 +75,7 @@ async def test_an_idle_connection_is_closed_after_every_request_too() -> None:
 
 
 async def test_an_early_answer_does_not_wedge_the_connection() -> None:
-    """A 401 before the body: what follows of the body is dropped, and the next request is answered."""
+    """A 401 before the body: the rest of the body is dropped, and the next request is answered."""
     async with serving(quart_application()) as served:
         for _ in range(10):
             async with connected(served) as peer:
@@ -84,8 +84,8 @@ async def test_an_early_answer_does_not_wedge_the_connection() -> None:
                 assert (await peer.ask(b"POST /body" + POST[11:], b"bo", b"dy")).body == b"body"
 
 
-async def test_after_an_early_answer_the_rest_is_judged_as_any_body() -> None:
-    """What is refused of it ends the connection: it has its answer, and there is no second one."""
+async def test_after_an_early_answer_the_rest_is_checked_as_any_body() -> None:
+    """An invalid rest ends the connection without a second answer."""
     head = b"POST /early HTTP/1.1\r\nHost: test\r\nTransfer-Encoding: chunked\r\n\r\n"
     async with serving(quart_application()) as served, connected(served) as peer:
         assert (await peer.ask(head)).status == 401
@@ -104,7 +104,7 @@ async def test_after_an_early_answer_only_a_bounded_rest_is_read() -> None:
         await wait_until(lambda: not served.counts.open_connections)
 
 
-async def test_after_an_early_answer_the_rest_may_not_take_for_ever() -> None:
+async def test_after_an_early_answer_the_rest_has_a_timeout() -> None:
     async with serving(quart_application(), body_idle_time=0.2) as served, connected(served) as peer:
         assert (await peer.ask(POST)).status == 401
         assert await peer.end() == b""
@@ -119,7 +119,7 @@ async def test_pipelined_requests_are_answered_in_their_order() -> None:
 
 
 async def test_a_client_that_half_closes_gets_every_answer() -> None:
-    """What is being committed is not cancelled, and its answer is sent."""
+    """A commit in progress is not cancelled, and its answer is sent."""
     committed = []
 
     async def slow(scope: Any, receive: Receive, send: Send) -> None:
@@ -137,7 +137,7 @@ async def test_a_client_that_half_closes_gets_every_answer() -> None:
         assert committed == []
 
 
-async def test_a_client_that_leaves_in_its_body_disconnects_the_application() -> None:
+async def test_a_disconnect_within_a_body_reaches_the_application() -> None:
     heard: list[str] = []
 
     async def reading(scope: Any, receive: Receive, send: Send) -> None:
@@ -151,7 +151,7 @@ async def test_a_client_that_leaves_in_its_body_disconnects_the_application() ->
         await wait_until(lambda: heard[-1] == "http.disconnect")
 
 
-async def test_100_continue_comes_when_the_application_wants_the_body() -> None:
+async def test_100_continue_is_sent_when_the_application_awaits_the_body() -> None:
     head = b"POST / HTTP/1.1\r\nHost: test\r\nContent-Length: 4\r\nExpect: 100-continue\r\n\r\n"
     async with serving(echo) as served, connected(served) as peer:
         for _ in range(2):
@@ -160,7 +160,7 @@ async def test_100_continue_comes_when_the_application_wants_the_body() -> None:
 
 
 async def test_without_100_continue_an_early_answer_ends_the_connection() -> None:
-    """Nobody can tell whether the client will still send the body, so that the next head cannot be found."""
+    """The client may or may not send the body, so the next head cannot be found."""
 
     async def refusing(scope: Any, receive: Receive, send: Send) -> None:
         await respond(send, 401)
@@ -172,8 +172,8 @@ async def test_without_100_continue_an_early_answer_ends_the_connection() -> Non
         assert await peer.end() == b""
 
 
-async def test_a_body_is_taken_only_as_fast_as_the_application_takes_it() -> None:
-    """Beyond the inbox's bound the reader stops, and goes on when the application does."""
+async def test_a_body_is_read_only_as_fast_as_the_application_receives_it() -> None:
+    """Beyond the inbox's bound the reader stops, and continues when the application does."""
     go = trio.Event()
 
     async def late(scope: Any, receive: Receive, send: Send) -> None:
@@ -200,7 +200,7 @@ async def test_a_body_is_taken_only_as_fast_as_the_application_takes_it() -> Non
 
 
 async def test_a_body_beyond_the_bound_leaves_the_answer_to_the_application() -> None:
-    """It gets one byte more than the bound; only when it says nothing does the listener answer 413."""
+    """It receives one byte beyond the bound; the listener answers 413 only if the application does not."""
 
     async def counting(scope: Any, receive: Receive, send: Send) -> None:
         size = 0
@@ -225,7 +225,7 @@ async def test_a_body_beyond_the_bound_leaves_the_answer_to_the_application() ->
 
 
 @pytest.mark.parametrize(
-    ("target", "told"),
+    ("target", "path"),
     [
         (b"/path?x", "/path?x"),
         (b"/path?", "/path?"),
@@ -236,10 +236,10 @@ async def test_a_body_beyond_the_bound_leaves_the_answer_to_the_application() ->
         (b"http://other?x", "/?x"),
     ],
 )
-async def test_odd_but_legal_targets_reach_the_application_as_paths(target: bytes, told: str) -> None:
+async def test_odd_but_legal_targets_reach_the_application_as_paths(target: bytes, path: str) -> None:
     async with serving(echo) as served, connected(served) as peer:
         answer = await peer.ask(b"GET " + target + b" HTTP/1.1\r\nHost: test\r\n\r\n")
-        assert (answer.status, answer.body.decode()) == (200, f"GET {told} ")
+        assert (answer.status, answer.body.decode()) == (200, f"GET {path} ")
 
 
 @pytest.mark.parametrize("target", [b"/a?x", b"http://other/a", b"/%ff", b"/a?%ff", b"//a", b"/a%00"])
@@ -288,13 +288,13 @@ async def test_the_scope_names_the_tcp_peer() -> None:
 
 
 async def test_small_responses_do_not_wait_for_acknowledgements() -> None:
-    """TCP_NODELAY: the listener's side of a connection has it set."""
+    """TCP_NODELAY is set on the listener's side of a connection."""
     seen: list[int] = []
-    taken = PeerConnection.write
+    write = PeerConnection.write
 
     async def watching(connection: PeerConnection, data: bytes) -> None:
         seen.append(connection._tcp.socket.getsockopt(trio.socket.IPPROTO_TCP, trio.socket.TCP_NODELAY))
-        await taken(connection, data)
+        await write(connection, data)
 
     async with serving(echo) as served, connected(served) as peer:
         with pytest.MonkeyPatch.context() as patched:
@@ -304,7 +304,7 @@ async def test_small_responses_do_not_wait_for_acknowledgements() -> None:
 
 
 async def test_an_empty_binary_message_reaches_quart_as_bytes() -> None:
-    """quart-trio 0.12 makes it None, unless it is true."""
+    """quart-trio 0.12 turns it into None, unless it is true."""
     async with serving(quart_application()) as served, socket_to(served) as peer:
         await peer.send(frame(BINARY))
         assert (await peer.frame()).payload == b"True 0"

@@ -1,4 +1,4 @@
-"""The end: everybody is told, what is in flight is finished, and nobody can delay it beyond its bound."""
+"""The shutdown: each peer gets a close or an answer, and none can delay it beyond its bound."""
 
 import json
 import os
@@ -68,7 +68,7 @@ async def test_fifty_of_fifty_sockets_are_closed_with_1012() -> None:
 
 
 async def test_the_application_may_close_its_sockets_itself() -> None:
-    """It has `drain_socket_time` for that, and only the others are closed by the listener."""
+    """It has `drain_socket_time` for that; the listener closes only the others."""
     shutdown = trio.Event()
 
     async def own(scope: Any, receive: Receive, send: Send) -> None:
@@ -120,7 +120,7 @@ async def test_a_request_in_flight_is_answered_and_its_connection_closed() -> No
             await served.ended.wait()
 
 
-async def test_no_connection_is_accepted_once_it_begins() -> None:
+async def test_after_its_start_no_connection_is_accepted() -> None:
     async def slow(scope: Any, receive: Receive, send: Send) -> None:
         await trio.sleep_forever()
 
@@ -135,7 +135,7 @@ async def test_no_connection_is_accepted_once_it_begins() -> None:
 
 
 async def test_peers_that_do_not_read_delay_nothing() -> None:
-    """Ten sockets whose handlers are stuck in a send; the drain's deadline holds, not the write's."""
+    """Ten sockets whose handlers are stuck in a send: the drain's deadline applies, not the write's."""
 
     async def flooding(scope: Any, receive: Receive, send: Send) -> None:
         await send({"type": "websocket.accept"})
@@ -156,7 +156,7 @@ async def test_peers_that_do_not_read_delay_nothing() -> None:
 
 
 async def test_the_callers_cancellation_ends_at_once() -> None:
-    """As a second signal does: no drain, not even for writes, which are shielded."""
+    """As a second signal does: without a drain, even of shielded writes."""
 
     async def flooding(scope: Any, receive: Receive, send: Send) -> None:
         await send({"type": "websocket.accept"})
@@ -213,14 +213,14 @@ async def test_an_application_that_cannot_start_is_not_served() -> None:
         await _serve(app)
 
 
-async def test_a_port_that_is_taken_is_an_os_error() -> None:
+async def test_a_port_in_use_is_an_os_error() -> None:
     async with serving(echo) as served:
         with pytest.raises(OSError, match="in use"):
             await serve(echo, ListenerConfig(port=served.address[1]), shutdown=trio.Event())
 
 
 async def test_a_lifespan_that_crashes_ends_the_server() -> None:
-    """Hypercorn 0.18 goes on serving, without the application's background tasks."""
+    """Hypercorn 0.18 continues to serve, without the application's background tasks."""
 
     async def app(scope: Any, receive: Receive, send: Send) -> None:
         await receive()
@@ -251,13 +251,13 @@ async def test_a_socket_whose_peer_never_answers_the_close_ends_in_time() -> Non
             await served.ended.wait()
 
 
-async def test_who_has_just_connected_is_answered_once() -> None:
-    """Accepted or not, with or without its request on the way: it was not refused, so it gets its answer."""
+async def test_a_new_connection_gets_one_answer() -> None:
+    """Accepted or in the backlog, before or after its request: it was not refused, so it gets an answer."""
     async with serving(echo, drain_time=5.0, drain_socket_time=4.0) as served, AsyncExitStack() as peers:
         early = await peers.enter_async_context(connected(served))
         await wait_until(lambda: served.counts.accepted == 1)
         served.shutdown.set()
-        # This does not let the listener run: the kernel alone takes it in.
+        # This does not let the listener run: the connection stays in the backlog.
         plain = trio.socket.from_stdlib_socket(socket.create_connection(served.address))
         late = RawPeer(await peers.enter_async_context(trio.SocketStream(plain)))
         await wait_until(lambda: served.counts.accepted == 2)
@@ -268,8 +268,8 @@ async def test_who_has_just_connected_is_answered_once() -> None:
             assert await peer.end() == b""
 
 
-async def test_all_whom_the_kernel_has_taken_in_are_answered(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A queue that is full holds, on Linux, one more than the backlog."""
+async def test_all_connections_in_the_backlog_are_answered(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On Linux a full queue holds one more than the backlog."""
 
     async def wait(_: TcpListener) -> None:
         await trio.sleep_forever()
@@ -283,10 +283,10 @@ async def test_all_whom_the_kernel_has_taken_in_are_answered(monkeypatch: pytest
                 assert (await RawPeer(stream).ask(GET)).status == 200
 
 
-async def test_the_end_may_come_before_a_reader_has_begun(nursery: trio.Nursery) -> None:
-    """In which order tasks begin, nobody knows: who was taken in last is owed an answer like others."""
+async def test_the_shutdown_may_precede_a_readers_start(nursery: trio.Nursery) -> None:
+    """Tasks start in any order: the connection accepted last gets an answer too."""
     config = ListenerConfig()
-    told = hypercorn_config(config)
+    hypercorn = hypercorn_config(config)
     plain, other = socket.socketpair()
     plain.setblocking(False)
     theirs = trio.SocketStream(trio.socket.from_stdlib_socket(other))
@@ -294,7 +294,7 @@ async def test_the_end_may_come_before_a_reader_has_begun(nursery: trio.Nursery)
         scope = await nursery.start(running, watch)
         connection = PeerConnection(
             ASGIWrapper(application()),
-            told,
+            hypercorn,
             WorkerContext(None),
             ConnectionState({}),
             TcpStream(plain),
@@ -318,8 +318,8 @@ async def test_the_end_may_come_before_a_reader_has_begun(nursery: trio.Nursery)
         await wait_all_tasks_blocked()
 
 
-async def test_who_connects_and_says_nothing_delays_the_end_by_little() -> None:
-    """It has the time that sockets have."""
+async def test_a_silent_new_connection_delays_the_end_by_the_sockets_time() -> None:
+    """It has `drain_socket_time`."""
     async with serving(echo, drain_time=60.0, drain_socket_time=0.1) as served, connected(served) as peer:
         await wait_until(lambda: served.counts.accepted == 1)
         served.shutdown.set()
@@ -329,8 +329,8 @@ async def test_who_connects_and_says_nothing_delays_the_end_by_little() -> None:
 
 
 @pytest.mark.parametrize("before", [b"", GET], ids=["the first", "a later one"])
-async def test_who_has_begun_a_request_is_told_that_it_is_not_answered(before: bytes) -> None:
-    """What has come of it is part of a head: 503, so that it can be sent elsewhere, whatever it was to be."""
+async def test_an_incomplete_head_gets_a_503_at_shutdown(before: bytes) -> None:
+    """So that its client can send the request elsewhere."""
     async with serving(echo, drain_time=60.0, drain_socket_time=0.1) as served, connected(served) as peer:
         if before:
             assert (await peer.ask(before)).status == 200
@@ -345,7 +345,7 @@ async def test_who_has_begun_a_request_is_told_that_it_is_not_answered(before: b
         assert await peer.end() == b""
 
 
-async def test_who_has_sent_a_part_of_a_blank_line_has_begun_nothing() -> None:
+async def test_a_part_of_a_blank_line_is_no_request_at_shutdown() -> None:
     async with serving(echo, drain_time=60.0) as served, connected(served) as peer:
         assert (await peer.ask(GET)).status == 200
         await peer.send(b"\r")
@@ -354,16 +354,16 @@ async def test_who_has_sent_a_part_of_a_blank_line_has_begun_nothing() -> None:
         assert await peer.end() == b""
 
 
-async def test_it_serves_on_a_socket_that_it_was_given() -> None:
-    """Such a socket is whose that made it: connections that come after the listener's end wait there."""
-    with socket.create_server(("127.0.0.1", 0)) as given:
-        address = given.getsockname()
+async def test_it_serves_on_an_inherited_socket() -> None:
+    """Its creator keeps it open: connections after the listener's end wait there."""
+    with socket.create_server(("127.0.0.1", 0)) as inherited:
+        address = inherited.getsockname()
         for _ in range(2):
-            async with serving(echo, inherited=(os.dup(given.fileno()),)) as served:
+            async with serving(echo, inherited=(os.dup(inherited.fileno()),)) as served:
                 assert served.address == address
                 async with connected(served) as peer:
                     assert (await peer.ask(GET)).status == 200
         with socket.create_connection(address) as waiting:
             waiting.sendall(GET)
-            async with serving(echo, inherited=(os.dup(given.fileno()),)) as served:
+            async with serving(echo, inherited=(os.dup(inherited.fileno()),)) as served:
                 await wait_until(lambda: served.counts.requests == 1)

@@ -1,4 +1,4 @@
-"""WebSockets: what a peer sends arrives, is bounded, and every end has its code."""
+"""WebSockets: messages arrive, are bounded, and each end has its code."""
 
 import resource
 import struct
@@ -33,8 +33,8 @@ from tests.listener.harness import (
 LIMIT = 65_536
 
 
-class Recording:
-    """Accepts, and keeps every event that the application is given."""
+class RecordingApplication:
+    """Accepts, and records each event that the application receives."""
 
     def __init__(self) -> None:
         self.events: list[dict[str, Any]] = []
@@ -57,7 +57,7 @@ class Recording:
 
 
 @pytest.mark.parametrize("offered", [b"permessage-deflate", b"permessage-deflate; client_max_window_bits, x"])
-async def test_no_extension_is_ever_agreed_on(offered: bytes) -> None:
+async def test_no_extension_is_ever_accepted(offered: bytes) -> None:
     """permessage-deflate costs 92 KB a connection, and a bomb of 58 KB peaked at 220 MB."""
     async with serving(echo) as served, connected(served) as peer:
         answer = await peer.upgrade(headers=b"Sec-WebSocket-Extensions: " + offered + b"\r\n")
@@ -67,21 +67,21 @@ async def test_no_extension_is_ever_agreed_on(offered: bytes) -> None:
         assert (await peer.frame()).close[0] == 1002
 
 
-async def test_another_version_is_told_which_one_is_spoken() -> None:
+async def test_another_version_gets_a_426_with_the_supported_one() -> None:
     async with serving(echo) as served, connected(served) as peer:
         answer = await peer.ask(UPGRADE.replace(b"Version: 13", b"Version: 8") + b"\r\n")
         assert (answer.status, answer.headers["sec-websocket-version"]) == (426, "13")
 
 
 @pytest.mark.parametrize("key", [b"", b"short", b"A" * 24, b"\xff" * 24, b"AAAAAAAAAAAAAAAAAAAAAA=="[:-1]])
-async def test_a_key_that_is_none_is_a_bad_request(key: bytes) -> None:
+async def test_an_invalid_key_is_a_bad_request(key: bytes) -> None:
     head, _, _ = UPGRADE.partition(b"Sec-WebSocket-Key")
     async with serving(echo) as served, connected(served) as peer:
         assert (await peer.ask(head + b"Sec-WebSocket-Key: " + key + b"\r\n\r\n")).status == 400
 
 
 async def test_header_lines_of_a_handshake_are_joined() -> None:
-    """RFC 9110, 5.3. Hypercorn 0.18 takes the last line of each and forgets the others."""
+    """RFC 9110, 5.3. Hypercorn 0.18 reads only the last line of each."""
     seen: list[Any] = []
 
     async def noting(scope: Any, receive: Receive, send: Send) -> None:
@@ -98,22 +98,22 @@ async def test_header_lines_of_a_handshake_are_joined() -> None:
 
 async def test_header_fields_of_an_accept_are_sent() -> None:
     async def accepting(scope: Any, receive: Receive, send: Send) -> None:
-        await send({"type": "websocket.accept", "headers": [(b"x-told", b"yes"), (b"set-cookie", b"a=b")]})
+        await send({"type": "websocket.accept", "headers": [(b"x-extra", b"yes"), (b"set-cookie", b"a=b")]})
 
     async with serving(application(websocket=accepting)) as served, connected(served) as peer:
         headers = (await peer.upgrade()).headers
-        assert (headers["x-told"], headers["set-cookie"]) == ("yes", "a=b")
+        assert (headers["x-extra"], headers["set-cookie"]) == ("yes", "a=b")
 
 
 @pytest.mark.parametrize(
-    "told",
+    "accept",
     [{"subprotocol": "b"}, {"headers": [(b"x", b"y\r\nset-cookie: a=b")]}, {"headers": [(b"x\ny", b"z")]}],
 )
-async def test_an_accept_that_cannot_be_sent_is_a_500(told: dict[str, Any]) -> None:
+async def test_an_accept_that_cannot_be_sent_is_a_500(accept: dict[str, Any]) -> None:
     """A subprotocol that was not offered, or a line break in a header field."""
 
     async def accepting(scope: Any, receive: Receive, send: Send) -> None:
-        await send({"type": "websocket.accept", **told})
+        await send({"type": "websocket.accept", **accept})
 
     async with serving(application(websocket=accepting)) as served, connected(served) as peer:
         answer = await peer.upgrade(headers=b"Sec-WebSocket-Protocol: a\r\n")
@@ -166,8 +166,8 @@ async def test_an_application_that_fails_before_the_accept_is_a_500() -> None:
     ("opcode", "payload"), [(TEXT, b""), (BINARY, b""), (TEXT, "é".encode()), (BINARY, b"\xff")]
 )
 async def test_messages_arrive_as_they_were_sent(opcode: int, payload: bytes) -> None:
-    """Exactly one of text and bytes is there, an empty message's too."""
-    app = Recording()
+    """Exactly one of text and bytes is set, for an empty message too."""
+    app = RecordingApplication()
     async with serving(app) as served, socket_to(served) as peer:
         await peer.send(frame(opcode, payload))
         await wait_until(lambda: bool(app.events))
@@ -186,7 +186,7 @@ async def test_messages_arrive_as_they_were_sent(opcode: int, payload: bytes) ->
 )
 @pytest.mark.parametrize("pieces", [1, 4])
 async def test_the_limit_counts_bytes_and_all_fragments(opcode: int, unit: bytes, pieces: int) -> None:
-    """A message of exactly the limit passes, one of a byte more is closed with 1009."""
+    """A message of exactly the limit passes; a byte more closes with 1009."""
 
     def message(size: int) -> list[bytes]:
         payload = unit * (LIMIT // len(unit)) + b"x" * (size - LIMIT)
@@ -203,8 +203,8 @@ async def test_the_limit_counts_bytes_and_all_fragments(opcode: int, unit: bytes
 
 
 async def test_beyond_the_limit_nothing_is_buffered() -> None:
-    """Hypercorn 0.18 says 1009 and goes on collecting: 100 MB sent made 147 MB."""
-    app = Recording()
+    """Hypercorn 0.18 sends 1009 and continues to buffer: 100 MB sent took 147 MB."""
+    app = RecordingApplication()
     async with serving(app) as served, socket_to(served) as peer:
         endless = bytes([0x82, 0xFF]) + struct.pack("!Q", 1 << 40) + bytes(4)
         await peer.send(endless)
@@ -235,9 +235,9 @@ async def test_beyond_the_limit_nothing_is_buffered() -> None:
         pytest.param(frame(CLOSE, b"\x03\xe8\xff"), 1007, id="no UTF-8 in a reason"),
     ],
 )
-async def test_what_is_no_frame_is_closed_with_a_code(sent: bytes, code: int) -> None:
+async def test_a_malformed_frame_closes_with_a_code(sent: bytes, code: int) -> None:
     """The peer and the application see the same code, once; then the connection ends."""
-    app = Recording()
+    app = RecordingApplication()
     async with serving(app) as served, socket_to(served) as peer:
         await peer.send(sent)
         assert (await peer.frame()).close[0] == code
@@ -250,7 +250,7 @@ async def test_what_is_no_frame_is_closed_with_a_code(sent: bytes, code: int) ->
 
 
 @pytest.mark.parametrize(
-    ("sent", "answered", "told"),
+    ("sent", "answered", "reported"),
     [
         (close_frame(1000, "bye"), (1000, "bye"), 1000),
         (close_frame(4000), (4000, ""), 4000),
@@ -258,18 +258,18 @@ async def test_what_is_no_frame_is_closed_with_a_code(sent: bytes, code: int) ->
     ],
     ids=["a code and a reason", "a code", "neither"],
 )
-async def test_a_peers_close_is_answered_and_told_once(sent: bytes, answered: Any, told: int) -> None:
-    app = Recording()
+async def test_a_peers_close_is_answered_and_reported_once(sent: bytes, answered: Any, reported: int) -> None:
+    app = RecordingApplication()
     async with serving(app) as served, socket_to(served) as peer:
         await peer.send(sent)
         assert (await peer.frame()).close == answered
         assert await peer.end() == b""
         await wait_until(lambda: bool(app.ends))
-    assert app.ends == [told]
+    assert app.ends == [reported]
 
 
-async def test_a_peer_that_vanishes_is_told_as_1006() -> None:
-    app = Recording()
+async def test_a_peer_that_vanishes_is_reported_as_1006() -> None:
+    app = RecordingApplication()
     async with serving(app) as served:
         async with socket_to(served):
             pass
@@ -278,7 +278,7 @@ async def test_a_peer_that_vanishes_is_told_as_1006() -> None:
 
 @pytest.mark.parametrize("busy", [False, True])
 async def test_accept_then_close_arrives_with_code_and_reason(busy: bool) -> None:
-    """Also when the peer is sending at that moment: closing without reading on would reset the connection."""
+    """Also while the peer is sending: to close without reading further would reset the connection."""
 
     async def refusing(scope: Any, receive: Receive, send: Send) -> None:
         await receive()
@@ -339,8 +339,8 @@ async def test_a_ping_is_answered_though_the_application_is_busy() -> None:
 
 
 async def test_a_peer_that_answers_no_ping_is_dropped_within_two_intervals() -> None:
-    """Half-open: nothing comes, not even an end. The application hears of it as 1006."""
-    app = Recording()
+    """Half-open: no bytes arrive, not even an end. The application sees 1006."""
+    app = RecordingApplication()
     async with serving(app, ping_interval=0.2) as served, socket_to(served) as peer:
         began = trio.current_time()
         assert (await peer.frame()).opcode == PING
@@ -352,8 +352,8 @@ async def test_a_peer_that_answers_no_ping_is_dropped_within_two_intervals() -> 
 
 
 @pytest.mark.parametrize("sign", [PONG, TEXT])
-async def test_a_peer_that_gives_a_sign_of_life_is_kept(sign: int) -> None:
-    async with serving(Recording(), ping_interval=0.1) as served, socket_to(served) as peer:
+async def test_any_frame_keeps_a_peer_alive(sign: int) -> None:
+    async with serving(RecordingApplication(), ping_interval=0.1) as served, socket_to(served) as peer:
         for _ in range(6):
             payload = (await peer.frame_of(PING)).payload
             await peer.send(frame(sign, payload))
@@ -363,8 +363,8 @@ async def test_a_peer_that_gives_a_sign_of_life_is_kept(sign: int) -> None:
 # --- an application that does not receive -----------------------------------------------------------------
 
 
-async def test_what_an_application_does_not_take_is_bounded_and_then_closed() -> None:
-    """A full inbox stops the reader (back-pressure); taken from for too long by nobody, it ends in 1011."""
+async def test_an_application_that_does_not_receive_has_a_bounded_inbox_and_then_1011() -> None:
+    """A full inbox stops the reader (back-pressure); after `stall_time` the socket closes with 1011."""
     asleep = trio.Event()
     heard: list[Any] = []
 
@@ -387,7 +387,7 @@ async def test_what_an_application_does_not_take_is_bounded_and_then_closed() ->
 
 
 async def test_an_application_that_is_slow_gets_everything_in_order() -> None:
-    """Back-pressure, no loss."""
+    """Back-pressure loses no message."""
     numbers: list[int] = []
 
     async def slow(scope: Any, receive: Receive, send: Send) -> None:
@@ -413,7 +413,7 @@ async def test_an_application_that_is_slow_gets_everything_in_order() -> None:
 async def test_a_half_close_before_the_accept_waits_for_the_answer(
     decision: dict[str, Any], status: bytes
 ) -> None:
-    """As after any other request; and what had come before it is still looked at."""
+    """As after any other request; frames before it are still processed."""
     decide = trio.Event()
 
     async def undecided(scope: Any, receive: Receive, send: Send) -> None:

@@ -42,7 +42,7 @@ from tests.listener.harness import (
 
 GET = b"GET / HTTP/1.1\r\nHost: test\r\n\r\n"
 SOON = 0.4
-"""Seconds in which what does not come would have come."""
+"""Seconds within which a frame or an end would arrive."""
 
 
 def needless(override: str, package: str = "hypercorn") -> str:
@@ -50,16 +50,16 @@ def needless(override: str, package: str = "hypercorn") -> str:
 
 
 @define
-class Stock:
-    """Hypercorn as it comes."""
+class StockHypercorn:
+    """Hypercorn without our overrides."""
 
     served: RunningListener
     died: bool = False
 
 
 @asynccontextmanager
-async def stock(app: Any, **numbers: Any) -> AsyncIterator[Stock]:
-    """Hypercorn's own serve on a free port; `died` tells whether an attack has ended it."""
+async def stock(app: Any, **numbers: Any) -> AsyncIterator[StockHypercorn]:
+    """Hypercorn's own serve on a free port; `died` is set when an attack has ended it."""
     config = Config()
     config.bind = ["127.0.0.1:0"]
     config.errorlog = None
@@ -81,12 +81,12 @@ async def stock(app: Any, **numbers: Any) -> AsyncIterator[Stock]:
         served = RunningListener(
             ("127.0.0.1", port), ListenerCounts(), trio.Event(), scope.cancel, trio.Event()
         )
-        found = Stock(served)
+        found = StockHypercorn(served)
         yield found
         scope.cancel()
 
 
-async def told(peer: RawPeer) -> list[Frame]:
+async def frames_of(peer: RawPeer) -> list[Frame]:
     """The frames that come soon, until the end."""
     found = []
     with trio.move_on_after(SOON), suppress(ConnectionEnded):
@@ -126,7 +126,7 @@ def quart_application() -> QuartTrio:
 
 
 async def test_the_boundary_and_the_handshake() -> None:
-    """Bytes that do not decode in a handshake end the whole server."""
+    """Undecodable bytes in a handshake end the whole server."""
     async with stock(echo) as found, connected(found.served) as peer:
         await peer.send(UPGRADE + b"Sec-WebSocket-Protocol: \xff\r\n\r\n")
         with suppress(trio.TooSlowError):
@@ -156,13 +156,13 @@ async def test_http_protocol_holds_early_frames_back() -> None:
 
 
 async def test_http_stream_closes_what_quart_trio_cancels() -> None:
-    kept = []
+    left_open = []
     async with stock(quart_application()) as found:
         for _ in range(5):
             async with connected(found.served) as peer:
                 await peer.send(GET.replace(b"HTTP/1.1", b"HTTP/1.0"))
-                kept.append(not await ends(peer))
-    assert any(kept), needless("HttpStream.app_send, HttpProtocol._answered")
+                left_open.append(not await ends(peer))
+    assert any(left_open), needless("HttpStream.app_send, HttpProtocol._answered")
 
 
 async def test_connections_idle_timer() -> None:
@@ -199,10 +199,10 @@ async def test_connections_write_deadline() -> None:
     [(frame(3), 1002), (frame(TEXT, b"\xff"), 1007)],
     ids=["a reserved opcode", "text that is not UTF-8"],
 )
-async def test_socket_stream_tells_why_it_fails(sent: bytes, code: int) -> None:
+async def test_socket_stream_fails_with_a_code(sent: bytes, code: int) -> None:
     async with stock(echo) as found, socket_to(found.served) as peer:
         await peer.send(sent)
-        codes = [one.close[0] for one in await told(peer) if one.opcode == CLOSE]
+        codes = [one.close[0] for one in await frames_of(peer) if one.opcode == CLOSE]
         assert codes != [code], needless("SocketStream._peer_closed")
 
 
@@ -212,7 +212,7 @@ async def test_message_buffer_counts_bytes() -> None:
         assert (await peer.frame()).opcode == TEXT, needless("MessageBuffer")
 
 
-async def test_no_extension_is_agreed_on() -> None:
+async def test_no_extension_is_accepted() -> None:
     async with stock(echo) as found, connected(found.served) as peer:
         answer = await peer.upgrade(headers=b"Sec-WebSocket-Extensions: permessage-deflate\r\n")
         assert "sec-websocket-extensions" in answer.headers, needless("plain_handshake (extensions)")
@@ -238,7 +238,7 @@ async def test_socket_stream_keeps_a_close_that_meets_data() -> None:
 
 
 async def test_sends_that_never_yield() -> None:
-    """A tight loop of sends to a peer that has left freezes the server: no deadline of its own can end it."""
+    """A tight loop of sends to a disconnected peer freezes the server: no deadline can end it."""
     turns = 0
 
     async def flooding(scope: Any, receive: Receive, send: Send) -> None:
@@ -261,7 +261,7 @@ async def test_sends_that_never_yield() -> None:
 
 
 async def test_app_tasks_inbox() -> None:
-    """A reader that waits for the application does not see pings."""
+    """A reader that waits for the application misses pings."""
 
     async def deaf(scope: Any, receive: Receive, send: Send) -> None:
         await send({"type": "websocket.accept"})
@@ -269,11 +269,11 @@ async def test_app_tasks_inbox() -> None:
 
     async with stock(application(websocket=deaf)) as found, socket_to(found.served) as peer:
         await peer.send(*[frame(TEXT, b"x")] * 20, frame(PING))
-        assert PONG not in [one.opcode for one in await told(peer)], needless("AppTasks, Inbox")
+        assert PONG not in [one.opcode for one in await frames_of(peer)], needless("AppTasks, Inbox")
 
 
 async def test_watched_lifespan() -> None:
-    """Stock Hypercorn goes on serving an application whose lifespan has crashed."""
+    """Stock Hypercorn continues to serve an application whose lifespan has crashed."""
 
     async def app(scope: Any, receive: Receive, send: Send) -> None:
         if scope["type"] != "lifespan":

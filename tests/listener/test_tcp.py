@@ -1,4 +1,4 @@
-"""Plain sockets in place of trio's streams: what is taken in, how many at a time, and what waits for it."""
+"""Plain sockets in place of trio's streams: accepted in batches, with the same options."""
 
 import errno
 import selectors
@@ -26,15 +26,15 @@ async def listener() -> AsyncIterator[TcpListener]:
 
 @contextmanager
 def waiting(address: tuple[str, int], number: int) -> Iterator[None]:
-    """So many connections that the kernel has taken in: none of this lets the loop run."""
+    """Connect `number` peers, which stay in the backlog: the loop does not run meanwhile."""
     with ExitStack() as stack:
         for _ in range(number):
             stack.enter_context(socket.create_connection(address))
         yield
 
 
-async def test_what_is_accepted_is_as_trio_would_make_it(listener: TcpListener) -> None:
-    """It has its options from the listening socket."""
+async def test_accepted_sockets_have_the_options_of_trios(listener: TcpListener) -> None:
+    """They inherit them from the listening socket."""
     with waiting(listener.socket.getsockname(), 1):
         (stream,) = listener.accept_pending()
         with stream.socket as plain:
@@ -47,7 +47,7 @@ async def test_what_is_accepted_is_as_trio_would_make_it(listener: TcpListener) 
 
 
 @pytest.mark.parametrize("own", ["127.0.0.1", "127.0.0.2"])
-async def test_who_listens_on_all_addresses_knows_at_which_one_a_peer_has_come(own: str) -> None:
+async def test_a_listener_on_all_addresses_knows_the_address_of_each_connection(own: str) -> None:
     listener = TcpListener(socket.create_server(("", 0)))
     with listener.socket, waiting((own, listener.socket.getsockname()[1]), 1):
         (stream,) = listener.accept_pending()
@@ -55,7 +55,7 @@ async def test_who_listens_on_all_addresses_knows_at_which_one_a_peer_has_come(o
             assert stream.server == plain.getsockname() == (own, listener.socket.getsockname()[1])
 
 
-async def test_some_are_accepted_at_once_and_no_more(listener: TcpListener) -> None:
+async def test_one_batch_of_connections_is_bounded(listener: TcpListener) -> None:
     with waiting(listener.socket.getsockname(), ACCEPTED_AT_ONCE + 1):
         for expected in (ACCEPTED_AT_ONCE, 1, 0):
             streams = list(listener.accept_pending())
@@ -64,8 +64,8 @@ async def test_some_are_accepted_at_once_and_no_more(listener: TcpListener) -> N
                 stream.close()
 
 
-async def test_others_run_while_a_crowd_is_accepted() -> None:
-    """Whoever is there at once is taken in over several turns of the loop."""
+async def test_other_tasks_run_between_batches() -> None:
+    """Many pending connections are accepted over several turns of the loop."""
     async with serving(echo) as served:
         await wait_all_tasks_blocked()
         seen = [0]
@@ -73,14 +73,14 @@ async def test_others_run_while_a_crowd_is_accepted() -> None:
             while served.counts.accepted < 5 * ACCEPTED_AT_ONCE:
                 await trio.lowlevel.checkpoint()
                 seen.append(served.counts.accepted)
-        # In which order tasks run in a turn, nobody knows: two turns of the listener may come together.
+        # Tasks run in a random order in each turn: two turns of the listener may be adjacent.
         assert max(after - before for before, after in pairwise(seen)) <= 2 * ACCEPTED_AT_ONCE
 
 
-async def test_a_connection_that_failed_before_it_was_accepted_is_passed_over(
+async def test_a_connection_that_failed_before_its_accept_is_skipped(
     listener: TcpListener, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The next one is as good as ever; the lack of descriptors is another thing."""
+    """The next accept may succeed, unlike after a lack of descriptors."""
     accept = socket.socket.accept
     failures = [OSError(errno.ECONNABORTED, "aborted"), OSError(errno.EPROTO, "protocol error")]
 
@@ -98,7 +98,7 @@ async def test_a_connection_that_failed_before_it_was_accepted_is_passed_over(
         list(listener.accept_pending())
 
 
-async def test_who_has_said_nothing_yet_costs_no_task() -> None:
+async def test_a_connection_before_its_first_byte_has_no_task() -> None:
     async with serving(echo) as served:
         await wait_all_tasks_blocked()
         before = trio.lowlevel.current_statistics().tasks_living
@@ -132,7 +132,7 @@ async def test_a_connection_that_cannot_be_watched_is_the_end_of_no_other(
 
 
 @pytest.mark.parametrize("waits", ["reads", "writes"])
-async def test_who_waits_is_set_free_when_it_is_closed(waits: str) -> None:
+async def test_a_close_ends_pending_reads_and_writes(waits: str) -> None:
     ours, theirs = socket.socketpair()
     ours.setblocking(False)
     stream = TcpStream(ours)

@@ -1,4 +1,4 @@
-"""Nobody holds a connection, a handler or the server for longer than it is worth."""
+"""No peer holds a connection, a handler or the server beyond a timeout."""
 
 import resource
 import socket
@@ -33,8 +33,8 @@ SMALL = 4096
 
 
 @pytest.mark.parametrize("before", [b"", GET])
-async def test_a_head_has_its_time_however_it_drips(before: bytes) -> None:
-    """Slow-loris: bytes that trickle in do not extend it, in the first request as in a later one."""
+async def test_a_head_has_a_timeout_from_its_first_byte(before: bytes) -> None:
+    """Slow-loris: more bytes do not extend it, in the first request as in a later one."""
     async with serving(echo, head_time=0.3) as served, connected(served) as peer:
         if before:
             assert (await peer.ask(before)).status == 200
@@ -59,15 +59,15 @@ async def _drip(stream: trio.SocketStream, data: bytes) -> None:
             pass
 
 
-async def test_a_connection_that_says_nothing_is_closed_without_a_word() -> None:
+async def test_a_silent_connection_is_closed_without_an_answer() -> None:
     async with serving(echo, idle_time=0.1) as served, connected(served) as peer:
         assert await peer.end() == b""
 
 
 @pytest.mark.parametrize("before", [b"", GET])
 @pytest.mark.parametrize("stray", [(b"\r",), (b"\r", b"\n"), (b"\r\n\r", b"\n\r\n")])
-async def test_a_blank_line_begins_no_request(stray: tuple[bytes, ...], before: bytes) -> None:
-    """In however many segments it comes (RFC 9112, 2.2): the connection is idle, for no longer than any."""
+async def test_a_blank_line_starts_no_request(stray: tuple[bytes, ...], before: bytes) -> None:
+    """In any number of segments (RFC 9112, 2.2): the connection stays idle, with the idle timeout."""
     async with serving(echo, head_time=0.1, idle_time=0.3) as served, connected(served) as peer:
         if before:
             assert (await peer.ask(before)).status == 200
@@ -91,7 +91,7 @@ async def test_a_body_may_not_pause_for_long() -> None:
         assert await peer.end() == b""
 
 
-async def test_a_body_has_its_time_however_it_drips() -> None:
+async def test_a_body_has_a_timeout_from_its_first_byte() -> None:
     async with serving(echo, body_time=0.3, body_idle_time=5) as served, connected(served) as peer:
         await peer.send(POST)
         async with trio.open_nursery() as nursery:
@@ -100,14 +100,14 @@ async def test_a_body_has_its_time_however_it_drips() -> None:
             nursery.cancel_scope.cancel()
 
 
-async def test_an_application_hears_of_the_body_that_does_not_come() -> None:
+async def test_an_application_sees_the_timeout_of_a_body() -> None:
     heard: list[str] = []
 
     async def reading(scope: Any, receive: Receive, send: Send) -> None:
         with pytest.raises(ConnectionEnded):
             await whole_body(receive)
         heard.append("gone")
-        await respond(send)  # is dropped: the listener has answered
+        await respond(send)  # dropped: the listener has answered
 
     app = application(http=reading)
     async with serving(app, body_idle_time=0.1) as served, connected(served) as peer:
@@ -115,7 +115,7 @@ async def test_an_application_hears_of_the_body_that_does_not_come() -> None:
         await wait_until(lambda: heard == ["gone"])
 
 
-async def test_a_handshake_that_nobody_decides_is_refused() -> None:
+async def test_an_undecided_handshake_is_refused() -> None:
     heard: list[str] = []
 
     async def undecided(scope: Any, receive: Receive, send: Send) -> None:
@@ -133,7 +133,7 @@ async def test_a_handshake_that_nobody_decides_is_refused() -> None:
 
 @pytest.mark.parametrize("kind", ["http", "websocket"])
 async def test_a_peer_that_does_not_read_is_reset(kind: str) -> None:
-    """A handler that sends to it is held for the write's time at most, and then goes on."""
+    """A handler that sends to it waits for `write_time` at most, and then continues."""
     over = False
 
     async def flooding(scope: Any, receive: Receive, send: Send) -> None:
@@ -158,8 +158,8 @@ async def test_a_peer_that_does_not_read_is_reset(kind: str) -> None:
         assert (await peer.gone()).reset
 
 
-async def test_a_peer_that_reads_slowly_but_reads_is_served() -> None:
-    """The deadline is for each piece, not for the whole."""
+async def test_a_slow_reader_is_served() -> None:
+    """The deadline applies to each piece, not to the whole."""
     size = 1_000_000
 
     async def large(scope: Any, receive: Receive, send: Send) -> None:
@@ -172,15 +172,15 @@ async def test_a_peer_that_reads_slowly_but_reads_is_served() -> None:
         began = trio.current_time()
         left = size
         while left:
-            taken = min(left, 50_000)
-            await peer.exactly(taken)
-            left -= taken
+            size = min(left, 50_000)
+            await peer.exactly(size)
+            left -= size
             await trio.sleep(0.04)
         assert trio.current_time() - began > 0.5
 
 
-async def test_a_send_to_a_peer_that_has_left_lets_others_run() -> None:
-    """A tight loop of sends freezes nobody, and can be cancelled."""
+async def test_a_send_to_a_disconnected_peer_lets_other_tasks_run() -> None:
+    """A tight loop of sends does not freeze the loop, and can be cancelled."""
     turns = 0
 
     async def flooding(scope: Any, receive: Receive, send: Send) -> None:
@@ -199,7 +199,7 @@ async def test_a_send_to_a_peer_that_has_left_lets_others_run() -> None:
     assert turns > 1
 
 
-async def test_a_handler_that_never_looks_is_cancelled_some_time_after_its_connection() -> None:
+async def test_a_handler_that_ignores_the_disconnect_is_cancelled() -> None:
     cancelled = trio.Event()
 
     async def deaf(scope: Any, receive: Receive, send: Send) -> None:
@@ -219,7 +219,7 @@ async def test_a_handler_that_never_looks_is_cancelled_some_time_after_its_conne
 # --- limits -----------------------------------------------------------------------------------------------
 
 
-async def test_one_connection_too_many_is_told_so() -> None:
+async def test_one_connection_too_many_gets_a_503() -> None:
     async with serving(echo, connections=2) as served, connected(served) as one, connected(served) as two:
         assert (await one.ask(GET)).status == (await two.ask(GET)).status == 200
         async with connected(served) as three:
@@ -232,7 +232,7 @@ async def test_one_connection_too_many_is_told_so() -> None:
         assert (await one.ask(GET)).status == 200
 
 
-async def test_a_place_is_free_again_after_its_connection() -> None:
+async def test_a_closed_connection_makes_room_for_another() -> None:
     async with serving(echo, connections=1, linger_time=0.2) as served:
         for _ in range(5):
             async with connected(served) as peer:
@@ -240,7 +240,7 @@ async def test_a_place_is_free_again_after_its_connection() -> None:
             await wait_until(lambda: not served.counts.open_connections)
 
 
-async def test_one_address_does_not_take_all_places() -> None:
+async def test_one_address_cannot_use_all_connections() -> None:
     async with serving(echo, connections_per_address=1, uncounted_addresses=frozenset()) as served:
         async with connected(served) as one, connected(served) as two:
             assert (await one.ask(GET)).status == 200
@@ -253,8 +253,8 @@ async def test_one_address_does_not_take_all_places() -> None:
             assert b"200" in await other.receive_some()
 
 
-async def test_one_network_does_not_take_all_places(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whoever has an IPv6 /64 has one address's places, and IPv4 in IPv6 is IPv4; the log has who it was."""
+async def test_one_network_cannot_use_all_connections(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An IPv6 /64 counts as one address, and IPv4-mapped IPv6 as IPv4; the log has the full address."""
     accept = socket.socket.accept
     peers = iter(["2001:db8::1", "2001:db8::2", "2001:db8:0:1::1", "::ffff:192.0.2.7", "192.0.2.7"])
 
@@ -264,15 +264,15 @@ async def test_one_network_does_not_take_all_places(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(socket.socket, "accept", from_elsewhere)
     with capture_logs() as logs:
         async with serving(echo, connections_per_address=1) as served, AsyncExitStack() as stack:
-            for taken in (True, False, True, True, False):
+            for accepted in (True, False, True, True, False):
                 peer = await stack.enter_async_context(connected(served))
-                answer = await peer.ask(GET) if taken else await peer.answer()
-                assert answer.status == (200 if taken else 503)
+                answer = await peer.ask(GET) if accepted else await peer.answer()
+                assert answer.status == (200 if accepted else 503)
     requests = [line["client"] for line in logs if line["event"] == "request"]
     assert requests == ["2001:db8::1", "2001:db8:0:1::1", "::ffff:192.0.2.7"]
 
 
-async def test_a_proxy_on_this_machine_counts_as_nobody() -> None:
+async def test_a_proxy_on_this_machine_has_only_the_total_limit() -> None:
     async with (
         serving(echo, connections_per_address=1) as served,
         connected(served) as one,
@@ -281,8 +281,8 @@ async def test_a_proxy_on_this_machine_counts_as_nobody() -> None:
         assert (await one.ask(GET)).status == (await two.ask(GET)).status == 200
 
 
-async def test_running_out_of_descriptors_is_no_end() -> None:
-    """Accepting pauses and goes on; trio.serve_listeners does the same for this error, and for no other."""
+async def test_a_lack_of_descriptors_pauses_accepting() -> None:
+    """And accepting resumes; trio.serve_listeners does the same for this error, and for no other."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     async with serving(echo) as served:
         plain = trio.socket.socket()
@@ -298,8 +298,8 @@ async def test_running_out_of_descriptors_is_no_end() -> None:
                 assert b"200" in await stream.receive_some()
 
 
-async def test_an_accept_that_fails_is_no_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    """ECONNABORTED, which a peer brings about, ends trio.serve_listeners, and with it Hypercorn 0.18."""
+async def test_a_failed_accept_does_not_end_the_server(monkeypatch: pytest.MonkeyPatch) -> None:
+    """ECONNABORTED, which a peer can cause, ends trio.serve_listeners, and with it Hypercorn 0.18."""
     accept = socket.socket.accept
     failures = [
         ConnectionAbortedError(103, "aborted"),
@@ -319,7 +319,7 @@ async def test_an_accept_that_fails_is_no_end(monkeypatch: pytest.MonkeyPatch) -
 
 
 @pytest.mark.parametrize("name", ["head_bytes", "write_time", "connections", "drain_time"])
-def test_a_number_that_makes_no_sense_is_refused(name: str) -> None:
+def test_a_number_below_its_minimum_is_refused(name: str) -> None:
     nothing: Any = {name: 0}
     with pytest.raises(ValueError, match=name):
         ListenerConfig(**nothing)

@@ -1,4 +1,4 @@
-"""What has come of requests and is not answered is bounded, and whoever has sent the most is refused."""
+"""Unanswered requests are bounded, and the peer that has sent the most is refused."""
 
 from typing import Any
 
@@ -32,7 +32,7 @@ def post(size: int, way: str = "whole") -> bytes:
 
 @pytest.mark.parametrize("way", WAYS)
 async def test_a_body_is_counted_until_it_is_answered(way: str) -> None:
-    """What of it is here, and what the application has; a peer that leaves gives it back, too."""
+    """Here and with the application; a disconnect releases it, too."""
     async with serving(echo, whole_requests=WholeFor(echo_whole)) as served:
         async with connected(served) as peer:
             await peer.send(post(3000, way), b"x" * 1000)
@@ -47,8 +47,8 @@ async def test_a_body_is_counted_until_it_is_answered(way: str) -> None:
 
 
 @pytest.mark.parametrize("way", WAYS)
-async def test_beyond_the_bound_whoever_sent_the_most_is_refused(way: str) -> None:
-    """503 with Retry-After, which it reads though it is sending; the others, and the last, are answered."""
+async def test_beyond_the_bound_the_largest_sender_is_refused(way: str) -> None:
+    """503 with Retry-After, which it reads while it is sending; the others, also the last, get answers."""
     async with (
         serving(echo, whole_requests=WholeFor(echo_whole), unread_bytes=5000) as served,
         connected(served) as large,
@@ -89,7 +89,7 @@ async def test_an_address_has_a_bound_of_its_own() -> None:
         assert (await other.ask(b"x" * 2100)).status == 200
 
 
-async def test_the_application_hears_of_a_body_that_is_given_up() -> None:
+async def test_the_application_sees_a_disconnect_for_a_shed_body() -> None:
     heard = list[str]()
 
     async def reading(scope: dict[str, Any], receive: Receive, send: Send) -> None:
@@ -103,8 +103,8 @@ async def test_the_application_hears_of_a_body_that_is_given_up() -> None:
         await wait_until(lambda: heard[-1:] == ["http.disconnect"])
 
 
-async def test_a_request_that_is_being_answered_is_not_given_up() -> None:
-    """What may be committed by now is answered; somebody else gives way, or the last."""
+async def test_a_request_that_is_being_answered_is_not_shed() -> None:
+    """It may be committed by now; another is shed instead, if need be the last."""
     begun, going_on = trio.Event(), trio.Event()
 
     async def slow(scope: dict[str, Any], receive: Receive, send: Send) -> None:
@@ -128,7 +128,7 @@ async def test_a_request_that_is_being_answered_is_not_given_up() -> None:
 
 
 async def test_heads_count_too() -> None:
-    """The bound holds for unfinished heads and bodies together."""
+    """The bound applies to incomplete heads and bodies together."""
     async with serving(echo, unread_bytes=5000) as served, connected(served) as one, connected(served) as two:
         await one.send(b"GET / HTTP/1.1\r\nX: " + b"x" * 4000)
         await wait_until(lambda: served.counts.unread_bytes > 4000)
@@ -137,8 +137,8 @@ async def test_heads_count_too() -> None:
         assert (await two.ask(b"\r\nHost: test\r\n\r\n")).status == 200
 
 
-async def test_what_comes_before_a_socket_is_accepted_counts_too() -> None:
-    """And who sent the most of it is reset: a handshake is not answered twice."""
+async def test_frames_before_the_accept_count_too() -> None:
+    """The largest sender is reset: a handshake has no second answer."""
 
     async def undecided(scope: dict[str, Any], receive: Receive, send: Send) -> None:
         await receive()
@@ -153,8 +153,8 @@ async def test_what_comes_before_a_socket_is_accepted_counts_too() -> None:
         assert (await two.ask(b"\r\nHost: test\r\n\r\n")).status == 200
 
 
-async def test_the_head_of_a_large_body_is_judged_before_the_application_is_given_it() -> None:
-    """As that of a small one, whatever its form; what is not refused goes through ASGI with its body."""
+async def test_a_large_body_is_refused_by_its_head() -> None:
+    """Like a small one, in any form; a request that is not refused goes through ASGI with its body."""
     asked = list[str]()
 
     async def refuse(head: Any) -> PlainAnswer | None:

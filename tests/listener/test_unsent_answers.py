@@ -1,4 +1,4 @@
-"""What a peer does not read waits in memory once, is bounded, and is nobody else's trouble."""
+"""Unsent answers are stored once, are bounded, and do not harm other peers."""
 
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -26,7 +26,7 @@ from tests.listener.harness import (
 )
 
 LARGE = 8_000_000
-"""Bytes: more than the kernel takes of an answer that nobody reads."""
+"""Bytes: more than the kernel accepts of an unread answer."""
 FILE = bytes(LARGE)
 
 
@@ -43,8 +43,8 @@ async def sized(scope: dict[str, Any], receive: Receive, send: Send) -> None:
 APP: ASGIApp = application(http=sized)
 
 
-class Sized:
-    """The same in one call; and what it was asked."""
+class SizedAnswers:
+    """The same in one call; records the paths."""
 
     def __init__(self) -> None:
         self.asked: list[str] = []
@@ -59,7 +59,7 @@ class Sized:
 async def stalled(
     served: RunningListener, request: bytes, address: str = "127.0.0.1"
 ) -> AsyncIterator[RawPeer]:
-    """A peer that has asked, and of whose answer the kernel is full."""
+    """A peer that does not read its answer, which fills the kernel's buffers."""
     async with connected(served, receive_buffer=4096, address=address) as peer:
         before = served.counts.unsent_bytes
         await peer.send(request)
@@ -68,9 +68,9 @@ async def stalled(
 
 
 @pytest.mark.parametrize("asgi", [False, True], ids=["whole", "asgi"])
-async def test_what_is_not_read_is_counted_until_it_is(asgi: bool) -> None:
-    """Its bytes once, for there is one copy; a peer that reads, and one that leaves, give them back."""
-    async with serving(APP, whole_requests=Sized().whole) as served:
+async def test_an_unread_answer_counts_until_it_is_read(asgi: bool) -> None:
+    """Its bytes once, for there is one copy; reading and disconnecting release them."""
+    async with serving(APP, whole_requests=SizedAnswers().whole) as served:
         async with stalled(served, get(asgi=asgi)) as peer:
             assert served.counts.unsent_bytes == LARGE
             assert (await peer.answer()).body == FILE
@@ -80,8 +80,8 @@ async def test_what_is_not_read_is_counted_until_it_is(asgi: bool) -> None:
         await wait_until(lambda: not served.counts.unsent_bytes)
 
 
-async def test_small_answers_are_not_counted_while_they_are_read() -> None:
-    """The hot path: what the kernel takes at once never reaches the ledger."""
+async def test_an_answer_that_is_read_is_not_counted() -> None:
+    """The hot path: an answer that the kernel accepts at once never reaches the ledger."""
     noted = list[int]()
     counting = UnsentAnswers.counting
 
@@ -91,15 +91,15 @@ async def test_small_answers_are_not_counted_while_they_are_read() -> None:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(UnsentAnswers, "counting", note)
-        async with serving(APP, whole_requests=Sized().whole) as served, connected(served) as peer:
+        async with serving(APP, whole_requests=SizedAnswers().whole) as served, connected(served) as peer:
             for size in (0, 100, 10_000):
                 assert len((await peer.ask(get(size))).body) == size
                 assert len((await peer.ask(get(size, asgi=True))).body) == size
     assert noted == []
 
 
-async def test_one_object_is_counted_once_however_many_read_it() -> None:
-    """A file that slow readers ask for is shared: no byte of it is copied, and nobody gives way for it."""
+async def test_an_object_counts_once_for_all_its_readers() -> None:
+    """Slow readers share a file: no byte of it is copied, and no connection is shed for it."""
     written = list[int]()
     write = PeerConnection.write
 
@@ -125,8 +125,8 @@ async def test_one_object_is_counted_once_however_many_read_it() -> None:
 
 
 async def test_beyond_the_bound_the_largest_is_reset_and_not_the_last() -> None:
-    """What is not a GET has happened, and is answered; whose answer is small is answered in any case."""
-    offered = Sized().whole
+    """A request other than GET has taken effect, and is answered; small answers are always sent."""
+    offered = SizedAnswers().whole
     async with (
         serving(APP, whole_requests=offered, unsent_bytes=LARGE * 2, write_time=60.0) as served,
         stalled(served, get(LARGE, method=b"POST")) as first,
@@ -141,13 +141,13 @@ async def test_beyond_the_bound_the_largest_is_reset_and_not_the_last() -> None:
 
 
 async def test_an_address_has_a_bound_of_its_own() -> None:
-    """Another's are not touched for it."""
+    """Other addresses are not affected."""
     numbers: dict[str, Any] = {
         "unsent_bytes_per_address": LARGE + 1000,
         "uncounted_addresses": frozenset[str](),
     }
     async with (
-        serving(APP, whole_requests=Sized().whole, **numbers) as served,
+        serving(APP, whole_requests=SizedAnswers().whole, **numbers) as served,
         stalled(served, get(method=b"POST"), "127.0.0.2") as other,
         stalled(served, get(method=b"POST")) as first,
         stalled(served, get(LARGE - 1, method=b"POST"), "127.0.0.1"),
@@ -157,9 +157,9 @@ async def test_an_address_has_a_bound_of_its_own() -> None:
         assert (await other.answer()).body == FILE
 
 
-async def test_a_large_answer_without_room_waits_and_is_made_again() -> None:
-    """It is not kept meanwhile; small ones are answered past it."""
-    sized = Sized()
+async def test_a_large_answer_without_room_waits_and_is_built_again() -> None:
+    """It is not in memory meanwhile; small answers overtake it."""
+    sized = SizedAnswers()
     numbers: dict[str, Any] = {"unsent_bytes": LARGE + 1000, "unsent_wait": 60.0}
     async with (
         serving(APP, whole_requests=sized.whole, **numbers) as served,
@@ -177,8 +177,8 @@ async def test_a_large_answer_without_room_waits_and_is_made_again() -> None:
 
 
 async def test_a_large_answer_without_room_is_a_503() -> None:
-    """The connection goes on; the same request is not carried out again only to be refused."""
-    sized = Sized()
+    """The connection stays open; the same request is not executed again only to be refused."""
+    sized = SizedAnswers()
     numbers: dict[str, Any] = {"unsent_bytes": LARGE + 1000, "unsent_wait": 0.05}
     async with (
         serving(APP, whole_requests=sized.whole, **numbers) as served,
@@ -194,10 +194,10 @@ async def test_a_large_answer_without_room_is_a_503() -> None:
 
 
 async def test_a_large_answer_leaves_half_of_the_room_to_others() -> None:
-    """So who asks for much at once cannot take what others need for little."""
+    """So large answers cannot use the room that small ones need."""
     numbers: dict[str, Any] = {"unsent_bytes": LARGE * 2, "unsent_wait": 0.05}
     async with (
-        serving(APP, whole_requests=Sized().whole, **numbers) as served,
+        serving(APP, whole_requests=SizedAnswers().whole, **numbers) as served,
         stalled(served, get()),
         connected(served) as peer,
     ):
@@ -205,8 +205,8 @@ async def test_a_large_answer_leaves_half_of_the_room_to_others() -> None:
         assert len((await peer.ask(get(LARGE // 2))).body) == LARGE // 2
 
 
-async def test_a_slow_reader_gives_way_to_an_address_that_keeps_less(monkeypatch: pytest.MonkeyPatch) -> None:
-    """One that has had its time: a few slow ones do not keep everybody else from large answers."""
+async def test_a_slow_reader_is_shed_for_an_address_that_holds_less(monkeypatch: pytest.MonkeyPatch) -> None:
+    """After its `GRACE`: a few slow readers do not block large answers for all others."""
     monkeypatch.setattr("adapters.listener.unsent.GRACE", 0.0)
     numbers: dict[str, Any] = {
         "unsent_bytes": LARGE + 1000,
@@ -214,7 +214,7 @@ async def test_a_slow_reader_gives_way_to_an_address_that_keeps_less(monkeypatch
         "uncounted_addresses": frozenset[str](),
     }
     async with (
-        serving(APP, whole_requests=Sized().whole, **numbers) as served,
+        serving(APP, whole_requests=SizedAnswers().whole, **numbers) as served,
         stalled(served, get()) as slow,
         connected(served) as same,
         connected(served, address="127.0.0.2") as other,
@@ -226,7 +226,7 @@ async def test_a_slow_reader_gives_way_to_an_address_that_keeps_less(monkeypatch
 
 async def test_a_pipelined_request_is_not_answered_before_the_last_answer_is_sent() -> None:
     """One answer waits for a peer at a time."""
-    sized = Sized()
+    sized = SizedAnswers()
     async with serving(APP, whole_requests=sized.whole) as served, stalled(served, get() + get(10)) as peer:
         await wait_all_tasks_blocked()
         assert sized.asked == [f"/{LARGE}"]
@@ -235,9 +235,12 @@ async def test_a_pipelined_request_is_not_answered_before_the_last_answer_is_sen
 
 
 async def test_requests_behind_an_unread_answer_are_counted_too() -> None:
-    """Among what has come and is not answered yet."""
+    """As unanswered requests."""
     ahead = get(10) * 100
-    async with serving(APP, whole_requests=Sized().whole) as served, stalled(served, get() + ahead) as peer:
+    async with (
+        serving(APP, whole_requests=SizedAnswers().whole) as served,
+        stalled(served, get() + ahead) as peer,
+    ):
         assert served.counts.unread_bytes == len(ahead)
         assert (await peer.answer()).body == FILE
         for _ in range(100):

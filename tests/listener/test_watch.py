@@ -1,4 +1,4 @@
-"""The watch: tells who waits that there is something to read, or that a deadline has passed."""
+"""The watch: calls back when a descriptor has bytes to read, or a deadline has passed."""
 
 import socket
 from collections.abc import AsyncIterator, Iterator
@@ -18,8 +18,8 @@ from tests.listener.test_direct_frames import adopted
 
 
 @define
-class Listening:
-    """Notes what it is told; reads what is there."""
+class RecordingCallbacks:
+    """Records the calls of the watch; reads the bytes."""
 
     mine: socket.socket | None = None
     read: bytes = b""
@@ -34,8 +34,8 @@ class Listening:
 
 
 @define
-class Pair:
-    listening: Listening
+class WatchedPair:
+    listening: RecordingCallbacks
     peer: socket.socket
     descriptor: WatchedDescriptor
 
@@ -50,20 +50,20 @@ async def watch(nursery: trio.Nursery) -> AsyncIterator[Watch]:
 
 
 @pytest.fixture
-def pair(watch: Watch) -> Iterator[Pair]:
+def pair(watch: Watch) -> Iterator[WatchedPair]:
     mine, peer = socket.socketpair()
     with mine, peer:
         mine.setblocking(False)
-        listening = Listening(mine)
-        yield Pair(listening, peer, watch.add(mine.fileno(), listening))
+        listening = RecordingCallbacks(mine)
+        yield WatchedPair(listening, peer, watch.add(mine.fileno(), listening))
 
 
 async def settled() -> None:
     await wait_all_tasks_blocked()
 
 
-async def test_what_comes_is_told_while_it_is_asked_for(watch: Watch, pair: Pair) -> None:
-    """Nothing before `read` and after `stop`; what came meanwhile is told after the next `read`."""
+async def test_bytes_are_reported_only_while_reading(watch: Watch, pair: WatchedPair) -> None:
+    """None before `start_reading` and after `stop_reading`; the next start reports those in between."""
     pair.peer.send(b"a")
     await settled()
     assert pair.listening.read == b""
@@ -84,8 +84,10 @@ async def test_what_comes_is_told_while_it_is_asked_for(watch: Watch, pair: Pair
     assert pair.listening.read == b"abc"
 
 
-async def test_who_has_left_is_told_nothing(watch: Watch, pair: Pair, autojump_clock: MockClock) -> None:
-    """After `leave` neither bytes nor deadlines are told, and the descriptor's number may come again."""
+async def test_a_removed_descriptor_is_not_called(
+    watch: Watch, pair: WatchedPair, autojump_clock: MockClock
+) -> None:
+    """Neither for bytes nor for deadlines, and its number may be added again."""
     watch.start_reading(pair.descriptor)
     watch.set_deadline(pair.descriptor, trio.current_time() + 1)
     pair.peer.send(b"a")
@@ -112,14 +114,14 @@ async def test_who_has_left_is_told_nothing(watch: Watch, pair: Pair, autojump_c
         ([(0, 5), (1, 3), (4, 5)], [3, 5]),
     ],
 )
-async def test_a_deadline_is_told_once(
+async def test_a_deadline_is_reported_once(
     watch: Watch,
-    pair: Pair,
+    pair: WatchedPair,
     autojump_clock: MockClock,
     moves: list[tuple[float, float]],
     due: list[float],
 ) -> None:
-    """Of a deadline that moves, earlier or later, only where it stands last is told, when it has passed."""
+    """Of a deadline that is moved, earlier or later, only the last value counts."""
     began = trio.current_time()
     for at, deadline in moves:
         await trio.sleep_until(began + at)
@@ -128,11 +130,11 @@ async def test_a_deadline_is_told_once(
     assert [round(at - began, 3) for at in pair.listening.due_at] == due
 
 
-async def test_places_that_are_left_are_not_kept(watch: Watch, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Connections that come and go within their deadlines leave no more behind than a bound."""
+async def test_removed_descriptors_do_not_accumulate(watch: Watch, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Connections shorter than their deadlines leave a bounded number of queue entries."""
     monkeypatch.setattr(watch_module, "REMOVED_ENTRIES", 10)
     for _ in range(1000):
-        descriptor = watch.add(0, Listening())
+        descriptor = watch.add(0, RecordingCallbacks())
         watch.set_deadline(descriptor, trio.current_time() + 75)
         watch.remove(descriptor)
     assert len(watch._queue) <= 2 * 11
@@ -140,16 +142,14 @@ async def test_places_that_are_left_are_not_kept(watch: Watch, monkeypatch: pyte
 
 @given(st.lists(st.tuples(st.integers(0, 9), st.integers(0, 30), st.integers(0, 3)), max_size=60))
 def test_any_moves(moves: list[tuple[int, int, int]]) -> None:
-    """Whatever many descriptors do, each is told when its last deadline passes: as a list of times would
-    tell.
-    """
+    """Each of many descriptors is called when its last deadline passes, as in a list of times."""
 
     async def main() -> None:
         with Watch() as watch:
             async with trio.open_nursery() as nursery:
                 scope = await nursery.start(running, watch)
                 began = trio.current_time()
-                listening = [Listening() for _ in range(10)]
+                listening = [RecordingCallbacks() for _ in range(10)]
                 descriptors = [watch.add(0, each) for each in listening]
                 deadlines = [inf] * 10
                 expected: list[list[float]] = [[] for _ in range(10)]
@@ -173,7 +173,7 @@ def test_any_moves(moves: list[tuple[int, int, int]]) -> None:
 
 
 async def test_an_idle_adopted_socket_has_no_task() -> None:
-    """A socket that its application has left costs no task: there may be hundreds of thousands."""
+    """There may be hundreds of thousands."""
     async with adopted() as first:
         await wait_all_tasks_blocked()
         tasks = _tasks()

@@ -22,8 +22,8 @@ async def test_an_answer_is_the_same_bytes_both_ways(status: int, body: bytes) -
 
     async def through_asgi(scope: Any, receive: Any, send: Any) -> None:
         length = [] if status == 204 else [(b"content-length", b"%d" % len(body))]
-        told = [(name.encode(), value.encode("latin-1")) for name, value in fields]
-        await send({"type": "http.response.start", "status": status, "headers": [*length, *told]})
+        pairs = [(name.encode(), value.encode("latin-1")) for name, value in fields]
+        await send({"type": "http.response.start", "status": status, "headers": [*length, *pairs]})
         await send({"type": "http.response.body", "body": body})
 
     app = application(http=through_asgi)
@@ -34,21 +34,21 @@ async def test_an_answer_is_the_same_bytes_both_ways(status: int, body: bytes) -
 
 
 async def test_the_answer_to_a_head_has_no_body() -> None:
-    """Whatever the application says: it would be taken for the next answer's beginning."""
+    """Even if the application gives one: it would be read as the start of the next answer."""
     async with serving(echo, whole_requests=SAYS) as served, connected(served) as peer:
         await peer.send(b"HEAD /a HTTP/1.1\r\nHost: test\r\n\r\n" + GET)
         assert (await peer.answer(head=True)).status == 200
         assert (await peer.answer()).body == b"whole GET /a? "
 
 
-async def test_the_date_is_the_present() -> None:
+async def test_the_date_is_current() -> None:
     async with serving(echo, whole_requests=SAYS) as served, connected(served) as peer:
         dates = [(await peer.ask(request)).headers["date"] for request in (GET, THROUGH_ASGI, GET)]
     assert len(set(dates)) <= 2
     assert all(date.endswith(" GMT") for date in dates)
 
 
-async def test_the_application_sees_who_asks_what() -> None:
+async def test_the_application_receives_client_and_request() -> None:
     seen = list[WholeRequest]()
 
     async def answer(asked: WholeRequest) -> PlainAnswer:
@@ -62,7 +62,7 @@ async def test_the_application_sees_who_asks_what() -> None:
 
 
 async def test_a_large_answer_arrives_whole_at_a_slow_reader() -> None:
-    """What the kernel does not take at once follows, then the next answer."""
+    """The rest follows as the kernel accepts it, then the next answer."""
     large = bytes(range(256)) * 20_000
 
     async def answer(asked: WholeRequest) -> PlainAnswer:
@@ -78,7 +78,7 @@ async def test_a_large_answer_arrives_whole_at_a_slow_reader() -> None:
 
 
 async def test_a_peer_that_does_not_read_is_cut_off() -> None:
-    """Each 64 KiB has `write_time`; the requests that it has sent beside are not answered any more."""
+    """Each 64 KiB has `write_time`; its pipelined requests get no answers."""
     answered = list[str]()
 
     async def answer(asked: WholeRequest) -> PlainAnswer:

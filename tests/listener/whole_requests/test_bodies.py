@@ -1,4 +1,4 @@
-"""The body of a request that is answered in one call: it may come in pieces, and has its bounds."""
+"""The body of a whole request: it may arrive in pieces, and has its limits."""
 
 from typing import Any
 
@@ -19,7 +19,7 @@ from tests.listener.whole_requests.both_ways import GET, SAYS, post, say_whole
     ],
     ids=["one segment", "head and body", "in between", "byte by byte"],
 )
-async def test_a_body_may_come_in_pieces(parts: list[bytes]) -> None:
+async def test_a_body_may_arrive_in_pieces(parts: list[bytes]) -> None:
     async with serving(echo, whole_requests=SAYS) as served, connected(served) as peer:
         for _ in range(2):
             assert (await peer.ask(*parts)).body == b"whole POST /a? Hello"
@@ -27,7 +27,7 @@ async def test_a_body_may_come_in_pieces(parts: list[bytes]) -> None:
 
 
 async def test_a_body_is_bytes() -> None:
-    """Blank lines, and what looks like a request, are its content."""
+    """Blank lines, and text in the form of a request, are its content."""
     body = b"\r\n\r\n" + GET + bytes(range(256))
     async with serving(echo, whole_requests=SAYS) as served, connected(served) as peer:
         assert (await peer.ask(post(len(body)) + body + GET)).body == b"whole POST /a? " + body
@@ -51,7 +51,7 @@ async def test_a_get_may_have_a_body() -> None:
     ids=["the listener's own", "the application's", "the configured one"],
 )
 async def test_a_large_body_goes_through_asgi(bound: int, offered: WholeFor, numbers: dict[str, Any]) -> None:
-    """The largest that is awaited whole is that of the smallest bound."""
+    """The smallest of the limits decides."""
     async with serving(echo, whole_requests=offered, **numbers) as served, connected(served) as peer:
         assert (await peer.ask(post(bound), b"x" * bound)).body == b"whole POST /a? " + b"x" * bound
         body = b"x" * (bound + 1)
@@ -62,7 +62,7 @@ async def test_a_large_body_goes_through_asgi(bound: int, offered: WholeFor, num
             assert answer.body == b"POST /a? " + body
 
 
-async def test_an_end_in_mid_body_is_told() -> None:
+async def test_an_end_within_a_body_is_a_400() -> None:
     async with serving(echo, whole_requests=SAYS) as served, connected(served) as peer:
         await peer.send(post(5) + b"Hell")
         await peer.half_close()
@@ -72,8 +72,8 @@ async def test_an_end_in_mid_body_is_told() -> None:
 
 @pytest.mark.parametrize("numbers", [{"body_idle_time": 0.2}, {"body_time": 0.2}])
 @pytest.mark.parametrize("before", [b"", GET])
-async def test_a_body_has_its_time(before: bytes, numbers: dict[str, Any]) -> None:
-    """For a pause as for all of it: 408, in the first request as in a later one."""
+async def test_a_body_has_a_timeout(before: bytes, numbers: dict[str, Any]) -> None:
+    """For a pause and for all of it: 408, in the first request as in a later one."""
     async with serving(echo, whole_requests=SAYS, **numbers) as served, connected(served) as peer:
         if before:
             await peer.ask(before)

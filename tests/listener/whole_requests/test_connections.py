@@ -29,8 +29,8 @@ async def test_pipelined_requests_are_answered_in_order(number: int) -> None:
         assert served.counts.requests == number
 
 
-async def test_pipelined_requests_starve_nobody() -> None:
-    """Between any two of them others run, though the answers themselves never wait."""
+async def test_other_tasks_run_between_pipelined_requests() -> None:
+    """Although the answers themselves never wait."""
     begun, turns = trio.Event(), list[str]()
 
     async def answer(asked: WholeRequest) -> PlainAnswer:
@@ -58,7 +58,7 @@ async def test_pipelined_requests_starve_nobody() -> None:
 
 
 async def test_no_request_overtakes_another() -> None:
-    """While one is answered the next waits, in the kernel if there are many."""
+    """The next one waits for the answer, in the kernel if there are many."""
     going_on, begun = trio.Event(), list[str]()
 
     async def answer(asked: WholeRequest) -> PlainAnswer:
@@ -77,7 +77,7 @@ async def test_no_request_overtakes_another() -> None:
 
 @pytest.mark.parametrize("pipelined", [False, True])
 @pytest.mark.parametrize("first", [0, 1])
-async def test_the_two_ways_take_turns_on_one_connection(first: int, pipelined: bool) -> None:
+async def test_both_paths_alternate_on_one_connection(first: int, pipelined: bool) -> None:
     """In either order, with and without bodies, many times."""
     requests, expected = list[bytes](), list[bytes]()
     for n in range(40):
@@ -105,7 +105,7 @@ async def test_a_socket_may_follow() -> None:
         assert (await peer.frame()).payload == b"hi"
 
 
-async def test_nonsense_after_a_request_is_refused_after_its_answer() -> None:
+async def test_invalid_bytes_after_a_request_are_refused_after_its_answer() -> None:
     async with serving(echo, whole_requests=SAYS) as served, connected(served) as peer:
         await peer.send(GET + b"\x00\x01\r\n\r\n")
         assert (await peer.answer()).status == 200
@@ -114,7 +114,7 @@ async def test_nonsense_after_a_request_is_refused_after_its_answer() -> None:
         assert (served.counts.requests, served.counts.bad_requests) == (1, 1)
 
 
-async def test_a_path_that_nobody_answers_whole_goes_through_asgi() -> None:
+async def test_a_path_without_a_route_goes_through_asgi() -> None:
     async with (
         serving(echo, whole_requests=WholeFor(say_whole, path="/a")) as served,
         connected(served) as peer,
@@ -124,14 +124,14 @@ async def test_a_path_that_nobody_answers_whole_goes_through_asgi() -> None:
 
 
 async def test_a_100_comes_before_the_body() -> None:
-    """`Expect: 100-continue` goes through ASGI: the body is asked for."""
+    """`Expect: 100-continue` goes through ASGI, where the listener sends the 100."""
     async with serving(echo, whole_requests=SAYS) as served, connected(served) as peer:
         assert (await peer.ask(post(2, b"Expect: 100-continue"))).status == 100
         assert (await peer.ask(b"xy")).body == b"POST /a? xy"
         assert (await peer.ask(GET)).body == b"whole GET /a? "
 
 
-async def test_the_last_request_is_the_last() -> None:
+async def test_connection_close_ends_the_connection() -> None:
     """With `Connection: close` it is answered, the connection ends, and what follows it is not served."""
     async with serving(echo, whole_requests=SAYS) as served, connected(served) as peer:
         answer = await peer.ask(post(1, b"Connection: close") + b"x" + GET)
@@ -140,8 +140,8 @@ async def test_the_last_request_is_the_last() -> None:
         assert served.counts.requests == 1
 
 
-async def test_a_half_close_after_a_request_is_none_of_its_business() -> None:
-    """The answers come, then the end."""
+async def test_a_half_close_after_a_request_does_not_cancel_it() -> None:
+    """The answers arrive, then the end."""
     async with serving(echo, whole_requests=SAYS) as served, connected(served) as peer:
         await peer.send(GET + post(1) + b"x")
         await peer.half_close()
@@ -150,8 +150,8 @@ async def test_a_half_close_after_a_request_is_none_of_its_business() -> None:
         assert await peer.end() == b""
 
 
-async def test_each_request_has_a_time_of_its_own() -> None:
-    """A connection on which requests go on coming is not cut off by the bound of one."""
+async def test_each_request_has_a_timeout_of_its_own() -> None:
+    """The timeout of one request does not end a busy connection."""
     async with (
         serving(echo, whole_requests=SAYS, body_time=0.3, head_time=0.3) as served,
         connected(served) as peer,
@@ -161,7 +161,7 @@ async def test_each_request_has_a_time_of_its_own() -> None:
             assert (await peer.ask(post(1), b"x")).status == 200
 
 
-async def test_an_idle_connection_is_closed_without_a_word() -> None:
+async def test_an_idle_connection_is_closed_without_an_answer() -> None:
     async with serving(echo, whole_requests=SAYS, idle_time=0.1) as served, connected(served) as peer:
         await peer.ask(GET)
         assert await peer.end() == b""

@@ -1,4 +1,4 @@
-"""Applications that fail and peers that vanish harm nobody else."""
+"""Failing applications and vanishing peers harm no other connection."""
 
 import socket
 import struct
@@ -14,7 +14,7 @@ from tests.listener.whole_requests.both_ways import GET, failing, post
 
 
 async def test_an_exception_is_a_500_and_is_logged() -> None:
-    """It ends its connection and nothing else; the log tells the path, and not the query."""
+    """It ends its connection only; the log has the path, but not the query."""
     with capture_logs() as logs:
         async with (
             serving(echo, whole_requests=WholeFor(failing, path="/a")) as served,
@@ -48,7 +48,7 @@ async def test_several_exceptions_are_contained_as_well() -> None:
 
 
 @pytest.mark.parametrize(
-    "told",
+    "unsendable",
     [
         PlainAnswer(fields=(("x", "\u20ac"),)),
         PlainAnswer(fields=(("x", "y\r\nset-cookie: z"),)),
@@ -56,11 +56,11 @@ async def test_several_exceptions_are_contained_as_well() -> None:
     ],
     ids=["not ISO 8859-1", "a line break in a value", "a line break in a name"],
 )
-async def test_an_answer_that_cannot_be_written_is_the_applications_failure(told: PlainAnswer) -> None:
-    """As through ASGI: a 500, and no fault of the listener's; a header's value can begin no other."""
+async def test_an_answer_that_cannot_be_written_is_the_applications_failure(unsendable: PlainAnswer) -> None:
+    """As through ASGI: a 500, and no fault of the listener; a header's value cannot start another field."""
 
     async def answer(asked: WholeRequest) -> PlainAnswer:
-        return told
+        return unsendable
 
     async with serving(echo, whole_requests=WholeFor(answer)) as served, connected(served) as peer:
         answered = await peer.ask(GET)
@@ -86,7 +86,7 @@ async def close(peer: RawPeer) -> None:
 @pytest.mark.parametrize("leave", [reset, close])
 @pytest.mark.parametrize("size", [2, 10_000_000])
 async def test_a_peer_may_vanish_before_its_answer(leave: Leave, size: int) -> None:
-    """The answer goes nowhere, and nobody else is concerned."""
+    """Its answer is dropped, and other connections are not affected."""
     begun, going_on = trio.Event(), trio.Event()
 
     async def answer(asked: WholeRequest) -> PlainAnswer:
@@ -107,8 +107,8 @@ async def test_a_peer_may_vanish_before_its_answer(leave: Leave, size: int) -> N
         assert (await other.ask(post(0, path=b"/b"))).status == 200
 
 
-async def test_an_answer_that_nobody_waits_for_is_not_cut_short() -> None:
-    """Its reader notices when it writes; the server's end does not wait for that longer than `drain_time`."""
+async def test_the_answer_to_a_vanished_peer_is_not_cancelled() -> None:
+    """The reader notices at the write; the shutdown waits for it no longer than `drain_time`."""
     begun, cancelled = trio.Event(), trio.Event()
 
     async def answer(asked: WholeRequest) -> PlainAnswer:

@@ -1,4 +1,4 @@
-"""Which heads are answered in one call, and that they are read as h11 reads them."""
+"""Unambiguous heads take the quick path, and are parsed as h11 parses them."""
 
 import h11
 import pytest
@@ -29,7 +29,7 @@ TAKEN: dict[str, tuple[bytes, PlainHead]] = {
         b"GET / HTTP/1.1\r\nhOsT:\t test:80 \t\r\nX-A:\r\nX-B:  b  c  \r\n",
         PlainHead("GET", "/", b"", {"host": "test:80", "x-a": "", "x-b": "b  c"}, 0),
     ),
-    "a field that comes twice": (
+    "a field that is sent twice": (
         b"GET / HTTP/1.1\r\n" + HOST + b"X: a\r\nY: b\r\nx: \r\nX: c\r\n",
         PlainHead("GET", "/", b"", {"host": "test", "x": "a, , c", "y": "b"}, 0),
     ),
@@ -41,15 +41,15 @@ TAKEN: dict[str, tuple[bytes, PlainHead]] = {
         b"GET / HTTP/1.1\r\nHost: [::1]:80\r\nX: :a: b:\r\n",
         PlainHead("GET", "/", b"", {"host": "[::1]:80", "x": ":a: b:"}, 0),
     ),
-    "a connection that is kept": (
+    "a keep-alive connection": (
         b"GET / HTTP/1.1\r\n" + HOST + b"Connection: Keep-Alive\r\n",
         PlainHead("GET", "/", b"", {"host": "test", "connection": "Keep-Alive"}, 0),
     ),
-    "a connection whose end is asked for": (
+    "Connection: close": (
         b"GET / HTTP/1.1\r\n" + HOST + b"Connection: Close\r\n",
         PlainHead("GET", "/", b"", {"host": "test", "connection": "Close"}, 0, last=True),
     ),
-    "an upgrade, whatever it says of the connection": (
+    "an upgrade with any Connection field": (
         b"GET / HTTP/1.1\r\n" + HOST + b"Connection: keep-alive, x\r\nUpgrade: h2c\r\n",
         PlainHead(
             "GET",
@@ -64,16 +64,16 @@ TAKEN: dict[str, tuple[bytes, PlainHead]] = {
 
 
 @pytest.mark.parametrize("name", TAKEN)
-def test_a_head_beyond_doubt_is_taken(name: str) -> None:
+def test_an_unambiguous_head_is_parsed(name: str) -> None:
     head, expected = TAKEN[name]
     assert plain_head(head + b"\r\n") == expected
 
 
 DECLINED: dict[str, bytes] = {
     "HTTP/1.0 is answered otherwise": b"GET / HTTP/1.0\r\n" + HOST,
-    "a version that is none": b"GET / HTTP/1.2\r\n" + HOST,
+    "an invalid version": b"GET / HTTP/1.2\r\n" + HOST,
     "a method in lower case is another": b"get / HTTP/1.1\r\n" + HOST,
-    "a method that is no word": b"M-SEARCH / HTTP/1.1\r\n" + HOST,
+    "a method with a hyphen": b"M-SEARCH / HTTP/1.1\r\n" + HOST,
     "two spaces": b"GET  / HTTP/1.1\r\n" + HOST,
     "a tab": b"GET\t/ HTTP/1.1\r\n" + HOST,
     "a space at the end": b"GET / HTTP/1.1 \r\n" + HOST,
@@ -86,21 +86,21 @@ DECLINED: dict[str, bytes] = {
     "a fragment": b"GET /#a HTTP/1.1\r\n" + HOST,
     "a fragment after a query": b"GET /?a#b HTTP/1.1\r\n" + HOST,
     "a path that is not ASCII": b"GET /\xe4 HTTP/1.1\r\n" + HOST,
-    "a query that is no URI's": b"GET /?[x]=<y> HTTP/1.1\r\n" + HOST,
+    "an invalid query": b"GET /?[x]=<y> HTTP/1.1\r\n" + HOST,
     "a backslash": b"GET /a\\b HTTP/1.1\r\n" + HOST,
     "no Host": b"GET / HTTP/1.1\r\nX: y\r\n",
     "no field at all": b"GET / HTTP/1.1\r\n",
     "two Hosts": b"GET / HTTP/1.1\r\n" + HOST + HOST,
     "two Hosts, one empty": b"GET / HTTP/1.1\r\n" + HOST + b"Host:\r\n",
-    "a Host that is none": b"GET / HTTP/1.1\r\nHost: a/b\r\n",
+    "an invalid Host": b"GET / HTTP/1.1\r\nHost: a/b\r\n",
     "a Host that is not ASCII": b"GET / HTTP/1.1\r\nHost: \xe4\r\n",
-    "a name that is none": b"GET / HTTP/1.1\r\n" + HOST + b"X Y: z\r\n",
+    "an invalid name": b"GET / HTTP/1.1\r\n" + HOST + b"X Y: z\r\n",
     "a space before the colon": b"GET / HTTP/1.1\r\n" + HOST + b"Content-Length : 1\r\n",
     "an empty name": b"GET / HTTP/1.1\r\n" + HOST + b": z\r\n",
     "a name that is not ASCII": b"GET / HTTP/1.1\r\n" + HOST + b"X\xe4: z\r\n",
     "a line without a colon": b"GET / HTTP/1.1\r\n" + HOST + b"nonsense\r\n",
     "a name alone": b"GET / HTTP/1.1\r\n" + HOST + b"Content-Length\r\n",
-    "the end is asked for in a second field": (
+    "close in a second Connection field": (
         b"GET / HTTP/1.1\r\n" + HOST + b"Connection: keep-alive\r\nConnection: close\r\n"
     ),
     "a hop's own fields": b"GET / HTTP/1.1\r\n" + HOST + b"Connection: keep-alive, x\r\nX: y\r\n",
@@ -117,9 +117,9 @@ DECLINED: dict[str, bytes] = {
     "a coding and a length": (
         b"POST / HTTP/1.1\r\n" + HOST + b"Content-Length: 1\r\nTransfer-Encoding: chunked\r\n"
     ),
-    "a 100 is awaited": b"POST / HTTP/1.1\r\n" + HOST + b"Content-Length: 1\r\nExpect: 100-continue\r\n",
+    "Expect: 100-continue": b"POST / HTTP/1.1\r\n" + HOST + b"Content-Length: 1\r\nExpect: 100-continue\r\n",
     "trailers": b"POST / HTTP/1.1\r\n" + HOST + b"Trailer: X\r\n",
-    "trailers that are taken": b"GET / HTTP/1.1\r\n" + HOST + b"TE: trailers\r\n",
+    "accepted trailers": b"GET / HTTP/1.1\r\n" + HOST + b"TE: trailers\r\n",
     "two lengths": b"POST / HTTP/1.1\r\n" + HOST + b"Content-Length: 1\r\nContent-Length: 1\r\n",
     "two lengths in one": b"POST / HTTP/1.1\r\n" + HOST + b"Content-Length: 1, 1\r\n",
     "an empty length": b"POST / HTTP/1.1\r\n" + HOST + b"Content-Length:\r\n",
@@ -133,8 +133,8 @@ DECLINED: dict[str, bytes] = {
 
 
 @pytest.mark.parametrize("reason", DECLINED)
-def test_a_head_that_leaves_a_question_open_is_declined(reason: str) -> None:
-    """It is h11's to judge, as it was before."""
+def test_an_ambiguous_head_is_left_to_h11(reason: str) -> None:
+    """h11 decides about it."""
     assert plain_head(DECLINED[reason] + b"\r\n") is None
 
 
@@ -170,26 +170,26 @@ HEADS = st.tuples(
 
 @settings(max_examples=300)
 @given(HEADS)
-def test_what_is_taken_is_what_h11_reads(head: bytes) -> None:
-    """A head that is taken is one that h11 takes too, and it says the same."""
+def test_a_plain_head_equals_that_of_h11(head: bytes) -> None:
+    """h11 accepts each plain head, with the same result."""
     try:
-        taken = take_head(bytearray(head), max_bytes=16_384, max_fields=100)
+        checked = take_head(bytearray(head), max_bytes=16_384, max_fields=100)
     except RefusedRequest:
         return
-    assert taken is not None
-    plain = plain_head(taken)
+    assert checked is not None
+    plain = plain_head(checked)
     if plain is None:
         return
     connection = h11.Connection(h11.SERVER)
-    connection.receive_data(taken)
+    connection.receive_data(checked)
     request = connection.next_event()
     assert isinstance(request, h11.Request)
     target, fields = plain_request(request)
     path, _, query = target.partition(b"?")
     joined: dict[str, str] = {}
     for name, value in fields:
-        key, told = name.decode(), value.decode("latin-1")
-        joined[key] = f"{joined[key]}, {told}" if key in joined else told
+        key, value_text = name.decode(), value.decode("latin-1")
+        joined[key] = f"{joined[key]}, {value_text}" if key in joined else value_text
     assert plain == PlainHead(
         request.method.decode(),
         path.decode(),

@@ -1,4 +1,4 @@
-"""The log and the counts do not tell the two ways apart."""
+"""The log and the counters are the same for both paths."""
 
 from typing import Any
 
@@ -20,8 +20,8 @@ from tests.listener.harness import (
 from tests.listener.whole_requests.both_ways import both, failing, post, say_whole
 
 
-async def test_the_log_cannot_tell_the_two_ways_apart() -> None:
-    """One line, the same but for the time; neither a query nor a field is in it."""
+async def test_the_log_line_is_the_same_for_both_paths() -> None:
+    """One line, the same except for the time, without a query or a header field."""
 
     async def answer(asked: WholeRequest) -> PlainAnswer:
         return PlainAnswer(201, b"12345", (("x-request-id", "r-1"),))
@@ -60,7 +60,7 @@ def requests_in(logs: list[EventDict]) -> list[dict[str, Any]]:
 
 @pytest.mark.parametrize("status", [400, 408, 500])
 async def test_the_listeners_own_answer_is_the_same_both_ways(status: int) -> None:
-    """Where the body does not come or the application fails: its bytes, its line in the log, its counts."""
+    """If the body does not arrive or the application fails: the same bytes, log line and counters."""
     lines, counts, answers = list[list[dict[str, Any]]](), list[tuple[int, ...]](), list[Answer]()
 
     async def broken(scope: Any, receive: Any, send: Any) -> None:

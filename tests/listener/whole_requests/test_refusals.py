@@ -1,4 +1,4 @@
-"""What the application refuses by a request's head is answered before the body, which is then dropped."""
+"""A refusal by the head is sent before the body, which is then dropped."""
 
 from typing import Any
 
@@ -23,8 +23,8 @@ REFUSES = WholeFor(say_whole, refusal=refuse)
 
 @pytest.mark.parametrize("rest", [(b"x" * 1000 + GET,), (b"x", b"x" * 998, b"x" + GET), (b"x" * 1000, GET)])
 @pytest.mark.parametrize("begun", [b"", b"x"])
-async def test_it_is_answered_from_the_head(begun: bytes, rest: tuple[bytes, ...]) -> None:
-    """Before the body has come; the body is dropped, and the next request on the connection is answered."""
+async def test_a_refusal_by_the_head_precedes_the_body(begun: bytes, rest: tuple[bytes, ...]) -> None:
+    """The body is dropped, and the next request on the connection is answered."""
     async with serving(echo, whole_requests=REFUSES) as served, connected(served) as peer:
         for _ in range(2):
             answer = await peer.ask(REFUSED + begun)
@@ -34,29 +34,29 @@ async def test_it_is_answered_from_the_head(begun: bytes, rest: tuple[bytes, ...
         assert served.counts.requests == 4
 
 
-async def test_what_is_not_refused_awaits_its_body() -> None:
+async def test_a_request_that_is_not_refused_awaits_its_body() -> None:
     async with serving(echo, whole_requests=REFUSES) as served, connected(served) as peer:
         assert (await peer.ask(post(2), b"x", b"y")).body == b"whole POST /a? xy"
 
 
-async def test_the_head_is_judged_once_and_only_without_its_body() -> None:
-    """The hot path, a request that has come in one piece, pays nothing for it."""
-    judged = list[str]()
+async def test_the_head_is_checked_once_and_only_without_its_body() -> None:
+    """The hot path, a request in one piece, pays nothing for it."""
+    checked = list[str]()
 
     async def note(head: WholeRequest) -> None:
-        judged.append(head.path)
+        checked.append(head.path)
 
     offered = WholeFor(say_whole, refusal=note)
     async with serving(echo, whole_requests=offered) as served, connected(served) as peer:
         await peer.ask(GET)
         await peer.ask(post(2, path=b"/whole") + b"xy")
-        assert judged == []
+        assert checked == []
         await peer.ask(post(3, path=b"/pieces"), b"x", b"y", b"z")
-        assert judged == ["/pieces"]
+        assert checked == ["/pieces"]
 
 
-async def test_it_is_the_last_answer_where_the_client_asks_for_no_other() -> None:
-    """The peer may go on sending, and still reads the answer."""
+async def test_a_refusal_closes_the_connection_if_the_client_requests_it() -> None:
+    """The peer may continue to send, and still reads the answer."""
     async with serving(echo, whole_requests=REFUSES) as served, connected(served) as peer:
         answer = await peer.ask(post(1000, b"X: refused", b"Connection: close"))
         assert (answer.status, answer.headers["connection"]) == (401, "close")
@@ -65,14 +65,14 @@ async def test_it_is_the_last_answer_where_the_client_asks_for_no_other() -> Non
 
 
 @pytest.mark.parametrize("numbers", [{"body_idle_time": 0.2}, {"body_time": 0.2}])
-async def test_the_rest_may_not_take_for_ever(numbers: dict[str, Any]) -> None:
-    """It has its answer already, and there is no second one."""
+async def test_the_rest_of_a_refused_body_has_a_timeout(numbers: dict[str, Any]) -> None:
+    """The connection ends without a second answer."""
     async with serving(echo, whole_requests=REFUSES, **numbers) as served, connected(served) as peer:
         assert (await peer.ask(REFUSED + b"x")).status == 401
         assert await peer.end() == b""
 
 
-async def test_a_client_that_leaves_in_mid_body_is_let_go() -> None:
+async def test_a_disconnect_within_a_refused_body_ends_the_connection() -> None:
     async with serving(echo, whole_requests=REFUSES) as served, connected(served) as peer:
         assert (await peer.ask(REFUSED + b"x")).status == 401
         await peer.half_close()
@@ -80,8 +80,8 @@ async def test_a_client_that_leaves_in_mid_body_is_let_go() -> None:
         await wait_until(lambda: not served.counts.open_connections)
 
 
-async def test_at_the_servers_end_it_is_the_last_answer() -> None:
-    """A head that is refused while the server drains says so, like every answer then."""
+async def test_a_refusal_during_the_drain_closes_the_connection() -> None:
+    """Its answer has `Connection: close`, like all answers during the drain."""
     begun, going_on = trio.Event(), trio.Event()
 
     async def late(head: WholeRequest) -> PlainAnswer:

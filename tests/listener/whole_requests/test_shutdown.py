@@ -1,4 +1,4 @@
-"""What the server's end means for a request that is answered in one call."""
+"""The shutdown and whole requests."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -60,7 +60,7 @@ async def test_at_the_end_a_request_in_flight_is_answered() -> None:
         assert served.counts.requests == 1
 
 
-async def test_at_the_end_a_body_may_still_come() -> None:
+async def test_at_the_end_a_body_may_still_arrive() -> None:
     async with serving(echo, whole_requests=SAYS) as served, connected(served) as peer:
         await peer.send(post(5) + b"Hell")
         await wait_until(lambda: served.counts.open_connections == 1)
@@ -72,8 +72,8 @@ async def test_at_the_end_a_body_may_still_come() -> None:
         assert await peer.end() == b""
 
 
-async def test_the_end_is_delayed_by_no_answer() -> None:
-    """After `drain_time` the one that is being made is cancelled."""
+async def test_an_answer_does_not_delay_the_end() -> None:
+    """After `drain_time` an answer in progress is cancelled."""
     async with waiting() as (served, peer, _):
         served.shutdown.set()
         with trio.fail_after(4):
