@@ -71,7 +71,8 @@ def _characters(*ranges: tuple[int, int]) -> str:
     return "".join(f"\\U{first:08x}-\\U{last:08x}" for first, last in ranges)
 
 
-_INVISIBLE = re.compile(f"[{_characters(*DEFAULT_IGNORABLE)}]")
+_INVISIBLE = re.compile(f"[{_characters(*DEFAULT_IGNORABLE)}\u2800\ufff9-\ufffc]")
+"""The default-ignorable ones, the empty Braille pattern, and the controls of annotations and objects."""
 
 _DIRECTION_MARKS = frozenset("\u200e\u200f\u061c")
 """They order punctuation beside right-to-left letters, and do nothing else."""
@@ -118,19 +119,21 @@ def unsafe_in_name(text: str) -> int | None:
     """The index of the first invisible character that has no function at its position.
 
     A joiner or a selector may follow a character of a script that uses them, or an emoji. A direction mark
-    may appear in text with right-to-left letters. A direction control may appear nowhere: it reorders the
-    text beside the name.
+    may appear, one at a time, in text with right-to-left letters. A direction control may appear nowhere: it
+    reorders the text beside the name.
     """
     if text.isascii() or _INVISIBLE.search(text) is None:
         return None
-    right_to_left = any(bidirectional(character) in {"R", "AL"} for character in text)
+    right_to_left = any(
+        bidirectional(character) in {"R", "AL"} and character not in _DIRECTION_MARKS for character in text
+    )
     base = before = ""
     for index, character in enumerate(text):
         if not _INVISIBLE.match(character):
             if category(character)[0] != "M":
                 base = normalize("NFC", character)[0]  # the Kelvin sign is a K
         elif character in _DIRECTION_MARKS:
-            if not right_to_left:
+            if not right_to_left or before in _DIRECTION_MARKS:
                 return index
         elif character == before or not _is_needed(character, base):
             return index

@@ -78,7 +78,7 @@ class Text:
     """A regular expression, in the dialect that Python and JavaScript share, for the whole string."""
     expected: str = ""
     """What a value must be, for the error text where it does not match the pattern."""
-    example: str = ""
+    example: str | None = ""
     """A value for the API's description, where readers can try it out."""
 
 

@@ -115,7 +115,7 @@ class Limits:
     """Token refreshes, per session; a browser with many tabs sends dozens at once."""
     stranger_rate: Rate = field(default=Rate(per_second=0.1, burst=50))
     """Look-ups by id of users who share no chat with the caller, and new direct chats, per user. Ids can be
-    enumerated: at this rate 10,000 of them take 28 hours."""
+    enumerated: at this rate 10,000 of them take 28 hours. Groups have group_people_rate."""
     stranger_address_rate: Rate = field(default=Rate(per_second=0.5, burst=200))
     """The same, per address for all its users: new accounts allow no more look-ups. 10,000 ids take 5
     hours."""
@@ -125,7 +125,12 @@ class Limits:
     message_rate: Rate = field(default=Rate(per_second=20, burst=100))
     """Messages sent, edited and deleted, per user."""
     group_rate: Rate = field(default=Rate(per_second=20 / 3600, burst=20))
-    """Groups created, per user; each costs a row and a delivery for each member."""
+    """Requests to create a group, per user, refused ones included; each costs rows and deliveries."""
+    group_people_rate: Rate = field(default=Rate(per_second=0.1, burst=200))
+    """People named in new groups, known or not, per user; a permit covers members_per_permit of them. A group
+    shows its members, so it must not be a quicker way through all ids: 10,000 of them take 2 hours."""
+    group_people_address_rate: Rate = field(default=Rate(per_second=0.2, burst=300))
+    """The same, per address for all its users: 10,000 people take an hour."""
     request_rate: Rate = field(default=Rate(per_second=50, burst=300))
     """Every other request, per user."""
     answer_bytes_per_permit: int = field(default=65_536, validator=ge(1024))

@@ -217,6 +217,11 @@ def database_file(database: str) -> Path:
             "sqlite:///messaging.db or sqlite:////var/lib/messaging/messaging.db, nor "
             "postgresql://USER:PASSWORD@HOST:PORT/NAME, nor memory:"
         )
+    if "?" in name:
+        raise Unusable(
+            f"{setting_named('database')}: sqlite:/// takes the name of a file and no options: remove "
+            f"{name[name.index('?') :]!r}"
+        )
     return Path(name)
 
 

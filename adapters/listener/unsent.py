@@ -37,7 +37,8 @@ class UnsentAnswers(Generic[Holder]):
         self._wait_time = wait_time
         self._senders: dict[int, dict[Holder, str]] = {}
         """By an object's identity, its senders and their addresses; the first sender is charged for it."""
-        self._refused_sizes: dict[tuple[str, bytes], int] = {}
+        self._refused_sizes: dict[Hashable, int] = {}
+        """By request: the answer to the same path differs between callers."""
         self._reserved = 0
         """Bytes reserved for answers that are being built again."""
         self._waiting = trio.lowlevel.ParkingLot()
@@ -82,16 +83,16 @@ class UnsentAnswers(Generic[Holder]):
                 return False
         return True
 
-    def refused_size(self, path: str, query: bytes) -> int:
+    def refused_size(self, request: Hashable) -> int:
         """The size of an answer that found no room recently, otherwise 0."""
-        return self._refused_sizes.get((path, query), 0) if self._refused_sizes else 0
+        return self._refused_sizes.get(request, 0) if self._refused_sizes else 0
 
-    def note_refused_size(self, path: str, query: bytes, size: int) -> None:
+    def note_refused_size(self, request: Hashable, size: int) -> None:
         """Note the size of an answer that found no room; 0 deletes the note."""
         if not size:
-            self._refused_sizes.pop((path, query), None)
+            self._refused_sizes.pop(request, None)
         elif len(self._refused_sizes) < REFUSED_SIZES:
-            self._refused_sizes[path, query] = size
+            self._refused_sizes[request] = size
 
     @asynccontextmanager
     async def reserve(self, address: str, size: int) -> AsyncIterator[bool]:

@@ -130,7 +130,8 @@ class WholeExchange:
         turns, unsent = protocol.link.turns, protocol.link.unsent
         if turns.spent:
             await turns.next()
-        size = unsent.refused_size(request.path, request.query)
+        asked = (request.path, request.query, request.fields.get("authorization"))
+        size = unsent.refused_size(asked)
         if not size or protocol.link.has_room(size):
             began = perf_counter()
             answer = await self._route.answer(request)
@@ -138,12 +139,12 @@ class WholeExchange:
             size = len(answer.body)
             if size <= SEPARATE or protocol.link.has_room(size):
                 return answer
-            unsent.note_refused_size(request.path, request.query, size)
+            unsent.note_refused_size(asked, size)
             del answer
         async with unsent.reserve(protocol.link.address, size) as found:
             if found:
                 answer = await self._route.answer(request)
-                unsent.note_refused_size(request.path, request.query, 0)
+                unsent.note_refused_size(asked, 0)
                 if len(answer.body) <= size or protocol.link.has_room(len(answer.body) - size):
                     return answer
         protocol.counts.unsent_refused += 1

@@ -92,5 +92,5 @@ def _content_security_policy(host: str, avatar_hosts: AvatarHosts) -> str:
 
 def _images(avatar_hosts: AvatarHosts) -> list[str]:
     """The sources of images: the client's own, and avatars. A host without a scheme covers http and https."""
-    others = ["https:"] if avatar_hosts.everywhere else sorted(avatar_hosts.hosts)
+    others = ["http:", "https:"] if avatar_hosts.everywhere else sorted(avatar_hosts.hosts)
     return ["'self'", "data:", *others]

@@ -48,6 +48,10 @@ REQUEST_ID: ContextVar[str | None] = ContextVar("request_id", default=None)
 """The current request's id, for its log lines."""
 
 
+CHEAP_BODY = 1024
+"""Bytes of the largest body that is parsed without a look at its sender's debts: some 10 us."""
+MALFORMED_BYTES_PER_PERMIT = 16_384
+"""Bytes of a malformed body that one permit covers; a mebibyte can take 100 ms to parse and to explain."""
 LARGE_READS = 2
 """Large pages that are read at a time: each takes some 20 MB until it is encoded, and only then its size is
 known. They share the event loop with all other requests, so more at a time would not finish earlier."""
@@ -126,7 +130,7 @@ class Dispatcher:
         actor = None
         if endpoint.auth is Auth.SESSION:
             actor = await messaging.authenticate(bearer_token(request.headers.get("authorization")))
-        command = _command(endpoint, request, limits)
+        command = self._parse(endpoint, request, actor)
         self._throttle(endpoint.limits, actor, command, request)
         if isinstance(endpoint.does, Handles):
             return await endpoint.does.function(command, request, messaging)
@@ -189,6 +193,32 @@ class Dispatcher:
             return part
 
         return read_part
+
+    def _parse(self, endpoint: Endpoint, request: HttpRequest, actor: Actor | None) -> Any:
+        """The request's command; a malformed request is charged by the bytes that had to be parsed.
+
+        A large body is not parsed while its sender is in debt. Raises `TooManyRequests`, too.
+        """
+        limits = self._messaging.limits
+        if self._throttles is None:
+            return _command(endpoint, request, limits)
+        if len(request.body) > CHEAP_BODY:
+            self._throttles.refuse_debt(*self._malformed(endpoint, request, actor))
+        try:
+            return _command(endpoint, request, limits)
+        except (Refused, MalformedJson, UnsupportedContent):
+            self._throttles.charge(*self._malformed(endpoint, request, actor))
+            raise
+
+    def _malformed(self, endpoint: Endpoint, request: HttpRequest, actor: Actor | None) -> list[Permits]:
+        """The permits of a malformed request, of the endpoint's fastest rate whose key needs no command."""
+        limits = self._messaging.limits
+        found = [limit for limit in endpoint.limits if limit.per in (Per.USER, Per.ADDRESS)]
+        if not found:
+            return []
+        limit = max(found, key=lambda each: float(getattr(limits, each.rate).per_second))
+        cost = 1 + len(request.body) // MALFORMED_BYTES_PER_PERMIT
+        return [(limit.rate, self._key(limit, actor, None, request), getattr(limits, limit.rate), cost)]
 
     def _throttle(
         self, applied: tuple[Limit, ...], actor: Actor | None, command: Any, request: HttpRequest

@@ -85,7 +85,7 @@ class Schemas:
                     bounds["description"] = f"At most {maximum} characters in its normal form."
                 if constraint.pattern:
                     bounds["pattern"] = f"^{constraint.pattern}$"
-                if constraint.example:
+                if constraint.example != "":
                     bounds["examples"] = [constraint.example]
                 return bounds
             case Identifiers():

@@ -8,7 +8,7 @@ import { test } from "node:test";
 import { Refusal, Unreachable } from "../../adapters/quart_app/client/api.js";
 import { Session } from "../../adapters/quart_app/client/session.js";
 import { isFinal, pause } from "../../adapters/quart_app/client/socket.js";
-import { lacksPeople, Store } from "../../adapters/quart_app/client/store.js";
+import { initial, lacksPeople, reduce, Store } from "../../adapters/quart_app/client/store.js";
 import { Sync } from "../../adapters/quart_app/client/sync.js";
 import { initials, isBlank, length, pieces, webAddress } from "../../adapters/quart_app/client/text.js";
 import { timesIn } from "../../adapters/quart_app/client/times.js";
@@ -366,4 +366,12 @@ test("an open chat beyond the end of the list stays, and one that is not the rea
     await sync.everything();
     assert.equal(Boolean(store.state.chats[id]), there);
   }
+});
+
+test("a person with a blank name, as older servers accepted, is shown by their tag", () => {
+  const people = [person(1), { ...person(2), display_name: "\u3164" }];
+  const chat = { ...many(7, 1, 2), participants: people };
+  const state = reduce(initial, { type: "chat/loaded", chat });
+  assert.equal(state.users[1].display_name, "P1");
+  assert.equal(state.users[2].display_name, "@p2");
 });

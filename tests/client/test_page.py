@@ -26,7 +26,7 @@ async def test_page_is_served_at_the_root(http: httpx.AsyncClient) -> None:
     policy = dict(part.strip().split(" ", 1) for part in answer.headers["content-security-policy"].split(";"))
     assert policy["default-src"] == "'none'"
     assert policy["script-src"] == policy["style-src"] == "'self'"
-    assert policy["img-src"] == "'self' data: https:"
+    assert policy["img-src"] == "'self' data: http: https:"
     host = http.base_url.netloc.decode()
     assert policy["connect-src"] == f"'self' ws://{host} wss://{host}"
     assert policy["frame-ancestors"] == policy["base-uri"] == policy["form-action"] == "'none'"

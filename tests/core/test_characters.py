@@ -129,6 +129,11 @@ def test_a_name_cannot_reorder_the_text_beside_it(text: str, control: str) -> No
         ("Ali\u200dce", 3),
         ("Алиса\u200c", 5),
         ("Alice\u200e", 5),
+        ("Al\u200fice", 2),  # a direction mark is no right-to-left letter that permits itself
+        ("Alice\u061c", 5),
+        ("\u05d0\u200f\u200f", 2),
+        ("Alice\u2800", 5),
+        ("Alice\ufff9", 5),
         ("a\ufe0f", 1),
         ("1\ufe00", 1),
         ("1\u200d", 1),

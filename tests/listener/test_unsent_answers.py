@@ -190,6 +190,10 @@ async def test_a_large_answer_without_room_is_a_503() -> None:
             assert (answer.status, answer.headers["retry-after"]) == (503, "5")
         assert sized.asked == [f"/{LARGE}", f"/{LARGE - 1}"]
         assert served.counts.unsent_refused == 3
+        # Another caller's answer at the same path may be small: it is built before it is judged.
+        another = get(LARGE - 1)[:-2] + b"Authorization: Bearer another\r\n\r\n"
+        assert (await peer.ask(another)).status == 503
+        assert sized.asked == [f"/{LARGE}", f"/{LARGE - 1}", f"/{LARGE - 1}"]
         assert len((await peer.ask(get(1000))).body) == 1000
 
 

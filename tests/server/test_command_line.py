@@ -494,7 +494,15 @@ async def test_an_address_that_is_not_ours(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "database",
-    ["postgresql://localhost/x", "mysql://x", "sqlite://", "sqlite:///", "messaging.db", ""],
+    [
+        "postgresql://localhost/x",
+        "mysql://x",
+        "sqlite://",
+        "sqlite:///",
+        "sqlite:///x.db?mode=ro",
+        "messaging.db",
+        "",
+    ],
 )
 async def test_addresses_that_are_none(tmp_path: Path, database: str) -> None:
     """No database can be there, or not without keys: a wrong setting."""

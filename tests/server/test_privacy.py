@@ -163,7 +163,7 @@ ELSEWHERE = "https://elsewhere.example/alice.png"
 
 POLICIES = {
     # setting: (is an avatar elsewhere taken, is one on the server taken, images of the client's page)
-    "any": (True, True, ["'self'", "data:", "https:"]),
+    "any": (True, True, ["'self'", "data:", "http:", "https:"]),
     "own": (False, True, ["'self'", "data:"]),
     "none": (False, False, ["'self'", "data:"]),
     "cdn.example own": (False, True, ["'self'", "data:", "cdn.example"]),

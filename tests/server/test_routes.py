@@ -13,7 +13,7 @@ from jsonschema import Draft202012Validator
 from structlog.testing import capture_logs
 
 from adapters.listener import ListenerConfig, parse_proxies
-from adapters.quart_app.endpoints import Auth, Endpoint, Per
+from adapters.quart_app.endpoints import Auth, Cost, Endpoint, Per
 from adapters.quart_app.problems import Problem, status_of
 from adapters.quart_app.routes import ENDPOINTS
 from adapters.quart_app.routes import messages as message_routes
@@ -399,9 +399,10 @@ async def test_rates_of_an_address_are_those_of_its_network(
 
 @pytest.mark.parametrize("endpoint", [e for e in ENDPOINTS if any(limit.costs for limit in e.limits)])
 def test_costs_are_their_callers(endpoint: Endpoint) -> None:
-    """Only a user's bucket may go into debt: an address may be a whole office's."""
+    """Granted work puts only a user's bucket into debt: an address may be a whole office's."""
     assert endpoint.auth is Auth.SESSION
-    assert all(limit.per is Per.USER for limit in endpoint.limits if limit.costs)
+    for limit in endpoint.limits:
+        assert limit.per is Per.USER or set(limit.costs) <= {Cost.MEMBERS}
 
 
 async def test_a_group_costs_the_people_that_it_names() -> None:
@@ -416,6 +417,26 @@ async def test_a_group_costs_the_people_that_it_names() -> None:
         assert server.state() == before
         expect(await alice.ask("POST", "/chats", small), 201)
         expect(await alice.ask("GET", "/users/me"), 429)
+
+
+@pytest.mark.parametrize("body", [b"{}", b"{", b'{"a":' + b"[" * 16_000, b'{"a":1e999}'], ids=len)
+async def test_a_malformed_request_costs_what_parsing_it_takes(body: bytes) -> None:
+    """Each takes a permit, and one more for each 16 KiB; a sender in debt is 429, however large the body."""
+    async with (
+        serving(Limits(message_rate=Rate(0.01, 3)), rate_limits=True) as server,
+        browser(server) as http,
+    ):
+        alice = await register(server, http, "Alice")
+
+        async def ask(content: bytes) -> int:
+            headers = {"Authorization": f"Bearer {alice.access_token}", "Content-Type": "application/json"}
+            return (await http.post("/messages", content=content, headers=headers)).status_code
+
+        malformed = {await ask(body) for _ in range(4)}
+        assert malformed <= {400, 422}
+        assert await ask(body.ljust(1025)) == 429
+        body_of_message = b'{"chat_id":1,"type":"text","content":"x"}'
+        assert await ask(body_of_message) == 429
 
 
 async def test_a_message_costs_the_people_whom_it_reaches() -> None:

@@ -77,6 +77,29 @@ async def test_a_direct_chat_with_a_stranger_is_a_look_at_them(by_user: list[Per
     assert await statuses(alice, [strangers[0].id, strangers[1].id]) == [200, 429]
 
 
+@pytest.mark.parametrize(
+    ("limits", "shared"),
+    [
+        (Limits(group_people_rate=SLOW, group_people_address_rate=FREE), False),
+        (Limits(group_people_rate=FREE, group_people_address_rate=SLOW), True),
+    ],
+)
+async def test_groups_are_no_quicker_way_through_all_ids(limits: Limits, shared: bool) -> None:
+    """People named in new groups take permits, ten to a permit, whether they exist or not."""
+    async with serving(limits, rate_limits=True) as server, browser(server) as http:
+        people = [await register(server, http, name) for name in NAMES]
+        alice, bob, *_ = people
+
+        async def created(person: Person, member_ids: list[int]) -> int:
+            body = {"title": "Walk", "member_ids": member_ids}
+            return (await person.ask("POST", "/chats", body, key=new_key())).status_code
+
+        everybody = [person.id for person in people] * 2
+        unknown = list(range(MAX_ID - 9, MAX_ID + 1))
+        assert [await created(alice, ids) for ids in (everybody, unknown, everybody)] == [201, 422, 429]
+        assert await created(bob, everybody) == (429 if shared else 201)
+
+
 async def test_a_key_whose_request_was_refused_stays_free() -> None:
     """Part 5: the 429 of a stranger is not kept; the same key opens the chat once there is a permit."""
     limits = Limits(stranger_rate=Rate(20, 1))

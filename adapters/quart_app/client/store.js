@@ -5,6 +5,8 @@
 // - what the socket told after a request was sent is newer than its answer (`heard` against `since`);
 // - a log with a hole in it says so (`gapAfter`), until the missing messages were fetched.
 
+import { isBlank } from "./text.js";
+
 export const initial = Object.freeze({
   me: null,
   users: {},
@@ -228,9 +230,12 @@ export function lacksPeople(chat) {
   return chat.participant_ids.length < chat.participants_count;
 }
 
-function keepUsers(users, told) {
+/** Adds users; one with a blank name, which older servers accepted, is shown by their tag. */
+function keepUsers(users, more) {
   const kept = { ...users };
-  for (const user of told) kept[user.id] = user;
+  for (const user of more) {
+    kept[user.id] = isBlank(user.display_name) ? { ...user, display_name: `@${user.tag}` } : user;
+  }
   return kept;
 }
 

@@ -60,6 +60,8 @@ ENDPOINTS = (
         refusals=(TooManyChats, IdempotencyKeyReused),
         limits=(
             Limit("group_rate", Per.USER),
+            Limit("group_people_rate", Per.USER, (Cost.MEMBERS,)),
+            Limit("group_people_address_rate", Per.ADDRESS, (Cost.MEMBERS,)),
             Limit("request_rate", Per.USER, (Cost.MEMBERS, Cost.ANSWER)),
         ),
     ),
