@@ -33,11 +33,22 @@ def run(*mutants: tuple[str, Change], listed: str = "") -> Verdict:
     return judge(named, Survivors.parse(listed))
 
 
+def source_of(root: Path, function: str) -> str:
+    """The source of the module that a function is in."""
+    path = root / function.replace(".", "/")
+    while not path.with_suffix(".py").is_file():
+        path = path.parent
+    return path.with_suffix(".py").read_text(encoding="utf-8")
+
+
 def test_every_listed_survivor_has_a_reason(root: Path) -> None:
-    """An entry names a function of the core, and why its mutants may live."""
+    """An entry names a function of the core, lines of its module, and why its mutants may live."""
     listed = Survivors.parse((root / "tests" / "survivors.toml").read_text(encoding="utf-8"))
     functions = {*listed.functions, *(change.function for change in listed.changes)}
     assert all(name.startswith("messaging_core.") for name in functions)
+    for change in listed.changes:
+        code = {line.strip() for line in source_of(root, change.function).splitlines()}
+        assert {line[2:] for line in change.lines.splitlines() if line[0] == "-"} <= code, change
     with pytest.raises(ValueError, match=r"core\.take"):
         Survivors.parse(ENTRY.replace("Nobody calls it.", " "))
 
