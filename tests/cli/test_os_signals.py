@@ -20,6 +20,7 @@ import os, pty, signal, sys
 output = [os.dup(number) for number in (1, 2)]
 pid, terminal = pty.fork()
 if pid == 0:
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # the tests themselves may run under nohup
     for number, original in zip((1, 2), output):
         os.dup2(original, number)
     os.execvp(sys.argv[1], sys.argv[1:])
