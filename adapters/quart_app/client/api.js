@@ -1,9 +1,9 @@
-// The HTTP API: one function a request, each giving the answer's JSON or throwing Refusal or Unreachable.
+// The HTTP API: one function for each request; it returns the response's JSON, or throws Refusal or Unreachable.
 
 const BASE = "/api/v1";
-const PATIENCE = 10_000; // ms; an answer that takes longer will not come
+const PATIENCE = 10_000; // ms; timeout of a request
 
-/** The server answered, with an error: problem+json as it came. */
+/** The server responded with an error: its problem+json. */
 export class Refusal extends Error {
   constructor(status, problem, retryAfter) {
     super(problem.detail ?? `HTTP ${status}`);
@@ -14,10 +14,10 @@ export class Refusal extends Error {
   }
 }
 
-/** No answer: the network, the server, or patience failed; what was asked may have happened or not. */
+/** No response: network error, server error or timeout; the request may have been carried out or not. */
 export class Unreachable extends Error {}
 
-/** A name for one intended change: the same key, however often it is sent, is carried out once. */
+/** An Idempotency-Key: the server carries out requests with the same key once. */
 export function newKey() {
   if (crypto.randomUUID) return crypto.randomUUID();
   const bytes = crypto.getRandomValues(new Uint8Array(16)); // pages from plain http elsewhere lack randomUUID
@@ -79,7 +79,7 @@ export class Api {
     } catch (error) {
       if (error.status !== 401 || !token) throw error;
       const next = await this.session.refresh(token);
-      if (next === null || this.session.tokens?.user_id !== user_id) throw error; // somebody else is here now
+      if (next === null || this.session.tokens?.user_id !== user_id) throw error; // another user has logged in
       return exchange(method, path, { ...options, token: next });
     }
   }

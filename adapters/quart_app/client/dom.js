@@ -1,4 +1,4 @@
-// Elements without markup: text is only ever text, and a list keeps the elements of what it keeps.
+// Elements without markup: text is never parsed, and a keyed list reuses its elements.
 
 const SVG = "http://www.w3.org/2000/svg";
 
@@ -20,7 +20,7 @@ function set(element, properties) {
   }
 }
 
-/** Sets an attribute where it differs; null and false take it away, true sets it empty. */
+/** Sets an attribute if it differs; null and false remove it, true sets it empty. */
 export function setAttribute(element, name, value) {
   if (value === null || value === undefined || value === false) element.removeAttribute(name);
   else {
@@ -29,7 +29,7 @@ export function setAttribute(element, name, value) {
   }
 }
 
-/** Sets the text where it differs, so that nothing is laid out or announced anew in vain. */
+/** Sets the text if it differs: an equal text would cause a layout and an announcement. */
 export function setText(element, text) {
   if (element.textContent !== text) element.textContent = text;
 }
@@ -67,7 +67,7 @@ const PATHS = {
     " 14.5v-7A2.5 2.5 0 0 1 5.5 5",
 };
 
-/** A drawing for the eye only; what it means is said by the element around it. */
+/** A decorative drawing; the element around it carries its meaning. */
 export function icon(name) {
   const svg = document.createElementNS(SVG, "svg");
   svg.setAttribute("viewBox", "0 0 24 24");
@@ -79,7 +79,7 @@ export function icon(name) {
   return svg;
 }
 
-/** A button with a drawing and a name for those who do not see it. */
+/** A button with a drawing and an accessible name. */
 export function iconButton(name, label, properties = {}) {
   return h(
     "button",

@@ -1,14 +1,14 @@
-// What was written and not yet answered: sent in order, each under one key however often it is tried.
+// Pending messages: sent in order, each under one key for all its retries.
 //
 // pending -> (201) -> a message
-//         -> (no answer, no connection) waits, and is tried again when there is one
-//         -> (refused, or no answer in spite of a connection) failed: its author tries again or drops it
+//         -> (no response, no connection) waits, and is retried after reconnecting
+//         -> (refused, or no response despite a connection) failed: its author retries or discards it
 
 import { newKey, Unreachable } from "./api.js";
 
 const TRIES = 3; // with a connection that seems to work
 const PAUSE = 1_000; // ms between tries
-const OWN_EVENT = 2_000; // ms after the answer in which the author's own socket must have told of the message
+const OWN_EVENT = 2_000; // ms after the response within which the author's own socket must deliver the event
 
 export class Outbox {
   #busy = new Set(); // ids of chats that are being sent to
@@ -16,8 +16,8 @@ export class Outbox {
   constructor({ api, store, storage, onDeaf }) {
     this.api = api;
     this.store = store;
-    this.storage = storage; // of this tab: a reload finds what was not sent
-    this.onDeaf = onDeaf; // the socket is open and did not tell of an own message
+    this.storage = storage; // of this tab: pending messages survive a reload
+    this.onDeaf = onDeaf; // the socket is open and did not deliver the event of an own message
   }
 
   send(chatId, content) {
@@ -35,7 +35,7 @@ export class Outbox {
     this.#work(chatId);
   }
 
-  /** Try a failed one again, under the same key: if the server has it after all, it answers as it did. */
+  /** Retry a failed message under the same key: if the server has it, it replays its response. */
   retry(key) {
     this.#change(key, { state: "pending", error: null });
     this.#work(this.#item(key)?.chat_id);
@@ -46,17 +46,17 @@ export class Outbox {
     this.#keep();
   }
 
-  /** Send what waits for a connection. */
+  /** Send the messages that wait for a connection. */
   flush() {
     for (const chatId of new Set(this.store.state.outbox.map((item) => item.chat_id))) this.#work(chatId);
   }
 
-  /** The person leaves for good: nothing of theirs stays behind. */
+  /** Remove all data of a user who logs out. */
   forget() {
     this.storage.removeItem(this.#name);
   }
 
-  /** What this tab had not sent before it was reloaded. */
+  /** The messages that this tab had not sent before its reload. */
   restore() {
     try {
       const kept = JSON.parse(this.storage.getItem(this.#name)) ?? [];

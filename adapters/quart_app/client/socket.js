@@ -1,4 +1,4 @@
-// The live connection: open for as long as the session lasts, with longer and longer pauses between tries.
+// The live connection: open while the session lasts, with a growing back-off between tries.
 
 const FIRST_PAUSE = 500; // ms
 const LONGEST_PAUSE = 15_000;
@@ -9,7 +9,7 @@ const SLEPT = 150_000; // timers of a hidden page run once a minute; what stood 
 const AUTHENTICATION = 1008;
 const RENEWABLE = new Set(["token_expired", "token_invalid", "session_revoked", ""]);
 
-/** Whether a server that closes with this code does not want the client back. */
+/** Whether the client must not reconnect after this close code. */
 export function isFinal(code) {
   return code >= 4500 && code <= 4999;
 }
@@ -57,7 +57,7 @@ export class LiveSocket {
     this.#drop();
   }
 
-  /** Connect anew, at once: the network came back, or the connection is open and brings nothing. */
+  /** Reconnect at once: the network returned, or the connection is half-open. */
   restart() {
     if (!this.#running) return;
     this.#drop();
@@ -81,7 +81,7 @@ export class LiveSocket {
     this.#socket = socket;
     socket.onopen = () => {
       if (socket !== this.#socket) return;
-      // A refused token is told after opening, so open is not yet good.
+      // The server refuses a token after the socket has opened, so an open socket may still fail.
       this.#settling = setTimeout(() => (this.#failures = this.#refusals = 0), SETTLED);
       this.onStatus("open");
     };

@@ -1,9 +1,9 @@
 // The state of the client, and the only way to change it: reduce(state, action) -> state, a pure function.
 //
-// Three rules keep it right whatever order things arrive in:
+// Three rules keep the state right for every order of arrival:
 // - messages are kept by id and shown by id: the same one twice is one;
-// - what the socket told after a request was sent is newer than its answer (`heard` against `since`);
-// - a log with a hole in it says so (`gapAfter`), until the missing messages were fetched.
+// - events that arrive after a request was sent are newer than its response (`heard` against `since`);
+// - a log with a gap records it (`gapAfter`), until the missing messages are fetched.
 
 import { isBlank } from "./text.js";
 
@@ -14,11 +14,11 @@ export const initial = Object.freeze({
   order: [], // ids of chats, latest activity first
   loaded: false, // whether the list of chats is known
   logs: {}, // chat id -> log
-  outbox: [], // what was written and not yet answered, oldest first
+  outbox: [], // pending messages, oldest first
   open: null, // the chat on screen
   connection: "connecting", // connecting | open | waiting | refused
-  clock: 0, // counts what the socket told
-  epoch: 0, // counts connections; an answer from an earlier one may lack what was told in between
+  clock: 0, // counts the socket's events
+  epoch: 0, // counts connections; a response from an earlier one may lack the events between
 });
 
 const EMPTY_LOG = Object.freeze({
@@ -84,14 +84,14 @@ function connectionChanged(state, status) {
   return { ...next, logs };
 }
 
-/** Whether what was asked in `epoch` was asked over the connection that is open now. */
+/** Whether a request of `epoch` belongs to the current connection. */
 function isCurrent(state, { epoch }) {
   return state.connection === "open" && epoch === state.epoch;
 }
 
 function chatsLoaded(state, { chats, since }) {
   const told = chats.map((chat) => chat.id);
-  // What the socket told while the answer was under way is the later activity, and stays in front.
+  // Events that arrived during the request are the later activity, and stay in front.
   const busier = state.order.filter((id) => (lastHeard(state.logs[id]) ?? 0) > since);
   const known = {};
   let users = state.users;

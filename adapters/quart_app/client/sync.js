@@ -1,11 +1,11 @@
-// Brings what the socket does not tell: the chats, their history, and everything that was missed.
+// Fetches what the socket does not deliver: the chats, their history, and missed messages.
 
 import { Refusal } from "./api.js";
 import { lacksPeople, oldestId } from "./store.js";
 
 const PAGE = 50;
 const LARGEST_PAGE = 200;
-const PAGES_TO_CATCH_UP = 5; // beyond, the log starts anew from its latest page
+const PAGES_TO_CATCH_UP = 5; // beyond, the log restarts from its latest page
 
 export class Sync {
   #older = new Set(); // chats whose older messages are under way
@@ -132,7 +132,7 @@ export class Sync {
     }
   }
 
-  /** A chat that a message was told of, and that the list does not hold. */
+  /** Fetches the chat of a message's event, if the list does not hold it. */
   async unknownChat(chatId) {
     if (this.store.state.chats[chatId] || this.#chats.has(chatId)) return this.#chats.get(chatId);
     const asked = this.api
