@@ -1,4 +1,4 @@
-// Puts the client together: session, API, socket, store and views, and what happens when one of them speaks.
+// Connects session, API, socket, store and views, and handles their events.
 
 import { Api, exchangeTokens, Refusal } from "./api.js";
 import { Outbox } from "./outbox.js";
@@ -12,7 +12,7 @@ import { Shell } from "./views/shell.js";
 import { welcome } from "./views/welcome.js";
 
 const SOCKET_FIRST = 700; // ms that the first requests wait for the socket: it then misses nothing
-const AGAIN = 3_000; // ms until requests that went unanswered are repeated
+const AGAIN = 3_000; // ms until requests without a response are retried
 
 class App {
   constructor() {
@@ -38,15 +38,15 @@ class App {
     else this.showWelcome();
   }
 
-  // --- who is here -----------------------------------------------------------------------------------------
+  // --- session --------------------------------------------------------------------------------------------
 
   enter() {
     this.userId = this.session.tokens.user_id;
-    // New for each session: an answer that was meant for the one before finds nobody.
+    // New for each session: late responses to the previous session change nothing.
     this.store = new Store();
     this.sync = new Sync(this);
     this.outbox = new Outbox({ ...this, storage: sessionStorage, onDeaf: () => this.socket.restart() });
-    this.drafts = new Map(); // chat id -> what is written and not sent
+    this.drafts = new Map(); // chat id -> unsent text
     this.restored = false;
     this.forget = this.store.subscribe((state) => this.shell.update(state));
     this.shell = new Shell(this);
@@ -68,7 +68,7 @@ class App {
     try {
       await this.api.logOut();
     } catch {
-      // Out of here in any case; the session ends on the server by itself.
+      // Log out in any case; the session expires on the server by itself.
     }
     this.outbox.forget();
     history.replaceState(null, "", location.pathname);
@@ -95,16 +95,16 @@ class App {
     else if (tokens.user_id !== this.userId) location.reload();
   }
 
-  // --- what the server says --------------------------------------------------------------------------------
+  // --- server events --------------------------------------------------------------------------------------
 
   connectionChanged(status) {
     const { connection } = this.store.state;
     this.store.dispatch({ type: "connection/changed", status });
-    // Where sockets do not get through, each failed try is a reason to ask: slower, but messages come.
+    // Without sockets, each failed connection triggers a poll: slower, but messages arrive.
     if (status === "open" || (status === "waiting" && connection === "connecting")) this.catchUp();
   }
 
-  /** Fetch what was missed, again and again until it is here; a newer call takes over from an older one. */
+  /** Fetch missed messages, with retries until it succeeds; a newer call replaces an older one. */
   async catchUp() {
     clearTimeout(this.catchUpTimer);
     const turn = (this.turn = {});
@@ -148,9 +148,9 @@ class App {
     );
   }
 
-  // --- what the person does --------------------------------------------------------------------------------
+  // --- user actions ---------------------------------------------------------------------------------------
 
-  /** The chat in the address is the open one: so back, reload and links do what they should. */
+  /** The address names the open chat, so that back, reload and links work. */
   route() {
     if (!this.shell) return;
     const named = /^#\/chat\/(\d{1,16})$/.exec(location.hash);

@@ -1,14 +1,14 @@
-// Who is signed in: the two tokens in localStorage, shared by every tab of this origin.
+// The session: the two tokens in localStorage, shared by every tab of this origin.
 
 const NAME = "messaging.session";
 
-/** Keeps the tokens and exchanges them; `storage` is a Storage, `locks` a LockManager or undefined. */
+/** Stores and refreshes the tokens; `storage` is a Storage, `locks` a LockManager or undefined. */
 export class Session {
   #ended = new Set();
 
   constructor({ storage, locks, exchange }) {
     this.storage = storage;
-    this.locks = locks; // only pages from https or localhost have them
+    this.locks = locks; // undefined on pages that are neither https nor localhost
     this.exchange = exchange; // refresh token -> token pair; throws Refusal or Unreachable
   }
 
@@ -37,10 +37,10 @@ export class Session {
   }
 
   /**
-   * A token to go on with after `refused` was refused, or null when the session is over.
+   * A token to use after `refused` was refused, or null if the session has ended.
    *
-   * One tab exchanges, the others wait and find its result. Without locks each exchanges for itself: the
-   * server answers all of them with the same successor.
+   * One tab exchanges, the others wait and read its result. Without locks each tab exchanges by itself: the
+   * server returns the same successor to all.
    */
   async refresh(refused) {
     const exchanged = () => this.#exchangeUnlessDone(refused);

@@ -1,4 +1,4 @@
-// What people wrote, taken apart: links, initials, lengths. Nothing here makes markup.
+// Parses user text: links, initials, lengths. Nothing here creates markup.
 
 const LINK = /\bhttps?:\/\/[^\s<>"'`]+/giu;
 const TRAILING = new Set(".,;:!?…»”’)]}");
@@ -21,7 +21,7 @@ export function pieces(text) {
 
 /**
  * A link without the punctuation of its sentence; a closing bracket stays if the link opened it.
- * Every character is looked at a bounded number of times: others choose the text.
+ * Reads every character a bounded number of times, because other users choose the text.
  */
 function withoutTrailing(link) {
   let end = link.length;
@@ -69,7 +69,7 @@ export function length(text) {
 const UNSEEN =
   /^[\p{Cc}\p{Cf}\p{Cs}\p{Z}\p{M}\p{Default_Ignorable_Code_Point}\p{Noncharacter_Code_Point}\u2800\ufffc\u{1d159}\u{13441}\u{13442}]*$/u;
 
-/** Whether nothing in the text can be seen, which the server does not take. */
+/** Whether the text has no visible character; the server refuses such text. */
 export function isBlank(text) {
   return UNSEEN.test(text);
 }

@@ -1,6 +1,6 @@
 // Times as people read them, in their language and time zone.
 
-/** Formats for one language; made once, because making them is slow. */
+/** Formats for one language, created once, because creation is slow. */
 export function timesIn(language, words) {
   const clock = new Intl.DateTimeFormat(language, { hour: "2-digit", minute: "2-digit", hourCycle: "h23" });
   const dayThisYear = new Intl.DateTimeFormat(language, { weekday: "long", day: "numeric", month: "long" });
