@@ -1,4 +1,4 @@
-"""What `deploy/` holds is taken by those that it is for, and the page's backups can be restored."""
+"""nginx, systemd and the server accept the files of `deploy/`, and the page's backups can be restored."""
 
 import re
 import shutil
@@ -36,16 +36,16 @@ def tool(name: str) -> str:
     return found
 
 
-def test_nginx_takes_the_site(tmp_path: Path) -> None:
-    """`nginx -t` finds nothing wrong with it."""
+def test_nginx_accepts_the_site(tmp_path: Path) -> None:
+    """`nginx -t` finds no error in the site."""
     configuration = configure(tmp_path, port=80, server="http://127.0.0.1:8000")
     command = [nginx(), "-t", "-q", "-c", str(configuration), "-e", str(tmp_path / "error.log")]
     tested = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (tested.returncode, tested.stderr) == (0, "")
 
 
-def test_systemd_takes_the_unit(tmp_path: Path) -> None:
-    """`systemd-analyze verify` finds nothing wrong with it, once it names a program that is here."""
+def test_systemd_accepts_the_unit(tmp_path: Path) -> None:
+    """`systemd-analyze verify` finds no error in the unit, with the path of a program that exists."""
     unit = tmp_path / "messaging.service"
     assert UNIT.count("/opt/messaging/.venv/bin/messaging") == 1
     unit.write_text(UNIT.replace("/opt/messaging/.venv/bin/messaging", str(MESSAGING)), encoding="utf-8")
@@ -55,25 +55,25 @@ def test_systemd_takes_the_unit(tmp_path: Path) -> None:
 
 
 def test_the_unit_waits_for_the_drain() -> None:
-    """Systemd kills later than a supervisor does, and that later than a worker may take."""
+    """Systemd's timeout exceeds the supervisor's, and that exceeds the time a worker needs to drain."""
     listener = ListenerConfig()
     (seconds,) = re.findall(r"^TimeoutStopSec=(\d+)$", UNIT, re.MULTILINE)
     assert int(seconds) > listener.drain_time + listener.shutdown_time + SPARE_TIME
 
 
-def test_the_settings_file_is_taken() -> None:
-    """Each of its keys is a setting, and each process has more descriptors than connections."""
-    taken: list[Settings] = []
+def test_the_server_accepts_the_settings_file() -> None:
+    """Each key of the file is a setting, and each process has more descriptors than connections."""
+    parsed: list[Settings] = []
 
     def note(options: dict[str, object]) -> Settings:
-        taken.append(settings_from(options))
+        parsed.append(settings_from(options))
         sys.exit(99)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(program, "settings_from", note)
         result = CliRunner().invoke(main, ["serve", "--config", str(DEPLOY / "messaging.toml")])
     assert result.exit_code == 99, result.output
-    (settings,) = taken
+    (settings,) = parsed
     (descriptors,) = re.findall(r"^LimitNOFILE=(\d+)$", UNIT, re.MULTILINE)
     assert int(descriptors) > settings.listener.connections
     assert settings.listener.trusted_proxies
@@ -82,14 +82,14 @@ def test_the_settings_file_is_taken() -> None:
 
 
 def shown(beginning: str, part: str = "") -> str:
-    """The one command of the page that begins so, and holds this."""
+    """Return the only command of the page that starts with `beginning` and contains `part`."""
     commands = re.findall(rf"^(?:\$ )?(?:sudo -u messaging )?({re.escape(beginning)}.*)$", PAGE, re.MULTILINE)
     (command,) = [command for command in commands if part in command]
     return str(command)
 
 
-async def test_a_backup_that_is_made_while_serving_holds_all_that_was_answered(tmp_path: Path) -> None:
-    """The page's command; a server on what it made knows the accounts, the sessions and the messages."""
+async def test_a_backup_of_a_running_server_holds_all_answered_commits(tmp_path: Path) -> None:
+    """A server on the backup of the page's command has the accounts, the sessions and the messages."""
     live, restored = tmp_path / "live", tmp_path / "restored"
     live.mkdir()
     restored.mkdir()
@@ -130,7 +130,7 @@ async def test_a_backup_that_is_made_while_serving_holds_all_that_was_answered(t
 
 
 def test_every_file_and_command_of_the_page_exists() -> None:
-    """It names the files of `deploy/`, all of them, and options that there are."""
+    """The page names all files of `deploy/`, and only options that exist."""
     assert {f"deploy/{path.name}" for path in DEPLOY.iterdir()} == set(re.findall(r"\bdeploy/[\w.]+\w", PAGE))
     known = {
         option
