@@ -119,4 +119,8 @@ class Decision(Generic[T_co]):
 
     def people_reached(self) -> int:
         """The number of deliveries: the sum of its events' audiences."""
-        return sum([len(effect.audience) for effect in self.effects if type(effect) is Deliver])
+        people = 0
+        for effect in self.effects:
+            if type(effect) is Deliver:
+                people += len(effect.audience)
+        return people

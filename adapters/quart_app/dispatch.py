@@ -142,13 +142,6 @@ class Dispatcher:
             self._throttle(() if knows else endpoint.stranger_limits, actor, command, request)
         does, is_large = _by_size(endpoint.does, command, limits)
         match does:
-            case Reads(query, show):
-                result = await messaging.read(query(command, context))
-                answer = HttpAnswer(endpoint.status, encode(show(command, result)))
-            case ReadsInParts(function):
-                read = self._reading(endpoint, context.actor)
-                async with self._large_reads if is_large else nullcontext():
-                    answer = HttpAnswer(endpoint.status, await function(command, context, read))
             case Writes(operation):
                 executed = await messaging.execute_once(
                     operation(command, context),
@@ -163,6 +156,13 @@ class Dispatcher:
                     return refused(executed.result, request_id=request.request_id, headers=headers)
                 body = b"" if endpoint.answers is None else encode(executed.result)
                 answer = HttpAnswer(executed.status, body, headers=headers)
+            case Reads(query, show):
+                result = await messaging.read(query(command, context))
+                answer = HttpAnswer(endpoint.status, encode(show(command, result)))
+            case ReadsInParts(function):
+                read = self._reading(endpoint, context.actor)
+                async with self._large_reads if is_large else nullcontext():
+                    answer = HttpAnswer(endpoint.status, await function(command, context, read))
             case _:
                 assert_never(does)
         if len(answer.body) > limits.answer_bytes_per_permit:
@@ -233,10 +233,11 @@ class Dispatcher:
             for limit in applied:
                 if limit.per is Per.EMAIL_AND_ADDRESS:
                     self._throttles.check(*permits)  # parsing an e-mail takes longer than a refusal
+                key = actor.user_id if actor and limit.per is Per.USER else None
                 permits.append(
                     (
                         limit.rate,
-                        self._key(limit, actor, command, request),
+                        key or self._key(limit, actor, command, request),
                         getattr(limits, limit.rate),
                         _known_cost(command, limits) if Cost.MEMBERS in limit.costs else 1,
                     )

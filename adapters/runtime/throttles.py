@@ -30,17 +30,15 @@ class Throttles:
         Raises `TooManyRequests` when one of them holds too few.
         """
         now = self._clock()
-        before: list[tuple[Hashable, tuple[Bucket, Rate] | None]] = []
+        taken: list[tuple[Hashable, tuple[Bucket, Rate]]] = []
         for name, key, rate, cost in wanted:
             bucket_key = (name, key)
-            stored = self._buckets.pop(bucket_key, None)
-            before.append((bucket_key, stored))
-            try:
-                bucket = take(stored[0] if stored else None, rate, now=now, cost=cost)
-            except BaseException:
-                self._put_back(before)
-                raise
-            self._buckets[bucket_key] = (bucket, rate)
+            stored = self._buckets.get(bucket_key)
+            bucket = take(stored[0] if stored else None, rate, now=now, cost=cost)
+            taken.append((bucket_key, (bucket, rate)))
+        for used_key, bucket_and_rate in taken:
+            self._buckets.pop(used_key, None)  # the last used comes last
+            self._buckets[used_key] = bucket_and_rate
         if len(self._buckets) > self._most:
             self._forget(now)
 
@@ -65,12 +63,6 @@ class Throttles:
             stored = self._buckets.get((name, key))
             if stored is not None:
                 refuse_debt(stored[0], rate, now=now)
-
-    def _put_back(self, before: list[tuple[Hashable, tuple[Bucket, Rate] | None]]) -> None:
-        for key, stored in before:
-            self._buckets.pop(key, None)
-            if stored is not None:
-                self._buckets[key] = stored
 
     def _forget(self, now: float) -> None:
         for key, (bucket, rate) in list(self._buckets.items()):
