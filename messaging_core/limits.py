@@ -102,8 +102,7 @@ class Limits:
     """Frames queued for one socket; beyond it the socket is closed as a slow consumer."""
     outbox_bytes: int = field(default=1_048_576, validator=ge(65_536))
     """Bytes queued for one socket; beyond it the socket is closed as a slow consumer. Multiplied by the
-    number
-    of sockets it bounds the memory."""
+    number of sockets it bounds the memory."""
 
     login_rate: Rate = field(default=Rate(per_second=10 / 60, burst=10))
     """Attempts to log in, per e-mail and address."""

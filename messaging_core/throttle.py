@@ -14,8 +14,7 @@ from messaging_core.limits import Rate
 
 LONGEST_DEBT = 60.0
 """Seconds within which every debt is repaid, for rates that regain a full bucket in that time; so a mistake
-in
-a setting locks no user out for hours."""
+in a setting locks no user out for hours."""
 
 
 @frozen

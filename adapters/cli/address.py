@@ -7,8 +7,7 @@ from contextlib import ExitStack, contextmanager
 
 SPREADS = platform.system() == "Linux"
 """Whether the system spreads connections over the sockets that share an address by SO_REUSEPORT; other
-systems
-give all connections to one socket."""
+systems give all connections to one socket."""
 
 Sockets = tuple[socket.socket, ...]
 

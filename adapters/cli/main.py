@@ -24,8 +24,7 @@ COMMANDS = {
 
 COLLECT_AFTER = 20_000
 """New surviving objects that trigger a garbage collection. With Python's 700, young objects are collected
-every
-few requests, and permanent ones are scanned a hundred times while a server loads."""
+every few requests, and permanent ones are scanned a hundred times while a server loads."""
 
 
 class PackageMissing(click.ClickException):

@@ -9,8 +9,7 @@ from attrs import frozen
 
 NO_SETTINGS = re.compile(r"CONFIG|SUPERVISED|TEST_\w+|SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT_[0-9]+_\w+")
 """Known variables with the prefix that are no settings: the TOML file's path, a worker's, those for tests,
-and
-those that Kubernetes sets in every container for a service called `messaging`."""
+and those that Kubernetes sets in every container for a service called `messaging`."""
 KUBERNETES_PORT = re.compile(r"(tcp|udp|sctp)://.*")
 """The value that identifies Kubernetes' variable for the service's port."""
 

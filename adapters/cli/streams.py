@@ -9,8 +9,7 @@ from typing import TextIO
 
 PATIENCE = 1.0
 """Seconds to wait for room before a line is lost; the whole process waits. After a loss, lines are lost at
-once
-until there is room."""
+once until there is room."""
 
 
 class LossyFile(io.FileIO):

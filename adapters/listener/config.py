@@ -74,12 +74,10 @@ class ListenerConfig:
 
     write_time: float = field(default=20.0, validator=gt(0))
     """For each 64 KiB, until the kernel has accepted it; a peer that reads more slowly is reset. It is also
-    the
-    longest time for which a send of the application can resist its cancellation."""
+    the longest time for which a send of the application can resist its cancellation."""
     linger_time: float = field(default=2.0, validator=gt(0))
     """How long after the last byte or a close frame the listener reads and drops the peer's bytes: to close
-    at
-    once would reset the connection, and the answer or the close code would be lost."""
+    at once would reset the connection, and the answer or the close code would be lost."""
 
     inbox_messages: int = field(default=64, validator=gt(0))
     """Messages or body segments that wait for the application; at the limit the listener stops reading."""

@@ -95,8 +95,7 @@ class PlainHead(NamedTuple):
     """Whether the client closes the connection after it, as probes do, and proxies by default."""
     upgrade: bool = False
     """Whether it asks for another protocol: then it has no body and one line a field, and its Connection
-    field
-    has not been checked."""
+    field has not been checked."""
 
 
 def plain_head(head: bytes) -> PlainHead | None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Hashable
 
+from messaging_core.errors import TooManyRequests
 from messaging_core.limits import Rate
 from messaging_core.throttle import Bucket, charge, is_full, refuse_debt, take
 
@@ -34,7 +35,12 @@ class Throttles:
         for name, key, rate, cost in wanted:
             bucket_key = (name, key)
             stored = self._buckets.get(bucket_key)
-            bucket = take(stored[0] if stored else None, rate, now=now, cost=cost)
+            try:
+                bucket = take(stored[0] if stored else None, rate, now=now, cost=cost)
+            except TooManyRequests:
+                if stored:
+                    self._buckets[bucket_key] = self._buckets.pop(bucket_key)  # a refusal is a use, too
+                raise
             taken.append((bucket_key, (bucket, rate)))
         for used_key, bucket_and_rate in taken:
             self._buckets.pop(used_key, None)  # the last used comes last
