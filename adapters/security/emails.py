@@ -28,7 +28,7 @@ def _parser() -> Callable[[str], EmailForms]:
     # Loading it takes a tenth of the server's start, and only registrations and log-ins need it.
     import email_validator  # noqa: PLC0415
 
-    # The documented way to accept such domains: https://pypi.org/project/email-validator/
+    # The documented way to accept such domains.
     email_validator.SPECIAL_USE_DOMAIN_NAMES.clear()
 
     def parse(email: str) -> EmailForms:

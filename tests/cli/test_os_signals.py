@@ -47,9 +47,9 @@ async def test_a_single_process_outlives_what_is_not_for_it(tmp_path: Path) -> N
             sent = await bob.send(chat)
             assert (await socket.message())["id"] == sent["id"]
             assert await server.stop() == 0
-    told = {line["signal"]: line["reason"] for line in ignored(server)}
-    assert "--workers is 1" in told["SIGHUP"]
-    assert set(told) == {"SIGHUP", "SIGUSR1", "SIGUSR2"}
+    reasons = {line["signal"]: line["reason"] for line in ignored(server)}
+    assert "--workers is 1" in reasons["SIGHUP"]
+    assert set(reasons) == {"SIGHUP", "SIGUSR1", "SIGUSR2"}
 
 
 async def test_sigquit_drains_as_sigterm_does(tmp_path: Path) -> None:

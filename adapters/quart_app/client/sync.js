@@ -63,7 +63,7 @@ export class Sync {
     else if (log.gapAfter !== null) await this.#closeGap(chatId, log.gapAfter);
   }
 
-  /** Whoever takes part in a chat of many, as far as the server shows them. */
+  /** Fetches a chat whose participants the list shows only in part. */
   async #people(chatId) {
     const chat = this.store.state.chats[chatId];
     if (!chat || !lacksPeople(chat) || this.#wholes.has(chatId)) return;
