@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from enum import StrEnum
-from typing import cast
+from typing import assert_never, cast
 
 from attrs import evolve, frozen
 
@@ -48,6 +48,8 @@ def email_is_shown(owner: UserId, *, viewer: UserId, shares_chat: bool, visibili
             return shares_chat or viewer == owner
         case EmailVisibility.SELF:
             return viewer == owner
+        case _:
+            assert_never(visibility)
 
 
 def shown(user: User, *, viewer: UserId, shares_chat: bool, privacy: Privacy) -> UserView:
