@@ -165,7 +165,7 @@ async def test_a_signal_during_the_start_ends_it(tmp_path: Path) -> None:
 
 
 async def test_what_means_nothing_ends_nothing(tmp_path: Path) -> None:
-    """SIGUSR1 and SIGUSR2 are told of in the log."""
+    """The log names SIGUSR1 and SIGUSR2."""
     async with serving(tmp_path, over()) as it:
         before = it.serving()
         for number in (signal.SIGUSR1, signal.SIGUSR2):

@@ -120,8 +120,8 @@ class Account:
 def register(url: str, name: str, email: str, **more: str) -> Account:
     """A new account; its API client holds a session of its own."""
     http = httpx.Client(base_url=f"{url}/api/v1", timeout=PATIENCE)
-    told = {"email": email, "password": PASSWORD, "display_name": name, **more}
-    answer = http.post("/auth/register", json=told)
+    body = {"email": email, "password": PASSWORD, "display_name": name, **more}
+    answer = http.post("/auth/register", json=body)
     answer.raise_for_status()
     signed_in = answer.json()
     http.headers["Authorization"] = f"Bearer {signed_in['access_token']}"

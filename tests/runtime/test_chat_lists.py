@@ -104,7 +104,7 @@ async def test_a_chat_that_was_left_meanwhile_is_not_shown() -> None:
 
 @pytest.mark.parametrize("command", [ListChats(), ListChats(4)])
 async def test_any_number_of_chats_is_ordered(monkeypatch: pytest.MonkeyPatch, command: ListChats) -> None:
-    """Whoever is in more chats than are looked at by one query finds the latest of all."""
+    """A user in more chats than one query reads still gets the latest of all."""
     asked: list[int] = []
     monkeypatch.setattr(operations.chats, "CHATS_AT_ONCE", 5)
     storage = await storage_with(*[2] * 10, others=3)

@@ -182,7 +182,7 @@ def test_a_registrations_fingerprint_omits_the_password() -> None:
 
 
 async def test_a_chat_is_shown_to_its_members(storage: MemoryStorage) -> None:
-    """With its participants, as the reader sees them; others are refused, and told of no chat of others."""
+    """A member gets the chat with its participants; a non-member is refused."""
     shown = await storage.read(operations.get_chat(GetChat(CHAT), context(BOB, visibility="self")))
     assert [(person.id, person.email) for person in shown.participants] == [
         (ALICE, None),
@@ -212,7 +212,7 @@ async def test_of_a_large_chat_the_reader_is_shown_in_any_case(storage: MemorySt
 
 
 async def test_an_existing_direct_chat_is_opened_again(storage: MemoryStorage) -> None:
-    """It counts against no quota and takes no identifier, whoever of the two opens it."""
+    """Opening it again, from either side, counts against no quota and takes no identifier."""
     for user_id, other in ((ALICE, BOB), (BOB, ALICE)):
         opened = await carry_out(
             storage, operations.open_direct_chat(OpenDirectChat(other), context(user_id, chats_per_user=1))

@@ -73,12 +73,12 @@ def test_what_is_no_address_is_refused(email: str, reason: str | None) -> None:
     """The reason says what is wrong, in the words of a sentence that goes on."""
     with pytest.raises(EmailMalformed) as refused:
         parse_email(email)
-    told = str(refused.value)
-    assert told
-    assert not told.endswith(".")
-    assert len(told) <= 200
+    message = str(refused.value)
+    assert message
+    assert not message.endswith(".")
+    assert len(message) <= 200
     if reason is not None:
-        assert reason in told
+        assert reason in message
 
 
 @given(st.text(max_size=300) | values.emails | st.builds("{}@{}".format, st.text(), st.text()))
