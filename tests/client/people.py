@@ -6,9 +6,10 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
+from time import monotonic
 from typing import Any
 
 import httpx
@@ -190,6 +191,13 @@ class Tab:
     def is_connected(self) -> None:
         """Wait until messages come by themselves: the socket is open."""
         self.page.locator('.shell[data-connection="open"]').wait_for()
+
+    def wait_until(self, condition: Callable[[], bool]) -> None:
+        """Wait for what the page causes outside of its document, such as a second socket."""
+        deadline = monotonic() + PATIENCE
+        while not condition():
+            assert monotonic() < deadline, f"not so after {PATIENCE} s"
+            self.page.wait_for_timeout(20)  # milliseconds, in which Playwright calls the routes' handlers
 
     @property
     def composer(self) -> Locator:

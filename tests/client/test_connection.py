@@ -179,7 +179,7 @@ def test_deaf_socket_is_replaced(tab: MakeTab, alice: Account, bob: Account) -> 
     alices.write("Anybody there?")
     alices.sees("Anybody there?", "sent")
     alices.sees("Nobody tells Alice")
-    assert len(opened) == 2
+    alices.wait_until(lambda: len(opened) == 2)
     bob.say(chat, "Now I hear you")
     alices.sees("Now I hear you")
 
@@ -198,10 +198,11 @@ def test_close_codes_to_come_back_from(tab: MakeTab, alice: Account, bob: Accoun
     alices.page.route_web_socket(SOCKETS, watch)
     alices.enter(alice).open("Bob")
     alices.is_connected()
-    opened[0].close(code=code, reason="told so")
+    opened[0].close(code=code, reason="closed by the test")
+    alices.wait_until(lambda: len(opened) == 2)
+    alices.is_connected()
     bob.say(chat, "After the break")
     alices.sees("After the break")
-    assert len(opened) == 2
 
 
 def test_final_close_is_final(tab: MakeTab, alice: Account) -> None:
