@@ -1,0 +1,46 @@
+"""What a storage knows of chats and their members."""
+
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
+from messaging_core.ids import ChatId, UserId
+from messaging_core.models import Chat, Excerpt
+
+
+class ChatReader(Protocol):
+    """The reads of chats and their members; see `Reader`."""
+
+    def chat(self, chat_id: ChatId) -> Chat | None: ...
+
+    def direct_chat(self, one: UserId, other: UserId) -> Chat | None:
+        """The direct chat of the two users, in either order."""
+
+    def chats_of(self, user_id: UserId, after_id: ChatId | None, count: int) -> Sequence[Chat | Excerpt]:
+        """The first `count` chats of the user with ids greater than `after_id`, in the order of ids.
+
+        Each is complete if the storage has all of it at hand, or else without its members: `chats.head`.
+        """
+
+    def excerpts(self, sizes: Mapping[ChatId, int], viewer: UserId) -> Mapping[ChatId, Chat | Excerpt]:
+        """Those of the chats of which `viewer` is a member, each with at most so many members.
+
+        See `chats.excerpt`. The cost depends on the members shown, not on the size of the chats.
+        """
+
+    def shares_chat(self, one: UserId, other: UserId) -> bool:
+        """Whether two different users are members of a common chat, direct or group."""
+
+
+class ChatTransaction(ChatReader, Protocol):
+    """The locks and identifiers of chats; see `Transaction`."""
+
+    def lock_chat(self, chat_id: ChatId) -> Chat | None:
+        """The chat, locked, so that this transaction appends the next entry of its log."""
+
+    def lock_direct_chat(self, one: UserId, other: UserId) -> Chat | None:
+        """The direct chat of the two users; locks the pair even if there is none."""
+
+    def lock_chats_made_by(self, user_id: UserId) -> int:
+        """How many chats have the user as their first member; locked, so that the number cannot grow."""
+
+    def next_chat_id(self) -> ChatId: ...

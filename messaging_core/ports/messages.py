@@ -1,0 +1,26 @@
+"""What a storage knows of messages."""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from messaging_core.ids import ChatId, MessageId
+from messaging_core.models import Message
+
+
+class MessageReader(Protocol):
+    """The reads of messages; see `Reader`."""
+
+    def message(self, message_id: MessageId) -> Message | None: ...
+
+    def messages_before(self, chat_id: ChatId, before_id: MessageId | None, count: int) -> Sequence[Message]:
+        """The last `count` messages with smaller ids, newest first; None means no upper bound."""
+
+    def messages_after(self, chat_id: ChatId, after_id: MessageId, count: int) -> Sequence[Message]:
+        """The first `count` messages with greater ids, oldest first."""
+
+
+class MessageTransaction(MessageReader, Protocol):
+    """The identifiers of messages; see `Transaction`."""
+
+    def next_message_id(self) -> MessageId:
+        """Draw it while the chat is locked: clients page through a chat in the order of identifiers."""
