@@ -8,7 +8,7 @@ from typing import Generic, TypeVar
 
 from attrs import frozen
 
-from messaging_core.events import Event, LogEntry
+from messaging_core.events import DurableEvent, EphemeralEvent, LogEntry
 from messaging_core.ids import SessionId, UserId
 from messaging_core.models import Chat, Message, Session, StoredResponse, User
 
@@ -81,11 +81,25 @@ class StoreResponse:
 
 @frozen
 class Deliver:
-    """Send an event to every open socket of the audience, in the order of `sequence` within a chat."""
+    """Send a logged event to every open socket of the audience, in the order of `sequence` within a chat.
 
-    event: Event
+    A socket whose outbox has no room for it is closed: its client reconnects and catches up.
+    """
+
+    event: DurableEvent
     audience: tuple[UserId, ...]
     entry: LogEntry
+
+
+@frozen
+class DeliverEphemeral:
+    """Send an event that is not logged to every open socket of the audience that has room for it.
+
+    It is the first to be shed, and is lost with a lost signal.
+    """
+
+    event: EphemeralEvent
+    audience: tuple[UserId, ...]
 
 
 @frozen
@@ -106,7 +120,8 @@ StorageEffect = (
     | AppendEvent
     | StoreResponse
 )
-DeliveryEffect = Deliver | CloseSockets
+DeliveryEffect = Deliver | DeliverEphemeral | CloseSockets
+"""The three kinds of delivery: durable, ephemeral, closing."""
 Effect = StorageEffect | DeliveryEffect
 
 
@@ -121,6 +136,6 @@ class Decision(Generic[T_co]):
         """The number of deliveries: the sum of its events' audiences."""
         people = 0
         for effect in self.effects:
-            if type(effect) is Deliver:
+            if type(effect) is Deliver or type(effect) is DeliverEphemeral:
                 people += len(effect.audience)
         return people

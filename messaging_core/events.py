@@ -1,8 +1,8 @@
-"""The durable facts of a chat, and one table of how each kind is named, logged, replayed and shown.
+"""Facts, durable and ephemeral, and one table of how each kind is named, logged, replayed and shown.
 
-To add an event: write its class, add it to `Event`, give it a row in `EVENTS`, and name the storage effects
-that keep it in `fanout.announce`. The log, the signals between processes, the hub and the tests read the
-table.
+To add a durable event: write its class, add it to `DurableEvent`, give it a row in `EVENTS`, and name the
+storage effects that keep it in `fanout.announce`. An ephemeral event needs its class in `EphemeralEvent`, and
+a row. The log, the signals between processes, the hub and the tests read the table.
 """
 
 import re
@@ -11,13 +11,13 @@ from datetime import datetime
 from types import MappingProxyType
 from typing import Any, Final, Literal
 
-from attrs import field, frozen
+from attrs import asdict, field, frozen
 
 from messaging_core.frames import PlainFrame, plain_message
-from messaging_core.ids import ChatId, MessageId
+from messaging_core.ids import ChatId, MessageId, UserId
 from messaging_core.models import Chat, Message
 
-# --- events -------------------------------------------------------------------------------------------------
+# --- durable events -----------------------------------------------------------------------------------------
 
 
 @frozen
@@ -84,7 +84,23 @@ class Custom:
     data: Mapping[str, Any]
 
 
-Event = ChatCreated | MessageCreated | MessageUpdated | MessageDeleted | Custom
+DurableEvent = ChatCreated | MessageCreated | MessageUpdated | MessageDeleted | Custom
+
+# --- ephemeral events ---------------------------------------------------------------------------------------
+
+
+@frozen
+class Typing:
+    """Somebody types in a chat, or has stopped."""
+
+    chat_id: ChatId
+    user_id: UserId
+    is_typing: bool
+
+
+EphemeralEvent = Typing
+
+Event = DurableEvent | EphemeralEvent
 
 # --- the log ------------------------------------------------------------------------------------------------
 
@@ -147,14 +163,25 @@ class EventKind:
     name: str | None
     """On the wire and in the log; None where each event has a name of its own."""
     event: type[Any]
-    subject: Callable[[Any], Subject]
-    """What the log's entry refers to."""
+    subject: Callable[[Any], Subject] | None
+    """What the log's entry refers to; None for an ephemeral event, which the log does not have."""
+    audience: Callable[[Any, Chat], tuple[UserId, ...]]
+    """Whom it is delivered to, by the chat as it was before the event."""
     facts: Callable[[Any], Facts]
     """What a signal carries, so that another process need not read it."""
     replay: Callable[[str, Facts], Event | None]
     """The event of that name as it is now; None where what it is about is gone."""
     plain: Callable[[Any], PlainFrame | None]
     """What profile 1 shows."""
+
+    @property
+    def is_durable(self) -> bool:
+        """Whether it is logged, and never shed; otherwise it is delivered to open sockets, or lost."""
+        return self.subject is not None
+
+
+def _members(_: Event, chat: Chat) -> tuple[UserId, ...]:
+    return chat.member_ids
 
 
 def _about_message(
@@ -166,10 +193,19 @@ def _about_message(
         name,
         event,
         subject=lambda event: MessageSubject(event.message.id),
+        audience=_members,
         facts=lambda event: Facts(message=event.message),
         replay=lambda _, facts: None if facts.message is None else event(facts.message),
         plain=lambda event: PlainFrame(plain_name, plain_message(event.message)),
     )
+
+
+def _typing(data: Mapping[str, Any] | None) -> Typing | None:
+    match data:
+        case {"chat_id": int(chat_id), "user_id": int(user_id), "is_typing": bool(is_typing)}:
+            return Typing(ChatId(chat_id), UserId(user_id), is_typing)
+        case _:
+            return None
 
 
 CREATED: Final = "message.created"
@@ -179,6 +215,7 @@ EVENTS: Final = (
         "chat.created",
         ChatCreated,
         subject=lambda _: THE_CHAT,
+        audience=_members,
         facts=lambda event: Facts(chat=event.chat),
         replay=lambda _, facts: None if facts.chat is None else ChatCreated(facts.chat),
         plain=lambda _: None,
@@ -190,12 +227,22 @@ EVENTS: Final = (
         None,
         Custom,
         subject=lambda event: CustomSubject(event.data),
+        audience=_members,
         facts=lambda event: Facts(data=event.data),
         replay=lambda name, facts: None if facts.data is None else Custom(name, facts.data),
         plain=lambda _: None,
     ),
+    EventKind(
+        "typing",
+        Typing,
+        subject=None,
+        audience=_members,
+        facts=lambda event: Facts(data=asdict(event)),
+        replay=lambda _, facts: _typing(facts.data),
+        plain=lambda _: None,
+    ),
 )
-"""Every kind of durable event; all of them are delivered to the chat's members."""
+"""Every kind of event."""
 
 _BY_CLASS: Final = MappingProxyType({kind.event: kind for kind in EVENTS})
 _BY_NAME: Final = MappingProxyType({kind.name: kind for kind in EVENTS})
@@ -211,12 +258,38 @@ def event_name(event: Event) -> str:
     return event.name if isinstance(event, Custom) else str(kind_of(event).name)
 
 
-def rebuild(name: str, facts: Facts) -> Event | None:
-    """The event of that name, from the state of what it is about; None where that is gone.
+def rebuild(name: str, facts: Facts) -> DurableEvent | None:
+    """The durable event of that name, from the state of what it is about; None where that is gone.
 
-    Raises `ValueError` for a name that is neither in the table nor a custom event's.
+    Raises `ValueError` for any other name.
     """
+    event = _rebuild(name, facts)
+    if event is None or not isinstance(event, EphemeralEvent):
+        return event
+    raise ValueError(f"{name!r} names an ephemeral event")
+
+
+def rebuild_ephemeral(name: str, facts: Facts) -> EphemeralEvent | None:
+    """The ephemeral event of that name; None where the facts are not its own.
+
+    Raises `ValueError` for any other name.
+    """
+    event = _rebuild(name, facts)
+    if event is None or isinstance(event, EphemeralEvent):
+        return event
+    raise ValueError(f"{name!r} names a durable event")
+
+
+def _rebuild(name: str, facts: Facts) -> Event | None:
     return (_BY_NAME.get(name) or _BY_NAME[None]).replay(name, facts)
+
+
+def log_entry(chat_id: ChatId, sequence: int, event: DurableEvent, at: datetime) -> LogEntry:
+    """The log's entry for an event, other than a message's creation on the hot path: see `creation`."""
+    subject = kind_of(event).subject
+    if subject is None:
+        raise TypeError(f"{type(event).__name__} is ephemeral in EVENTS, and cannot be logged")
+    return LogEntry(chat_id, sequence, event_name(event), subject(event), at)
 
 
 def creation(message: Message, sequence: int) -> LogEntry:

@@ -1,6 +1,6 @@
-"""Turns an event into the effects that number, store and log it, and deliver it to the chat's members.
+"""Turns a durable event into the effects that number, store, log and deliver it.
 
-`replay` builds the same delivery from the log.
+An ephemeral event is its delivery alone. `replay` builds the delivery of a durable event from the log.
 """
 
 from datetime import datetime
@@ -13,6 +13,7 @@ from messaging_core.effects import (
     AppendEvent,
     ChangeMessage,
     Deliver,
+    DeliverEphemeral,
     Effect,
     StorageEffect,
     StoreChat,
@@ -23,7 +24,8 @@ from messaging_core.events import (
     ChatSubject,
     Custom,
     CustomSubject,
-    Event,
+    DurableEvent,
+    EphemeralEvent,
     Facts,
     LogEntry,
     MessageCreated,
@@ -31,14 +33,14 @@ from messaging_core.events import (
     MessageSubject,
     MessageUpdated,
     creation,
-    event_name,
     kind_of,
+    log_entry,
     rebuild,
 )
 from messaging_core.models import Chat, Message
 
 
-def announce(chat: Chat, event: Event, *, now: datetime) -> tuple[Effect, ...]:
+def announce(chat: Chat, event: DurableEvent, *, now: datetime) -> tuple[Effect, ...]:
     """The effects that number, store, log and deliver `event`; `chat` is its state before the event.
 
     Read `chat` under its lock: the event's number is the one after `chat.sequence`.
@@ -64,25 +66,26 @@ def announce(chat: Chat, event: Event, *, now: datetime) -> tuple[Effect, ...]:
                 ),
             )
         case MessageUpdated(message) | MessageDeleted(message):
-            entry = _entry(chat, sequence, event, now)
+            entry = log_entry(chat.id, sequence, event, now)
             stored = (
                 ChangeMessage(message),
                 AdvanceChat(evolve(chat, sequence=sequence)),
                 AppendEvent(entry),
             )
         case ChatCreated(created):
-            entry = _entry(chat, sequence, event, now)
+            entry = log_entry(chat.id, sequence, event, now)
             stored = (StoreChat(evolve(created, sequence=sequence)), AppendEvent(entry))
         case Custom():
-            entry = _entry(chat, sequence, event, now)
+            entry = log_entry(chat.id, sequence, event, now)
             stored = (AdvanceChat(evolve(chat, sequence=sequence)), AppendEvent(entry))
         case _:
             assert_never(event)
-    return (*stored, Deliver(event, chat.member_ids, entry))
+    return (*stored, Deliver(event, kind_of(event).audience(event, chat), entry))
 
 
-def _entry(chat: Chat, sequence: int, event: Event, now: datetime) -> LogEntry:
-    return LogEntry(chat.id, sequence, event_name(event), kind_of(event).subject(event), now)
+def announce_ephemeral(chat: Chat, event: EphemeralEvent) -> DeliverEphemeral:
+    """The delivery of an event that is not logged."""
+    return DeliverEphemeral(event, kind_of(event).audience(event, chat))
 
 
 def replay(entry: LogEntry, chat: Chat, message: Message | None) -> Deliver | None:

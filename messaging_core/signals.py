@@ -1,11 +1,12 @@
 """What processes send each other: a signal says that something was committed and, where it fits, what.
 
-The log is the truth: a signal may be lost, doubled or late, and no event is lost with it.
+The log is the truth: a signal may be lost, doubled or late, and no durable event is lost with it. An
+ephemeral event is in its signal alone.
 """
 
 from attrs import frozen
 
-from messaging_core.effects import CloseSockets, Deliver
+from messaging_core.effects import CloseSockets, Deliver, DeliverEphemeral
 from messaging_core.ids import ChatId, UserId
 
 
@@ -19,7 +20,7 @@ class Reference:
     """Whom it is for; None where they are too many to name."""
 
 
-Signal = Deliver | Reference | CloseSockets
+Signal = Deliver | DeliverEphemeral | Reference | CloseSockets
 
 
 @frozen

@@ -15,6 +15,7 @@ from concurrent.futures import CancelledError
 from contextlib import suppress
 from math import inf
 from random import uniform
+from typing import assert_never
 from urllib.parse import urlsplit
 
 import structlog
@@ -27,7 +28,7 @@ from nats.errors import Error, SlowConsumerError
 
 from adapters.bus_nats.asyncio_thread import AsyncioThread, asyncio_thread
 from adapters.signals import MalformedEnvelope, Outgoing, read_envelope
-from messaging_core.effects import Deliver, DeliveryEffect
+from messaging_core.effects import CloseSockets, Deliver, DeliverEphemeral, DeliveryEffect
 from messaging_core.ids import UserId
 from messaging_core.liveness import BEAT_SECONDS
 from messaging_core.signals import Envelope
@@ -223,11 +224,14 @@ class NatsBus:
         of_all: list[bytes] = []
         for effect in self._outgoing.take():
             signals = self._outgoing.write([effect])
-            if isinstance(effect, Deliver) and len(effect.audience) <= AUDIENCE_AT_MOST:
-                for user_id in effect.audience:
-                    of_users.setdefault(user_id, []).extend(signals)
-            else:
-                of_all += signals
+            match effect:
+                case Deliver() | DeliverEphemeral() if len(effect.audience) <= AUDIENCE_AT_MOST:
+                    for user_id in effect.audience:
+                        of_users.setdefault(user_id, []).extend(signals)
+                case Deliver() | DeliverEphemeral() | CloseSockets():
+                    of_all += signals
+                case _:
+                    assert_never(effect)
         for user_id, signals in of_users.items():
             messages += [(_subject(user_id), payload) for payload in self._outgoing.to_some(signals)]
         if of_all or is_last or trio.current_time() >= self._beat_at:

@@ -8,7 +8,7 @@ import structlog
 import trio
 from attrs import frozen
 
-from messaging_core.effects import Deliver
+from messaging_core.effects import Deliver, DeliverEphemeral
 from messaging_core.events import MessageCreated, kind_of
 from messaging_core.frames import PlainFrame
 from messaging_core.ids import ChatId, SessionId, UserId
@@ -182,7 +182,7 @@ class Hub:
         if not own and self._sockets.pop(socket.actor.user_id, None) is not None and self.gone is not None:
             self.gone(socket.actor.user_id)
 
-    def deliver(self, delivery: Deliver) -> None:
+    def deliver(self, delivery: Deliver | DeliverEphemeral) -> None:
         """Send an event to every socket of its audience, at the end of this turn of the loop."""
         frame = kind_of(delivery.event).plain(delivery.event)
         if frame is None:
@@ -202,7 +202,7 @@ class Hub:
         self._waiting[message.chat_id] = (delivery.audience, frames)
         self._log(delivery, frame)
 
-    def _log(self, delivery: Deliver, frame: PlainFrame) -> None:
+    def _log(self, delivery: Deliver | DeliverEphemeral, frame: PlainFrame) -> None:
         logger = log.bind()  # once for up to a thousand lines
         if not logger.is_enabled_for(logging.INFO):
             return

@@ -17,7 +17,7 @@ from adapters.runtime.relay import Relay, parts
 from messaging_core import operations, tokens, users
 from messaging_core.avatars import AvatarHosts
 from messaging_core.commands import LogIn, RefreshTokens, RegisterUser
-from messaging_core.effects import CloseSockets, Decision, Deliver, DeliveryEffect
+from messaging_core.effects import CloseSockets, Decision, Deliver, DeliverEphemeral, DeliveryEffect
 from messaging_core.errors import IdempotencyKeyReused, Refused
 from messaging_core.idempotency import IdempotentRequest, Shown
 from messaging_core.ids import ChatId, SessionId
@@ -50,7 +50,7 @@ FORGET_EVERY = 120
 SESSIONS_AT_ONCE = 200
 """Sessions in one query: some milliseconds."""
 TAG_TRIES = 20
-DELIVERIES = (Deliver, CloseSockets)
+DELIVERIES = (Deliver, DeliverEphemeral, CloseSockets)
 """The effects performed after the commit; a tuple, because the union would be built at each `isinstance`."""
 
 
@@ -149,7 +149,7 @@ class Messaging:
         """Delivers commits between processes; None where this is the only process."""
         self._refused_to_write = False
         """Whether the storage has refused a commit, and no later check has found that it has room."""
-        self._deliver = hub.deliver
+        self._deliver: Callable[[Deliver], None] = hub.deliver
         if bus is not None:
             self.relay = Relay(
                 bus,
@@ -229,11 +229,15 @@ class Messaging:
             match effect:
                 case Deliver():
                     self._deliver(effect)
+                case DeliverEphemeral():
+                    self.hub.deliver(effect)
+                    if self.relay is not None:
+                        self.relay.signal(effect)
                 case CloseSockets(session_id, reason):
                     self._admissions.end(session_id)
                     self.hub.close_session(session_id, reason)
                     if self.relay is not None:
-                        self.relay.close_elsewhere(effect)
+                        self.relay.signal(effect)
                 case _:
                     assert_never(effect)
 

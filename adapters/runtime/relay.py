@@ -7,7 +7,7 @@ and when a signal may have been missed by `messaging_core.liveness`.
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from itertools import islice
 from math import inf
-from typing import TypeVar
+from typing import TypeVar, assert_never
 
 import structlog
 import trio
@@ -15,7 +15,7 @@ from attrs import define, frozen
 
 from adapters.runtime.admissions import Admissions
 from adapters.runtime.hub import Hub
-from messaging_core.effects import CloseSockets, Deliver
+from messaging_core.effects import CloseSockets, Deliver, DeliverEphemeral
 from messaging_core.events import MessageSubject
 from messaging_core.fanout import replay
 from messaging_core.ids import ChatId, UserId
@@ -23,7 +23,7 @@ from messaging_core.liveness import BEAT_SECONDS, Liveness
 from messaging_core.models import Chat
 from messaging_core.ports import Bus, Reader, Storage, StorageUnavailable
 from messaging_core.sequencing import Following
-from messaging_core.signals import Envelope, Signal
+from messaging_core.signals import Envelope, Reference, Signal
 
 log = structlog.get_logger(__name__)
 
@@ -107,8 +107,8 @@ class Relay:
         leaving = self._following.arrive(delivery)
         self._leave((delivery,) if leaving is None else leaving)
 
-    def close_elsewhere(self, effect: CloseSockets) -> None:
-        """Signal the end of a session to the other processes."""
+    def signal(self, effect: DeliverEphemeral | CloseSockets) -> None:
+        """Signal to the other processes what no log has: it was carried out here already."""
         self._bus.publish(effect)
 
     def doubt(self) -> None:
@@ -181,11 +181,16 @@ class Relay:
 
     def _handle(self, signal: Signal) -> None:
         self.counts.signals += 1
-        if isinstance(signal, CloseSockets):
-            self._admissions.end(signal.session_id)
-            self._hub.close_session(signal.session_id, signal.reason)
-        else:
-            self._leave(self._following.arrive(signal) or ())
+        match signal:
+            case Deliver() | Reference():
+                self._leave(self._following.arrive(signal) or ())
+            case DeliverEphemeral():
+                self._hub.deliver(signal)
+            case CloseSockets(session_id, reason):
+                self._admissions.end(session_id)
+                self._hub.close_session(session_id, reason)
+            case _:
+                assert_never(signal)
 
     def _missed(self, why: str) -> None:
         """Distrust all verdicts and compare: the end of a session, or events, may have been missed."""

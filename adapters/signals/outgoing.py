@@ -6,7 +6,7 @@ from uuid import uuid4
 import structlog
 
 from adapters.signals.wire import HEAD_BYTES, pack, write_envelope, write_signal
-from messaging_core.effects import DeliveryEffect
+from messaging_core.effects import DeliverEphemeral, DeliveryEffect
 
 log = structlog.get_logger(__name__)
 
@@ -16,6 +16,8 @@ MAX_WAITING = 10_000
 
 class Outgoing:
     """The queued signals, in order; a signal beyond the bound is dropped, and a number skipped.
+
+    Ephemeral events are shed once half of the bound is used, and no number is skipped for them.
 
     `clock` is in seconds and never goes back; no envelope is larger than `max_bytes`.
     """
@@ -33,6 +35,8 @@ class Outgoing:
         return len(self._waiting)
 
     def add(self, effect: DeliveryEffect) -> None:
+        if isinstance(effect, DeliverEphemeral) and len(self._waiting) >= self._max_waiting // 2:
+            return
         if len(self._waiting) < self._max_waiting:
             self._waiting.append(effect)
         else:
@@ -50,13 +54,16 @@ class Outgoing:
 
     def write(self, effects: Sequence[DeliveryEffect]) -> list[bytes]:
         """The encoded signals of `effects`; one that cannot be encoded is dropped, and a number skipped."""
-        signals = []
+        signals: list[bytes] = []
         for effect in effects:
             try:
-                signals.append(write_signal(effect, self.max_bytes - HEAD_BYTES - 1))
+                signal = write_signal(effect, self.max_bytes - HEAD_BYTES - 1)
             except Exception:
                 log.exception("A signal could not be written; other processes find the event in the log")
                 self._dropped = True
+            else:
+                if signal is not None:
+                    signals.append(signal)
         return signals
 
     def to_all(self, signals: Sequence[bytes], *, is_last: bool = False) -> list[bytes]:

@@ -6,8 +6,8 @@ from typing import Any, assert_never
 
 import msgspec
 
-from messaging_core.effects import CloseSockets, Deliver, DeliveryEffect
-from messaging_core.events import Facts, LogEntry, event_name, kind_of, rebuild
+from messaging_core.effects import CloseSockets, Deliver, DeliverEphemeral, DeliveryEffect
+from messaging_core.events import Facts, event_name, kind_of, log_entry, rebuild, rebuild_ephemeral
 from messaging_core.ids import ChatId, SessionId, UserId
 from messaging_core.models import Chat, Message
 from messaging_core.signals import Envelope, Reference, Signal
@@ -31,6 +31,14 @@ class _EventSignal(msgspec.Struct, array_like=True, tag="event"):
     data: Mapping[str, Any] | None
 
 
+class _EphemeralSignal(msgspec.Struct, array_like=True, tag="ephemeral"):
+    name: str
+    audience: tuple[UserId, ...]
+    chat: Chat | None
+    message: Message | None
+    data: Mapping[str, Any] | None
+
+
 class _ReferenceSignal(msgspec.Struct, array_like=True, tag="reference"):
     chat_id: ChatId
     sequence: int
@@ -42,7 +50,7 @@ class _SessionSignal(msgspec.Struct, array_like=True, tag="ended"):
     reason: str
 
 
-_AnySignal = _EventSignal | _ReferenceSignal | _SessionSignal
+_AnySignal = _EventSignal | _EphemeralSignal | _ReferenceSignal | _SessionSignal
 
 
 class _Envelope(msgspec.Struct, array_like=True):
@@ -58,8 +66,11 @@ _decode_envelope = msgspec.json.Decoder(_Envelope).decode
 _decode_signal = msgspec.json.Decoder(_AnySignal).decode
 
 
-def write_signal(effect: DeliveryEffect, max_bytes: int) -> bytes:
-    """A signal of at most `max_bytes`; a larger event becomes a reference to the log."""
+def write_signal(effect: DeliveryEffect, max_bytes: int) -> bytes | None:
+    """A signal of at most `max_bytes`; a larger event becomes a reference to the log.
+
+    None for an ephemeral event that is larger: it is shed.
+    """
     match effect:
         case Deliver():
             written = _encode(_event_signal(effect))
@@ -69,6 +80,9 @@ def write_signal(effect: DeliveryEffect, max_bytes: int) -> bytes:
             if len(written) > max_bytes:
                 written = _encode(_ReferenceSignal(entry.chat_id, entry.sequence, None))
             return written
+        case DeliverEphemeral():
+            written = _encode(_ephemeral_signal(effect))
+            return written if len(written) <= max_bytes else None
         case CloseSockets(session_id, reason):
             return _encode(_SessionSignal(session_id, reason))
         case _:
@@ -120,11 +134,19 @@ def _event_signal(delivery: Deliver) -> _EventSignal:
     )
 
 
+def _ephemeral_signal(delivery: DeliverEphemeral) -> _EphemeralSignal:
+    event = delivery.event
+    facts = kind_of(event).facts(event)
+    return _EphemeralSignal(event_name(event), delivery.audience, facts.chat, facts.message, facts.data)
+
+
 def _read_signal(raw: msgspec.Raw) -> Signal:
     signal: _AnySignal = _decode_signal(raw)
     match signal:
         case _EventSignal():
             return _read_event(signal)
+        case _EphemeralSignal():
+            return _read_ephemeral(signal)
         case _ReferenceSignal():
             return Reference(signal.chat_id, signal.sequence, signal.audience)
         case _SessionSignal():
@@ -137,6 +159,11 @@ def _read_event(signal: _EventSignal) -> Deliver:
     event = rebuild(signal.name, Facts(signal.chat, signal.message, signal.data))
     if event is None:
         raise ValueError(f"the event {signal.name} does not carry its subject")
-    subject = kind_of(event).subject(event)
-    entry = LogEntry(signal.chat_id, signal.sequence, signal.name, subject, signal.at)
-    return Deliver(event, signal.audience, entry)
+    return Deliver(event, signal.audience, log_entry(signal.chat_id, signal.sequence, event, signal.at))
+
+
+def _read_ephemeral(signal: _EphemeralSignal) -> DeliverEphemeral:
+    event = rebuild_ephemeral(signal.name, Facts(signal.chat, signal.message, signal.data))
+    if event is None:
+        raise ValueError(f"the event {signal.name} does not carry its own data")
+    return DeliverEphemeral(event, signal.audience)

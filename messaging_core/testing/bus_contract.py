@@ -22,9 +22,16 @@ from typing import Protocol
 import trio
 from attrs import define, evolve, field
 
-from messaging_core.effects import CloseSockets, Deliver
-from messaging_core.events import ChatCreated, Event, MessageCreated, MessageDeleted, MessageUpdated
-from messaging_core.fanout import announce
+from messaging_core.effects import CloseSockets, Deliver, DeliverEphemeral
+from messaging_core.events import (
+    ChatCreated,
+    DurableEvent,
+    MessageCreated,
+    MessageDeleted,
+    MessageUpdated,
+    Typing,
+)
+from messaging_core.fanout import announce, announce_ephemeral
 from messaging_core.ids import ChatId, MessageId, SessionId, UserId
 from messaging_core.liveness import Liveness
 from messaging_core.models import Chat, Member, Message, MessageType, Role
@@ -116,7 +123,9 @@ MESSAGE = Message(
 )
 
 
-def delivery(number: int, event: Event | None = None, audience: tuple[UserId, ...] = AUDIENCE) -> Deliver:
+def delivery(
+    number: int, event: DurableEvent | None = None, audience: tuple[UserId, ...] = AUDIENCE
+) -> Deliver:
     """An event of the test chat with this number in the log."""
     if event is None:
         event = MessageCreated(evolve(MESSAGE, content=f"number {number}"))
@@ -135,7 +144,7 @@ def log_numbers(process: BusProcess) -> list[int]:
 
 
 def events(process: BusProcess) -> list[Deliver | Reference]:
-    return [signal for signal in process.signals if not isinstance(signal, CloseSockets)]
+    return [signal for signal in process.signals if isinstance(signal, Deliver | Reference)]
 
 
 def skipped_numbers(process: BusProcess, publisher: str) -> bool:
@@ -169,7 +178,7 @@ class BusContract:
             deleted_at=MESSAGE.ts,
         )
         orphan = evolve(message, author_id=None, content=None)
-        kinds: list[Event] = [
+        kinds: list[DurableEvent] = [
             ChatCreated(CHAT),
             MessageCreated(message),
             MessageUpdated(orphan),
@@ -183,6 +192,18 @@ class BusContract:
             assert [
                 signal for number, signal in enumerate(events(two)) if signal not in events(two)[:number]
             ] == sent
+
+    async def test_an_ephemeral_event_arrives_unchanged(self, exchange: Exchange) -> None:
+        """An ephemeral event reaches the processes that follow its audience, among durable ones, in order."""
+        typing = announce_ephemeral(CHAT, Typing(CHAT.id, AUDIENCE[0], is_typing=True))
+        last = DeliverEphemeral(typing.event, AUDIENCE[:1])
+        sent: list[Deliver | DeliverEphemeral] = [delivery(1), typing, delivery(2), last]
+        async with bus_processes(exchange) as (one, two):
+            for each in sent:
+                one.bus.publish(each)
+            await two.wait_until(lambda process: last in process.signals)
+            received = two.signals
+            assert [signal for n, signal in enumerate(received) if signal not in received[:n]] == sent
 
     async def test_signals_of_one_process_arrive_in_order(self, exchange: Exchange) -> None:
         """A thousand signals of one process arrive in the order of publishing."""

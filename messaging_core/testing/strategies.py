@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from messaging_core.characters import is_blank, unsafe_in_name
 from messaging_core.commands import CreateGroup, EditMessage, ListMessages, RegisterUser, SendMessage
 from messaging_core.constraints import UNSET, NormalForm, normalised
-from messaging_core.events import EVENTS, Event, Facts
+from messaging_core.events import EVENTS, DurableEvent, EphemeralEvent, Facts, Typing, rebuild
 from messaging_core.idempotency import IdempotentRequest
 from messaging_core.ids import MAX_ID, ChatId, MessageId, SessionId, UserId
 from messaging_core.limits import Rate
@@ -158,13 +158,16 @@ def messages(draw: st.DrawFn, *, chat: Chat | None = None) -> Message:
 
 
 @st.composite
-def events(draw: st.DrawFn, *, chat: Chat | None = None) -> Event:
-    """Events of every kind in the table; with a chat, they are events of this chat."""
-    kind = draw(st.sampled_from(EVENTS))
+def events(draw: st.DrawFn, *, chat: Chat | None = None) -> DurableEvent:
+    """Durable events of every kind in the table; with a chat, they are events of this chat."""
+    kind = draw(st.sampled_from([kind for kind in EVENTS if kind.is_durable]))
     facts = Facts(draw(chats()) if chat is None else chat, draw(messages(chat=chat)), draw(payloads))
-    event = kind.replay(kind.name or draw(st.sampled_from(["acme.pinned", "acme.poll.opened"])), facts)
+    event = rebuild(kind.name or draw(st.sampled_from(["acme.pinned", "acme.poll.opened"])), facts)
     assert event is not None
     return event
+
+
+ephemeral_events: st.SearchStrategy[EphemeralEvent] = st.builds(Typing, chat_ids, user_ids, st.booleans())
 
 
 def _substance() -> st.SearchStrategy[tuple[str | None, dict[str, Any] | None]]:

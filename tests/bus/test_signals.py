@@ -10,12 +10,13 @@ from hypothesis import strategies as st
 
 from adapters.signals import MalformedEnvelope, Outgoing, read_envelope
 from adapters.signals.wire import HEAD_BYTES, pack, write_envelope, write_signal
-from messaging_core.effects import CloseSockets, Deliver, DeliveryEffect
-from messaging_core.fanout import announce
+from messaging_core.effects import CloseSockets, Deliver, DeliverEphemeral, DeliveryEffect
+from messaging_core.events import Typing
+from messaging_core.fanout import announce, announce_ephemeral
 from messaging_core.ids import ChatId, SessionId, UserId
 from messaging_core.signals import Envelope, Reference
 from messaging_core.testing import strategies as values
-from messaging_core.testing.bus_contract import delivery
+from messaging_core.testing.bus_contract import CHAT, delivery
 
 NOW = datetime(2024, 11, 4, 14, 30, tzinfo=UTC)
 
@@ -29,9 +30,20 @@ def deliveries(draw: st.DrawFn) -> Deliver:
     return delivery
 
 
-effects: st.SearchStrategy[DeliveryEffect] = deliveries() | st.builds(
-    CloseSockets, values.session_ids, st.sampled_from(["session_revoked", "token_expired"])
+ephemeral = st.builds(
+    DeliverEphemeral, values.ephemeral_events, st.lists(values.user_ids, max_size=100).map(tuple)
 )
+effects: st.SearchStrategy[DeliveryEffect] = (
+    deliveries()
+    | ephemeral
+    | st.builds(CloseSockets, values.session_ids, st.sampled_from(["session_revoked", "token_expired"]))
+)
+
+
+def written(effect: DeliveryEffect, max_bytes: int) -> bytes:
+    signal = write_signal(effect, max_bytes)
+    assert signal is not None
+    return signal
 
 
 @settings(deadline=None)
@@ -40,7 +52,7 @@ def test_an_envelope_is_read_as_it_was_written(
     signals: list[DeliveryEffect], number: int | None, sent_at: float
 ) -> None:
     """Every event is read unchanged; a process reads its own envelope without the signals."""
-    payload = write_envelope("somebody", number, sent_at, [write_signal(effect, 2**20) for effect in signals])
+    payload = write_envelope("somebody", number, sent_at, [written(effect, 2**20) for effect in signals])
     assert read_envelope(payload, own="me") == Envelope("somebody", number, sent_at, tuple(signals))
     assert read_envelope(payload, own="somebody") == Envelope("somebody", number, sent_at, ())
 
@@ -49,13 +61,20 @@ def test_an_envelope_is_read_as_it_was_written(
 @given(deliveries(), st.integers(60, 3000))
 def test_a_signal_fits(sent: Deliver, most: int) -> None:
     """If an event does not fit, it becomes a reference; if that does not fit, one without an audience."""
-    payload = write_envelope("x", 1, 0.0, [write_signal(sent, most)])
+    payload = write_envelope("x", 1, 0.0, [written(sent, most)])
     (signal,) = read_envelope(payload, own="me").signals
     reference = Reference(sent.entry.chat_id, sent.entry.sequence, sent.audience)
     assert signal in (sent, reference, evolve(reference, audience=None))
-    assert len(write_signal(sent, most)) <= most
-    larger = write_signal(sent, 2**20)
+    assert len(written(sent, most)) <= most
+    larger = written(sent, 2**20)
     assert (signal == sent) == (len(larger) <= most)
+
+
+@given(ephemeral, st.integers(30, 1500))
+def test_an_ephemeral_event_fits_or_is_shed(sent: DeliverEphemeral, most: int) -> None:
+    """An ephemeral event that does not fit has no signal, for there is no log to refer to."""
+    signal = write_signal(sent, most)
+    assert (signal is None) == (len(written(sent, 2**20)) > most)
 
 
 @given(st.lists(st.binary(min_size=1, max_size=300), max_size=40))
@@ -83,6 +102,9 @@ def test_signals_are_packed_in_order_and_within_the_bound(signals: list[bytes]) 
         b'["x",1,0.5,[["other",1]]]',
         b'["x",1,0.5,[["event",5,1,"2024-11-04T14:30:00Z","message.created",[1],null,null,null]]]',
         b'["x",1,0.5,[["event",5,1,"2024-11-04T14:30:00Z","user.renamed",[1],null,null,{}]]]',
+        b'["x",1,0.5,[["event",5,1,"2024-11-04T14:30:00Z","typing",[1],null,null,{}]]]',
+        b'["x",1,0.5,[["ephemeral","typing",[1],null,null,{"chat_id":1,"user_id":2}]]]',
+        b'["x",1,0.5,[["ephemeral","acme.pinned",[1],null,null,{}]]]',
     ],
 )
 def test_a_malformed_envelope_is_refused(payload: bytes) -> None:
@@ -136,6 +158,17 @@ def test_signals_beyond_the_bound_leave_a_gap() -> None:
     assert sent(waiting) == [(3, 0)]
 
 
+def test_ephemeral_signals_are_shed_first() -> None:
+    """Half of the queue is for durable events alone, and an ephemeral one that is shed skips no number."""
+    waiting = outgoing(most=4)
+    typing = announce_ephemeral(CHAT, Typing(CHAT.id, UserId(1), is_typing=True))
+    for effect in (typing, delivery(1), typing, delivery(2), typing, delivery(3)):
+        waiting.add(effect)
+    assert waiting.take() == [typing, delivery(1), delivery(2), delivery(3)]
+    waiting.add(DeliverEphemeral(typing.event, tuple(map(UserId, range(10_000)))))
+    assert sent(waiting) == [(1, 0)]
+
+
 def test_lose_leaves_a_gap() -> None:
     """`lose` skips a number and drops the queue, because other processes then read the log."""
     waiting = outgoing()
@@ -168,5 +201,5 @@ def test_publishers_have_different_names() -> None:
 def test_a_reference_has_the_chat_and_the_log_number() -> None:
     """A reference names the log entry by its chat and sequence."""
     sent = delivery(7)
-    (signal,) = read_envelope(write_envelope("x", 1, 0.0, [write_signal(sent, 60)]), own="").signals
+    (signal,) = read_envelope(write_envelope("x", 1, 0.0, [written(sent, 60)]), own="").signals
     assert signal == Reference(ChatId(5), 7, sent.audience)

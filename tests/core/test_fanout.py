@@ -8,12 +8,22 @@ from attrs import astuple, evolve, fields
 from hypothesis import given
 from hypothesis import strategies as st
 
-from messaging_core.effects import AdvanceChat, AppendEvent, ChangeMessage, Deliver, StoreChat, StoreMessage
+from messaging_core.effects import (
+    AdvanceChat,
+    AppendEvent,
+    ChangeMessage,
+    Deliver,
+    DeliverEphemeral,
+    StoreChat,
+    StoreMessage,
+)
 from messaging_core.events import (
     EVENTS,
     OWN_NAMESPACES,
     ChatCreated,
     Custom,
+    DurableEvent,
+    EphemeralEvent,
     Event,
     Facts,
     LogEntry,
@@ -21,12 +31,15 @@ from messaging_core.events import (
     MessageDeleted,
     MessageSubject,
     MessageUpdated,
+    Typing,
     creation,
     event_name,
     kind_of,
+    log_entry,
     rebuild,
+    rebuild_ephemeral,
 )
-from messaging_core.fanout import announce, replay
+from messaging_core.fanout import announce, announce_ephemeral, replay
 from messaging_core.frames import PlainFrame, PlainMessage
 from messaging_core.models import Chat, Message
 from messaging_core.testing import strategies as values
@@ -38,11 +51,12 @@ NAMES = {
     MessageUpdated: "message.updated",
     MessageDeleted: "message.deleted",
     Custom: None,
+    Typing: "typing",
 }
 """The contract's names; they never change."""
 
 
-def delivery_of(chat: Chat, event: Event) -> Deliver:
+def delivery_of(chat: Chat, event: DurableEvent) -> Deliver:
     *_, delivery = announce(chat, event, now=NOW)
     assert isinstance(delivery, Deliver)
     return delivery
@@ -59,18 +73,49 @@ def test_every_kind_of_event_has_one_row() -> None:
     assert {name.partition(".")[0] for name in NAMES.values() if name} <= OWN_NAMESPACES
 
 
+def test_the_table_says_which_events_are_durable() -> None:
+    """Exactly the classes of `DurableEvent` are durable, and the others are those of `EphemeralEvent`."""
+    durable, ephemeral = set(get_args(DurableEvent)), {EphemeralEvent}
+    assert {kind.event: kind.is_durable for kind in EVENTS} == {
+        **dict.fromkeys(durable, True),
+        **dict.fromkeys(ephemeral, False),
+    }
+
+
 @given(values.events())
-def test_an_event_is_rebuilt_from_its_facts(event: Event) -> None:
+def test_an_event_is_rebuilt_from_its_facts(event: DurableEvent) -> None:
     """The facts in a signal are enough to rebuild the event; without facts there is no event."""
-    assert rebuild(event_name(event), kind_of(event).facts(event)) == event
+    facts = kind_of(event).facts(event)
+    assert rebuild(event_name(event), facts) == event
     assert rebuild(event_name(event), Facts()) is None
+    with pytest.raises(ValueError, match="names a durable event"):
+        rebuild_ephemeral(event_name(event), facts)
 
 
-@given(values.events())
+@given(values.ephemeral_events)
+def test_an_ephemeral_event_is_rebuilt_from_its_facts(event: EphemeralEvent) -> None:
+    """Its facts are enough; without them, or with another value in them, there is no event."""
+    name, facts = event_name(event), kind_of(event).facts(event)
+    assert rebuild_ephemeral(name, facts) == event
+    for data in (None, {}, {**(facts.data or {}), "chat_id": "1"}):
+        assert rebuild_ephemeral(name, evolve(facts, data=data)) is None
+    with pytest.raises(ValueError, match="names an ephemeral event"):
+        rebuild(name, facts)
+
+
+@given(values.chats(), values.ephemeral_events)
+def test_an_ephemeral_event_is_delivered_and_not_logged(chat: Chat, event: EphemeralEvent) -> None:
+    """Its delivery goes to the chat's members, and the log refuses it."""
+    assert announce_ephemeral(chat, event) == DeliverEphemeral(event, chat.member_ids)
+    with pytest.raises(TypeError, match="is ephemeral"):
+        log_entry(chat.id, 1, event, NOW)  # type: ignore[arg-type]
+
+
+@given(values.events() | values.ephemeral_events)
 def test_profile_1_shows_created_and_updated_messages_only(event: Event) -> None:
     """Profile 1 shows a deletion as an update, and no other events."""
     frame = kind_of(event).plain(event)
-    if isinstance(event, ChatCreated | Custom):
+    if isinstance(event, ChatCreated | Custom | EphemeralEvent):
         assert frame is None
         return
     assert frame is not None
@@ -137,7 +182,8 @@ def test_every_event_is_stored_logged_and_delivered_in_this_order(data: st.DataO
     event = data.draw(values.events(chat=chat))
     *stored, delivery = announce(chat, event, now=NOW)
     number = chat.sequence + 1
-    entry = LogEntry(chat.id, number, event_name(event), kind_of(event).subject(event), NOW)
+    entry = log_entry(chat.id, number, event, NOW)
+    assert entry.name == event_name(event)
     moved = evolve(chat, sequence=number)
     match event:
         case ChatCreated(created):
