@@ -5,11 +5,8 @@ each socket would encode them again and pass four tasks and locks, for one syste
 """
 
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from adapters.listener.connection import PeerConnection
-    from adapters.listener.socket_stream import SocketStream
+from adapters.listener.link import AdoptableSocket, Link
 
 EXTENSION = "direct_frames"
 """The key in the scope's `extensions` under which the application finds its `DirectFrames`, as `sink`."""
@@ -20,7 +17,7 @@ class DirectFrames:
 
     __slots__ = ("_link", "_stream")
 
-    def __init__(self, link: "PeerConnection", stream: "SocketStream") -> None:
+    def __init__(self, link: Link, stream: AdoptableSocket) -> None:
         self._link = link
         self._stream = stream
 

@@ -4,7 +4,7 @@ from dataclasses import replace
 from enum import Enum, auto
 from functools import partial
 from math import inf
-from typing import TYPE_CHECKING, cast
+from typing import cast
 from urllib.parse import unquote
 
 import h11
@@ -23,6 +23,7 @@ from adapters.listener.counts import ListenerCounts
 from adapters.listener.head import Fields, has_begun, plain_request, take_head
 from adapters.listener.http_stream import HttpStream
 from adapters.listener.inbox import AppTasks
+from adapters.listener.link import Link
 from adapters.listener.logs import log, log_request
 from adapters.listener.proxies import parse_address, request_source
 from adapters.listener.request_body import RequestBody
@@ -30,9 +31,6 @@ from adapters.listener.socket_handshake import asks_for_socket, handshake_beyond
 from adapters.listener.socket_stream import SocketStream
 from adapters.listener.whole_exchange import WholeExchange, begin_exchange
 from adapters.listener.whole_requests import SEPARATE, WholeRequest, WholeRequests, plain_head
-
-if TYPE_CHECKING:
-    from adapters.listener.connection import PeerConnection
 
 TURN = 32
 """Steps of one connection, each a frame or a piece of a body, after which other tasks run: about 0.2 ms of
@@ -133,7 +131,7 @@ class HttpProtocol(H11Protocol):
 
     def __init__(  # noqa: PLR0917 - Hypercorn's takes nine
         self,
-        link: "PeerConnection",
+        link: Link,
         tasks: AppTasks,
         limits: ListenerConfig,
         counts: ListenerCounts,

@@ -5,7 +5,7 @@ from enum import IntEnum
 from functools import partial
 from math import inf
 from time import time
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 from urllib.parse import unquote
 
 import trio
@@ -21,11 +21,9 @@ from adapters.listener.config import ListenerConfig
 from adapters.listener.counts import ListenerCounts
 from adapters.listener.direct import EXTENSION, DirectFrames
 from adapters.listener.inbox import AppTasks
+from adapters.listener.link import StreamOwner
 from adapters.listener.logs import LoggedResponse, log
 from adapters.listener.socket_handshake import SWITCHING, accepting_answer
-
-if TYPE_CHECKING:
-    from adapters.listener.http_protocol import HttpProtocol
 
 HANDSHAKE = ASGIWebsocketState.HANDSHAKE
 CONNECTED = ASGIWebsocketState.CONNECTED
@@ -149,7 +147,7 @@ class SocketStream(WSStream):
 
     def __init__(
         self,
-        protocol: "HttpProtocol",
+        protocol: StreamOwner,
         tasks: AppTasks,
         limits: ListenerConfig,
         counts: ListenerCounts,

@@ -2,13 +2,13 @@
 
 from functools import partial
 from time import perf_counter
-from typing import TYPE_CHECKING
 
 import trio
 
 from adapters.listener.answers import NOT_WELL_FORMED, RefusedRequest, closing_answer, closing_answer_bytes
 from adapters.listener.boundary import Boundary
 from adapters.listener.config import ListenerConfig
+from adapters.listener.link import StreamOwner
 from adapters.listener.logs import log_request
 from adapters.listener.whole_requests import (
     MAX_BODY,
@@ -20,9 +20,6 @@ from adapters.listener.whole_requests import (
     WholeRoute,
     answer_head,
 )
-
-if TYPE_CHECKING:
-    from adapters.listener.http_protocol import HttpProtocol
 
 
 def begin_exchange(
@@ -58,7 +55,7 @@ class WholeExchange:
         """Bytes of the body to drop, after a refusal by the head."""
         self.head = head
 
-    async def step(self, protocol: "HttpProtocol", received: bytearray, *, ended: bool) -> bool:
+    async def step(self, protocol: StreamOwner, received: bytearray, *, ended: bool) -> bool:
         """Answer once `received` starts with the complete body; returns whether another step may be
         possible.
         """
@@ -87,7 +84,7 @@ class WholeExchange:
             return True
         return ended or protocol.draining
 
-    async def _refuse_by_head(self, protocol: "HttpProtocol", received: bytearray) -> bool:
+    async def _refuse_by_head(self, protocol: StreamOwner, received: bytearray) -> bool:
         """Answer a request that is refused by its head; returns whether it was, and more bytes are here.
 
         Its body is dropped as it arrives, so that the client, which may still be sending it, reads the answer
@@ -110,7 +107,7 @@ class WholeExchange:
         protocol.drop_body()
         return bool(received)
 
-    def drop(self, protocol: "HttpProtocol", received: bytearray, *, ended: bool) -> bool:
+    def drop(self, protocol: StreamOwner, received: bytearray, *, ended: bool) -> bool:
         """Drop received bytes of the body; returns whether another step may be possible."""
         dropped = min(self._unread, len(received))
         del received[:dropped]
@@ -122,7 +119,7 @@ class WholeExchange:
         protocol.next_request()
         return bool(received) or ended or protocol.draining
 
-    async def _answer_get(self, protocol: "HttpProtocol", request: WholeRequest) -> WholeAnswer:
+    async def _answer_get(self, protocol: StreamOwner, request: WholeRequest) -> WholeAnswer:
         """Answer a GET, in turns with other tasks; without room for the answer, wait and build it again.
 
         The answer is not in memory while it waits. One that found no room recently waits before it is built.
@@ -150,14 +147,14 @@ class WholeExchange:
         protocol.counts.unsent_refused += 1
         return self._route.busy(request)
 
-    def _head_of(self, protocol: "HttpProtocol", answer: WholeAnswer) -> bytes:
+    def _head_of(self, protocol: StreamOwner, answer: WholeAnswer) -> bytes:
         """The bytes of the answer's head; raises `ValueError` for a field that cannot be sent."""
         self._last = protocol.draining or self.head.last
         return answer_head(answer, close=self._last, requested=self.head.last)
 
     async def _send(
         self,
-        protocol: "HttpProtocol",
+        protocol: StreamOwner,
         answer: WholeAnswer | None,
         written_head: bytes,
         started: float,
@@ -200,7 +197,7 @@ class WholeExchange:
             fields=(),
         )
 
-    async def _fail(self, protocol: "HttpProtocol", seconds: float, client: str | None) -> None:
+    async def _fail(self, protocol: StreamOwner, seconds: float, client: str | None) -> None:
         """Answer 500 in place of the application, which has failed."""
         refused = RefusedRequest(500, "The server failed.", code="internal_error")
         _, body = closing_answer(refused)

@@ -373,7 +373,7 @@ async def test_messages_to_an_adopted_socket_are_dropped() -> None:
             await it.peer.send(frame(PING, b"%d" % n))
             assert (await it.peer.frame_of(PONG)).payload == b"amid"
             assert (await it.peer.frame_of(PONG)).payload == b"%d" % n
-        stream = it.sink._stream
+        stream: Any = it.sink._stream
         assert isinstance(stream.buffer, MessageBuffer)
         assert stream.buffer.size == 0
         assert stream._tasks.inbox.bytes == 0
@@ -423,7 +423,8 @@ async def test_the_adoption_empties_the_inbox() -> None:
         socket_to(served) as peer,
     ):
         await peer.send(frame(TEXT, b"x") * 10)
-        await wait_until(lambda: sinks[0]._stream._tasks.inbox.full)
+        stream: Any = sinks[0]._stream
+        await wait_until(lambda: stream._tasks.inbox.full)
         await trio.testing.wait_all_tasks_blocked()
         going_on.set()
         await peer.send(frame(PING, b"!"))

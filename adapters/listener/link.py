@@ -1,0 +1,76 @@
+"""What the parts of a connection use of each other, so that none of them imports what is built upon it."""
+
+from collections.abc import Awaitable, Callable
+from typing import Any, Protocol
+
+from hypercorn.config import Config
+from hypercorn.events import Event
+from hypercorn.protocol.events import Event as StreamEvent
+from hypercorn.trio.worker_context import WorkerContext
+from hypercorn.typing import AppWrapper, ASGISendEvent, LifespanState
+from hypercorn.typing import WorkerContext as AnyContext
+
+from adapters.listener.counts import ListenerCounts
+from adapters.listener.inbox import AppTasks
+from adapters.listener.turns import Turns
+from adapters.listener.unsent import UnsentAnswers
+
+
+class Link(Protocol):
+    """A connection, for its protocol: the socket, the reader and the clocks."""
+
+    app: AppWrapper
+    config: Config
+    context: WorkerContext
+    state: LifespanState
+    turns: Turns
+    unsent: UnsentAnswers[Any]
+
+    @property
+    def over(self) -> bool: ...
+    @property
+    def idle(self) -> bool: ...
+    @property
+    def address(self) -> str: ...
+    async def protocol_send(self, event: Event) -> None: ...
+    async def write(self, head: bytes, body: bytes = b"") -> None: ...
+    def write_now(self, frame: bytes) -> int: ...
+    async def write_frames(self, frames: bytes) -> None: ...
+    def has_room(self, size: int) -> bool: ...
+    def count_unread(self, size: int) -> None: ...
+    def wake(self) -> None: ...
+    def wake_if_needed(self) -> None: ...
+    def rearm(self) -> None: ...
+    def finish(self) -> None: ...
+    def abort(self) -> None: ...
+
+
+class StreamOwner(Protocol):
+    """A connection's protocol, for its WebSocket and its whole requests."""
+
+    app: AppWrapper
+    client: tuple[str, int] | None
+    config: Config
+    context: AnyContext
+    counts: ListenerCounts
+    draining: bool
+    link: Link
+    server: tuple[str, int] | None
+    ssl: bool
+    task_group: AppTasks
+
+    async def stream_send(self, event: StreamEvent) -> None: ...
+    async def switch(self, answer: bytes) -> None: ...
+    def reset(self) -> None: ...
+    def next_request(self) -> None: ...
+    def drop_body(self) -> None: ...
+
+
+class AdoptableSocket(Protocol):
+    """An accepted WebSocket, for the application's direct frames."""
+
+    @property
+    def open(self) -> bool: ...
+    async def app_send(self, message: ASGISendEvent | None) -> None: ...
+    def start_soon(self, task: Callable[[], Awaitable[None]]) -> None: ...
+    def adopt(self, ended: Callable[[], None]) -> None: ...
