@@ -189,9 +189,17 @@ class PeerConnection(TCPServer):
             return  # a spurious wake-up
         except OSError:
             self._broken = True
-            self._resume(None)
+            self._watch.postpone_end(self._descriptor)
         else:
-            self._resume(data)
+            if data:
+                self._resume(data)
+            else:
+                self._watch.postpone_end(self._descriptor)
+
+    def ended(self) -> None:
+        """The peer's end; a reader that does not wait for it now finds it when it reads again."""
+        if self._broken or self.protocol.reading:
+            self._resume(None if self._broken else b"")
 
     def due(self) -> None:
         """The protocol's deadline has passed."""

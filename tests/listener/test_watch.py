@@ -1,7 +1,10 @@
 """The watch: calls back when a descriptor has bytes to read, or a deadline has passed."""
 
 import socket
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import ExitStack
+from functools import partial
+from itertools import pairwise
 from math import inf
 
 import pytest
@@ -24,10 +27,19 @@ class RecordingCallbacks:
     mine: socket.socket | None = None
     read: bytes = b""
     due_at: list[float] = field(factory=list)
+    postpone: Callable[[], None] | None = None
+    """Postpones the peer's end, once it has been read."""
+    has_ended: bool = False
 
     def readable(self) -> None:
         assert self.mine is not None
-        self.read += self.mine.recv(100)
+        data = self.mine.recv(100)
+        self.read += data
+        if not data and self.postpone is not None:
+            self.postpone()
+
+    def ended(self) -> None:
+        self.has_ended = True
 
     def due(self) -> None:
         self.due_at.append(trio.current_time())
@@ -138,6 +150,50 @@ async def test_removed_descriptors_do_not_accumulate(watch: Watch, monkeypatch: 
         watch.set_deadline(descriptor, trio.current_time() + 75)
         watch.remove(descriptor)
     assert len(watch._queue) <= 2 * 11
+
+
+async def test_bytes_are_read_before_the_ends_of_many_peers(watch: Watch) -> None:
+    """Of peers that leave at once, some are reported in one turn of the loop; others' bytes come first."""
+    with ExitStack() as stack:
+        leaving: list[RecordingCallbacks] = []
+        peers: list[socket.socket] = []
+        for _ in range(4 * watch_module.ENDS_AT_ONCE + 1):
+            mine, peer = map(stack.enter_context, socket.socketpair())
+            mine.setblocking(False)
+            callbacks = RecordingCallbacks(mine)
+            descriptor = watch.add(mine.fileno(), callbacks)
+            callbacks.postpone = partial(watch.postpone_end, descriptor)
+            watch.start_reading(descriptor)
+            leaving.append(callbacks)
+            peers.append(peer)
+        *gone, sender = peers
+        *ending, staying = leaving
+        await settled()
+        for peer in gone:
+            peer.close()
+        sender.send(b"a")
+        ended = [0]
+        while ended[-1] < len(gone):
+            await trio.lowlevel.checkpoint()
+            ended.append(sum(each.has_ended for each in ending))
+            assert staying.read == b"a" or not ended[-1]
+        steps = [after - before for before, after in pairwise(ended)]
+        assert max(steps) <= 2 * watch_module.ENDS_AT_ONCE  # this task may run before the watch, or after it
+
+
+async def test_many_deadlines_are_reported_in_several_turns(watch: Watch, autojump_clock: MockClock) -> None:
+    """Of deadlines that pass at once, some are reported in one turn of the loop, and each once."""
+    watched = [RecordingCallbacks() for _ in range(5 * watch_module.ENDS_AT_ONCE)]
+    for callbacks in watched:
+        watch.set_deadline(watch.add(0, callbacks), trio.current_time() + 1)
+    await trio.sleep(1)
+    reported = [0]
+    while reported[-1] < len(watched):
+        await trio.lowlevel.checkpoint()
+        reported.append(sum(len(each.due_at) for each in watched))
+    assert max(after - before for before, after in pairwise(reported)) <= 2 * watch_module.ENDS_AT_ONCE
+    await trio.sleep(2)
+    assert all(len(each.due_at) == 1 for each in watched)
 
 
 @given(st.lists(st.tuples(st.integers(0, 9), st.integers(0, 30), st.integers(0, 3)), max_size=60))
