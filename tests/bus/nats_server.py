@@ -9,7 +9,7 @@ import pytest
 import trio
 from attrs import define
 
-PATIENCE = 20
+from tests.patience import PATIENCE
 
 
 @define

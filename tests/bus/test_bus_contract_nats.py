@@ -20,7 +20,8 @@ from messaging_core.testing.bus_contract import (
     delivery,
     log_numbers,
 )
-from tests.bus.nats_server import PATIENCE, NatsServer, free_port, nats_server
+from tests.bus.nats_server import NatsServer, free_port, nats_server
+from tests.patience import PATIENCE
 
 
 @frozen
@@ -78,7 +79,7 @@ async def test_a_user_who_is_followed_without_a_connection_is_subscribed_after_i
         before = len(two.missed)
         await exchange.server.stop()
         await two.wait_until(lambda process: not process.bus._waiters)  # type: ignore[attr-defined]
-        with trio.fail_after(5):
+        with trio.fail_after(PATIENCE):
             for number in range(100, 200):
                 await two.bus.follow(UserId(number))
         await exchange.server.start()
@@ -130,7 +131,7 @@ async def test_a_server_with_a_smaller_limit_gets_smaller_signals() -> None:
 async def test_a_process_ends_at_once_without_a_server() -> None:
     """An ending process does not wait for a connection to send its last envelope."""
     process = BusProcess(NatsBus(NatsAddress.parse(f"nats://127.0.0.1:{free_port()}")))
-    with trio.fail_after(10), trio.move_on_after(0.5):
+    with trio.fail_after(PATIENCE), trio.move_on_after(0.5):
         process.bus.publish(delivery(1))
         await process.run()
     assert process.missed == []

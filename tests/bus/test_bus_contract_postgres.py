@@ -19,6 +19,7 @@ from messaging_core.testing.bus_contract import (
     log_numbers,
 )
 from tests.bus.postgres_database import PostgresDatabase, postgres_database
+from tests.patience import PATIENCE
 
 
 @frozen
@@ -89,7 +90,7 @@ async def test_the_bus_reconnects_when_the_server_is_back(exchange: PostgresExch
 async def test_a_process_ends_at_once_without_a_server(exchange: PostgresExchange) -> None:
     """An ending process does not wait for a connection to send its last envelope."""
     process = BusProcess(PostgresBus("postgresql://postgres@127.0.0.1:9/", channel=exchange.channel))
-    with trio.fail_after(10), trio.move_on_after(0.5):
+    with trio.fail_after(PATIENCE), trio.move_on_after(0.5):
         process.bus.publish(delivery(1))
         await process.run()
     assert process.missed == []

@@ -17,8 +17,9 @@ from adapters.storage_memory import MemoryStorage
 from messaging_core.ports import Bus, Storage
 from tests.bus.nats_server import NatsServer, nats_server
 from tests.bus.postgres_database import PostgresDatabase, postgres_database
+from tests.patience import PATIENCE
 from tests.server.clients import FAULTS_EXPECTED, Person, browser, expect, register
-from tests.server.servers import PATIENCE, ServerHere, run_to_its_end, serving
+from tests.server.servers import ServerHere, run_to_its_end, serving
 
 SHARED = "postgresql://postgres@127.0.0.1:5432/messaging"
 
@@ -67,7 +68,7 @@ async def two_servers(kind: str) -> AsyncIterator[TwoServers]:
 
 async def ready(server: ServerHere, status: int) -> Any:
     """Wait until `/ready` has this status; returns its body."""
-    async with httpx.AsyncClient(base_url=server.address, trust_env=False) as http:
+    async with httpx.AsyncClient(base_url=server.address, trust_env=False, timeout=PATIENCE) as http:
         with trio.fail_after(PATIENCE):
             while True:
                 response = await http.get("/ready", extensions=FAULTS_EXPECTED)

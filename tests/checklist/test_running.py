@@ -12,7 +12,8 @@ from messaging_core.privacy import EmailVisibility
 from tests.checklist import faults
 from tests.checklist.checks import TIMEOUT, checked, rows, serving_with
 from tests.checklist.faults import frames, responses
-from tests.server.servers import PATIENCE, serving
+from tests.patience import PATIENCE
+from tests.server.servers import serving
 
 
 async def test_rows_are_judged_by_themselves() -> None:

@@ -9,8 +9,8 @@ from wsproto import ConnectionType, WSConnection, events
 
 from adapters.checklist.client import Client
 from adapters.checklist.socket_client import RecordedSocket
+from tests.patience import PATIENCE
 
-PATIENCE = 10.0
 LARGE = "x" * 16 * 1024 * 1024
 """More than a loopback connection buffers."""
 

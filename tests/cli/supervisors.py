@@ -15,7 +15,8 @@ from typing import Any
 import trio
 from attrs import define
 
-from tests.server.servers import PATIENCE, environment
+from tests.patience import PATIENCE
+from tests.server.servers import environment
 
 ROOT = Path(__file__).parents[2]
 STAND_IN = (sys.executable, "-I", str(Path(__file__).with_name("stand_in.py")))

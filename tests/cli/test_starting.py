@@ -12,7 +12,8 @@ import trio
 
 from adapters.cli.composition import first_of
 from adapters.quart_app import app as app_module
-from tests.server.servers import PATIENCE, environment, serving
+from tests.patience import PATIENCE
+from tests.server.servers import environment, serving
 
 NOT_NEEDED = {
     "adapters.checklist": "a client's",
@@ -193,7 +194,7 @@ async def test_only_who_needs_the_framework_waits_for_it(monkeypatch: pytest.Mon
 
     monkeypatch.setattr(app_module, "_make_framework", slow)
     usual = sys.getswitchinterval()
-    async with serving() as server, httpx.AsyncClient(base_url=server.address) as http:
+    async with serving() as server, httpx.AsyncClient(base_url=server.address, timeout=PATIENCE) as http:
         pages: list[int] = []
 
         async def ask_for_a_page() -> None:

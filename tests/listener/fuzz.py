@@ -18,9 +18,8 @@ from hypothesis import strategies as st
 
 from tests.listener.harness import KEY, TEXT, UPGRADE, frame
 from tests.listener.server_process import server
+from tests.patience import PATIENCE
 
-PATIENCE = 10.0
-"""Seconds within which the server must end a connection whose peer has ended it."""
 CHECK_EVERY = 1_000
 
 # --- the inputs -------------------------------------------------------------------------------------------

@@ -12,9 +12,14 @@ from attrs import define, field, frozen
 from adapters.listener import ASGIApp, ListenerConfig, ListenerCounts, serve
 from adapters.listener.watch import Watch
 from adapters.listener.whole_requests import WholeRequest, WholeRequests
+from tests.patience import PATIENCE
 
-PATIENCE = 5.0
-"""Seconds after which a wait fails a test; a test that passes never waits so long."""
+LONG = 10.0 * PATIENCE
+"""Seconds of a timeout that must not be what ends a test's wait."""
+TIMES = dict.fromkeys(
+    ("head_time", "body_idle_time", "write_time", "handshake_time", "ping_interval", "stall_time"), LONG
+) | {"linger_time": 1.0, "drain_time": 2.0, "drain_socket_time": 0.0, "abandon_time": 1.0}
+"""The listener's times in a test that sets none."""
 
 KEY = b"AAAAAAAAAAAAAAAAAAAAAA=="
 UPGRADE = (
@@ -42,7 +47,7 @@ async def serving(
 ) -> AsyncIterator[RunningListener]:
     """Serve `app` on a free port; at the end it must shut down within its deadline, with `faults` faults."""
     shutdown, ended, counts = trio.Event(), trio.Event(), ListenerCounts()
-    numbers = {"linger_time": 1.0, "drain_time": 2.0, "drain_socket_time": 0.0, "abandon_time": 1.0} | numbers
+    numbers = TIMES | numbers
     scope = trio.CancelScope()
 
     async def run(task_status: trio.TaskStatus[Any]) -> None:

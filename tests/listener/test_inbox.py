@@ -4,6 +4,7 @@ import trio
 from hypercorn.typing import ASGIReceiveEvent, HTTPDisconnectEvent, HTTPRequestEvent
 
 from adapters.listener.inbox import Inbox
+from tests.patience import PATIENCE
 
 BODY: ASGIReceiveEvent = HTTPRequestEvent(type="http.request", body=b"body", more_body=False)
 GONE: ASGIReceiveEvent = HTTPDisconnectEvent(type="http.disconnect")
@@ -28,5 +29,5 @@ class PromptPeer:
 async def test_events_that_arrive_during_the_100_are_received() -> None:
     """A body may arrive before the 100 that the peer waits for is written."""
     peer = PromptPeer(BODY, GONE)
-    with trio.fail_after(5):
+    with trio.fail_after(PATIENCE):
         assert [await peer.inbox.receive(), await peer.inbox.receive()] == [BODY, GONE]

@@ -25,6 +25,7 @@ from adapters.listener.unsent import UnsentAnswers
 from adapters.listener.watch import Watch
 from tests.listener.harness import (
     CLOSE,
+    LONG,
     TEXT,
     UPGRADE,
     RawPeer,
@@ -42,6 +43,7 @@ from tests.listener.harness import (
     wait_until,
     whole_body,
 )
+from tests.patience import PATIENCE
 
 GET = b"GET / HTTP/1.1\r\nHost: test\r\n\r\n"
 
@@ -55,14 +57,14 @@ async def test_fifty_of_fifty_sockets_are_closed_with_1012() -> None:
         await peer.end()
 
     async with (
-        serving(echo, drain_time=5.0) as served,
+        serving(echo, drain_time=LONG) as served,
         AsyncExitStack() as peers,
         trio.open_nursery() as nursery,
     ):
         for _ in range(50):
             nursery.start_soon(listen, await peers.enter_async_context(socket_to(served)))
         served.shutdown.set()
-        with trio.fail_after(4):
+        with trio.fail_after(PATIENCE):
             await served.ended.wait()
     assert codes == [1012] * 50
 
@@ -103,7 +105,7 @@ async def test_a_request_in_flight_is_answered_and_its_connection_closed() -> No
         await respond(send)
 
     async with (
-        serving(application(http=slow), linger_time=0.2) as served,
+        serving(application(http=slow), linger_time=0.2, drain_time=LONG) as served,
         connected(served) as peer,
         connected(served) as idle,
     ):
@@ -116,7 +118,7 @@ async def test_a_request_in_flight_is_answered_and_its_connection_closed() -> No
         answer = await peer.answer()
         assert (answer.status, answer.headers["connection"]) == (200, "close")
         assert await peer.end() == b""
-        with trio.fail_after(1):
+        with trio.fail_after(PATIENCE):
             await served.ended.wait()
 
 
@@ -143,16 +145,14 @@ async def test_peers_that_do_not_read_delay_nothing() -> None:
             await send({"type": "websocket.send", "bytes": bytes(1_000_000)})
 
     app = application(websocket=flooding)
-    async with serving(app, write_time=60.0, drain_time=0.5) as served, AsyncExitStack() as peers:
+    async with serving(app, write_time=LONG, drain_time=0.5) as served, AsyncExitStack() as peers:
         for _ in range(10):
             peer = await peers.enter_async_context(connected(served, receive_buffer=4096))
             await peer.send(UPGRADE + b"\r\n")
         await wait_until(lambda: served.counts.open_sockets == 10)
         served.shutdown.set()
-        began = trio.current_time()
-        with trio.fail_after(3):
+        with trio.fail_after(PATIENCE):
             await served.ended.wait()
-        assert trio.current_time() - began < 2
 
 
 async def test_the_callers_cancellation_ends_at_once() -> None:
@@ -165,7 +165,7 @@ async def test_the_callers_cancellation_ends_at_once() -> None:
 
     app = application(websocket=flooding)
     async with (
-        serving(app, write_time=60.0, drain_time=60.0) as served,
+        serving(app, write_time=LONG, drain_time=LONG) as served,
         connected(served, receive_buffer=4096) as peer,
     ):
         await peer.send(UPGRADE + b"\r\n")
@@ -173,7 +173,7 @@ async def test_the_callers_cancellation_ends_at_once() -> None:
         served.shutdown.set()
         await trio.sleep(0.05)
         served.cancel()
-        with trio.fail_after(1):
+        with trio.fail_after(PATIENCE):
             await served.ended.wait()
         await peer.gone()
 
@@ -200,7 +200,7 @@ async def test_startup_comes_before_the_first_connection_and_shutdown_after_the_
 
 
 async def _serve(app: Any) -> None:
-    with trio.fail_after(3):
+    with trio.fail_after(PATIENCE):
         await serve(app, ListenerConfig(port=0), shutdown=trio.Event())
 
 
@@ -247,7 +247,7 @@ async def test_a_socket_whose_peer_never_answers_the_close_ends_in_time() -> Non
         assert (await peer.frame()).payload == b"x"
         served.shutdown.set()
         assert (await peer.frame()).close[0] == 1012
-        with trio.fail_after(2):
+        with trio.fail_after(PATIENCE):
             await served.ended.wait()
 
 
@@ -320,18 +320,18 @@ async def test_the_shutdown_may_precede_a_readers_start(nursery: trio.Nursery) -
 
 async def test_a_silent_new_connection_delays_the_end_by_the_sockets_time() -> None:
     """It has `drain_socket_time`."""
-    async with serving(echo, drain_time=60.0, drain_socket_time=0.1) as served, connected(served) as peer:
+    async with serving(echo, drain_time=LONG, drain_socket_time=0.1) as served, connected(served) as peer:
         await wait_until(lambda: served.counts.accepted == 1)
         served.shutdown.set()
         assert await peer.end() == b""
-        with trio.fail_after(3):
+        with trio.fail_after(PATIENCE):
             await served.ended.wait()
 
 
 @pytest.mark.parametrize("before", [b"", GET], ids=["the first", "a later one"])
 async def test_an_incomplete_head_gets_a_503_at_shutdown(before: bytes) -> None:
     """So that its client can send the request elsewhere."""
-    async with serving(echo, drain_time=60.0, drain_socket_time=0.1) as served, connected(served) as peer:
+    async with serving(echo, drain_time=LONG, drain_socket_time=0.1) as served, connected(served) as peer:
         if before:
             assert (await peer.ask(before)).status == 200
         await peer.send(b"POST / HTTP/1.1\r\nHost: te")
@@ -346,7 +346,7 @@ async def test_an_incomplete_head_gets_a_503_at_shutdown(before: bytes) -> None:
 
 
 async def test_a_part_of_a_blank_line_is_no_request_at_shutdown() -> None:
-    async with serving(echo, drain_time=60.0) as served, connected(served) as peer:
+    async with serving(echo, drain_time=LONG) as served, connected(served) as peer:
         assert (await peer.ask(GET)).status == 200
         await peer.send(b"\r")
         await wait_all_tasks_blocked()

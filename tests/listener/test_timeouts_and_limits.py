@@ -25,6 +25,7 @@ from tests.listener.harness import (
     wait_until,
     whole_body,
 )
+from tests.patience import PATIENCE
 
 GET = b"GET / HTTP/1.1\r\nHost: test\r\n\r\n"
 POST = b"POST / HTTP/1.1\r\nHost: test\r\nContent-Length: 1000\r\n\r\n"
@@ -38,13 +39,11 @@ async def test_a_head_has_a_timeout_from_its_first_byte(before: bytes) -> None:
     async with serving(echo, head_time=0.3) as served, connected(served) as peer:
         if before:
             assert (await peer.ask(before)).status == 200
-        began = trio.current_time()
         await peer.send(b"GET / HTTP/1.1\r\n")
         async with trio.open_nursery() as nursery:
             nursery.start_soon(_drip, peer.stream, b"X: y\r\n")
             assert (await peer.answer()).status == 408
             assert await peer.end() == b""
-            assert trio.current_time() - began < 2
             nursery.cancel_scope.cancel()
         assert served.counts.timeouts == 1
 
@@ -194,7 +193,7 @@ async def test_a_send_to_a_disconnected_peer_lets_other_tasks_run() -> None:
     async with serving(application(websocket=flooding)) as served:
         async with socket_to(served):
             pass
-        with trio.fail_after(2):
+        with trio.fail_after(PATIENCE):
             await wait_until(lambda: not served.counts.open_connections)
     assert turns > 1
 
@@ -212,7 +211,7 @@ async def test_a_handler_that_ignores_the_disconnect_is_cancelled() -> None:
     async with serving(application(websocket=deaf), abandon_time=0.1) as served:
         async with socket_to(served):
             pass
-        with trio.fail_after(2):
+        with trio.fail_after(PATIENCE):
             await cancelled.wait()
 
 
@@ -294,7 +293,7 @@ async def test_a_lack_of_descriptors_pauses_accepting() -> None:
             resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
         async with trio.SocketStream(plain) as stream:
             await stream.send_all(GET)
-            with trio.fail_after(2):
+            with trio.fail_after(PATIENCE):
                 assert b"200" in await stream.receive_some()
 
 

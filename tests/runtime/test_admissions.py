@@ -21,8 +21,9 @@ from messaging_core.limits import Limits
 from messaging_core.models import AccessClaims, Actor
 from messaging_core.operations import Context, Query
 from messaging_core.privacy import Privacy
+from tests.patience import PATIENCE
 from tests.server.clients import Person, browser, expect, log_in, register
-from tests.server.servers import PATIENCE, ServerHere, serving
+from tests.server.servers import ServerHere, serving
 
 NOW = datetime(2024, 11, 4, 14, 30, tzinfo=UTC)
 SECOND = timedelta(seconds=1)

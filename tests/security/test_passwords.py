@@ -12,6 +12,7 @@ from adapters.security import Argon2Hasher
 from adapters.security.passwords import QUEUE, QUEUE_OF_NETWORK
 from messaging_core.ports import PasswordHasherBusy
 from tests.listener.harness import wait_until
+from tests.patience import PATIENCE
 
 HERE = "127.0.0.1"
 
@@ -77,7 +78,7 @@ class Turns:
         self.hasher._argon2 = self  # type: ignore[assignment]
 
     def hash(self, password: str) -> str:
-        assert self._may_work.acquire(timeout=20)
+        assert self._may_work.acquire(timeout=PATIENCE)
         return password
 
     async def ask(self, network: str, *, count: int = 1) -> list[trio.CancelScope]:

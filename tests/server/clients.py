@@ -14,7 +14,7 @@ import trio
 from attrs import frozen
 from trio_websocket import CloseReason, ConnectionClosed, WebSocketConnection, open_websocket_url
 
-from tests.server.servers import PATIENCE
+from tests.patience import PATIENCE
 
 ORIGIN = "http://localhost:5173"
 """Where the frontend's own development server is."""

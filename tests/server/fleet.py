@@ -12,7 +12,8 @@ from time import monotonic, sleep
 import httpx
 from attrs import define
 
-from tests.server.servers import PATIENCE, command_line, environment
+from tests.patience import PATIENCE
+from tests.server.servers import command_line, environment
 
 KEYS = "k1:" + "0f" * 32
 PORTS = range(20_000, 32_000)

@@ -8,9 +8,6 @@ from attrs import define
 
 from tests.server.clients import new_key
 
-OPTIMISM = 2
-"""Seconds after which the known client takes back a message that its own socket has not seen."""
-
 
 @define
 class KnownClient:

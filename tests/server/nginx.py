@@ -12,7 +12,7 @@ import pytest
 import trio
 from attrs import frozen
 
-from tests.server.servers import PATIENCE
+from tests.patience import PATIENCE
 
 SITE = Path(__file__).parents[2] / "deploy" / "nginx.conf"
 

@@ -22,9 +22,7 @@ from adapters.runtime import Messaging
 from adapters.runtime.messaging import UtcClock
 from adapters.security import Argon2Hasher, passwords
 from messaging_core.limits import Limits
-
-PATIENCE = 20
-"""Seconds after which something that should have happened has not; a slow machine needs far less."""
+from tests.patience import PATIENCE
 
 
 class Clock:

@@ -15,6 +15,7 @@ from structlog.typing import EventDict
 from adapters.listener import ListenerConfig, parse_proxies
 from messaging_core.limits import Limits, Rate
 from tests.listener.harness import CLOSE, PING, TEXT, UPGRADE, RawPeer, wait_until
+from tests.patience import PATIENCE
 from tests.server.clients import expect, is_a_problem, log_in, register
 from tests.server.nginx import CLAIMED, SITE, Nginx, nginx_before
 from tests.server.servers import ServerHere, serving
@@ -80,7 +81,7 @@ async def calling_from(front: Front, address: str) -> AsyncIterator[httpx.AsyncC
         base_url=f"{front.server.address}/api/v1",
         transport=httpx.AsyncHTTPTransport(local_address=address),
         trust_env=False,
-        timeout=20,
+        timeout=PATIENCE,
     ) as client:
         yield client
 
@@ -174,7 +175,7 @@ async def test_one_network_does_not_take_all_connections(front: Front) -> None:
     ]
 
     async def status(address: str) -> int:
-        async with httpx.AsyncClient(trust_env=False) as client:
+        async with httpx.AsyncClient(trust_env=False, timeout=PATIENCE) as client:
             return (
                 await client.get(f"{front.server.address}/health", headers={CLAIMED: address})
             ).status_code

@@ -6,7 +6,8 @@ from pathlib import Path
 import httpx
 import trio
 
-from tests.server.servers import PATIENCE, ServerProcess, process
+from tests.patience import PATIENCE
+from tests.server.servers import ServerProcess, process
 
 
 def leave_none(server: ServerProcess) -> None:

@@ -14,6 +14,8 @@ import httpx
 import pytest
 import trio
 
+from tests.listener.harness import wait_until
+from tests.patience import PATIENCE
 from tests.server.clients import (
     BROKEN_OFF,
     FAULTS_EXPECTED,
@@ -26,7 +28,7 @@ from tests.server.clients import (
     new_key,
     register,
 )
-from tests.server.servers import PATIENCE, ServerProcess, process
+from tests.server.servers import ServerProcess, process
 
 KILLS = 20
 SENDERS = 4
@@ -244,15 +246,14 @@ def full_disk(server: ServerProcess) -> Iterator[None]:
         resource.prlimit(pid, limit, (most, most))
 
 
-async def send_until_refused(person: Person, chat: int) -> list[int]:
-    """Send one message after another; the ids of those that were answered with 201."""
-    answered: list[int] = []
+async def send_until_refused(person: Person, chat: int, answered: list[int]) -> None:
+    """Send one message after another; adds the ids of those that were answered with 201."""
     while True:
         body = {"chat_id": chat, "type": "text", "content": str(len(answered))}
         response = await person.ask("POST", "/messages", body, extensions=FAULTS_EXPECTED)
         if response.status_code != 201:
             expect(response, 503, "storage_unavailable")
-            return answered
+            return
         answered.append(response.json()["id"])
 
 
@@ -291,16 +292,13 @@ async def test_a_file_that_is_taken_away_loses_nothing_unnoticed(
         chat = await alice.direct_chat_with(bob)
         answered = list[int]()
 
-        async def send() -> None:
-            answered.extend(await send_until_refused(alice, chat))
-
         async def ready() -> httpx.Response:
             return await http.get(f"{server.address}/ready", extensions=FAULTS_EXPECTED)
 
         async with trio.open_nursery() as nursery:
             for _ in range(SENDERS):
-                nursery.start_soon(send)
-            await trio.sleep(0.3)
+                nursery.start_soon(send_until_refused, alice, chat, answered)
+            await wait_until(lambda: len(answered) > SENDERS)
             happening(tmp_path)
         expect(await ready(), 503, "storage_unavailable")
         expect(await http.get(f"{server.address}/health"), 200)

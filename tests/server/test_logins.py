@@ -19,6 +19,7 @@ from adapters.quart_app.routes import ENDPOINTS
 from adapters.security.passwords import QUEUE_OF_NETWORK
 from messaging_core.limits import Limits, Rate
 from tests.listener.harness import wait_until
+from tests.patience import PATIENCE
 from tests.server.clients import PASSWORD, browser, expect, register
 from tests.server.servers import ServerHere, serving
 
@@ -32,7 +33,7 @@ async def calling_from(server: ServerHere, address: str) -> AsyncIterator[httpx.
         base_url=f"{server.address}/api/v1",
         transport=httpx.AsyncHTTPTransport(local_address=address),
         trust_env=False,
-        timeout=20,
+        timeout=PATIENCE,
     ) as client:
         yield client
 
@@ -49,7 +50,7 @@ async def test_passwords_of_an_address_wait_for_one_of_each_other(quick_path: bo
 
         async def held(network: str, work: partial[Any]) -> Any:
             def hold() -> Any:
-                assert may_work.acquire(timeout=20)
+                assert may_work.acquire(timeout=PATIENCE)
                 hashed.append(network)
                 return work()
 

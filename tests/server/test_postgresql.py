@@ -9,6 +9,7 @@ from click.testing import CliRunner
 from structlog.testing import capture_logs
 
 from adapters.cli.main import main
+from tests.patience import PATIENCE
 from tests.postgresql import made
 from tests.server.clients import browser, expect, register
 from tests.server.servers import process, run_to_its_end, serving
@@ -70,16 +71,16 @@ async def test_a_database_that_goes_away_and_comes_back(postgresql: str) -> None
         network(postgresql) as between,
         serving(database=between.address, signing_keys=KEYS["MESSAGING_SIGNING_KEYS"]) as server,
         browser(server) as http,
-        httpx.AsyncClient(base_url=server.address) as root,
+        httpx.AsyncClient(base_url=server.address, timeout=PATIENCE) as root,
     ):
         alice = await register(server, http, "Alice")
         bob = await register(server, http, "Bob")
         chat = await alice.direct_chat_with(bob)
-        with trio.fail_after(10):
+        with trio.fail_after(PATIENCE):
             while (await root.get("/ready")).status_code != 200:
                 pass  # the bus is heard a moment after the first requests are answered
         between.refuses_connections = between.breaks_connections = True
-        with trio.fail_after(10):
+        with trio.fail_after(PATIENCE):
             while (await root.get("/ready")).status_code != 503:
                 pass
             with capture_logs() as logs:

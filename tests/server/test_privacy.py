@@ -14,6 +14,7 @@ from adapters.cli.settings import Hosts
 from adapters.listener import ListenerConfig
 from messaging_core.avatars import AvatarHosts
 from messaging_core.privacy import EmailVisibility
+from tests.patience import PATIENCE
 from tests.server.clients import (
     PASSWORD,
     USER_KEYS,
@@ -259,7 +260,7 @@ async def test_pages_may_load_no_other_images(setting: str) -> None:
     *_, images = POLICIES[setting]
     async with (
         serving(avatar_hosts=hosts(setting)) as server,
-        httpx.AsyncClient(base_url=server.address) as http,
+        httpx.AsyncClient(base_url=server.address, timeout=PATIENCE) as http,
     ):
         for path, allowed in (("/", images), ("/docs", ["'self'", "data:"])):
             policy = (await http.get(path)).headers["Content-Security-Policy"]

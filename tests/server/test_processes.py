@@ -19,17 +19,17 @@ from adapters.checklist import running
 from adapters.checklist.client import Client, Response
 from adapters.checklist.judging import RowVerdict
 from adapters.checklist.socket_client import RecordedSocket
+from adapters.runtime.messaging import SWEEP_SECONDS
 from tests.bus.nats_server import NatsServer
 from tests.postgresql import made_with_tables
 from tests.server.clients import MESSAGE_KEYS, PASSWORD, Person, browser, expect, log_in, new_key, register
 from tests.server.fleet import Member, fleet, lasting_port
-from tests.server.known_client import OPTIMISM, KnownClient, page_load
+from tests.server.known_client import KnownClient, page_load
 from tests.server.test_races import MANY, at_once
 
-LOGOUT_SECONDS = 1
-"""Within which the contract has an ended session refused everywhere."""
-MARGIN_SECONDS = 4
-"""Beyond it: this machine may be busy with other things."""
+SIGNALLED = SWEEP_SECONDS - 5
+"""Seconds within which a signal between processes arrives, however busy this machine is. Without signals a
+process finds after `SWEEP_SECONDS` what the others have done."""
 
 
 ADDRESSES = os.environ.get("MESSAGING_TEST_PROCESSES", "").split()
@@ -140,7 +140,7 @@ async def test_c3_c10_both_sockets_receive_the_same_event(two: Two) -> None:
         sent = []
         for number in range(12):
             sent.append(await senders[number % 4].send(chat, f"Number {number}"))
-            frames = [await socket.text(OPTIMISM) for socket in (one, two_, three, four)]
+            frames = [await socket.text(SIGNALLED) for socket in (one, two_, three, four)]
             assert len(set(frames)) == 1, frames
         # And when they do not take turns.
         await at_once(MANY, lambda number: senders[number % 4].send(chat, f"At once {number}"))
@@ -154,7 +154,7 @@ async def test_a_chat_made_on_one_process_is_heard_of_on_the_other_at_once(two: 
     async with two.alice.socket() as a, two.bob.socket() as b:
         chat = await two.bob.direct_chat_with(two.alice)
         sent = await two.alice.send(chat, "The first")
-        assert (await a.message(OPTIMISM))["id"] == (await b.message(OPTIMISM))["id"] == sent["id"]
+        assert (await a.message(SIGNALLED))["id"] == (await b.message(SIGNALLED))["id"] == sent["id"]
         group = expect(
             await two.alice.ask(
                 "POST", "/chats", {"title": "Trip", "member_ids": [two.bob.id], "is_group": True}
@@ -162,7 +162,7 @@ async def test_a_chat_made_on_one_process_is_heard_of_on_the_other_at_once(two: 
             201,
         )
         sent = await two.bob.send(group["id"], "The second")
-        assert (await a.message(OPTIMISM))["id"] == (await b.message(OPTIMISM))["id"] == sent["id"]
+        assert (await a.message(SIGNALLED))["id"] == (await b.message(SIGNALLED))["id"] == sent["id"]
 
 
 async def test_p1_edits_and_deletions_appear_without_a_reload(two: Two) -> None:
@@ -174,7 +174,7 @@ async def test_p1_edits_and_deletions_appear_without_a_reload(two: Two) -> None:
         expect(await two.alice.ask("DELETE", f"/messages/{messages[1]['id']}"), 204)
         shown = {}
         for _ in range(5):
-            frame = await socket.frame(OPTIMISM)
+            frame = await socket.frame(SIGNALLED)
             shown[frame["data"]["id"]] = frame["data"]
     read = expect(await two.bob.ask("GET", f"/messages?chat_id={chat}"), 200)
     kept = {message["id"]: {key: message[key] for key in MESSAGE_KEYS} for message in read}
@@ -279,12 +279,12 @@ async def test_p2_a_reload_whose_requests_are_spread_over_processes(two: Two) ->
 # --- the end of a session -----------------------------------------------------------------------------------
 
 
-async def test_a_logout_is_heard_on_the_other_process_within_a_second(two: Two) -> None:
+async def test_a_logout_is_heard_on_the_other_process(two: Two) -> None:
     """Its sockets are closed there with 1008 and the reason, and its token, known there, is refused."""
     expect(await two.alice_there.ask("GET", "/users/me"), 200)
     async with two.alice_there.socket() as socket, two.bob.socket() as other:
         expect(await two.alice.ask("POST", "/auth/logout"), 204)
-        with trio.fail_after(LOGOUT_SECONDS + MARGIN_SECONDS):
+        with trio.fail_after(SIGNALLED):
             assert await socket.closed() == (1008, "session_revoked")
         expect(await two.alice_there.ask("GET", "/users/me"), 401, "session_revoked")
         refreshed = {"refresh_token": two.alice.refresh_token}
@@ -305,6 +305,6 @@ async def test_a_stolen_refresh_token_ends_the_session_on_both_processes(two: Tw
     async with now.socket() as socket:
         stolen = {"refresh_token": two.alice.refresh_token}
         expect(await two.alice.http.post("/auth/refresh", json=stolen), 401, "refresh_token_reused")
-        with trio.fail_after(LOGOUT_SECONDS + MARGIN_SECONDS):
+        with trio.fail_after(SIGNALLED):
             assert await socket.closed() == (1008, "session_revoked")
         expect(await now.ask("GET", "/users/me"), 401, "session_revoked")

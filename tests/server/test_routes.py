@@ -23,6 +23,7 @@ from messaging_core.frames import PlainFrame
 from messaging_core.limits import Limits, Rate
 from messaging_core.models import User
 from messaging_core.operations import Query
+from tests.patience import PATIENCE
 from tests.server.calls import CALLS, Scene, call
 from tests.server.clients import PASSWORD, browser, expect, new_key, register
 from tests.server.servers import ServerHere, ServerProcess, process, serving
@@ -40,7 +41,7 @@ def quick_path(request: pytest.FixtureRequest) -> bool:
 
 @pytest.fixture
 async def description(server: ServerHere, http: httpx.AsyncClient) -> Any:
-    async with httpx.AsyncClient(verify=False) as stranger:  # noqa: S501
+    async with httpx.AsyncClient(verify=False, timeout=PATIENCE) as stranger:  # noqa: S501
         return (await stranger.get(f"{server.address}/openapi.json")).json()
 
 

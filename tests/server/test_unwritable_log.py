@@ -13,8 +13,9 @@ import pytest
 import trio
 from attrs import frozen
 
+from tests.patience import PATIENCE
 from tests.server.clients import browser, expect, register
-from tests.server.servers import PATIENCE, ServerProcess, command_line, environment, process
+from tests.server.servers import ServerProcess, command_line, environment, process
 
 REDIRECTED = ("sh", "-c", 'exec "$@" 2>{}', "sh")
 

@@ -11,6 +11,7 @@ import httpx
 import trio
 
 from tests.cli.supervisors import Supervised, is_alive, over, refuses, serving
+from tests.patience import PATIENCE
 from tests.server.clients import BROKEN_OFF, browser, collect_what_was_broken_off, expect, register
 from tests.server.servers import ServerProcess, command_line
 
@@ -70,7 +71,10 @@ async def test_while_workers_are_replaced_no_request_is_refused(tmp_path: Path, 
         async def keep_asking() -> None:
             # A connection for each: one that is kept may end between two requests, which clients know of.
             async with httpx.AsyncClient(
-                base_url=f"http://127.0.0.1:{it.port}", trust_env=False, headers={"Connection": "close"}
+                base_url=f"http://127.0.0.1:{it.port}",
+                trust_env=False,
+                headers={"Connection": "close"},
+                timeout=PATIENCE,
             ) as client:
                 while asking:
                     expect(await client.get("/health"), 200)
@@ -92,7 +96,9 @@ async def test_a_worker_that_is_killed_costs_its_own_requests_only(tmp_path: Pat
 
         async def keep_asking() -> None:
             nonlocal answered
-            async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{it.port}", trust_env=False) as client:
+            async with httpx.AsyncClient(
+                base_url=f"http://127.0.0.1:{it.port}", trust_env=False, timeout=PATIENCE
+            ) as client:
                 while len(it.events("worker_serves")) < 3:
                     try:
                         expect(await client.get("/health"), 200)

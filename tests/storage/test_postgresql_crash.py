@@ -10,13 +10,11 @@ from adapters.storage_sql.postgresql.storage import open_postgresql
 from adapters.storage_sql.postgresql.transaction import PostgresqlTransaction
 from messaging_core.ids import MessageId
 from messaging_core.ports import OutcomeUnknown, Storage, StorageUnavailable, Transaction
+from tests.patience import PATIENCE
 from tests.postgresql import connect
 from tests.postgresql_cluster import Cluster, cluster
 from tests.storage.broken_network import network
 from tests.storage.people import prepare, send, written
-
-PATIENCE = 20
-"""Seconds after which a wait has failed."""
 
 Sent = list[tuple[int, MessageId]]
 

@@ -19,14 +19,13 @@ from messaging_core.effects import StoreUser
 from messaging_core.ids import ChatId, MessageId
 from messaging_core.models import Chat, Excerpt, Member, User
 from messaging_core.ports import Storage, StorageUnavailable, Transaction
+from tests.patience import PATIENCE
 from tests.postgresql import connect
 from tests.storage.broken_network import BrokenNetwork, network
 from tests.storage.ctrl_c import interrupted
 from tests.storage.people import ALICE, CHAT, NOW, OTHER_CHAT, prepare, send, written
 from tests.storage.system_tasks import system_tasks
 
-PATIENCE = 20
-"""Seconds after which a wait has failed."""
 QUICK = PostgresqlConfig(database_time=1.0, database_lock_time=0.2)
 
 Sent = list[tuple[int, MessageId]]

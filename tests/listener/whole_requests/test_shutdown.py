@@ -9,6 +9,7 @@ import trio.testing
 
 from adapters.listener.whole_requests import WholeRequest
 from tests.listener.harness import (
+    LONG,
     ConnectionEnded,
     PlainAnswer,
     RawPeer,
@@ -20,10 +21,11 @@ from tests.listener.harness import (
     wait_until,
 )
 from tests.listener.whole_requests.both_ways import GET, SAYS, post, say_whole
+from tests.patience import PATIENCE
 
 
 @asynccontextmanager
-async def waiting() -> AsyncIterator[tuple[RunningListener, RawPeer, trio.Event]]:
+async def waiting(*, drain_time: float = LONG) -> AsyncIterator[tuple[RunningListener, RawPeer, trio.Event]]:
     """A peer whose request is being answered, once the event is set."""
     begun, going_on = trio.Event(), trio.Event()
 
@@ -33,7 +35,7 @@ async def waiting() -> AsyncIterator[tuple[RunningListener, RawPeer, trio.Event]
         return await say_whole(asked)
 
     async with (
-        serving(echo, whole_requests=WholeFor(answer), drain_time=0.5) as served,
+        serving(echo, whole_requests=WholeFor(answer), drain_time=drain_time) as served,
         connected(served) as peer,
     ):
         await peer.send(GET + GET)
@@ -74,9 +76,9 @@ async def test_at_the_end_a_body_may_still_arrive() -> None:
 
 async def test_an_answer_does_not_delay_the_end() -> None:
     """After `drain_time` an answer in progress is cancelled."""
-    async with waiting() as (served, peer, _):
+    async with waiting(drain_time=0.5) as (served, peer, _):
         served.shutdown.set()
-        with trio.fail_after(4):
+        with trio.fail_after(PATIENCE):
             await served.ended.wait()
         assert (await peer.gone()).reset
 
@@ -84,7 +86,7 @@ async def test_an_answer_does_not_delay_the_end() -> None:
 async def test_cancelling_the_server_ends_it_at_once() -> None:
     async with waiting() as (served, peer, _):
         served.cancel()
-        with trio.fail_after(1):
+        with trio.fail_after(PATIENCE):
             await served.ended.wait()
         with pytest.raises(ConnectionEnded):
             await peer.answer()

@@ -6,6 +6,7 @@ from typing import Any
 import httpx
 import pytest
 
+from tests.patience import PATIENCE
 from tests.server.calls import Scene
 from tests.server.clients import PROBLEM_KEYS, expect
 from tests.server.servers import ServerHere
@@ -81,7 +82,7 @@ async def test_request_ids_that_cannot_be_logged(http: httpx.AsyncClient, reques
 )
 async def test_heads_that_are_too_much(server: ServerHere, sent: dict[str, Any], status: int) -> None:
     """A head that no application should see is refused in the same form, and its connection closed."""
-    async with httpx.AsyncClient(verify=False) as client:  # noqa: S501
+    async with httpx.AsyncClient(verify=False, timeout=PATIENCE) as client:  # noqa: S501
         response = await client.get(f"{server.address}/api/v1/chats", **sent)
         assert response.status_code == status
         assert response.headers["Content-Type"] == "application/problem+json"

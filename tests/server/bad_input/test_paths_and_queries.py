@@ -5,6 +5,7 @@ import pytest
 
 from adapters.quart_app.endpoints import Endpoint
 from adapters.quart_app.routes import ENDPOINTS
+from tests.patience import PATIENCE
 from tests.server.calls import CALLS, Scene
 from tests.server.clients import ORIGIN, expect
 from tests.server.servers import ServerHere
@@ -208,7 +209,7 @@ async def test_one_slash_too_many_is_told_the_place_without_it(
 ) -> None:
     """308 keeps method and query, for pages of other origins too; it leads to this server's routes only."""
     address = httpx.URL(server.address).copy_with(raw_path=target.encode())
-    async with httpx.AsyncClient(verify=False, headers={"Origin": ORIGIN}) as http:  # noqa: S501
+    async with httpx.AsyncClient(verify=False, headers={"Origin": ORIGIN}, timeout=PATIENCE) as http:  # noqa: S501
         response = await http.request(method, address)
         followed = await http.request(method, f"{server.address}{place or '/'}")
     if place is None:

@@ -4,9 +4,10 @@ import httpx
 import pytest
 import trio
 
+from tests.patience import PATIENCE
 from tests.server.calls import Scene
 from tests.server.clients import expect
-from tests.server.servers import PATIENCE, ServerHere
+from tests.server.servers import ServerHere
 
 HANDSHAKE = (
     b"GET /ws?token=x HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"

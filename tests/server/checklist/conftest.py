@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 import httpx
 import pytest
 
+from tests.patience import PATIENCE
 from tests.server.clients import ORIGIN
 from tests.server.servers import ServerHere
 
@@ -18,5 +19,10 @@ def quick_path(request: pytest.FixtureRequest) -> bool:
 @pytest.fixture
 async def stranger(server: ServerHere) -> AsyncIterator[httpx.AsyncClient]:
     """A page of another origin, at the root of the server."""
-    async with httpx.AsyncClient(base_url=server.address, headers={"Origin": ORIGIN}, verify=False) as client:  # noqa: S501
+    async with httpx.AsyncClient(
+        base_url=server.address,
+        headers={"Origin": ORIGIN},
+        timeout=PATIENCE,
+        verify=False,  # noqa: S501
+    ) as client:
         yield client

@@ -7,6 +7,7 @@ import pytest
 
 from messaging_core.limits import Limits, Rate
 from messaging_core.ports import StorageUnavailable
+from tests.patience import PATIENCE
 from tests.server.clients import (
     BROKEN_OFF,
     FAULTS_EXPECTED,
@@ -118,7 +119,7 @@ async def test_c1_other_origins_are_left_out_where_some_are_chosen() -> None:
     """C1: with chosen origins only those are told that they may read; the rest is answered all the same."""
     async with (
         serving(cors_origins="https://app.example https://other.example") as server,
-        httpx.AsyncClient(base_url=server.address, verify=False) as client,  # noqa: S501
+        httpx.AsyncClient(base_url=server.address, verify=False, timeout=PATIENCE) as client,  # noqa: S501
     ):
         for origin in ("https://app.example", "https://other.example"):
             shows_cors(await client.get("/health", headers={"Origin": origin}), origin)

@@ -12,6 +12,7 @@ from openapi_spec_validator import validate
 from adapters.quart_app.openapi import describe
 from adapters.quart_app.routes import ENDPOINTS
 from messaging_core.limits import Limits
+from tests.patience import PATIENCE
 from tests.server.clients import Person, shows_cors
 from tests.server.servers import ServerHere, serving
 
@@ -111,7 +112,7 @@ async def test_d_it_can_be_turned_off() -> None:
     """D: without `docs` neither is served."""
     async with (
         serving(docs=False) as server,
-        httpx.AsyncClient(base_url=server.address, verify=False) as client,  # noqa: S501
+        httpx.AsyncClient(base_url=server.address, verify=False, timeout=PATIENCE) as client,  # noqa: S501
     ):
         for path in ("/docs", "/openapi.json", "/docs/start.js"):
             assert (await client.get(path)).status_code == 404

@@ -8,7 +8,6 @@ import pytest
 import trio
 
 from tests.server.clients import MESSAGE_KEYS, Person, expect, log_in, register
-from tests.server.known_client import OPTIMISM
 from tests.server.servers import ServerHere
 
 
@@ -17,7 +16,7 @@ async def test_c3_every_socket_of_every_participant_hears_it(alice: Person, bob:
     async with alice.socket() as a1, alice.socket() as a2, bob.socket() as b1, bob.socket() as b2:
         for author in (alice, bob):
             sent = await author.send(chat, f"from {author.user['tag']}")
-            frames = [await socket.text(within=OPTIMISM) for socket in (a1, a2, b1, b2)]
+            frames = [await socket.text() for socket in (a1, a2, b1, b2)]
             assert len(set(frames)) == 1
             assert json.loads(frames[0])["data"]["id"] == sent["id"]
 
@@ -31,8 +30,8 @@ async def test_c3_a_second_login_hears_it_too(
         async with bob.socket():
             pass
         sent = await alice.send(chat)
-        assert (await laptop.message(OPTIMISM))["id"] == sent["id"]
-        assert (await pocket.message(OPTIMISM))["id"] == sent["id"]
+        assert (await laptop.message())["id"] == sent["id"]
+        assert (await pocket.message())["id"] == sent["id"]
 
 
 async def test_c3_a_group_hears_it_and_nobody_else(

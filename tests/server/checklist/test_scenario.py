@@ -18,7 +18,6 @@ from tests.server.clients import (
     open_socket,
     register,
 )
-from tests.server.known_client import OPTIMISM
 from tests.server.servers import ServerProcess, process
 
 
@@ -45,9 +44,9 @@ async def play(server: ServerProcess, http: httpx.AsyncClient) -> Scenario:
         body = {"chat_id": 1, "type": "text", "content": "Hello Bob!"}
         sent = expect(await alice.ask("POST", "/messages", body, key=keys[3]), 201)
         assert sent["id"] == 1
-        frames = [[await a.frame(OPTIMISM), await b.frame(OPTIMISM)]]
+        frames = [[await a.frame(), await b.frame()]]
         await bob.send(1, "Hello Alice!", key=keys[4])
-        frames.append([await a.frame(OPTIMISM), await b.frame(OPTIMISM)])
+        frames.append([await a.frame(), await b.frame()])
     return Scenario(server, alice, bob, frames, keys)
 
 
@@ -95,7 +94,7 @@ async def test_p1_messages_appear_without_a_reload(alice: Person, bob: Person, c
     async with bob.socket() as socket:
         for number in range(10):
             await (alice, bob)[number % 2].send(chat, str(number))
-            told.append(await socket.message(OPTIMISM))
+            told.append(await socket.message())
     read = expect(await bob.ask("GET", f"/messages?chat_id={chat}"), 200)
     assert [{key: message[key] for key in MESSAGE_KEYS} for message in reversed(read)] == told
 

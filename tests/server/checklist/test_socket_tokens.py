@@ -10,8 +10,9 @@ import pytest
 import trio
 from trio_websocket import ConnectionClosed
 
+from tests.patience import PATIENCE
 from tests.server.clients import Person, Socket, browser, expect, log_in, open_socket, register
-from tests.server.servers import PATIENCE, ServerHere, serving
+from tests.server.servers import ServerHere, serving
 
 
 def forged(token: str, **claims: object) -> str:
