@@ -4,6 +4,8 @@
 SHELL := /bin/sh
 .SHELLFLAGS := -eu -c
 MAKEFLAGS += --no-builtin-rules
+# The tests start some hundred processes, each of which would compile all of its modules again.
+unexport PYTHONDONTWRITEBYTECODE
 .DEFAULT_GOAL := help
 
 VENV := .venv
@@ -67,16 +69,16 @@ ifeq ($(strip $(ARGS)),)
 endif
 
 # Tests without a server and a database: the rules, their runtime, and the simulation of several processes.
-QUICK := tests/core tests/runtime tests/security tests/storage/test_storage_contract_memory.py \
-	tests/bus/test_signals.py tests/bus/test_relay.py tests/bus/test_simulation.py \
-	tests/bus/test_bus_contract_memory.py tests/server/test_http_request.py
+QUICK := tests/core tests/runtime tests/security tests/storage/test_commit_policy.py \
+	tests/storage/test_storage_contract_memory.py tests/bus/test_signals.py tests/bus/test_relay.py \
+	tests/bus/test_simulation.py tests/bus/test_bus_contract_memory.py tests/server/test_http_request.py
 
 .PHONY: quick
 quick: $(VENV)/.dev-installed ## Run the tests that need no server and no database, in half a minute
 	@$(BIN)/pytest --quiet $(QUICK) $(ARGS)
 
 .PHONY: mutants
-mutants: $(VENV)/.dev-installed ## Plant faults in the core and name those that no test notices, half an hour; ARGS=--help
+mutants: $(VENV)/.dev-installed ## Plant faults and name those that no test notices, an hour; ARGS=--help
 	@$(BIN)/python -m tests.mutants $(ARGS)
 
 .PHONY: browser
