@@ -1,7 +1,7 @@
 """Plants faults with mutmut, and names those that no test notices: `make mutants`.
 
-Faults are planted in the whole core, and in a sample of the adapters that `pyproject.toml` names: modules that
-decide something without a network or a database.
+Faults are planted in the whole core, and in a sample of the adapters: modules that decide something without a
+network or a database. `pyproject.toml` names them.
 
 A fault (a mutant) that all tests pass is a survivor. A survivor may live if it changes nothing but a text for
 people, or if `tests/survivors.toml` has a reason for it. That list names the function and the lines that
