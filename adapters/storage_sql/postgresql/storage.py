@@ -1,18 +1,26 @@
 """The storage in PostgreSQL: transactions and reads on threads, shared with any xid of processes."""
 
 import logging
-import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from functools import partial
+from threading import Event
 from time import monotonic
 from typing import Any, TypeVar
 
 import psycopg
-import trio
 from attrs import frozen
 from outcome import Error, Outcome, Value
 
+from adapters.storage_sql.event_loop import (
+    LoopEnded,
+    at_most,
+    in_thread,
+    shielded,
+    sleep,
+    start_task,
+    start_thread,
+)
 from adapters.storage_sql.postgresql.commit_order import CommitOrder, CommitTicket
 from adapters.storage_sql.postgresql.commit_outcome import Backend, CommitOutcome, find_outcome
 from adapters.storage_sql.postgresql.config import PostgresqlConfig
@@ -26,11 +34,12 @@ from adapters.storage_sql.postgresql.server import (
     is_unavailable,
     one_line,
 )
-from adapters.storage_sql.postgresql.thread_pool import Call, LoopPauses, ThreadPool
 from adapters.storage_sql.postgresql.transaction import (
     MembersChanged,
     postgresql_statements,
 )
+from adapters.storage_sql.thread_pool import Call, ThreadPool
+from adapters.storage_sql.worker_thread import LoopPauses
 from messaging_core.ports import OutcomeUnknown, Reader, Storage, StorageUnavailable, Transaction
 
 log = logging.getLogger(__name__)
@@ -50,7 +59,7 @@ async def open_postgresql(address: str, config: PostgresqlConfig | None = None) 
     On leaving, it finishes the accepted transactions. Raises `DatabaseUnusable`.
     """
     server = PostgresqlServer(address, config or PostgresqlConfig())
-    await trio.to_thread.run_sync(_check, server)
+    await in_thread(_check, server)
     storage = PostgresqlStorage(server)
     try:
         yield storage
@@ -80,13 +89,11 @@ class PostgresqlStorage:
         def connections(count: int) -> list[PostgresqlConnection]:
             return [PostgresqlConnection(server, statements, members) for _ in range(count)]
 
-        self._writers = ThreadPool("writer", connections(server.config.database_writers))
-        self._readers = ThreadPool("reader", connections(server.config.database_readers))
-        self._loop_pauses = LoopPauses(self._writers, self._readers)
-        trio.lowlevel.add_instrument(self._loop_pauses)
-        self._deadline_scope = trio.CancelScope()
-        self._ending = threading.Event()
-        trio.lowlevel.spawn_system_task(self._check_deadlines)
+        pauses = LoopPauses()
+        self._writers = ThreadPool("writer", connections(server.config.database_writers), pauses)
+        self._readers = ThreadPool("reader", connections(server.config.database_readers), pauses)
+        self._ending = Event()
+        self._end_checks = start_task(self._check_deadlines)
 
     async def transact(
         self, operation: Callable[[Transaction], T], *, committed: Callable[[T], None] | None = None
@@ -105,23 +112,20 @@ class PostgresqlStorage:
 
         If the outcome of a COMMIT is not found within twice `database_time`, it stays unknown.
         """
-        with trio.CancelScope(shield=True):
-            with trio.move_on_after(2 * self._time):
+        with shielded():
+            with at_most(2 * self._time):
                 await self._readers.close()
                 await self._writers.close()
             self._ending.set()
             await self._readers.close()
             await self._writers.close()
-            self._deadline_scope.cancel()
-            with suppress(KeyError):
-                trio.lowlevel.remove_instrument(self._loop_pauses)
+            self._end_checks()
 
     async def _check_deadlines(self) -> None:
-        with self._deadline_scope:
-            while True:
-                await trio.sleep(DEADLINE_CHECK_EVERY)
-                self._writers.enforce_timeout(self._time)
-                self._readers.enforce_timeout(self._time)
+        while True:
+            await sleep(DEADLINE_CHECK_EVERY)
+            self._writers.enforce_timeout(self._time)
+            self._readers.enforce_timeout(self._time)
 
     # --- on the threads ------------------------------------------------------------------------------------
 
@@ -193,16 +197,11 @@ class PostgresqlStorage:
             self._notify(call, committed, done.ticket, Value(done.result))
             return
         log.warning("The connection to PostgreSQL was lost during a COMMIT: looking up its outcome")
-        thread = threading.Thread(
-            target=self._find_outcome,
-            args=(call, committed, done, done.lost),
-            name="storage outcome",
-            daemon=True,
-        )
+        find = partial(self._find_outcome, call, committed, done, done.lost)
         try:
-            thread.start()
-        except RuntimeError:  # the system starts no more threads
-            thread.run()
+            start_thread("outcome", find)
+        except RuntimeError:
+            find()
 
     def _find_outcome(
         self,
@@ -242,12 +241,12 @@ class PostgresqlStorage:
                     log.exception("the callback of a committed transaction failed")
             self._writers.resolve(call, outcome)
 
-        with suppress(trio.RunFinishedError):
-            self._writers.loop.run_sync_soon(self._order.complete, ticket, notify)
+        with suppress(LoopEnded):
+            self._writers.loop.run_soon(self._order.complete, ticket, notify)
 
     def _skip(self, ticket: CommitTicket) -> None:
-        with suppress(trio.RunFinishedError):
-            self._writers.loop.run_sync_soon(self._order.complete, ticket, lambda: None)
+        with suppress(LoopEnded):
+            self._writers.loop.run_soon(self._order.complete, ticket, lambda: None)
 
 
 @frozen

@@ -1,13 +1,12 @@
 """Counts turns of the event loop, and detects whether it has been idle."""
 
 from collections.abc import Callable
-from contextlib import suppress
 
-import trio
+from adapters.storage_sql.event_loop import TurnObserver
 
 
-class LoopTurns(trio.abc.Instrument):
-    """Counts the turns of the event loop, and its idle turns, from here until `end`.
+class LoopTurns(TurnObserver):
+    """Counts the turns of the event loop, and its idle turns.
 
     Only a busy loop has other tasks to yield to, or others to share a commit with. The first caller after an
     idle turn is alone, as far as the loop knows, so it need not yield.
@@ -16,7 +15,7 @@ class LoopTurns(trio.abc.Instrument):
     def __init__(self) -> None:
         self._idle_turns = 0
         self.turns = 0
-        trio.lowlevel.add_instrument(self)
+        super().__init__()
 
     def before_io_wait(self, timeout: float) -> None:
         self.turns += 1
@@ -33,8 +32,3 @@ class LoopTurns(trio.abc.Instrument):
             return seen != before
 
         return has_been_idle
-
-    def end(self) -> None:
-        """Stop counting; safe to repeat."""
-        with suppress(KeyError):
-            trio.lowlevel.remove_instrument(self)

@@ -8,8 +8,14 @@ from pathlib import Path
 from time import monotonic
 from typing import TypeVar
 
-import trio
-
+from adapters.storage_sql.event_loop import (
+    end_turn,
+    in_thread,
+    raise_if_cancelled,
+    shielded,
+    sleep,
+    start_task,
+)
 from adapters.storage_sql.rows import Kind, Row
 from adapters.storage_sql.sqlite.cache import CachedReader, CachedTransaction, CommittedCache, StagedChanges
 from adapters.storage_sql.sqlite.errors import is_unavailable
@@ -39,10 +45,10 @@ async def open_sqlite(path: Path) -> AsyncIterator[Storage]:
     On leaving, it finishes the accepted transactions and copies the write-ahead log into the file. The
     `.lock` file stays. Raises `DatabaseUnusable`.
     """
-    name = await trio.to_thread.run_sync(path.absolute)
-    path = await trio.to_thread.run_sync(path.resolve)
+    name = await in_thread(path.absolute)
+    path = await in_thread(path.resolve)
     with owned(path) as descriptor:
-        await trio.to_thread.run_sync(prepare, path)
+        await in_thread(prepare, path)
         with closing(connect_writer(path)) as writing, closing(connect_reader(path)) as reading:
             storage = SqliteStorage(writing, reading, FileWatch(name, path, descriptor))
             try:
@@ -72,8 +78,7 @@ class SqliteStorage:
         """Seconds of reads in that turn."""
         self._writer = Writer(self._session, self._loop_turns)
         self._closed = False
-        self._watch_scope = trio.CancelScope()
-        trio.lowlevel.spawn_system_task(self._keep_watch)
+        self._end_watch = start_task(self._keep_watch)
 
     @property
     def trouble(self) -> str | None:
@@ -93,11 +98,11 @@ class SqliteStorage:
         `READ_SECONDS_A_TURN` begins no more reads. Raises `StorageUnavailable`.
         """
         if self._has_been_idle():
-            await trio.lowlevel.checkpoint_if_cancelled()
+            await raise_if_cancelled()
         else:
-            await trio.lowlevel.checkpoint()
+            await end_turn()
             while self._read_seconds >= READ_SECONDS_A_TURN and self._turn == self._loop_turns.turns:
-                await trio.lowlevel.checkpoint()
+                await end_turn()
         if self._closed:
             raise StorageUnavailable("The storage is closed")
         started = monotonic()
@@ -121,16 +126,15 @@ class SqliteStorage:
         await self._writer.close()
         if not self._closed:
             self._closed = True
-            self._watch_scope.cancel()
-            self._loop_turns.end()
-            with trio.CancelScope(shield=True):
-                await trio.to_thread.run_sync(self._clean_up)
+            self._end_watch()
+            self._loop_turns.end_observation()
+            with shielded():
+                await in_thread(self._clean_up)
 
     async def _keep_watch(self) -> None:
-        with self._watch_scope:
-            while True:
-                await trio.sleep(SCAN_EVERY)
-                self._watch.scan()
+        while True:
+            await sleep(SCAN_EVERY)
+            self._watch.scan()
 
     def _clean_up(self) -> None:
         # On a full disk, for example, the next start reads what was committed from the log.

@@ -16,14 +16,25 @@ from collections.abc import Callable
 from time import monotonic
 from typing import Any, Protocol, TypeVar, cast
 
-import trio
 from attrs import define
 from outcome import Error, Outcome, Value, capture
 
+from adapters.storage_sql.event_loop import (
+    Caller,
+    Gate,
+    current_caller,
+    end_turn,
+    park,
+    protected_from_ctrl_c,
+    raise_if_cancelled,
+    shielded,
+    start_task,
+    wake,
+)
 from adapters.storage_sql.sqlite.commit_policy import CommitPolicy
 from adapters.storage_sql.sqlite.errors import error_for_caller, is_unavailable
 from adapters.storage_sql.sqlite.loop_turns import LoopTurns
-from adapters.storage_sql.sqlite.writer_thread import WriterThread
+from adapters.storage_sql.worker_thread import LoopPauses, WorkerThread
 from messaging_core.ports import StorageUnavailable, Transaction
 
 log = logging.getLogger(__name__)
@@ -58,16 +69,16 @@ class WriteSession(Protocol):
 class _Job:
     operation: Callable[[Transaction], Any]
     committed: Callable[[Any], None] | None
-    task: trio.lowlevel.Task | None = None
-    """The caller's task, once it waits for the outcome."""
+    caller: Caller | None = None
+    """The caller, once it waits for the outcome."""
     outcome: Outcome[Any] | None = None
     """The outcome, if there is one before the caller waits."""
 
     def run(self, function: Callable[[V], T], argument: V) -> T:
         """Call `function` in the caller's context, so that its log lines show the caller's `request_id`."""
-        if self.task is None:  # the caller's own task runs it
+        if self.caller is None:  # the caller's own task runs it
             return function(argument)
-        return self.task.context.run(function, argument)
+        return self.caller.context.run(function, argument)
 
     def notify_committed(self, value: object) -> None:
         if self.committed is not None:
@@ -77,10 +88,10 @@ class _Job:
                 log.exception("the callback of a committed transaction failed")
 
     def resolve(self, outcome: Outcome[Any]) -> None:
-        if self.task is None:
+        if self.caller is None:
             self.outcome = outcome
         else:
-            trio.lowlevel.reschedule(self.task, outcome)
+            wake(self.caller, outcome)
 
 
 class Writer:
@@ -99,7 +110,7 @@ class Writer:
         self._outcomes: list[Outcome[Any]] = []
         """The outcomes of the batch's operations, in its order."""
         self._busy = False
-        self._idle = trio.lowlevel.ParkingLot()
+        self._idle = Gate()
         self._commit_seconds = 0.0
         _, _, path = session.connection.execute("PRAGMA database_list").fetchone()
         self._log_path = f"{path}-wal"
@@ -107,20 +118,19 @@ class Writer:
         """Why new transactions are refused."""
         self._has_failed = False
         self._has_ended = False
-        self._thread = WriterThread(failed=self._thread_failed)
+        self._thread = WorkerThread("writer", LoopPauses(), failed=self._thread_failed)
         self._is_due = False
         """Whether the next transaction is to begin."""
-        self._runner_scope = trio.CancelScope()
-        self._runner_waits = trio.lowlevel.ParkingLot()
-        trio.lowlevel.spawn_system_task(self._run_transactions)
+        self._runner_waits = Gate()
+        self._end_runner = start_task(self._run_transactions)
 
     # Ctrl-C in between would leave a job whose caller waits for something else by then.
-    @trio.lowlevel.enable_ki_protection
+    @protected_from_ctrl_c
     async def transact(
         self, operation: Callable[[Transaction], T], *, committed: Callable[[T], None] | None = None
     ) -> T:
         """See `messaging_core.ports.Storage.transact`."""
-        await trio.lowlevel.checkpoint_if_cancelled()
+        await raise_if_cancelled()
         if self._closed is not None:
             raise StorageUnavailable(self._closed)
         if len(self._waiting) >= self._max_waiting:
@@ -136,27 +146,27 @@ class Writer:
                 self._schedule_next()
         if job.outcome is not None:
             return cast("T", job.outcome.unwrap())
-        job.task = trio.lowlevel.current_task()
+        job.caller = current_caller()
 
-        def cancel(_: object) -> trio.lowlevel.Abort:
+        def leave() -> bool:
             # A job that has left the queue runs, and its caller gets the outcome.
             if job not in self._waiting:
-                return trio.lowlevel.Abort.FAILED
+                return False
             del self._waiting[job]
-            return trio.lowlevel.Abort.SUCCEEDED
+            return True
 
-        result: T = await trio.lowlevel.wait_task_rescheduled(cancel)
+        result: T = await park(leave)
         return result
 
     async def close(self) -> None:
         """Refuse new transactions, finish those that wait, and end the thread; cannot be cancelled."""
         self._closed = self._closed or "The storage is closed"
-        with trio.CancelScope(shield=True):
+        with shielded():
             while self._busy:
                 await self._idle.park()
             if not self._has_ended:
                 self._has_ended = True
-                self._runner_scope.cancel()
+                self._end_runner()
                 self._roll_back()
             await self._thread.end()
 
@@ -188,22 +198,21 @@ class Writer:
 
     async def _run_transactions(self) -> None:
         """Begin a transaction whenever one is due."""
-        with self._runner_scope:
-            while True:
-                if self._is_due:
-                    await trio.lowlevel.checkpoint()  # callers that just got their outcomes run first
-                else:
-                    await self._runner_waits.park()
-                self._is_due = False
-                await self._gather()
-                self._guarded(self._begin)
+        while True:
+            if self._is_due:
+                await end_turn()  # callers that just got their outcomes run first
+            else:
+                await self._runner_waits.park()
+            self._is_due = False
+            await self._gather()
+            self._guarded(self._begin)
 
     async def _gather(self) -> None:
         """Wait for operations to share the transaction, while each turn of the loop brings one."""
         seen, turns = 0, 0 if self._retries else self._policy.gathering_turns()
         while turns and len(self._waiting) > seen:
             seen, turns = len(self._waiting), turns - 1
-            await trio.lowlevel.checkpoint()
+            await end_turn()
 
     def _guarded(self, step: Callable[..., None], *args: object) -> None:
         try:
@@ -220,7 +229,7 @@ class Writer:
         self._guarded(fail)
 
     def _run_in_thread(self, work: Callable[[], object], then: Callable[[Outcome[Any]], None]) -> None:
-        self._thread.send(work, lambda outcome: self._guarded(then, outcome))
+        self._thread.call(work, lambda outcome: self._guarded(then, outcome))
 
     def _begin(self) -> None:
         try:

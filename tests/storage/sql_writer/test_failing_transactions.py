@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from attrs import evolve
 
+from adapters.storage_sql import worker_thread
 from adapters.storage_sql.sqlite.storage import SqliteStorage
 from messaging_core.effects import AdvanceChat
 from messaging_core.ids import ChatId, MessageId
@@ -157,7 +158,7 @@ async def test_a_defect_is_loud(
     storage._writer._policy.checkpoint_rows = 1
     if place == "in the thread":
         writer._policy.quick_commits_needed = 1
-        monkeypatch.setattr(writer._thread, "_end_pause", defect)
+        monkeypatch.setattr(worker_thread, "capture", defect)
     else:
         monkeypatch.setattr(writer._session, "after_commit", defect)
     with pytest.raises(RuntimeError, match="not known"):

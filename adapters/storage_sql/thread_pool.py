@@ -8,24 +8,31 @@ import logging
 import threading
 from collections.abc import Callable
 from contextlib import suppress
-from queue import SimpleQueue
-from time import monotonic, sleep
+from functools import partial
+from time import monotonic
 from typing import Any, Generic, Protocol, TypeVar
 
-import trio
 from attrs import define, field
 from outcome import Error, Outcome, capture
 
+from adapters.storage_sql.event_loop import (
+    Caller,
+    EventLoop,
+    Gate,
+    LoopEnded,
+    current_caller,
+    park,
+    protected_from_ctrl_c,
+    raise_if_cancelled,
+    wake,
+)
+from adapters.storage_sql.worker_thread import LoopPauses, WorkerThread
 from messaging_core.ports import StorageUnavailable
 
 log = logging.getLogger(__name__)
 
 MAX_WAITING = 10_000
 """Calls in a pool's queue; beyond it, callers are refused at once."""
-PAUSE_EVERY = 0.002
-"""Seconds between two pauses of a busy event loop."""
-PAUSE_SECONDS = 0.00005
-"""Seconds of a pause; waking the loop's thread takes the system about as long again."""
 
 
 class PooledConnection(Protocol):
@@ -47,8 +54,9 @@ class Call(Generic[ConnectionT]):
     """A caller, and its work."""
 
     work: Work[ConnectionT]
-    task: trio.lowlevel.Task | None
+    caller: Caller | None
     """None once the caller no longer waits."""
+    is_resolved: bool = False
     queued_at: float = field(factory=monotonic)
     started_at: float = 0.0
 
@@ -56,62 +64,73 @@ class Call(Generic[ConnectionT]):
 class ThreadPool(Generic[ConnectionT]):
     """Runs calls in order of arrival, one on each connection; created and used on the event loop."""
 
-    def __init__(self, name: str, connections: list[ConnectionT], *, max_waiting: int = MAX_WAITING) -> None:
-        self.loop = trio.lowlevel.current_trio_token()
+    def __init__(
+        self,
+        name: str,
+        connections: list[ConnectionT],
+        pauses: LoopPauses,
+        *,
+        max_waiting: int = MAX_WAITING,
+    ) -> None:
+        self.loop = EventLoop()
         self._max_waiting = max_waiting
         self._lock = threading.Lock()
         self._waiting: dict[Call[ConnectionT], None] = {}
         self._threads = [
-            _PoolThread(f"{name} {number}", connection, self)
+            _PoolThread(f"{name} {number}", connection, self, pauses)
             for number, connection in enumerate(connections, 1)
         ]
         # The thread that was busy last comes first: its connection is open, and others may never open one.
         self._idle = self._threads[::-1]
-        self._closed = False
-        self.active_calls = 0
-        self._no_calls = trio.lowlevel.ParkingLot()
+        self._closed: str | None = None
+        """Why calls are refused."""
+        self._active_calls = 0
+        self._no_calls = Gate()
 
     # Ctrl-C in between would leave a call whose caller waits for something else by then.
-    @trio.lowlevel.enable_ki_protection
+    @protected_from_ctrl_c
     async def call(self, work: Work[ConnectionT], *, may_abandon: bool = False) -> Any:
         """Run `work` in a thread; with `may_abandon`, a cancelled caller does not wait for its end."""
-        await trio.lowlevel.checkpoint_if_cancelled()
-        if self._closed:
-            raise StorageUnavailable("The storage is closed")
-        call = Call(work, trio.lowlevel.current_task())
+        await raise_if_cancelled()
+        if self._closed is not None:
+            raise StorageUnavailable(self._closed)
+        call = Call(work, current_caller())
         with self._lock:
             if len(self._waiting) >= self._max_waiting:
-                raise StorageUnavailable(f"{len(self._waiting)} transactions are waiting already")
+                raise StorageUnavailable(f"{len(self._waiting)} calls are waiting already")
             if self._idle:
-                self._idle.pop().send(call)
+                self._idle.pop().begin(call)
             else:
                 self._waiting[call] = None
-        self.active_calls += 1
+        self._active_calls += 1
 
-        def cancel(_: object) -> trio.lowlevel.Abort:
+        def leave() -> bool:
             with self._lock:
                 has_started = call not in self._waiting
                 self._waiting.pop(call, None)
             if has_started and not may_abandon:
-                return trio.lowlevel.Abort.FAILED
-            call.task = None
+                return False
+            call.caller = None
             if not has_started:
                 self._call_ended()
-            return trio.lowlevel.Abort.SUCCEEDED
+            return True
 
-        return await trio.lowlevel.wait_task_rescheduled(cancel)
+        return await park(leave)
 
     def resolve(self, call: Call[ConnectionT], outcome: Outcome[Any]) -> None:
-        """Give a call its outcome; on the loop, once for each call."""
-        if call.task is not None:
-            task, call.task = call.task, None
-            trio.lowlevel.reschedule(task, outcome)
+        """Give a call its outcome; on the loop. A second one is ignored."""
+        if call.is_resolved:
+            return
+        call.is_resolved = True
+        if call.caller is not None:
+            caller, call.caller = call.caller, None
+            wake(caller, outcome)
         self._call_ended()
 
     def resolve_from_thread(self, call: Call[ConnectionT], outcome: Outcome[Any]) -> None:
         """Call `resolve` from a thread."""
-        with suppress(trio.RunFinishedError):
-            self.loop.run_sync_soon(self.resolve, call, outcome)
+        with suppress(LoopEnded):
+            self.loop.run_soon(self.resolve, call, outcome)
 
     def enforce_timeout(self, seconds: float) -> None:
         """End calls that have waited so long for a thread, and abort connections whose call takes so long."""
@@ -129,17 +148,30 @@ class ThreadPool(Generic[ConnectionT]):
 
     async def close(self) -> None:
         """Refuse new calls, wait for the active ones, and end the threads; safe to repeat."""
-        self._closed = True
-        while self.active_calls:
+        self._closed = self._closed or "The storage is closed"
+        while self._active_calls:
             await self._no_calls.park()
         for thread in self._threads:
-            thread.send(None)
-        for thread in self._threads:
-            await trio.to_thread.run_sync(thread.join)
+            thread.worker.send(thread.connection.close)
+            await thread.worker.end()
+
+    def thread_failed(self, thread: "_PoolThread[ConnectionT]", error: BaseException) -> None:
+        """A thread has ended by a defect: refuse all calls, because those that it would run wait for ever."""
+        log.critical("the storage has failed: restart the process", exc_info=error)
+        self._closed = "The storage has failed"
+        with self._lock:
+            waiting = list(self._waiting)
+            self._waiting.clear()
+        for call in waiting:
+            self.resolve(call, Error(StorageUnavailable(self._closed)))
+        if thread.call is not None:
+            unknown = RuntimeError("The storage has failed: it is not known what was committed")
+            unknown.__cause__ = error
+            self.resolve(thread.call, Error(unknown))
 
     def _call_ended(self) -> None:
-        self.active_calls -= 1
-        if not self.active_calls:
+        self._active_calls -= 1
+        if not self._active_calls:
             self._no_calls.unpark_all()
 
     # --- on the threads ------------------------------------------------------------------------------------
@@ -155,52 +187,27 @@ class ThreadPool(Generic[ConnectionT]):
         return None
 
 
-class LoopPauses(trio.abc.Instrument):
-    """Pauses a busy event loop for a moment every `PAUSE_EVERY` while there are active calls.
-
-    Such a loop releases the interpreter's lock for moments only, which are too short for a thread to take it:
-    for seconds on end. A thread needs the lock once after each wait for the server.
-    """
-
-    def __init__(self, *pools: ThreadPool[Any]) -> None:
-        self._pools = pools
-        self._pause_at = 0.0
-
-    def before_io_wait(self, timeout: float) -> None:
-        if timeout == 0 and any(pool.active_calls for pool in self._pools) and monotonic() >= self._pause_at:
-            sleep(PAUSE_SECONDS)
-            self._pause_at = monotonic() + PAUSE_EVERY
-
-
 class _PoolThread(Generic[ConnectionT]):
-    def __init__(self, name: str, connection: ConnectionT, pool: ThreadPool[ConnectionT]) -> None:
+    def __init__(
+        self, name: str, connection: ConnectionT, pool: ThreadPool[ConnectionT], pauses: LoopPauses
+    ) -> None:
         self.connection = connection
         self.call: Call[ConnectionT] | None = None
+        """The call that it runs."""
         self._pool = pool
-        self._queue: SimpleQueue[Call[ConnectionT] | None] = SimpleQueue()
-        self._thread = threading.Thread(target=self._run, name=f"storage {name}", daemon=True)
-        self._thread.start()
+        self.worker = WorkerThread(name, pauses, failed=partial(pool.thread_failed, self))
 
-    def send(self, call: Call[ConnectionT] | None) -> None:
-        """Run a call on this idle thread, or end the thread."""
-        self._queue.put(call)
+    def begin(self, call: Call[ConnectionT]) -> None:
+        """Run a call on this idle thread, and then those that wait."""
+        self.worker.send(partial(self._serve, call))
 
-    def join(self) -> None:
-        self._thread.join()
-
-    def _run(self) -> None:
-        while (call := self._queue.get()) is not None:
-            following: Call[ConnectionT] | None = call
-            while following is not None:
-                self._do(following)
-                following = self._pool.next_for(self)
-        self.connection.close()
-
-    def _do(self, call: Call[ConnectionT]) -> None:
-        call.started_at = monotonic()
-        self.call = call
-        outcome = capture(call.work, self.connection, call)
-        if isinstance(outcome, Error):
-            self._pool.resolve_from_thread(call, outcome)
-        elif outcome.value is not None:
-            self._pool.resolve_from_thread(call, outcome.value)
+    def _serve(self, call: Call[ConnectionT] | None) -> None:
+        while call is not None:
+            call.started_at = monotonic()
+            self.call = call
+            outcome = capture(call.work, self.connection, call)
+            if isinstance(outcome, Error):
+                self._pool.resolve_from_thread(call, outcome)
+            elif outcome.value is not None:
+                self._pool.resolve_from_thread(call, outcome.value)
+            call = self._pool.next_for(self)
