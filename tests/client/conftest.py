@@ -1,4 +1,4 @@
-"""A real Chromium, a real server, and people in browser contexts of their own."""
+"""A real Chromium, a real server, and accounts and tabs in browser contexts of their own."""
 
 import os
 import shutil
@@ -52,7 +52,7 @@ def browser(chromium: str) -> Iterator[Browser]:
 
 @pytest.fixture(scope="session")
 def shared_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveServer]:
-    """A server for tests that leave it alone."""
+    """A server for all tests that do not stop it."""
     server = LiveServer(tmp_path_factory.mktemp("server"))
     server.start()
     yield server
@@ -76,15 +76,15 @@ MakeTab = Callable[..., Tab]
 
 @pytest.fixture
 def account(shared_server: LiveServer) -> Iterator[MakeAccount]:
-    """Makes accounts: `account("Alice")`, on the shared server or on the one given."""
-    made: list[Account] = []
+    """Creates accounts: `account("Alice")`, on the shared server or on the one given."""
+    accounts: list[Account] = []
 
     def make(name: str, server: LiveServer = shared_server) -> Account:
-        made.append(register(server.url, name, f"person{next(NUMBERS)}@test.com"))
-        return made[-1]
+        accounts.append(register(server.url, name, f"person{next(NUMBERS)}@test.com"))
+        return accounts[-1]
 
     yield make
-    for each in made:
+    for each in accounts:
         each.http.close()
 
 
@@ -92,10 +92,10 @@ def account(shared_server: LiveServer) -> Iterator[MakeAccount]:
 def tab(browser: Browser, shared_server: LiveServer) -> Iterator[MakeTab]:
     """Opens tabs: `tab()` in a context of its own, `tab(beside=other)` in the other's.
 
-    Whatever a test is about, none of its pages may break the content policy or throw.
+    At the end, fails the test if a page has violated the content policy or thrown an exception.
     """
     contexts = []
-    made: list[Tab] = []
+    tabs: list[Tab] = []
 
     def make(server: LiveServer = shared_server, beside: Tab | None = None, **options: Any) -> Tab:
         if beside is None:
@@ -104,13 +104,13 @@ def tab(browser: Browser, shared_server: LiveServer) -> Iterator[MakeTab]:
             page = contexts[-1].new_page()
         else:
             page = beside.page.context.new_page()
-        made.append(Tab(page, server.url))
-        return made[-1]
+        tabs.append(Tab(page, server.url))
+        return tabs[-1]
 
     yield make
     for context in contexts:
         context.close()
-    assert [fault for each in made for fault in each.faults] == []
+    assert [fault for each in tabs for fault in each.faults] == []
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-// What the smaller modules promise: words, links, lengths, times, pauses, and one refresh for all tabs.
+// The small modules: texts, links, lengths, times, pauses, sessions, and the chats with many participants.
 
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
@@ -19,7 +19,7 @@ const shape = (value) =>
     ? Object.fromEntries(Object.entries(value).map(([key, part]) => [key, shape(part)]))
     : typeof value;
 
-test("every word is there in every language, and takes the same", () => {
+test("every language has the same texts, with the same kinds of values", () => {
   assert.deepEqual(shape(WORDS.ru), shape(WORDS.en));
 });
 
@@ -40,14 +40,14 @@ test("the language is the chosen one, else the browser's first that is known, el
   assert.equal(preferredLanguage(storage("xx"), ["fr"]), "en");
 });
 
-test("an error is told by its code, else by whether there was an answer", () => {
+test("an error's message depends on its code, or on whether there was a response", () => {
   assert.equal(
     errorWords(WORDS.en, new Refusal(401, { code: "invalid_credentials" })),
     WORDS.en.errors.invalid_credentials,
   );
   assert.equal(errorWords(WORDS.en, new Refusal(500, {})), WORDS.en.errors.unknown);
   assert.equal(errorWords(WORDS.en, new Unreachable()), WORDS.en.errors.unreachable);
-  const told = fieldWords(
+  const messages = fieldWords(
     WORDS.ru,
     new Refusal(422, {
       errors: [
@@ -56,10 +56,10 @@ test("an error is told by its code, else by whether there was an answer", () => 
       ],
     }),
   );
-  assert.deepEqual(told, { password: WORDS.ru.field_errors["password.too_short"], email: "must rhyme" });
+  assert.deepEqual(messages, { password: WORDS.ru.field_errors["password.too_short"], email: "must rhyme" });
 });
 
-test("links are web addresses, without the sentence around them, and the pieces are the text", () => {
+test("links are addresses of http or https without the punctuation around them; joined pieces are the text", () => {
   for (const [text, ...links] of [
     ["plain"],
     [""],
@@ -90,7 +90,7 @@ test("links are web addresses, without the sentence around them, and the pieces 
   assert.equal(webAddress(" jAvascript:alert(1)"), null);
 });
 
-/** Executions of the blocks of text.js, and characters that were handed to strings' and patterns' methods. */
+/** The work of an action: executed blocks of text.js, plus characters passed to methods of String and RegExp. */
 function workOf(action) {
   const inspector = new Inspector();
   inspector.connect();
@@ -126,7 +126,7 @@ function workOf(action) {
   return work;
 }
 
-test("the work of finding links grows with the text and no faster", () => {
+test("the work of finding links is linear in the length of the text", () => {
   const hostile = [
     (size) => `http://a/${"(".repeat(size / 2)}${")".repeat(size / 2)}`,
     (size) => `http://a/${"()".repeat(size / 2)}`,
@@ -143,12 +143,12 @@ test("the work of finding links grows with the text and no faster", () => {
   }
 });
 
-test("links in brackets are found as they were by counting them each time", () => {
+test("links that end in brackets equal those of a simple algorithm that counts the brackets each time", () => {
   const withoutTrailing = (link) => {
     const count = (text, character) => text.split(character).length - 1;
-    let kept = link.replace(/[.,;:!?…»”’)\]}]+$/u, "");
-    while (link[kept.length] === ")" && count(kept, "(") > count(kept, ")")) kept += ")";
-    return kept;
+    let short = link.replace(/[.,;:!?…»”’)\]}]+$/u, "");
+    while (link[short.length] === ")" && count(short, "(") > count(short, ")")) short += ")";
+    return short;
   };
   const alphabet = ["(", ")", ".", "x"];
   for (let number = 0; number < 4 ** 7; number++) {
@@ -160,9 +160,9 @@ test("links in brackets are found as they were by counting them each time", () =
   }
 });
 
-test("lengths are code points in the normal form, initials whole characters", () => {
+test("a length is the number of code points in NFC; an initial is a whole character", () => {
   assert.deepEqual(["a😀é", "e\u0301", "\u0958", "\u1100\u1161\u11a8"].map(length), [3, 1, 2, 1]);
-  assert.equal(length("e" + "\u0301".repeat(31)), 32); // no text that is read: as it is
+  assert.equal(length("e" + "\u0301".repeat(31)), 32); // more than 30 marks: without NFC
   assert.deepEqual(["Alice", "alice moreau", "Анна Мария Ли", "👩‍👩‍👧 family", "  x  ", "李"].map(initials), [
     "A",
     "AM",
@@ -173,7 +173,7 @@ test("lengths are code points in the normal form, initials whole characters", ()
   ]);
 });
 
-test("what cannot be seen is blank", () => {
+test("a text without a visible character is blank", () => {
   const unseen = [..." \n\t\u200b\u3000\u3164\u2800\uffa0\ufe0f\u202e\u2060\u00ad\u115f\u180e\u0301\u0903\u20dd\ufffc\uffff"];
   unseen.push("\u{e0067}", "\u{e0100}", "\u{1d159}", "\u{13441}", "\u{1ffff}");
   for (const text of ["", ...unseen, unseen.join("")]) assert.equal(isBlank(text), true, escape(text));
@@ -183,7 +183,7 @@ test("what cannot be seen is blank", () => {
   }
 });
 
-test("the server's table of what is never drawn is Unicode's", () => {
+test("the server's table of code points that are never drawn equals Unicode's", () => {
   const source = readFileSync(new URL("../../messaging_core/characters.py", import.meta.url), "utf8");
   const table = source.slice(source.indexOf("DEFAULT_IGNORABLE"), source.indexOf("Default_Ignorable_Code_Point"));
   const ranges = [...table.matchAll(/\(0x([0-9A-F]+), 0x([0-9A-F]+)\)/gu)].map(([, first, last]) => [
@@ -197,7 +197,7 @@ test("the server's table of what is never drawn is Unicode's", () => {
   }
 });
 
-test("days have names while they are near", () => {
+test("recent days have names", () => {
   const times = timesIn("en-GB", WORDS.en);
   const now = new Date(2024, 10, 4, 0, 30);
   assert.equal(times.separator(new Date(2024, 10, 4, 0, 1), now), "Today");
@@ -208,7 +208,7 @@ test("days have names while they are near", () => {
   assert.equal(times.brief(new Date(2024, 10, 1, 12, 0), now), "Fri");
 });
 
-test("pauses grow to a bound and are spread, and some closes are final", () => {
+test("pauses grow to a maximum and are random; close codes of 4500 to 4999 are final", () => {
   assert.deepEqual(
     [0, 1, 2, 20].map((failures) => pause(failures, 1)),
     [500, 1000, 2000, 15000],
@@ -242,7 +242,7 @@ function signedIn(exchange, locks = undefined) {
 
 const pair = (number) => ({ access_token: `a${number}`, refresh_token: `r${number}` });
 
-test("with locks, many refusals are one exchange", async () => {
+test("with locks, several refusals cause one exchange", async () => {
   let exchanges = 0;
   const session = signedIn(async () => pair(++exchanges + 1), new Locks());
   assert.deepEqual(await Promise.all([1, 2, 3].map(() => session.refresh("a1"))), ["a2", "a2", "a2"]);
@@ -250,15 +250,15 @@ test("with locks, many refusals are one exchange", async () => {
   assert.deepEqual(session.tokens, { ...pair(2), user_id: 7 });
 });
 
-test("without locks, each presents the token that it has, and all go on", async () => {
+test("without locks, each tab exchanges its token, and all continue", async () => {
   const presented = [];
   const session = signedIn(async (token) => (presented.push(token), pair(2)));
   assert.deepEqual(await Promise.all([session.refresh("a1"), session.refresh("a1")]), ["a2", "a2"]);
   assert.deepEqual(presented, ["r1", "r1"]);
 });
 
-test("a token that another tab exchanged meanwhile is taken without asking", async () => {
-  const session = signedIn(() => assert.fail("asked"));
+test("if another tab has exchanged the token already, its result is used without a request", async () => {
+  const session = signedIn(() => assert.fail("exchanged"));
   assert.equal(await session.refresh("a0"), "a1");
 });
 
@@ -266,10 +266,10 @@ test("a refused exchange ends the session, unless another tab's succeeded", asyn
   const ended = signedIn(async () => {
     throw new Refusal(401, { code: "refresh_token_reused" });
   });
-  let told = 0;
-  ended.onEnd(() => told++);
+  let calls = 0;
+  ended.onEnd(() => calls++);
   assert.equal(await ended.refresh("a1"), null);
-  assert.deepEqual([ended.tokens, told], [null, 1]);
+  assert.deepEqual([ended.tokens, calls], [null, 1]);
   const saved = signedIn(async () => {
     saved.begin({ ...pair(2), user: { id: 7 } });
     throw new Refusal(401, {});
@@ -277,7 +277,7 @@ test("a refused exchange ends the session, unless another tab's succeeded", asyn
   assert.equal(await saved.refresh("a1"), "a2");
 });
 
-test("a server that does not answer, or is busy, ends nothing", async () => {
+test("an unreachable or busy server does not end the session", async () => {
   for (const error of [new Unreachable(), new Refusal(503, {}), new Refusal(429, {}), new Refusal(500, {})]) {
     const session = signedIn(async () => {
       throw error;
@@ -287,13 +287,13 @@ test("a server that does not answer, or is busy, ends nothing", async () => {
   }
 });
 
-test("a log-out during an exchange stays one", async () => {
+test("a log-out during an exchange ends the session", async () => {
   const session = signedIn(async () => (session.end(), pair(2)));
   assert.equal(await session.refresh("a1"), null);
   assert.equal(session.tokens, null);
 });
 
-test("what is no session in the storage is none", () => {
+test("malformed data in the storage counts as no session", () => {
   const session = signedIn();
   for (const junk of ["", "{", "undefined", "1]"]) {
     session.storage.setItem("messaging.session", junk);
@@ -301,7 +301,7 @@ test("what is no session in the storage is none", () => {
   }
 });
 
-// --- chats of many -----------------------------------------------------------------------------------------
+// --- chats with many participants --------------------------------------------------------------------------
 
 const person = (id) => ({ id, display_name: `P${id}`, tag: `p${id}` });
 const many = (id, ...people) => ({
@@ -312,35 +312,35 @@ const many = (id, ...people) => ({
   participants_count: 3,
 });
 
-/** A client of a server whose list shows two of a chat's three people, and not the chat 9. */
+/** A client of a server whose list has chat 7 with two of its three participants, and lacks chat 9. */
 function client(chat = async (id) => many(id, 1, 2, 3)) {
   const store = new Store();
-  const asked = [];
+  const fetched = [];
   const api = {
     me: async () => person(1),
     chats: async () => [many(7, 1, 2)],
-    chat: (id) => (asked.push(id), chat(id)),
+    chat: (id) => (fetched.push(id), chat(id)),
     messages: async () => ({ messages: [], has_more: false }),
   };
-  return { store, asked, sync: new Sync({ api, store }) };
+  return { store, fetched, sync: new Sync({ api, store }) };
 }
 
-test("a chat that the list shows in part is asked for by itself when it is opened, once", async () => {
-  const { store, asked, sync } = client();
+test("a chat that the list has in part is fetched by itself when it is opened, once for each list", async () => {
+  const { store, fetched, sync } = client();
   await sync.everything();
   assert.ok(lacksPeople(store.state.chats[7]));
   await sync.conversation(7);
   await sync.conversation(7);
-  assert.deepEqual(asked, [7]);
+  assert.deepEqual(fetched, [7]);
   assert.ok(!lacksPeople(store.state.chats[7]));
   assert.equal(store.state.users[3].display_name, "P3");
   store.dispatch({ type: "chat/opened", chat_id: 7 });
   await sync.everything();
-  assert.deepEqual(asked, [7, 7], "the list has shown it in part again");
+  assert.deepEqual(fetched, [7, 7], "the second list had it in part again");
   assert.ok(!lacksPeople(store.state.chats[7]));
 });
 
-test("people who cannot be asked for are asked for again", async () => {
+test("participants that could not be fetched are fetched at the next opening", async () => {
   let fails = true;
   const { store, sync } = client(async (id) => {
     if (fails) throw new Unreachable();
@@ -353,22 +353,22 @@ test("people who cannot be asked for are asked for again", async () => {
   assert.ok(!lacksPeople(store.state.chats[7]));
 });
 
-test("an open chat beyond the end of the list stays, and one that is not the reader's goes", async () => {
+test("an open chat beyond the end of the list is fetched, unless the reader is not in it", async () => {
   const { store, sync } = client(async (id) => {
     if (id === 9) return many(id, 1, 2, 3);
     throw new Refusal(403, { code: "not_a_participant" });
   });
-  for (const [id, there] of [
+  for (const [id, readable] of [
     [9, true],
     [10, false],
   ]) {
     store.dispatch({ type: "chat/opened", chat_id: id });
     await sync.everything();
-    assert.equal(Boolean(store.state.chats[id]), there);
+    assert.equal(Boolean(store.state.chats[id]), readable);
   }
 });
 
-test("a person with a blank name, as older servers accepted, is shown by their tag", () => {
+test("a user with a blank name, which older servers accepted, is shown by their tag", () => {
   const people = [person(1), { ...person(2), display_name: "\u3164" }];
   const chat = { ...many(7, 1, 2), participants: people };
   const state = reduce(initial, { type: "chat/loaded", chat });

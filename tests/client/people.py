@@ -1,4 +1,4 @@
-"""People who use the client, each in a browser context of their own, and the server between them."""
+"""Accounts, their tabs (each account in its own browser context), and the server."""
 
 import json
 import os
@@ -14,10 +14,13 @@ from typing import Any
 
 import httpx
 from attrs import define, field, frozen
-from playwright.sync_api import BrowserContext, ConsoleMessage, Error, Locator, Page, Route
+from playwright.sync_api import BrowserContext, ConsoleMessage, Error, Locator, Page, Route, expect
 
 PATIENCE = 15
-"""Seconds after which what should have happened has not."""
+"""Seconds to wait for something before the test fails."""
+
+LONGEST_PAUSE = 15
+"""Seconds that the client pauses at most between two tries to connect."""
 
 MESSAGING = Path(sys.executable).with_name("messaging")
 SERVES = re.compile(r"^  API +http://(\S+)/api/v1$")
@@ -25,12 +28,12 @@ PASSWORD = "password123"
 
 VIOLATIONS = """document.addEventListener("securitypolicyviolation", (event) =>
   console.error(`CSP: ${event.violatedDirective} ${event.blockedURI} ${event.sourceFile}`));"""
-"""Tells the console of every violation, also of those that Chromium would keep to itself."""
+"""Logs every violation to the console; Chromium by itself logs only some."""
 
 
 @define
 class LiveServer:
-    """`messaging serve` as a process, on a database that survives it and a port that it keeps."""
+    """`messaging serve` as a process; its database and its port stay the same when it is started again."""
 
     directory: Path
     arguments: tuple[str, ...] = ()
@@ -42,7 +45,7 @@ class LiveServer:
         return f"http://{self.bind}"
 
     def start(self) -> None:
-        """Start it, and return once it answers."""
+        """Start it, and return once it listens."""
         with (self.directory / "log").open("ab") as log:
             self._process = subprocess.Popen(
                 [
@@ -70,7 +73,7 @@ class LiveServer:
         raise AssertionError(f"the server ended before it served:\n{log_text}")
 
     def kill(self) -> None:
-        """End it as a power cut would."""
+        """End it at once, with SIGKILL."""
         self._end(signal.SIGKILL)
 
     def stop(self) -> None:
@@ -85,7 +88,7 @@ class LiveServer:
 
 @frozen
 class Account:
-    """Somebody with an account, and the API as they may use it past their browser."""
+    """An account, with an API client that acts as this user without a browser."""
 
     name: str
     email: str
@@ -93,38 +96,38 @@ class Account:
     id: int
     http: httpx.Client
     session: str
-    """What the client keeps in localStorage for somebody who is signed in."""
+    """What the client stores in localStorage while this user is logged in."""
 
     def chat_with(self, *others: "Account", title: str = "") -> int:
-        """The direct chat with one person, or a group with several; its id."""
+        """Create a group if a title is given, else open the direct chat with one account; returns its id."""
         if title:
-            told: dict[str, object] = {"title": title, "member_ids": [other.id for other in others]}
-            answer = self.http.post("/chats", json=told)
+            body: dict[str, object] = {"title": title, "member_ids": [other.id for other in others]}
+            response = self.http.post("/chats", json=body)
         else:
-            answer = self.http.post("/chats/direct", json={"user_id": others[0].id})
-        answer.raise_for_status()
-        return int(answer.json()["id"])
+            response = self.http.post("/chats/direct", json={"user_id": others[0].id})
+        response.raise_for_status()
+        return int(response.json()["id"])
 
     def say(self, chat_id: int, content: str, **more: object) -> int:
-        """Send a message; its id."""
-        told = {"chat_id": chat_id, "type": "text", "content": content, **more}
-        answer = self.http.post("/messages", json=told)
-        answer.raise_for_status()
-        return int(answer.json()["id"])
+        """Send a message; returns its id."""
+        body = {"chat_id": chat_id, "type": "text", "content": content, **more}
+        response = self.http.post("/messages", json=body)
+        response.raise_for_status()
+        return int(response.json()["id"])
 
     def history(self, chat_id: int) -> list[str | None]:
-        """What was said, oldest first."""
-        answer = self.http.get("/messages", params={"chat_id": chat_id, "limit": 200})
-        return [message["content"] for message in reversed(answer.json()["messages"])]
+        """The contents of the chat's last 200 messages, oldest first."""
+        response = self.http.get("/messages", params={"chat_id": chat_id, "limit": 200})
+        return [message["content"] for message in reversed(response.json()["messages"])]
 
 
 def register(url: str, name: str, email: str, **more: str) -> Account:
-    """A new account; its API client holds a session of its own."""
+    """A new account; its API client has a session of its own."""
     http = httpx.Client(base_url=f"{url}/api/v1", timeout=PATIENCE)
     body = {"email": email, "password": PASSWORD, "display_name": name, **more}
-    answer = http.post("/auth/register", json=body)
-    answer.raise_for_status()
-    signed_in = answer.json()
+    response = http.post("/auth/register", json=body)
+    response.raise_for_status()
+    signed_in = response.json()
     http.headers["Authorization"] = f"Bearer {signed_in['access_token']}"
     user = signed_in["user"]
     session = {
@@ -137,20 +140,20 @@ def register(url: str, name: str, email: str, **more: str) -> Account:
 
 @define
 class Tab:
-    """One tab: its page, and what went wrong on it."""
+    """A tab: its page, and the exceptions and policy violations on it."""
 
     page: Page
     url: str
     faults: list[str] = field(factory=list)
 
     def __attrs_post_init__(self) -> None:
-        """Listen to the page from its beginning."""
+        """Listen for faults before the page loads."""
         self.page.add_init_script(VIOLATIONS)
         self.page.on("pageerror", lambda error: self.faults.append(f"exception: {error}"))
-        self.page.on("console", lambda message: self._heard(message))  # noqa: PLW0108 - methods take no mark
+        self.page.on("console", lambda message: self._logged(message))  # noqa: PLW0108 - methods take no mark
         self.page.set_default_timeout(PATIENCE * 1000)
 
-    def _heard(self, message: ConsoleMessage) -> None:
+    def _logged(self, message: ConsoleMessage) -> None:
         if "CSP" in message.text or "Content Security Policy" in message.text or "Trusted" in message.text:
             self.faults.append(message.text)
 
@@ -159,11 +162,11 @@ class Tab:
         return self
 
     def log_in(self, account: Account) -> "Tab":
-        """Visit and log in through the form, as people do."""
+        """Visit the page and log in through its form."""
         return self.visit().sign_in(account)
 
     def sign_in(self, account: Account) -> "Tab":
-        """Through the form that is on the page."""
+        """Log in through the form of the current page."""
         self.page.get_by_label("E-mail").fill(account.email)
         self.page.get_by_label("Password", exact=True).fill(PASSWORD)
         self.page.get_by_role("button", name="Log in", exact=True).click()
@@ -171,7 +174,7 @@ class Tab:
         return self
 
     def enter(self, account: Account) -> "Tab":
-        """Come back as somebody who logged in here before."""
+        """Visit the page with a session that is stored already."""
         self.page.goto(f"{self.url}/client/icon.svg")  # any page of this origin
         self.page.evaluate("session => localStorage.setItem('messaging.session', session)", account.session)
         self.visit()
@@ -182,21 +185,21 @@ class Tab:
         self.page.locator(".me .tag", has_text=f"@{account.tag}").wait_for()
 
     def open(self, name: str) -> "Tab":
-        """Open the chat of this name from the list, and wait for its history."""
+        """Click a chat in the list, and wait for its history."""
         self.page.get_by_role("navigation").get_by_role("link", name=name).first.click()
         self.composer.wait_for()
         self.page.locator(".messages:not([aria-busy])").wait_for(state="attached")
         return self
 
     def is_connected(self) -> None:
-        """Wait until messages come by themselves: the socket is open."""
+        """Wait until the socket is open, so that events arrive."""
         self.page.locator('.shell[data-connection="open"]').wait_for()
 
     def wait_until(self, condition: Callable[[], bool]) -> None:
-        """Wait for what the page causes outside of its document, such as a second socket."""
+        """Wait for an effect outside of the document, such as a second socket."""
         deadline = monotonic() + PATIENCE
         while not condition():
-            assert monotonic() < deadline, f"not so after {PATIENCE} s"
+            assert monotonic() < deadline, f"the condition is false after {PATIENCE} s"
             self.page.wait_for_timeout(20)  # milliseconds, in which Playwright calls the routes' handlers
 
     @property
@@ -204,27 +207,32 @@ class Tab:
         return self.page.locator(".composer textarea")
 
     def write(self, text: str) -> None:
-        """Write and send, with the button: on a phone the Enter key makes a line."""
+        """Write and send with the button; on a phone the Enter key starts a new line."""
         self.composer.fill(text)
         self.page.locator(".composer [type=submit]").click()
 
     def message(self, text: str) -> Locator:
-        """The rows of the conversation with exactly this text."""
+        """The messages of the conversation with exactly this text."""
         exactly = re.compile(f"^{re.escape(text)}$")
         return self.page.locator(".message").filter(has=self.page.locator(".body", has_text=exactly))
 
     def sees(self, text: str, status: str | None = None) -> Locator:
-        """Wait for a message, in a status if one is named; it is there once."""
+        """Wait until one message of the conversation has this text, and it has this status."""
         found = self.message(text)
         if status is None:
             found.first.wait_for()
         else:
             found.filter(has=self.page.locator(f'.status[data-kind="{status}"]')).first.wait_for()
-        assert found.count() == 1, f"{text!r} is there {found.count()} times"
+        expect(found).to_have_count(1)
         return found
 
-    def texts(self) -> list[str]:
-        """Every message of the conversation, from top to bottom."""
+    def shows(self, texts: list[str | None]) -> None:
+        """Wait until these are the texts of the conversation, from top to bottom."""
+        with suppress(AssertionError):
+            self.wait_until(lambda: self._texts() == texts)
+        assert self._texts() == texts
+
+    def _texts(self) -> list[str]:
         return self.page.locator(".message .body").all_inner_texts()
 
     def stored(self) -> Any:
@@ -232,7 +240,7 @@ class Tab:
         return self.page.evaluate("JSON.parse(localStorage.getItem('messaging.session'))")
 
     def spoil_access_token(self) -> None:
-        """Leave an access token that the server refuses, as an expired one."""
+        """Store an access token that the server refuses."""
         self.page.evaluate(
             """() => {
               const session = JSON.parse(localStorage.getItem("messaging.session"));
@@ -245,16 +253,16 @@ class Tab:
 
 @define
 class Requests:
-    """What a page asked of one path, in order."""
+    """The requests to one path, in order."""
 
     headers: list[Mapping[str, str]] = field(factory=list)
 
     def watch(self, where: Page | BrowserContext, path: str, method: str = "POST") -> "Requests":
-        def seen(request: Any) -> None:
+        def record(request: Any) -> None:
             if request.method == method and request.url.endswith(path):
                 self.headers.append(request.headers)
 
-        where.on("request", seen)
+        where.on("request", record)
         return self
 
     @property
@@ -262,8 +270,9 @@ class Requests:
         return [headers["idempotency-key"] for headers in self.headers]
 
 
-def swallow_answer(route: Route) -> None:
-    """Let the server do what was asked, and the page never hear of it."""
+def lose_response(route: Route) -> None:
+    """Have the server process the request, and the page get no response."""
     with suppress(Error):
         route.fetch()
-    route.abort()
+    with suppress(Error):  # the page may have been reloaded
+        route.abort()

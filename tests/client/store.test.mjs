@@ -1,4 +1,4 @@
-// The reducer's rules: however things arrive, every message is shown once, in order, in its latest form.
+// The reducer: in every order of arrival, each message is shown once, in order of id, in its latest form.
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
@@ -44,8 +44,8 @@ function message(id, content = `m${id}`, more = {}) {
   };
 }
 
-/** A message as the plain socket tells it: seven keys. */
-function told(id, content, more = {}) {
+/** A message as in an event: seven keys. */
+function eventData(id, content, more = {}) {
   const { reply_to_id, edited_at, deleted_at, ...plain } = message(id, content, more);
   return plain;
 }
@@ -53,12 +53,12 @@ function told(id, content, more = {}) {
 const created = (id, content, more) => ({
   type: "event",
   event: "message.created",
-  data: told(id, content, more),
+  data: eventData(id, content, more),
 });
 const updated = (id, content, more) => ({
   type: "event",
   event: "message.updated",
-  data: told(id, content, more),
+  data: eventData(id, content, more),
 });
 const status = (status) => ({ type: "connection/changed", status });
 
@@ -98,7 +98,7 @@ const item = (key, content, more = {}) => ({
   item: { key, chat_id: 7, content, state: "pending", error: null, seen_as: null, ...more },
 });
 
-test("the same message twice is one, and messages stand by id", () => {
+test("a message that arrives twice is shown once, and messages are sorted by id", () => {
   assert.deepEqual(shown(after(latest(3, 1), created(3, "m3"), created(2, "m2"), created(2, "m2"))), [
     "m1",
     "m2",
@@ -106,7 +106,7 @@ test("the same message twice is one, and messages stand by id", () => {
   ]);
 });
 
-test("a reduction leaves the state before it as it was", () => {
+test("a reduction does not modify the previous state", () => {
   const before = after(latest(1));
   const copy = structuredClone(before);
   reduce(before, created(2, "m2"));
@@ -115,7 +115,7 @@ test("a reduction leaves the state before it as it was", () => {
   assert.deepEqual(before, copy);
 });
 
-test("an answer that was asked for before an event does not undo it", () => {
+test("a response to a request from before an event does not undo the event", () => {
   const before = after(latest(1));
   const edited = reduce(before, updated(1, "edited"));
   assert.deepEqual(shown(reduce(edited, page(before, "refresh", [1]))), ["edited"]);
@@ -124,7 +124,7 @@ test("an answer that was asked for before an event does not undo it", () => {
   ]);
 });
 
-test("a late creation does not undo an edit that is known", () => {
+test("a late message.created does not undo an edit", () => {
   assert.deepEqual(
     shown(
       after(
@@ -136,7 +136,7 @@ test("a late creation does not undo an edit that is known", () => {
   );
 });
 
-test("an edit is marked, whether the socket told it or the history", () => {
+test("an edited message is marked, whether the edit came as an event or in the history", () => {
   const [first, second] = timeline(
     after(
       (state) => page(state, "latest", [message(1), message(2, "b", { edited_at: "2024-11-04T15:00:00Z" })]),
@@ -148,17 +148,17 @@ test("an edit is marked, whether the socket told it or the history", () => {
   assert.equal(second.edited, true);
 });
 
-test("a deletion by the plain socket is no edit", () => {
+test("a deletion in an event is no edit", () => {
   const [gone] = timeline(after(latest(1), updated(1, null, { payload: { deleted: true } })), 7).messages;
   assert.equal(gone.edited, false);
 });
 
-test("an event with a name of the future changes nothing", () => {
+test("an unknown event changes nothing", () => {
   const state = after(latest(1));
   assert.equal(reduce(state, { type: "event", event: "reaction.added", data: { message_id: 1 } }), state);
 });
 
-test("a log is not shown before its latest page is here, and then without a hole", () => {
+test("a log is shown once its latest page has arrived, without missing messages", () => {
   let state = after(
     { type: "preview/loaded", chat_id: 7, messages: [message(5)], since: 0, epoch: 1 },
     created(60, "m60"),
@@ -170,7 +170,7 @@ test("a log is not shown before its latest page is here, and then without a hole
   assert.equal(timeline(state, 7).hasOlder, true);
 });
 
-test("older pages go in front and tell whether there is more", () => {
+test("older pages are added in front, with whether there are more", () => {
   const state = after(
     (before) => page(before, "latest", [5, 6], { has_more: true }),
     (before) => page(before, "older", [3, 4]),
@@ -179,7 +179,7 @@ test("older pages go in front and tell whether there is more", () => {
   assert.equal(timeline(state, 7).hasOlder, false);
 });
 
-test("a lost connection leaves a gap behind the newest message that was known", () => {
+test("a lost connection leaves a gap after the newest known message", () => {
   const gap = (state) => state.logs[7].gapAfter;
   let state = after(latest(4));
   assert.equal(gap(state), null);
@@ -193,12 +193,12 @@ test("a lost connection leaves a gap behind the newest message that was known", 
   assert.equal(
     gap(reduce(state, { type: "gap/closed", chat_id: 7, epoch: state.epoch - 1 })),
     4,
-    "closed over an earlier connection",
+    "closed by a response from an earlier connection",
   );
   assert.equal(gap(reduce(state, { type: "gap/closed", chat_id: 7, epoch: state.epoch })), null);
 });
 
-test("a page that was asked for without a connection, or over an earlier one, may lack something", () => {
+test("a page that was requested without a connection, or during an earlier one, leaves a gap", () => {
   const early = page({ clock: 0, epoch: 0 }, "latest", [4]);
   assert.equal(after(early).logs[7].gapAfter, 4);
   assert.equal(
@@ -207,14 +207,14 @@ test("a page that was asked for without a connection, or over an earlier one, ma
   );
 });
 
-test("what is being sent stands at the end until it is answered, under one key all the while", () => {
+test("a pending message is last until its response, and keeps its key afterwards", () => {
   let state = after(latest(1), item("k", "hello"));
   assert.deepEqual(
     timeline(state, 7).pending.map(({ key }) => key),
     ["k"],
   );
   state = reduce(state, {
-    type: "outbox/answered",
+    type: "outbox/sent",
     key: "k",
     message: message(2, "hello", { author_id: 1 }),
     since: state.clock,
@@ -225,12 +225,12 @@ test("what is being sent stands at the end until it is answered, under one key a
   assert.deepEqual(shown(reduce(state, created(2, "hello", { author_id: 1 }))), ["m1", "hello"]);
 });
 
-test("an own event before its answer takes the place of what is being sent", () => {
+test("an own event before its response replaces the pending message", () => {
   let state = after(latest(1), item("k", "hello"), created(2, "hello", { author_id: 1 }));
   assert.deepEqual(timeline(state, 7).pending, []);
   assert.equal(timeline(state, 7).messages[1].key, "k");
   state = reduce(state, {
-    type: "outbox/answered",
+    type: "outbox/sent",
     key: "k",
     message: message(2, "hello", { author_id: 1 }),
     since: 0,
@@ -239,17 +239,17 @@ test("an own event before its answer takes the place of what is being sent", () 
   assert.deepEqual(state.outbox, []);
 });
 
-test("two of the same words are two, whichever is answered first", () => {
+test("two messages with the same text stay two, in either order of their responses", () => {
   let state = after(latest(1), item("a", "ha"), item("b", "ha"), created(2, "ha", { author_id: 1 }));
   assert.equal(timeline(state, 7).pending.length, 1);
   state = reduce(state, {
-    type: "outbox/answered",
+    type: "outbox/sent",
     key: "a",
     message: message(3, "ha", { author_id: 1 }),
     since: state.clock,
   });
   state = reduce(state, {
-    type: "outbox/answered",
+    type: "outbox/sent",
     key: "b",
     message: message(2, "ha", { author_id: 1 }),
     since: state.clock,
@@ -257,14 +257,14 @@ test("two of the same words are two, whichever is answered first", () => {
   assert.deepEqual(shown(state), ["m1", "ha", "ha"]);
   assert.deepEqual(state.outbox, []);
   const keys = timeline(state, 7).messages.map((each) => each.key ?? each.id);
-  assert.equal(new Set(keys).size, 3, "no two elements of the list have one key");
+  assert.equal(new Set(keys).size, 3, "every item has its own key");
 });
 
-test("somebody else's event with the same words is not mine", () => {
+test("another author's event with the same text does not match a pending message", () => {
   assert.equal(timeline(after(latest(1), item("k", "hello"), created(2, "hello")), 7).pending.length, 1);
 });
 
-test("the latest activity is first, also against an answer that is older", () => {
+test("the latest activity is first, also after a response from before it", () => {
   const state = after(created(9, "x", { chat_id: 8 }));
   assert.deepEqual(state.order, [8, 7]);
   assert.deepEqual(reduce(state, { type: "chats/loaded", chats: [CHAT, OTHER], since: 0 }).order, [8, 7]);
@@ -274,7 +274,7 @@ test("the latest activity is first, also against an answer that is older", () =>
   );
 });
 
-test("a chat that a message names before it is known waits for its details", () => {
+test("an unknown chat of an event is listed once it has been fetched", () => {
   const state = after(created(9, "x", { chat_id: 99 }));
   assert.deepEqual(
     chatList(state).map(({ chat }) => chat.id),
@@ -291,21 +291,21 @@ test("an unknown action is an error", () => {
   assert.throws(() => reduce(initial, { type: "chat/exploded" }), /no such action/);
 });
 
-test("listeners hear once of everything that changed in a turn, and nothing of what did not", async () => {
+test("listeners are called once for all changes of a turn, and not without a change", async () => {
   const store = new Store(after(latest(1)));
-  const heard = [];
-  store.subscribe((state) => heard.push(shown(state)));
+  const calls = [];
+  store.subscribe((state) => calls.push(shown(state)));
   store.dispatch(created(2, "m2"));
   store.dispatch(created(3, "m3"));
   store.dispatch(status("open"));
   await Promise.resolve();
-  assert.deepEqual(heard, [["m1", "m2", "m3"]]);
+  assert.deepEqual(calls, [["m1", "m2", "m3"]]);
 });
 
-test("random arrivals of the same history end in the same conversation", () => {
+test("random orders of arrival of one history result in the same conversation", () => {
   for (let seed = 1; seed <= 300; seed++) {
     const chance = generator(seed);
-    // The truth: twenty messages, some edited later; the socket tells each in order, pages come in between.
+    // `truth`: twenty messages, some edited later. Their events arrive in order, pages in between.
     const truth = new Map();
     let state = after(latest());
     for (let step = 0; step < 40; step++) {
@@ -316,14 +316,14 @@ test("random arrivals of the same history end in the same conversation", () => {
         for (let times = chance() < 0.2 ? 2 : 1; times > 0; times--) state = reduce(state, event);
       } else if (truth.size) {
         const id = 1 + Math.floor(chance() * truth.size);
-        const asked = page(
+        const response = page(
           state,
           "refresh",
           [...truth].map(([each, content]) => message(each, content)),
         );
         truth.set(id, `${truth.get(id)}+`);
         state = reduce(state, updated(id, truth.get(id)));
-        if (chance() < 0.7) state = reduce(state, asked); // arrives after the edit that it does not hold
+        if (chance() < 0.7) state = reduce(state, response); // arrives after the edit that it lacks
       }
     }
     assert.deepEqual(shown(state), [...truth.values()], `seed ${seed}`);

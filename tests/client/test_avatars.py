@@ -1,4 +1,4 @@
-"""Whose avatars a browser loads: no other host learns who looks at somebody."""
+"""Which hosts a browser requests avatars from."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,12 +12,12 @@ from tests.client.people import Account, LiveServer, register
 pytestmark = pytest.mark.browser
 
 PICTURE = "/client/icon.svg"
-"""Any picture that the server has."""
+"""An image that the server has."""
 
 
 @pytest.fixture
 def strict_server(tmp_path: Path) -> Iterator[LiveServer]:
-    """A server that shows the avatars of its own host, and nobody's e-mail; some are kept from before."""
+    """A server that accepts avatars of any host, until a test restarts it with `--avatar-hosts own`."""
     server = LiveServer(tmp_path, ("--avatar-hosts", "any"))
     server.start()
     yield server
@@ -29,7 +29,7 @@ def with_avatar(server: LiveServer, name: str, url: str) -> Account:
 
 
 def test_no_other_host_is_asked_for_an_avatar(strict_server: LiveServer, tab: MakeTab) -> None:
-    """A stranger's avatar elsewhere leaves the initials and asks nobody; one on the server is shown."""
+    """The client requests avatars of the server's host; for those of another host it shows initials."""
     server = strict_server
     alice = register(server.url, "Alice", "alice@test.com")
     bob = with_avatar(server, "Bob", "https://elsewhere.example/pixel.png")
@@ -40,14 +40,14 @@ def test_no_other_host_is_asked_for_an_avatar(strict_server: LiveServer, tab: Ma
     server.arguments = ("--avatar-hosts", "own", "--email-visibility", "self")
     server.start()
     opened = tab(server)
-    asked: list[str] = []
-    opened.page.on("request", lambda request: asked.append(request.url))
+    urls: list[str] = []
+    opened.page.on("request", lambda request: urls.append(request.url))
     opened.log_in(alice)
     for name, pictures in (("Bob", 0), ("Carol", 1)):
         opened.open(name)
         opened.sees("Hello!")
         expect(opened.page.locator(".conversation .bar .avatar img")).to_have_count(pictures)
-    assert f"{server.url}{PICTURE}" in asked
-    assert [url for url in asked if not url.startswith((server.url, "data:"))] == []
+    opened.wait_until(lambda: f"{server.url}{PICTURE}" in urls)
+    assert [url for url in urls if not url.startswith((server.url, "data:"))] == []
     for account in (alice, bob, carol):
         account.http.close()

@@ -1,4 +1,4 @@
-"""Two people talk: what one writes, the other sees."""
+"""Conversations of two or more people: messages, edits, deletions, groups and history."""
 
 import re
 
@@ -26,11 +26,11 @@ def two(tab: MakeTab, alice: Account, bob: Account, chat: int) -> tuple[Tab, Tab
 
 
 def test_strangers_sign_up_find_each_other_and_talk(tab: MakeTab) -> None:
-    """From nothing to a conversation, in the client alone: sign up, find @tag, open the chat, write."""
+    """The client suffices to sign up, find a person by @tag, open a chat and write."""
     people = {}
     for name in ("Carol Strand", "Dmitri"):
         page = tab().visit().page
-        page.get_by_role("button", name="Make an account").click()
+        page.get_by_role("button", name="Create an account").click()
         page.get_by_label("Your name").fill(name)
         page.get_by_label("E-mail").fill(f"{name.split()[0].lower()}@example.org")
         page.get_by_label("Password", exact=True).fill(PASSWORD)
@@ -47,7 +47,7 @@ def test_strangers_sign_up_find_each_other_and_talk(tab: MakeTab) -> None:
 
 
 def test_message_appears_without_reload(two: tuple[Tab, Tab]) -> None:
-    """P1: what either writes appears with both, once, in the same order, and the list shows it."""
+    """P1: each message appears once in both clients, in the same order, and in their lists."""
     alices, bobs = two
     alices.write("Hi Bob")
     bobs.sees("Hi Bob")
@@ -56,13 +56,14 @@ def test_message_appears_without_reload(two: tuple[Tab, Tab]) -> None:
     alices.sees("Hi Bob", "sent")
     alices.write("Two\nlines")
     bobs.sees("Two\nlines")
-    assert alices.texts() == bobs.texts() == ["Hi Bob", "Hi Alice", "Two\nlines"]
+    for each in two:
+        each.shows(["Hi Bob", "Hi Alice", "Two\nlines"])
     expect(bobs.page.locator(".chats .preview")).to_have_text("Two\nlines")
     expect(alices.page.locator(".chats .preview")).to_have_text("You: Two\nlines")
 
 
 def test_message_appears_in_every_tab(two: tuple[Tab, Tab], tab: MakeTab) -> None:
-    """A second tab of the author shows the message too, and none of them twice."""
+    """Every tab of the author and the recipient shows the message once."""
     alices, bobs = two
     second = tab(beside=alices).visit().open("Bob")
     second.is_connected()
@@ -73,7 +74,7 @@ def test_message_appears_in_every_tab(two: tuple[Tab, Tab], tab: MakeTab) -> Non
 
 
 def test_same_words_twice_are_two_messages(two: tuple[Tab, Tab]) -> None:
-    """Messages are told apart by id, not by what they say."""
+    """Messages with equal texts are distinct: their ids identify them."""
     alices, bobs = two
     for _ in range(3):
         alices.write("ha")
@@ -83,18 +84,19 @@ def test_same_words_twice_are_two_messages(two: tuple[Tab, Tab]) -> None:
 
 
 def test_quick_messages_keep_their_order(two: tuple[Tab, Tab]) -> None:
-    """What is written before the first answer came is sent in the order of writing."""
+    """Messages that are written before the first response arrives are sent in the order of writing."""
     alices, bobs = two
-    said = [f"line {number}" for number in range(12)]
-    for text in said:
+    lines = [f"line {number}" for number in range(12)]
+    for text in lines:
         alices.write(text)
-    bobs.sees(said[-1])
-    alices.sees(said[-1], "sent")
-    assert alices.texts() == bobs.texts() == said
+    bobs.sees(lines[-1])
+    alices.sees(lines[-1], "sent")
+    for each in two:
+        each.shows([*lines])
 
 
 def test_chat_of_a_stranger_appears_by_itself(tab: MakeTab, alice: Account, bob: Account) -> None:
-    """A chat that somebody else opened is in the list with its first message."""
+    """A chat that another user opens appears in the list with its first message."""
     bobs = tab().enter(bob)
     bobs.is_connected()
     alice.say(alice.chat_with(bob), "You do not know me yet")
@@ -103,7 +105,7 @@ def test_chat_of_a_stranger_appears_by_itself(tab: MakeTab, alice: Account, bob:
 
 
 def test_latest_activity_is_first(tab: MakeTab, account: MakeAccount, alice: Account) -> None:
-    """The list is ordered by the last message, at once and as messages come."""
+    """The list is sorted by last activity when it loads and after each message."""
     chats = {name: alice.chat_with(account(name)) for name in ("Nora", "Omar", "Pia")}
     for chat in chats.values():
         alice.say(chat, "start")
@@ -115,7 +117,7 @@ def test_latest_activity_is_first(tab: MakeTab, account: MakeAccount, alice: Acc
 
 
 def test_edit(two: tuple[Tab, Tab]) -> None:
-    """An author's edit shows with both, marked as one; the arrow key brings the last message back."""
+    """The arrow key edits the author's last message; both clients show the new text, marked as edited."""
     alices, bobs = two
     alices.write("Teh plan")
     alices.sees("Teh plan", "sent")
@@ -123,13 +125,13 @@ def test_edit(two: tuple[Tab, Tab]) -> None:
     expect(alices.composer).to_have_value("Teh plan")
     alices.write("The plan")
     for each in (alices, bobs):
-        assert "edited" in each.sees("The plan").inner_text()
+        expect(each.sees("The plan")).to_contain_text("edited")
         expect(each.message("Teh plan")).to_have_count(0)
     expect(alices.composer).to_have_value("")
 
 
 def test_edit_is_left_with_escape(two: tuple[Tab, Tab]) -> None:
-    """Leaving an edit changes nothing and brings back what was being written."""
+    """Escape ends an edit without a change and restores the draft."""
     alices, _ = two
     alices.write("As it is")
     alices.sees("As it is", "sent")
@@ -143,7 +145,7 @@ def test_edit_is_left_with_escape(two: tuple[Tab, Tab]) -> None:
 
 
 def test_delete(two: tuple[Tab, Tab]) -> None:
-    """After a question, a message of one's own disappears with both, and its place stays."""
+    """After a confirmation, both clients show "Message deleted" in the place of the message."""
     alices, bobs = two
     alices.write("Oops")
     alices.write("After it")
@@ -157,12 +159,11 @@ def test_delete(two: tuple[Tab, Tab]) -> None:
     alices.message("Oops").get_by_role("button", name="Delete").click()
     dialog.get_by_role("button", name="Delete").click()
     for each in (alices, bobs):
-        each.sees("Message deleted")
-        assert each.texts() == ["Message deleted", "After it"]
+        each.shows(["Message deleted", "After it"])
 
 
 def test_others_messages_offer_no_actions(two: tuple[Tab, Tab]) -> None:
-    """Only the author may edit and delete."""
+    """Messages of other authors have no buttons to edit or delete."""
     alices, bobs = two
     alices.write("Mine")
     row = bobs.sees("Mine")
@@ -171,7 +172,7 @@ def test_others_messages_offer_no_actions(two: tuple[Tab, Tab]) -> None:
 
 
 def test_group(tab: MakeTab, account: MakeAccount, alice: Account, bob: Account) -> None:
-    """A group of several is made in the client; its messages name their author."""
+    """The client creates a group; messages in a group show their author."""
     carla = account("Carla")
     alice.chat_with(bob)
     alices, carlas = tab().enter(alice), tab().enter(carla)
@@ -197,29 +198,29 @@ def test_group(tab: MakeTab, account: MakeAccount, alice: Account, bob: Account)
 
 
 def test_history_loads_while_scrolling_up(tab: MakeTab, alice: Account, bob: Account) -> None:
-    """The latest page first, older ones when the top comes near; what is being read stays where it is."""
+    """The latest page loads first, older pages near the top; the messages in view do not move."""
     chat = alice.chat_with(bob)
-    said = [f"number {n}" + "\nand more" * (n % 3) for n in range(130)]
-    for text in said:
+    texts = [f"number {n}" + "\nand more" * (n % 3) for n in range(130)]
+    for text in texts:
         alice.say(chat, text)
     bobs = tab().enter(bob).open("Alice")
-    bobs.sees(said[-1])
-    assert bobs.texts() == said[-50:]
-    expect(bobs.message(said[-1])).to_be_in_viewport()
-    read = bobs.message(said[-50])
-    before = read.evaluate(
+    bobs.sees(texts[-1])
+    bobs.shows([*texts[-50:]])
+    expect(bobs.message(texts[-1])).to_be_in_viewport()
+    row = bobs.message(texts[-50])
+    before = row.evaluate(
         """(row) => { row.closest(".scroll").scrollTop = 40; return row.getBoundingClientRect().top; }"""
     )
     expect(bobs.page.locator(".message")).to_have_count(100)
-    assert abs(read.evaluate("(row) => row.getBoundingClientRect().top") - before) <= 1
+    assert abs(row.evaluate("(row) => row.getBoundingClientRect().top") - before) <= 1
     bobs.page.locator(".history .scroll").evaluate("(scroll) => { scroll.scrollTop = 0; }")
     expect(bobs.page.locator(".message")).to_have_count(130)
-    assert bobs.texts() == said
+    bobs.shows([*texts])
     expect(bobs.page.locator(".history .top")).to_have_text("The beginning of the conversation")
 
 
-def test_reader_of_history_is_not_torn_away(tab: MakeTab, alice: Account, bob: Account) -> None:
-    """Who reads further up stays there when a message comes, and is offered the way down."""
+def test_new_message_does_not_scroll_a_reader_of_history(tab: MakeTab, alice: Account, bob: Account) -> None:
+    """If the user has scrolled up, a new message does not scroll the view; a button leads to it."""
     chat = alice.chat_with(bob)
     for n in range(40):
         alice.say(chat, f"number {n}")
@@ -237,7 +238,7 @@ def test_reader_of_history_is_not_torn_away(tab: MakeTab, alice: Account, bob: A
 
 
 def test_days_are_separated(two: tuple[Tab, Tab]) -> None:
-    """A day's messages stand under the day."""
+    """Messages have their day as a heading."""
     alices, _ = two
     alices.write("Today's")
     alices.sees("Today's", "sent")
@@ -245,7 +246,7 @@ def test_days_are_separated(two: tuple[Tab, Tab]) -> None:
 
 
 def test_russian(tab: MakeTab, alice: Account, bob: Account) -> None:
-    """The browser's language is spoken; the switch turns to the other, and a reload keeps it."""
+    """The client uses the browser's language; the language button changes it, also after a reload."""
     alice.chat_with(bob)
     page = tab(locale="ru-RU").visit().page
     expect(page.get_by_role("button", name="Войти", exact=True)).to_be_visible()
@@ -260,10 +261,10 @@ def test_russian(tab: MakeTab, alice: Account, bob: Account) -> None:
     expect(page.get_by_role("button", name="Log in", exact=True)).to_be_visible()
 
 
-def test_what_is_wrong_is_said_at_the_field(tab: MakeTab, alice: Account) -> None:
-    """The server's errors[] stand at their fields, which are marked and focused."""
+def test_errors_are_shown_at_their_fields(tab: MakeTab, alice: Account) -> None:
+    """Each of the server's errors[] is shown at its field; the first refused field has the focus."""
     page = tab().visit().page
-    page.get_by_role("button", name="Make an account").click()
+    page.get_by_role("button", name="Create an account").click()
     page.get_by_label("Your name").fill("Alice")
     page.get_by_label("E-mail").fill(alice.email)
     page.get_by_label("Password", exact=True).fill("short")
@@ -274,11 +275,13 @@ def test_what_is_wrong_is_said_at_the_field(tab: MakeTab, alice: Account) -> Non
     expect(password).to_be_focused()
     password.fill(PASSWORD)
     page.get_by_role("button", name="Sign up", exact=True).click()
-    expect(page.get_by_label("E-mail")).to_have_accessible_description("This e-mail has an account already.")
+    expect(page.get_by_label("E-mail")).to_have_accessible_description(
+        "There is already an account with this e-mail."
+    )
 
 
 def test_long_message_is_stopped_before_it_is_sent(two: tuple[Tab, Tab]) -> None:
-    """The limit is counted as the server counts, in code points; what fits goes through."""
+    """The client counts code points, as the server does: 4,001 cannot be sent, 4,000 can."""
     alices, bobs = two
     alices.composer.fill("😀" * 4001)
     expect(alices.page.get_by_role("button", name="Send")).to_be_disabled()

@@ -1,4 +1,4 @@
-"""Staying logged in, and logging out."""
+"""Sessions: reloads, refreshes, several tabs, and log-out."""
 
 import pytest
 from playwright.sync_api import expect
@@ -21,7 +21,7 @@ def test_reload_stays_logged_in(tab: MakeTab, alice: Account, bob: Account) -> N
 
 
 def test_reload_with_an_expired_token_stays_logged_in(tab: MakeTab, alice: Account, bob: Account) -> None:
-    """P2: a refused access token is exchanged, once, and everything goes on."""
+    """P2: after a reload with a refused access token, the client refreshes once and continues."""
     alice.chat_with(bob)
     alices = tab().log_in(alice).open("Bob")
     alices.spoil_access_token()
@@ -35,8 +35,8 @@ def test_reload_with_an_expired_token_stays_logged_in(tab: MakeTab, alice: Accou
     assert len(refreshes.headers) == 1
 
 
-def test_token_that_expires_while_writing_costs_nothing(tab: MakeTab, alice: Account, bob: Account) -> None:
-    """A 401 to a message is followed by one refresh and one repetition with the same Idempotency-Key."""
+def test_token_that_expires_while_writing_loses_nothing(tab: MakeTab, alice: Account, bob: Account) -> None:
+    """After a 401 to a message the client refreshes once and repeats once, with the same Idempotency-Key."""
     chat = alice.chat_with(bob)
     alices = tab().log_in(alice).open("Bob")
     alices.is_connected()
@@ -51,7 +51,7 @@ def test_token_that_expires_while_writing_costs_nothing(tab: MakeTab, alice: Acc
 
 @pytest.mark.parametrize("locks", [True, False], ids=["with locks", "without locks"])
 def test_three_tabs_refresh_at_once(tab: MakeTab, alice: Account, bob: Account, locks: bool) -> None:
-    """P2: three tabs that load at once with an expired token all stay, with navigator.locks and without."""
+    """P2: three tabs that load at once with a refused token stay logged in, also without navigator.locks."""
     alice.chat_with(bob)
     first = tab().log_in(alice)
     if not locks:
@@ -74,7 +74,7 @@ def test_three_tabs_refresh_at_once(tab: MakeTab, alice: Account, bob: Account, 
 
 
 def test_log_out_ends_every_tab(tab: MakeTab, alice: Account) -> None:
-    """Logging out ends the session on the server, forgets the tokens, and reaches the other tabs."""
+    """Log-out ends the session on the server, removes the tokens, and logs out the other tabs."""
     first = tab().log_in(alice)
     second = tab(beside=first).visit()
     second.is_signed_in(alice)
@@ -83,12 +83,12 @@ def test_log_out_ends_every_tab(tab: MakeTab, alice: Account) -> None:
     for each in (first, second):
         expect(each.page.get_by_role("button", name="Log in", exact=True)).to_be_visible()
         assert each.stored() is None
-    answer = alice.http.get("/users/me", headers={"Authorization": f"Bearer {token}"})
-    assert (answer.status_code, answer.json()["code"]) == (401, "session_revoked")
+    response = alice.http.get("/users/me", headers={"Authorization": f"Bearer {token}"})
+    assert (response.status_code, response.json()["code"]) == (401, "session_revoked")
 
 
 def test_log_in_reaches_the_other_tabs(tab: MakeTab, alice: Account) -> None:
-    """Who logs in in one tab is logged in in all."""
+    """A log-in in one tab logs in all tabs."""
     first = tab().visit()
     second = tab(beside=first).log_in(alice)
     first.is_signed_in(alice)
@@ -96,7 +96,7 @@ def test_log_in_reaches_the_other_tabs(tab: MakeTab, alice: Account) -> None:
 
 
 def test_ended_session_leads_to_the_login_page(tab: MakeTab, alice: Account) -> None:
-    """A session that was ended elsewhere closes the socket with 1008, and the client asks to log in."""
+    """If the session is ended elsewhere, the socket closes with 1008 and the client shows the login page."""
     alices = tab().log_in(alice)
     alices.is_connected()
     headers = {"Authorization": f"Bearer {alices.stored()['access_token']}"}
@@ -106,7 +106,7 @@ def test_ended_session_leads_to_the_login_page(tab: MakeTab, alice: Account) -> 
 
 
 def test_drafts_and_secrets_do_not_outlive_the_session(tab: MakeTab, alice: Account, bob: Account) -> None:
-    """The next person at this browser finds nothing of the one before."""
+    """After a log-out, the browser's storages and the composer have nothing of the user."""
     alice.chat_with(bob)
     alices = tab().log_in(alice).open("Bob")
     alices.composer.fill("A secret draft")

@@ -1,8 +1,8 @@
-// Elements without markup: text is never parsed, and a keyed list reuses its elements.
+// Creates and updates elements without parsing markup; a keyed list reuses its elements.
 
 const SVG = "http://www.w3.org/2000/svg";
 
-/** An element; properties that start with `on` are listeners, `data`, `aria` and the rest are attributes. */
+/** A new element. Properties that start with `on` are listeners, `class` is its class, others are attributes. */
 export function h(name, properties = {}, ...children) {
   const element = document.createElement(name);
   set(element, properties);
@@ -29,7 +29,7 @@ export function setAttribute(element, name, value) {
   }
 }
 
-/** Sets the text if it differs: an equal text would cause a layout and an announcement. */
+/** Sets the text if it differs: setting an equal text would cause a layout and a screen reader's announcement. */
 export function setText(element, text) {
   if (element.textContent !== text) element.textContent = text;
 }
@@ -67,7 +67,7 @@ const PATHS = {
     " 14.5v-7A2.5 2.5 0 0 1 5.5 5",
 };
 
-/** A decorative drawing; the element around it carries its meaning. */
+/** A decorative SVG icon; the element around it has the accessible name. */
 export function icon(name) {
   const svg = document.createElementNS(SVG, "svg");
   svg.setAttribute("viewBox", "0 0 24 24");
@@ -79,7 +79,7 @@ export function icon(name) {
   return svg;
 }
 
-/** A button with a drawing and an accessible name. */
+/** A button with an icon and an accessible name. */
 export function iconButton(name, label, properties = {}) {
   return h(
     "button",
@@ -88,11 +88,11 @@ export function iconButton(name, label, properties = {}) {
   );
 }
 
-/** Makes the children of `container` those of `items`, in order; an element is kept as long as its key is. */
+/** Shows `items` as the children of `container`, in order; an item with the same key keeps its element. */
 export class KeyedList {
-  #kept = new Map(); // key -> {element, item}
+  #shown = new Map(); // key -> {element, item}
 
-  /** `create(item)` gives an element, `update(element, item)` brings one up to date with a flat item. */
+  /** `create(item)` returns an element; `update(element, item)` is called if a value of the item has changed. */
   constructor(container, { key, create, update }) {
     Object.assign(this, { container, key, create, update });
   }
@@ -100,29 +100,29 @@ export class KeyedList {
   show(items) {
     const focused = this.container.contains(document.activeElement) ? document.activeElement : null;
     const wanted = new Set(items.map(this.key));
-    for (const [key, { element }] of this.#kept) {
+    for (const [key, { element }] of this.#shown) {
       if (wanted.has(key)) continue;
       element.remove();
-      this.#kept.delete(key);
+      this.#shown.delete(key);
     }
-    let place = this.container.firstElementChild;
+    let next = this.container.firstElementChild;
     for (const item of items) {
       const key = this.key(item);
-      let kept = this.#kept.get(key);
-      if (!kept) {
-        kept = { element: this.create(item), item: null };
-        this.#kept.set(key, kept);
+      let row = this.#shown.get(key);
+      if (!row) {
+        row = { element: this.create(item), item: null };
+        this.#shown.set(key, row);
       }
-      if (!kept.item || !same(kept.item, item)) this.update(kept.element, item);
-      kept.item = item;
-      if (place === kept.element) place = place.nextElementSibling;
-      else this.container.insertBefore(kept.element, place);
+      if (!row.item || !same(row.item, item)) this.update(row.element, item);
+      row.item = item;
+      if (next === row.element) next = next.nextElementSibling;
+      else this.container.insertBefore(row.element, next);
     }
     if (focused?.isConnected && focused !== document.activeElement) focused.focus({ preventScroll: true });
   }
 
   elementOf(key) {
-    return this.#kept.get(key)?.element ?? null;
+    return this.#shown.get(key)?.element ?? null;
   }
 }
 

@@ -11,7 +11,7 @@ import { chooseLanguage, otherLanguage, preferredLanguage, WORDS } from "./words
 import { Shell } from "./views/shell.js";
 import { welcome } from "./views/welcome.js";
 
-const SOCKET_FIRST = 700; // ms that the first requests wait for the socket: it then misses nothing
+const SOCKET_FIRST = 700; // ms that the first requests wait for the socket to open, so that it misses no event
 const AGAIN = 3_000; // ms until requests without a response are retried
 
 class App {
@@ -20,7 +20,7 @@ class App {
     this.api = new Api(this.session);
     this.socket = new LiveSocket({
       session: this.session,
-      onFrame: (frame) => this.hear(frame),
+      onFrame: (frame) => this.receive(frame),
       onStatus: (status) => this.connectionChanged(status),
     });
     this.shell = null;
@@ -45,7 +45,7 @@ class App {
     // New for each session: late responses to the previous session change nothing.
     this.store = new Store();
     this.sync = new Sync(this);
-    this.outbox = new Outbox({ ...this, storage: sessionStorage, onDeaf: () => this.socket.restart() });
+    this.outbox = new Outbox({ ...this, storage: sessionStorage, onMissedEvent: () => this.socket.restart() });
     this.drafts = new Map(); // chat id -> unsent text
     this.restored = false;
     this.forget = this.store.subscribe((state) => this.shell.update(state));
@@ -81,8 +81,8 @@ class App {
     document.querySelector("[data-first]")?.focus();
   }
 
-  signedIn(answer) {
-    this.session.begin(answer);
+  signedIn(response) {
+    this.session.begin(response);
     this.enter();
     this.shell.focusFirst();
   }
@@ -123,7 +123,7 @@ class App {
     this.outbox.restore();
   }
 
-  hear({ event, data }) {
+  receive({ event, data }) {
     const before = this.store.state;
     this.store.dispatch({ type: "event", event, data });
     const { state } = this.store;
@@ -134,7 +134,7 @@ class App {
       if (event === "message.created" && !known && !isMine(state, data) && !isDeleted(data))
         this.announce(data);
     };
-    arrived().catch(() => {}); // the list is fetched again with the next connection
+    arrived().catch(() => {}); // the next connection fetches the list again
   }
 
   announce(message) {

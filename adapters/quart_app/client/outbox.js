@@ -11,13 +11,13 @@ const PAUSE = 1_000; // ms between tries
 const OWN_EVENT = 2_000; // ms after the response within which the author's own socket must deliver the event
 
 export class Outbox {
-  #busy = new Set(); // ids of chats that are being sent to
+  #busy = new Set(); // ids of chats with a message in flight
 
-  constructor({ api, store, storage, onDeaf }) {
+  constructor({ api, store, storage, onMissedEvent }) {
     this.api = api;
     this.store = store;
     this.storage = storage; // of this tab: pending messages survive a reload
-    this.onDeaf = onDeaf; // the socket is open and did not deliver the event of an own message
+    this.onMissedEvent = onMissedEvent; // called if the open socket does not deliver the event of an own message
   }
 
   send(chatId, content) {
@@ -27,11 +27,11 @@ export class Outbox {
       content,
       state: "pending",
       error: null,
-      seen_as: null,
+      seen_as: null, // id of the message in an own event that matches this item, before its response
       written_at: Date.now(),
     };
     this.store.dispatch({ type: "outbox/added", item });
-    this.#keep();
+    this.#save();
     this.#work(chatId);
   }
 
@@ -43,7 +43,7 @@ export class Outbox {
 
   drop(key) {
     this.store.dispatch({ type: "outbox/removed", key });
-    this.#keep();
+    this.#save();
   }
 
   /** Send the messages that wait for a connection. */
@@ -56,11 +56,11 @@ export class Outbox {
     this.storage.removeItem(this.#name);
   }
 
-  /** The messages that this tab had not sent before its reload. */
+  /** Load the messages that this tab had not sent before its reload, and send them. */
   restore() {
     try {
-      const kept = JSON.parse(this.storage.getItem(this.#name)) ?? [];
-      for (const item of kept)
+      const saved = JSON.parse(this.storage.getItem(this.#name)) ?? [];
+      for (const item of saved)
         this.store.dispatch({ type: "outbox/added", item: { ...item, seen_as: null } });
     } catch {
       this.storage.removeItem(this.#name);
@@ -73,11 +73,11 @@ export class Outbox {
     this.#busy.add(chatId);
     try {
       for (let item; (item = this.#next(chatId));) {
-        if (!(await this.#deliver(item))) break; // without a connection: later, in the same order
+        if (!(await this.#deliver(item))) break; // no connection: `flush` continues, in the same order
       }
     } finally {
       this.#busy.delete(chatId);
-      this.#keep();
+      this.#save();
     }
   }
 
@@ -85,13 +85,13 @@ export class Outbox {
     return this.store.state.outbox.find((item) => item.chat_id === chatId && item.state === "pending");
   }
 
-  /** Whether the item is done with, one way or the other. */
+  /** Send one item, with retries; false if it must wait for a connection, true if it was sent or has failed. */
   async #deliver({ key, chat_id, content }) {
     for (let tries = 1; ; tries++) {
       const since = this.store.state.clock;
       try {
         const message = await this.api.send(chat_id, content, key);
-        this.store.dispatch({ type: "outbox/answered", key, message, since });
+        this.store.dispatch({ type: "outbox/sent", key, message, since });
         this.#expectEvent(message);
         return true;
       } catch (error) {
@@ -112,7 +112,7 @@ export class Outbox {
   #expectEvent({ chat_id, id }) {
     setTimeout(() => {
       const { connection, logs } = this.store.state;
-      if (connection === "open" && !logs[chat_id]?.byId[id]?.heard) this.onDeaf();
+      if (connection === "open" && !logs[chat_id]?.byId[id]?.eventClock) this.onMissedEvent();
     }, OWN_EVENT);
   }
 
@@ -122,14 +122,14 @@ export class Outbox {
 
   #change(key, change) {
     this.store.dispatch({ type: "outbox/changed", key, change });
-    this.#keep();
+    this.#save();
   }
 
   get #name() {
     return `messaging.outbox.${this.store.state.me?.id}`;
   }
 
-  #keep() {
+  #save() {
     if (!this.store.state.me) return;
     const { outbox } = this.store.state;
     if (outbox.length) this.storage.setItem(this.#name, JSON.stringify(outbox));

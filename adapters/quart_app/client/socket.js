@@ -2,9 +2,9 @@
 
 const FIRST_PAUSE = 500; // ms
 const LONGEST_PAUSE = 15_000;
-const SETTLED = 5_000; // open for this long, a connection counts as good
+const SETTLED = 5_000; // ms that a connection must stay open before its failures are forgotten
 const HEARTBEAT = 15_000;
-const SLEPT = 150_000; // timers of a hidden page run once a minute; what stood still for longer has slept
+const SLEPT = 150_000; // ms; timers of a hidden page run once a minute, so after a longer pause the machine slept
 
 const AUTHENTICATION = 1008;
 const RENEWABLE = new Set(["token_expired", "token_invalid", "session_revoked", ""]);
@@ -14,14 +14,14 @@ export function isFinal(code) {
   return code >= 4500 && code <= 4999;
 }
 
-/** The pause after so many failures, in ms; `chance`, from 0 to 1, keeps clients from returning together. */
+/** The pause in ms after `failures` in a row; a random `chance` in 0..1 spreads the clients' reconnections. */
 export function pause(failures, chance) {
   return Math.min(LONGEST_PAUSE, FIRST_PAUSE * 2 ** failures) * (0.5 + chance / 2);
 }
 
 /**
- * `onStatus` hears `connecting`, `open`, `waiting` (for the next try) and `refused` (no next try);
- * `onFrame` hears `{event, data}`.
+ * Calls `onStatus` with `connecting`, `open`, `waiting` (for the next try) or `refused` (no next try), and
+ * `onFrame` with `{event, data}`.
  */
 export class LiveSocket {
   #socket = null;
@@ -69,7 +69,7 @@ export class LiveSocket {
     clearTimeout(this.#timer);
     clearTimeout(this.#settling);
     const socket = this.#socket;
-    this.#socket = null; // from here on it is not listened to
+    this.#socket = null; // its callbacks now do nothing
     socket?.close();
   }
 
@@ -86,21 +86,21 @@ export class LiveSocket {
       this.onStatus("open");
     };
     socket.onmessage = ({ data }) => {
-      if (socket === this.#socket) this.#hear(data);
+      if (socket === this.#socket) this.#receive(data);
     };
     socket.onclose = ({ code, reason }) => {
       if (socket === this.#socket) this.#closed(code, reason, token);
     };
   }
 
-  #hear(data) {
+  #receive(data) {
     let frame;
     try {
       frame = JSON.parse(data);
     } catch {
       return;
     }
-    if (typeof frame?.event === "string") this.onFrame(frame); // names that are new are the store's to ignore
+    if (typeof frame?.event === "string") this.onFrame(frame); // the store ignores unknown events
   }
 
   #closed(code, reason, token) {
@@ -125,7 +125,7 @@ export class LiveSocket {
     } catch {
       return this.#later();
     }
-    if (next === null || !this.#running || this.#socket) return; // the session is over, and says so itself
+    if (next === null || !this.#running || this.#socket) return; // null: the session has ended and called onEnd
     if (this.#refusals++ === 0) this.#connect();
     else this.#later();
   }

@@ -1,8 +1,8 @@
 // The state of the client, and the only way to change it: reduce(state, action) -> state, a pure function.
 //
 // Three rules keep the state right for every order of arrival:
-// - messages are kept by id and shown by id: the same one twice is one;
-// - events that arrive after a request was sent are newer than its response (`heard` against `since`);
+// - messages are stored by id and shown in order of id, so a message that arrives twice is shown once;
+// - events that arrive after a request was sent are newer than its response (`eventClock` against `since`);
 // - a log with a gap records it (`gapAfter`), until the missing messages are fetched.
 
 import { isBlank } from "./text.js";
@@ -12,25 +12,25 @@ export const initial = Object.freeze({
   users: {},
   chats: {},
   order: [], // ids of chats, latest activity first
-  loaded: false, // whether the list of chats is known
+  loaded: false, // whether the list of chats has been fetched
   logs: {}, // chat id -> log
   outbox: [], // pending messages, oldest first
-  open: null, // the chat on screen
+  open: null, // id of the chat on screen
   connection: "connecting", // connecting | open | waiting | refused
-  clock: 0, // counts the socket's events
-  epoch: 0, // counts connections; a response from an earlier one may lack the events between
+  clock: 0, // number of the socket's events so far
+  epoch: 0, // number of connections so far; a response from an earlier one may lack the events between
 });
 
 const EMPTY_LOG = Object.freeze({
   byId: {},
   ids: [], // ascending
-  loaded: false, // whether the latest page is here, so that ids run without a hole up to the newest
+  loaded: false, // whether the latest page has been fetched, so that no message up to the newest is missing
   hasOlder: true,
-  gapAfter: null, // the newest id before the connection was lost; what follows may lack messages and edits
-  previewed: false, // whether the newest message is known
+  gapAfter: null, // the newest id before the connection was lost; later messages and all edits may be missing
+  previewed: false, // whether the newest message has been fetched
 });
 
-/** The state after an action; an unknown action is a mistake of the programmer. */
+/** The state after an action; throws if the action is unknown. */
 export function reduce(state, action) {
   switch (action.type) {
     case "session/started":
@@ -54,7 +54,7 @@ export function reduce(state, action) {
     case "gap/lost":
       return withLog(state, action.chat_id, () => EMPTY_LOG);
     case "event":
-      return heard(state, action);
+      return eventReceived(state, action);
     case "message/changed":
       return withLog(state, action.message.chat_id, (log) => merge(log, [action.message], action.since));
     case "outbox/added":
@@ -66,8 +66,8 @@ export function reduce(state, action) {
       };
     case "outbox/removed":
       return { ...state, outbox: state.outbox.filter((item) => item.key !== action.key) };
-    case "outbox/answered":
-      return answered(state, action);
+    case "outbox/sent":
+      return sent(state, action);
     default:
       throw new Error(`no such action: ${action.type}`);
   }
@@ -90,9 +90,9 @@ function isCurrent(state, { epoch }) {
 }
 
 function chatsLoaded(state, { chats, since }) {
-  const told = chats.map((chat) => chat.id);
-  // Events that arrived during the request are the later activity, and stay in front.
-  const busier = state.order.filter((id) => (lastHeard(state.logs[id]) ?? 0) > since);
+  const listed = chats.map((chat) => chat.id);
+  // Chats with events since the request was sent have later activity than the response shows: they stay in front.
+  const busier = state.order.filter((id) => (lastEventClock(state.logs[id]) ?? 0) > since);
   const known = {};
   let users = state.users;
   for (const chat of chats) {
@@ -100,7 +100,7 @@ function chatsLoaded(state, { chats, since }) {
     users = keepUsers(users, chat.participants);
   }
   for (const id of busier) known[id] ??= state.chats[id];
-  return { ...state, users, chats: known, order: [...new Set([...busier, ...told])], loaded: true };
+  return { ...state, users, chats: known, order: [...new Set([...busier, ...listed])], loaded: true };
 }
 
 function chatLoaded(state, chat) {
@@ -120,7 +120,7 @@ function pageLoaded(state, action) {
       const merged = merge(log, messages, since);
       return kind === "older" ? { ...merged, hasOlder: has_more } : merged;
     }
-    // What is older than this page is not known to join on to it.
+    // Messages may be missing between this page and older ones, so drop the older ones.
     const oldest = has_more ? (messages.at(-1)?.id ?? 0) : 0;
     const joined = Object.fromEntries(Object.entries(log.byId).filter(([id]) => Number(id) >= oldest));
     const gapAfter = isCurrent(state, action) ? null : (messages[0]?.id ?? 0);
@@ -142,15 +142,15 @@ function previewLoaded(state, action) {
   }));
 }
 
-function heard(state, { event, data }) {
+function eventReceived(state, { event, data }) {
   if (event !== "message.created" && event !== "message.updated") return state;
   const clock = state.clock + 1;
   const known = state.logs[data.chat_id]?.byId[data.id];
   let { outbox, order } = state;
   let message;
   if (event === "message.created") {
-    // One that is known already came with an answer, which cannot be older than its first event.
-    message = known ? { ...known, heard: clock } : { ...data, heard: clock };
+    // A known message came in a response, which is never older than the message's first event.
+    message = known ? { ...known, eventClock: clock } : { ...data, eventClock: clock };
     if (!known && data.author_id === state.me?.id) {
       const mine = outbox.find(
         (item) => item.seen_as === null && item.chat_id === data.chat_id && item.content === data.content,
@@ -162,13 +162,13 @@ function heard(state, { event, data }) {
     }
     order = inFront(order, data.chat_id);
   } else {
-    message = { ...known, ...data, heard: clock, edited: !isDeleted(data) };
+    message = { ...known, ...data, eventClock: clock, edited: !isDeleted(data) };
   }
   const next = { ...state, clock, outbox, order };
   return withLog(next, data.chat_id, (log) => put(log, [message]));
 }
 
-function answered(state, { key, message, since }) {
+function sent(state, { key, message, since }) {
   const item = state.outbox.find((other) => other.key === key);
   let next = {
     ...state,
@@ -176,7 +176,7 @@ function answered(state, { key, message, since }) {
     order: inFront(state.order, message.chat_id),
   };
   if (item?.seen_as != null && item.seen_as !== message.id) {
-    // The event that looked like this message was another one with the same words, of another tab.
+    // The event that was matched to this message belongs to another one with the same text, from another tab.
     next = withLog(next, message.chat_id, (log) => put(log, [{ ...log.byId[item.seen_as], key: undefined }]));
   }
   return withLog(next, message.chat_id, (log) => merge(log, [{ ...message, key }], since));
@@ -184,10 +184,10 @@ function answered(state, { key, message, since }) {
 
 // --- logs --------------------------------------------------------------------------------------------------
 
-/** Messages from an answer to a request that was sent when the clock stood at `since`. */
+/** Adds the messages of a response; its request was sent when the clock was at `since`. */
 function merge(log, messages, since) {
   const newer = messages
-    .filter((message) => !(log.byId[message.id]?.heard > since))
+    .filter((message) => !(log.byId[message.id]?.eventClock > since))
     .map((message) => ({ ...log.byId[message.id], ...message, edited: message.edited_at != null }));
   return put(log, newer);
 }
@@ -212,20 +212,20 @@ function newestOf(log) {
   return log.ids.at(-1) ?? 0;
 }
 
-function lastHeard(log) {
-  return log && Math.max(0, ...log.ids.slice(-5).map((id) => log.byId[id].heard ?? 0));
+function lastEventClock(log) {
+  return log && Math.max(0, ...log.ids.slice(-5).map((id) => log.byId[id].eventClock ?? 0));
 }
 
 function inFront(order, id) {
   return order[0] === id ? order : [id, ...order.filter((other) => other !== id)];
 }
 
-/** Of a chat of many people `participants` holds some; how many there are is in `participants_count`. */
+/** The stored form of a chat. Of a large chat, `participants` holds only some; `participants_count` counts all. */
 function chatOf({ participants, ...chat }) {
   return { ...chat, participant_ids: participants.map((user) => user.id) };
 }
 
-/** Whether people take part in a chat who are not known yet. */
+/** Whether some of a chat's participants have not been fetched. */
 export function lacksPeople(chat) {
   return chat.participant_ids.length < chat.participants_count;
 }
@@ -239,7 +239,7 @@ function keepUsers(users, more) {
   return kept;
 }
 
-// --- what views ask ----------------------------------------------------------------------------------------
+// --- queries of the views ----------------------------------------------------------------------------------
 
 export function isDeleted(message) {
   return message.deleted_at != null || (message.content === null && message.payload?.deleted === true);
@@ -249,19 +249,19 @@ export function isMine(state, message) {
   return message.author_id === state.me?.id;
 }
 
-/** The other person of a direct chat; the reader, where they are alone in it; null in a group. */
+/** The other person of a direct chat, or the reader if they are alone in it; null for a group. */
 export function counterpart(state, chat) {
   if (chat.is_group) return null;
   const other = chat.participant_ids.find((id) => id !== state.me?.id) ?? state.me?.id;
   return state.users[other] ?? null;
 }
 
-/** The chat's name as its reader sees it: a direct chat is named for the other person. */
+/** The chat's name as the reader sees it: that of the other person in a direct chat, the title of a group. */
 export function chatName(state, chat) {
   return counterpart(state, chat)?.display_name ?? chat.title;
 }
 
-/** Chats for the list, latest activity first, each with its last message and what is still being sent. */
+/** Chats for the list, latest activity first, each with its last message and its last pending one. */
 export function chatList(state) {
   return state.order
     .filter((id) => state.chats[id])
@@ -276,7 +276,7 @@ export function chatList(state) {
     });
 }
 
-/** What a conversation shows, oldest first: messages by id, then what is still being sent. */
+/** The messages of a conversation by id, and the pending ones, oldest first. */
 export function timeline(state, chatId) {
   const log = state.logs[chatId] ?? EMPTY_LOG;
   const messages = log.loaded ? log.ids.map((id) => log.byId[id]) : [];
@@ -288,7 +288,7 @@ export function oldestId(state, chatId) {
   return state.logs[chatId]?.ids[0] ?? null;
 }
 
-/** Everybody the reader shares a chat with, by name. */
+/** The known users who share a chat with the reader, sorted by name. */
 export function acquaintances(state) {
   const ids = new Set(Object.values(state.chats).flatMap((chat) => chat.participant_ids));
   ids.delete(state.me?.id);
@@ -297,7 +297,7 @@ export function acquaintances(state) {
 
 // --- the store ---------------------------------------------------------------------------------------------
 
-/** Holds the state; listeners hear of a change once, after everything that changed in the same turn. */
+/** Holds the state; calls its listeners once for all changes of one turn of the event loop. */
 export class Store {
   #listeners = new Set();
   #scheduled = false;

@@ -8,31 +8,31 @@ const LARGEST_PAGE = 200;
 const PAGES_TO_CATCH_UP = 5; // beyond, the log restarts from its latest page
 
 export class Sync {
-  #older = new Set(); // chats whose older messages are under way
-  #previews = new Set();
-  #chats = new Map(); // chats that are asked for, by id
-  #pulls = new Map(); // chats whose latest messages are under way
-  #wholes = new Set(); // chats that were asked for with all that the server shows of their people
+  #older = new Set(); // ids of chats whose older messages are being fetched
+  #previews = new Set(); // ids of chats whose last message is being fetched
+  #chats = new Map(); // chat id -> promise of a chat that is being fetched
+  #pulls = new Map(); // chat id -> promise of the participants and messages that are being fetched
+  #wholes = new Set(); // ids of chats that were fetched by themselves, with more participants than the list has
 
   constructor({ api, store }) {
     this.api = api;
     this.store = store;
   }
 
-  /** Who I am, my chats, and what the open chat lacks. */
+  /** Fetches the reader, their chats, and the missing messages of the open chat. */
   async everything() {
     const { store } = this;
     const since = store.state.clock;
     const [me, chats] = await Promise.all([this.api.me(), this.api.chats()]);
-    this.#wholes.clear(); // what comes now shows a few of many people
+    this.#wholes.clear(); // the list replaces each chat, with a few of its participants
     store.dispatch({ type: "session/started", me });
     store.dispatch({ type: "chats/loaded", chats, since });
     const { open } = store.state;
-    if (open !== null && (await this.#isThere(open))) await this.conversation(open);
+    if (open !== null && (await this.#canRead(open))) await this.conversation(open);
   }
 
-  /** Whether the reader is in a chat, which the list need not hold: it ends after so many. */
-  async #isThere(chatId) {
+  /** Whether the reader is in a chat; asks the server about one that is not in the list, which has a limit. */
+  async #canRead(chatId) {
     try {
       await this.unknownChat(chatId);
       return true;
@@ -42,7 +42,7 @@ export class Sync {
     }
   }
 
-  /** Whatever a chat that is about to be shown lacks. */
+  /** Fetches the missing participants and messages of a chat before it is shown. */
   conversation(chatId) {
     if (!this.#pulls.has(chatId)) {
       this.#pulls.set(
@@ -82,8 +82,8 @@ export class Sync {
 
   async #closeGap(chatId, gapAfter) {
     const { epoch } = this.store.state;
-    if (gapAfter === 0) return this.#startAnew(chatId);
-    // First what was edited or deleted in what is here, then what is new.
+    if (gapAfter === 0) return this.#refetch(chatId);
+    // First the known messages again, for edits and deletions; then the new messages.
     const oldest = oldestId(this.store.state, chatId);
     for (let before = gapAfter + 1, pages = 0; before > oldest; pages++) {
       if (pages === PAGES_TO_CATCH_UP) break;
@@ -92,7 +92,7 @@ export class Sync {
       before = messages.at(-1).id;
     }
     for (let after = gapAfter, pages = 0; ; pages++) {
-      if (pages === PAGES_TO_CATCH_UP) return this.#startAnew(chatId);
+      if (pages === PAGES_TO_CATCH_UP) return this.#refetch(chatId);
       const { messages, has_more } = await this.#page(chatId, "newer", LARGEST_PAGE, { after_id: after });
       if (!has_more || !messages.length) break;
       after = messages[0].id;
@@ -100,12 +100,12 @@ export class Sync {
     this.store.dispatch({ type: "gap/closed", chat_id: chatId, epoch });
   }
 
-  async #startAnew(chatId) {
+  async #refetch(chatId) {
     this.store.dispatch({ type: "gap/lost", chat_id: chatId });
     await this.#latest(chatId);
   }
 
-  /** The page of history before the oldest message that is here. */
+  /** Fetches the page of history before the oldest known message. */
   async older(chatId) {
     const log = this.store.state.logs[chatId];
     if (!log?.loaded || !log.hasOlder || this.#older.has(chatId)) return;
@@ -118,7 +118,7 @@ export class Sync {
     }
   }
 
-  /** The last message of a chat in the list; once, until the connection was lost. */
+  /** Fetches the last message of a chat in the list, once in each connection. */
   async preview(chatId) {
     const { state } = this.store;
     if (this.#previews.has(chatId) || state.logs[chatId]?.previewed) return;
@@ -132,15 +132,15 @@ export class Sync {
     }
   }
 
-  /** Fetches the chat of a message's event, if the list does not hold it. */
+  /** Fetches a chat that is not in the list. */
   async unknownChat(chatId) {
     if (this.store.state.chats[chatId] || this.#chats.has(chatId)) return this.#chats.get(chatId);
-    const asked = this.api
+    const fetched = this.api
       .chat(chatId)
       .then((chat) => this.store.dispatch({ type: "chat/loaded", chat }))
       .finally(() => this.#chats.delete(chatId));
-    this.#chats.set(chatId, asked);
-    return asked;
+    this.#chats.set(chatId, fetched);
+    return fetched;
   }
 
   async #page(chatId, kind, limit, anchor) {

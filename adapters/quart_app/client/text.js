@@ -3,7 +3,7 @@
 const LINK = /\bhttps?:\/\/[^\s<>"'`]+/giu;
 const TRAILING = new Set(".,;:!?…»”’)]}");
 
-/** Pieces of a text in order, each `{text}` or `{text, href}`; together they are the text. */
+/** The text in pieces, each `{text}` or `{text, href}`. */
 export function pieces(text) {
   const found = [];
   let end = 0;
@@ -35,7 +35,7 @@ function withoutTrailing(link) {
   return link.slice(0, end);
 }
 
-/** The address, if it is one of the web; null for `javascript:` and all that is malformed. */
+/** The address if it is a valid one of http or https; null for `javascript:` and all others. */
 export function webAddress(text) {
   try {
     const url = new URL(text);
@@ -47,7 +47,7 @@ export function webAddress(text) {
 
 const letters = typeof Intl.Segmenter === "function" ? new Intl.Segmenter() : null;
 
-/** One or two letters to stand for a name; whole characters, also where they are made of several. */
+/** The first letters of the first and the last word of a name; a letter may consist of several code points. */
 export function initials(name) {
   const first = (word) =>
     (letters ? letters.segment(word)[Symbol.iterator]().next().value?.segment : [...word][0]) ?? "";
@@ -58,14 +58,14 @@ export function initials(name) {
 
 const MANY_MARKS = /\p{M}{31}/u;
 
-/** Code points in the normal form NFC, as the server counts; of more than 30 marks in a row, as they are. */
+/** The number of code points in NFC, as the server counts; without NFC if more than 30 marks follow each other. */
 export function length(text) {
   let points = 0;
   for (const _ of MANY_MARKS.test(text) ? text : text.normalize("NFC")) points++;
   return points;
 }
 
-// White space, controls, marks without a base, what Unicode says is never drawn, and five symbols that are blank.
+// White space, controls, marks without a base, code points that Unicode never draws, and five blank symbols.
 const UNSEEN =
   /^[\p{Cc}\p{Cf}\p{Cs}\p{Z}\p{M}\p{Default_Ignorable_Code_Point}\p{Noncharacter_Code_Point}\u2800\ufffc\u{1d159}\u{13441}\u{13442}]*$/u;
 

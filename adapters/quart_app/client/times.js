@@ -16,7 +16,7 @@ export function timesIn(language, words) {
   return {
     time: (ts) => clock.format(new Date(ts)),
     full: (ts) => full.format(new Date(ts)),
-    /** The words between two days of a conversation. */
+    /** The heading of a day in a conversation. */
     separator(ts, now = new Date()) {
       const date = new Date(ts);
       const ago = daysBetween(date, now);
@@ -24,7 +24,7 @@ export function timesIn(language, words) {
       if (ago === 1) return words.yesterday;
       return (date.getFullYear() === now.getFullYear() ? dayThisYear : day).format(date);
     },
-    /** The few letters at the right of a chat in the list. */
+    /** The short form for the list of chats: a time today, a weekday this week, else a date. */
     brief(ts, now = new Date()) {
       const date = new Date(ts);
       const ago = daysBetween(date, now);

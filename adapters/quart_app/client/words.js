@@ -1,4 +1,4 @@
-// Every word on the screen, in each language; what has a number in it is a function.
+// All texts of the user interface, in each language; texts with parameters are functions.
 
 const plural = (language, forms) => {
   const rules = new Intl.PluralRules(language);
@@ -13,7 +13,7 @@ export const WORDS = {
     log_in: "Log in",
     sign_up: "Sign up",
     log_out: "Log out",
-    to_sign_up: "New here? Make an account",
+    to_sign_up: "New here? Create an account",
     to_log_in: "Have an account? Log in",
     email: "E-mail",
     password: "Password",
@@ -30,7 +30,7 @@ export const WORDS = {
     finding: "Looking…",
     nobody: (tag) => `Nobody has the tag ${tag}.`,
     that_is_you: "That is you.",
-    no_match: "No chat is called that. Type an @tag to find a person.",
+    no_match: "No chat has this name. Type an @tag to find a person.",
     message_person: (name) => `Message ${name}`,
     new_group: "New group",
     group_title: "Name of the group",
@@ -85,10 +85,10 @@ export const WORDS = {
     said_in: (name, chat, text) => `${name} in ${chat}: ${text}`,
     connecting: "Connecting…",
     offline: "No connection. What you write is sent when it is back.",
-    refused: "The server refuses the connection.",
+    refused: "The server refused the connection.",
     reload: "Reload",
     close: "Close",
-    not_a_chat: "There is no such chat, or you are not in it.",
+    not_a_chat: "This chat does not exist, or you are not in it.",
     skip: "Skip to the conversation",
     types: {
       voice: "Voice message",
@@ -99,32 +99,32 @@ export const WORDS = {
       text: "Message",
     },
     errors: {
-      email_taken: "An account with this e-mail exists already. Log in, or use another e-mail.",
+      email_taken: "There is already an account with this e-mail. Log in, or use another e-mail.",
       invalid_credentials: "The e-mail or the password is wrong.",
-      too_many_requests: "Too many tries. Wait a little, then try again.",
+      too_many_requests: "Too many attempts. Wait a little, then try again.",
       busy: "The server is busy. Try again in a moment.",
       storage_unavailable: "The server cannot save anything at the moment. Try again.",
-      unreachable: "The server does not answer. Check your connection and try again.",
+      unreachable: "The server does not respond. Check your connection and try again.",
       not_a_participant: "You are not in this chat.",
-      too_many_chats: "You have made as many chats as one person may.",
-      chat_not_found: "This chat does not exist any more.",
+      too_many_chats: "You have created the maximum number of chats.",
+      chat_not_found: "This chat no longer exists.",
       message_deleted: "The message was deleted and cannot be edited.",
       unknown: "That did not work. Try again.",
     },
     fields: {
-      required: "Fill this in.",
+      required: "Fill in this field.",
       too_short: "This is too short.",
       too_long: "This is too long.",
-      blank: "Fill this in.",
-      malformed: "This does not look right.",
-      control_character: "This has characters that cannot be used here.",
-      unstorable_character: "This has characters that cannot be used here.",
-      invisible_character: "This has an invisible character. Delete it and type this again.",
+      blank: "Fill in this field.",
+      malformed: "Check this for mistakes.",
+      control_character: "This contains characters that are not allowed.",
+      unstorable_character: "This contains characters that are not allowed.",
+      invisible_character: "This contains an invisible character. Delete the text and type it again.",
     },
     field_errors: {
       "password.too_short": "The password needs at least 8 characters.",
       "email.malformed": "This is not an e-mail address.",
-      "email.email_taken": "This e-mail has an account already.",
+      "email.email_taken": "There is already an account with this e-mail.",
     },
   },
   ru: {
@@ -227,7 +227,7 @@ export const WORDS = {
       storage_unavailable: "Сервер сейчас не может ничего сохранить. Попробуйте ещё раз.",
       unreachable: "Сервер не отвечает. Проверьте соединение и попробуйте ещё раз.",
       not_a_participant: "Вы не участвуете в этом чате.",
-      too_many_chats: "Вы создали столько чатов, сколько может один человек.",
+      too_many_chats: "Вы уже создали максимальное число чатов.",
       chat_not_found: "Этого чата больше нет.",
       message_deleted: "Сообщение удалено, изменить его нельзя.",
       unknown: "Не получилось. Попробуйте ещё раз.",
@@ -252,7 +252,7 @@ export const WORDS = {
 
 const NAME = "messaging.language";
 
-/** The language that was chosen here, or the first of the browser's that there are words for. */
+/** The stored choice, or the first of the browser's languages that WORDS has, or English. */
 export function preferredLanguage(storage = localStorage, offered = navigator.languages) {
   const chosen = storage.getItem(NAME);
   if (chosen in WORDS) return chosen;
@@ -267,16 +267,16 @@ export function otherLanguage(language) {
   return language === "en" ? "ru" : "en";
 }
 
-/** What to tell a person about an error of the API. */
+/** The message for a Refusal or Unreachable of the API. */
 export function errorWords(words, error) {
   return words.errors[error.code] ?? words.errors[error.status === undefined ? "unreachable" : "unknown"];
 }
 
-/** What is wrong with each field, by its name; the server's own sentence where there are no words for it. */
+/** A message for each refused field, by name; the server's own message if `words` has none for its code. */
 export function fieldWords(words, error) {
-  const told = {};
+  const messages = {};
   for (const { field, code, message } of error.errors ?? []) {
-    told[field] ??= words.field_errors[`${field}.${code}`] ?? words.fields[code] ?? message;
+    messages[field] ??= words.field_errors[`${field}.${code}`] ?? words.fields[code] ?? message;
   }
-  return told;
+  return messages;
 }

@@ -1,4 +1,4 @@
-// A person's or a group's picture: their own, or initials on one of eight colours.
+// The picture of a person or group: an image, or an icon or initials on one of eight colours.
 
 import { h, icon } from "../dom.js";
 import { initials, webAddress } from "../text.js";

@@ -1,4 +1,4 @@
-// The chats, latest activity first; above them who I am, and the line that searches chats and finds people.
+// The left pane: the reader's name and tag, the search for chats and people, and the chats, latest activity first.
 
 import { newKey } from "../api.js";
 import { chatList, chatName, counterpart, isDeleted, isMine } from "../store.js";
@@ -76,7 +76,7 @@ export class ChatList {
     );
   }
 
-  /** My own tag, which others need to find me, ready to be copied. */
+  /** A button that copies the reader's tag, which others need to find them. */
   #tagButton(tag) {
     const { words } = this.app;
     const shown = h("span", {}, `@${tag}`);
@@ -144,13 +144,13 @@ export class ChatList {
     const name = h("strong", { class: "name", dir: "auto" });
     const time = h("time");
     const preview = h("span", { class: "preview", dir: "auto" });
-    // The place of what is unread, once the server counts it, is at the end of the second line.
+    // The end of the second line will show the unread count, once the server has one.
     const aside = h("span", { class: "aside" });
-    // The address of the open chat is no news to the browser, but its reader means to go there.
-    const again = () => element.row.open && this.app.shell.opened(element.row.id);
+    // A click on the open chat changes no address, so the focus must be moved here.
+    const focusOpen = () => element.row.open && this.app.shell.opened(element.row.id);
     const link = h(
       "a",
-      { onclick: again },
+      { onclick: focusOpen },
       h("span", { class: "avatar" }),
       h("span", { class: "line" }, name, time),
       h("span", { class: "line" }, preview, aside),
@@ -187,7 +187,7 @@ export class ChatList {
   }
 
   #preview(chatId) {
-    this.app.sync.preview(chatId).catch(() => {}); // the next connection asks again
+    this.app.sync.preview(chatId).catch(() => {}); // the next connection fetches it again
   }
 
   #arrow(event) {
@@ -203,8 +203,8 @@ export class ChatList {
   // --- finding people --------------------------------------------------------------------------------------
 
   get #tag() {
-    const told = this.input.value.trim();
-    return /^@\S+$/.test(told) ? told : null;
+    const text = this.input.value.trim();
+    return /^@\S+$/.test(text) ? text : null;
   }
 
   #searchChanged() {
@@ -247,20 +247,20 @@ export class ChatList {
   async #find(tag) {
     const { api, store, words } = this.app;
     this.found.replaceChildren(h("p", {}, words.finding));
-    let shown;
+    let result;
     try {
       const user = await api.findByTag(tag);
-      shown = user.id === store.state.me.id ? h("p", {}, words.that_is_you) : this.#person(user);
+      result = user.id === store.state.me.id ? h("p", {}, words.that_is_you) : this.#person(user);
     } catch (error) {
-      shown = h(
+      result = h(
         "p",
         { class: "problem" },
         error.code === "user_not_found" ? words.nobody(tag) : errorWords(words, error),
       );
     }
-    if (tag !== this.#tag) return; // something else was typed meanwhile
-    this.found.replaceChildren(shown);
-    if (shown.matches("button")) shown.focus();
+    if (tag !== this.#tag) return; // the user has typed something else
+    this.found.replaceChildren(result);
+    if (result.matches("button")) result.focus();
     this.update(store.state);
   }
 

@@ -1,4 +1,4 @@
-// The line to write in: a new message, or another wording of one that was sent.
+// The form that writes a new message or edits a sent one.
 
 import { newKey } from "../api.js";
 import { h, icon, iconButton, setAttribute, setText } from "../dom.js";
@@ -6,7 +6,7 @@ import { isBlank, length } from "../text.js";
 import { errorWords } from "../words.js";
 
 const LONGEST = 4_000; // characters, as the server counts them
-const NEARLY = 3_800;
+const NEARLY = 3_800; // from here on the remaining characters are shown
 
 export class Composer {
   #editing = null;
@@ -38,7 +38,7 @@ export class Composer {
       this.quoted,
       iconButton("close", words.cancel, { onclick: () => this.#leaveEditing() }),
     );
-    // Who is typing, once the server tells, stands above this form.
+    // The users who are typing will be shown above this form, once the server reports them.
     this.element = h(
       "form",
       { class: "composer", onsubmit: (event) => this.#submit(event) },
@@ -58,9 +58,9 @@ export class Composer {
     this.input.focus();
   }
 
-  /** Let the text of a message be changed here; what was being written waits. */
+  /** Edit a sent message here; the unsent text returns afterwards. */
   edit(message) {
-    if (this.#editing === null) this.waiting = this.input.value;
+    if (this.#editing === null) this.draft = this.input.value;
     this.#editing = { message, key: newKey(), content: null };
     this.#show(message.content ?? "");
     setText(this.quoted, message.content ?? "");
@@ -73,7 +73,7 @@ export class Composer {
     this.#editing = null;
     this.mode.hidden = true;
     this.#label(this.app.words.send);
-    this.#show(this.waiting ?? "");
+    this.#show(this.draft ?? "");
     this.focus();
   }
 
@@ -102,7 +102,7 @@ export class Composer {
     );
     this.count.classList.toggle("over", used > LONGEST);
     this.button.disabled = isBlank(text) || used > LONGEST;
-    // As tall as what is in it, up to what the style allows.
+    // As tall as its text, up to the maximum of the style sheet.
     this.input.style.height = "auto";
     if (text) this.input.style.height = `${this.input.scrollHeight}px`;
   }

@@ -1,4 +1,4 @@
-// One chat: who is in it, what was said, and the line to write in.
+// One chat: its name and people, its history, and the composer.
 
 import { newKey } from "../api.js";
 import { chatName, counterpart, isDeleted, isMine, lacksPeople, timeline } from "../store.js";
@@ -10,7 +10,7 @@ import { confirmRemoval } from "./dialogs.js";
 import { createMessage, updateMessage } from "./message.js";
 
 const NEAR = 120; // px from the bottom within which the newest message is followed
-const TOGETHER = 5 * 60_000; // ms between two messages of one author that stand as one block
+const TOGETHER = 5 * 60_000; // ms; closer messages of one author are shown as one block
 
 export class Conversation {
   #following = true;
@@ -89,7 +89,7 @@ export class Conversation {
   }
 
   focus() {
-    // A keyboard on the screen would cover half of what was just opened.
+    // Focus in the composer would open an on-screen keyboard over half of the conversation.
     if (matchMedia("(pointer: coarse)").matches) this.name.focus();
     else this.composer.focus();
   }
@@ -103,7 +103,7 @@ export class Conversation {
     const arrived = newest !== undefined && newest.key !== this.newestKey && this.newestKey !== undefined;
     this.newestKey = newest?.key;
 
-    this.#following &&= this.#isNearBottom; // the last scroll may not have been told yet
+    this.#following &&= this.#isNearBottom; // the last scroll event may not have arrived yet
     const height = this.scroller.scrollHeight;
     const grewAbove = this.oldest !== undefined && messages[0]?.id < this.oldest;
     this.oldest = messages[0]?.id;
@@ -164,7 +164,7 @@ export class Conversation {
     );
   }
 
-  // --- what is shown ---------------------------------------------------------------------------------------
+  // --- items -----------------------------------------------------------------------------------------------
 
   #items(state, chat, messages, pending) {
     const { words, times } = this.app;
@@ -257,14 +257,14 @@ export class Conversation {
     try {
       await this.app.sync.older(this.chatId);
     } catch {
-      return; // scrolling asks again
+      return; // the next scroll retries
     }
-    // The observer speaks only of changes: if the top is still in view, ask for more.
+    // The observer reports changes only: observe anew, in case the top is still in view.
     this.observer.unobserve(this.top);
     if (this.app.store.state.logs[this.chatId]?.hasOlder) this.observer.observe(this.top);
   }
 
-  // --- what is done ----------------------------------------------------------------------------------------
+  // --- actions ---------------------------------------------------------------------------------------------
 
   #send(text) {
     this.#following = true;
@@ -287,13 +287,13 @@ export class Conversation {
     const since = store.state.clock;
     const known = store.state.logs[this.chatId]?.byId[message.id];
     if (known && !isDeleted(known)) {
-      const gone = { ...known, content: null, payload: { deleted: true }, heard: undefined };
+      const gone = { ...known, content: null, payload: { deleted: true }, eventClock: undefined };
       store.dispatch({ type: "message/changed", message: gone, since });
     }
     this.composer.focus();
   }
 
-  // --- messages by keyboard: one stop for Tab, arrows between them, E and Delete for one's own ----------
+  // --- keyboard: the messages are one tab stop; arrows move between them; E edits, Delete deletes ----------
 
   #keepOneTabStop() {
     const rows = this.items.querySelectorAll(".message");

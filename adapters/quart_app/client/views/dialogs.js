@@ -1,4 +1,4 @@
-// What needs an answer before anything else: a new group, and whether to delete.
+// Modal dialogs: to create a group, and to confirm a deletion.
 
 import { newKey } from "../api.js";
 import { acquaintances } from "../store.js";
@@ -6,7 +6,7 @@ import { h, iconButton, setAttribute, setText } from "../dom.js";
 import { errorWords, fieldWords } from "../words.js";
 import { userAvatar } from "./avatar.js";
 
-/** Shows a modal dialog and takes it away when it closes; the browser keeps and returns the focus. */
+/** Shows a modal dialog and removes it when it closes; the browser moves the focus in and back. */
 function modal(title, words, ...content) {
   const heading = h("h2", { id: "dialog-title" }, title);
   const dialog = h(
@@ -21,7 +21,7 @@ function modal(title, words, ...content) {
   return dialog;
 }
 
-/** Asks, and deletes; whether it was done. */
+/** Asks for confirmation, and deletes; resolves with whether the message was deleted. */
 export function confirmRemoval(app, message, remove, key) {
   const { words } = app;
   return new Promise((resolve) => {
@@ -29,12 +29,12 @@ export function confirmRemoval(app, message, remove, key) {
     const yes = h("button", { class: "button danger", type: "button", onclick: act }, words.remove);
     const no = h("button", { class: "button", type: "button", onclick: () => dialog.close() }, words.cancel);
     const quoted = h("blockquote", { dir: "auto" }, message.content ?? words.types[message.type]);
-    let done = false;
+    let removed = false;
     async function act() {
       yes.disabled = true;
       try {
         await remove(key);
-        done = true;
+        removed = true;
         dialog.close();
       } catch (error) {
         setText(problem, errorWords(words, error));
@@ -49,12 +49,12 @@ export function confirmRemoval(app, message, remove, key) {
       problem,
       h("footer", {}, no, yes),
     );
-    dialog.addEventListener("close", () => resolve(done));
+    dialog.addEventListener("close", () => resolve(removed));
     no.focus();
   });
 }
 
-/** Lets the reader choose a name and people, and makes the group. */
+/** Asks for a title and members, and creates the group. */
 export function newGroup(app) {
   const { words, store, api } = app;
   const chosen = new Map(); // id -> user
@@ -81,7 +81,7 @@ export function newGroup(app) {
   const known = h("ul", { class: "people" });
   const problem = h("p", { class: "problem", role: "alert" });
   const create = h("button", { class: "button primary", type: "submit" }, words.create_group);
-  let attempt = null;
+  let attempt = null; // its body and key: a retry with an equal body creates no second group
 
   const people = acquaintances(store.state);
   for (const user of people) {
@@ -116,7 +116,7 @@ export function newGroup(app) {
   }
 
   function chip(user) {
-    const take = () => {
+    const remove = () => {
       choose(user, false);
       tag.focus();
     };
@@ -125,16 +125,16 @@ export function newGroup(app) {
       {},
       userAvatar(user),
       h("span", { dir: "auto" }, user.display_name),
-      iconButton("close", words.remove_person(user.display_name), { onclick: take }),
+      iconButton("close", words.remove_person(user.display_name), { onclick: remove }),
     );
   }
 
   async function add(event) {
     event.preventDefault();
-    const told = tag.value.trim();
-    if (!told) return tag.focus();
+    const text = tag.value.trim();
+    if (!text) return tag.focus();
     try {
-      const user = await api.findByTag(told);
+      const user = await api.findByTag(text);
       if (user.id === store.state.me.id) return setText(problem, words.that_is_you);
       choose(user, true);
       tag.value = "";
@@ -143,7 +143,7 @@ export function newGroup(app) {
       setText(
         problem,
         error.code === "user_not_found"
-          ? words.nobody(told.startsWith("@") ? told : `@${told}`)
+          ? words.nobody(text.startsWith("@") ? text : `@${text}`)
           : errorWords(words, error),
       );
     }
@@ -159,8 +159,8 @@ export function newGroup(app) {
       setText(problem, words.choose_members);
       return tag.focus();
     }
-    const asked = JSON.stringify([name, [...chosen.keys()]]);
-    if (attempt?.asked !== asked) attempt = { asked, key: newKey() };
+    const body = JSON.stringify([name, [...chosen.keys()]]);
+    if (attempt?.body !== body) attempt = { body, key: newKey() };
     create.disabled = true;
     try {
       const chat = await api.createGroup(name, [...chosen.keys()], attempt.key);

@@ -1,11 +1,11 @@
-// One message as it stands in a conversation.
+// One message of a conversation.
 
 import { h, icon, iconButton, setAttribute, setText } from "../dom.js";
 import { isDeleted } from "../store.js";
 import { pieces } from "../text.js";
 import { userAvatar } from "./avatar.js";
 
-/** An empty row, for `updateMessage`; `on` has `edit`, `remove`, `retry` and `drop`, each given the item. */
+/** An empty row, for `updateMessage`; `on` has `edit`, `remove`, `retry` and `drop`, called with the item. */
 export function createMessage(app, on) {
   const { words } = app;
   const author = h("span", { class: "author", dir: "auto" });
@@ -34,13 +34,13 @@ export function createMessage(app, on) {
     h("button", { class: "link", type: "button", onclick: () => on.retry(element.item) }, words.retry),
     h("button", { class: "link", type: "button", onclick: () => on.drop(element.item) }, words.drop),
   );
-  // Reactions, once the server has them, stand between the bubble and the failure.
+  // Reactions will be shown between the bubble and the failure, once the server has them.
   const element = h("li", { class: "message", tabindex: "-1" }, bubble, failure);
   element.parts = { author, body, note, time, status, actions, failure, bubble };
   return element;
 }
 
-/** Brings a row up to date with `{message, pending, mine, author, named, first, last}`. */
+/** Shows an item `{message, pending, mine, author, named, first, last}` in its row. */
 export function updateMessage(app, element, item) {
   const { words, times } = app;
   const { author, body, note, time, status, actions, failure } = element.parts;
@@ -93,9 +93,9 @@ function showAvatar(element, { named, group, mine, last, author }) {
 }
 
 function showBody(body, content, type, words) {
-  const told = `${type}:${content}`;
-  if (body.told === told) return;
-  body.told = told;
+  const shown = `${type}:${content}`;
+  if (body.shown === shown) return;
+  body.shown = shown;
   const label =
     type && type !== "text" && type !== "system"
       ? [h("span", { class: "kind" }, words.types[type] ?? type)]

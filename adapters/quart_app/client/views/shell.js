@@ -1,12 +1,12 @@
-// The page of somebody who is signed in: the chats at one side, the conversation at the other, one at a time
-// on a narrow screen; the state of the connection above, and a voice for screen readers.
+// The page of a logged-in user: the list of chats at the left, the open conversation at the right (one of both
+// on a narrow screen), a banner with the state of the connection, and a live region for screen readers.
 
 import { chatName } from "../store.js";
 import { h, setAttribute, setText } from "../dom.js";
 import { ChatList } from "./chat_list.js";
 import { Conversation } from "./conversation.js";
 
-const UNSETTLED = 1_200; // ms; a shorter interruption is not worth a word
+const UNSETTLED = 1_200; // ms that an interruption lasts before the banner shows it
 
 export class Shell {
   #bannerTimer = null;
@@ -16,7 +16,7 @@ export class Shell {
     const { words } = app;
     this.list = new ChatList(app);
     this.conversation = null;
-    this.voice = h("div", {
+    this.liveRegion = h("div", {
       class: "unseen",
       role: "log",
       "aria-live": "polite",
@@ -42,7 +42,7 @@ export class Shell {
       { class: "skip", href: "#conversation", onclick: (event) => this.#skip(event) },
       words.skip,
     );
-    this.element = h("div", { class: "shell" }, skip, this.banner, this.panes, this.voice);
+    this.element = h("div", { class: "shell" }, skip, this.banner, this.panes, this.liveRegion);
   }
 
   update(state) {
@@ -64,7 +64,7 @@ export class Shell {
     if (this.conversation && this.focusWhenShown === chat.id) this.opened(chat.id);
   }
 
-  /** The address now names this chat, or none: the focus follows. */
+  /** Moves the focus to the chat that the address names, or, if it names none, to the list. */
   opened(chatId) {
     const before = this.openedBefore;
     this.openedBefore = chatId;
@@ -80,10 +80,10 @@ export class Shell {
     this.list.focus();
   }
 
-  /** Says it to those who listen to the page. */
+  /** Has screen readers speak a text. */
   announce(text) {
-    this.voice.append(h("p", {}, text));
-    while (this.voice.childElementCount > 5) this.voice.firstChild.remove();
+    this.liveRegion.append(h("p", {}, text));
+    while (this.liveRegion.childElementCount > 5) this.liveRegion.firstChild.remove();
   }
 
   #showConnection(connection) {
@@ -92,12 +92,12 @@ export class Shell {
     setAttribute(this.element, "data-connection", connection);
     clearTimeout(this.#bannerTimer);
     if (connection === "open") this.banner.hidden = true;
-    else if (connection === "refused") this.#tell();
-    else if (this.banner.hidden) this.#bannerTimer = setTimeout(() => this.#tell(), UNSETTLED);
-    else this.#tell();
+    else if (connection === "refused") this.#showBanner();
+    else if (this.banner.hidden) this.#bannerTimer = setTimeout(() => this.#showBanner(), UNSETTLED);
+    else this.#showBanner();
   }
 
-  #tell() {
+  #showBanner() {
     const { words, store } = this.app;
     const refused = this.connection === "refused";
     this.bannerButton.hidden = !refused;

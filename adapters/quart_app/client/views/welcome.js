@@ -1,10 +1,10 @@
-// Signing up and logging in.
+// The page to sign up or log in.
 
 import { newKey } from "../api.js";
 import { h, icon, iconButton, setAttribute, setText } from "../dom.js";
 import { errorWords, fieldWords } from "../words.js";
 
-/** The whole page, as long as nobody is signed in. */
+/** The page while nobody is logged in; `signingUp` selects its form. */
 export function welcome(app, signingUp = false) {
   const { words } = app;
   const problem = h("p", { class: "problem", role: "alert" });
@@ -25,7 +25,7 @@ export function welcome(app, signingUp = false) {
     { class: "button primary", type: "submit" },
     signingUp ? words.sign_up : words.log_in,
   );
-  let attempt = null; // what was asked, and its key: the same details again are the same registration
+  let attempt = null; // its body and key: a retry with an equal body creates no second account
 
   async function send(event) {
     event.preventDefault();
@@ -35,14 +35,14 @@ export function welcome(app, signingUp = false) {
     const details = Object.fromEntries(
       fields.map(({ input }) => [input.name, input.name === "password" ? input.value : input.value.trim()]),
     );
-    const asked = JSON.stringify(details);
-    if (attempt?.asked !== asked) attempt = { asked, key: newKey() };
+    const body = JSON.stringify(details);
+    if (attempt?.body !== body) attempt = { body, key: newKey() };
     submit.disabled = true;
     try {
       app.signedIn(signingUp ? await app.api.register(details, attempt.key) : await app.api.logIn(details));
     } catch (error) {
-      const told = fieldWords(words, error);
-      for (const each of fields) each.refuse(told[each.input.name] ?? "");
+      const messages = fieldWords(words, error);
+      for (const each of fields) each.refuse(messages[each.input.name] ?? "");
       if (focusRefused(fields)) setText(problem, errorWords(words, error));
     } finally {
       submit.disabled = false;
@@ -101,9 +101,10 @@ function field(name, label, properties, ...after) {
       h("div", { class: "input" }, input, ...after),
       hint,
     ),
-    refuse(told) {
-      setAttribute(input, "aria-invalid", told ? "true" : null);
-      setText(hint, told);
+    /** Shows why the field is refused; an empty message clears it. */
+    refuse(message) {
+      setAttribute(input, "aria-invalid", message ? "true" : null);
+      setText(hint, message);
     },
   };
 }
@@ -112,25 +113,26 @@ function passwordField(words, signingUp) {
   const reveal = iconButton("eye", words.show_password, {
     "aria-pressed": "false",
     onclick() {
-      const shown = made.input.type === "password";
-      made.input.type = shown ? "text" : "password";
+      const shown = password.input.type === "password";
+      password.input.type = shown ? "text" : "password";
       setAttribute(reveal, "aria-pressed", shown);
       setAttribute(reveal, "aria-label", shown ? words.hide_password : words.show_password);
     },
   });
   const autocomplete = signingUp ? "new-password" : "current-password";
   const hint = signingUp ? words.password_hint : "";
-  const made = field("password", words.password, { type: "password", autocomplete, maxlength: 128 }, reveal);
-  const { refuse } = made;
-  made.refuse = (told) => {
-    refuse(told);
-    if (!told) setText(made.element.querySelector(".hint"), hint);
+  const properties = { type: "password", autocomplete, maxlength: 128 };
+  const password = field("password", words.password, properties, reveal);
+  const { refuse } = password;
+  password.refuse = (message) => {
+    refuse(message);
+    if (!message) setText(password.element.querySelector(".hint"), hint);
   };
-  made.refuse("");
-  return made;
+  password.refuse("");
+  return password;
 }
 
-/** Whether every field is well; otherwise the first that is not has the focus. */
+/** Whether no field is refused; focuses the first that is. */
 function focusRefused(fields) {
   const refused = fields.find(({ input }) => input.getAttribute("aria-invalid"));
   refused?.input.focus();
