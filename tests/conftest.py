@@ -1,24 +1,23 @@
-"""What every test of the project has in common."""
+"""Settings, hooks and fixtures for all tests."""
 
 import os
 from collections.abc import Generator, Iterator
 
 import pytest
 
-# The contract suites and strategies that the core ships make their points with plain asserts, and so do the
-# helpers of these rooms: a failure shows what was compared.
+# The contract suites and the helpers of these folders use plain asserts; rewritten, they show the values.
 pytest.register_assert_rewrite("messaging_core.testing", "tests.server", "tests.listener")
 
 IN_CI = os.environ.get("CI", "").lower() in {"1", "true"}
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """No test of the project fails for being slow, on whatever machine."""
+    """Configure Hypothesis without deadlines, so that no test fails on a slow machine."""
     if config.pluginmanager.hasplugin("hypothesispytest"):
-        from hypothesis import Phase, settings  # noqa: PLC0415 - runs inside of runs load this module, too
+        from hypothesis import Phase, settings  # noqa: PLC0415 - tests load this module without Hypothesis
 
         settings.register_profile("messaging", deadline=None)
-        # For `make mutants`, which runs a property thousands of times: a failure need not be small or new.
+        # For `make mutants`, which runs each property thousands of times, and needs no minimal example.
         settings.register_profile(
             "mutants",
             deadline=None,
@@ -40,7 +39,7 @@ def _refuse_to_skip(report: pytest.TestReport | pytest.CollectReport) -> None:
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """In CI every test runs and passes: one that is skipped tells nothing."""
+    """In CI a skipped test fails, because every test must run."""
     report = yield
     _refuse_to_skip(report)
     return report
@@ -48,7 +47,7 @@ def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.Tes
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_make_collect_report() -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
-    """The same for a module that skips itself while it is collected."""
+    """In CI a module that skips itself fails too."""
     report = yield
     _refuse_to_skip(report)
     return report
@@ -56,17 +55,17 @@ def pytest_make_collect_report() -> Generator[None, pytest.CollectReport, pytest
 
 @pytest.fixture(scope="session")
 def postgresql_tables() -> Iterator[str]:
-    """The address of a PostgreSQL database of this session's own, with the tables; who uses it empties it."""
-    # Nothing else here needs the driver, and runs inside of runs load this module, too.
-    from tests.postgresql import made_with_tables  # noqa: PLC0415
+    """The address of a PostgreSQL database of this session, with tables; each user empties it first."""
+    # Only this fixture needs the driver, and tests load this module without it.
+    from tests.postgresql import new_database_with_tables  # noqa: PLC0415
 
-    with made_with_tables() as address:
+    with new_database_with_tables() as address:
         yield address
 
 
 @pytest.fixture
 def postgresql(postgresql_tables: str) -> str:
-    """The same, empty."""
+    """The address of this session's PostgreSQL database, with empty tables."""
     from tests.postgresql import empty  # noqa: PLC0415
 
     empty(postgresql_tables)

@@ -1,6 +1,6 @@
-"""A database of the tests' own, on the PostgreSQL server that `MESSAGING_TEST_POSTGRESQL` names.
+"""Databases for the tests, on the PostgreSQL server that `MESSAGING_TEST_POSTGRESQL` names.
 
-Where none answers the tests that need one are skipped, and say so; in CI that is a failure.
+Without a server, the tests that need one are skipped with a message; in CI that is a failure.
 """
 
 import os
@@ -19,7 +19,7 @@ SERVER = os.environ.get("MESSAGING_TEST_POSTGRESQL", "postgresql://postgres@127.
 
 
 def connect(address: str = SERVER) -> "psycopg.Connection[Any]":
-    """A connection beside the storage's; every statement is committed at once."""
+    """A connection of the test's own, in which every statement commits."""
     try:
         return psycopg.connect(address, autocommit=True, connect_timeout=5)
     except psycopg.OperationalError as error:
@@ -35,8 +35,8 @@ def address_of(name: str) -> str:
 
 
 @contextmanager
-def made(name: str, *, options: str = "") -> Iterator[str]:
-    """The address of a new, empty database, which is dropped afterwards with whoever uses it still."""
+def new_database(name: str, *, options: str = "") -> Iterator[str]:
+    """The address of a new, empty database, which is dropped at the end, with its remaining connections."""
     with connect() as server:
         server.execute(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
         server.execute(f'CREATE DATABASE "{name}" {options}')
@@ -47,22 +47,22 @@ def made(name: str, *, options: str = "") -> Iterator[str]:
 
 
 @contextmanager
-def made_with_tables(name: str = "messaging_test") -> Iterator[str]:
-    """The same with the newest schema; the name is this process's own."""
-    with made(f"{name}_{os.getpid()}") as address:
+def new_database_with_tables(name: str = "messaging_test") -> Iterator[str]:
+    """The address of a new database with the newest schema; its name has this process's id."""
+    with new_database(f"{name}_{os.getpid()}") as address:
         upgrade_postgresql(address)
         yield address
 
 
 def empty(address: str) -> None:
-    """Make a database as it was with its tables just made."""
+    """Delete all rows, and restart the sequences."""
     with connect(address) as connection:
         tables = connection.execute(
             "SELECT tablename FROM pg_tables WHERE schemaname = 'public' AND tablename <> 'alembic_version'"
         ).fetchall()
         sequences = connection.execute("SELECT sequencename FROM pg_sequences").fetchall()
         with connection.transaction():
-            # Quicker than TRUNCATE, which makes new files.
+            # Faster than TRUNCATE, which creates new files.
             connection.execute("SET LOCAL session_replication_role = replica")
             for (table,) in tables:
                 connection.execute(sql.SQL("DELETE FROM {}").format(sql.Identifier(table)))

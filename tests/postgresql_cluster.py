@@ -1,4 +1,4 @@
-"""A PostgreSQL server of the tests' own, which may crash."""
+"""A PostgreSQL server for one test, which may crash it."""
 
 import os
 import shutil
@@ -11,12 +11,12 @@ from pathlib import Path
 import pytest
 from attrs import define
 
-from tests.server.fleet import lasting_port
+from tests.server.fleet import free_fixed_port
 
 
 @define
 class Cluster:
-    """Nobody else uses it."""
+    """A PostgreSQL server, its directory and its port."""
 
     directory: Path
     port: int
@@ -25,8 +25,8 @@ class Cluster:
     def address(self) -> str:
         return f"postgresql://postgres@127.0.0.1:{self.port}/postgres"
 
-    def make(self, settings: Sequence[str]) -> None:
-        """Have it run with these lines of postgresql.conf."""
+    def create(self, settings: Sequence[str]) -> None:
+        """Create it with these lines in postgresql.conf, and start it."""
         if os.getuid() == 0:
             shutil.chown(self.directory, "postgres")
         self._run("initdb", "-A", "trust", "-U", "postgres", "--no-instructions")
@@ -36,7 +36,7 @@ class Cluster:
         self._run("pg_ctl", "start", "-w", "-l", str(self.directory / "log"))
 
     def restart(self) -> None:
-        """As a power cut would: nothing is finished, and the log is replayed."""
+        """Restart it as after a power cut: nothing is finished, and the log is replayed."""
         self._run("pg_ctl", "restart", "-w", "-m", "immediate", "-l", str(self.directory / "log"))
 
     def stop(self) -> None:
@@ -50,20 +50,20 @@ class Cluster:
 
 
 def _path(program: str) -> str:
-    """Debian has one for each version, and none in the path."""
+    """The path of a program; Debian has one for each version, outside of PATH."""
     beside = sorted(Path("/usr/lib/postgresql").glob(f"*/bin/{program}"))
-    found = str(beside[-1]) if beside else shutil.which(program)
-    if found is None:
+    path = str(beside[-1]) if beside else shutil.which(program)
+    if path is None:
         pytest.skip(f"these tests need PostgreSQL's own {program} (apt-get install postgresql)")
-    return found
+    return path
 
 
 @contextmanager
 def cluster(*settings: str) -> Iterator[Cluster]:
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as directory:
-        made = Cluster(Path(directory), lasting_port())
-        made.make(settings)
+        new = Cluster(Path(directory), free_fixed_port())
+        new.create(settings)
         try:
-            yield made
+            yield new
         finally:
-            made.stop()
+            new.stop()

@@ -1,7 +1,7 @@
-"""A worker without a server: it answers whoever says something with its number and its process's.
+"""A worker without a server: it responds to each connection with its number and its process id.
 
-Run by its path. In its directory the file `cannot-start` names those that end at their start, `deaf` those
-that pass over SIGTERM.
+Run by its path. In its directory the file `cannot-start` has the numbers of workers that fail at their start,
+and `deaf` those of workers that ignore SIGTERM.
 """
 
 import json
@@ -12,9 +12,9 @@ import socket
 import sys
 from pathlib import Path
 
-GIVEN = json.loads(os.environ["MESSAGING_SUPERVISED"])
-NUMBER = str(GIVEN["number"])
-TOLD = f"{NUMBER} {os.getpid()}\n".encode()
+SETTINGS = json.loads(os.environ["MESSAGING_SUPERVISED"])
+NUMBER = str(SETTINGS["number"])
+IDENTITY = f"{NUMBER} {os.getpid()}\n".encode()
 
 
 def named_in(name: str) -> bool:
@@ -31,19 +31,19 @@ def accept(listener: socket.socket, selector: selectors.BaseSelector) -> bool:
     return True
 
 
-def answer(connection: socket.socket, selector: selectors.BaseSelector) -> None:
-    """`wait` has no answer; whatever else is said has, and it is the last word."""
-    said = connection.recv(100)
-    if said.strip() == b"wait":
+def respond(connection: socket.socket, selector: selectors.BaseSelector) -> None:
+    """Respond and close, unless the client has sent `wait`."""
+    request = connection.recv(100)
+    if request.strip() == b"wait":
         return
     selector.unregister(connection)
-    if said:
-        connection.sendall(TOLD)
+    if request:
+        connection.sendall(IDENTITY)
     connection.close()
 
 
 def drain(listeners: list[socket.socket], selector: selectors.BaseSelector) -> None:
-    """Take whom the kernel has taken in already, and nobody else."""
+    """Accept the connections in the kernel's backlog, and close the listeners."""
     for listener in listeners:
         while accept(listener, selector):
             pass
@@ -58,28 +58,28 @@ def main() -> None:
     signal.signal(signal.SIGTERM, lambda *_: None)
     signal.set_wakeup_fd(wake.fileno())
     if named_in("cannot-start"):
-        sys.exit("Error: this one cannot start")
-    channel = socket.socket(fileno=GIVEN["channel"])
-    listeners = [socket.socket(fileno=number) for number in GIVEN["listen"]]
+        sys.exit("Error: this worker cannot start")
+    channel = socket.socket(fileno=SETTINGS["channel"])
+    listeners = [socket.socket(fileno=number) for number in SETTINGS["listen"]]
     selector = selectors.DefaultSelector()
     for listener in listeners:
         listener.setblocking(False)
         selector.register(listener, selectors.EVENT_READ, "listener")
     selector.register(channel, selectors.EVENT_READ, "end")
     selector.register(woken, selectors.EVENT_READ, "end")
-    channel.sendall(b"I am " + TOLD)
+    channel.sendall(b"I am " + IDENTITY)
     while listeners or any(key.data == "connection" for key in selector.get_map().values()):
         for key, _ in selector.select():
-            found = key.fileobj
-            assert isinstance(found, socket.socket)
-            if key.data == "listener" and found in listeners:
-                accept(found, selector)
+            ready = key.fileobj
+            assert isinstance(ready, socket.socket)
+            if key.data == "listener" and ready in listeners:
+                accept(ready, selector)
             elif key.data == "connection":
-                answer(found, selector)
+                respond(ready, selector)
             elif key.data == "end":
-                found.recv(100)
+                ready.recv(100)
                 if not named_in("deaf"):
-                    selector.unregister(found)
+                    selector.unregister(ready)
                     drain(listeners, selector)
 
 

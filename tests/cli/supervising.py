@@ -1,6 +1,6 @@
-"""The real supervisor over a command of a test's choice.
+"""The real supervisor, whose workers run a given command.
 
-`python -m tests.cli.supervising WORKERS PATIENCE COMMAND` prints its port, and what the first worker says.
+`python -m tests.cli.supervising WORKERS PATIENCE COMMAND` prints its port and the first worker's identity.
 """
 
 import sys
@@ -21,8 +21,8 @@ def main() -> None:
         port = listening.getsockname()[1]
         listening.close()
 
-        def serves(told: bytes) -> None:
-            sys.stdout.write(f"{port} {told.decode()}")
+        def serves(identity: bytes) -> None:
+            sys.stdout.write(f"{port} {identity.decode()}")
             sys.stdout.flush()
 
         sys.exit(trio.run(supervise, plan, address, serves))

@@ -1,4 +1,4 @@
-"""The supervisor in a process of its own, over workers that are stand-ins or real ones."""
+"""A supervisor in a process of its own; its workers are stand-ins or real servers."""
 
 import json
 import os
@@ -24,13 +24,13 @@ STAND_IN = (sys.executable, "-I", str(Path(__file__).with_name("stand_in.py")))
 
 @define
 class Supervised:
-    """A supervisor in a process of its own, and the workers that it has started."""
+    """A supervisor's process, its log and its output."""
 
     process: trio.Process
     log_file: Path
     port: int = 0
     told: str = ""
-    """On stdout."""
+    """Its stdout so far."""
 
     @property
     def lines(self) -> list[str]:
@@ -41,21 +41,21 @@ class Supervised:
         return [line for line in logged if line["event"] == event]
 
     def serving(self) -> dict[int, int]:
-        """The process that served last, by its worker's number."""
+        """The latest process of each worker, by the worker's number."""
         return {line["worker"]: line["pid"] for line in self.events("worker_serves")}
 
-    async def until(self, true: Callable[[], bool]) -> None:
+    async def until(self, condition: Callable[[], bool]) -> None:
         with trio.fail_after(PATIENCE):
-            while not true():  # noqa: ASYNC110 - a test looks from outside
+            while not condition():  # noqa: ASYNC110 - another process changes it
                 await trio.sleep(0.005)
 
     async def connect(self) -> trio.SocketStream:
         return await trio.open_tcp_stream("127.0.0.1", self.port)
 
     async def ask(self) -> tuple[int, int]:
-        """Who answers: its number and process."""
+        """The number and process id of the worker that responds."""
         async with await self.connect() as stream:
-            return await answered(stream)
+            return await identity_over(stream)
 
     async def end(self, number: signal.Signals = signal.SIGTERM) -> int:
         self.process.send_signal(number)
@@ -67,37 +67,37 @@ class Supervised:
 
 
 def refuses(port: int) -> bool:
-    """Whether nobody listens there."""
+    """Whether no socket listens on the port."""
     with socket.socket() as plain:
         return plain.connect_ex(("127.0.0.1", port)) != 0
 
 
-async def answered(stream: trio.SocketStream) -> tuple[int, int]:
+async def identity_over(stream: trio.SocketStream) -> tuple[int, int]:
     with trio.fail_after(PATIENCE):
         await stream.send_all(b"hello")
-        told = b""
+        response = b""
         async for piece in stream:
-            told += piece
-    number, pid = told.split()
+            response += piece
+    number, pid = response.split()
     return int(number), int(pid)
 
 
 def is_alive(pid: int) -> bool:
-    """Whether there is such a process, one that has ended and that nobody has asked after not counted."""
+    """Whether the process runs; a zombie does not."""
     try:
         return Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()[0] != "Z"
-    except (FileNotFoundError, ProcessLookupError):  # gone before it was opened, or read
+    except (FileNotFoundError, ProcessLookupError):  # it ended before the file was opened, or read
         return False
 
 
 def over(command: Sequence[str] = STAND_IN, *, workers: int = 3, patience: float = 30) -> list[str]:
-    """The command line of a supervisor over workers that are this command."""
+    """The command line of a supervisor whose workers run `command`."""
     return [sys.executable, "-m", "tests.cli.supervising", str(workers), str(patience), *command]
 
 
 @asynccontextmanager
 async def supervised(directory: Path, program: Sequence[str]) -> AsyncIterator[Supervised]:
-    """A supervisor, from its start on; no process of its is left at the end."""
+    """A supervisor that has just been started; at the end all of its processes have ended."""
     log_file = directory / "log"
     variables = {"PYTHONPATH": str(ROOT)}
     with log_file.open("ab") as log:
@@ -127,13 +127,13 @@ async def supervised(directory: Path, program: Sequence[str]) -> AsyncIterator[S
 async def serving(
     directory: Path, program: Sequence[str], first_words: re.Pattern[str] = re.compile(r"^(?P<port>\d+) .*\n")
 ) -> AsyncIterator[Supervised]:
-    """The same, from the moment on at which all serve and it says so."""
+    """A supervisor that has printed its first line, once all of its workers serve."""
     async with supervised(directory, program) as it:
         assert it.process.stdout is not None
         with trio.fail_after(PATIENCE):
-            while (found := first_words.search(it.told)) is None:
+            while (match := first_words.search(it.output)) is None:
                 piece = await it.process.stdout.receive_some()
                 assert piece, it.lines
-                it.told += piece.decode()
-        it.port = int(found["port"])
+                it.output += piece.decode()
+        it.port = int(match["port"])
         yield it

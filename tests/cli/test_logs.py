@@ -1,4 +1,4 @@
-"""Logs: readable or JSON, and without secrets even where something failed."""
+"""Logs: readable or JSON, and without secrets, also in tracebacks."""
 
 import json
 import subprocess
@@ -26,12 +26,12 @@ except ValueError:
 
 @pytest.mark.parametrize("style", ["console", "json", "auto"])
 def test_a_traceback_holds_no_local_variable(style: str) -> None:
-    """What was passed to a function that failed, a token say, is in no line of the log."""
+    """The arguments of a function that failed, such as a token, are not in the log."""
     run = subprocess.run(
         [sys.executable, "-c", PROGRAM, style], capture_output=True, text=True, check=True, timeout=60
     )
     assert "it failed" in run.stderr
     assert "a-secret" not in run.stderr
-    if style != "console":  # away from a terminal each line is one object
+    if style != "console":  # without a terminal, "auto" is JSON
         (line,) = run.stderr.splitlines()
         assert json.loads(line)["event"] == "A request failed"

@@ -1,4 +1,4 @@
-"""What signals do to a single server: some end it in order, none kills it by surprise."""
+"""A single server's signals: some end it gracefully, the others are ignored."""
 
 import json
 import os
@@ -27,7 +27,7 @@ if pid == 0:
 open("pid", "w").write(str(pid))
 signal.pause()
 """
-"""Runs a command on a terminal of its own, which hangs up when this process ends."""
+"""Runs a command in its own terminal, which hangs up when this process ends."""
 
 
 def ignored(server: ServerProcess) -> list[dict[str, str]]:
@@ -35,8 +35,8 @@ def ignored(server: ServerProcess) -> list[dict[str, str]]:
     return [line for line in lines if line["event"] == "signal_ignored"]
 
 
-async def test_a_single_process_outlives_what_is_not_for_it(tmp_path: Path) -> None:
-    """SIGHUP, SIGUSR1 and SIGUSR2: a line in the log each, and sockets stay open."""
+async def test_a_single_process_ignores_other_signals(tmp_path: Path) -> None:
+    """SIGHUP, SIGUSR1 and SIGUSR2 each cause a line in the log; sockets stay open."""
     async with process(tmp_path, *MEMORY) as server, browser(server) as http:
         alice, bob = await register(server, http, "Alice"), await register(server, http, "Bob")
         chat = await alice.direct_chat_with(bob)
@@ -53,7 +53,7 @@ async def test_a_single_process_outlives_what_is_not_for_it(tmp_path: Path) -> N
 
 
 async def test_sigquit_drains_as_sigterm_does(tmp_path: Path) -> None:
-    """Sockets are closed with 1012, and the status is 0."""
+    """SIGQUIT closes sockets with 1012, and the exit status is 0."""
     async with process(tmp_path, *MEMORY) as server, browser(server) as http:
         alice = await register(server, http, "Alice")
         async with alice.socket() as socket:
@@ -64,8 +64,8 @@ async def test_sigquit_drains_as_sigterm_does(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2])
-async def test_nor_do_they_kill_one_that_starts(tmp_path: Path, number: signal.Signals) -> None:
-    """From its own first step on; before that, it is Python that starts."""
+async def test_a_starting_process_ignores_other_signals(tmp_path: Path, number: signal.Signals) -> None:
+    """A process ignores them from the moment on at which it configures its logs."""
     program = f"""
 import os, sys
 from adapters.cli import serve
@@ -78,8 +78,8 @@ main(["serve", "--database", "sqlite:////nowhere/messaging.db"])
     assert (ended.returncode, ended.stdout) == (1, b"outlived\n")
 
 
-async def test_a_terminal_that_hangs_up_ends_what_was_started_from_it(tmp_path: Path) -> None:
-    """As SIGTERM does: otherwise a server whose window was closed would hold its port for ever."""
+async def test_a_terminal_that_hangs_up_ends_its_server(tmp_path: Path) -> None:
+    """SIGHUP of a closed terminal acts as SIGTERM; otherwise the server would keep its port."""
     terminal = (sys.executable, "-c", IN_A_TERMINAL)
     async with process(tmp_path, *MEMORY, started_by=terminal) as server, browser(server) as http:
         alice = await register(server, http, "Alice")
@@ -90,8 +90,8 @@ async def test_a_terminal_that_hangs_up_ends_what_was_started_from_it(tmp_path: 
     assert not ignored(server)
 
 
-async def test_with_nohup_it_outlives_the_terminal(tmp_path: Path) -> None:
-    """As everybody expects of nohup."""
+async def test_a_server_under_nohup_outlives_its_terminal(tmp_path: Path) -> None:
+    """Under nohup a server ignores the SIGHUP of a closed terminal."""
     terminal = (sys.executable, "-c", IN_A_TERMINAL, "nohup")
     async with process(tmp_path, *MEMORY, started_by=terminal) as server, browser(server) as http:
         server.process.terminate()

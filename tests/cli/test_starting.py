@@ -1,4 +1,4 @@
-"""What a server loads before it answers: what it needs to answer, and nothing else."""
+"""What a server imports before it serves, and the errors of missing packages."""
 
 import subprocess
 import sys
@@ -18,15 +18,15 @@ from tests.server.servers import environment, serving
 NOT_NEEDED = {
     "adapters.checklist": "a client's",
     "alembic": "for a schema that is not the newest",
-    "adapters.quart_app.framework": "for pages, and loaded in a thread when the server answers",
+    "adapters.quart_app.framework": "for pages, and loaded in a thread once the server serves",
     "cryptography": "for signatures of other kinds",
     "flask": "under Quart",
     "httpx": "a client's",
     "jinja2": "under Quart",
     "nats": "for a bus",
     "psycopg": "for PostgreSQL",
-    "quart": "for pages, and loaded in a thread when the server answers",
-    "sqlalchemy": "for writing statements, whose text is kept, and for upgrading",
+    "quart": "for pages, and loaded in a thread once the server serves",
+    "sqlalchemy": "to generate the statements, whose text is a file, and to upgrade",
     "werkzeug": "under Quart",
 }
 
@@ -38,17 +38,17 @@ from adapters.cli.composition import run_server
 from adapters.cli.logs import configure_logs
 from adapters.cli.settings import Settings
 
-def tell(*_):
+def print_modules(*_):
     print(*sorted(sys.modules), flush=True)
 
 class Status:
-    started = tell
+    started = print_modules
 
 async def start():
     shutdown = trio.Event()
 
     def loaded():
-        tell()
+        print_modules()
         shutdown.set()
 
     settings = Settings(bind=("127.0.0.1", 0), database="sqlite:///" + sys.argv[1])
@@ -85,7 +85,7 @@ NO_NATS = "Error: --bus (MESSAGING_BUS): NATS needs the package nats-py: pip ins
 
 
 @pytest.mark.parametrize(
-    ("missing", "arguments", "told"),
+    ("missing", "arguments", "message"),
     [
         ("click,hypercorn,trio", ["serve"], "pip install 'messaging-core[server,sql]'"),
         ("click,hypercorn,trio", ["--help"], "pip install 'messaging-core[server,sql]'"),
@@ -105,11 +105,9 @@ NO_NATS = "Error: --bus (MESSAGING_BUS): NATS needs the package nats-py: pip ins
     ],
 )
 def test_without_its_packages_a_command_names_the_extra(
-    missing: str, arguments: list[str], told: str, tmp_path: Path
+    missing: str, arguments: list[str], message: str, tmp_path: Path
 ) -> None:
-    """In one line, with the status of a wrong setting: the program is installed with every extra, and without
-    any.
-    """
+    """A command that lacks a package prints one line with the extra to install; its status is 2."""
     command = [sys.executable, "-c", WITHOUT, missing, *arguments]
     ended = subprocess.run(
         command,
@@ -120,25 +118,25 @@ def test_without_its_packages_a_command_names_the_extra(
         cwd=tmp_path,
         timeout=PATIENCE,
     )
-    lines = [line for line in ended.stderr.splitlines() if not line.startswith("{")]  # but for the log's
+    lines = [line for line in ended.stderr.splitlines() if not line.startswith("{")]  # those of the log
     (line,) = lines
     assert ended.returncode == 2
     assert line.startswith("Error: ")
-    assert told in line
+    assert message in line
 
 
-def test_help_tells_of_every_command() -> None:
-    """Of one whose packages are missing too: it names the extra, and the others are there."""
+def test_help_lists_every_command() -> None:
+    """`--help` lists a command whose packages are missing with its extra, and all others as usual."""
     command = [sys.executable, "-c", WITHOUT, "hypercorn", "--help"]
     ended = subprocess.run(command, capture_output=True, text=True, check=False, env=environment())
     assert ended.returncode == 0
-    told = " ".join(ended.stdout.split())
-    assert "serve (messaging serve needs the package hypercorn: pip install 'messaging-core[" in told
-    assert "check Check " in told
+    text = " ".join(ended.stdout.split())
+    assert "serve (messaging serve needs the package hypercorn: pip install 'messaging-core[" in text
+    assert "check Check " in text
 
 
-def test_a_missing_module_of_ours_is_a_defect_and_told_as_one() -> None:
-    """No extra installs it."""
+def test_a_missing_module_of_the_project_is_a_defect() -> None:
+    """A missing module of the project itself raises: no extra installs it."""
     command = [sys.executable, "-c", WITHOUT, "adapters.checklist.command", "check", "http://127.0.0.1:1"]
     ended = subprocess.run(command, capture_output=True, text=True, check=False, env=environment())
     assert ended.returncode == 1
@@ -146,7 +144,7 @@ def test_a_missing_module_of_ours_is_a_defect_and_told_as_one() -> None:
 
 
 def test_the_check_alone_names_its_extra() -> None:
-    """So does `python -m adapters.checklist`, for whose users nothing else may be installed."""
+    """`python -m adapters.checklist` without a package prints one line with the check's own extra."""
     code = WITHOUT.replace(
         'from adapters.cli.main import main\nmain(prog_name="messaging")',
         "import runpy; runpy.run_module('adapters.checklist', run_name='__main__')",
@@ -161,59 +159,59 @@ def test_the_check_alone_names_its_extra() -> None:
 
 @pytest.fixture
 def modules(tmp_path: Path) -> list[set[str]]:
-    """The modules that a server has loaded when it answers, and those when it has loaded everything."""
+    """The modules that a server has imported when it begins to serve, and when it has imported all."""
     command = [sys.executable, "-c", START, str(tmp_path / "messaging.db")]
-    subprocess.run(command, check=True, capture_output=True, env=environment())  # makes the tables
+    subprocess.run(command, check=True, capture_output=True, env=environment())  # creates the tables
     ended = subprocess.run(command, check=True, capture_output=True, text=True, env=environment())
     return [set(line.split()) for line in ended.stdout.splitlines()]
 
 
-def test_what_answering_does_not_need_is_not_loaded_before(modules: list[set[str]]) -> None:
-    """What only pages, uncommon requests, upgrades and other commands need does not delay a start."""
+def test_a_start_imports_only_what_serving_needs(modules: list[set[str]]) -> None:
+    """Modules for pages, uncommon requests, upgrades and other commands do not delay a start."""
     at_first, _ = modules
     assert "adapters.quart_app.app" in at_first
     assert {name: why for name, why in NOT_NEEDED.items() if name in at_first} == {}
 
 
 def test_everything_is_loaded_soon(modules: list[set[str]]) -> None:
-    """The framework is loaded when the server answers: a page's first visitor does not wait for it."""
+    """The framework is imported once the server serves, not at the first request for a page."""
     _, soon = modules
     assert {"quart", "adapters.quart_app.framework"} <= soon
     assert "sqlalchemy" not in soon
 
 
-async def test_only_who_needs_the_framework_waits_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The API answers while it is loaded; who asks for a page meanwhile is answered when it has been."""
-    going_on, made = threading.Event(), list[object]()
+async def test_only_pages_wait_for_the_framework(monkeypatch: pytest.MonkeyPatch) -> None:
+    """While the framework is imported, the API responds; requests for pages wait for it."""
+    may_continue, frameworks = threading.Event(), list[object]()
     make = app_module._make_framework
 
     def slow(*parts: Any) -> Any:
-        assert going_on.wait(PATIENCE)
-        made.append(make(*parts))
-        return made[-1]
+        assert may_continue.wait(PATIENCE)
+        frameworks.append(make(*parts))
+        return frameworks[-1]
 
     monkeypatch.setattr(app_module, "_make_framework", slow)
     usual = sys.getswitchinterval()
     async with serving() as server, httpx.AsyncClient(base_url=server.address, timeout=PATIENCE) as http:
         pages: list[int] = []
 
-        async def ask_for_a_page() -> None:
+        async def get_page() -> None:
             pages.append((await http.get("/docs")).status_code)
 
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(ask_for_a_page)
-            nursery.start_soon(ask_for_a_page)
+            nursery.start_soon(get_page)
+            nursery.start_soon(get_page)
             assert (await http.get("/health", headers={"Connection": "close"})).status_code == 200
             assert (await http.get("/ready")).status_code == 200
-            assert (pages, made) == ([], [])
-            going_on.set()
+            assert (pages, frameworks) == ([], [])
+            may_continue.set()
         assert pages == [200, 200]
-    assert len(made) == 1
+    assert len(frameworks) == 1
     assert sys.getswitchinterval() == usual
 
 
-async def test_a_server_without_its_pages_ends(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What keeps the framework from being loaded is no secret until somebody asks for a page."""
+async def test_a_server_whose_framework_fails_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An error in the framework's import ends the server at once, not only when a page is requested."""
     broken = ImportError("half installed")
 
     def fail(*_: object) -> Any:

@@ -1,4 +1,4 @@
-"""`--workers`: who serves, whoever dies; and that nothing is left when it ends, however it ends."""
+"""`--workers`: serving, starting, ending and replacing workers; no process is left at the end."""
 
 import os
 import signal
@@ -11,39 +11,39 @@ import pytest
 import trio
 
 from adapters.cli.address import shared_address
-from tests.cli.supervisors import answered, is_alive, over, refuses, serving, supervised
+from tests.cli.supervisors import identity_over, is_alive, over, refuses, serving, supervised
 
 # --- serving ------------------------------------------------------------------------------------------------
 
 
 async def test_connections_are_spread_over_the_workers(tmp_path: Path) -> None:
-    """One free port for all of them, and each gets its share."""
+    """All workers listen on one free port, and each gets a share of the connections."""
     async with serving(tmp_path, over()) as it:
-        who = [await it.ask() for _ in range(100)]
-        assert {number for number, _ in who} == {1, 2, 3}
-        assert dict(who) == it.serving()
-        assert it.told == f"{it.port} I am 1 {it.serving()[1]}\n"
+        identities = [await it.ask() for _ in range(100)]
+        assert {number for number, _ in identities} == {1, 2, 3}
+        assert dict(identities) == it.serving()
+        assert it.output == f"{it.port} I am 1 {it.serving()[1]}\n"
         assert await it.end() == 0
 
 
 async def test_a_worker_that_is_killed_is_started_again(tmp_path: Path) -> None:
-    """At once; who connects in between waits for it, and nobody is refused."""
+    """A killed worker is replaced at once; connections in between wait for it, and none is refused."""
     async with serving(tmp_path, over()) as it:
         before = it.serving()
         os.kill(before[2], signal.SIGKILL)
         await it.until(lambda: not is_alive(before[2]))
-        who = {await it.ask() for _ in range(100)}
-        assert {number for number, _ in who} == {1, 2, 3}
+        identities = {await it.ask() for _ in range(100)}
+        assert {number for number, _ in identities} == {1, 2, 3}
         after = it.serving()
         assert after[2] != before[2]
         assert {**after, 2: before[2]} == before
-        assert {pid for _, pid in who} <= {*before.values(), after[2]}
+        assert {pid for _, pid in identities} <= {*before.values(), after[2]}
         (died,) = it.events("worker_died")
         assert (died["worker"], died["pid"], died["status"], died["again_in"]) == (2, before[2], 137, 0)
 
 
-async def test_a_supervisor_whose_log_cannot_be_written_sees_to_its_workers(tmp_path: Path) -> None:
-    """What it has to say of a death is lost; the next worker is not."""
+async def test_a_supervisor_whose_log_cannot_be_written_replaces_its_workers(tmp_path: Path) -> None:
+    """The line about a worker's death is lost; its replacement is started."""
     program = ["sh", "-c", 'exec "$@" 2>/dev/full', "sh", *over(workers=1)]
     async with serving(tmp_path, program) as it:
         _, pid = await it.ask()
@@ -53,14 +53,14 @@ async def test_a_supervisor_whose_log_cannot_be_written_sees_to_its_workers(tmp_
         assert await it.end() == 0
 
 
-async def test_one_that_dies_again_and_again_is_given_pauses_and_nobody_waits_for_it(tmp_path: Path) -> None:
-    """What comes while it pauses goes to the others; when it can start, it serves again."""
+async def test_a_worker_that_dies_repeatedly_is_started_after_pauses(tmp_path: Path) -> None:
+    """During a pause the other workers get all connections; once the worker can start, it serves again."""
     async with serving(tmp_path, over()) as it:
         (tmp_path / "cannot-start").write_text("2", encoding="ascii")
         os.kill(it.serving()[2], signal.SIGKILL)
         await it.until(lambda: len(it.events("worker_died")) >= 3)
         for _ in range(50):
-            with suppress(trio.BrokenResourceError, ValueError):  # who was in its queue when that was closed
+            with suppress(trio.BrokenResourceError, ValueError):  # queued at the dead worker's socket
                 assert (await it.ask())[0] in {1, 3}
         pauses = [line["again_in"] for line in it.events("worker_died")]
         assert pauses[:3] == [0, 0.5, 1]
@@ -72,34 +72,34 @@ async def test_one_that_dies_again_and_again_is_given_pauses_and_nobody_waits_fo
 # --- not starting -------------------------------------------------------------------------------------------
 
 
-async def test_a_worker_that_cannot_start_ends_everything_once(tmp_path: Path) -> None:
-    """With its own words, its own status, and no second attempt."""
+async def test_a_worker_that_cannot_start_ends_the_supervisor(tmp_path: Path) -> None:
+    """The supervisor ends with the worker's error and status, and starts none again."""
     (tmp_path / "cannot-start").write_text("1 2 3", encoding="ascii")
     async with supervised(tmp_path, over()) as it:
         assert await it.wait() == 1
-        assert [line for line in it.lines if "Error" in line] == ["Error: this one cannot start"]
+        assert [line for line in it.lines if "Error" in line] == ["Error: this worker cannot start"]
         assert len(it.events("worker_started")) == 1
 
 
-async def test_a_later_one_that_cannot_start_ends_everything_too(tmp_path: Path) -> None:
-    """Those that serve already are told to drain."""
+async def test_a_later_worker_that_cannot_start_ends_the_supervisor_too(tmp_path: Path) -> None:
+    """The workers that serve already drain."""
     (tmp_path / "cannot-start").write_text("3", encoding="ascii")
     async with supervised(tmp_path, over()) as it:
         assert await it.wait() == 1
-        assert [line for line in it.lines if "Error" in line] == ["Error: this one cannot start"]
+        assert [line for line in it.lines if "Error" in line] == ["Error: this worker cannot start"]
         assert [line["worker"] for line in it.events("worker_started")].count(3) == 1
 
 
 @pytest.mark.parametrize("status", [0, 3])
 async def test_a_worker_that_ends_before_it_serves_is_a_failure(tmp_path: Path, status: int) -> None:
-    """The supervisor ends with the worker's status, and with 1 where that is 0."""
+    """The supervisor ends with the worker's status, or with 1 if that is 0."""
     async with supervised(tmp_path, over((sys.executable, "-c", f"raise SystemExit({status})"))) as it:
         assert await it.wait() == (status or 1)
         assert len(it.events("worker_started")) == 1
 
 
 async def test_a_command_that_does_not_exist_is_an_error(tmp_path: Path) -> None:
-    """It is the supervisor's own then."""
+    """The supervisor logs the error and ends with status 1."""
     async with supervised(tmp_path, over(("./nothing",))) as it:
         assert await it.wait() == 1
         assert any("nothing" in line for line in it.lines)
@@ -110,24 +110,24 @@ async def test_a_command_that_does_not_exist_is_an_error(tmp_path: Path) -> None
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGQUIT])
 async def test_at_the_first_signal_every_worker_drains(tmp_path: Path, number: signal.Signals) -> None:
-    """Whoever waits for an answer gets it, whoever comes later is refused, and the status is 0."""
+    """Open connections get their responses, new ones are refused, and the status is 0."""
     async with serving(tmp_path, over()) as it:
         waiting = [await it.connect() for _ in range(20)]
         for stream in waiting:
             await stream.send_all(b"wait")
         it.process.send_signal(number)
         await it.until(lambda: refuses(it.port))
-        who = []
+        identities = []
         for stream in waiting:
             async with stream:
-                who.append(await answered(stream))
-        assert {pid for _, pid in who} == set(it.serving().values())
+                identities.append(await identity_over(stream))
+        assert {pid for _, pid in identities} == set(it.serving().values())
         assert await it.wait() == 0
         assert sorted(line["status"] for line in it.events("worker_ended")) == [0, 0, 0]
 
 
-async def test_at_the_second_signal_it_ends_at_once(tmp_path: Path) -> None:
-    """Although a worker drains still."""
+async def test_at_the_second_signal_the_supervisor_ends_at_once(tmp_path: Path) -> None:
+    """A second signal ends the supervisor although a worker still drains."""
     async with serving(tmp_path, over()) as it, await it.connect() as stream:
         await stream.send_all(b"wait")
         it.process.terminate()
@@ -136,7 +136,7 @@ async def test_at_the_second_signal_it_ends_at_once(tmp_path: Path) -> None:
 
 
 async def test_a_worker_that_does_not_drain_is_killed(tmp_path: Path) -> None:
-    """After the time that it has; and the status tells of it."""
+    """A worker that does not end within its time is killed, and the supervisor's status is 1."""
     (tmp_path / "deaf").write_text("2", encoding="ascii")
     async with serving(tmp_path, over(patience=0.3)) as it:
         assert await it.end() == 1
@@ -145,27 +145,27 @@ async def test_a_worker_that_does_not_drain_is_killed(tmp_path: Path) -> None:
 
 
 async def test_a_supervisor_that_is_killed_leaves_no_orphans(tmp_path: Path) -> None:
-    """They drain as if they had been told to: the one with a request in flight answers it."""
+    """The workers of a killed supervisor drain: a request in flight gets its response."""
     async with serving(tmp_path, over()) as it:
         stream = await it.connect()
         await stream.send_all(b"wait")
         await it.end(signal.SIGKILL)
         await it.until(lambda: refuses(it.port))
         async with stream:
-            _, pid = await answered(stream)
+            _, pid = await identity_over(stream)
         assert pid in it.serving().values()
 
 
-async def test_a_signal_during_the_start_ends_it(tmp_path: Path) -> None:
-    """Also while nobody serves yet."""
+async def test_a_signal_during_the_start_ends_the_supervisor(tmp_path: Path) -> None:
+    """A signal before any worker serves ends the supervisor with status 0."""
     async with supervised(tmp_path, over((sys.executable, "-c", "import time; time.sleep(60)"))) as it:
         await it.until(lambda: bool(it.events("worker_started")))
         assert await it.end() == 0
         assert len(it.events("worker_started")) == 1
 
 
-async def test_what_means_nothing_ends_nothing(tmp_path: Path) -> None:
-    """The log names SIGUSR1 and SIGUSR2."""
+async def test_a_supervisor_ignores_other_signals(tmp_path: Path) -> None:
+    """SIGUSR1 and SIGUSR2 are logged and change nothing."""
     async with serving(tmp_path, over()) as it:
         before = it.serving()
         for number in (signal.SIGUSR1, signal.SIGUSR2):
@@ -177,7 +177,7 @@ async def test_what_means_nothing_ends_nothing(tmp_path: Path) -> None:
 
 
 async def test_a_terminals_ctrl_c_is_for_the_supervisor_alone(tmp_path: Path) -> None:
-    """Each worker is in a process group of its own: it would be told twice."""
+    """Each worker has its own process group, so that it does not get the signal of the terminal as well."""
     async with serving(tmp_path, over()) as it:
         groups = {os.getpgid(pid) for pid in it.serving().values()}
         assert len(groups) == 3
@@ -187,33 +187,33 @@ async def test_a_terminals_ctrl_c_is_for_the_supervisor_alone(tmp_path: Path) ->
 # --- replacing ----------------------------------------------------------------------------------------------
 
 
-async def test_at_sighup_all_are_replaced_and_nobody_is_refused(tmp_path: Path) -> None:
-    """The next one serves before the one before it drains, on a socket that stays open."""
+async def test_sighup_replaces_all_workers_without_a_refusal(tmp_path: Path) -> None:
+    """Each new worker serves, on the same socket, before the old one drains."""
     async with serving(tmp_path, over()) as it:
         before = it.serving()
         asking = True
-        who: list[tuple[int, int]] = []
+        identities: list[tuple[int, int]] = []
 
-        async def keep_asking() -> None:
+        async def ask_repeatedly() -> None:
             while asking:
-                who.append(await it.ask())
+                identities.append(await it.ask())
 
         async with trio.open_nursery() as nursery:
             for _ in range(4):
-                nursery.start_soon(keep_asking)
+                nursery.start_soon(ask_repeatedly)
             it.process.send_signal(signal.SIGHUP)
             await it.until(lambda: bool(it.events("workers_have_been_replaced")))
             asking = False
         after = it.serving()
         assert not set(before.values()) & set(after.values())
-        assert {number for number, _ in who} == {1, 2, 3}
+        assert {number for number, _ in identities} == {1, 2, 3}
         assert not any(map(is_alive, before.values()))
         assert {(await it.ask())[1] for _ in range(50)} <= set(after.values())
         assert it.events("worker_died") == []
 
 
-async def test_one_that_cannot_replace_another_leaves_it_be(tmp_path: Path) -> None:
-    """A mistake in the configuration, say: those that serve go on, and the next SIGHUP tries again."""
+async def test_a_new_worker_that_cannot_start_replaces_none(tmp_path: Path) -> None:
+    """If a new worker fails, for example over a wrong setting, the old ones stay until the next SIGHUP."""
     async with serving(tmp_path, over()) as it:
         before = it.serving()
         (tmp_path / "cannot-start").write_text("1 2 3", encoding="ascii")
@@ -232,8 +232,8 @@ async def test_one_that_cannot_replace_another_leaves_it_be(tmp_path: Path) -> N
 
 @pytest.mark.parametrize("spreads", [True, False])
 @pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
-def test_an_address_outlives_who_listens(host: str, spreads: bool) -> None:
-    """It stays the same, whoever closes and listens again; and at the end it is free."""
+def test_a_shared_address_outlives_its_listeners(host: str, spreads: bool) -> None:
+    """The address stays the same while listeners close and open, and is free at the end."""
     with shared_address(host, 0, 10, spreads=spreads) as address:
         ports = set()
         for _ in range(2):
@@ -246,14 +246,14 @@ def test_an_address_outlives_who_listens(host: str, spreads: bool) -> None:
         pass
 
 
-def test_who_queues_at_a_socket_waits_for_the_next_who_serves_it() -> None:
-    """The supervisor's copy keeps it open: what the kernel has taken in is not reset."""
+def test_connections_in_the_backlog_wait_for_the_next_worker() -> None:
+    """The supervisor's copy keeps the socket open, so connections in its backlog are not reset."""
     with shared_address("127.0.0.1", 0, 10) as address:
-        (kept,) = address.listen()
-        with kept, socket.create_connection(kept.getsockname()) as waiting:
-            with kept.dup() as served:
+        (listener,) = address.listen()
+        with listener, socket.create_connection(listener.getsockname()) as waiting:
+            with listener.dup() as served:
                 served.listen()
-            with kept.dup() as served:
+            with listener.dup() as served:
                 accepted, _ = served.accept()
                 with accepted:
                     accepted.sendall(b"hello")
@@ -262,11 +262,11 @@ def test_who_queues_at_a_socket_waits_for_the_next_who_serves_it() -> None:
 
 @pytest.mark.parametrize("spreads", [True, False])
 def test_an_address_in_use_is_refused_although_it_could_be_shared(spreads: bool) -> None:
-    """A second server of the same user would take half of the first one's connections."""
+    """An address in use is refused: a second server of the same user would get half of the connections."""
     with (
-        socket.create_server(("127.0.0.1", 0)) as taken,
+        socket.create_server(("127.0.0.1", 0)) as other,
         pytest.raises(OSError, match="in use"),
-        shared_address("127.0.0.1", taken.getsockname()[1], 10, spreads=spreads),
+        shared_address("127.0.0.1", other.getsockname()[1], 10, spreads=spreads),
     ):
         pass
     with shared_address("127.0.0.1", 0, 10, spreads=spreads) as address:

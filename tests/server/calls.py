@@ -1,4 +1,4 @@
-"""A call of every endpoint that is granted: what to send, by the name of its command."""
+"""A successful call of every endpoint, by the name of its command."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -12,7 +12,7 @@ from tests.server.clients import PASSWORD, Person, new_key
 
 @frozen
 class Scene:
-    """Two people, their chat and a message of the first in it; and who will speak for whom."""
+    """Two people, their chat, and a message of Alice's in it."""
 
     alice: Person
     bob: Person
@@ -56,11 +56,11 @@ CALLS: dict[str, Callable[[Scene], Values]] = {
     "CheckHealth": lambda _: {},
     "CheckReadiness": lambda _: {},
 }
-"""What each endpoint takes, every optional field included; an endpoint that has no entry fails the tests."""
+"""The values of each endpoint, with every optional field; tests fail for an endpoint without an entry."""
 
 
 def path_of(endpoint: Endpoint, values: dict[str, Any]) -> str:
-    """The endpoint's path with the values that stand in it, which are taken out of `values`."""
+    """The endpoint's path, with the values of its parameters, which are removed from `values`."""
     path = endpoint.path
     for name in endpoint.path_names:
         path = path.replace(f"{{{name}}}", str(values.pop(name)))
@@ -70,14 +70,14 @@ def path_of(endpoint: Endpoint, values: dict[str, Any]) -> str:
 async def call(
     scene: Scene, endpoint: Endpoint, values: Values | None = None, *, signed_in: bool = True
 ) -> httpx.Response:
-    """Send `values`, or those of `CALLS`, to the endpoint as its declaration says: path, query or body."""
-    told = {**(CALLS[endpoint.name](scene) if values is None else values)}
-    path = path_of(endpoint, told)
+    """Send `values`, by default those of `CALLS`, in the path and in the query or body."""
+    rest = {**(CALLS[endpoint.name](scene) if values is None else values)}
+    path = path_of(endpoint, rest)
     sent: dict[str, Any] = {}
     if endpoint.has_body:
-        sent["json"] = told
+        sent["json"] = rest
     elif endpoint.method == "GET":
-        sent["params"] = told
+        sent["params"] = rest
     if signed_in and endpoint.auth is Auth.SESSION:
         sent["headers"] = {"Authorization": f"Bearer {scene.alice.access_token}"}
     return await scene.http.request(endpoint.method, f"{scene.alice.server.address}{path}", **sent)

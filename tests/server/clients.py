@@ -1,4 +1,4 @@
-"""Clients of the server: people with a browser each, and what every answer owes all of them."""
+"""Clients of the server: users with a browser each, and the rules that every response must keep."""
 
 import gc
 import json
@@ -17,7 +17,7 @@ from trio_websocket import CloseReason, ConnectionClosed, WebSocketConnection, o
 from tests.patience import PATIENCE
 
 ORIGIN = "http://localhost:5173"
-"""Where the frontend's own development server is."""
+"""The origin of the frontend's development server."""
 PASSWORD = "password123"
 USER_KEYS = ["id", "email", "display_name", "tag", "avatar_url", "created_at"]
 CHAT_KEYS = ["id", "title", "is_group", "created_at", "participants", "participants_count"]
@@ -26,41 +26,43 @@ PROBLEM_KEYS = ["type", "title", "status", "detail", "code", "request_id", "erro
 
 
 class Served(Protocol):
-    """Whatever has a server's address."""
+    """A server with an address."""
 
     @property
     def address(self) -> str: ...
 
 
 FAULTS_EXPECTED = {"faults_expected": True}
-"""Extensions of a request in a test that breaks the server on purpose."""
+"""Extensions of a request for which the test makes the server fail."""
 
 
-def obeys_the_laws(response: httpx.Response) -> None:
-    """What holds for every answer to every request, wherever in these tests it is sent from."""
+def keeps_the_rules(response: httpx.Response) -> None:
+    """Check the rules that hold for every response to every request."""
     request = response.request
-    told = f"{request.method} {request.url}: {response.status_code} {response.text[:500]}"
-    assert response.status_code < 500 or request.extensions.get("faults_expected"), told
-    assert response.headers.get_list("X-Request-ID"), told
+    description = f"{request.method} {request.url}: {response.status_code} {response.text[:500]}"
+    assert response.status_code < 500 or request.extensions.get("faults_expected"), description
+    assert response.headers.get_list("X-Request-ID"), description
     if "Origin" in request.headers:
-        assert response.headers.get_list("Access-Control-Allow-Origin") == [request.headers["Origin"]], told
-        assert "Origin" in response.headers["Vary"], told
-    assert "Server" not in response.headers, told
+        assert response.headers.get_list("Access-Control-Allow-Origin") == [request.headers["Origin"]], (
+            description
+        )
+        assert "Origin" in response.headers["Vary"], description
+    assert "Server" not in response.headers, description
     if response.status_code >= 400:
-        assert response.headers["Content-Type"] == "application/problem+json", told
+        assert response.headers["Content-Type"] == "application/problem+json", description
         if request.method != "HEAD":
             is_a_problem(response)
     if response.status_code == 204:
-        assert response.content == b"", told
-        assert "Content-Type" not in response.headers, told
+        assert response.content == b"", description
+        assert "Content-Type" not in response.headers, description
     if response.status_code == 401:
-        assert response.headers["WWW-Authenticate"].startswith("Bearer"), told
+        assert response.headers["WWW-Authenticate"].startswith("Bearer"), description
     if response.status_code in {429, 503}:
-        assert int(response.headers["Retry-After"]) >= 1, told
+        assert int(response.headers["Retry-After"]) >= 1, description
 
 
 def is_a_problem(response: httpx.Response) -> None:
-    """The error's body has all of its keys, each of its type, and repeats no secret."""
+    """Check that the error's body has all of its keys, each of its type, and repeats no secret."""
     body = response.json()
     assert list(body) == PROBLEM_KEYS
     for key in ("type", "title", "detail", "code", "request_id"):
@@ -76,7 +78,7 @@ def is_a_problem(response: httpx.Response) -> None:
 
 
 def shows_cors(response: httpx.Response, origin: str = ORIGIN) -> None:
-    """A browser lets the page of this origin read the answer, sent with credentials or without."""
+    """Check that a browser lets the page of this origin read the response, with credentials or without."""
     assert response.headers.get_list("Access-Control-Allow-Origin") == [origin]
     assert response.headers.get_list("Access-Control-Allow-Credentials") == ["true"]
     assert "Origin" in [name.strip() for name in response.headers["Vary"].split(",")]
@@ -94,37 +96,37 @@ def is_chat(chat: Any) -> None:
         is_user(user)
 
 
-BROKEN_OFF = pytest.mark.filterwarnings("ignore:Async generator 'httpx:ResourceWarning")
-"""For tests in which the server leaves in the midst of a request: httpx leaves its body's iterator behind."""
+OPEN_ITERATORS = pytest.mark.filterwarnings("ignore:Async generator 'httpx:ResourceWarning")
+"""For tests in which the server closes during a request: httpx then leaves the body's iterator open."""
 
 
-def collect_what_was_broken_off() -> None:
-    """Have it found now, and not during a test that would take it for a fault."""
+def collect_open_iterators() -> None:
+    """Collect the iterators now, and not during a later test, which would fail."""
     gc.collect()
 
 
-async def _obeys_the_laws(response: httpx.Response) -> None:
+async def _keeps_the_rules(response: httpx.Response) -> None:
     await response.aread()
-    obeys_the_laws(response)
+    keeps_the_rules(response)
 
 
 @asynccontextmanager
 async def browser(server: Served) -> AsyncIterator[httpx.AsyncClient]:
-    """A client of the API on a page of another origin; every answer that it gets is held to the laws."""
+    """A client of the API on a page of another origin, which checks the rules for each response."""
     async with httpx.AsyncClient(
         base_url=f"{server.address}/api/v1",
         headers={"Origin": ORIGIN},
-        event_hooks={"response": [_obeys_the_laws]},
+        event_hooks={"response": [_keeps_the_rules]},
         timeout=PATIENCE,
         trust_env=False,
-        verify=False,  # noqa: S501 - there is no TLS; a context with certificates takes 20 ms to make
+        verify=False,  # noqa: S501 - there is no TLS, and to load certificates takes 20 ms
         limits=httpx.Limits(max_connections=None),
     ) as client:
         yield client
 
 
 def expect(response: httpx.Response, status: int, code: str | None = None) -> Any:
-    """The body of an answer that must have this status, and as an error this code."""
+    """The body of a response that must have this status, and, if it is an error, this code."""
     assert response.status_code == status, f"{response.request.url}: {response.status_code} {response.text}"
     body: Any = response.json() if response.content else None
     if code is not None:
@@ -133,13 +135,13 @@ def expect(response: httpx.Response, status: int, code: str | None = None) -> An
 
 
 def new_key() -> str:
-    """An Idempotency-Key as the checklist's clients make it."""
+    """An Idempotency-Key in the form of the checklist's clients."""
     return str(uuid4())
 
 
 @frozen
 class Person:
-    """Somebody who is signed in, with the tokens of that sign-in."""
+    """A logged-in user, with the tokens of one session."""
 
     server: Served
     http: httpx.AsyncClient
@@ -154,7 +156,7 @@ class Person:
     async def ask(
         self, method: str, path: str, body: Any = None, *, key: str | None = None, **more: Any
     ) -> httpx.Response:
-        """A request with this person's access token, and an Idempotency-Key where one is given."""
+        """A request with this user's access token, and with an Idempotency-Key if one is given."""
         headers = {"Authorization": f"Bearer {self.access_token}", **more.pop("headers", {})}
         if key is not None:
             headers["Idempotency-Key"] = key
@@ -167,26 +169,26 @@ class Person:
         return int(chat["id"])
 
     async def send(self, chat_id: int, content: str = "Hello!", *, key: str | None = None) -> Any:
-        """Send a text message; the message."""
+        """Send a text message; returns the message."""
         body = {"chat_id": chat_id, "type": "text", "content": content}
         return expect(await self.ask("POST", "/messages", body, key=key), 201)
 
     @asynccontextmanager
     async def socket(self) -> AsyncIterator["Socket"]:
-        """A socket of this person's, opened as the checklist's client opens it."""
+        """A socket of this user, opened in the way of the checklist's client."""
         async with open_socket(self.server, f"?token={self.access_token}") as socket:
             yield socket
 
 
 async def register(server: Served, http: httpx.AsyncClient, name: str, *, key: str | None = None) -> Person:
-    """A new account for `name` at test.com, signed in."""
+    """A new account for `name` at test.com, logged in."""
     body = {"email": f"{name.lower()}@test.com", "password": PASSWORD, "display_name": name}
     headers = {"Idempotency-Key": key or new_key()}
     return person(server, http, expect(await http.post("/auth/register", json=body, headers=headers), 201))
 
 
 async def log_in(server: Served, http: httpx.AsyncClient, name: str) -> Person:
-    """Another session of somebody who has an account."""
+    """A further session of an existing account."""
     body = {"email": f"{name.lower()}@test.com", "password": PASSWORD}
     return person(server, http, expect(await http.post("/auth/login", json=body), 200))
 
@@ -202,22 +204,22 @@ class Socket:
     connection: WebSocketConnection
 
     async def text(self, within: float = PATIENCE) -> str:
-        """The next frame, which must be one of text."""
+        """The next frame, which must be a text."""
         with trio.fail_after(within):
             frame = await self.connection.get_message()
         assert isinstance(frame, str)
         return frame
 
     async def frame(self, within: float = PATIENCE) -> Any:
-        """The next frame's JSON, whose keys' order is kept."""
+        """The next frame's JSON, with its keys in order."""
         return json.loads(await self.text(within))
 
     async def message(self, within: float = PATIENCE) -> Any:
-        """The message that the next frame tells of."""
+        """The message in the next frame."""
         return (await self.frame(within))["data"]
 
     async def closed(self) -> tuple[int, str]:
-        """How the server closes this socket, which must be the next thing that it does."""
+        """The code and reason with which the server closes this socket; no frame may precede the close."""
         with trio.fail_after(PATIENCE):
             with pytest.raises(ConnectionClosed) as raised:
                 await self.connection.get_message()
@@ -234,7 +236,7 @@ async def open_socket(
     headers: Sequence[tuple[bytes, bytes]] = (),
     subprotocols: Sequence[str] = (),
 ) -> AsyncIterator[Socket]:
-    """A socket at `/ws`; raises where the handshake is refused, as a browser would report by 1006."""
+    """A socket at `/ws`; raises if the handshake is refused, which a browser would report as 1006."""
     address = server.address.replace("http", "ws", 1) + f"/ws{query}"
     connection = None
     with unpacked(), trio.CancelScope() as scope:
@@ -246,15 +248,13 @@ async def open_socket(
                 scope.deadline = trio.current_time() + PATIENCE
         finally:
             if connection is not None:
-                await (
-                    connection._stream.aclose()
-                )  # which the library leaves open when the server closes first
+                await connection._stream.aclose()  # the library leaves it open if the server closes first
     assert not scope.cancelled_caught, "the server has not ended the connection"
 
 
 @contextmanager
 def unpacked() -> Iterator[None]:
-    """An exception that stands alone in groups is raised by itself."""
+    """Raise an exception that is alone in its groups without them."""
     try:
         yield
     except BaseExceptionGroup as group:

@@ -1,4 +1,4 @@
-"""A server in this process, its clients, and two people who have a chat."""
+"""A server in this process, its clients, and two users who have a chat."""
 
 from collections.abc import AsyncIterator
 
@@ -13,20 +13,20 @@ from tests.server.servers import ServerHere, serving
 
 @pytest.fixture
 def quick_path() -> bool:
-    """Whether requests may go past the framework; a module that must hold both ways says so itself."""
+    """Whether requests may take the quick path; a module of tests for both ways overrides it."""
     return True
 
 
 @pytest.fixture
 async def server(quick_path: bool) -> AsyncIterator[ServerHere]:
-    """A fresh server with the defaults, but for the rate limits, which are off."""
+    """A fresh server with the default settings, but without rate limits."""
     async with serving(listener=ListenerConfig(quick_path=quick_path)) as running:
         yield running
 
 
 @pytest.fixture
 async def http(server: ServerHere) -> AsyncIterator[httpx.AsyncClient]:
-    """A client of the API that nobody is signed in to."""
+    """A client of the API that is not logged in."""
     async with browser(server) as client:
         yield client
 
@@ -38,17 +38,17 @@ async def alice(server: ServerHere, http: httpx.AsyncClient) -> Person:
 
 @pytest.fixture
 async def bob(server: ServerHere, http: httpx.AsyncClient, alice: Person) -> Person:
-    """The second to register, always."""
+    """Always the second user."""
     return await register(server, http, "Bob")
 
 
 @pytest.fixture
 async def chat(alice: Person, bob: Person) -> int:
-    """The direct chat of the two."""
+    """Alice's and Bob's direct chat."""
     return await alice.direct_chat_with(bob)
 
 
 @pytest.fixture
 async def scene(alice: Person, bob: Person, chat: int) -> Scene:
-    """The two, their chat, and a message of Alice's in it."""
+    """Alice, Bob, their chat, and a message of Alice's in it."""
     return Scene(alice, bob, chat, (await alice.send(chat))["id"])

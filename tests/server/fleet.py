@@ -1,4 +1,4 @@
-"""Several `messaging serve` on one PostgreSQL database: processes that may be killed and started again."""
+"""Several `messaging serve` processes on one PostgreSQL database, which a test may kill and start again."""
 
 import os
 import random
@@ -17,11 +17,11 @@ from tests.server.servers import command_line, environment
 
 KEYS = "k1:" + "0f" * 32
 PORTS = range(20_000, 32_000)
-"""Below those that the system gives to whoever connects: a port is free for the process that comes back."""
+"""Below the range of ephemeral ports, so no other program gets the port before the process starts again."""
 
 
-def lasting_port() -> int:
-    """A port that nobody listens on, and nobody is given by chance."""
+def free_fixed_port() -> int:
+    """A free port outside the range of ephemeral ports."""
     while True:
         port = random.choice(PORTS)
         with socket.socket() as probe:
@@ -34,7 +34,7 @@ def lasting_port() -> int:
 
 @define(eq=False)
 class Member:
-    """One process of a fleet; `command` serves on its port, whenever it is started."""
+    """A process of a fleet; `command` starts a server on its port."""
 
     address: str
     command: Sequence[str]
@@ -42,25 +42,25 @@ class Member:
     process: "subprocess.Popen[bytes] | None" = None
 
     def start(self) -> None:
-        """Start it; nothing is waited for."""
+        """Start it without waiting."""
         with self.log_file.open("ab") as log:
             self.process = subprocess.Popen(
                 self.command, stdout=log, stderr=log, env=environment(), cwd=self.log_file.parent
             )
 
     def wait(self, path: str = "/ready") -> None:
-        """Until it answers with 200; one that ends meanwhile is started again, as a service manager would."""
+        """Wait until it responds with 200; if it ends before, start it again, as a service manager would."""
         until(lambda: self._answers(path), f"{self.address}{path} does not answer: {self.tail()}")
 
     def kill(self) -> None:
-        """End it as a power cut would."""
+        """End it at once, with SIGKILL."""
         if self.process is not None:
             self.process.kill()
             self.process.wait()
             self.process = None
 
     def stop(self) -> None:
-        """End it as an operator would."""
+        """End it with SIGTERM, and wait."""
         if self.process is not None:
             self.process.terminate()
             try:
@@ -81,7 +81,7 @@ class Member:
 
 
 def until(true: Callable[[], bool], told: str) -> None:
-    """Wait for something outside of this process."""
+    """Wait for a condition outside of this process."""
     deadline = monotonic() + PATIENCE
     while not true():
         assert monotonic() < deadline, told
@@ -92,10 +92,10 @@ def until(true: Callable[[], bool], told: str) -> None:
 def fleet(
     directory: Path, database: str, bus: str, *options: str, count: int = 2
 ) -> Iterator[Sequence[Member]]:
-    """So many processes, from the moment on at which all are ready; ended afterwards."""
+    """`count` ready processes, which end with the block."""
     members = []
     for number in range(1, count + 1):
-        bound = f"127.0.0.1:{lasting_port()}"
+        bound = f"127.0.0.1:{free_fixed_port()}"
         command = command_line(
             *("serve", "--bind", bound, "--database", database, "--bus", bus, "--signing-keys", KEYS),
             *("--no-rate-limits", *options),

@@ -11,7 +11,7 @@ from tests.server.clients import new_key
 
 @define
 class KnownClient:
-    """The frontend as it is known to be: two tokens in localStorage, and no thought for its other tabs."""
+    """The known frontend: two tokens in localStorage, and no coordination between tabs."""
 
     http: httpx.AsyncClient
     access_token: str
@@ -19,7 +19,7 @@ class KnownClient:
     logged_out: bool = False
 
     async def request(self, method: str, path: str, body: Any = None) -> httpx.Response:
-        """On 401 it refreshes with the token that it read at first, and repeats once with the same key."""
+        """On 401, refresh with the token that was read first, and retry once with the same key."""
         refresh_token, key = self.refresh_token, new_key() if method == "POST" else None
         response = await self._send(method, path, body, key)
         if response.status_code != 401:
@@ -41,7 +41,7 @@ class KnownClient:
         return await self.http.request(method, path, headers=headers, json=body)
 
     async def reload(self, requests: list[tuple[str, str, Any]]) -> list[httpx.Response]:
-        """Send all of them at once, as a page does while it loads."""
+        """Send all requests at once, as a page does while it loads."""
         responses: list[httpx.Response] = []
 
         async def send(method: str, path: str, body: Any) -> None:

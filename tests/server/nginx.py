@@ -1,4 +1,4 @@
-"""nginx with the site that the project ships, in a directory and on a port of its own."""
+"""nginx with the project's site, in its own directory and on its own port."""
 
 import os
 import shutil
@@ -17,7 +17,7 @@ from tests.patience import PATIENCE
 SITE = Path(__file__).parents[2] / "deploy" / "nginx.conf"
 
 CLAIMED = "X-Tests-Claim"
-"""A field that names the address which a test's client would have; nginx takes it for the client's own."""
+"""The header in which a test's client names its address; nginx uses it as the client's address."""
 
 MAIN = """
 daemon off;
@@ -40,7 +40,7 @@ http {{
 
 @frozen
 class Nginx:
-    """An nginx that forwards."""
+    """A running nginx."""
 
     address: str
     directory: Path
@@ -51,7 +51,7 @@ class Nginx:
 
 
 def program() -> str:
-    """Where nginx is; Debian has it where only root looks."""
+    """The path of nginx; Debian has it in a directory that only root's PATH includes."""
     found = shutil.which("nginx", path=f"{os.environ.get('PATH', os.defpath)}:/usr/sbin")
     if found is None:
         pytest.skip("nginx is not installed")
@@ -59,7 +59,7 @@ def program() -> str:
 
 
 def configure(directory: Path, *, port: int, server: str, changes: Mapping[str, str] | None = None) -> Path:
-    """The shipped site, changed where it is meant to be, and here; the path of the whole configuration."""
+    """Write the project's site, adapted to the test; returns the path of the whole configuration."""
     site = SITE.read_text(encoding="utf-8")
     for shipped, ours in (
         *(changes or {}).items(),
@@ -72,7 +72,7 @@ def configure(directory: Path, *, port: int, server: str, changes: Mapping[str, 
         site = site.replace(shipped, ours)
     (directory / "messaging.conf").write_text(site, encoding="utf-8")
     main = directory / "nginx.conf"
-    # Started by root it would become somebody who may not write here.
+    # root would start workers as another user, who may not write here
     user = "user root root;\n" if os.geteuid() == 0 else ""
     main.write_text(user + MAIN.format(directory=directory, CLAIMED=CLAIMED), encoding="utf-8")
     return main
@@ -80,7 +80,7 @@ def configure(directory: Path, *, port: int, server: str, changes: Mapping[str, 
 
 @contextmanager
 def reserved_port() -> Iterator[int]:
-    """A port that nobody else is given while nginx uses it."""
+    """A port that no other program gets before nginx listens on it."""
     with socket.socket() as held:
         held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         held.bind(("127.0.0.1", 0))
@@ -91,7 +91,7 @@ def reserved_port() -> Iterator[int]:
 async def nginx_before(
     server: str, directory: Path, changes: Mapping[str, str] | None = None
 ) -> AsyncIterator[Nginx]:
-    """Nginx in front of the server at this address, from the moment on at which it takes connections."""
+    """Runs nginx in front of the server at this address; yields once it accepts connections."""
     with reserved_port() as port, (directory / "output").open("wb") as output:
         main = configure(directory, port=port, server=server, changes=changes)
         child = await trio.lowlevel.open_process(

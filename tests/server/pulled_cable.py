@@ -1,7 +1,7 @@
-"""python -m tests.server.pulled_cable INTERFACE ADDRESS ADDRESS: the second host is cut off for a while.
+"""python -m tests.server.pulled_cable INTERFACE ADDRESS ADDRESS: disconnects the second host for a while.
 
-Its socket, which nobody has closed, must be told of everything that was said meanwhile, in order, once the
-cable is back. See scripts/two_hosts.sh.
+Its socket, which nobody has closed, must receive all messages in order once the cable is back. See
+scripts/two_hosts.sh.
 """
 
 import sys
@@ -15,7 +15,7 @@ from tests.server.clients import browser, register
 
 MESSAGES = 50
 BACK_SECONDS = 90
-"""Within which TCP sends again what it could not, and the host hears its bus, and its database, again."""
+"""Seconds within which TCP retransmits, and the host reaches its bus and its database again."""
 
 
 @frozen

@@ -1,4 +1,4 @@
-"""Servers to test against: put together in this process, or started as people start them."""
+"""Servers for the tests: in this process, or as processes of their own."""
 
 import os
 import re
@@ -26,7 +26,7 @@ from tests.patience import PATIENCE
 
 
 class Clock:
-    """The server's clock: the real time, which a test moves on."""
+    """The server's clock: the real time plus what a test has added."""
 
     def __init__(self) -> None:
         self._ahead = timedelta()
@@ -40,7 +40,7 @@ class Clock:
 
 
 class CountingHasher(Argon2Hasher):
-    """The real hasher at a thousandth of its price, which also counts how often it has done its work."""
+    """The real hasher at a thousandth of its cost, which counts its calls."""
 
     def __init__(self) -> None:
         with pytest.MonkeyPatch.context() as patch:
@@ -61,7 +61,7 @@ class CountingHasher(Argon2Hasher):
 
 @frozen
 class ServerHere:
-    """A whole server in this process, over a real port; nothing that it keeps outlives it."""
+    """A whole server in this process, over a real port, with its data in memory."""
 
     address: str
     messaging: Messaging
@@ -70,14 +70,14 @@ class ServerHere:
     shutdown: trio.Event
 
     def state(self) -> dict[str, object]:
-        """Everything that is kept, to compare with what is kept later."""
+        """A copy of everything that is stored, for comparison."""
         storage: Any = self.messaging._storage
         return {table: repr(kept) for table, kept in asdict(storage._tables, recurse=False).items()}
 
 
 @asynccontextmanager
 async def serving(limits: Limits | None = None, **settings: Any) -> AsyncIterator[ServerHere]:
-    """A server with these settings, rate limits being off where they are not asked for."""
+    """A server with these settings; rate limits are off by default."""
     clock, hasher, made = Clock(), CountingHasher(), list[Messaging]()
 
     def with_clock(**parts: Any) -> Messaging:
@@ -105,7 +105,7 @@ def command_line(*arguments: str) -> list[str]:
 
 
 def environment(**variables: str) -> dict[str, str]:
-    """This process's environment, with none of the server's settings in it but these."""
+    """This process's environment, with no setting of the server but these."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("MESSAGING_")}
     return {**kept, **variables}
 
@@ -113,7 +113,7 @@ def environment(**variables: str) -> dict[str, str]:
 async def run_to_its_end(
     *arguments: str, directory: Path, variables: Mapping[str, str] | None = None
 ) -> CompletedProcess[str]:
-    """A `messaging` command that is expected to end by itself; stdout and stderr come as text."""
+    """Run a `messaging` command that ends by itself; its stdout and stderr are text."""
     with trio.fail_after(PATIENCE):
         ended: CompletedProcess[bytes] = await trio.run_process(
             command_line(*arguments),
@@ -128,13 +128,13 @@ async def run_to_its_end(
 
 @define
 class ServerProcess:
-    """A server that runs as `messaging serve` in a process of its own."""
+    """A `messaging serve` process."""
 
     address: str
     process: trio.Process
     log_file: Path
     output: str
-    """What it has printed until it served, and all of it once it has ended."""
+    """What it has printed before it served; once it has ended, all that it has printed."""
     ended: trio.Event = field(factory=trio.Event)
 
     @property
@@ -142,13 +142,13 @@ class ServerProcess:
         return self.log_file.read_text(encoding="utf-8")
 
     async def kill(self) -> None:
-        """End it as a power cut would."""
+        """End it at once, with SIGKILL."""
         self.process.kill()
         with trio.fail_after(PATIENCE):
             await self.process.wait()
 
     async def stop(self) -> int:
-        """End it as an operator would; its exit status."""
+        """End it with SIGTERM; returns its exit status."""
         self.process.send_signal(signal.SIGTERM)
         return await self.wait()
 
@@ -169,9 +169,10 @@ async def process(
     started_by: Sequence[str] = (),
     stderr: int | None = None,
 ) -> AsyncIterator[ServerProcess]:
-    """`messaging serve` in `directory` on a free port, from its greeting on; ended afterwards.
+    """`messaging serve` in `directory` on a free port, once it has printed its greeting; ends with the block.
 
-    `started_by` is a command that becomes the one behind it; `stderr` a descriptor in the log file's place.
+    `started_by` is a command that runs the server's command; `stderr` is a descriptor in place of the log
+    file.
     """
     log_file = directory / "log"
     with log_file.open("ab") as log:

@@ -1,10 +1,10 @@
-"""A siege: processes are killed, the bus and the database restarted, while people talk; nothing may be lost.
+"""A siege: processes are killed, the bus and the database restarted, while clients send; nothing may be lost.
 
 python -m tests.server.siege --processes 4 --sockets 200 --messages 20000 --bus nats
 
-Everything is made for it and gone afterwards: a PostgreSQL cluster, which crashes; a NATS server, or with
---bus postgresql the notifications of that cluster, whose connections are ended; and the processes, of which
-all but the first are killed in turn, one every few seconds. What must hold is in `verdict`.
+It creates, and removes at the end, a PostgreSQL cluster, which it crashes; a NATS server, or with --bus
+postgresql that cluster's notifications, whose connections it ends; and the processes, of which it kills all
+but the first, one every few seconds. `verdict` has the rules.
 """
 
 import argparse
@@ -30,20 +30,20 @@ from benchmarks.load.wire import request
 from tests.bus.nats_server import NatsServer
 from tests.postgresql_cluster import cluster
 from tests.server.clients import PASSWORD
-from tests.server.fleet import Member, fleet, lasting_port
+from tests.server.fleet import Member, fleet, free_fixed_port
 from tests.server.siege_clients import Caller, Ledger, Listener, Room, Somebody, history, send
 
 ARRIVAL_SECONDS = 60
-"""What was answered is on every socket by then, once nothing is broken any more."""
+"""Seconds after the last fault within which every acknowledged message is on every socket."""
 GROUP = 20
-"""People in a group; one in eight messages is for a group, the others for two people."""
+"""Members of a group; one in eight messages is for a group, the others are for direct chats."""
 DOWN_SECONDS = 1.0
-"""For which a process that was killed is away, and the bus."""
+"""Seconds for which a killed process, or the bus, is away."""
 
 
 @frozen
 class Plan:
-    """How large; `messages` are at least so many, and `kill_every` is seconds."""
+    """The size: `messages` is a minimum, `kill_every` is in seconds."""
 
     sockets: int
     messages: int
@@ -65,31 +65,31 @@ class Besieged:
 
 @define
 class Outcome:
-    """What came of it."""
+    """The results."""
 
     ledger: Ledger
     listeners: list[Listener]
     seconds: float
     faults: list[str] = field(factory=list)
-    """What must not be; nothing, if all is well."""
+    """The violations; empty if all rules hold."""
 
     @property
     def delays(self) -> list[float]:
-        """Seconds from the answer of a message until a socket told of it; the first telling of each."""
+        """Seconds from each message's response to its first frame on a socket."""
         return [
-            max(0.0, heard - self.ledger.answered_at[message_id])
+            max(0.0, moment - self.ledger.acknowledged_at[message_id])
             for listener in self.listeners
-            for message_id, heard in listener.heard_at.items()
-            if message_id in self.ledger.answered_at
+            for message_id, moment in listener.received_at.items()
+            if message_id in self.ledger.acknowledged_at
         ]
 
 
 Asking = Callable[[int], Caller]
-"""Makes a caller who begins at the server of this number."""
+"""Creates a caller that begins at the server with this number."""
 
 
 async def besiege(plan: Plan, besieged: Besieged) -> Outcome:
-    """Have people talk while everything is broken in turn, then hold what they have seen against the log."""
+    """Send and break everything in turn, then compare what the clients have received with the log."""
     addresses = [member.address for member in besieged.members]
     with ExitStack() as stack:
 
@@ -131,7 +131,7 @@ async def _besiege(plan: Plan, besieged: Besieged, ask: Asking) -> Outcome:
         for member in besieged.members:
             await trio.to_thread.run_sync(member.wait)
         with trio.move_on_after(ARRIVAL_SECONDS):
-            while not all(map(Listener.has_seen_all, listeners)):  # noqa: ASYNC110 - a client looks from outside
+            while not all(map(Listener.has_received_all, listeners)):  # noqa: ASYNC110
                 await trio.sleep(0.05)
         logs = {room.id: await history(ask(0), room.id, room.people[0], 0, ledger) for room in rooms}
         nursery.cancel_scope.cancel()
@@ -141,39 +141,39 @@ async def _besiege(plan: Plan, besieged: Besieged, ask: Asking) -> Outcome:
 def verdict(
     ledger: Ledger, listeners: Sequence[Listener], logs: dict[int, list[tuple[int, str]]]
 ) -> Iterator[str]:
-    """What does not hold.
+    """The violations.
 
-    - Every message that was answered is kept, and no message is kept twice.
-    - Everybody has seen, at the end, each chat as it is kept, in its order.
-    - What one socket told of a chat is an unbroken part of that: nothing twice, nothing left out.
+    - Every acknowledged message is stored, and none is stored twice.
+    - At the end every client has each chat as it is stored, in its order.
+    - Each socket has received a contiguous part of that, with nothing twice.
     """
     for room_id, log in logs.items():
-        kept = dict(log)
-        for message_id, content in ledger.answered[room_id].items():
-            if kept.get(message_id) != content:
-                yield f"message {message_id}, {content!r}, was answered and is not kept"
-        if len(set(kept.values())) != len(log):
+        stored = dict(log)
+        for message_id, content in ledger.acknowledged[room_id].items():
+            if stored.get(message_id) != content:
+                yield f"message {message_id}, {content!r}, was acknowledged and is not stored"
+        if len(set(stored.values())) != len(log):
             yield f"chat {room_id} has a message twice"
     for listener in listeners:
         for room in listener.rooms:
             ids = [message_id for message_id, _ in logs[room.id]]
-            seen = listener.seen[room.id]
-            if seen != ids:
-                missing, gone = sorted(set(ids) - set(seen))[:5], sorted(set(seen) - set(ids))[:5]
-                yield f"user {listener.person.id} missed {missing} in chat {room.id}; not kept: {gone}"
+            received = listener.received[room.id]
+            if received != ids:
+                missing, extra = sorted(set(ids) - set(received))[:5], sorted(set(received) - set(ids))[:5]
+                yield f"user {listener.person.id} missed {missing} in chat {room.id}; not stored: {extra}"
             for run in listener.runs:
                 yield from _broken(run[room.id], ids)
 
 
 def _broken(run: Sequence[int], ids: Sequence[int]) -> Iterator[str]:
-    """Where what one socket told is no unbroken part of these."""
+    """The places where a socket's messages are not a contiguous part of the stored ones."""
     places = {message_id: place for place, message_id in enumerate(ids)}
     if lost := [message_id for message_id in run if message_id not in places]:
-        yield f"a socket told of messages {lost[:5]}, which are not kept"
+        yield f"a socket received messages {lost[:5]}, which are not stored"
         return
     for one, other in pairwise(run):
         if places[other] != places[one] + 1:
-            yield f"a socket told of message {other} after {one}"
+            yield f"a socket received message {other} after {one}"
 
 
 # --- people -------------------------------------------------------------------------------------------------
@@ -186,8 +186,8 @@ async def _register(number: int, ask: Asking, ledger: Ledger) -> list[Somebody]:
         for _ in range(count):
             name = uuid4().hex
             body = f'{{"email": "{name}@test.com", "password": "{PASSWORD}", "display_name": "{name[:8]}"}}'
-            whole = request("POST", "/api/v1/auth/register", body=body.encode(), Idempotency_Key=name)
-            signed_in, _ = await caller.insist(whole, ledger)
+            request_bytes = request("POST", "/api/v1/auth/register", body=body.encode(), Idempotency_Key=name)
+            signed_in, _ = await caller.insist(request_bytes, ledger)
             people.append(Somebody(signed_in["user"]["id"], signed_in["access_token"]))
 
     async with trio.open_nursery() as nursery:
@@ -197,16 +197,16 @@ async def _register(number: int, ask: Asking, ledger: Ledger) -> list[Somebody]:
 
 
 async def _open_rooms(people: Sequence[Somebody], ask: Asking, ledger: Ledger) -> list[Room]:
-    """Everybody is in one chat of two, and in one group."""
+    """Every client is in one direct chat, and in one group."""
     caller = ask(0)
     rooms = []
     for size, path in ((2, "/api/v1/chats/direct"), (GROUP, "/api/v1/chats")):
         for start in range(0, len(people), size):
             members = people[start : start + size]
             others = ", ".join(str(person.id) for person in members[1:])
-            told = f'"user_id": {others}' if size == 2 else f'"title": "Siege", "member_ids": [{others}]'
-            whole = request("POST", path, token=members[0].token, body=f"{{{told}}}".encode())
-            chat, _ = await caller.insist(whole, ledger)
+            value = f'"user_id": {others}' if size == 2 else f'"title": "Siege", "member_ids": [{others}]'
+            request_bytes = request("POST", path, token=members[0].token, body=f"{{{value}}}".encode())
+            chat, _ = await caller.insist(request_bytes, ledger)
             rooms.append(Room(chat["id"], members))
     return rooms
 
@@ -214,7 +214,7 @@ async def _open_rooms(people: Sequence[Somebody], ask: Asking, ledger: Ledger) -
 async def _talk(
     plan: Plan, ask: Asking, rooms: Sequence[Room], ledger: Ledger, restarted: trio.Event
 ) -> None:
-    """Send as many messages as are planned, and more until all the trouble has been."""
+    """Send the planned number of messages, and more until all faults have happened."""
     pairs = [room for room in rooms if len(room.people) == 2]
     groups = [room for room in rooms if len(room.people) > 2]
     numbers = takewhile(lambda number: number < plan.messages or not restarted.is_set(), count())
@@ -235,7 +235,7 @@ async def _talk(
 
 
 async def _kill(plan: Plan, besieged: Besieged) -> None:
-    """One process after another, each once the one before it serves again; the first is spared."""
+    """Kill one process after another, each once the previous one serves again; never the first."""
     while True:
         for member in besieged.members[1:]:
             await trio.sleep(plan.kill_every)
@@ -247,9 +247,9 @@ async def _kill(plan: Plan, besieged: Besieged) -> None:
 
 
 async def _restart(plan: Plan, besieged: Besieged, ledger: Ledger, restarted: trio.Event) -> None:
-    """The bus after a quarter and three quarters of the messages, the database after half of them."""
+    """Restart the bus after a quarter and three quarters of the messages, the database after half of them."""
     for quarter in (1, 2, 3):
-        while ledger.count < plan.messages * quarter / 4:  # noqa: ASYNC110 - so do these
+        while ledger.count < plan.messages * quarter / 4:  # noqa: ASYNC110 - other tasks change it
             await trio.sleep(0.05)
         if quarter == 2:
             besieged.database_restarts += 1
@@ -261,7 +261,7 @@ async def _restart(plan: Plan, besieged: Besieged, ledger: Ledger, restarted: tr
 
 
 def terminate(address: str, *, application: str | None = None) -> None:
-    """End the connections to a database; all, or those of one application."""
+    """End the connections to a database, of all applications or of one."""
     with psycopg.connect(address, autocommit=True) as connection:
         connection.execute(
             """SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database()
@@ -272,11 +272,11 @@ def terminate(address: str, *, application: str | None = None) -> None:
 
 @contextmanager
 def broken_bus(kind: str, database: str) -> Iterator[tuple[str, Callable[[], None]]]:
-    """What `--bus` names, and how it is restarted."""
+    """The bus that `--bus` names, and a function that restarts it."""
     if kind == "postgresql":
         yield kind, partial(terminate, database, application="messaging bus")
         return
-    broker = NatsServer(lasting_port())
+    broker = NatsServer(free_fixed_port())
 
     async def restart() -> None:
         await broker.stop()
@@ -301,27 +301,27 @@ def report(besieged: Besieged, outcome: Outcome) -> str:
         json.loads(line)
         for member in besieged.members
         for line in member.log_file.read_text(encoding="utf-8").splitlines()
-        if line.startswith("{") and line.endswith("}")  # a process that was killed may leave half a one
+        if line.startswith("{") and line.endswith("}")  # a killed process may leave an incomplete line
     ]
     from_log = sum(line["events"] for line in logged if line["event"] == "Delivered from the log")
     moved = sum(line["chats"] for line in logged if line["event"] == "Found chats that have moved on")
     lines: dict[str, Any] = {
-        "messages answered": f"{ledger.count}, {ledger.count / outcome.seconds:.0f}/s",
+        "messages acknowledged": f"{ledger.count}, {ledger.count / outcome.seconds:.0f}/s",
         "deliveries by a socket": len(outcome.delays),
         "processes killed": besieged.kills,
         "restarts of the bus, of the database": (besieged.bus_restarts, besieged.database_restarts),
         "sockets that stayed, of all": (stayed, len(outcome.listeners)),
         "sockets' ends by code, 0 without one": dict(ledger.closed),
         "sends that were repeated": ledger.repeated,
-        "other answers, 0 for none": dict(ledger.refused),
-        "ms from answer to socket: p50, p99, p99.9, longest": tuple(
+        "other responses, 0 for none": dict(ledger.refused),
+        "ms from response to socket: p50, p99, p99.9, longest": tuple(
             round(1000 * delay, 1) for delay in (cuts[499], cuts[989], cuts[998], max(outcome.delays))
         ),
         "chats that comparisons found": moved,
         "events delivered from the log": from_log,
         "violations": outcome.faults[:10] or "none",
     }
-    return "\n".join(f"{name}: {told}" for name, told in lines.items())
+    return "\n".join(f"{name}: {value}" for name, value in lines.items())
 
 
 def main() -> None:

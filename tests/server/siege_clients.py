@@ -1,4 +1,4 @@
-"""Clients for a siege: they speak HTTP and WebSocket by hand, and go elsewhere when their server is gone."""
+"""Clients for a siege: they speak HTTP and WebSocket by hand, and use another server when theirs is gone."""
 
 import json
 from collections import Counter, defaultdict
@@ -24,21 +24,21 @@ from benchmarks.load.wire import (
     walk,
 )
 
-ANSWER_SECONDS = 60
-"""No answer takes as long, whatever is restarted meanwhile."""
+RESPONSE_SECONDS = 60
+"""Seconds; no response takes longer, whatever is restarted meanwhile."""
 PAUSE_SECONDS = 0.1
-"""Before a client tries again, elsewhere."""
+"""Seconds before a client tries another server."""
 PAGE = 200
 
 BROKEN = (OSError, trio.BrokenResourceError, trio.ClosedResourceError)
 
 
 class Gone(Exception):
-    """The server ended the connection, or does not let one be made."""
+    """The server has ended or refused the connection."""
 
 
 class Violation(Exception):
-    """What no client may ever see."""
+    """A broken rule."""
 
 
 @frozen
@@ -57,28 +57,28 @@ class Room:
 
 @define
 class Ledger:
-    """What all clients have seen; times are trio's."""
+    """What all clients have sent and received; times are trio's."""
 
-    answered: dict[int, dict[int, str]] = field(factory=lambda: defaultdict(dict))
-    """The content of each message that was answered, by chat and id."""
-    answered_at: dict[int, float] = field(factory=dict)
-    asked_at: dict[int, float] = field(factory=dict)
-    """When a message was sent, the last time."""
+    acknowledged: dict[int, dict[int, str]] = field(factory=lambda: defaultdict(dict))
+    """The content of each acknowledged message, by chat and id."""
+    acknowledged_at: dict[int, float] = field(factory=dict)
+    sent_at: dict[int, float] = field(factory=dict)
+    """When each message was sent for the last time."""
     repeated: int = 0
-    """Sends that were not answered at first."""
+    """The number of sends without a response."""
     refused: Counter[int] = field(factory=Counter)
-    """Answers that were no messages, by status."""
+    """Responses other than 201, by status."""
     closed: Counter[int] = field(factory=Counter)
-    """How sockets ended; 0: without a word."""
+    """Close codes of sockets; 0 for none."""
 
     @property
     def count(self) -> int:
-        return len(self.answered_at)
+        return len(self.acknowledged_at)
 
 
 @define(eq=False)
 class Caller:
-    """A keep-alive connection to one of several servers, and then to the next."""
+    """A keep-alive connection to one of several servers, or to the next one."""
 
     addresses: Sequence[str]
     number: int
@@ -89,44 +89,44 @@ class Caller:
     def address(self) -> str:
         return self.addresses[self.number % len(self.addresses)]
 
-    async def ask(self, whole: bytes) -> tuple[int, Any]:
-        """Status and body; raises `Gone`."""
+    async def request(self, request_bytes: bytes) -> tuple[int, Any]:
+        """Send a request; returns status and body; raises `Gone`."""
         stream, self._stream = self._stream, None
         try:
-            with trio.fail_after(ANSWER_SECONDS):
+            with trio.fail_after(RESPONSE_SECONDS):
                 if stream is None:
                     stream = await connected(self.address)
-                await stream.send_all(whole)
-                answer = b""
-                while not (size := response_size(answer)) or len(answer) < size:
+                await stream.send_all(request_bytes)
+                response = b""
+                while not (size := response_size(response)) or len(response) < size:
                     data = await stream.receive_some()
                     if not data:
                         raise Gone
-                    answer += data
+                    response += data
             self._stream = stream
         except trio.TooSlowError:
-            raise Violation(f"{self.address} has not answered within {ANSWER_SECONDS} s") from None
+            raise Violation(f"{self.address} did not respond within {RESPONSE_SECONDS} s") from None
         except BROKEN:
             raise Gone from None
         finally:
             if stream is not None and self._stream is None:
                 stream.socket.close()
-        body = response_body(answer)
-        return int(answer[9:12]), json.loads(body) if body else None
+        body = response_body(response)
+        return int(response[9:12]), json.loads(body) if body else None
 
     def leave(self) -> None:
-        """Ask another server from now on."""
+        """Use another server from now on."""
         self.number += self.random.randrange(1, max(2, len(self.addresses)))
         if self._stream is not None:
             self._stream.socket.close()
             self._stream = None
 
-    async def insist(self, whole: bytes, ledger: Ledger) -> tuple[Any, float]:
-        """The body of a 2xx, and when it was asked for; asked again and again, anywhere."""
+    async def insist(self, request_bytes: bytes, ledger: Ledger) -> tuple[Any, float]:
+        """Repeat a request, at any server, until a 2xx; returns its body and when it was sent."""
         for tries in count():
             began = trio.current_time()
             try:
-                status, body = await self.ask(whole)
+                status, body = await self.request(request_bytes)
             except Gone:
                 status, body = 0, None
             if 200 <= status < 300:
@@ -134,72 +134,76 @@ class Caller:
                 return body, began
             ledger.refused[status] += 1
             if status not in {0, 503}:
-                raise Violation(f"{self.address} answered {status}: {body}")
+                raise Violation(f"{self.address} responded {status}: {body}")
             self.leave()
             await trio.sleep(PAUSE_SECONDS)
         raise AssertionError("unreachable")
 
 
 async def send(caller: Caller, room: Room, author: Somebody, content: str, ledger: Ledger) -> None:
-    """Send a message until it is answered, under one key."""
+    """Send a message, under one key, until it is acknowledged."""
     body = json.dumps({"chat_id": room.id, "type": "text", "content": content}).encode()
-    whole = request("POST", "/api/v1/messages", token=author.token, body=body, Idempotency_Key=content)
-    message, began = await caller.insist(whole, ledger)
+    request_bytes = request(
+        "POST", "/api/v1/messages", token=author.token, body=body, Idempotency_Key=content
+    )
+    message, began = await caller.insist(request_bytes, ledger)
     if message["content"] != content or message["chat_id"] != room.id:
-        raise Violation(f"{content!r} was answered with {message}")
-    if message["id"] in ledger.answered_at:
-        raise Violation(f"two sends were answered with message {message['id']}")
-    ledger.asked_at[message["id"]] = began
-    ledger.answered_at[message["id"]] = trio.current_time()
-    ledger.answered[room.id][message["id"]] = content
+        raise Violation(f"{content!r} got the response {message}")
+    if message["id"] in ledger.acknowledged_at:
+        raise Violation(f"two sends got message {message['id']}")
+    ledger.sent_at[message["id"]] = began
+    ledger.acknowledged_at[message["id"]] = trio.current_time()
+    ledger.acknowledged[room.id][message["id"]] = content
 
 
 async def history(
     caller: Caller, room_id: int, reader: Somebody, after: int, ledger: Ledger
 ) -> list[tuple[int, str]]:
-    """Ids and contents of the messages beyond one, oldest first, as a client reads what it has missed."""
-    found: list[tuple[int, str]] = []
+    """Ids and contents of the messages after one, oldest first, in the way of a client that catches up."""
+    messages: list[tuple[int, str]] = []
     before = ""
     while True:
         path = f"/api/v1/messages?chat_id={room_id}&limit={PAGE}{before}"
         page, _ = await caller.insist(request("GET", path, token=reader.token), ledger)
-        found += [(each["id"], each["content"]) for each in page["messages"] if each["id"] > after]
+        messages += [(each["id"], each["content"]) for each in page["messages"] if each["id"] > after]
         if not page["has_more"] or page["messages"][-1]["id"] <= after:
-            return found[::-1]
+            return messages[::-1]
         before = f"&before_id={page['next_cursor']}"
 
 
 @define(eq=False)
 class Listener:
-    """Somebody's socket, opened again wherever there is a server when it ends.
+    """A user's socket, which reconnects to any server when it ends.
 
-    What it has seen of a chat grows by what its sockets told, and by the history that it reads when it is
-    back.
+    What it has of a chat grows by the frames of its sockets, and by the history that it reads after it
+    reconnects.
     """
 
     person: Somebody
     rooms: Sequence[Room]
     caller: Caller
     ledger: Ledger
-    seen: dict[int, list[int]] = field(factory=lambda: defaultdict(list))
+    received: dict[int, list[int]] = field(factory=lambda: defaultdict(list))
     runs: list[dict[int, list[int]]] = field(factory=list)
-    """What each socket told, by chat: an unbroken part of its log."""
-    heard_at: dict[int, float] = field(factory=dict)
-    """When a socket first told of a message."""
+    """The messages of each socket, by chat: contiguous parts of its log."""
+    received_at: dict[int, float] = field(factory=dict)
+    """When a socket first received each message."""
     opened: trio.Event = field(factory=trio.Event)
 
     async def listen(self) -> None:
-        """For ever."""
+        """Run until cancelled."""
         while True:
             try:
                 async with self._socket() as stream:
-                    await self._hear(stream)
+                    await self._receive(stream)
             except* (Gone, *BROKEN):
                 self.caller.leave()
             await trio.sleep(PAUSE_SECONDS)
 
-    def has_seen_all(self) -> bool:
-        return all(len(self.seen[room.id]) >= len(self.ledger.answered[room.id]) for room in self.rooms)
+    def has_received_all(self) -> bool:
+        return all(
+            len(self.received[room.id]) >= len(self.ledger.acknowledged[room.id]) for room in self.rooms
+        )
 
     @asynccontextmanager
     async def _socket(self) -> AsyncIterator[trio.SocketStream]:
@@ -207,7 +211,7 @@ class Listener:
         try:
             await stream.send_all(upgrade(self.person.token))
             head = b""
-            with trio.fail_after(ANSWER_SECONDS):
+            with trio.fail_after(RESPONSE_SECONDS):
                 while not head.endswith(b"\r\n\r\n"):
                     piece = await stream.receive_some(1)
                     if not piece:
@@ -219,9 +223,9 @@ class Listener:
         finally:
             await trio.aclose_forcefully(stream)
 
-    async def _hear(self, stream: trio.SocketStream) -> None:
-        told: dict[int, list[int]] = defaultdict(list)
-        self.runs.append(told)
+    async def _receive(self, stream: trio.SocketStream) -> None:
+        run: dict[int, list[int]] = defaultdict(list)
+        self.runs.append(run)
         early: list[tuple[int, int]] | None = []
         async with trio.open_nursery() as nursery:
 
@@ -229,27 +233,27 @@ class Listener:
             async def catch_up() -> None:
                 nonlocal early
                 for room in self.rooms:
-                    last = max(self.seen[room.id], default=0)
+                    last = max(self.received[room.id], default=0)
                     missed = await history(self.caller, room.id, self.person, last, self.ledger)
-                    self.seen[room.id] += [message_id for message_id, _ in missed]
+                    self.received[room.id] += [message_id for message_id, _ in missed]
                 for room_id, message_id in early or ():
-                    self._see(room_id, message_id)
+                    self._append(room_id, message_id)
                 early = None
                 self.opened.set()
 
             async for room_id, message_id in self._frames(stream):
-                self.heard_at.setdefault(message_id, trio.current_time())
-                if told[room_id] and message_id <= told[room_id][-1]:
-                    raise Violation(f"message {message_id} came after {told[room_id][-1]} on one socket")
-                told[room_id].append(message_id)
+                self.received_at.setdefault(message_id, trio.current_time())
+                if run[room_id] and message_id <= run[room_id][-1]:
+                    raise Violation(f"message {message_id} came after {run[room_id][-1]} on one socket")
+                run[room_id].append(message_id)
                 if early is None:
-                    self._see(room_id, message_id)
+                    self._append(room_id, message_id)
                 else:
                     early.append((room_id, message_id))
 
-    def _see(self, room_id: int, message_id: int) -> None:
-        if not self.seen[room_id] or message_id > self.seen[room_id][-1]:
-            self.seen[room_id].append(message_id)
+    def _append(self, room_id: int, message_id: int) -> None:
+        if not self.received[room_id] or message_id > self.received[room_id][-1]:
+            self.received[room_id].append(message_id)
 
     async def _frames(self, stream: trio.SocketStream) -> AsyncIterator[tuple[int, int]]:
         part = b""

@@ -1,4 +1,4 @@
-"""Behind nginx with the site that the project ships: everything works, and everybody is who they are."""
+"""The server behind nginx with the project's site: all works, and every client has its own address."""
 
 import re
 from collections.abc import AsyncIterator, Iterator
@@ -28,7 +28,7 @@ LIMITS = Limits(login_rate=Rate(per_second=0.001, burst=2))
 
 @frozen
 class Front:
-    """A server as its clients see it, by nginx's address."""
+    """A server as its clients see it, at nginx's address."""
 
     server: ServerHere
     nginx: Nginx
@@ -56,7 +56,7 @@ def quick_path() -> bool:
 
 @pytest.fixture
 def changes() -> dict[str, str]:
-    """Of the shipped site."""
+    """Changes to the site."""
     return {}
 
 
@@ -76,7 +76,7 @@ async def front(
 
 @asynccontextmanager
 async def calling_from(front: Front, address: str) -> AsyncIterator[httpx.AsyncClient]:
-    """A client of nginx that has this address."""
+    """A client of nginx with this address."""
     async with httpx.AsyncClient(
         base_url=f"{front.server.address}/api/v1",
         transport=httpx.AsyncHTTPTransport(local_address=address),
@@ -90,7 +90,7 @@ async def calling_from(front: Front, address: str) -> AsyncIterator[httpx.AsyncC
 async def socket_from(
     front: Front, address: str, token: str, *, claimed: str | None = None
 ) -> AsyncIterator[RawPeer]:
-    """A socket through nginx with a header that its client has made up, from here or as if from elsewhere."""
+    """A socket through nginx with a forged header, from this machine or, in the header, from elsewhere."""
     plain = trio.socket.socket()
     await plain.bind((address, 0))
     url = httpx.URL(front.server.address)
@@ -98,14 +98,14 @@ async def socket_from(
     async with trio.SocketStream(plain) as stream:
         peer = RawPeer(stream)
         claim = "" if claimed is None else f"{CLAIMED}: {claimed}\r\n"
-        told = f"X-Forwarded-For: {FORGED}\r\n{claim}\r\n".encode()
-        answer = await peer.ask(UPGRADE.replace(b"/ws", f"/ws?token={token}".encode()) + told)
-        assert answer.status == 101
+        fields = f"X-Forwarded-For: {FORGED}\r\n{claim}\r\n".encode()
+        response = await peer.ask(UPGRADE.replace(b"/ws", f"/ws?token={token}".encode()) + fields)
+        assert response.status == 101
         yield peer
 
 
-async def test_messages_arrive_and_everybody_is_who_they_are(front: Front) -> None:
-    """Sockets open, messages and pings come through, and the log has each client's address, forged or not."""
+async def test_messages_arrive_with_each_clients_address(front: Front) -> None:
+    """Sockets open, messages and pings arrive; the log has the real address of each client."""
     async with calling_from(front, ALICES) as hers, calling_from(front, BOBS) as his:
         hers.headers["X-Forwarded-For"] = FORGED
         alice = await register(front.server, hers, "Alice")
@@ -127,8 +127,8 @@ async def test_messages_arrive_and_everybody_is_who_they_are(front: Front) -> No
     assert f"{ALICES} " in front.nginx.log
 
 
-async def test_close_codes_come_through(front: Front) -> None:
-    """1008 for a token that is none, 1012 for a restart."""
+async def test_close_codes_pass_nginx(front: Front) -> None:
+    """The client receives 1008 for an invalid token, and 1012 for a restart."""
     async with calling_from(front, ALICES) as hers:
         alice = await register(front.server, hers, "Alice")
     async with socket_from(front, ALICES, "none") as refused:
@@ -145,7 +145,7 @@ async def wrong_password(http: httpx.AsyncClient, **headers: str) -> int:
 
 @pytest.mark.parametrize("quick_path", [True, False])
 async def test_rates_hold_for_each_client(front: Front) -> None:
-    """One who guesses passwords locks out nobody else, and gets no further by inventing addresses."""
+    """A client that guesses passwords limits no other client, and gains nothing by forged addresses."""
     async with calling_from(front, ALICES) as hers, calling_from(front, BOBS) as his:
         await register(front.server, hers, "Alice")
         assert [await wrong_password(his) for _ in range(3)] == [401, 401, 429]
@@ -155,10 +155,10 @@ async def test_rates_hold_for_each_client(front: Front) -> None:
 
 
 @pytest.mark.parametrize("changes", [{"limit_conn messaging 500;": "limit_conn messaging 1;"}])
-async def test_one_network_does_not_take_all_connections(front: Front) -> None:
-    """Nginx counts as the server does: an IPv4 address, also where it is written as IPv6, or an IPv6 /64.
+async def test_one_network_does_not_use_up_all_connections(front: Front) -> None:
+    """Nginx counts as the server does: by IPv4 address, also if it is written as IPv6, or by IPv6 /64.
 
-    A byte of the address may be any, such as one that ends a line or a string.
+    Any byte of an address may occur, such as one that ends a line or a string.
     """
     rows = [
         (
@@ -189,24 +189,24 @@ async def test_one_network_does_not_take_all_connections(front: Front) -> None:
 
 
 @pytest.mark.parametrize("trusted", ["", "192.0.2.0/24"])
-async def test_a_proxy_that_is_not_trusted_is_everybody(front: Front) -> None:
-    """By default nobody's header is believed, and so all count as the proxy."""
+async def test_an_untrusted_proxy_is_one_client(front: Front) -> None:
+    """By default the header is ignored, and all clients count as the proxy."""
     async with calling_from(front, ALICES) as hers, calling_from(front, BOBS) as his:
         assert [await wrong_password(his) for _ in range(2)] == [401, 401]
         assert await wrong_password(hers) == 429
     assert front.clients("request", "/api/v1/auth/login") == [PROXY] * 3
 
 
-async def test_what_is_too_large_is_refused_by_the_server(front: Front) -> None:
-    """Its own answer comes through, which a page can read; nginx's has no CORS."""
+async def test_the_server_refuses_what_is_too_large(front: Front) -> None:
+    """The client gets the server's own response, which a page can read; nginx's has no CORS headers."""
     async with calling_from(front, ALICES) as hers:
-        answer = await hers.post("/auth/register", content=b" " * (2**20 + 1))
-    expect(answer, 413, "body_too_large")
-    is_a_problem(answer)
+        response = await hers.post("/auth/register", content=b" " * (2**20 + 1))
+    expect(response, 413, "body_too_large")
+    is_a_problem(response)
 
 
-def test_its_timeouts_fit_the_servers() -> None:
-    """Nginx waits longer than the server between two pings, and takes larger bodies than it."""
+def test_nginxs_bounds_fit_the_servers() -> None:
+    """Nginx waits longer than the server's interval of pings, and accepts larger bodies than the server."""
     site = SITE.read_text(encoding="utf-8")
     (seconds,) = re.findall(r"proxy_read_timeout (\d+)s;", site)
     assert int(seconds) > 2 * ListenerConfig().ping_interval

@@ -1,4 +1,4 @@
-"""One encoding of a command, by which an Idempotency-Key knows it again."""
+"""The canonical encoding of a command, from which an Idempotency-Key's fingerprint is computed."""
 
 import json
 from typing import Any
@@ -18,22 +18,22 @@ from messaging_core.testing import strategies as values
 commands = st.one_of(values.send_commands(), values.edit_commands, values.create_group_commands)
 
 
-def told(command: attrs.AttrsInstance) -> str:
-    """All of a command, with the names in a payload sorted."""
+def contents(command: attrs.AttrsInstance) -> str:
+    """All of a command, with a payload's names sorted."""
     return json.dumps(attrs.asdict(command, recurse=False), sort_keys=True, default=repr)
 
 
 @given(commands.flatmap(lambda one: st.tuples(st.just(one), st.just(one) | commands)))
-def test_encodings_are_equal_where_commands_are(pair: tuple[Any, Any]) -> None:
-    """What is unset, null and the word "unset" differ; the order of names does not count."""
+def test_encodings_are_equal_if_commands_are(pair: tuple[Any, Any]) -> None:
+    """An unset field, null and the text "unset" differ; the order of names does not matter."""
     one, other = pair
-    if type(one) is type(other):  # a key is of one path
-        assert (canonical(one) == canonical(other)) == (told(one) == told(other))
+    if type(one) is type(other):  # a key belongs to one path
+        assert (canonical(one) == canonical(other)) == (contents(one) == contents(other))
 
 
 @given(values.send_commands(), st.randoms())
-def test_the_spelling_of_a_body_does_not_count(command: SendMessage, random: Any) -> None:
-    """White space, the order of names, escapes and unknown fields change nothing."""
+def test_the_spelling_of_a_body_does_not_matter(command: SendMessage, random: Any) -> None:
+    """White space, the order of names, escapes and unknown fields do not change the encoding."""
     fields = [*attrs.asdict(command, recurse=False).items(), ("unknown", {"a": 1})]
     random.shuffle(fields)
     body = json.dumps(
@@ -43,7 +43,7 @@ def test_the_spelling_of_a_body_does_not_count(command: SendMessage, random: Any
 
 
 def test_a_new_optional_field_changes_nothing() -> None:
-    """A request that is repeated across an upgrade is known again: what has its default is not encoded."""
+    """A retry across an upgrade has the same encoding: fields with their defaults are left out."""
 
     @attrs.frozen
     class EditMessageLater(EditMessage):
@@ -53,8 +53,8 @@ def test_a_new_optional_field_changes_nothing() -> None:
 
 
 @pytest.mark.parametrize("command", sorted({each.command for each in ENDPOINTS}, key=str))
-def test_no_secret_is_encoded(command: type[attrs.AttrsInstance]) -> None:
-    """Part 5: of a command that holds a password or token no fingerprint is made from it."""
+def test_no_secret_is_in_a_fingerprint(command: type[attrs.AttrsInstance]) -> None:
+    """Part 5: no fingerprint is computed from a password or a token."""
     names = [each.name for each in attrs.fields(command)]
     secrets = {name for name in names if "password" in name or "token" in name}
     encoded = canonical(command(**{name: f"value of {name}" for name in names}))

@@ -1,4 +1,4 @@
-"""Lists of chats over HTTP: arrays and pages, who is shown of many, and how many chats one user may make."""
+"""Lists of chats over HTTP: arrays and pages, the shown participants, and the number of chats of a user."""
 
 from typing import Any
 
@@ -22,25 +22,25 @@ def people_of(chat: Any) -> list[int]:
 
 
 async def test_arrays_and_pages() -> None:
-    """Without a page the first chats come in a bare array; pages hold all, one after another."""
+    """Without a limit, an array has the first chats; pages together have all, without repetition."""
     async with serving(FEW) as server, browser(server) as http:
         alice, bob = await register(server, http, "Alice"), await register(server, http, "Bob")
-        made = [(await make_group(alice, f"Group {n}", bob))["id"] for n in range(5)]
+        ids = [(await make_group(alice, f"Group {n}", bob))["id"] for n in range(5)]
         whole = expect(await bob.ask("GET", "/chats"), 200)
-        assert [chat["id"] for chat in whole] == made[:1:-1]
+        assert [chat["id"] for chat in whole] == ids[:1:-1]
         assert [people_of(chat) for chat in whole] == [[alice.id, bob.id]] * 3
         first = expect(await bob.ask("GET", "/chats?limit=2"), 200)
         assert list(first) == ["chats", "next_cursor"]
         assert first["chats"] == whole[:2]
-        await alice.send(made[0])  # which is below, and moves above
+        await alice.send(ids[0])  # moves this chat from below to the top
         second = expect(await bob.ask("GET", f"/chats?cursor={first['next_cursor']}"), 200)
-        assert [chat["id"] for chat in second["chats"]] == [made[2], made[1]]
+        assert [chat["id"] for chat in second["chats"]] == [ids[2], ids[1]]
         assert second["next_cursor"] is None
         front = expect(await bob.ask("GET", "/chats?limit=1"), 200)
-        assert [chat["id"] for chat in front["chats"]] == [made[0]]
+        assert [chat["id"] for chat in front["chats"]] == [ids[0]]
         every = expect(await bob.ask("GET", "/chats?limit=4"), 200)
         rest = expect(await bob.ask("GET", f"/chats?limit=4&cursor={every['next_cursor']}"), 200)
-        assert [chat["id"] for page in (every, rest) for chat in page["chats"]] == [made[0], *made[:0:-1]]
+        assert [chat["id"] for page in (every, rest) for chat in page["chats"]] == [ids[0], *ids[:0:-1]]
 
 
 @pytest.mark.parametrize(
@@ -48,47 +48,47 @@ async def test_arrays_and_pages() -> None:
     [("limit=0", "limit"), ("limit=5", "limit"), ("limit=x", "limit"), ("cursor=", "cursor")]
     + [(f"cursor={text}", "cursor") for text in ("x", "MS4yLjM%3D", "1.2.3", "%00", "%ff", "_" * 5000)],
 )
-async def test_a_page_that_cannot_be(query: str, field: str) -> None:
-    """A limit beyond the bound and a cursor that is none are 422, with the field's name."""
+async def test_an_invalid_page(query: str, field: str) -> None:
+    """A limit over the bound or an invalid cursor is a 422 with the field's name."""
     async with serving(FEW) as server, browser(server) as http:
         alice = await register(server, http, "Alice")
         body = expect(await alice.ask("GET", f"/chats?{query}"), 422, "validation_failed")
         assert [error["field"] for error in body["errors"]] == [field]
 
 
-async def test_who_is_shown_of_many() -> None:
-    """In a list 10 of 12: the reader, the owner, those who joined first; alone the chat shows 11."""
+async def test_shown_participants_of_many() -> None:
+    """A list shows 10 of 12 participants: the reader, the owner, the first to join; a chat alone shows 11."""
     async with serving(FEW) as server, browser(server) as http:
         people = [await register(server, http, f"P{number}") for number in range(12)]
         owner, *others = people
-        made = await make_group(owner, "Many", *others)
+        created = await make_group(owner, "Many", *others)
         last = people[-1]
-        assert people_of(made) == [person.id for person in people[:11]]
+        assert people_of(created) == [person.id for person in people[:11]]
         [listed] = expect(await last.ask("GET", "/chats"), 200)
         assert people_of(listed) == [last.id, *(person.id for person in people[:9])]
         page = expect(await last.ask("GET", "/chats?limit=1"), 200)
         assert page["chats"] == [listed]
-        single = expect(await last.ask("GET", f"/chats/{made['id']}"), 200)
+        single = expect(await last.ask("GET", f"/chats/{created['id']}"), 200)
         assert people_of(single) == [last.id, *(person.id for person in people[:10])]
-        assert {chat["participants_count"] for chat in (made, listed, single)} == {12}
+        assert {chat["participants_count"] for chat in (created, listed, single)} == {12}
 
 
-async def test_a_long_list_is_the_same_in_parts() -> None:
-    """What was read and rendered in parts is one array, and one page."""
+async def test_a_long_list_is_one_response() -> None:
+    """A list that is read and rendered in parts is one array, or one page."""
     async with serving() as server, browser(server) as http:
         people = [await register(server, http, f"P{number}") for number in range(101)]
-        made = [(await make_group(people[0], f"Group {n}", *people[1:]))["id"] for n in range(12)]
+        ids = [(await make_group(people[0], f"Group {n}", *people[1:]))["id"] for n in range(12)]
         whole = expect(await people[-1].ask("GET", "/chats"), 200)
-        assert [chat["id"] for chat in whole] == made[::-1]
+        assert [chat["id"] for chat in whole] == ids[::-1]
         assert {len(people_of(chat)) for chat in whole} == {100}
         page = expect(await people[-1].ask("GET", "/chats?limit=200"), 200)
         assert page == {"chats": whole, "next_cursor": None}
 
 
-async def test_nobody_makes_more_chats_than_they_may() -> None:
-    """The next one is 409, group or direct; a chat that is there is opened, and others make chats with them.
+async def test_a_user_creates_a_bounded_number_of_chats() -> None:
+    """Beyond the bound a new chat is a 409; existing direct chats open, and others can still create chats.
 
-    Neither answers nor refusals tell others how many chats somebody has, and nobody can use up another's.
+    No response or refusal shows others the number, and nobody can use up another user's.
     """
     async with serving(Limits(chats_per_user=2)) as server, browser(server) as http:
         alice, bob, carol = [await register(server, http, name) for name in ("Alice", "Bob", "Carol")]
@@ -113,8 +113,8 @@ async def test_nobody_makes_more_chats_than_they_may() -> None:
         assert {chat["id"] for chat in shown} >= {opened, added["id"], direct}
 
 
-async def test_groups_are_limited_by_the_hour() -> None:
-    """Twenty at once, then one every three minutes; direct chats are not groups."""
+async def test_groups_are_limited_per_hour() -> None:
+    """A user may create 20 groups at once, then one every three minutes; direct chats do not count."""
     async with serving(rate_limits=True) as server, browser(server) as http:
         alice, bob = await register(server, http, "Alice"), await register(server, http, "Bob")
         for number in range(20):

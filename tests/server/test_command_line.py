@@ -1,4 +1,4 @@
-"""`messaging serve`: what it takes, what it refuses and how clearly, what it says when it starts."""
+"""`messaging serve`: its settings, its errors, and its output at start."""
 
 import json
 import os
@@ -25,14 +25,14 @@ OPTIONS = {parameter.name: parameter for parameter in program.serve.params if pa
 
 
 def serve(*arguments: str, **variables: str) -> Result:
-    """The command in this process, up to where it would start to serve: there it ends with status 99."""
+    """Run the command in this process up to the point where it would serve; there it exits with 99."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(program, "configure_logs", lambda *_: sys.exit(99))
         return CliRunner().invoke(main, ["serve", *arguments], env=variables)
 
 
 def refuses(result: Result, option: str) -> str:
-    """It ended with click's status for wrong usage, and named the setting in both of its forms."""
+    """Check that it exited with click's status for wrong usage, and named the setting in both forms."""
     assert result.exit_code == 2, result.output
     flat = " ".join(result.output.split())
     assert f"--{option}" in flat
@@ -45,30 +45,30 @@ def refuses(result: Result, option: str) -> str:
 
 
 def test_help_shows_every_setting() -> None:
-    """Each setting has its option, its variable, its default where it has one, and a line of explanation."""
+    """Each setting has its option, its variable, its default if it has one, and a line of explanation."""
     result = serve("--help")
     assert result.exit_code == 0
-    told = " ".join(result.output.split())
+    text = " ".join(result.output.split())
     classes: tuple[type[attrs.AttrsInstance], ...] = (Settings, *PARTS.values())
     settings = {attribute.name for class_ in classes for attribute in attrs.fields(class_)}
     settings -= {*PARTS, *UNSETTABLE}
     assert settings <= set(OPTIONS)
     for name in OPTIONS:
-        assert f"--{str(name).replace('_', '-')}" in told
-        assert f"MESSAGING_{str(name).upper()}" in told
-    assert "default: (15m)" in told
+        assert f"--{str(name).replace('_', '-')}" in text
+        assert f"MESSAGING_{str(name).upper()}" in text
+    assert "default: (15m)" in text
 
 
 @pytest.mark.parametrize("arguments", [[], ["--help"], ["-h"]])
 def test_help_of_the_program(arguments: list[str]) -> None:
-    """Without a command the program says which there are."""
+    """Without a command, the program lists its commands."""
     result = CliRunner().invoke(main, arguments)
     assert "serve" in result.output
     assert "Traceback" not in result.output
 
 
 def test_version() -> None:
-    """`messaging --version` names the distribution's version."""
+    """`messaging --version` prints the distribution's version."""
     result = CliRunner().invoke(main, ["--version"])
     assert result.exit_code == 0
     assert version("messaging-core") in result.output
@@ -128,8 +128,8 @@ WRONG = {
 @pytest.mark.parametrize(
     ("option", "value"), [(option, value) for option, values in WRONG.items() for value in values]
 )
-def test_wrong_values_are_refused_by_the_settings_name(option: str, value: str) -> None:
-    """On the command line, in the environment or in the file: the setting is named, and nothing starts."""
+def test_wrong_values_are_refused_with_the_settings_name(option: str, value: str) -> None:
+    """On the command line, in the environment and in the file, the error names the setting."""
     refuses(serve(f"--{option}", value), option)
     if value:
         refuses(serve(**{f"MESSAGING_{option.upper().replace('-', '_')}": value}), option)
@@ -154,8 +154,8 @@ def test_wrong_switches_are_refused(value: str) -> None:
         *("http://[::1]:3000", "http://app.example:443", "capacitor://localhost", "https://xn--p1ai.example"),
     ],
 )
-def test_what_browsers_send_is_an_origin(origins: str) -> None:
-    """Any scheme, an address in place of a name, and any port but the one that the scheme implies."""
+def test_origins_in_the_form_of_browsers(origins: str) -> None:
+    """An origin has any scheme, an address in place of a name, and any port but the scheme's default."""
     assert serve("--cors-origins", origins).exit_code == 99
 
 
@@ -180,22 +180,22 @@ def test_what_browsers_send_is_an_origin(origins: str) -> None:
         ),
     ],
 )
-def test_whose_avatars_are_shown(bind: str, hosts: str | None, expected: AvatarHosts) -> None:
-    """By default any host's where this machine alone can call, and where others can the server's own."""
+def test_the_default_of_avatar_hosts(bind: str, hosts: str | None, expected: AvatarHosts) -> None:
+    """By default, a server on loopback shows avatars of any host, and another one of its own host."""
     given = None if hosts is None else Hosts().convert(hosts, None, None)
     settings = Settings(bind=HostPort().convert(bind, None, None), avatar_hosts=given)
     assert settings.privacy.avatar_hosts == expected
 
 
-def test_the_refusal_of_an_origin_says_what_to_write() -> None:
-    """Which of several is none, and how one is written."""
-    told = refuses(serve("--cors-origins", "https://a.example b.example"), "cors-origins")
-    assert "'b.example' is not an origin" in told
-    assert "Write https://app.example, several with spaces between them, or * for any" in told
+def test_the_refusal_of_an_origin_shows_the_form() -> None:
+    """The error names the invalid origin among several, and shows the valid form."""
+    message = refuses(serve("--cors-origins", "https://a.example b.example"), "cors-origins")
+    assert "'b.example' is not an origin" in message
+    assert "Write https://app.example, several with spaces between them, or * for any" in message
 
 
 @pytest.mark.parametrize(
-    ("option", "value", "told"),
+    ("option", "value", "message"),
     [
         ("bind", "localhost:99999", "99999 is no port: they end at 65535"),
         ("access-ttl", "5m", "must be >= 15m, not 5m"),
@@ -206,30 +206,30 @@ def test_the_refusal_of_an_origin_says_what_to_write() -> None:
         ("database-connect-time", "2.5", "is not a number of seconds"),
     ],
 )
-def test_a_refusal_says_what_the_bound_is(option: str, value: str, told: str) -> None:
-    """As it would be written."""
-    assert told in refuses(serve(f"--{option}", value), option)
+def test_a_refusal_shows_the_bound(option: str, value: str, message: str) -> None:
+    """The error shows the bound as a user would write it."""
+    assert message in refuses(serve(f"--{option}", value), option)
 
 
 @pytest.mark.parametrize(
-    ("told", "seconds"),
+    ("text", "seconds"),
     [("10", 10), ("10s", 10), ("0.5", 0.5), ("0.5s", 0.5), ("1m30s", 90), ("2m", 120)],
 )
-def test_times_take_their_unit(told: str, seconds: float) -> None:
-    """Seconds with and without it, and what other durations take."""
+def test_durations_have_units(text: str, seconds: float) -> None:
+    """Durations are accepted with and without units."""
     convert = OPTIONS["drain_time"].type_cast_value
-    assert convert(click.Context(program.serve), told) == seconds
+    assert convert(click.Context(program.serve), text) == seconds
     if seconds == int(seconds):
-        whole = OPTIONS["database_connect_time"].type_cast_value(click.Context(program.serve), told)
+        whole = OPTIONS["database_connect_time"].type_cast_value(click.Context(program.serve), text)
         assert (whole, type(whole)) == (seconds, int)
 
 
-def test_help_names_the_unit_of_times() -> None:
-    """Not the kind of number."""
-    told = serve("--help").output
-    assert "FLOAT" not in told
-    assert "--drain-time SECONDS" in told
-    assert "--database-connect-time SECONDS" in told
+def test_help_shows_the_unit_of_durations() -> None:
+    """The help shows SECONDS in place of click's type."""
+    text = serve("--help").output
+    assert "FLOAT" not in text
+    assert "--drain-time SECONDS" in text
+    assert "--database-connect-time SECONDS" in text
 
 
 @pytest.mark.parametrize(
@@ -242,16 +242,16 @@ def test_help_names_the_unit_of_times() -> None:
         ("bus", "[1]"),
     ],
 )
-def test_a_wrong_value_in_the_file_is_looked_for_there(tmp_path: Path, name: str, value: str) -> None:
-    """The refusal names the file and the key in it, and no variable in the environment."""
+def test_an_error_in_the_file_names_the_file(tmp_path: Path, name: str, value: str) -> None:
+    """The error names the file and the key in it, and no environment variable."""
     file = tmp_path / "messaging.toml"
     file.write_text(f"{name} = {value}")
     result = serve("--config", str(file))
-    told = " ".join(result.output.split())
+    text = " ".join(result.output.split())
     assert result.exit_code == 2
-    assert name in told
+    assert name in text
     assert str(file) in result.output.replace("\n", "")
-    assert f"MESSAGING_{name.upper()}" not in told
+    assert f"MESSAGING_{name.upper()}" not in text
 
 
 @pytest.mark.parametrize(
@@ -264,10 +264,8 @@ def test_a_wrong_value_in_the_file_is_looked_for_there(tmp_path: Path, name: str
         ("workers", "2"),
     ],
 )
-async def test_what_only_the_server_finds_wrong_is_looked_for_there_too(
-    tmp_path: Path, name: str, value: str
-) -> None:
-    """The refusal begins with the key and the file; the exit status is that of a wrong setting."""
+async def test_errors_at_start_name_the_file_too(tmp_path: Path, name: str, value: str) -> None:
+    """An error that only the start detects names the key and the file; its status is 2."""
     (tmp_path / "messaging.toml").write_text(f"{name} = '{value}'")
     keys = {} if name == "signing_keys" else {"MESSAGING_SIGNING_KEYS": f"k1:{'0' * 64}"}
     ended = await run_to_its_end(
@@ -284,14 +282,14 @@ async def test_what_only_the_server_finds_wrong_is_looked_for_there_too(
 
 
 def test_unknown_options_are_refused() -> None:
-    """A misspelt option is not passed over."""
+    """A misspelt option is an error."""
     result = serve("--acess-ttl", "20m")
     assert result.exit_code == 2
     assert "--acess-ttl" in result.output
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "message"),
     [
         ("acess_ttl = '20m'", "acess_ttl (did you mean access_ttl?)"),
         ("xyz = 1", "there is no setting xyz;"),
@@ -314,18 +312,18 @@ def test_unknown_options_are_refused() -> None:
         ("body_bytes = {a = 1}", "--body-bytes"),
     ],
 )
-def test_wrong_files_are_refused(tmp_path: Path, text: str, told: str) -> None:
-    """A file with an unknown key, a wrong value, or no TOML at all is refused, and what is wrong is named."""
+def test_wrong_files_are_refused(tmp_path: Path, text: str, message: str) -> None:
+    """An unknown key, a wrong value and invalid TOML in the file are errors with an explanation."""
     file = tmp_path / "messaging.toml"
     file.write_text(text)
     result = serve("--config", str(file))
     assert result.exit_code == 2, result.output
-    assert told in " ".join(result.output.split())
+    assert message in " ".join(result.output.split())
     assert "Traceback" not in result.output
 
 
-def test_files_that_are_none(tmp_path: Path) -> None:
-    """A file that is missing, a directory, not text, or in UTF-16, whose mark is named."""
+def test_unreadable_files(tmp_path: Path) -> None:
+    """A missing file, a directory, binary data and UTF-16, which is recognised by its mark, are errors."""
     (tmp_path / "binary").write_bytes(b"\xff\x00")
     (tmp_path / "utf-16").write_text("docs = true", encoding="utf-16")
     assert "byte-order mark of UTF-16 (FF FE)" in serve("--config", str(tmp_path / "utf-16")).output
@@ -335,8 +333,8 @@ def test_files_that_are_none(tmp_path: Path) -> None:
         assert "--config" in result.output
 
 
-async def test_what_is_nearer_counts(tmp_path: Path) -> None:
-    """The command line counts before the environment, and that before the file."""
+async def test_precedence_of_settings(tmp_path: Path) -> None:
+    """The command line overrides the environment, and that overrides the file."""
     file = tmp_path / "messaging.toml"
     file.write_text("access_ttl = '20m'\nrefresh_ttl = '8d'\nmessage_characters = 5\ndatabase = 'memory:'\n")
     variables = {
@@ -351,8 +349,8 @@ async def test_what_is_nearer_counts(tmp_path: Path) -> None:
         assert "memory:" in server.output
         alice = await register(server, http, "Alice")
         bob = await register(server, http, "Bob")
-        answer = await http.post("/auth/refresh", json={"refresh_token": alice.refresh_token})
-        assert expect(answer, 200)["expires_in"] == 1800
+        response = await http.post("/auth/refresh", json={"refresh_token": alice.refresh_token})
+        assert expect(response, 200)["expires_in"] == 1800
         chat = await alice.direct_chat_with(bob)
         await alice.send(chat, "1234567")
         body = {"chat_id": chat, "type": "text", "content": "12345678"}
@@ -360,7 +358,7 @@ async def test_what_is_nearer_counts(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("option", "value", "told"),
+    ("option", "value", "message"),
     [
         ("database", "sqlite:///x.db\r", "has a carriage return (U+000D) at its end; lines of a file"),
         ("bind", "127.0.0.1:0\r", "has a carriage return (U+000D) at its end"),
@@ -375,16 +373,16 @@ async def test_what_is_nearer_counts(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_control_characters_are_named(option: str, value: str, told: str) -> None:
-    """From a variable as from an option, by the place and not with the value, which may be a secret."""
+def test_control_characters_are_named(option: str, value: str, message: str) -> None:
+    """The error shows the position of a control character and not the value, which may be a secret."""
     variable = f"MESSAGING_{option.upper().replace('-', '_')}"
     result = CliRunner().invoke(main, ["serve"], env={variable: value})
-    assert told in refuses(result, option)
+    assert message in refuses(result, option)
     assert value not in result.output
 
 
-def test_lists_may_stand_on_lines() -> None:
-    """Where white space separates, a line feed does."""
+def test_lists_may_have_several_lines() -> None:
+    """A line feed separates entries as a space does."""
     assert control_character("https://a.example\n\thttps://b.example", lines=True) is None
 
 
@@ -410,8 +408,8 @@ VARIABLES = {
 }
 
 
-def test_variables_that_set_nothing_are_told_from_those_that_do(monkeypatch: pytest.MonkeyPatch) -> None:
-    """With the nearest right name; our other variables, and what Kubernetes makes, are no mistake."""
+def test_unknown_variables_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each is shown with the nearest setting; the project's other variables and Kubernetes' are known."""
     monkeypatch.setattr(os, "environ", dict.fromkeys(VARIABLES, "8000"))
     found = {mistake.name: mistake.nearest for mistake in misspelt()}
     expected = {
@@ -424,32 +422,32 @@ def test_variables_that_set_nothing_are_told_from_those_that_do(monkeypatch: pyt
     assert misspelt() == ()
 
 
-async def test_an_unknown_variable_is_warned_of(tmp_path: Path) -> None:
-    """In the log before anything else, and in the greeting, once; it is no setting of its workers' either."""
+async def test_an_unknown_variable_causes_a_warning(tmp_path: Path) -> None:
+    """The warning is the first line of the log, and is in the greeting once; workers do not repeat it."""
     variables = {"MESSAGING_CORS_ORIGIN": "https://app.example"}
     async with process(tmp_path, variables=variables) as server:
         await server.stop()
-    told = "MESSAGING_CORS_ORIGIN is no setting and has no effect; the nearest is MESSAGING_CORS_ORIGINS."
-    assert server.output.count(told) == 1
+    warning = "MESSAGING_CORS_ORIGIN is no setting and has no effect; the nearest is MESSAGING_CORS_ORIGINS."
+    assert server.output.count(warning) == 1
     lines = [json.loads(line) for line in server.log.splitlines()]
     (warned,) = [line for line in lines if line["event"] == "unknown_variable"]
     assert (warned["name"], warned["nearest"]) == ("MESSAGING_CORS_ORIGIN", "MESSAGING_CORS_ORIGINS")
     assert lines[0] == warned
 
 
-# --- what keeps it from starting ----------------------------------------------------------------------------
+# --- errors at start ----------------------------------------------------------------------------------------
 
 
 MISTAKEN, MAY_PASS = 2, 1
-"""Exit statuses: deploy/messaging.service tries again after the latter."""
+"""Exit statuses; deploy/messaging.service restarts only after the latter."""
 
 
 async def ends_with_one_line(directory: Path, status: int, *arguments: str, **variables: str) -> str:
-    """It ends with this status, and says why in one line without a traceback."""
+    """Check that it ends with this status and one line of explanation, without a traceback."""
     ended = await run_to_its_end("serve", *arguments, directory=directory, variables=variables)
-    told = ended.stdout + ended.stderr
-    assert ended.returncode == status, told
-    assert "Traceback" not in told
+    output = ended.stdout + ended.stderr
+    assert ended.returncode == status, output
+    assert "Traceback" not in output
     assert ended.stdout == ""
     (line,) = ended.stderr.splitlines()
     assert line.startswith("Error: ")
@@ -457,17 +455,17 @@ async def ends_with_one_line(directory: Path, status: int, *arguments: str, **va
 
 
 async def test_production_settings_refuse_an_unknown_variable(tmp_path: Path) -> None:
-    """As `deploy/messaging.toml` has them: nobody's origin is allowed by a typing error."""
-    told = await ends_with_one_line(
+    """With `deploy/messaging.toml`, a misspelt variable for origins ends the start."""
+    message = await ends_with_one_line(
         tmp_path, MISTAKEN, "--strict-settings", MESSAGING_CORS_ORIGIN="https://app.example"
     )
-    assert "MESSAGING_CORS_ORIGIN is no setting" in told
-    assert "MESSAGING_CORS_ORIGINS" in told
+    assert "MESSAGING_CORS_ORIGIN is no setting" in message
+    assert "MESSAGING_CORS_ORIGINS" in message
     assert not (tmp_path / "messaging.db").exists()
 
 
 async def test_a_migration_warns_of_an_unknown_variable(tmp_path: Path) -> None:
-    """It would go to another database than the one that was meant."""
+    """A migration warns of a misspelt variable: it might otherwise migrate another database unnoticed."""
     variables = {"MESSAGING_DATABSE": "sqlite:///other.db"}
     ended = await run_to_its_end("migrate", directory=tmp_path, variables=variables)
     assert ended.returncode == 0
@@ -475,7 +473,7 @@ async def test_a_migration_warns_of_an_unknown_variable(tmp_path: Path) -> None:
 
 
 async def test_a_busy_port(tmp_path: Path) -> None:
-    """The address is named."""
+    """The error names the address."""
     (listener,) = await trio.open_tcp_listeners(0, host="127.0.0.1")
     async with listener:
         port = listener.socket.getsockname()[1]
@@ -486,8 +484,8 @@ async def test_a_busy_port(tmp_path: Path) -> None:
     assert "in use" in line
 
 
-async def test_an_address_that_is_not_ours(tmp_path: Path) -> None:
-    """An address of another machine (RFC 5737) cannot be listened on."""
+async def test_an_address_of_another_machine(tmp_path: Path) -> None:
+    """An address of another machine (RFC 5737) is an error."""
     line = await ends_with_one_line(tmp_path, MAY_PASS, "--bind", "192.0.2.1:8000", "--database", "memory:")
     assert "192.0.2.1:8000" in line
 
@@ -504,8 +502,8 @@ async def test_an_address_that_is_not_ours(tmp_path: Path) -> None:
         "",
     ],
 )
-async def test_addresses_that_are_none(tmp_path: Path, database: str) -> None:
-    """No database can be there, or not without keys: a wrong setting."""
+async def test_invalid_database_addresses(tmp_path: Path, database: str) -> None:
+    """An address without a possible database, or without keys, is a wrong setting."""
     options = ("--bind", "127.0.0.1:0", "--database", database)
     line = await ends_with_one_line(tmp_path, MISTAKEN, *options)
     assert "database" in line.lower()
@@ -516,8 +514,8 @@ async def test_addresses_that_are_none(tmp_path: Path, database: str) -> None:
     "file",
     ["/nowhere/at/all.db", "file/messaging.db", "noise.db", "directory", "/proc/x.db"],
 )
-async def test_databases_that_cannot_be(tmp_path: Path, file: str) -> None:
-    """A directory that is missing or cannot be written to, a file that is something else: nothing is made."""
+async def test_unusable_databases(tmp_path: Path, file: str) -> None:
+    """A missing or unwritable directory and a file of another kind are errors, and nothing is created."""
     (tmp_path / "file").touch()
     (tmp_path / "noise.db").write_bytes(b"this is no database" * 100)
     (tmp_path / "directory").mkdir()
@@ -529,8 +527,8 @@ async def test_databases_that_cannot_be(tmp_path: Path, file: str) -> None:
     assert set(tmp_path.iterdir()) == before  # noqa: ASYNC240
 
 
-async def test_a_missing_directory_can_be_made(tmp_path: Path) -> None:
-    """How is said, whether the keys are given or would be made beside the database."""
+async def test_a_missing_directory_has_advice(tmp_path: Path) -> None:
+    """The error shows the command that creates the directory, whether keys are given or not."""
     options = ("--bind", "127.0.0.1:0", "--database", "sqlite:///missing/messaging.db")
     for variables in ({}, {"MESSAGING_SIGNING_KEYS": "k1:" + "0f" * 32}):
         line = await ends_with_one_line(tmp_path, MAY_PASS, *options, **variables)
@@ -538,29 +536,29 @@ async def test_a_missing_directory_can_be_made(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("bus", ["foo", "postgresql", "nats://localhost"])
-async def test_a_bus_that_cannot_be(tmp_path: Path, bus: str) -> None:
-    """There is none of this name, or nobody to tell anything: a wrong setting."""
+async def test_unusable_buses(tmp_path: Path, bus: str) -> None:
+    """An unknown bus, and a bus for a single process, are wrong settings."""
     line = await ends_with_one_line(tmp_path, MISTAKEN, "--database", "memory:", "--bus", bus)
     assert "--bus (MESSAGING_BUS)" in line
 
 
-async def test_a_database_that_is_in_use(tmp_path: Path) -> None:
-    """One process owns an SQLite file; the second one says so and leaves it alone."""
+async def test_a_database_in_use(tmp_path: Path) -> None:
+    """One process owns an SQLite file; a second one is refused and changes nothing."""
     async with process(tmp_path):
         line = await ends_with_one_line(tmp_path, MAY_PASS, "--bind", "127.0.0.1:0")
     assert "messaging.db" in line
 
 
 @pytest.mark.parametrize("keys", ["x", "a:zz", "a:" + "00" * 31])
-async def test_signing_keys_that_are_none(tmp_path: Path, keys: str) -> None:
-    """The setting is named, the secret is not repeated."""
+async def test_invalid_signing_keys(tmp_path: Path, keys: str) -> None:
+    """The error names the setting and does not repeat the secret."""
     line = await ends_with_one_line(tmp_path, MISTAKEN, "--bind", "127.0.0.1:0", MESSAGING_SIGNING_KEYS=keys)
     assert "MESSAGING_SIGNING_KEYS" in line
     assert "00" * 31 not in line
 
 
-async def test_a_damaged_file_of_keys(tmp_path: Path) -> None:
-    """Nothing new is made in its place: that would log everybody out."""
+async def test_a_damaged_key_file(tmp_path: Path) -> None:
+    """A damaged file is not replaced, because that would log all users out."""
     keys = tmp_path / "messaging.db.keys"
     keys.write_text("damaged")
     line = await ends_with_one_line(tmp_path, MAY_PASS, "--bind", "127.0.0.1:0")
@@ -568,29 +566,29 @@ async def test_a_damaged_file_of_keys(tmp_path: Path) -> None:
     assert keys.read_text() == "damaged"
 
 
-# --- what it says when it starts ----------------------------------------------------------------------------
+# --- output at start ----------------------------------------------------------------------------------------
 
 
 async def test_the_greeting(tmp_path: Path) -> None:
-    """The address, the documentation's, the database, the version, and what is unfit for production."""
+    """The greeting shows the address, the documentation, the database, the version, and warnings."""
     async with process(tmp_path) as server:
         await server.stop()
-    told = server.output
-    assert version("messaging-core") in told
-    assert re.search(rf"^  API +{server.address}/api/v1$", told, re.MULTILINE)
-    assert re.search(rf"^  Docs +{server.address}/docs$", told, re.MULTILINE)
-    assert re.search(r"^  Database +sqlite:///messaging\.db$", told, re.MULTILINE)
-    warnings = re.findall(r"^  Warning +(.+)$", told, re.MULTILINE)
+    output = server.output
+    assert version("messaging-core") in output
+    assert re.search(rf"^  API +{server.address}/api/v1$", output, re.MULTILINE)
+    assert re.search(rf"^  Docs +{server.address}/docs$", output, re.MULTILINE)
+    assert re.search(r"^  Database +sqlite:///messaging\.db$", output, re.MULTILINE)
+    warnings = re.findall(r"^  Warning +(.+)$", output, re.MULTILINE)
     assert any("origin" in warning for warning in warnings)
     assert any("--email-visibility" in warning for warning in warnings)
     assert any("--avatar-hosts" in warning for warning in warnings)
     assert any("messaging.db.keys" in warning for warning in warnings)
     secret = (tmp_path / "messaging.db.keys").read_text().strip().rpartition(":")[2]
-    assert secret not in told + server.log
+    assert secret not in output + server.log
 
 
-async def test_fit_for_production_there_is_no_warning(tmp_path: Path) -> None:
-    """Chosen origins, keys, e-mails and avatars of one's own leave nothing to warn of."""
+async def test_production_settings_cause_no_warning(tmp_path: Path) -> None:
+    """With listed origins, given keys, and restricted e-mails and avatars, there is no warning."""
     variables = {
         "MESSAGING_SIGNING_KEYS": "k1:" + "0f" * 32,
         "MESSAGING_CORS_ORIGINS": "https://app.example",
@@ -604,7 +602,7 @@ async def test_fit_for_production_there_is_no_warning(tmp_path: Path) -> None:
     assert "0f" * 32 not in server.output + server.log
 
 
-async def test_logs_can_be_read_by_people_too(tmp_path: Path) -> None:
+async def test_logs_for_people(tmp_path: Path) -> None:
     """`--log-format console` writes lines for people; without a terminal the default is JSON."""
     async with process(tmp_path, "--log-format", "console") as server, browser(server) as http:
         alice = await register(server, http, "Alice")
@@ -615,8 +613,8 @@ async def test_logs_can_be_read_by_people_too(tmp_path: Path) -> None:
     assert not server.log.startswith("{")
 
 
-async def test_the_loopback_of_ipv6(tmp_path: Path) -> None:
-    """`--bind [::1]:0` serves IPv6 and prints an address that can be opened."""
+async def test_the_ipv6_loopback(tmp_path: Path) -> None:
+    """`--bind [::1]:0` serves IPv6 and prints an address that clients can open."""
     async with process(tmp_path, "--bind", "[::1]:0") as server, browser(server) as http:
         assert server.address.startswith("http://[::1]:")
         alice = await register(server, http, "Alice")
@@ -624,16 +622,16 @@ async def test_the_loopback_of_ipv6(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("database", ["sqlite:///messaging.db", "memory:"])
-async def test_several_workers_need_a_database_that_they_can_share(tmp_path: Path, database: str) -> None:
-    """What to use instead is said, and nothing has been made."""
+async def test_several_workers_need_a_shared_database(tmp_path: Path, database: str) -> None:
+    """The error names the alternative, and nothing is created."""
     line = await ends_with_one_line(tmp_path, MISTAKEN, "--workers", "2", "--database", database)
     assert "--workers (MESSAGING_WORKERS)" in line
     assert "postgresql://" in line
     assert list(tmp_path.iterdir()) == []  # noqa: ASYNC240 - an empty directory
 
 
-async def test_a_busy_port_is_the_same_for_several_workers(tmp_path: Path) -> None:
-    """Said once, before any of them is started."""
+async def test_a_busy_port_with_several_workers(tmp_path: Path) -> None:
+    """The error is printed once, before a worker is started."""
     (listener,) = await trio.open_tcp_listeners(0, host="127.0.0.1")
     async with listener:
         address = f"127.0.0.1:{listener.socket.getsockname()[1]}"

@@ -88,8 +88,8 @@ def shown(beginning: str, part: str = "") -> str:
     return str(command)
 
 
-async def test_a_backup_of_a_running_server_holds_all_answered_commits(tmp_path: Path) -> None:
-    """A server on the backup of the page's command has the accounts, the sessions and the messages."""
+async def test_a_backup_of_a_running_server_has_all_acknowledged_commits(tmp_path: Path) -> None:
+    """The page's backup of a running server has all accounts, sessions and acknowledged messages."""
     live, restored = tmp_path / "live", tmp_path / "restored"
     live.mkdir()
     restored.mkdir()
@@ -111,7 +111,7 @@ async def test_a_backup_of_a_running_server_holds_all_answered_commits(tmp_path:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(keep_sending)
             await wait_until(lambda: len(sent) >= 5)
-            answered = list(sent)
+            acknowledged = list(sent)
             await trio.run_process(["sh", "-c", command])
             copying = False
         await trio.run_process(["cp", str(live / "messaging.db.keys"), str(restored)])
@@ -122,9 +122,9 @@ async def test_a_backup_of_a_running_server_holds_all_answered_commits(tmp_path:
         page = expect(
             await http.get("/messages", params={"chat_id": chat, "limit": 200}, headers=headers), 200
         )
-        kept = [message["id"] for message in page["messages"]]
-        assert set(answered) <= set(kept)
-        assert kept == sorted(kept, reverse=True)
+        ids = [message["id"] for message in page["messages"]]
+        assert set(acknowledged) <= set(ids)
+        assert ids == sorted(ids, reverse=True)
         body = {"refresh_token": bob.refresh_token}
         expect(await http.post("/auth/refresh", json=body), 200)
 

@@ -1,4 +1,4 @@
-"""A process that has no descriptor left goes on with what it has, and ends as it should."""
+"""A process without free descriptors continues with those it has, and ends gracefully."""
 
 import resource
 from pathlib import Path
@@ -11,18 +11,18 @@ from tests.server.servers import ServerProcess, process
 
 
 def leave_none(server: ServerProcess) -> None:
-    """Let the server open nothing more."""
+    """Use up all descriptors of the server."""
     resource.prlimit(server.process.pid, resource.RLIMIT_NOFILE, (3, 3))
 
 
-async def test_what_cannot_be_loaded_at_the_start_is_loaded_when_it_is_asked_for(tmp_path: Path) -> None:
-    """A crowd that is there at once may have taken all descriptors: that ends nothing."""
+async def test_the_framework_is_loaded_later_if_it_cannot_be_at_start(tmp_path: Path) -> None:
+    """If a crowd uses all descriptors, so that the framework cannot be loaded, a later request loads it."""
     unreadable = tmp_path / "path" / "quart_trio.py"
     unreadable.parent.mkdir()
     unreadable.write_text("raise OSError(24, 'Too many open files')")
     async with process(tmp_path, variables={"PYTHONPATH": str(unreadable.parent)}) as server:
         with trio.fail_after(PATIENCE):
-            while "could not be loaded" not in server.log:  # noqa: ASYNC110 - it is seen from outside only
+            while "could not be loaded" not in server.log:  # noqa: ASYNC110 - only its log shows it
                 await trio.sleep(0.01)
         async with httpx.AsyncClient(base_url=server.address, timeout=PATIENCE) as client:
             assert (await client.get("/health")).status_code == 200
@@ -32,8 +32,8 @@ async def test_what_cannot_be_loaded_at_the_start_is_loaded_when_it_is_asked_for
         assert await server.stop() == 0
 
 
-async def test_the_end_needs_no_descriptor(tmp_path: Path) -> None:
-    """Who is being served gets the answer, and the process ends with 0."""
+async def test_the_server_ends_without_free_descriptors(tmp_path: Path) -> None:
+    """A request in flight gets its response, and the process ends with status 0."""
     async with process(tmp_path) as server:
         url = httpx.URL(server.address)
         async with await trio.open_tcp_stream(url.host, url.port or 0) as stream:
@@ -41,7 +41,7 @@ async def test_the_end_needs_no_descriptor(tmp_path: Path) -> None:
             async with httpx.AsyncClient(base_url=server.address, timeout=PATIENCE) as client:
                 assert (
                     await client.get("/docs")
-                ).status_code == 200  # by then all is loaded, the head is read
+                ).status_code == 200  # by then the framework is loaded and the head is read
             leave_none(server)
             server.process.terminate()
             await stream.send_all(b"\r\n")

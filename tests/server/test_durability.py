@@ -1,4 +1,4 @@
-"""What was answered is kept, through a power cut and through a restart, by the process that people start."""
+"""Acknowledged changes survive a power cut and a restart, with a real server process."""
 
 import resource
 import signal
@@ -17,12 +17,12 @@ import trio
 from tests.listener.harness import wait_until
 from tests.patience import PATIENCE
 from tests.server.clients import (
-    BROKEN_OFF,
     FAULTS_EXPECTED,
+    OPEN_ITERATORS,
     Person,
     Socket,
     browser,
-    collect_what_was_broken_off,
+    collect_open_iterators,
     expect,
     log_in,
     new_key,
@@ -32,34 +32,34 @@ from tests.server.servers import ServerProcess, process
 
 KILLS = 20
 SENDERS = 4
-ANSWERS = 25
-"""Answers that are awaited before the server is killed, while more requests are under way."""
+RESPONSES = 25
+"""The number of responses before the server is killed, while more requests are in flight."""
 UNLIMITED = {"MESSAGING_RATE_LIMITS": "off", "MESSAGING_LOG_LEVEL": "warning"}
 
 
 class Stream:
-    """Messages that are sent one after another by several senders, and what became of each."""
+    """Messages that several senders send one after another, and the outcome of each."""
 
     def __init__(self) -> None:
         self.sent: dict[str, str] = {}
-        """The content of every message that was sent, by its key."""
-        self.answered: dict[str, int] = {}
-        """The id of every message that was answered with 201, by its key."""
+        """The content of each sent message, by its key."""
+        self.acknowledged: dict[str, int] = {}
+        """The id of each message that got a 201, by its key."""
 
     async def run(self, server: ServerProcess, person: Person, chat: int) -> None:
-        """Send until the server has answered often enough, then kill it in the midst of it."""
+        """Send until the server has responded often enough, then kill it while requests are in flight."""
         enough = trio.Event()
-        until = len(self.answered) + ANSWERS
+        until = len(self.acknowledged) + RESPONSES
 
         async def send() -> None:
             while True:
                 key = new_key()
                 self.sent[key] = f"message {len(self.sent)}"
                 try:
-                    self.answered[key] = (await person.send(chat, self.sent[key], key=key))["id"]
+                    self.acknowledged[key] = (await person.send(chat, self.sent[key], key=key))["id"]
                 except httpx.TransportError:
                     return
-                if len(self.answered) >= until:
+                if len(self.acknowledged) >= until:
                     enough.set()
 
         async with trio.open_nursery() as nursery:
@@ -68,11 +68,11 @@ class Stream:
             with trio.fail_after(PATIENCE):
                 await enough.wait()
             await server.kill()
-        collect_what_was_broken_off()
+        collect_open_iterators()
 
 
 async def history(person: Person, chat: int) -> list[dict[str, Any]]:
-    """The whole of it, page by page, newest first."""
+    """The whole history, page by page, newest first."""
     found: list[dict[str, Any]] = []
     cursor = ""
     while True:
@@ -83,13 +83,13 @@ async def history(person: Person, chat: int) -> list[dict[str, Any]]:
         cursor = f"&before_id={page['next_cursor']}"
 
 
-@BROKEN_OFF
+@OPEN_ITERATORS
 async def test_killed_twenty_times(tmp_path: Path) -> None:
-    """Whatever was answered with 201 is there afterwards, and nothing is there twice, retries included."""
+    """After each kill every message that got a 201 is stored, and no message twice, retries included."""
     stream = Stream()
     pair = None
     chat = 0
-    kept: list[dict[str, Any]] = []
+    stored: list[dict[str, Any]] = []
     for round_ in range(KILLS + 1):
         async with process(tmp_path, variables=UNLIMITED) as server, browser(server) as http:
             if pair is None:
@@ -99,35 +99,35 @@ async def test_killed_twenty_times(tmp_path: Path) -> None:
             alice, bob = (
                 Person(server, http, known.user, known.access_token, known.refresh_token) for known in pair
             )
-            await retry_unanswered(alice, chat, stream)
+            await retry_unacknowledged(alice, chat, stream)
             if round_ < KILLS:
                 await stream.run(server, alice, chat)
                 continue
-            kept = await history(bob, chat)
+            stored = await history(bob, chat)
             assert await server.stop() == 0
-    assert len(stream.answered) >= KILLS * ANSWERS
-    assert sorted(message["content"] for message in kept) == sorted(stream.sent.values())
-    assert {message["id"] for message in kept} == set(stream.answered.values())
-    assert [message["id"] for message in kept] == sorted(stream.answered.values(), reverse=True)
+    assert len(stream.acknowledged) >= KILLS * RESPONSES
+    assert sorted(message["content"] for message in stored) == sorted(stream.sent.values())
+    assert {message["id"] for message in stored} == set(stream.acknowledged.values())
+    assert [message["id"] for message in stored] == sorted(stream.acknowledged.values(), reverse=True)
 
 
-async def retry_unanswered(person: Person, chat: int, stream: Stream) -> None:
-    """What a client does whose connection broke: the same again, with the same key."""
-    for key in stream.sent.keys() - stream.answered.keys():
-        stream.answered[key] = (await person.send(chat, stream.sent[key], key=key))["id"]
-    # Those of the last moments before the kill, once more: the answers must be the same.
-    for key in list(stream.answered)[-SENDERS:]:
-        assert (await person.send(chat, stream.sent[key], key=key))["id"] == stream.answered[key]
+async def retry_unacknowledged(person: Person, chat: int, stream: Stream) -> None:
+    """Retry, in the way of a client whose connection broke, with the same key."""
+    for key in stream.sent.keys() - stream.acknowledged.keys():
+        stream.acknowledged[key] = (await person.send(chat, stream.sent[key], key=key))["id"]
+    # Repeat the last ones before the kill as well: the responses must be the same.
+    for key in list(stream.acknowledged)[-SENDERS:]:
+        assert (await person.send(chat, stream.sent[key], key=key))["id"] == stream.acknowledged[key]
 
 
 async def test_a_restart_logs_nobody_out(tmp_path: Path) -> None:
-    """Both tokens work on; what was there is there; the files that hold secrets are their owner's alone."""
+    """After a restart both tokens are valid, the data unchanged, and files with secrets the owner's only."""
     async with process(tmp_path) as server, browser(server) as http:
         alice, bob = await register(server, http, "Alice"), await register(server, http, "Bob")
         chat = await alice.direct_chat_with(bob)
         sent = await alice.send(chat, "before", key="k")
-        gone = await log_in(server, http, "Alice")
-        expect(await gone.ask("POST", "/auth/logout"), 204)
+        ended = await log_in(server, http, "Alice")
+        expect(await ended.ask("POST", "/auth/logout"), 204)
         assert await server.stop() == 0
     for name in ("messaging.db", "messaging.db.keys"):
         assert stat.S_IMODE((tmp_path / name).stat().st_mode) == 0o600
@@ -140,13 +140,13 @@ async def test_a_restart_logs_nobody_out(tmp_path: Path) -> None:
             assert later["id"] > sent["id"]
             assert (await socket.message())["id"] == later["id"]
         expect(await http.post("/auth/refresh", json={"refresh_token": alice.refresh_token}), 200)
-        still_gone = Person(server, http, gone.user, gone.access_token, gone.refresh_token)
-        expect(await still_gone.ask("GET", "/users/me"), 401, "session_revoked")
-        expect(await http.post("/auth/refresh", json={"refresh_token": gone.refresh_token}), 401)
+        still_ended = Person(server, http, ended.user, ended.access_token, ended.refresh_token)
+        expect(await still_ended.ask("GET", "/users/me"), 401, "session_revoked")
+        expect(await http.post("/auth/refresh", json={"refresh_token": ended.refresh_token}), 401)
 
 
-async def test_sigterm_tells_every_socket(tmp_path: Path) -> None:
-    """SIGTERM: sockets get 1012 after what was on its way to them, and the exit status is 0."""
+async def test_sigterm_closes_every_socket(tmp_path: Path) -> None:
+    """SIGTERM: sockets receive their queued frames and then 1012, and the exit status is 0."""
     async with process(tmp_path) as server, browser(server) as http:
         alice, bob = await register(server, http, "Alice"), await register(server, http, "Bob")
         chat = await alice.direct_chat_with(bob)
@@ -168,10 +168,10 @@ async def hear_then_close(socket: Socket, message_id: int, closes: list[tuple[in
     closes.append(await socket.closed())
 
 
-@BROKEN_OFF
-async def test_requests_under_way_are_finished(tmp_path: Path) -> None:
-    """SIGTERM: what was accepted is answered; nothing that was answered is lost."""
-    answered: list[int] = []
+@OPEN_ITERATORS
+async def test_requests_in_flight_are_finished(tmp_path: Path) -> None:
+    """SIGTERM: accepted requests get responses, and no acknowledged change is lost."""
+    acknowledged: list[int] = []
     async with process(tmp_path, variables=UNLIMITED) as server, browser(server) as http:
         alice, bob = await register(server, http, "Alice"), await register(server, http, "Bob")
         chat = await alice.direct_chat_with(bob)
@@ -179,23 +179,23 @@ async def test_requests_under_way_are_finished(tmp_path: Path) -> None:
         async def send() -> None:
             while True:
                 try:
-                    answered.append((await alice.send(chat))["id"])
+                    acknowledged.append((await alice.send(chat))["id"])
                 except httpx.TransportError:
                     return
-                if len(answered) == ANSWERS:
+                if len(acknowledged) == RESPONSES:
                     server.process.terminate()
 
         async with trio.open_nursery() as nursery:
             for _ in range(SENDERS):
                 nursery.start_soon(send)
-        collect_what_was_broken_off()
+        collect_open_iterators()
         assert await server.wait() == 0
     async with process(tmp_path, variables=UNLIMITED) as server, browser(server) as http:
         again = Person(server, http, bob.user, bob.access_token, bob.refresh_token)
-        assert set(answered) <= {message["id"] for message in await history(again, chat)}
+        assert set(acknowledged) <= {message["id"] for message in await history(again, chat)}
 
 
-async def test_ctrl_c_is_a_clean_end_too(tmp_path: Path) -> None:
+async def test_ctrl_c_ends_a_server_gracefully(tmp_path: Path) -> None:
     """SIGINT ends the server as SIGTERM does: exit status 0, no traceback."""
     async with process(tmp_path) as server, browser(server) as http:
         expect(await http.get(f"{server.address}/ready"), 200)
@@ -204,9 +204,10 @@ async def test_ctrl_c_is_a_clean_end_too(tmp_path: Path) -> None:
     assert "Traceback" not in server.log
 
 
-async def test_who_cannot_write_is_not_ready(tmp_path: Path) -> None:
-    """From the first 503 of a full disk on, /ready answers 503, until there is room again: nothing else has
-    to be written for that. While all is well it writes nothing.
+async def test_a_server_that_cannot_write_is_not_ready(tmp_path: Path) -> None:
+    """From the first 503 of a full disk, /ready is 503 until there is space, without another write.
+
+    While the disk has space, /ready writes nothing.
     """
     async with process(tmp_path, variables=UNLIMITED) as server, browser(server) as http:
 
@@ -223,7 +224,7 @@ async def test_who_cannot_write_is_not_ready(tmp_path: Path) -> None:
             change = ("PATCH", f"/messages/{sent['id']}", {"content": "meanwhile"})
             refused = await alice.ask(*change, extensions=FAULTS_EXPECTED)
             expect(refused, 503, "storage_unavailable")
-            assert await alice.send(chat, "before", key="before") == sent  # a commit that needs no room
+            assert await alice.send(chat, "before", key="before") == sent  # a commit that needs no space
             for _ in range(2):
                 expect(await ready(), 503, "storage_unavailable")
             expect(await http.get(f"{server.address}/health"), 200)
@@ -236,7 +237,7 @@ async def test_who_cannot_write_is_not_ready(tmp_path: Path) -> None:
 
 @contextmanager
 def full_disk(server: ServerProcess) -> Iterator[None]:
-    """Let no file of the server's grow, as far as it can tell."""
+    """Limit the size of the server's files, as a full disk does."""
     pid, limit = server.process.pid, resource.RLIMIT_FSIZE
     _, most = resource.prlimit(pid, limit)
     resource.prlimit(pid, limit, (0, most))
@@ -246,19 +247,19 @@ def full_disk(server: ServerProcess) -> Iterator[None]:
         resource.prlimit(pid, limit, (most, most))
 
 
-async def send_until_refused(person: Person, chat: int, answered: list[int]) -> None:
-    """Send one message after another; adds the ids of those that were answered with 201."""
+async def send_until_refused(person: Person, chat: int, acknowledged: list[int]) -> None:
+    """Send one message after another; adds the ids of those that got a 201."""
     while True:
-        body = {"chat_id": chat, "type": "text", "content": str(len(answered))}
+        body = {"chat_id": chat, "type": "text", "content": str(len(acknowledged))}
         response = await person.ask("POST", "/messages", body, extensions=FAULTS_EXPECTED)
         if response.status_code != 201:
             expect(response, 503, "storage_unavailable")
             return
-        answered.append(response.json()["id"])
+        acknowledged.append(response.json()["id"])
 
 
 def rescue(directory: Path, pid: int) -> None:
-    """As docs/deployment.md says, in another directory and without systemd."""
+    """Rescue the data as docs/deployment.md describes, in another directory and without systemd."""
     page = Path("docs/deployment.md").read_text(encoding="utf-8")
     (commands,) = (block for block in page.split("```")[1::2] if "rescued.db" in block)
     commands = commands.partition("systemctl stop")[0].partition("MainPID --value messaging)")[2]
@@ -280,29 +281,30 @@ def delete_the_log(directory: Path) -> None:
 @pytest.mark.parametrize(
     "happening", [delete_and_rescue, rename_for_a_while, delete_the_log], ids=lambda one: one.__name__
 )
-async def test_a_file_that_is_taken_away_loses_nothing_unnoticed(
+async def test_a_file_that_disappears_loses_no_acknowledged_message(
     tmp_path: Path, happening: Callable[[Path], None]
 ) -> None:
-    """Amid a stream of messages: from the first 503 on nothing is answered 201, one line says why, and after
-    what the page advises and a restart all that was answered is there, and goes on.
+    """If the file disappears amid messages, no 201 follows the first 503, and one log line has the cause.
+
+    After the steps of the page and a restart, all acknowledged messages are stored, and the server goes on.
     """
     path = tmp_path / "messaging.db"
     async with process(tmp_path, variables=UNLIMITED) as server, browser(server) as http:
         alice, bob = await register(server, http, "Alice"), await register(server, http, "Bob")
         chat = await alice.direct_chat_with(bob)
-        answered = list[int]()
+        acknowledged = list[int]()
 
         async def ready() -> httpx.Response:
             return await http.get(f"{server.address}/ready", extensions=FAULTS_EXPECTED)
 
         async with trio.open_nursery() as nursery:
             for _ in range(SENDERS):
-                nursery.start_soon(send_until_refused, alice, chat, answered)
-            await wait_until(lambda: len(answered) > SENDERS)
+                nursery.start_soon(send_until_refused, alice, chat, acknowledged)
+            await wait_until(lambda: len(acknowledged) > SENDERS)
             happening(tmp_path)
         expect(await ready(), 503, "storage_unavailable")
         expect(await http.get(f"{server.address}/health"), 200)
-        assert len(await history(alice, chat)) == len(answered) > SENDERS
+        assert len(await history(alice, chat)) == len(acknowledged) > SENDERS
         assert server.log.count("[critical") + server.log.count('"critical"') == 1
         if happening is delete_and_rescue:
             await trio.to_thread.run_sync(rescue, tmp_path, server.process.pid)
@@ -311,17 +313,17 @@ async def test_a_file_that_is_taken_away_loses_nothing_unnoticed(
         elif happening is rename_for_a_while:
             (tmp_path / "moved.db").rename(path)
             with trio.fail_after(PATIENCE):
-                while (await ready()).status_code != 200:  # noqa: ASYNC110 - a test looks from outside
+                while (await ready()).status_code != 200:  # noqa: ASYNC110 - only requests show it
                     await trio.sleep(0.02)
-            answered.append((await alice.send(chat))["id"])
+            acknowledged.append((await alice.send(chat))["id"])
         assert await server.stop() == 0
     if happening is delete_and_rescue:
         assert not path.exists()
         (tmp_path / "rescued.db").rename(path)
     async with process(tmp_path, variables=UNLIMITED) as server, browser(server) as http:
         again = Person(server, http, alice.user, alice.access_token, alice.refresh_token)
-        answered.append((await again.send(chat))["id"])
-        assert [message["id"] for message in await history(again, chat)] == sorted(answered, reverse=True)
+        acknowledged.append((await again.send(chat))["id"])
+        assert [message["id"] for message in await history(again, chat)] == sorted(acknowledged, reverse=True)
 
 
 def on_disk(directory: Path) -> list[bytes]:

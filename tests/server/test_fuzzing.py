@@ -1,4 +1,4 @@
-"""What a machine thinks of that has read the API's description, held against that description."""
+"""Random requests, generated from the API's description, get responses that fit the description."""
 
 from functools import partial
 from typing import Any
@@ -34,15 +34,15 @@ TAKING = [
     endpoint for endpoint in ENDPOINTS if endpoint.path_names or endpoint.other_names or endpoint.takes_key
 ]
 EXAMPLES = 10
-"""Of each kind for each endpoint: about a third of a second."""
+"""Requests of each kind for each endpoint: about a third of a second."""
 
 
 @pytest.mark.parametrize("mode", schemathesis.GenerationMode, ids=lambda mode: mode.value)
 @pytest.mark.parametrize("endpoint", TAKING, ids=lambda endpoint: endpoint.name)
-async def test_answers_keep_to_the_description(
+async def test_responses_fit_the_description(
     server: ServerHere, alice: Person, chat: int, endpoint: Endpoint, mode: Any
 ) -> None:
-    """Whatever is sent, the answer's status, type and body are among those that are described, and no 5xx."""
+    """Every response has a described status, type and body, and none is a 5xx."""
     await alice.send(chat)
     operation = SCHEMA[endpoint.path][endpoint.method]
     await trio.to_thread.run_sync(partial(ask, operation, mode, server.address, alice.access_token))

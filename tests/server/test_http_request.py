@@ -1,4 +1,4 @@
-"""A request as endpoints are given it, whichever way it came."""
+"""A request as endpoints receive it, on either way."""
 
 from urllib.parse import parse_qsl
 
@@ -17,6 +17,6 @@ def asked(query: str) -> HttpRequest:
 @example("a=1&a=2")
 @example("&&a&=1&a==&")
 @example("a+b=1+2")
-def test_a_query_without_escapes_is_read_as_one_with_them(query: str) -> None:
-    """What the short way reads of a query is what the library reads of it."""
+def test_a_query_without_escapes(query: str) -> None:
+    """The fast parser of queries without escapes agrees with the library."""
     assert asked(query).query == dict(parse_qsl(query, keep_blank_values=True))

@@ -1,4 +1,4 @@
-"""Large pages are made a few at a time, whichever way they are asked for."""
+"""Only a few large pages are in memory at a time, on either way."""
 
 from typing import Any
 
@@ -16,10 +16,10 @@ from tests.server.servers import ServerHere
 async def test_only_a_few_large_pages_are_read_at_a_time(
     server: ServerHere, scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Each takes megabytes until it is an answer; usual pages do not wait for them."""
+    """A large page takes megabytes until its response is sent; pages of usual size do not wait for it."""
     expect(await scene.alice.ask("GET", "/users/me"), 200)
     read, reading, going_on = server.messaging.read, list[int](), trio.Event()
-    answered = list[int]()
+    statuses = list[int]()
 
     async def held(query: Any) -> Any:
         reading.append(1)
@@ -30,7 +30,7 @@ async def test_only_a_few_large_pages_are_read_at_a_time(
         async with line_to(server, []) as line:
             more = (ANOTHER_FORM,) if number % 2 else ()
             target = f"/messages?chat_id={scene.chat}&limit=200"
-            answered.append((await line.answer(get(scene.alice, target), *more)).status)
+            statuses.append((await line.answer(get(scene.alice, target), *more)).status)
 
     async with trio.open_nursery() as nursery:
         with monkeypatch.context() as patch:
@@ -44,4 +44,4 @@ async def test_only_a_few_large_pages_are_read_at_a_time(
         usual = await scene.alice.ask("GET", f"/messages?chat_id={scene.chat}&limit=50")
         assert usual.status_code == 200
         going_on.set()
-    assert answered == [200] * (LARGE_READS + 3)
+    assert statuses == [200] * (LARGE_READS + 3)

@@ -1,6 +1,6 @@
-"""One address that sends many passwords does not keep others from logging in.
+"""An address that sends many passwords does not block others' log-ins.
 
-`python -m benchmarks.logins` measures how long people wait for it.
+`python -m benchmarks.logins` measures how long users wait.
 """
 
 import threading
@@ -39,8 +39,8 @@ async def calling_from(server: ServerHere, address: str) -> AsyncIterator[httpx.
 
 
 @pytest.mark.parametrize("quick_path", [True, False])
-async def test_passwords_of_an_address_wait_for_one_of_each_other(quick_path: bool) -> None:
-    """Of one address 32 passwords wait, the rest is 503 `busy`; those of another come next, logins or not."""
+async def test_passwords_of_addresses_take_turns(quick_path: bool) -> None:
+    """Of one address 32 passwords wait, further ones are 503 `busy`; another address's is hashed next."""
     listener = ListenerConfig(quick_path=quick_path)
     async with serving(listener=listener) as server, browser(server) as http:
         await register(server, http, "Alice")
@@ -62,10 +62,10 @@ async def test_passwords_of_an_address_wait_for_one_of_each_other(quick_path: bo
 
         async def flood(client: httpx.AsyncClient, number: int) -> None:
             body = {"email": f"nobody{number}@test.com", "password": "a wrong password"}
-            answer = await client.post("/auth/login", json=body)
-            flooded[answer.status_code] += 1
-            if answer.status_code == 503:
-                assert answer.json()["code"] == "busy"
+            response = await client.post("/auth/login", json=body)
+            flooded[response.status_code] += 1
+            if response.status_code == 503:
+                assert response.json()["code"] == "busy"
 
         async def sign_in(client: httpx.AsyncClient, path: str, body: dict[str, str]) -> None:
             signed_in.append((await client.post(path, json=body)).status_code)
@@ -93,19 +93,19 @@ async def test_passwords_of_an_address_wait_for_one_of_each_other(quick_path: bo
     assert hashed[:5] == [FLOOD, FLOOD, VICTIM, FLOOD, VICTIM]
 
 
-async def test_logins_of_an_address_are_limited_whatever_their_emails() -> None:
-    """Ever-new e-mails do not help; nothing is hashed for what is refused, and other addresses go on."""
+async def test_logins_of_an_address_are_limited_for_any_emails() -> None:
+    """New e-mails do not avoid the limit, refused log-ins are not hashed, other addresses are not limited."""
     limits = Limits(login_address_rate=Rate(0.01, 5))
     async with (
         serving(limits, rate_limits=True) as server,
         calling_from(server, FLOOD) as attacker,
         calling_from(server, VICTIM) as victim,
     ):
-        answers = []
+        statuses = []
         for number in range(8):
             body = {"email": f"nobody{number}@test.com", "password": PASSWORD}
-            answers.append((await attacker.post("/auth/login", json=body)).status_code)
-        assert answers == [401] * 5 + [429] * 3
+            statuses.append((await attacker.post("/auth/login", json=body)).status_code)
+        assert statuses == [401] * 5 + [429] * 3
         assert server.hasher.verified == 5
         body = {"email": "nobody@test.com", "password": PASSWORD}
         expect(await victim.post("/auth/login", json=body), 401, "invalid_credentials")

@@ -1,4 +1,4 @@
-"""`messaging serve` on PostgreSQL: what it asks for before it starts, and what it tells while it is away."""
+"""`messaging serve` on PostgreSQL: its requirements at start, and its behaviour during an outage."""
 
 from pathlib import Path
 
@@ -10,7 +10,7 @@ from structlog.testing import capture_logs
 
 from adapters.cli.main import main
 from tests.patience import PATIENCE
-from tests.postgresql import made
+from tests.postgresql import new_database
 from tests.server.clients import browser, expect, register
 from tests.server.servers import process, run_to_its_end, serving
 from tests.storage.broken_network import network
@@ -28,17 +28,17 @@ async def refusal(directory: Path, status: int, *arguments: str, variables: dict
     return line
 
 
-async def test_keys_are_asked_for(tmp_path: Path, postgresql: str) -> None:
-    """Every process must sign with one secret: it is not made up, and the command that makes one is shown."""
+async def test_signing_keys_are_required(tmp_path: Path, postgresql: str) -> None:
+    """All processes must sign with one secret; without it, the error shows a command that creates one."""
     line = await refusal(tmp_path, 2, "--database", postgresql, variables={})
     assert "--signing-keys (MESSAGING_SIGNING_KEYS)" in line
     assert "python3 -c" in line
     assert list(tmp_path.iterdir()) == []  # noqa: ASYNC240
 
 
-async def test_a_server_from_nothing(tmp_path: Path) -> None:
-    """Refused with the command to type, migrated by it, served; the password is nowhere to be read."""
-    with made("messaging_test_serve") as plain:
+async def test_from_an_empty_database(tmp_path: Path) -> None:
+    """The server refuses an empty schema with the command, which migrates it; no output has the password."""
+    with new_database("messaging_test_serve") as plain:
         login, _, rest = plain.partition("@")
         address = f"{login.removesuffix(':s3cret')}:s3cret@{rest}"
         variables = {**KEYS, "MESSAGING_DATABASE": address}
@@ -57,13 +57,13 @@ async def test_a_server_from_nothing(tmp_path: Path) -> None:
             bob = await register(server, http, "Bob")
             await alice.send(await alice.direct_chat_with(bob))
             await server.stop()
-        said = line + migrated[0].stdout + migrated[0].stderr + server.output + server.log
-        assert "s3cret" not in said
+        output = line + migrated[0].stdout + migrated[0].stderr + server.output + server.log
+        assert "s3cret" not in output
         assert ":***@" in server.output
 
 
-async def test_a_database_that_goes_away_and_comes_back(postgresql: str) -> None:
-    """/ready and the API answer 503 at once, /health 200; when it is back, all goes on by itself.
+async def test_an_outage_of_the_database(postgresql: str) -> None:
+    """During an outage /ready and the API are 503 at once, /health is 200; then all recovers by itself.
 
     The log has a line for each refusal, with the cause and without a traceback.
     """
@@ -78,7 +78,7 @@ async def test_a_database_that_goes_away_and_comes_back(postgresql: str) -> None
         chat = await alice.direct_chat_with(bob)
         with trio.fail_after(PATIENCE):
             while (await root.get("/ready")).status_code != 200:
-                pass  # the bus is heard a moment after the first requests are answered
+                pass  # the bus is connected a moment after the first requests succeed
         between.refuses_connections = between.breaks_connections = True
         with trio.fail_after(PATIENCE):
             while (await root.get("/ready")).status_code != 503:
@@ -87,9 +87,9 @@ async def test_a_database_that_goes_away_and_comes_back(postgresql: str) -> None
                 for _ in range(3):
                     body = {"chat_id": chat, "type": "text", "content": "lost"}
                     headers = {"Authorization": f"Bearer {alice.access_token}"}
-                    answer = await root.post("/api/v1/messages", json=body, headers=headers)
-                    expect(answer, 503, "storage_unavailable")
-                    assert "Retry-After" in answer.headers
+                    response = await root.post("/api/v1/messages", json=body, headers=headers)
+                    expect(response, 503, "storage_unavailable")
+                    assert "Retry-After" in response.headers
             refusals = [line for line in logs if line["event"] == "The storage is unavailable"]
             assert len(refusals) == 3
             assert all("PostgreSQL: " in line["error"] and "exc_info" not in line for line in refusals)
@@ -103,8 +103,8 @@ async def test_a_database_that_goes_away_and_comes_back(postgresql: str) -> None
 
 
 @pytest.mark.parametrize("tag", ["%00", "ali%00ce", "%ff", "%ED%A0%80", "%F0%9F%98%80"])
-async def test_a_tag_that_a_database_cannot_hold(postgresql: str, tag: str) -> None:
-    """C9: whatever is looked for and is nobody's tag is a 404; PostgreSQL takes no NUL."""
+async def test_a_tag_that_postgresql_cannot_store(postgresql: str, tag: str) -> None:
+    """C9: any text that is nobody's tag is a 404, also one with NUL, which PostgreSQL refuses."""
     async with (
         serving(database=postgresql, signing_keys=KEYS["MESSAGING_SIGNING_KEYS"]) as server,
         browser(server) as http,
@@ -123,8 +123,8 @@ async def test_a_tag_that_a_database_cannot_hold(postgresql: str, tag: str) -> N
         ("sqlite:////nowhere/at/all.db", 1),
     ],
 )
-def test_what_cannot_be_migrated(database: str, status: int) -> None:
-    """One line says why, without a password; the exit status tells a wrong setting (2) from what may pass."""
+def test_failed_migrations(database: str, status: int) -> None:
+    """One line shows the cause without a password; the status is 2 for a wrong setting, 1 for an outage."""
     result = CliRunner().invoke(main, ["migrate", "--database", database])
     assert result.exit_code == status
     assert result.output.startswith("Error: ")
@@ -133,9 +133,9 @@ def test_what_cannot_be_migrated(database: str, status: int) -> None:
 
 
 def test_migrating_a_file(tmp_path: Path) -> None:
-    """An SQLite file is made or brought up to date as by a server; a TOML file of settings may name it."""
+    """The command creates or upgrades an SQLite file; a TOML file of settings may name it."""
     config = tmp_path / "messaging.toml"
     config.write_text(f"database = 'sqlite:///{tmp_path}/messaging.db'\naccess_ttl = '20m'\n")
-    said = [CliRunner().invoke(main, ["migrate", "--config", str(config)]).output for _ in range(2)]
-    assert "created the tables" in said[0]
-    assert "nothing to do" in said[1]
+    outputs = [CliRunner().invoke(main, ["migrate", "--config", str(config)]).output for _ in range(2)]
+    assert "created the tables" in outputs[0]
+    assert "nothing to do" in outputs[1]

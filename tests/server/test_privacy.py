@@ -1,4 +1,4 @@
-"""What one person is shown of another, over a real port, for every way to be shown somebody."""
+"""What users see of each other, over a real port, in every response that shows a user."""
 
 import re
 from collections.abc import AsyncIterator
@@ -53,7 +53,7 @@ async def town(**settings: Any) -> AsyncIterator[Town]:
 
 
 def email_of(person: Person, shown: Any) -> str | None:
-    """The e-mail address in what is shown of a person, whose keys are all there."""
+    """The e-mail in a view of a user, which must have all keys."""
     assert list(shown) == USER_KEYS
     assert shown["id"] == person.id
     email: str | None = shown["email"]
@@ -62,15 +62,15 @@ def email_of(person: Person, shown: Any) -> str | None:
 
 
 @each_visibility
-async def test_ones_own_email_is_always_shown(visibility: EmailVisibility) -> None:
-    """Registering, its replay, logging in, `/users/me`, one's own id and tag show one's own e-mail."""
+async def test_the_own_email_is_always_shown(visibility: EmailVisibility) -> None:
+    """Registration, its replay, log-in, `/users/me`, and the own id and tag show the own e-mail."""
     async with town(email_visibility=visibility) as here:
         alice, key = here.alice, new_key()
         body = {"email": "dave@test.com", "password": PASSWORD, "display_name": "Dave"}
         registered = await here.http.post("/auth/register", json=body, headers={"Idempotency-Key": key})
         replayed = await here.http.post("/auth/register", json=body, headers={"Idempotency-Key": key})
-        for answer in (registered, replayed):
-            assert expect(answer, 201)["user"]["email"] == "dave@test.com"
+        for response in (registered, replayed):
+            assert expect(response, 201)["user"]["email"] == "dave@test.com"
         again = await log_in(here.server, here.http, "Alice")
         assert email_of(alice, again.user)
         for path in ("/users/me", f"/users/{alice.id}", "/users/search?tag=@alice"):
@@ -78,30 +78,30 @@ async def test_ones_own_email_is_always_shown(visibility: EmailVisibility) -> No
 
 
 @each_visibility
-async def test_participants_show_what_the_setting_says(visibility: EmailVisibility) -> None:
-    """Every answer that holds a chat: one's own e-mail is there, others' is there or null."""
+async def test_participants_follow_the_setting(visibility: EmailVisibility) -> None:
+    """In every response with a chat, the own e-mail is shown, and others' are shown or null."""
     async with town(email_visibility=visibility) as here:
         alice, bob, carol = here.alice, here.bob, here.carol
         group = {"title": "Trip", "member_ids": [bob.id, carol.id]}
-        made = expect(await alice.ask("POST", "/chats", group, key=new_key()), 201)
+        created = expect(await alice.ask("POST", "/chats", group, key=new_key()), 201)
         direct = expect(await alice.ask("POST", "/chats/direct", {"user_id": carol.id}, key=new_key()), 200)
         for viewer in (alice, carol):
             listed = expect(await viewer.ask("GET", "/chats"), 200)
-            single = expect(await viewer.ask("GET", f"/chats/{made['id']}"), 200)
-            assert {made["id"], direct["id"]} <= {chat["id"] for chat in listed}
-            answered = (made, direct) if viewer is alice else ()
-            for chat in (*listed, single, *answered):
+            single = expect(await viewer.ask("GET", f"/chats/{created['id']}"), 200)
+            assert {created["id"], direct["id"]} <= {chat["id"] for chat in listed}
+            in_responses = (created, direct) if viewer is alice else ()
+            for chat in (*listed, single, *in_responses):
                 people = {user["id"]: user for user in chat["participants"]}
                 assert len(people) >= 2
                 for person in (alice, bob, carol):
                     if person.id in people:
-                        seen = email_of(person, people[person.id]) is not None
-                        assert seen is (person is viewer or visibility is not SELF)
+                        is_shown = email_of(person, people[person.id]) is not None
+                        assert is_shown is (person is viewer or visibility is not SELF)
 
 
 @each_visibility
-async def test_search_shows_what_the_setting_says(visibility: EmailVisibility) -> None:
-    """Part 2: `everyone` shows a stranger's e-mail in search as part 1 has it, the others do not."""
+async def test_search_follows_the_setting(visibility: EmailVisibility) -> None:
+    """Part 2: `everyone` shows strangers' e-mails in search as part 1 requires; the other values do not."""
     async with town(email_visibility=visibility) as here:
         for found, sees in ((here.bob, visibility is not SELF), (here.carol, visibility is EVERYONE)):
             path = f"/users/search?tag={found.user['tag']}"
@@ -110,8 +110,8 @@ async def test_search_shows_what_the_setting_says(visibility: EmailVisibility) -
 
 
 @each_visibility
-async def test_a_person_looked_up_by_id_is_strict_in_any_case(visibility: EmailVisibility) -> None:
-    """`GET /users/{id}` shows an e-mail to people who share a chat at most, from the first chat on."""
+async def test_a_user_by_id_shows_an_email_to_acquaintances_only(visibility: EmailVisibility) -> None:
+    """`GET /users/{id}` shows an e-mail only to users who share a chat, from the first shared chat on."""
     async with town(email_visibility=visibility) as here:
         alice, bob, carol = here.alice, here.bob, here.carol
         shared = visibility is not SELF
@@ -124,20 +124,20 @@ async def test_a_person_looked_up_by_id_is_strict_in_any_case(visibility: EmailV
             assert (email_of(found, shown) is not None) is shared
 
 
-async def test_a_kept_answer_shows_each_their_own() -> None:
-    """The same key of two people is two requests: a replay shows nobody what was rendered for another."""
+async def test_a_replay_shows_each_user_their_own_view() -> None:
+    """Equal keys of two users are distinct, so no replay shows what was rendered for another user."""
     async with town(email_visibility=SELF) as here:
         key = new_key()
         for viewer, other in ((here.alice, here.bob), (here.bob, here.alice)) * 2:
-            answer = await viewer.ask("POST", "/chats/direct", {"user_id": other.id}, key=key)
-            people = {user["id"]: user["email"] for user in expect(answer, 200)["participants"]}
+            response = await viewer.ask("POST", "/chats/direct", {"user_id": other.id}, key=key)
+            people = {user["id"]: user["email"] for user in expect(response, 200)["participants"]}
             assert people == {viewer.id: viewer.user["email"], other.id: None}
 
 
 async def test_the_setting_is_an_option_a_variable_and_a_key(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> None:
-    """Each way to set it hides Bob's e-mail from Alice; only `everyone` warns at the start."""
+    """Each of the three hides Bob's e-mail from Alice; only `everyone` causes a warning at start."""
     directory = tmp_path_factory.mktemp("server")
     config = directory / "settings.toml"
     config.write_text('email_visibility = "self"\n', encoding="utf-8")
@@ -163,7 +163,7 @@ async def test_the_setting_is_an_option_a_variable_and_a_key(
 ELSEWHERE = "https://elsewhere.example/alice.png"
 
 POLICIES = {
-    # setting: (is an avatar elsewhere taken, is one on the server taken, images of the client's page)
+    # setting: (accepts avatars of other hosts, accepts those of the server, images of the client's page)
     "any": (True, True, ["'self'", "data:", "http:", "https:"]),
     "own": (False, True, ["'self'", "data:"]),
     "none": (False, False, ["'self'", "data:"]),
@@ -187,26 +187,26 @@ def with_avatar(url: str) -> dict[str, str]:
 
 @pytest.mark.parametrize("quick_path", [True, False], ids=["quick path", "framework"])
 @pytest.mark.parametrize("setting", POLICIES)
-async def test_an_avatar_is_taken_from_where_the_setting_says(setting: str, quick_path: bool) -> None:
-    """Elsewhere it is 422 in words for the person, and nothing is made; the server's own host is the Host."""
+async def test_accepted_avatars(setting: str, quick_path: bool) -> None:
+    """An avatar of a host that is not allowed is a 422 with a readable message; the own host is the Host."""
     elsewhere, here, _ = POLICIES[setting]
     listener = ListenerConfig(quick_path=quick_path)
     async with serving(avatar_hosts=hosts(setting), listener=listener) as server, browser(server) as http:
-        for url, taken in ((ELSEWHERE, elsewhere), (f"{server.address}/alice.png", here)):
+        for url, accepted in ((ELSEWHERE, elsewhere), (f"{server.address}/alice.png", here)):
             before = server.state()
-            answer = await http.post("/auth/register", json=with_avatar(url))
-            if taken:
-                assert expect(answer, 201)["user"]["avatar_url"] == url
+            response = await http.post("/auth/register", json=with_avatar(url))
+            if accepted:
+                assert expect(response, 201)["user"]["avatar_url"] == url
                 continue
-            (error,) = expect(answer, 422, "validation_failed")["errors"]
+            (error,) = expect(response, 422, "validation_failed")["errors"]
             assert (error["field"], error["code"]) == ("avatar_url", "host_not_allowed")
             assert "avatar_hosts" not in error["message"]
             assert "avatar-hosts" not in error["message"]
             assert server.state() == before
 
 
-async def test_nobody_is_shown_what_a_forged_host_let_in() -> None:
-    """Who registers may name any Host; others are shown the avatar only where they call that host."""
+async def test_an_avatar_of_a_forged_host_is_hidden() -> None:
+    """A user may register with a forged Host; others see the avatar only if they call that host."""
     async with serving(avatar_hosts=hosts("own")) as server, browser(server) as http:
         forged = await http.post(
             "/auth/register", json=with_avatar(ELSEWHERE), headers={"Host": "elsewhere.example"}
@@ -218,10 +218,10 @@ async def test_nobody_is_shown_what_a_forged_host_let_in() -> None:
         assert shown == {**user, "email": None, "avatar_url": None}
 
 
-async def test_an_avatar_from_before_is_shown_as_null(tmp_path: Path) -> None:
-    """Kept while any host was allowed: null wherever a person is shown, to themselves too, once it is not.
+async def test_a_stored_avatar_of_another_host_is_null(tmp_path: Path) -> None:
+    """An avatar that was stored while any host was allowed is null in every view of the user, also their own.
 
-    So is what an Idempotency-Key brings back: the chat is shown as the reader may see it now.
+    A replay too shows the chat as the reader may see it now.
     """
     body, key = with_avatar(ELSEWHERE), new_key()
     async with process(tmp_path, "--avatar-hosts", "any") as server, browser(server) as http:
@@ -239,11 +239,11 @@ async def test_an_avatar_from_before_is_shown_as_null(tmp_path: Path) -> None:
         bob = await log_in(server, http, "Bob")
         for viewer in (alice, bob):
             tag = alice.user["tag"]
-            told = [
+            views = [
                 expect(await viewer.ask("GET", path), 200)
                 for path in (f"/users/{alice.id}", f"/users/search?tag={tag}", f"/chats/{chat}", "/chats")
             ]
-            users = [*told[:2], *told[2]["participants"], *told[3][0]["participants"]]
+            users = [*views[:2], *views[2]["participants"], *views[3][0]["participants"]]
             assert [user["avatar_url"] for user in users] == [None] * 6
         again = await bob.ask("POST", "/chats/direct", {"user_id": alice.id}, key=key)
         assert again.headers["Idempotency-Replayed"] == "true"
@@ -255,8 +255,8 @@ async def test_an_avatar_from_before_is_shown_as_null(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("setting", POLICIES)
-async def test_pages_may_load_no_other_images(setting: str) -> None:
-    """The client's content policy names the hosts of the setting; the docs show nobody, and load nothing."""
+async def test_pages_load_images_of_allowed_hosts_only(setting: str) -> None:
+    """The client's content policy has the hosts of the setting; the documentation's page has none."""
     *_, images = POLICIES[setting]
     async with (
         serving(avatar_hosts=hosts(setting)) as server,

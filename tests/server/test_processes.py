@@ -1,4 +1,4 @@
-"""The contract with its people on different processes: two `messaging serve`, one database, a bus between.
+"""The contract with users on different processes: two `messaging serve`, one database, a bus between them.
 
 The rules are the same with either bus.
 """
@@ -21,19 +21,19 @@ from adapters.checklist.judging import RowVerdict
 from adapters.checklist.socket_client import RecordedSocket
 from adapters.runtime.messaging import SWEEP_SECONDS
 from tests.bus.nats_server import NatsServer
-from tests.postgresql import made_with_tables
+from tests.postgresql import new_database_with_tables
 from tests.server.clients import MESSAGE_KEYS, PASSWORD, Person, browser, expect, log_in, new_key, register
-from tests.server.fleet import Member, fleet, lasting_port
+from tests.server.fleet import Member, fleet, free_fixed_port
 from tests.server.known_client import KnownClient, page_load
 from tests.server.test_races import MANY, at_once
 
 SIGNALLED = SWEEP_SECONDS - 5
-"""Seconds within which a signal between processes arrives, however busy this machine is. Without signals a
-process finds after `SWEEP_SECONDS` what the others have done."""
+"""Seconds within which a signal arrives on a busy machine. Without signals, a process finds others' commits
+after `SWEEP_SECONDS`."""
 
 
 ADDRESSES = os.environ.get("MESSAGING_TEST_PROCESSES", "").split()
-"""Two servers that run already, on other hosts, as in scripts/two_hosts.sh; otherwise two are started."""
+"""Two servers that run already, on other hosts, as in scripts/two_hosts.sh; by default two are started."""
 
 
 @frozen
@@ -43,17 +43,17 @@ class Elsewhere:
 
 @pytest.fixture(scope="module", params=["given"] if ADDRESSES else ["postgresql", "nats"])
 def members(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    """Two processes, for all of these tests: people have names of their own."""
+    """Two processes, for all tests of this module; their users have names of their own."""
     if ADDRESSES:
         yield [Elsewhere(address) for address in ADDRESSES]
         return
     directory = tmp_path_factory.mktemp("fleet")
-    with made_with_tables("messaging_test_processes") as database:
+    with new_database_with_tables("messaging_test_processes") as database:
         if request.param == "postgresql":
             with fleet(directory, database, "postgresql") as members:
                 yield members
             return
-        broker = NatsServer(lasting_port())
+        broker = NatsServer(free_fixed_port())
         trio.run(broker.start)
         try:
             with fleet(directory, database, f"nats://127.0.0.1:{broker.port}") as members:
@@ -64,7 +64,7 @@ def members(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
 
 @frozen
 class Two:
-    """Alice on one process, Bob on another; and each of them on the other one, too."""
+    """Alice on one process, Bob on another, and each of them on the other one too."""
 
     alice: Person
     bob: Person
@@ -94,10 +94,10 @@ async def two(members: Sequence[Member]) -> AsyncIterator[Two]:
 # --- the whole checklist ------------------------------------------------------------------------------------
 
 
-async def test_the_checklist_holds_when_each_request_goes_to_the_next_process(
+async def test_the_checklist_holds_with_alternating_processes(
     members: Sequence[Member], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Every row: no request and no socket may rely on having come to the process of the one before."""
+    """Every row holds if each request and socket goes to the next process."""
     turn = cycle(member.address for member in members)
     asked = dict.fromkeys((member.address for member in members), 0)
 
@@ -128,7 +128,7 @@ async def test_the_checklist_holds_when_each_request_goes_to_the_next_process(
 
 
 async def test_c3_c10_both_sockets_receive_the_same_event(two: Two) -> None:
-    """The same bytes, on every socket of both, whoever sent it wherever; in the order of the chat."""
+    """Every socket on both processes gets the same bytes in the order of the chat, from any sender."""
     chat = await two.alice.direct_chat_with(two.bob)
     async with (
         two.alice.socket() as one,
@@ -142,15 +142,15 @@ async def test_c3_c10_both_sockets_receive_the_same_event(two: Two) -> None:
             sent.append(await senders[number % 4].send(chat, f"Number {number}"))
             frames = [await socket.text(SIGNALLED) for socket in (one, two_, three, four)]
             assert len(set(frames)) == 1, frames
-        # And when they do not take turns.
+        # The same without taking turns.
         await at_once(MANY, lambda number: senders[number % 4].send(chat, f"At once {number}"))
         heard = [[(await socket.message())["id"] for _ in range(MANY)] for socket in (one, two_, three, four)]
         assert heard[0] == sorted(heard[0])
         assert heard.count(heard[0]) == 4
 
 
-async def test_a_chat_made_on_one_process_is_heard_of_on_the_other_at_once(two: Two) -> None:
-    """C3: sockets that are open already hear the first message of a chat that there was not before."""
+async def test_a_chat_created_on_one_process_is_known_on_the_other_at_once(two: Two) -> None:
+    """C3: sockets that are open already receive the first message of a new chat."""
     async with two.alice.socket() as a, two.bob.socket() as b:
         chat = await two.bob.direct_chat_with(two.alice)
         sent = await two.alice.send(chat, "The first")
@@ -166,7 +166,7 @@ async def test_a_chat_made_on_one_process_is_heard_of_on_the_other_at_once(two: 
 
 
 async def test_p1_edits_and_deletions_appear_without_a_reload(two: Two) -> None:
-    """What the socket on one process told of what was done on the other is what a reload reads there."""
+    """P1: a socket on one process receives what was done on the other, as a reload there reads it."""
     chat = await two.alice.direct_chat_with(two.bob)
     async with two.bob.socket() as socket:
         messages = [await two.alice.send(chat, f"Number {number}") for number in range(3)]
@@ -185,7 +185,7 @@ async def test_p1_edits_and_deletions_appear_without_a_reload(two: Two) -> None:
 
 
 async def test_c8_direct_chat_raced_from_both_sides_on_two_processes(two: Two) -> None:
-    """32 calls from both sides on both processes make one chat, and answer it 32 times."""
+    """32 concurrent calls from both users on both processes create one chat, and all return it."""
 
     async def ask(number: int) -> httpx.Response:
         people = (two.alice, two.bob, two.alice_there, two.bob_there)
@@ -199,8 +199,8 @@ async def test_c8_direct_chat_raced_from_both_sides_on_two_processes(two: Two) -
         assert [chat["id"] for chat in expect(await person.ask("GET", "/chats"), 200)] == [answers[0]["id"]]
 
 
-async def test_one_key_at_two_processes_makes_one_message_and_one_event(two: Two) -> None:
-    """Part 5: one of 32 sends is carried out; 31 are answered the same, byte by byte."""
+async def test_one_key_at_two_processes_creates_one_message(two: Two) -> None:
+    """Part 5: of 32 concurrent sends with one key one is carried out, and 31 are replays with equal bytes."""
     chat = await two.alice.direct_chat_with(two.bob)
     body = {"chat_id": chat, "type": "text", "content": "once"}
     key = new_key()
@@ -217,7 +217,7 @@ async def test_one_key_at_two_processes_makes_one_message_and_one_event(two: Two
 
 
 async def test_registration_raced_at_two_processes(members: Sequence[Member]) -> None:
-    """One e-mail is one account: with one key all are signed in to it, without one is and others are told."""
+    """One e-mail is one account: with one key all get sessions of it, without a key only the first."""
     async with browser(members[0]) as here, browser(members[1]) as there:
         for key, statuses in ((new_key(), {201: 4}), (None, {201: 1, 409: 3})):
             body = {"email": f"{uuid4().hex}@test.com", "password": PASSWORD, "display_name": "Carol"}
@@ -234,7 +234,7 @@ async def test_registration_raced_at_two_processes(members: Sequence[Member]) ->
 
 
 async def test_p2_refresh_raced_at_two_processes(two: Two) -> None:
-    """Part 3: eight refreshes with one token, and eight more: one successor, good anywhere."""
+    """Part 3: sixteen refreshes with one token, eight at once, get one successor, valid everywhere."""
 
     async def refresh(number: int) -> httpx.Response:
         http = two.side(number).http
@@ -249,12 +249,12 @@ async def test_p2_refresh_raced_at_two_processes(two: Two) -> None:
 
 
 async def test_p2_a_reload_whose_requests_are_spread_over_processes(two: Two) -> None:
-    """P2: each 401 refreshes wherever it comes to, with the same token; nobody is logged out, one is sent."""
+    """P2: each 401 causes a refresh at any process, with one token; the session continues."""
     chat = await two.alice.direct_chat_with(two.bob)
 
     @asynccontextmanager
     async def spread() -> AsyncIterator[httpx.AsyncClient]:
-        """A client whose requests go to one process and the other in turn."""
+        """A client whose requests alternate between the processes."""
         turn = cycle((two.alice.http, two.alice_there.http))
 
         class Turns(httpx.AsyncClient):
@@ -279,8 +279,8 @@ async def test_p2_a_reload_whose_requests_are_spread_over_processes(two: Two) ->
 # --- the end of a session -----------------------------------------------------------------------------------
 
 
-async def test_a_logout_is_heard_on_the_other_process(two: Two) -> None:
-    """Its sockets are closed there with 1008 and the reason, and its token, known there, is refused."""
+async def test_a_logout_takes_effect_on_the_other_process(two: Two) -> None:
+    """The session's sockets close there with 1008 and a reason, and its cached token is refused."""
     expect(await two.alice_there.ask("GET", "/users/me"), 200)
     async with two.alice_there.socket() as socket, two.bob.socket() as other:
         expect(await two.alice.ask("POST", "/auth/logout"), 204)
@@ -289,7 +289,7 @@ async def test_a_logout_is_heard_on_the_other_process(two: Two) -> None:
         expect(await two.alice_there.ask("GET", "/users/me"), 401, "session_revoked")
         refreshed = {"refresh_token": two.alice.refresh_token}
         expect(await two.alice_there.http.post("/auth/refresh", json=refreshed), 401)
-        # Others, and the same person's other sessions, go on.
+        # Other users' sessions, and other sessions of the same user, continue.
         again = await log_in(two.alice_there.server, two.alice_there.http, two.alice.user["display_name"])
         chat = await again.direct_chat_with(two.bob)
         sent = await again.send(chat)
@@ -297,7 +297,7 @@ async def test_a_logout_is_heard_on_the_other_process(two: Two) -> None:
 
 
 async def test_a_stolen_refresh_token_ends_the_session_on_both_processes(two: Two) -> None:
-    """Part 3: what is older than the previous one ends the session, and its sockets everywhere."""
+    """Part 3: a token older than the previous one ends the session, and its sockets on every process."""
     pair = {"refresh_token": two.alice.refresh_token}
     for http in (two.alice.http, two.alice_there.http):
         pair = expect(await http.post("/auth/refresh", json={"refresh_token": pair["refresh_token"]}), 200)

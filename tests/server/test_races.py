@@ -1,4 +1,4 @@
-"""What many ask for at the same moment happens once, and everybody is told the same."""
+"""Concurrent requests with the same effect have it once, and all get the same response."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
@@ -20,7 +20,7 @@ MANY = 32
 async def server(
     request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[ServerHere]:
-    """A server on each of the storages: one runs operations in turn, one in batches, one side by side."""
+    """A server on each storage; they run operations one by one, in batches, and concurrently."""
     monkeypatch.chdir(tmp_path)
     shared = request.param == "postgresql:"
     database = request.getfixturevalue("postgresql") if shared else request.param
@@ -29,7 +29,7 @@ async def server(
 
 
 async def at_once(count: int, ask: Callable[[int], Awaitable[T]]) -> list[T]:
-    """The results of `count` calls that are all started before the first one is under way."""
+    """The results of `count` calls that all start before the first one proceeds."""
     results: list[T] = []
 
     async def run(number: int) -> None:
@@ -49,7 +49,7 @@ async def refresh(http: httpx.AsyncClient, token: str) -> httpx.Response:
 
 
 async def test_refresh_raced_by_eight(http: httpx.AsyncClient, alice: Person) -> None:
-    """Part 3: eight clients with one refresh token all succeed, and all get the same successor."""
+    """Part 3: eight concurrent refreshes with one token all succeed, with the same successor."""
     answers = [
         expect(response, 200) for response in await at_once(8, lambda _: refresh(http, alice.refresh_token))
     ]
@@ -65,7 +65,7 @@ async def test_refresh_raced_by_eight(http: httpx.AsyncClient, alice: Person) ->
 async def test_an_older_token_ends_the_session(
     server: ServerHere, http: httpx.AsyncClient, alice: Person, bob: Person, chat: int
 ) -> None:
-    """Part 3: a token before the last one is a stolen one: 401, the session ends, its sockets close."""
+    """Part 3: a token before the previous one counts as stolen: 401, the session ends, its sockets close."""
     other = await log_in(server, http, "Alice")
     async with alice.socket() as mine, other.socket() as elsewhere:
         second = expect(await refresh(http, alice.refresh_token), 200)
@@ -83,10 +83,10 @@ async def test_an_older_token_ends_the_session(
         assert await late.closed() == (1008, "session_revoked")
 
 
-async def test_the_previous_token_after_its_successor_was_used(
+async def test_the_previous_token_after_a_use_of_its_successor(
     server: ServerHere, http: httpx.AsyncClient, alice: Person
 ) -> None:
-    """Part 3: within 30 s it is answered still; after that it is a reuse."""
+    """Part 3: for 30 s the previous token still gets its successor; after that it counts as reuse."""
     second = expect(await refresh(http, alice.refresh_token), 200)
     headers = {"Authorization": f"Bearer {second['access_token']}"}
     expect(await http.get("/users/me", headers=headers), 200)
@@ -96,10 +96,10 @@ async def test_the_previous_token_after_its_successor_was_used(
     expect(await refresh(http, alice.refresh_token), 401, "refresh_token_reused")
 
 
-async def test_a_lost_answer_logs_nobody_out(
+async def test_a_lost_response_logs_nobody_out(
     server: ServerHere, http: httpx.AsyncClient, alice: Person
 ) -> None:
-    """Part 3: for as long as the successor was not seen in use, the token before it keeps its answer."""
+    """Part 3: until the successor is used, its predecessor gets it again."""
     lost = expect(await refresh(http, alice.refresh_token), 200)
     server.clock.advance(days=3)
     again = expect(await refresh(http, alice.refresh_token), 200)
@@ -109,7 +109,7 @@ async def test_a_lost_answer_logs_nobody_out(
 
 
 async def test_a_socket_counts_as_use(server: ServerHere, http: httpx.AsyncClient, alice: Person) -> None:
-    """Part 3: a page that only opens its socket has seen its new pair as well."""
+    """Part 3: opening a socket counts as a use of the new pair."""
     second = expect(await refresh(http, alice.refresh_token), 200)
     renewed = Person(server, http, alice.user, second["access_token"], second["refresh_token"])
     async with renewed.socket():
@@ -118,8 +118,8 @@ async def test_a_socket_counts_as_use(server: ServerHere, http: httpx.AsyncClien
     expect(await refresh(http, alice.refresh_token), 401, "refresh_token_reused")
 
 
-async def test_logging_out_while_refreshing(http: httpx.AsyncClient, alice: Person) -> None:
-    """However the two fall together, afterwards the session is over and none of its tokens works."""
+async def test_a_logout_during_a_refresh(http: httpx.AsyncClient, alice: Person) -> None:
+    """In either order, the session has ended afterwards, and none of its tokens is valid."""
 
     async def ask(number: int) -> httpx.Response:
         if number == 4:
@@ -139,7 +139,7 @@ async def test_logging_out_while_refreshing(http: httpx.AsyncClient, alice: Pers
 
 
 async def test_direct_chat_raced_from_both_sides(alice: Person, bob: Person) -> None:
-    """C8: 32 calls from both sides, with keys and without, make one chat and answer it 32 times."""
+    """C8: 32 concurrent calls from both users, with and without keys, create one chat, and all return it."""
 
     async def ask(number: int) -> httpx.Response:
         me, other = ((alice, bob), (bob, alice))[number % 2]
@@ -153,7 +153,7 @@ async def test_direct_chat_raced_from_both_sides(alice: Person, bob: Person) -> 
 
 
 async def test_message_key_raced(alice: Person, bob: Person, chat: int) -> None:
-    """Part 5: 32 sends with one key: one message, one event on every socket, 31 replays of one answer."""
+    """Part 5: 32 concurrent sends with one key: one message, one event on each socket, 31 equal replays."""
     body = {"chat_id": chat, "type": "text", "content": "once"}
     key = new_key()
     async with alice.socket() as a, bob.socket() as b:
@@ -171,7 +171,7 @@ async def test_message_key_raced(alice: Person, bob: Person, chat: int) -> None:
 
 
 async def test_message_key_raced_with_different_bodies(alice: Person, bob: Person, chat: int) -> None:
-    """Part 5: of two contents under one key one wins; the other is told that the key is taken."""
+    """Part 5: of two contents under one key one is stored; the other is refused because the key is in use."""
     key = new_key()
 
     async def ask(number: int) -> httpx.Response:
@@ -185,7 +185,7 @@ async def test_message_key_raced_with_different_bodies(alice: Person, bob: Perso
 
 
 async def test_edits_raced_with_a_deletion(alice: Person, bob: Person, chat: int) -> None:
-    """Whatever comes first, a deleted message stays deleted, and the last frame says so."""
+    """In any order, a deleted message stays deleted, and the last frame says so."""
     sent = await alice.send(chat)
 
     async def ask(number: int) -> httpx.Response:
@@ -207,7 +207,7 @@ async def test_edits_raced_with_a_deletion(alice: Person, bob: Person, chat: int
 
 
 async def test_register_raced_with_one_key(http: httpx.AsyncClient) -> None:
-    """Part 5: one account; every answer is 201 with a working pair."""
+    """Part 5: concurrent registrations with one key create one account; each gets a 201 with a valid pair."""
     body = {"email": "alice@test.com", "password": PASSWORD, "display_name": "Alice"}
     headers = {"Idempotency-Key": new_key()}
     responses = await at_once(8, lambda _: http.post("/auth/register", json=body, headers=headers))
@@ -220,7 +220,7 @@ async def test_register_raced_with_one_key(http: httpx.AsyncClient) -> None:
 
 
 async def test_register_raced_with_one_email(http: httpx.AsyncClient) -> None:
-    """Part 2: one gets the account, the others a 409 that names the field; in any case of letters."""
+    """Part 2: one registration gets the account; the others, in any case of letters, a 409 for the field."""
 
     async def ask(number: int) -> httpx.Response:
         email = "Alice@Test.com" if number % 2 else "alice@test.com"
@@ -236,7 +236,7 @@ async def test_register_raced_with_one_email(http: httpx.AsyncClient) -> None:
 
 
 async def test_tags_raced_by_people_of_one_name(server: ServerHere, http: httpx.AsyncClient) -> None:
-    """C10: everybody who registers as Alice gets a tag of their own, by which they are found."""
+    """C10: each of several users who register as Alice gets a tag of their own."""
     emails = [f"alice{number}@test.com" for number in range(12)]
 
     async def ask(number: int) -> httpx.Response:

@@ -1,4 +1,4 @@
-"""Sockets that are refused again and again: when each is refused, and what of it is logged."""
+"""Sockets that are refused repeatedly: when they are refused, and what is logged."""
 
 from typing import Any
 
@@ -19,24 +19,24 @@ INVALID = Close(1008, "token_invalid")
 EXPIRED = Close(1008, "token_expired")
 
 
-def made() -> RepeatedRefusals:
+def new_table() -> RepeatedRefusals:
     return RepeatedRefusals(Rate(0.1, 3), trio.current_time, handshake_time=10)
 
 
 async def refuse(
     table: RepeatedRefusals, token: str = "bad", client: str = "::1", by: Close = INVALID
 ) -> float:
-    """The seconds that a refusal is delayed."""
+    """The delay of a refusal, in seconds."""
     before = trio.current_time()
     await table.delay(token, client, by, trio.sleep_forever)
     return trio.current_time() - before
 
 
-async def test_a_client_that_comes_each_second_waits_almost_the_handshakes_time(
+async def test_a_client_that_retries_each_second_waits_almost_the_handshakes_time(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
-    """The first refusals are prompt; from then on it comes once in nine seconds, for as long as it does."""
-    table = made()
+    """The first refusals are immediate; later ones are delayed, so the client gets one in nine seconds."""
+    table = new_table()
     delays = []
     for _ in range(20):
         delays.append(await refuse(table))
@@ -45,17 +45,17 @@ async def test_a_client_that_comes_each_second_waits_almost_the_handshakes_time(
     assert delays[4:] == [pytest.approx(8)] * 16
 
 
-async def test_who_comes_seldom_is_refused_at_once(autojump_clock: trio.testing.MockClock) -> None:
-    """A check that runs now and then, or a client that waits for longer each time, meets no delay."""
-    table = made()
+async def test_a_rare_client_is_refused_at_once(autojump_clock: trio.testing.MockClock) -> None:
+    """A client that connects rarely, or after growing pauses, is not delayed."""
+    table = new_table()
     for _ in range(20):
         assert await refuse(table) == 0
         await trio.sleep(10)
 
 
-async def test_each_token_is_counted_by_itself(autojump_clock: trio.testing.MockClock) -> None:
-    """And each reason; those without a token by their address, an IPv6 /64 being one."""
-    table = made()
+async def test_each_token_is_counted_separately(autojump_clock: trio.testing.MockClock) -> None:
+    """Each token and reason is counted separately; without a token, each IPv4 address or IPv6 /64."""
+    table = new_table()
     for _ in range(5):
         await refuse(table)
         await refuse(table, token="", client="2001:db8::1")
@@ -65,9 +65,9 @@ async def test_each_token_is_counted_by_itself(autojump_clock: trio.testing.Mock
     assert await refuse(table, token="", client="2001:db8::2") > 0
 
 
-async def test_one_who_leaves_is_waited_for_no_longer(autojump_clock: trio.testing.MockClock) -> None:
-    """A disconnect ends the delay, and with it what the handshake holds."""
-    table = made()
+async def test_a_disconnect_ends_the_delay(autojump_clock: trio.testing.MockClock) -> None:
+    """A disconnect ends the delay, and releases the handshake."""
+    table = new_table()
     before = trio.current_time()
     for _ in range(6):
         await table.delay("bad", "::1", INVALID, trio.lowlevel.checkpoint)
@@ -77,9 +77,9 @@ async def test_one_who_leaves_is_waited_for_no_longer(autojump_clock: trio.testi
 async def test_delays_are_bounded_in_number(
     autojump_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A crowd holds so many handshakes and no more; who comes beyond that is refused at once."""
+    """Only a bounded number of handshakes is delayed; further ones are refused at once."""
     monkeypatch.setattr(refusals, "WAITING", 5)
-    table = made()
+    table = new_table()
     delays: list[float] = []
 
     async def one() -> None:
@@ -92,13 +92,13 @@ async def test_delays_are_bounded_in_number(
     assert [delay > 0 for delay in sorted(delays)] == [False] * 30 + [True] * 10
 
 
-async def test_what_is_remembered_is_bounded(
+async def test_the_memory_is_bounded(
     autojump_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Of tokens without end the latest are remembered, by a hash of each."""
+    """Of any number of tokens, the latest are remembered, each by a hash."""
     monkeypatch.setattr(refusals, "TOKENS", 50)
     monkeypatch.setattr(refusals, "REPEATING", 10)
-    table = made()
+    table = new_table()
     for number in range(500):
         for _ in range(4):
             await table.delay(f"token {number}", "::1", INVALID, trio.lowlevel.checkpoint)
@@ -107,9 +107,9 @@ async def test_what_is_remembered_is_bounded(
     assert "token" not in repr([*table._throttles._buckets, *table._repeated]).replace("refused_socket", "")
 
 
-async def test_a_line_a_minute_counts_them(autojump_clock: trio.testing.MockClock) -> None:
-    """The first that comes too often is logged, and then each minute how many there were."""
-    table = made()
+async def test_repeated_refusals_are_logged_once_a_minute(autojump_clock: trio.testing.MockClock) -> None:
+    """The first repeated refusal is logged, and then, each minute, the number of refusals."""
+    table = new_table()
     with structlog.testing.capture_logs() as logged:
         for _ in range(3 + 100):
             await table.delay("secret", "192.0.2.1", INVALID, trio.lowlevel.checkpoint)
@@ -120,8 +120,8 @@ async def test_a_line_a_minute_counts_them(autojump_clock: trio.testing.MockCloc
     assert "secret" not in str(logged)
 
 
-async def test_over_the_wire_the_code_stays_and_the_lines_do_not() -> None:
-    """Late or prompt it is 1008 with its reason, on a socket that opened; a good token's is never delayed."""
+async def test_delayed_and_immediate_refusals_are_equal() -> None:
+    """Every refusal closes an open socket with 1008 and a reason; a valid token is never delayed."""
     limits = Limits(refused_socket_rate=Rate(0.001, 3))
     listener = ListenerConfig(handshake_time=0.5)
     with structlog.testing.capture_logs() as logged:

@@ -1,4 +1,4 @@
-"""A restored backup, on both databases and by the page's commands: what was given after it opens nothing."""
+"""A restored backup, on both databases, by the page's commands: later tokens are invalid."""
 
 import os
 import re
@@ -12,7 +12,7 @@ import trio
 from attrs import evolve, frozen
 from psycopg.conninfo import conninfo_to_dict
 
-from tests.postgresql import SERVER, address_of, made, made_with_tables
+from tests.postgresql import SERVER, address_of, new_database, new_database_with_tables
 from tests.server.clients import Person, browser, expect, log_in, register
 from tests.server.servers import ServerProcess, process
 from tests.server.test_deployment import shown, tool
@@ -22,7 +22,7 @@ LIFTS = "1000000"
 
 @frozen
 class Sqlite:
-    """A server's directory, and the file that is backed up and restored."""
+    """A server's directory, and the database file, which is backed up and restored."""
 
     directory: Path
 
@@ -47,7 +47,7 @@ class Sqlite:
 
 @frozen
 class Postgresql:
-    """Two databases: the one that is dumped, and the one that is made of the dump."""
+    """Two databases: the dumped one, and the one created from the dump."""
 
     directory: Path
     name: str
@@ -91,14 +91,14 @@ def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Databas
     if request.param == "sqlite":
         yield Sqlite(tmp_path)
         return
-    with made_with_tables("messaging_test_restore") as address:
+    with new_database_with_tables("messaging_test_restore") as address:
         name = address.rpartition("/")[2]
-        with made(f"{name}_restored"):
-            pass  # so that one of an earlier run is gone, and this one's is dropped
+        with new_database(f"{name}_restored"):
+            pass  # creates and drops it, so that one of an earlier run is gone
         try:
             yield Postgresql(tmp_path, name)
         finally:
-            with made(f"{name}_restored"):
+            with new_database(f"{name}_restored"):
                 pass
 
 
@@ -113,10 +113,11 @@ def session_of(person: Person) -> tuple[str, int]:
     return claims["sub"], claims["sid"]
 
 
-async def test_tokens_from_after_the_backup_open_nothing(database: Database) -> None:
-    """Not the session that is given their user and identifier again: not over HTTP, not by a socket.
+async def test_tokens_from_after_the_backup_are_invalid(database: Database) -> None:
+    """A token from after the backup is invalid everywhere, also for a new session with the same identifiers.
 
-    Neither do they use up its rate, or end it as reused. Tokens from before the backup go on.
+    Requests with it use up no rate of that session, and do not end it as reused. Tokens from before the
+    backup stay valid.
     """
     async with server_on(database) as server, browser(server) as http:
         alice = await register(server, http, "Alice")
@@ -136,15 +137,16 @@ async def test_tokens_from_after_the_backup_open_nothing(database: Database) -> 
         expect(await http.post("/auth/refresh", json=body), 401, "refresh_token_invalid")
         expect(await http.post("/auth/refresh", json=body), 429)
         assert expect(await second.ask("GET", "/users/me"), 200) == second.user
-        expect(await first.ask("GET", "/users/me"), 401, "session_revoked")  # the other's is known by now
+        # The other session's token is cached by now.
+        expect(await first.ask("GET", "/users/me"), 401, "session_revoked")
         body = {"refresh_token": second.refresh_token}
         expect(await http.post("/auth/refresh", json=body), 200)
         assert expect(await alice.ask("GET", "/users/me"), 200) == alice.user
         expect(await http.post("/auth/refresh", json={"refresh_token": alice.refresh_token}), 200)
 
 
-async def test_a_restore_gives_no_identifier_again(database: Database) -> None:
-    """With the page's command nothing new has an identifier that clients know: `after_id` misses nothing."""
+async def test_a_restore_repeats_no_identifier(database: Database) -> None:
+    """With the page's command no identifier is assigned again, so `after_id` of a client misses nothing."""
     async with server_on(database) as server, browser(server) as http:
         alice, bob = await register(server, http, "Alice"), await register(server, http, "Bob")
         chat = await alice.direct_chat_with(bob)

@@ -1,4 +1,4 @@
-"""Every endpoint is declared once, and what is declared is what happens."""
+"""Each endpoint's declaration and its behaviour agree."""
 
 import re
 from collections.abc import Iterator
@@ -35,7 +35,7 @@ each_endpoint = pytest.mark.parametrize("endpoint", ENDPOINTS, ids=lambda endpoi
 
 @pytest.fixture(params=[True, False], ids=["quick path", "framework"])
 def quick_path(request: pytest.FixtureRequest) -> bool:
-    """What is declared happens both ways: past the framework and through it."""
+    """The declarations hold on both ways: through the framework and on the quick path."""
     return bool(request.param)
 
 
@@ -51,12 +51,12 @@ def refusals(of: type[Refused] = Refused) -> Iterator[type[Refused]]:
         yield from refusals(class_)
 
 
-# --- what is declared ---
+# --- declarations ---
 
 
 @each_endpoint
-def test_declares_what_a_reader_needs(endpoint: Endpoint) -> None:
-    """An endpoint says who may call it, how often, what it answers, and in one line what it is for."""
+def test_declarations_are_complete(endpoint: Endpoint) -> None:
+    """An endpoint declares who may call it, how often, its response, and a summary."""
     assert endpoint.summary
     assert endpoint.method in {"GET", "POST", "PUT", "PATCH", "DELETE"}
     assert 200 <= endpoint.status < 300
@@ -70,55 +70,59 @@ def test_declares_what_a_reader_needs(endpoint: Endpoint) -> None:
         assert endpoint.auth is Auth.SESSION or limit.per is not Per.USER
 
 
-def shown(type_: Any) -> Iterator[type]:
-    """The classes that JSON of this type is made of."""
+def rendered_classes(type_: Any) -> Iterator[type]:
+    """The classes that JSON of this type is rendered from."""
     if isinstance(type_, type) and attrs.has(type_):
         yield type_
         for part in get_type_hints(type_).values():
-            yield from shown(part)
+            yield from rendered_classes(part)
     for part in get_args(type_):
-        yield from shown(part)
+        yield from rendered_classes(part)
 
 
 @pytest.mark.parametrize(
     "class_",
     sorted(
-        {class_ for what in (*(e.answers for e in ENDPOINTS), Problem, PlainFrame) for class_ in shown(what)},
+        {
+            class_
+            for class_or_union in (*(e.answers for e in ENDPOINTS), Problem, PlainFrame)
+            for class_ in rendered_classes(class_or_union)
+        },
         key=str,
     ),
 )
-def test_what_is_shown_has_no_slots(class_: type) -> None:
-    """JSON has the fields in their declared order: slots would be sorted by name."""
+def test_rendered_classes_have_no_slots(class_: type) -> None:
+    """JSON has the fields in their declared order, in which slots would not be."""
     assert "__slots__" not in vars(class_)
 
 
 @each_endpoint
-def test_people_are_shown_as_views(endpoint: Endpoint) -> None:
-    """No answer holds a user as they are kept: what a viewer may see of them is decided before."""
-    assert User not in set(shown(endpoint.answers))
+def test_users_are_rendered_as_views(endpoint: Endpoint) -> None:
+    """No response has a stored user; a view has only what its viewer may see."""
+    assert User not in set(rendered_classes(endpoint.answers))
 
 
 async def test_a_hidden_email_is_described(description: Any) -> None:
-    """The description says that an e-mail may be null, and that its key is there."""
+    """The description says that an e-mail may be null, and that its key is present."""
     schema = description["components"]["schemas"]["UserView"]
     assert schema["properties"]["email"]["type"] == ["string", "null"]
     assert "email" in schema["required"]
 
 
-def test_no_two_endpoints_are_one() -> None:
-    """A method on a path, and a name in the description, belong to one endpoint."""
+def test_endpoints_are_distinct() -> None:
+    """A method on a path, and an operation's name, belong to one endpoint."""
     assert len({(endpoint.method, endpoint.path) for endpoint in ENDPOINTS}) == len(ENDPOINTS)
     assert len(BY_NAME) == len(ENDPOINTS)
 
 
-def test_every_endpoint_is_called_in_these_tests() -> None:
-    """A new endpoint that the tests below do not know fails here."""
+def test_every_endpoint_has_a_call() -> None:
+    """Every endpoint has an entry in `CALLS`, so that the tests below cover it."""
     assert set(CALLS) == set(BY_NAME)
 
 
 @pytest.mark.parametrize("refusal", sorted(refusals(), key=str))
 def test_every_refusal_has_a_status_and_a_code(refusal: type[Refused]) -> None:
-    """Whatever a decision refuses is told by a status of its own and a code that no other class has."""
+    """Each refusal of a decision has a status, and a code that no other class has."""
     assert 400 <= status_of(refusal) < 500
     assert re.fullmatch(r"[a-z0-9_]+", refusal.code)
     if not refusal.__subclasses__():
@@ -126,14 +130,12 @@ def test_every_refusal_has_a_status_and_a_code(refusal: type[Refused]) -> None:
         assert refusal.sentence.endswith(".")
 
 
-# --- what happens ---
+# --- behaviour ---
 
 
 @each_endpoint
-async def test_is_reachable_and_answers_as_described(
-    scene: Scene, description: Any, endpoint: Endpoint
-) -> None:
-    """A call that is granted has the declared status, and a body that its schema in the description takes."""
+async def test_a_call_gets_the_declared_response(scene: Scene, description: Any, endpoint: Endpoint) -> None:
+    """A successful call has the declared status, and a body that fits its schema in the description."""
     response = await call(scene, endpoint)
     body = expect(response, endpoint.status)
     described = description["paths"][endpoint.path][endpoint.method.lower()]
@@ -146,8 +148,8 @@ async def test_is_reachable_and_answers_as_described(
 
 
 @pytest.mark.parametrize("name", ["ListMessages", "ListChats"])
-async def test_bare_arrays_are_described_too(scene: Scene, description: Any, name: str) -> None:
-    """`GET /messages` and `GET /chats` without a page answer an array; the description knows both."""
+async def test_arrays_are_described_too(scene: Scene, description: Any, name: str) -> None:
+    """`GET /messages` and `GET /chats` without paging return an array, which the description has."""
     endpoint = BY_NAME[name]
     response = await call(scene, endpoint, {"chat_id": scene.chat} if name == "ListMessages" else {})
     body = expect(response, 200)
@@ -162,8 +164,8 @@ def validate(body: Any, schema: Any, description: Any) -> None:
     Draft202012Validator(whole, format_checker=Draft202012Validator.FORMAT_CHECKER).validate(body)
 
 
-async def test_the_description_covers_every_route_and_nothing_else(description: Any) -> None:
-    """OpenAPI holds all endpoints, and each has its security and its parameters."""
+async def test_the_description_has_every_route(description: Any) -> None:
+    """The description has exactly the endpoints, each with its security and its parameters."""
     described = {
         (method.upper(), path) for path, methods in description["paths"].items() for method in methods
     }
@@ -178,8 +180,8 @@ async def test_the_description_covers_every_route_and_nothing_else(description: 
 
 
 @each_endpoint
-async def test_needs_a_token_where_it_says_so(scene: Scene, endpoint: Endpoint) -> None:
-    """Without a token: 401 where a session is needed, and what was asked for everywhere else."""
+async def test_tokens_are_required_as_declared(scene: Scene, endpoint: Endpoint) -> None:
+    """Without a token, endpoints that need a session are a 401, and all others succeed."""
     response = await call(scene, endpoint, signed_in=False)
     if endpoint.auth is Auth.SESSION:
         expect(response, 401, "token_missing")
@@ -248,7 +250,7 @@ REFUSED: dict[str, tuple[str, dict[str, Any], type[Refused]]] = {
 
 @pytest.fixture
 async def neighbours(server: ServerHere, scene: Scene) -> Scene:
-    """The scene, with messages 2 of Bob and 3 deleted, and in chat 2 of two others message 4."""
+    """The scene, with messages 2 (Bob's) and 3 (deleted), and, in a chat of two others, message 4."""
     await scene.bob.send(scene.chat)
     deleted = await scene.alice.send(scene.chat)
     expect(await scene.alice.ask("DELETE", f"/messages/{deleted['id']}"), 204)
@@ -262,7 +264,7 @@ async def neighbours(server: ServerHere, scene: Scene) -> Scene:
 async def test_refusals_are_declared_and_change_nothing(
     server: ServerHere, neighbours: Scene, description: Any, name: str
 ) -> None:
-    """Each refusal has its code and status; the description names both; nothing is changed."""
+    """Each refusal has its code and status, is in the description, and changes nothing."""
     called, values, refusal = REFUSED[name]
     endpoint = BY_NAME[called]
     before = server.state()
@@ -277,8 +279,8 @@ async def test_refusals_are_declared_and_change_nothing(
         assert body["errors"]
 
 
-async def test_every_declared_refusal_is_met() -> None:
-    """What an endpoint declares to refuse it does refuse: above, or in the other files."""
+async def test_every_declared_refusal_is_tested() -> None:
+    """Each refusal that an endpoint declares is in a test, here or in other modules."""
     met = {(called, refusal) for called, _, refusal in REFUSED.values()}
     elsewhere = {
         ("LogIn", errors.InvalidCredentials),
@@ -291,8 +293,8 @@ async def test_every_declared_refusal_is_met() -> None:
     assert declared <= met | elsewhere
 
 
-async def test_head_is_answered_where_get_is(scene: Scene) -> None:
-    """HEAD: the status and headers of GET, and no body."""
+async def test_head_works_wherever_get_does(scene: Scene) -> None:
+    """HEAD has the status and headers of GET, and no body."""
     for path in ("/users/me", "/chats", f"/chats/{scene.chat}"):
         got, headed = await scene.alice.ask("GET", path), await scene.alice.ask("HEAD", path)
         assert headed.status_code == got.status_code == 200
@@ -301,19 +303,19 @@ async def test_head_is_answered_where_get_is(scene: Scene) -> None:
         assert headed.headers["Content-Length"] == got.headers["Content-Length"]
 
 
-async def test_other_methods_name_those_that_are_taken(scene: Scene) -> None:
-    """405 comes with Allow (RFC 9110 15.5.6), which names what this path takes and nothing else."""
+async def test_405_names_the_allowed_methods(scene: Scene) -> None:
+    """405 has Allow (RFC 9110 15.5.6) with exactly the methods of the path."""
     for path in {endpoint.path for endpoint in ENDPOINTS}:
-        taken = {endpoint.method for endpoint in ENDPOINTS if endpoint.path == path}
+        methods = {endpoint.method for endpoint in ENDPOINTS if endpoint.path == path}
         filled = re.sub(r"\{\w+\}", "1", path)
-        for method in {"GET", "POST", "PUT", "PATCH", "DELETE"} - taken:
+        for method in {"GET", "POST", "PUT", "PATCH", "DELETE"} - methods:
             response = await scene.http.request(method, f"{scene.alice.server.address}{filled}")
             expect(response, 405, "method_not_allowed")
-            head = {"HEAD"} if "GET" in taken else set[str]()
-            assert set(response.headers["Allow"].split(", ")) == {*taken, *head, "OPTIONS"}
+            head = {"HEAD"} if "GET" in methods else set[str]()
+            assert set(response.headers["Allow"].split(", ")) == {*methods, *head, "OPTIONS"}
 
 
-# --- how often ---
+# --- limits ---
 
 LIMITED = [(endpoint, limit.rate) for endpoint in ENDPOINTS for limit in endpoint.limits]
 FEW = 4
@@ -323,14 +325,14 @@ FEW = 4
     ("endpoint", "rate"), LIMITED, ids=[f"{endpoint.name}-{rate}" for endpoint, rate in LIMITED]
 )
 async def test_limits_are_enforced(endpoint: Endpoint, rate: str) -> None:
-    """Beyond the burst of any of its limits: 429 with Retry-After in whole seconds, and nothing is done."""
+    """Beyond the burst of any of its limits, an endpoint is a 429 with Retry-After, and changes nothing."""
     few: dict[str, Any] = {rate: Rate(0.01, FEW)}
     async with serving(Limits(**few), rate_limits=True) as server, browser(server) as http:
         scene = await limited_scene(server, http)
-        # An endpoint that ends the session is not called before: the limit is one for all of its kind.
-        taken = BY_NAME["GetOwnUser"] if endpoint.name == "LogOut" else endpoint
+        # LogOut would end the session, so another endpoint uses up the same bucket.
+        other = BY_NAME["GetOwnUser"] if endpoint.name == "LogOut" else endpoint
         for _ in range(FEW):
-            await call(scene, taken)
+            await call(scene, other)
         before = server.state()
         response = await call(scene, endpoint)
         expect(response, 429, "too_many_requests")
@@ -339,14 +341,14 @@ async def test_limits_are_enforced(endpoint: Endpoint, rate: str) -> None:
 
 
 async def limited_scene(server: ServerHere, http: httpx.AsyncClient) -> Scene:
-    """The scene, made with three requests of Alice's at most."""
+    """The scene, from three requests of Alice's at most."""
     alice, bob = await register(server, http, "Alice"), await register(server, http, "Bob")
     chat = await bob.direct_chat_with(alice)
     return Scene(alice, bob, chat, (await alice.send(chat))["id"])
 
 
-async def test_limits_are_each_persons_own() -> None:
-    """Somebody who is refused keeps nobody else from sending; log-ins are counted per e-mail."""
+async def test_limits_are_per_user() -> None:
+    """A limited user does not limit others' sending; log-ins are counted for each e-mail."""
     limits = Limits(message_rate=Rate(0.01, 1), login_rate=Rate(0.01, 1))
     async with serving(limits, rate_limits=True) as server, browser(server) as http:
         alice, bob = await register(server, http, "Alice"), await register(server, http, "Bob")
@@ -371,10 +373,8 @@ async def test_limits_are_each_persons_own() -> None:
     ],
 )
 @pytest.mark.parametrize("rate", ["login_rate", "login_address_rate", "registration_rate"])
-async def test_rates_of_an_address_are_those_of_its_network(
-    rate: str, one: str, same: str, other: str
-) -> None:
-    """Part 6: whoever has a /64 of IPv6 has one address, and IPv4 in IPv6 is IPv4; logs have it in full."""
+async def test_addresses_are_counted_by_network(rate: str, one: str, same: str, other: str) -> None:
+    """Part 6: an IPv6 /64 counts as one address, and IPv4 in IPv6 as IPv4; logs have the full address."""
     few: dict[str, Any] = {rate: Rate(0.01, 2)}
     listener = ListenerConfig(trusted_proxies=parse_proxies("127.0.0.1"))
     with capture_logs() as logs:
@@ -392,22 +392,22 @@ async def test_rates_of_an_address_are_those_of_its_network(
                 return (await http.post("/auth/login", json=body, headers=headers)).status_code
 
             good = 201 if rate == "registration_rate" else 401
-            asked = [one, same, same, one, other]
-            assert [await ask(address) for address in asked] == [good, good, 429, 429, good]
-    seen = [line["client"] for line in logs if line["event"] == "request"]
-    assert seen == [address.removeprefix("::ffff:") for address in asked]
+            addresses = [one, same, same, one, other]
+            assert [await ask(address) for address in addresses] == [good, good, 429, 429, good]
+    logged = [line["client"] for line in logs if line["event"] == "request"]
+    assert logged == [address.removeprefix("::ffff:") for address in addresses]
 
 
 @pytest.mark.parametrize("endpoint", [e for e in ENDPOINTS if any(limit.costs for limit in e.limits)])
-def test_costs_are_their_callers(endpoint: Endpoint) -> None:
-    """Granted work puts only a user's bucket into debt: an address may be a whole office's."""
+def test_costs_are_charged_to_the_user(endpoint: Endpoint) -> None:
+    """Only a user's bucket goes into debt for work, because a whole office may share an address."""
     assert endpoint.auth is Auth.SESSION
     for limit in endpoint.limits:
         assert limit.per is Per.USER or set(limit.costs) <= {Cost.MEMBERS}
 
 
-async def test_a_group_costs_the_people_that_it_names() -> None:
-    """Part 6: known before, so that a group which costs more than is left is refused, and nothing is made."""
+async def test_a_group_costs_its_members() -> None:
+    """Part 6: the cost is known before, so a group that costs more than is left is not created."""
     limits = Limits(request_rate=Rate(0.01, 5), members_per_permit=2)
     async with serving(limits, rate_limits=True) as server, browser(server) as http:
         alice, bob = await register(server, http, "Alice"), await register(server, http, "Bob")
@@ -421,8 +421,8 @@ async def test_a_group_costs_the_people_that_it_names() -> None:
 
 
 @pytest.mark.parametrize("body", [b"{}", b"{", b'{"a":' + b"[" * 16_000, b'{"a":1e999}'], ids=len)
-async def test_a_malformed_request_costs_what_parsing_it_takes(body: bytes) -> None:
-    """Each takes a permit, and one more for each 16 KiB; a sender in debt is 429, however large the body."""
+async def test_a_malformed_request_costs_its_parsing(body: bytes) -> None:
+    """It costs one permit, and one more for each 16 KiB; in debt, any body is a 429."""
     async with (
         serving(Limits(message_rate=Rate(0.01, 3)), rate_limits=True) as server,
         browser(server) as http,
@@ -440,8 +440,8 @@ async def test_a_malformed_request_costs_what_parsing_it_takes(body: bytes) -> N
         assert await ask(body_of_message) == 429
 
 
-async def test_a_message_costs_the_people_whom_it_reaches() -> None:
-    """Part 6: charged after the commit, into debt, which Retry-After counts; a replay reaches nobody."""
+async def test_a_message_costs_its_recipients() -> None:
+    """Part 6: charged after the commit, into debt, which Retry-After includes; a replay has no recipients."""
     limits = Limits(message_rate=Rate(0.5, 3), deliveries_per_permit=1)
     async with serving(limits, rate_limits=True) as server, browser(server) as http:
         alice, bob = await register(server, http, "Alice"), await register(server, http, "Bob")
@@ -459,8 +459,8 @@ async def test_a_message_costs_the_people_whom_it_reaches() -> None:
         assert response.headers["Retry-After"] in {"3", "4"}
 
 
-async def test_an_answer_costs_its_bytes() -> None:
-    """Part 6: a permit for each part that one permit covers, charged when the answer is known."""
+async def test_a_response_costs_its_bytes() -> None:
+    """Part 6: a permit for each part of the response that a permit covers, charged when its size is known."""
     limits = Limits(request_rate=Rate(0.01, 8), answer_bytes_per_permit=1024)
     async with serving(limits, rate_limits=True) as server, browser(server) as http:
         alice, bob = await register(server, http, "Alice"), await register(server, http, "Bob")
@@ -474,10 +474,10 @@ async def test_an_answer_costs_its_bytes() -> None:
 @pytest.mark.parametrize(
     "query", ["", "&limit=100", "&limit=3&after_id=1", "&limit=4&around_id=3", "&before_id=1"]
 )
-async def test_an_answer_in_parts_is_the_same(
+async def test_a_response_in_parts_is_the_same(
     scene: Scene, monkeypatch: pytest.MonkeyPatch, query: str
 ) -> None:
-    """To the byte, with and without a page, and where there is nothing in it."""
+    """A response in parts has equal bytes, with and without paging, and if it is empty."""
     for _ in range(5):
         await scene.alice.send(scene.chat)
     path = f"/messages?chat_id={scene.chat}{query}"
@@ -488,13 +488,13 @@ async def test_an_answer_in_parts_is_the_same(
     assert (in_parts.status_code, in_parts.content) == (200, whole.content)
 
 
-async def test_of_answers_that_are_asked_for_at_once_no_more_is_read_than_is_owed(
+async def test_concurrent_large_responses_end_with_the_debt(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """A large answer is read in parts, and on its way refused to a user who is in debt by then.
+    """A large response is read in parts, and refused on the way if its user is in debt by then.
 
-    What was read in vain has cost as much. Of 8 permits three requests take one each, the page that is
-    answered costs 6 more, and half a page that is not 3 more: 4 are owed.
+    The read parts are charged. Of 8 permits three requests take one each, the sent page 6 more, and half of
+    the refused page 3 more, which leaves a debt of 4.
     """
     for module in (operations.messages, message_routes):
         monkeypatch.setattr(module, "MESSAGES_AT_ONCE", 2)
@@ -504,11 +504,11 @@ async def test_of_answers_that_are_asked_for_at_once_no_more_is_read_than_is_owe
         chat = await bob.direct_chat_with(alice)
         for _ in range(4):
             await bob.send(chat, "x" * 3000)
-        expect(await alice.ask("GET", "/users/me"), 200)  # her token is known from here on
+        expect(await alice.ask("GET", "/users/me"), 200)  # her token is cached from here on
         page, read = f"/messages?chat_id={chat}&limit=100", server.messaging.read
         halfway, go_on, reads = trio.Event(), trio.Event(), count(1)
 
-        async def held(query: Query[Any]) -> Any:
+        async def read_and_wait(query: Query[Any]) -> Any:
             if next(reads) == 1:
                 result = await read(query)
                 halfway.set()
@@ -516,7 +516,7 @@ async def test_of_answers_that_are_asked_for_at_once_no_more_is_read_than_is_owe
                 return result
             return await read(query)
 
-        monkeypatch.setattr(server.messaging, "read", held)
+        monkeypatch.setattr(server.messaging, "read", read_and_wait)
         responses: list[httpx.Response] = []
 
         async def ask() -> None:
@@ -535,7 +535,7 @@ async def test_of_answers_that_are_asked_for_at_once_no_more_is_read_than_is_owe
 
 
 async def test_a_429_consumes_no_key() -> None:
-    """Part 5: a request that came too often is repeated later with its key, and is then done."""
+    """Part 5: a request that was a 429 is carried out later with the same key."""
     limits = Limits(message_rate=Rate(2, 1))
     async with serving(limits, rate_limits=True) as server, browser(server) as http:
         alice, bob = await register(server, http, "Alice"), await register(server, http, "Bob")
@@ -550,8 +550,8 @@ async def test_a_429_consumes_no_key() -> None:
         assert len(expect(await bob.ask("GET", f"/messages?chat_id={chat}"), 200)) == 2
 
 
-async def test_the_checklists_pace_is_within_the_limits() -> None:
-    """Part 6: with the defaults nobody meets a limit who loads a page and writes as fast as people do."""
+async def test_normal_use_meets_no_limit() -> None:
+    """Part 6: with the defaults, a user who loads a page and writes as fast as a person meets no limit."""
     async with serving(rate_limits=True) as server, browser(server) as http:
         alice, bob = await register(server, http, "Alice"), await register(server, http, "Bob")
         chat = await alice.direct_chat_with(bob)
@@ -562,7 +562,7 @@ async def test_the_checklists_pace_is_within_the_limits() -> None:
 
 
 async def test_limits_can_be_turned_off(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """Part 6: `MESSAGING_RATE_LIMITS=off` is for load tests: 12 log-ins, where 10 a minute are allowed."""
+    """Part 6: with `MESSAGING_RATE_LIMITS=off`, for load tests, 12 log-ins succeed where 10 a minute may."""
     limited: dict[str, str] = {}
     for variables, statuses in (
         (limited, [200] * 10 + [429] * 2),
@@ -579,12 +579,12 @@ async def test_limits_can_be_turned_off(tmp_path_factory: pytest.TempPathFactory
 async def log_in_often(server: ServerProcess, http: httpx.AsyncClient, statuses: list[int]) -> None:
     await register(server, http, "Alice")
     login = {"email": "alice@test.com", "password": "password123"}
-    answered = [(await http.post("/auth/login", json=login)).status_code for _ in statuses]
-    assert answered == statuses
+    results = [(await http.post("/auth/login", json=login)).status_code for _ in statuses]
+    assert results == statuses
 
 
 async def test_sockets_are_limited_per_user() -> None:
-    """Part 6: one socket more than a user may have is closed with 4429; when one leaves, there is room."""
+    """Part 6: a socket over the user's limit closes with 4429; once another one closes, a new one opens."""
     async with serving(Limits(sockets_per_user=2)) as server, browser(server) as http:
         alice = await register(server, http, "Alice")
         async with alice.socket():

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import trio
 
-from tests.postgresql import made_with_tables
+from tests.postgresql import new_database_with_tables
 from tests.server.fleet import fleet
 from tests.server.siege import Besieged, Plan, besiege, broken_bus, report, terminate
 
@@ -24,7 +24,7 @@ def test_what_was_answered_reaches_every_socket_in_order(kind: str, tmp_path: Pa
     `python -m tests.server.siege` is the same at length, on a database of its own that crashes.
     """
     with (
-        made_with_tables("messaging_test_siege") as database,
+        new_database_with_tables("messaging_test_siege") as database,
         broken_bus(kind, database) as (bus, restart_bus),
         fleet(tmp_path, database, bus, count=3) as members,
     ):

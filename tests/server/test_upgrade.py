@@ -16,7 +16,7 @@ from adapters.storage_sql.rows import Row, seconds
 from adapters.storage_sql.schema import upgrade_sqlite
 from messaging_core.ids import SessionId, UserId
 from messaging_core.models import AccessClaims, RefreshClaims
-from tests.postgresql import connect, made
+from tests.postgresql import connect, new_database
 from tests.server.clients import browser, expect
 from tests.server.servers import process
 from tests.storage.older_schema import upgrades_stop_at
@@ -36,7 +36,7 @@ def insert(table: str, row: Row, mark: str) -> str:
 def left_by_0005(kind: str, directory: Path) -> Iterator[str]:
     """The address of a database in which Alice has a session, as the schema 0005 has it."""
     if kind == "postgresql":
-        with made(f"messaging_test_upgrade_{os.getpid()}") as address:
+        with new_database(f"messaging_test_upgrade_{os.getpid()}") as address:
             with upgrades_stop_at("0005"):
                 upgrade_postgresql(address)
             with connect(address) as connection:

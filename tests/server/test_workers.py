@@ -12,7 +12,7 @@ import trio
 
 from tests.cli.supervisors import Supervised, is_alive, over, refuses, serving
 from tests.patience import PATIENCE
-from tests.server.clients import BROKEN_OFF, browser, collect_what_was_broken_off, expect, register
+from tests.server.clients import OPEN_ITERATORS, browser, collect_open_iterators, expect, register
 from tests.server.servers import ServerProcess, command_line
 
 KEYS = "k1:" + "0f" * 32
@@ -31,7 +31,7 @@ async def two_workers(directory: Path, database: str) -> AsyncIterator[Supervise
 async def one_worker(directory: Path) -> AsyncIterator[tuple[Supervised, ServerProcess]]:
     """A supervisor with a single worker, which is a whole server by itself."""
     async with serving(directory, over(command_line("serve", "--database", "memory:"), workers=1)) as it:
-        yield it, ServerProcess(f"http://127.0.0.1:{it.port}", it.process, it.log_file, it.told)
+        yield it, ServerProcess(f"http://127.0.0.1:{it.port}", it.process, it.log_file, it.output)
 
 
 async def test_a_worker_drains_as_a_server_does_alone(tmp_path: Path) -> None:
@@ -87,7 +87,7 @@ async def test_while_workers_are_replaced_no_request_is_refused(tmp_path: Path, 
         assert not set(before.values()) & set(it.serving().values())
 
 
-@BROKEN_OFF
+@OPEN_ITERATORS
 async def test_a_worker_that_is_killed_costs_its_own_requests_only(tmp_path: Path, postgresql: str) -> None:
     """Those in flight there are lost; who asks again is answered, by whoever is there."""
     async with two_workers(tmp_path, postgresql) as it:
@@ -112,7 +112,7 @@ async def test_a_worker_that_is_killed_costs_its_own_requests_only(tmp_path: Pat
             os.kill(victim, signal.SIGKILL)
         assert answered
         assert not is_alive(victim)
-        collect_what_was_broken_off()
+        collect_open_iterators()
 
 
 async def test_workers_without_a_supervisor_drain_and_end(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from adapters.storage_sql.postgresql.storage import open_postgresql
 from adapters.storage_sql.postgresql.transaction import postgresql_statements
 from adapters.storage_sql.rows import KINDS
 from adapters.storage_sql.tables import metadata
-from tests.postgresql import SERVER, connect, made
+from tests.postgresql import SERVER, connect, new_database
 from tests.storage.older_schema import upgrades_stop_at
 from tests.storage.schema_0002 import check_0002, fill_0002
 from tests.storage.schema_0003 import check_0003, fill_0003
@@ -55,7 +55,7 @@ def test_revisions_create_the_tables(postgresql_tables: str) -> None:
 
 async def test_servers_do_not_upgrade(tmp_path: Path) -> None:
     """An empty, an old and a newer schema are refused, with the command that helps, which can be repeated."""
-    with made(NAME) as address:
+    with new_database(NAME) as address:
         message = await refusal(address)
         assert "no tables yet" in message
         assert f"messaging migrate --database '{address}'" in message
@@ -76,7 +76,7 @@ async def test_servers_do_not_upgrade(tmp_path: Path) -> None:
 
 async def test_creations_move_to_their_messages() -> None:
     """The upgrade moves creations from the log to the messages, and changes no chat's log."""
-    with made(NAME) as address:
+    with new_database(NAME) as address:
         _upgrade_to(address, "0002")
         with connect(address) as connection, connection.cursor() as cursor:
             fill_0002(cursor.executemany, "%s")
@@ -87,7 +87,7 @@ async def test_creations_move_to_their_messages() -> None:
 
 async def test_stored_responses_name_the_resource_of_their_body() -> None:
     """The upgrade of responses with bodies loses none: each is replayed until it expires."""
-    with made(NAME) as address:
+    with new_database(NAME) as address:
         _upgrade_to(address, "0003")
         with connect(address) as connection, connection.cursor() as cursor:
             fill_0003(cursor.executemany, "%s")
@@ -98,7 +98,7 @@ async def test_stored_responses_name_the_resource_of_their_body() -> None:
 
 async def test_each_account_is_found_by_its_e_mail() -> None:
     """The upgrade from e-mails in lower case locks no account out, and distinguishes none by case alone."""
-    with made(NAME) as address:
+    with new_database(NAME) as address:
         _upgrade_to(address, "0007")
         with connect(address) as connection, connection.cursor() as cursor:
             fill_0007(cursor.executemany, "%s")
@@ -115,7 +115,7 @@ def _upgrade_to(address: str, revision: str) -> None:
 def test_concurrent_upgrades() -> None:
     """Of concurrent upgrades, one upgrades, and the others find nothing to do."""
     found: list[str | None] = []
-    with made(NAME) as address:
+    with new_database(NAME) as address:
         threads = [
             threading.Thread(target=lambda: found.append(upgrade_postgresql(address))) for _ in range(4)
         ]
@@ -128,7 +128,7 @@ def test_concurrent_upgrades() -> None:
 
 def test_tables_of_another_program() -> None:
     """The upgrade refuses the database of another program."""
-    with made(NAME) as address:
+    with new_database(NAME) as address:
         with connect(address) as connection:
             connection.execute("CREATE TABLE bookmarks (url TEXT)")
         with pytest.raises(DatabaseUnusable, match=r"bookmarks.*another database"):
@@ -138,7 +138,7 @@ def test_tables_of_another_program() -> None:
 async def test_an_encoding_other_than_utf_8() -> None:
     """A database that is not in UTF-8 is refused before the first write."""
     options = "ENCODING 'SQL_ASCII' LC_COLLATE 'C' LC_CTYPE 'C' TEMPLATE template0"
-    with made(NAME, options=options) as address:
+    with new_database(NAME, options=options) as address:
         assert "SQL_ASCII" in await refusal(address)
         with pytest.raises(DatabaseUnusable, match="UTF8"):
             upgrade_postgresql(address)

@@ -1,4 +1,4 @@
-"""The endpoints that take a body, and JSON that is nested in one."""
+"""The endpoints with a body, and nested JSON."""
 
 from adapters.quart_app.config import HttpConfig
 from adapters.quart_app.endpoints import Endpoint
@@ -8,7 +8,7 @@ WITH_BODY = [endpoint for endpoint in ENDPOINTS if endpoint.has_body]
 
 
 def is_too_large(endpoint: Endpoint, body: bytes) -> bool:
-    """Whether the endpoint does not take so large a body."""
+    """Whether the body exceeds the endpoint's bound."""
     return len(body) > HttpConfig().largest_body(endpoint)
 
 

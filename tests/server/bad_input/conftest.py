@@ -1,6 +1,6 @@
-"""Whatever comes in, the answer is a clear refusal, nothing is half-done, and the server goes on.
+"""Bad input is refused with the right error and changes nothing, and the server goes on.
 
-That no answer is a 5xx, and that each error has its form, is checked of every answer by `clients.browser`.
+`clients.browser` checks every response: none is a 5xx, and each error has its form.
 """
 
 import pytest
@@ -11,6 +11,6 @@ from tests.server.clients import expect
 
 @pytest.fixture
 async def scene(scene: Scene) -> Scene:
-    """The scene, when what the first use of a token changes has changed."""
+    """The scene after Bob's first request, whose token changes the state."""
     expect(await scene.bob.ask("GET", "/users/me"), 200)
     return scene

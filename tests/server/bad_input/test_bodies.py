@@ -1,4 +1,4 @@
-"""Bodies that are wrong as a whole: their form, their type, their size."""
+"""Malformed bodies: their form, their content type, their size."""
 
 import json
 from collections.abc import AsyncIterator
@@ -9,7 +9,7 @@ import pytest
 from adapters.quart_app.endpoints import Endpoint
 from tests.server.bad_input.bodies import WITH_BODY, is_too_large, nested
 from tests.server.calls import CALLS, Scene, path_of
-from tests.server.clients import BROKEN_OFF, collect_what_was_broken_off, expect
+from tests.server.clients import OPEN_ITERATORS, collect_open_iterators, expect
 from tests.server.servers import ServerHere
 
 BODIES = [
@@ -33,7 +33,7 @@ BODIES = [
 
 @pytest.mark.parametrize("endpoint", WITH_BODY, ids=lambda endpoint: endpoint.name)
 async def test_bodies_that_are_no_object(server: ServerHere, scene: Scene, endpoint: Endpoint) -> None:
-    """No JSON is a 400, no object a 422, what a stranger may not send a 413; nothing is changed."""
+    """A body that is not JSON is a 400, one that is no object a 422, one over its bound a 413."""
     headers = {"Authorization": f"Bearer {scene.alice.access_token}", "Content-Type": "application/json"}
     path = path_of(endpoint, dict(CALLS[endpoint.name](scene)))
     before = server.state()
@@ -53,8 +53,8 @@ async def test_bodies_that_are_no_object(server: ServerHere, scene: Scene, endpo
         *("application/xml", "/", ";", "json", "application/json-seq", "text/json", '"application/json"'),
     ],
 )
-async def test_wrong_content_types(server: ServerHere, scene: Scene, kind: str) -> None:
-    """What does not say that it is JSON is a 415, though it may look like it."""
+async def test_content_types_other_than_json(server: ServerHere, scene: Scene, kind: str) -> None:
+    """A content type other than JSON is a 415, also if the body is JSON."""
     body = json.dumps({"chat_id": scene.chat, "type": "text", "content": "x"}).encode()
     headers = {"Authorization": f"Bearer {scene.alice.access_token}", "Content-Type": kind}
     before = server.state()
@@ -71,7 +71,7 @@ async def test_wrong_content_types(server: ServerHere, scene: Scene, kind: str) 
     ],
 )
 async def test_content_types_of_json(scene: Scene, kind: str | None) -> None:
-    """JSON is UTF-8 (RFC 8259 8.1) whatever the parameter says; a body without a type is taken for JSON."""
+    """JSON is UTF-8 (RFC 8259 8.1) whatever its charset; a body without a content type counts as JSON."""
     body = '{"chat_id": %d, "type": "text", "content": "ж"}' % scene.chat  # noqa: UP031 - braces
     headers = {"Authorization": f"Bearer {scene.alice.access_token}"}
     if kind is not None:
@@ -81,7 +81,7 @@ async def test_content_types_of_json(scene: Scene, kind: str | None) -> None:
 
 
 class Pieces(httpx.AsyncByteStream):
-    """A body in pieces, which ends well when the server has heard enough."""
+    """A body in pieces; the server may stop reading before its end."""
 
     def __init__(self, size: int, piece: int = 65_536) -> None:
         self._left = size
@@ -93,29 +93,29 @@ class Pieces(httpx.AsyncByteStream):
     async def __anext__(self) -> bytes:
         if self._left <= 0:
             raise StopAsyncIteration
-        taken = min(self._left, self._piece)
-        self._left -= taken
-        return b" " * taken
+        size_of_piece = min(self._left, self._piece)
+        self._left -= size_of_piece
+        return b" " * size_of_piece
 
 
-@BROKEN_OFF
-@pytest.mark.parametrize("told", [True, False], ids=["content-length", "chunked"])
+@OPEN_ITERATORS
+@pytest.mark.parametrize("has_length", [True, False], ids=["content-length", "chunked"])
 @pytest.mark.parametrize("size", [1_048_577, 3_000_000, 20_000_000])
-async def test_bodies_over_a_mebibyte(server: ServerHere, scene: Scene, size: int, told: bool) -> None:
-    """413, which a client that is still sending gets to see; nothing is changed."""
+async def test_bodies_over_a_mebibyte(server: ServerHere, scene: Scene, size: int, has_length: bool) -> None:
+    """A body over the bound is a 413, which the client receives while it still sends; nothing changes."""
     headers = {"Authorization": f"Bearer {scene.alice.access_token}", "Content-Type": "application/json"}
-    if told:
+    if has_length:
         headers["Content-Length"] = str(size)
     before = server.state()
     response = await scene.http.post("/messages", content=Pieces(size), headers=headers)
-    collect_what_was_broken_off()
+    collect_open_iterators()
     expect(response, 413, "body_too_large")
     assert server.state() == before
     expect(await scene.alice.ask("GET", "/users/me"), 200)
 
 
 async def test_a_body_of_just_a_mebibyte(scene: Scene) -> None:
-    """The limit itself is allowed."""
+    """A body of exactly the bound is accepted."""
     body = json.dumps({"chat_id": scene.chat, "type": "text", "content": "x"}).encode()
     headers = {"Authorization": f"Bearer {scene.alice.access_token}", "Content-Type": "application/json"}
     expect(await scene.http.post("/messages", content=body.ljust(1_048_576), headers=headers), 201)
@@ -136,16 +136,16 @@ async def test_a_body_of_just_a_mebibyte(scene: Scene) -> None:
         ),
     ],
 )
-async def test_what_is_said_of_a_body_is_true(http: httpx.AsyncClient, body: bytes, detail: str) -> None:
-    """Bytes are counted from the body's start, and what is whole is not called truncated."""
+async def test_errors_describe_the_body(http: httpx.AsyncClient, body: bytes, detail: str) -> None:
+    """Offsets count from the body's first byte, and a complete body is not called truncated."""
     headers = {"Content-Type": "application/json"}
     response = await http.post("/auth/login", content=body, headers=headers)
     assert expect(response, 400, "malformed_json")["detail"] == detail
 
 
 @pytest.mark.parametrize("codings", ["gzip", "br", "identity, deflate", "GZIP", "nonsense\x80", "x" * 500])
-async def test_an_encoded_body_is_not_taken(scene: Scene, codings: str) -> None:
-    """415 names the coding and what is taken (RFC 9110 12.5.3): gzip's bytes are never read as JSON."""
+async def test_an_encoded_body_is_refused(scene: Scene, codings: str) -> None:
+    """415 names the coding and the accepted one (RFC 9110 12.5.3); encoded bytes are not parsed as JSON."""
     headers = {b"Content-Encoding": codings.encode("latin-1")}
     response = await scene.http.post("/auth/login", content=b"{}", headers=headers)
     detail = expect(response, 415, "unsupported_media_type")["detail"]
@@ -157,8 +157,8 @@ async def test_an_encoded_body_is_not_taken(scene: Scene, codings: str) -> None:
 @pytest.mark.parametrize(
     ("value", "place"), [(b"1e999", "payload"), (b"-1e999", "payload"), (b"1" * 5000, "payload")]
 )
-async def test_a_number_that_nothing_reads_is_named(scene: Scene, value: bytes, place: str) -> None:
-    """It is JSON, and is refused for its size and by its field."""
+async def test_a_number_out_of_range_is_named(scene: Scene, value: bytes, place: str) -> None:
+    """A valid JSON number beyond the range is refused with its field."""
     body = b'{"chat_id": 1, "type": "text", "content": "x", "payload": {"a": [%b]}}' % value
     headers = {"Authorization": f"Bearer {scene.alice.access_token}"}
     response = await scene.http.post("/messages", content=body, headers=headers)

@@ -1,4 +1,4 @@
-"""E-mails that look like others, that are no e-mails, and that accounts from before have."""
+"""E-mails that look like others, malformed e-mails, and e-mails of older accounts."""
 
 import httpx
 import pytest
@@ -36,8 +36,8 @@ async def log_in(http: httpx.AsyncClient, email: str) -> httpx.Response:
     return await http.post("/auth/login", json={"email": email, "password": PASSWORD})
 
 
-async def test_no_account_has_an_e_mail_with_a_twin(server: ServerHere, http: httpx.AsyncClient) -> None:
-    """What cannot be seen in an e-mail, or does not belong into one, is named, and no account is made."""
+async def test_ambiguous_emails_are_refused(server: ServerHere, http: httpx.AsyncClient) -> None:
+    """The error names an invisible or invalid character, and no account is created."""
     before = server.state()
     for email, message in REFUSED:
         (error,) = expect(await register(http, email), 422, "validation_failed")["errors"]
@@ -57,24 +57,24 @@ async def test_no_account_has_an_e_mail_with_a_twin(server: ServerHere, http: ht
     ],
     ids=ascii,
 )
-async def test_spellings_of_one_e_mail_are_one_account(
+async def test_spellings_of_one_email_are_one_account(
     http: httpx.AsyncClient, shown: str, others: list[str]
 ) -> None:
-    """However its letters and its domain are written, it registers once, and logs in the same person."""
+    """All spellings of an e-mail's letters and domain belong to one account."""
     key = new_key()
-    made = expect(await register(http, shown, **{"Idempotency-Key": key}), 201)
-    assert made["user"]["email"] == shown
+    registered = expect(await register(http, shown, **{"Idempotency-Key": key}), 201)
+    assert registered["user"]["email"] == shown
     again = expect(await register(http, shown, **{"Idempotency-Key": key}), 201)
-    assert again["user"]["id"] == made["user"]["id"]
+    assert again["user"]["id"] == registered["user"]["id"]
     for email in (shown, *others):
         expect(await register(http, email), 409, "email_taken")
-        assert expect(await log_in(http, email), 200)["user"] == made["user"]
+        assert expect(await log_in(http, email), 200)["user"] == registered["user"]
 
 
-async def test_an_e_mail_that_costs_time_is_not_parsed_without_a_permit(
+async def test_a_costly_email_is_not_parsed_without_a_permit(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """An address that has used up its log-ins is refused before its e-mails are looked at."""
+    """An address that has used its log-in permits is refused before its e-mail is parsed."""
     limits = Limits(login_address_rate=Rate(0.01, 1))
     async with serving(limits, rate_limits=True) as server, browser(server) as http:
         costly = "x@" + ".".join("ж" for _ in range(80))
@@ -83,14 +83,14 @@ async def test_an_e_mail_that_costs_time_is_not_parsed_without_a_permit(
         expect(await log_in(http, costly), 429)
 
 
-async def test_domains_that_are_two_are_two(http: httpx.AsyncClient) -> None:
-    """Letters are folded before the `@` alone: behind it IDNA says what is one."""
+async def test_different_domains_are_different_accounts(http: httpx.AsyncClient) -> None:
+    """Only the part before the `@` is case-folded; for the domain, IDNA decides which spellings are equal."""
     for email in ("x@straße.de", "x@strasse.de", "x@stra\uff53\uff53e.com"):
         expect(await register(http, email), 201)
 
 
-async def test_an_account_from_before_may_log_in(server: ServerHere, http: httpx.AsyncClient) -> None:
-    """What nobody can register any more is not locked out, and is found as it was: in lower case."""
+async def test_an_older_account_may_log_in(server: ServerHere, http: httpx.AsyncClient) -> None:
+    """An account whose e-mail is no longer accepted at registration is found by it in lower case."""
     password_hash = await server.hasher.hash(PASSWORD, network="")
     for number, email in enumerate(
         ["a,b@c.com", "x@t.com\u200b", "ας@t.com", "ασ@t.com", "i\u0307" * 99 + "@b.cc"]

@@ -60,12 +60,12 @@ def schema_of(endpoint: Endpoint, name: str) -> Draft202012Validator:
 
 
 def must_be_refused(schema: Draft202012Validator, raw: bytes) -> bool:
-    """Whether the value is no JSON, or none that the schema of its field takes."""
+    """Whether the value is not JSON, or violates the schema of its field."""
     try:
         value = json.loads(raw, parse_constant=lambda _: pytest.fail)
     except (ValueError, RecursionError):
         return True
-    if isinstance(value, float):  # to JSON Schema 1.0 is an integer; to this API it is not
+    if isinstance(value, float):  # JSON Schema counts 1.0 as an integer; this API does not
         return True
     return not schema.is_valid(value)
 
@@ -74,7 +74,7 @@ def must_be_refused(schema: Draft202012Validator, raw: bytes) -> bool:
 async def test_every_value_in_every_field(
     server: ServerHere, scene: Scene, endpoint: Endpoint, field: str
 ) -> None:
-    """A value that the field's schema does not take is refused, by the field's name, and changes nothing."""
+    """A value that violates its field's schema is refused with the field's name, and changes nothing."""
     schema = schema_of(endpoint, field)
     for raw in RAW_VALUES:
         values = dict(CALLS[endpoint.name](scene))
@@ -87,29 +87,29 @@ async def test_every_value_in_every_field(
         response = await scene.http.request(
             endpoint.method, f"{server.address}{path}", content=body, headers=headers
         )
-        told = f"{raw[:100]!r}: {response.status_code} {response.text[:200]}"
+        description = f"{raw[:100]!r}: {response.status_code} {response.text[:200]}"
         if response.status_code >= 400:
-            assert server.state() == before, told
+            assert server.state() == before, description
         if is_too_large(endpoint, body):
-            assert response.status_code == 413, told
+            assert response.status_code == 413, description
         elif must_be_refused(schema, raw):
-            assert response.status_code in {400, 422}, told
+            assert response.status_code in {400, 422}, description
         if response.status_code == 422:
             named = {error["field"].partition(".")[0] for error in response.json()["errors"]}
-            assert named == {field}, told
-    await reads_well(scene)
+            assert named == {field}, description
+    await all_can_be_read(scene)
 
 
-async def reads_well(scene: Scene) -> None:
-    """What has been stored on the way can be read by everybody whom it concerns."""
+async def all_can_be_read(scene: Scene) -> None:
+    """All that the requests have stored can be read by its users."""
     for person in (scene.alice, scene.bob):
         for path in ("/users/me", "/chats", f"/messages?chat_id={scene.chat}"):
             expect(await person.ask("GET", path), 200)
 
 
 @pytest.mark.parametrize("endpoint", WITH_BODY, ids=lambda endpoint: endpoint.name)
-async def test_every_field_left_out(server: ServerHere, scene: Scene, endpoint: Endpoint) -> None:
-    """A required field that is missing is named; all that are missing are named at once."""
+async def test_missing_fields(server: ServerHere, scene: Scene, endpoint: Endpoint) -> None:
+    """A missing required field is named; if several are missing, all are named at once."""
     schema = DESCRIPTION["paths"][endpoint.path][endpoint.method.lower()]["requestBody"]
     required = schema["content"]["application/json"]["schema"]["required"]
     values = dict(CALLS[endpoint.name](scene))
@@ -128,7 +128,7 @@ async def test_every_field_left_out(server: ServerHere, scene: Scene, endpoint: 
 
 
 async def test_unknown_fields_are_ignored(scene: Scene) -> None:
-    """A client may be newer than its server, or send what it likes besides."""
+    """Fields that the server does not know, for example of a newer client, are ignored."""
     body = {"chat_id": scene.chat, "type": "text", "content": "x", "author_id": 2, "id": 7, "constructor": {}}
     sent = expect(await scene.alice.ask("POST", "/messages", body), 201)
     assert sent["author_id"] == scene.alice.id
@@ -153,7 +153,7 @@ REGISTRATION = {"email": "new@test.com", "password": "password123", "display_nam
     ],
 )
 async def test_text_that_is_slow_to_normalise(path: str, field: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Normalising takes time by the square of the accents: a text that is too long is refused before it."""
+    """Normalising may take quadratic time, so a text over its bound is refused before it."""
     lengths, really = [0], unicodedata.normalize
 
     def normalize(form: Any, text: str) -> str:
@@ -171,7 +171,7 @@ async def test_text_that_is_slow_to_normalise(path: str, field: str, monkeypatch
 
 
 async def test_invisible_text_is_blank(scene: Scene) -> None:
-    """A name, a title or a message without a visible character is refused as blank, however it is written."""
+    """A name, title or message without a visible character is refused as blank."""
     message = await scene.alice.send(scene.chat)
     for text in (*"\u3164\u2800\uffa0\ufe0f\u0301", "\u200b \u3164\u2800\U000e0067"):
         for method, path, body, field in [
@@ -203,8 +203,8 @@ OUTCOMES = [
 ]
 
 
-async def test_text_is_measured_in_its_form(scene: Scene) -> None:
-    """What fits in its form is kept in it, content as it was sent; what does not is refused, and told why."""
+async def test_text_is_measured_in_its_normal_form(scene: Scene) -> None:
+    """Text within the bound is stored in its normal form, content as sent; longer text is refused."""
     for number, (field, text, outcome) in enumerate(OUTCOMES):
         path = {"title": "/chats", "content": "/messages"}.get(field, "/auth/register")
         values: dict[str, object] = {
@@ -219,12 +219,12 @@ async def test_text_is_measured_in_its_form(scene: Scene) -> None:
             (error,) = expect(response, 422, "validation_failed")["errors"]
             assert (error["field"], error["message"]) == (field, outcome)
         else:
-            made = expect(response, 201)
-            assert made.get("user", made)[field] == outcome
+            created = expect(response, 201)
+            assert created.get("user", created)[field] == outcome
 
 
-async def test_entries_beyond_the_bound_are_not_looked_at(scene: Scene) -> None:
-    """A list that is too long is refused for that, whatever stands beyond; up to there an entry is named."""
+async def test_entries_beyond_the_bound_are_not_parsed(scene: Scene) -> None:
+    """A list over the bound is refused for its length, not for a later entry; else the entry is named."""
     most = Limits().group_members
     for entries, code, field in [
         ([1] * (most + 1) + ["x"] * 10, "too_long", "member_ids"),
@@ -235,8 +235,8 @@ async def test_entries_beyond_the_bound_are_not_looked_at(scene: Scene) -> None:
         assert [(error["code"], error["field"]) for error in errors] == [(code, field)]
 
 
-async def test_only_what_may_be_sent_is_proposed(scene: Scene) -> None:
-    """A type that there is not is refused with those that whoever asks may send."""
+async def test_only_sendable_types_are_proposed(scene: Scene) -> None:
+    """The error for an unknown type lists the types that a user may send."""
     body = {"chat_id": scene.chat, "type": "sticker", "content": "x"}
     refusal = expect(await scene.alice.ask("POST", "/messages", body), 422, "validation_failed")
     assert refusal["detail"] == 'type: must be one of "text", "voice", "image", "video", "file"'

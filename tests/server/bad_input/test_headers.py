@@ -1,4 +1,4 @@
-"""Header fields that are nonsense, come twice, or are too much."""
+"""Malformed, repeated and oversized header fields."""
 
 import json
 from typing import Any
@@ -39,7 +39,7 @@ from tests.server.servers import ServerHere
     ids=lambda value: str(value)[:60],
 )
 async def test_bad_authorization(server: ServerHere, scene: Scene, value: str | bytes) -> None:
-    """Whatever stands there instead of a token is a 401."""
+    """A malformed Authorization header is a 401."""
     before = server.state()
     expect(
         await scene.http.get("/chats", headers=[(b"Authorization", as_bytes(value))]), 401, "token_invalid"
@@ -51,8 +51,8 @@ def as_bytes(value: str | bytes) -> bytes:
     return value.encode() if isinstance(value, str) else value
 
 
-async def test_headers_that_come_twice(scene: Scene) -> None:
-    """Two Authorization headers are one that is malformed; two keys are no key."""
+async def test_repeated_headers(scene: Scene) -> None:
+    """Two Authorization headers are malformed, and so are two keys."""
     bearer = ("Authorization", f"Bearer {scene.alice.access_token}")
     expect(await scene.http.get("/chats", headers=[bearer, bearer]), 401, "token_invalid")
     body = json.dumps({"chat_id": scene.chat, "type": "text", "content": "x"})
@@ -62,8 +62,8 @@ async def test_headers_that_come_twice(scene: Scene) -> None:
 
 
 @pytest.mark.parametrize("request_id", ["x" * 65, "a b", "a\tb", "é".encode(), b"\xff", "", '{"a":1}', "%0a"])
-async def test_request_ids_that_cannot_be_logged(http: httpx.AsyncClient, request_id: str | bytes) -> None:
-    """A caller's request id comes back where it is a plain word; anything else is replaced."""
+async def test_request_ids(http: httpx.AsyncClient, request_id: str | bytes) -> None:
+    """A caller's request id is returned if it is a plain word, and replaced otherwise."""
     response = await http.get("/users/me", headers=[(b"X-Request-ID", as_bytes(request_id))])
     assert response.headers["X-Request-ID"].isalnum()
     response = await http.get("/users/me", headers={"X-Request-ID": "my-id_1.2"})
@@ -80,13 +80,13 @@ async def test_request_ids_that_cannot_be_logged(http: httpx.AsyncClient, reques
     ],
     ids=["query", "header", "headers", "control character"],
 )
-async def test_heads_that_are_too_much(server: ServerHere, sent: dict[str, Any], status: int) -> None:
-    """A head that no application should see is refused in the same form, and its connection closed."""
+async def test_oversized_heads(server: ServerHere, sent: dict[str, Any], status: int) -> None:
+    """A head over the listener's bounds is refused with a problem, and the connection closes."""
     async with httpx.AsyncClient(verify=False, timeout=PATIENCE) as client:  # noqa: S501
         response = await client.get(f"{server.address}/api/v1/chats", **sent)
         assert response.status_code == status
         assert response.headers["Content-Type"] == "application/problem+json"
         assert response.headers["Connection"] == "close"
-        assert response.headers["Access-Control-Allow-Origin"] == "*"  # its Origin was never read
+        assert response.headers["Access-Control-Allow-Origin"] == "*"  # the Origin was not read
         assert list(response.json()) == PROBLEM_KEYS
         assert (await client.get(f"{server.address}/health")).status_code == 200

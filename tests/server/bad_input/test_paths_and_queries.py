@@ -55,12 +55,12 @@ QUERIES = [
 
 @pytest.mark.parametrize("endpoint", PATHS, ids=lambda endpoint: endpoint.name)
 async def test_every_value_in_every_path(server: ServerHere, scene: Scene, endpoint: Endpoint) -> None:
-    """A number that is no identifier is a 422; what is no number, or nobody's, a 404; nothing is changed."""
+    """A number that is no valid id is a 422, other text a 404; nothing changes."""
     headers = {"Authorization": f"Bearer {scene.alice.access_token}"}
     before = server.state()
     for value in NUMBERS:
         if value == "01":
-            continue  # the first of them all, with a nought before it
+            continue  # 1 with a leading zero: valid
         (name,) = endpoint.path_names
         path = endpoint.path.replace(f"{{{name}}}", value)
         body = {"content": "x"} if endpoint.has_body else None
@@ -75,15 +75,17 @@ async def test_every_value_in_every_path(server: ServerHere, scene: Scene, endpo
 async def test_every_value_in_every_query(
     server: ServerHere, scene: Scene, endpoint: Endpoint, name: str
 ) -> None:
-    """A parameter that is not what it should be is a 422 with its name; a tag that nobody has a 404."""
+    """An invalid parameter is a 422 with its name; an unknown tag is a 404."""
     for value in [*NUMBERS, "", "x" * 8_000]:
         if value == "01" or (name == "after_id" and value in {"0", "-0"}):
             continue
-        told = {**CALLS[endpoint.name](scene)}
-        for other in ("limit", "before_id"):  # only the parameter in question, and what is required
-            told.pop(other, None)
-        told.pop(name, None)
-        query = "&".join([f"{name}={value}", *(f"{key}={kept}" for key, kept in told.items())])
+        parameters = {**CALLS[endpoint.name](scene)}
+        for other in ("limit", "before_id"):  # keep only the required parameters
+            parameters.pop(other, None)
+        parameters.pop(name, None)
+        query = "&".join(
+            [f"{name}={value}", *(f"{key}={other_value}" for key, other_value in parameters.items())]
+        )
         address = httpx.URL(server.address).copy_with(raw_path=f"{endpoint.path}?{query}".encode())
         headers = {"Authorization": f"Bearer {scene.alice.access_token}"}
         response = await scene.http.get(address, headers=headers)
@@ -136,7 +138,7 @@ async def test_every_value_in_every_query(
 async def test_queries_as_a_whole(
     server: ServerHere, scene: Scene, query: str, status: int | tuple[int, str]
 ) -> None:
-    """Queries that are no pairs, name a thing twice (the last counts), or bring more than is known."""
+    """Malformed pairs, repeated parameters (the last counts), and unknown ones."""
     address = f"{server.address}/api/v1/messages{query}"
     response = await scene.http.get(address, headers={"Authorization": f"Bearer {scene.alice.access_token}"})
     if isinstance(status, int):
@@ -158,7 +160,7 @@ async def test_queries_as_a_whole(
     ids=lambda value: str(value)[:40],
 )
 async def test_an_unknown_parameter_is_named(scene: Scene, path: str, name: str, message: str) -> None:
-    """And the nearest that the path takes; so `offset` is never an endless first page."""
+    """The error names the nearest parameter; were `offset` ignored, each page would be the first again."""
     body = expect(await scene.alice.ask("GET", path), *UNKNOWN)
     error = {
         "field": name,
@@ -169,7 +171,7 @@ async def test_an_unknown_parameter_is_named(scene: Scene, path: str, name: str,
 
 
 async def test_after_id_0_is_the_beginning(scene: Scene) -> None:
-    """Catching up from nothing: the oldest messages, and whether there are more."""
+    """`after_id=0` returns the oldest messages, and whether there are more."""
     ids = [scene.message, *[(await scene.alice.send(scene.chat))["id"] for _ in range(2)]]
     page = expect(await scene.alice.ask("GET", f"/messages?chat_id={scene.chat}&after_id=0&limit=2"), 200)
     assert [message["id"] for message in page["messages"]] == ids[1::-1]
@@ -204,10 +206,10 @@ async def test_after_id_0_is_the_beginning(scene: Scene) -> None:
     ],
 )
 @pytest.mark.parametrize("method", ["GET", "HEAD", "POST", "DELETE"])
-async def test_one_slash_too_many_is_told_the_place_without_it(
+async def test_a_trailing_slash_is_redirected(
     server: ServerHere, target: str, place: str | None, method: str
 ) -> None:
-    """308 keeps method and query, for pages of other origins too; it leads to this server's routes only."""
+    """308 keeps method and query, also for other origins, and leads only to routes of this server."""
     address = httpx.URL(server.address).copy_with(raw_path=target.encode())
     async with httpx.AsyncClient(verify=False, headers={"Origin": ORIGIN}, timeout=PATIENCE) as http:  # noqa: S501
         response = await http.request(method, address)
@@ -223,8 +225,8 @@ async def test_one_slash_too_many_is_told_the_place_without_it(
 
 
 @pytest.mark.parametrize("number", [2**53, 10**19, 10**30, 10**400, -(10**30)], ids=lambda n: str(n)[:40])
-async def test_a_number_is_a_number_however_large(scene: Scene, number: int) -> None:
-    """In a path and in a query one that is out of range is told so, and not that it is no integer."""
+async def test_large_numbers_are_out_of_range(scene: Scene, number: int) -> None:
+    """A number out of range is refused as such, not as "no integer", in paths and in queries."""
     for path in (f"/users/{abs(number)}", f"/messages?chat_id={number}"):
         refusal = expect(await scene.alice.ask("GET", path), 422, "validation_failed")
         assert [error["code"] for error in refusal["errors"]] == ["out_of_range"]
@@ -249,10 +251,10 @@ async def test_a_number_is_a_number_however_large(scene: Scene, number: int) -> 
         "/%2Fhealth",
     ],
 )
-async def test_two_slashes_are_not_one(
+async def test_double_slashes_are_not_found(
     server: ServerHere, http: httpx.AsyncClient, path: str, method: str
 ) -> None:
-    """Nothing is at such a path, and nothing sends elsewhere: it is refused as every unknown path is."""
+    """A path with a double slash is a 404, like every unknown path, without a redirect."""
     address = httpx.URL(server.address).copy_with(raw_path=path.encode())
     response = await http.request(method, address)
     assert response.status_code == 404

@@ -1,4 +1,4 @@
-"""Bytes that no well-behaved client sends."""
+"""Malformed bytes on the connection."""
 
 import httpx
 import pytest
@@ -55,21 +55,21 @@ HOSTILE = {
 
 @pytest.mark.parametrize("name", HOSTILE)
 async def test_the_server_survives(server: ServerHere, scene: Scene, name: str) -> None:
-    """The worst that a peer can reach is the end of its own connection; the fault is told to be its own."""
+    """Malformed bytes end at most their own connection, with an error that says whose fault it is."""
     url = httpx.URL(server.address)
     for leaves_at_once in (False, True):
         stream = await trio.open_tcp_stream(url.host, url.port or 80)
         async with stream:
-            answer = b""
+            response = b""
             with trio.move_on_after(PATIENCE):
                 try:
                     await stream.send_all(HOSTILE[name])
                     if not leaves_at_once:
                         await stream.send_eof()
-                        answer = b"".join([piece async for piece in stream])
+                        response = b"".join([piece async for piece in stream])
                 except trio.BrokenResourceError:
-                    pass  # the server has left
-        assert answer[9:12] not in {b"500", b"503"}, answer[:500]
+                    pass  # the server has closed the connection
+        assert response[9:12] not in {b"500", b"503"}, response[:500]
     expect(await scene.alice.ask("GET", "/users/me"), 200)
     async with scene.alice.socket() as socket:
         sent = await scene.bob.send(scene.chat)
@@ -77,12 +77,12 @@ async def test_the_server_survives(server: ServerHere, scene: Scene, name: str) 
 
 
 @pytest.mark.parametrize("path", [b"/nothing?", b"/ws/?", b"//ws?", b"/%ff?"])
-async def test_a_handshake_elsewhere_finds_nothing(server: ServerHere, path: bytes) -> None:
-    """It is refused as every request for an unknown path is, and is no failure of the server's."""
+async def test_a_handshake_at_another_path_is_not_found(server: ServerHere, path: bytes) -> None:
+    """A handshake at an unknown path is a 404 and logs no failure."""
     url = httpx.URL(server.address)
     async with await trio.open_tcp_stream(url.host, url.port or 80) as stream:
         with trio.fail_after(PATIENCE):
             await stream.send_all(HANDSHAKE.replace(b"/ws?", path) + b"\r\n")
-            answer = b"".join([piece async for piece in stream])
-    assert answer[9:12] == b"404", answer
-    assert b'"code":"not_found"' in answer
+            response = b"".join([piece async for piece in stream])
+    assert response[9:12] == b"404", response
+    assert b'"code":"not_found"' in response

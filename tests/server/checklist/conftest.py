@@ -1,4 +1,4 @@
-"""The frontend's checklist, a row a test and by its number, over a real port with real clients."""
+"""The frontend's checklist: its rows, by number, over a real port with real clients."""
 
 from collections.abc import AsyncIterator
 
@@ -12,13 +12,13 @@ from tests.server.servers import ServerHere
 
 @pytest.fixture(params=[True, False], ids=["quick path", "framework"])
 def quick_path(request: pytest.FixtureRequest) -> bool:
-    """The contract holds both ways: past the framework and through it."""
+    """The contract holds on both ways: through the framework and on the quick path."""
     return bool(request.param)
 
 
 @pytest.fixture
 async def stranger(server: ServerHere) -> AsyncIterator[httpx.AsyncClient]:
-    """A page of another origin, at the root of the server."""
+    """A client on a page of another origin."""
     async with httpx.AsyncClient(
         base_url=server.address,
         headers={"Origin": ORIGIN},

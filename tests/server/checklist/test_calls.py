@@ -1,4 +1,4 @@
-"""C5 to C9: the calls for chats, tokens, oneself, the direct chat and search."""
+"""C5 to C9: the calls for chats, tokens, the caller's user, direct chats and search."""
 
 import httpx
 import pytest
@@ -10,28 +10,28 @@ from tests.server.servers import ServerHere
 
 
 async def test_c5_chats_hold_their_participants(alice: Person, bob: Person, chat: int) -> None:
-    """C5: `GET /chats` is a bare array, `GET /chats/{id}` one of its entries; participants are full users."""
+    """C5: `GET /chats` is an array, `GET /chats/{id}` one of its entries; participants are full users."""
     expect(await alice.ask("POST", "/chats", {"title": "Trip", "member_ids": [bob.id]}), 201)
     for person in (alice, bob):
         chats = expect(await person.ask("GET", "/chats"), 200)
         assert isinstance(chats, list)
-        assert [found["is_group"] for found in chats] == [True, False]
-        for found in chats:
-            is_chat(found)
-            assert sorted(user["id"] for user in found["participants"]) == [alice.id, bob.id]
-            assert alice.user in found["participants"]
-            assert expect(await person.ask("GET", f"/chats/{found['id']}"), 200) == found
+        assert [entry["is_group"] for entry in chats] == [True, False]
+        for entry in chats:
+            is_chat(entry)
+            assert sorted(user["id"] for user in entry["participants"]) == [alice.id, bob.id]
+            assert alice.user in entry["participants"]
+            assert expect(await person.ask("GET", f"/chats/{entry['id']}"), 200) == entry
 
 
-async def test_c5_somebody_new_has_no_chats(alice: Person) -> None:
-    """C5: an empty array, and no error."""
+async def test_c5_a_new_user_has_no_chats(alice: Person) -> None:
+    """C5: for a user without chats, `GET /chats` returns an empty array."""
     assert expect(await alice.ask("GET", "/chats"), 200) == []
 
 
 async def test_c5_the_latest_activity_comes_first(
     server: ServerHere, http: httpx.AsyncClient, alice: Person, bob: Person, chat: int
 ) -> None:
-    """Part 2: a message lifts its chat to the top of the list, also within one second."""
+    """Part 2: a message moves its chat to the top of the list, also within one second."""
     carol = await register(server, http, "Carol")
     other = await alice.direct_chat_with(carol)
     for latest in (chat, other, chat):
@@ -48,8 +48,8 @@ async def test_c5_the_latest_activity_comes_first(
         ("--refresh-ttl", "MESSAGING_REFRESH_TTL", "0"),
     ],
 )
-def test_c6_shorter_lives_are_refused_at_start(option: str, variable: str, value: str) -> None:
-    """C6: below 15 minutes and 7 days the server does not start, and says which setting is at fault."""
+def test_c6_shorter_lifetimes_are_refused_at_start(option: str, variable: str, value: str) -> None:
+    """C6: below 15 minutes and 7 days the server does not start, and the error names the setting."""
     for result in (
         CliRunner().invoke(main, ["serve", option, value]),
         CliRunner().invoke(main, ["serve"], env={variable: value}),
@@ -63,7 +63,7 @@ def test_c6_shorter_lives_are_refused_at_start(option: str, variable: str, value
 async def test_c6_tokens_live_for_15_minutes_and_7_days(
     server: ServerHere, http: httpx.AsyncClient, alice: Person
 ) -> None:
-    """C6: `expires_in` is 900; the access token works for so long, the refresh token for 7 days or more."""
+    """C6: the access token is valid for its `expires_in`, 900 s, the refresh token for at least 7 days."""
     signed_in = expect(
         await http.post("/auth/login", json={"email": "alice@test.com", "password": PASSWORD}), 200
     )
@@ -77,8 +77,8 @@ async def test_c6_tokens_live_for_15_minutes_and_7_days(
     expect(await http.post("/auth/refresh", json={"refresh_token": alice.refresh_token}), 200)
 
 
-async def test_c7_who_am_i(alice: Person) -> None:
-    """C7: the user with the six keys of the checklist."""
+async def test_c7_own_user(alice: Person) -> None:
+    """C7: `GET /users/me` returns the user with the six keys of the checklist."""
     me = expect(await alice.ask("GET", "/users/me"), 200)
     is_user(me)
     assert me == alice.user
@@ -92,13 +92,13 @@ async def test_c7_who_am_i(alice: Person) -> None:
 
 @pytest.mark.parametrize("scheme", ["Bearer", "bearer", "BEARER"])
 async def test_c7_the_scheme_is_case_insensitive(alice: Person, scheme: str) -> None:
-    """C7 and RFC 9110 11.1: a valid token is never answered with 401."""
+    """C7 and RFC 9110 11.1: a valid token never gets 401, however `Bearer` is written."""
     headers = {"Authorization": f"{scheme}  {alice.access_token}"}
     expect(await alice.http.get("/users/me", headers=headers), 200)
 
 
 async def test_c7_401_is_for_tokens_only(server: ServerHere, http: httpx.AsyncClient, alice: Person) -> None:
-    """C7: missing, malformed, expired, revoked; each says which by its code."""
+    """C7: a missing, malformed, expired or revoked token is a 401, each with its own code."""
     expect(await http.get("/users/me"), 401, "token_missing")
     for malformed in ("garbage", "Bearer", "Basic YTpi", "Bearer garbage", "Bearer a b"):
         expect(await http.get("/users/me", headers={"Authorization": malformed}), 401, "token_invalid")
@@ -109,8 +109,8 @@ async def test_c7_401_is_for_tokens_only(server: ServerHere, http: httpx.AsyncCl
     expect(await alice.ask("GET", "/users/me"), 401, "token_expired")
 
 
-async def test_c8_the_direct_chat_is_one(alice: Person, bob: Person) -> None:
-    """C8: made at the first call, found at the next ones, 200 each time, the same from either side."""
+async def test_c8_a_pair_has_one_direct_chat(alice: Person, bob: Person) -> None:
+    """C8: the first call creates the chat, later ones from either side return it, each with 200."""
     first = expect(await alice.ask("POST", "/chats/direct", {"user_id": bob.id}, key=new_key()), 200)
     is_chat(first)
     assert first["title"] == "Direct Message"
@@ -124,7 +124,7 @@ async def test_c8_the_direct_chat_is_one(alice: Person, bob: Person) -> None:
 
 
 async def test_c8_refusals(alice: Person) -> None:
-    """Part 2: 404 for somebody who does not exist, 400 for oneself."""
+    """Part 2: 404 for an unknown user, 400 for the caller."""
     expect(await alice.ask("POST", "/chats/direct", {"user_id": 999}), 404, "user_not_found")
     expect(await alice.ask("POST", "/chats/direct", {"user_id": alice.id}), 400, "direct_chat_with_self")
     assert expect(await alice.ask("GET", "/chats"), 200) == []
@@ -132,7 +132,7 @@ async def test_c8_refusals(alice: Person) -> None:
 
 @pytest.mark.parametrize("tag", ["alice", "@alice", "%40alice", "ALICE", "@Alice", "%40aLiCe", "%61lice"])
 async def test_c9_search_finds_one_person(alice: Person, bob: Person, tag: str) -> None:
-    """C9: with or without @, in any case of letters; one object and no list."""
+    """C9: with or without @, in any case of letters, search returns one user, not a list."""
     assert expect(await bob.ask("GET", f"/users/search?tag={tag}"), 200) == alice.user
 
 
@@ -140,11 +140,11 @@ async def test_c9_search_finds_one_person(alice: Person, bob: Person, tag: str) 
     "tag", ["alic", "alice2", "lice", "al%25", "%25", "*", "@", "@@alice", "alice@test.com", "@b"]
 )
 async def test_c9_search_is_exact(alice: Person, tag: str) -> None:
-    """C9: 404 where nobody has just this tag."""
+    """C9: search is a 404 unless a user has exactly this tag."""
     expect(await alice.ask("GET", f"/users/search?tag={tag}"), 404, "user_not_found")
 
 
 async def test_c9_search_needs_a_tag(alice: Person) -> None:
-    """C9: without the parameter it is the request that is wrong."""
+    """C9: search without the parameter is a 422."""
     body = expect(await alice.ask("GET", "/users/search"), 422, "validation_failed")
     assert [error["field"] for error in body["errors"]] == ["tag"]

@@ -1,4 +1,4 @@
-"""C1: pages of other origins can read every answer."""
+"""C1: pages of other origins can read every response."""
 
 from collections.abc import Awaitable, Callable
 
@@ -9,12 +9,12 @@ from messaging_core.limits import Limits, Rate
 from messaging_core.ports import StorageUnavailable
 from tests.patience import PATIENCE
 from tests.server.clients import (
-    BROKEN_OFF,
     FAULTS_EXPECTED,
+    OPEN_ITERATORS,
     PASSWORD,
     Person,
     browser,
-    collect_what_was_broken_off,
+    collect_open_iterators,
     expect,
     shows_cors,
 )
@@ -22,7 +22,7 @@ from tests.server.servers import ServerHere, serving
 
 Ask = Callable[[httpx.AsyncClient], Awaitable[httpx.Response]]
 
-ANSWERS: dict[str, tuple[int, Ask]] = {
+REQUESTS: dict[str, tuple[int, Ask]] = {
     "200": (200, lambda http: http.get("/health")),
     "HEAD without a token": (401, lambda http: http.head("/api/v1/chats")),
     "HEAD of what is there": (200, lambda http: http.head("/health")),
@@ -44,15 +44,15 @@ ANSWERS: dict[str, tuple[int, Ask]] = {
 }
 
 
-@BROKEN_OFF
-@pytest.mark.parametrize("name", ANSWERS)
+@OPEN_ITERATORS
+@pytest.mark.parametrize("name", REQUESTS)
 async def test_c1_every_status_is_readable_from_another_origin(
     stranger: httpx.AsyncClient, name: str
 ) -> None:
-    """C1: whatever the status, the answer carries Access-Control-Allow-Origin."""
-    status, ask = ANSWERS[name]
+    """C1: a response of any status has Access-Control-Allow-Origin."""
+    status, ask = REQUESTS[name]
     response = await ask(stranger)
-    collect_what_was_broken_off()
+    collect_open_iterators()
     assert response.status_code == status
     shows_cors(response)
 
@@ -60,10 +60,10 @@ async def test_c1_every_status_is_readable_from_another_origin(
 @pytest.mark.parametrize(
     ("failure", "status"), [(RuntimeError("broken"), 500), (StorageUnavailable("full disk"), 503)]
 )
-async def test_c1_our_own_faults_are_readable_too(
+async def test_c1_server_errors_are_readable_too(
     server: ServerHere, http: httpx.AsyncClient, alice: Person, failure: Exception, status: int
 ) -> None:
-    """C1: a 500 and a 503 carry the header as well, so that the page sees a status and no network error."""
+    """C1: a 500 and a 503 have the header too, so the page sees a status instead of a network error."""
 
     async def broken(*_: object, **__: object) -> object:
         raise failure
@@ -77,8 +77,8 @@ async def test_c1_our_own_faults_are_readable_too(
     expect(await alice.ask("GET", "/chats"), 200)
 
 
-async def test_c1_too_many_requests_are_readable_too() -> None:
-    """C1: a 429 carries the header, and lets the page read Retry-After."""
+async def test_c1_429_is_readable_too() -> None:
+    """C1: a 429 has the header, and allows the page to read Retry-After."""
     async with (
         serving(Limits(login_rate=Rate(0.001, 1)), rate_limits=True) as server,
         browser(server) as http,
@@ -94,7 +94,7 @@ async def test_c1_too_many_requests_are_readable_too() -> None:
 @pytest.mark.parametrize("path", ["/api/v1/chats", "/api/v1/messages/1", "/api/v1/nothing", "/health"])
 @pytest.mark.parametrize("method", ["GET", "POST", "PATCH", "PUT", "DELETE"])
 async def test_c1_preflight(stranger: httpx.AsyncClient, path: str, method: str) -> None:
-    """C1: a preflight allows the method, and by their names the headers that the known clients send."""
+    """C1: a preflight allows the method, and the headers of the known clients by name."""
     response = await stranger.options(
         path,
         headers={
@@ -111,12 +111,12 @@ async def test_c1_preflight(stranger: httpx.AsyncClient, path: str, method: str)
 
 @pytest.mark.parametrize("origin", ["null", "https://app.example", "capacitor://localhost"])
 async def test_c1_any_origin_is_allowed_by_default(stranger: httpx.AsyncClient, origin: str) -> None:
-    """C1: the development default takes every origin, a file's and a phone shell's too."""
+    """C1: by default every origin is allowed, also that of a file or a phone app."""
     shows_cors(await stranger.get("/api/v1/chats", headers={"Origin": origin}), origin)
 
 
-async def test_c1_other_origins_are_left_out_where_some_are_chosen() -> None:
-    """C1: with chosen origins only those are told that they may read; the rest is answered all the same."""
+async def test_c1_other_origins_are_not_allowed_if_some_are_listed() -> None:
+    """C1: with listed origins, only those get the headers; other origins still get responses."""
     async with (
         serving(cors_origins="https://app.example https://other.example") as server,
         httpx.AsyncClient(base_url=server.address, verify=False, timeout=PATIENCE) as client,  # noqa: S501

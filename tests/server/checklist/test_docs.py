@@ -19,8 +19,8 @@ from tests.server.servers import ServerHere, serving
 DESCRIPTION = describe(ENDPOINTS, Limits())
 
 
-async def test_d_the_page_and_all_that_it_loads(server: ServerHere, stranger: httpx.AsyncClient) -> None:
-    """D: `/docs` opens, and every file that it names is served by this machine."""
+async def test_d_the_page_and_its_files(server: ServerHere, stranger: httpx.AsyncClient) -> None:
+    """D: `/docs` opens, and this server serves every file that it refers to."""
     page = await stranger.get("/docs")
     assert page.status_code == 200
     assert page.headers["Content-Type"].startswith("text/html")
@@ -38,7 +38,7 @@ async def test_d_the_page_and_all_that_it_loads(server: ServerHere, stranger: ht
 
 
 async def test_d_the_description_is_valid(server: ServerHere, stranger: httpx.AsyncClient) -> None:
-    """D: `/openapi.json` is OpenAPI 3.1, every reference in it leads somewhere."""
+    """D: `/openapi.json` is valid OpenAPI 3.1, and every reference in it resolves."""
     response = await stranger.get("/openapi.json")
     assert response.headers["Content-Type"] == "application/json"
     shows_cors(response)
@@ -53,8 +53,8 @@ def schemas_of(operation: str, path: str) -> dict[str, Any]:
     return schemas
 
 
-def test_d_what_may_be_tried_out_is_made_of_examples() -> None:
-    """D: every text in a body that is bound has an example, which keeps to its own bounds."""
+def test_d_bodies_have_examples() -> None:
+    """D: each bounded text in a body has an example within its bounds."""
     tried = 0
     for path, operations in DESCRIPTION["paths"].items():
         for operation in operations.keys() & {"post", "patch"}:
@@ -68,8 +68,8 @@ def test_d_what_may_be_tried_out_is_made_of_examples() -> None:
     assert tried == 9
 
 
-def test_d_only_the_server_makes_system_messages() -> None:
-    """D: of a message's types, `system` is among those that are received, not among those that are sent."""
+def test_d_system_messages_cannot_be_sent() -> None:
+    """D: the type `system` is in the schema of received messages, and not in that of sent ones."""
     sent = schemas_of("post", "/api/v1/messages")["type"]["enum"]
     received = DESCRIPTION["components"]["schemas"]["Message"]["properties"]["type"]["enum"]
     assert set(received) - set(sent) == {"system"}
@@ -78,28 +78,32 @@ def test_d_only_the_server_makes_system_messages() -> None:
 async def test_d_the_listeners_own_refusals_are_described(
     server: ServerHere, stranger: httpx.AsyncClient
 ) -> None:
-    """D: what is refused before it is read has a request_id of null, as the schema of a problem allows."""
-    answer = await stranger.get("/health", headers={"X-Long": "x" * 20_000})
-    assert (answer.status_code, answer.json()["request_id"]) == (431, None)
+    """D: a problem for a request that was not read has the request_id null, as the schema allows."""
+    response = await stranger.get("/health", headers={"X-Long": "x" * 20_000})
+    assert (response.status_code, response.json()["request_id"]) == (431, None)
     schema = {"$ref": "#/components/schemas/Problem", "components": DESCRIPTION["components"]}
-    Draft202012Validator(schema).validate(answer.json())
+    Draft202012Validator(schema).validate(response.json())
 
 
 def test_d_what_is_not_ready_is_described() -> None:
-    """D: /ready may answer 503 with three codes, what needs the storage with one, /health never.
+    """D: /ready may respond 503 with three codes, calls with storage with one, /health never.
 
-    Where a password is hashed it may be `busy` too.
+    Calls that hash a password may also respond `busy`.
     """
-    told = {path: DESCRIPTION["paths"][path]["get"]["responses"] for path in ("/ready", "/health")}
-    assert told["/ready"]["503"]["description"] == "`draining`, `bus_unavailable`, `storage_unavailable`"
-    assert "503" not in told["/health"]
+    responses_of = {path: DESCRIPTION["paths"][path]["get"]["responses"] for path in ("/ready", "/health")}
+    assert (
+        responses_of["/ready"]["503"]["description"] == "`draining`, `bus_unavailable`, `storage_unavailable`"
+    )
+    assert "503" not in responses_of["/health"]
     for name, codes in (("refresh", 1), ("login", 2), ("register", 2)):
-        answers = DESCRIPTION["paths"][f"/api/v1/auth/{name}"]["post"]["responses"]
-        assert answers["503"]["description"] == ", ".join(["`storage_unavailable`", "`busy`"][:codes])
+        responses = DESCRIPTION["paths"][f"/api/v1/auth/{name}"]["post"]["responses"]
+        assert responses["503"]["description"] == ", ".join(["`storage_unavailable`", "`busy`"][:codes])
 
 
-async def test_d_it_tells_what_a_socket_receives(server: ServerHere, alice: Person, chat: int) -> None:
-    """D: the introduction names an event's keys, and those of its message, as they come."""
+async def test_d_the_page_describes_what_a_socket_receives(
+    server: ServerHere, alice: Person, chat: int
+) -> None:
+    """D: the introduction lists the keys of a message in an event, in their order."""
     async with alice.socket() as socket:
         await alice.send(chat)
         event = json.loads(await socket.text())
@@ -108,8 +112,8 @@ async def test_d_it_tells_what_a_socket_receives(server: ServerHere, alice: Pers
     assert re.findall(r"`(\w+)`", keys) == list(event["data"])
 
 
-async def test_d_it_can_be_turned_off() -> None:
-    """D: without `docs` neither is served."""
+async def test_d_the_documentation_can_be_turned_off() -> None:
+    """D: with `docs` off, the page and the description are 404."""
     async with (
         serving(docs=False) as server,
         httpx.AsyncClient(base_url=server.address, verify=False, timeout=PATIENCE) as client,  # noqa: S501

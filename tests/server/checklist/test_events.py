@@ -1,4 +1,4 @@
-"""C3 and C4: who hears a message, and the frame that tells of it."""
+"""C3 and C4: who receives a message, and the frame that contains it."""
 
 import json
 import re
@@ -11,8 +11,10 @@ from tests.server.clients import MESSAGE_KEYS, Person, expect, log_in, register
 from tests.server.servers import ServerHere
 
 
-async def test_c3_every_socket_of_every_participant_hears_it(alice: Person, bob: Person, chat: int) -> None:
-    """C3: two tabs of each, the author's own included, within the 2 s of the client's patience."""
+async def test_c3_every_socket_of_every_participant_receives_it(
+    alice: Person, bob: Person, chat: int
+) -> None:
+    """C3: two tabs of each participant, the author included, receive a message within 2 s."""
     async with alice.socket() as a1, alice.socket() as a2, bob.socket() as b1, bob.socket() as b2:
         for author in (alice, bob):
             sent = await author.send(chat, f"from {author.user['tag']}")
@@ -21,10 +23,10 @@ async def test_c3_every_socket_of_every_participant_hears_it(alice: Person, bob:
             assert json.loads(frames[0])["data"]["id"] == sent["id"]
 
 
-async def test_c3_a_second_login_hears_it_too(
+async def test_c3_a_second_login_receives_it_too(
     server: ServerHere, http: httpx.AsyncClient, alice: Person, bob: Person, chat: int
 ) -> None:
-    """C3: two devices of one person have two sessions, and both hear; one that has left is no loss."""
+    """C3: two sessions of a user both receive it, and a closed socket disturbs nothing."""
     phone = await log_in(server, http, "Bob")
     async with bob.socket() as laptop, phone.socket() as pocket:
         async with bob.socket():
@@ -34,10 +36,10 @@ async def test_c3_a_second_login_hears_it_too(
         assert (await pocket.message())["id"] == sent["id"]
 
 
-async def test_c3_a_group_hears_it_and_nobody_else(
+async def test_c3_only_the_group_receives_it(
     server: ServerHere, http: httpx.AsyncClient, alice: Person, bob: Person, chat: int
 ) -> None:
-    """C3: all members of a group hear a message, and who is not in the chat does not."""
+    """C3: all members of a group receive its messages, and others do not."""
     carol = await register(server, http, "Carol")
     body = {"title": "Trip", "member_ids": [bob.id, carol.id]}
     group = expect(await alice.ask("POST", "/chats", body), 201)["id"]
@@ -49,20 +51,18 @@ async def test_c3_a_group_hears_it_and_nobody_else(
             assert (await socket.message())["id"] == shared["id"]
 
 
-async def test_c3_events_of_a_chat_come_in_their_order(alice: Person, bob: Person, chat: int) -> None:
-    """Part 4: on every socket, events of one chat arrive in the order of their commit, that of their ids."""
+async def test_c3_events_of_a_chat_arrive_in_order(alice: Person, bob: Person, chat: int) -> None:
+    """Part 4: on every socket, the events of a chat arrive in the order of their commits and ids."""
     async with alice.socket() as a, bob.socket() as b:
         async with trio.open_nursery() as nursery:
             for number in range(50):
                 nursery.start_soon((alice, bob)[number % 2].send, chat, str(number))
-        heard = [[(await socket.message())["id"] for _ in range(50)] for socket in (a, b)]
-        assert heard[0] == heard[1] == sorted(heard[0])
+        received = [[(await socket.message())["id"] for _ in range(50)] for socket in (a, b)]
+        assert received[0] == received[1] == sorted(received[0])
 
 
-async def test_c4_the_frame_has_these_keys_in_this_order_and_no_others(
-    alice: Person, bob: Person, chat: int
-) -> None:
-    """C4: `{"event", "data"}`, and in `data` the seven keys of a message, as the checklist writes them."""
+async def test_c4_the_frame_has_exactly_these_keys(alice: Person, bob: Person, chat: int) -> None:
+    """C4: `{"event", "data"}`, and in `data` the seven keys of a message, in the checklist's order."""
     async with bob.socket() as socket:
         sent = await alice.send(chat, "Hello World!")
         frame = await socket.frame()
@@ -82,7 +82,7 @@ async def test_c4_the_frame_has_these_keys_in_this_order_and_no_others(
 
 
 async def test_c4_an_edit_and_a_deletion_are_updates(alice: Person, bob: Person, chat: int) -> None:
-    """C4: `message.updated` with the whole message; a deleted one has no content and says so in `payload`."""
+    """C4: `message.updated` has the whole message; a deleted one has no content, and `payload` says so."""
     async with bob.socket() as socket:
         sent = await alice.send(chat)
         assert (await socket.frame())["event"] == "message.created"
@@ -100,12 +100,12 @@ async def test_c4_an_edit_and_a_deletion_are_updates(alice: Person, bob: Person,
         assert frame["data"] == {**{key: sent[key] for key in MESSAGE_KEYS}, **changes}
 
 
-async def test_c4_nothing_else_ever_arrives(
+async def test_c4_nothing_else_is_sent(
     server: ServerHere, http: httpx.AsyncClient, alice: Person, bob: Person, chat: int
 ) -> None:
-    """C4: no greeting, and not a word of chats, people, sessions, refusals, replays or what the client says.
+    """C4: sockets receive no greeting, and nothing about chats, users, sessions, refusals or replays.
 
-    Frames leave in order, so whatever else were sent would stand before the message that ends it all.
+    Frames are sent in order, so any other frame would precede the message that ends the test.
     """
     async with alice.socket() as a, bob.socket() as b:
         for nonsense in ("hello", "{}", '{"event":"ping"}', b"\x00\xff", "", b"", "x" * 60_000):
@@ -136,7 +136,7 @@ async def test_c4_nothing_else_ever_arrives(
 
 @pytest.mark.parametrize("kind", ["text", "voice", "image", "video", "file"])
 async def test_c4_every_type_of_message(alice: Person, bob: Person, chat: int, kind: str) -> None:
-    """C4: any JSON object passes through `payload` unchanged, any text through `content`."""
+    """C4: `payload` may be any JSON object and `content` any text; both arrive unchanged."""
     payload = {
         "url": "https://files.example/ж.ogg",
         "тег": [1, -2.5, 1e300, None, True, {"deep": {}}],
@@ -153,12 +153,12 @@ async def test_c4_every_type_of_message(alice: Person, bob: Person, chat: int, k
         assert message["payload"] == payload
 
 
-async def test_c4_rest_tells_the_same(alice: Person, bob: Person, chat: int) -> None:
-    """C4: a message on REST begins with the seven keys of the frame, and adds to them."""
+async def test_c4_rest_has_the_same_keys(alice: Person, bob: Person, chat: int) -> None:
+    """C4: a message of the REST API begins with the seven keys of the frame, and has more."""
     async with bob.socket() as socket:
         sent = await alice.send(chat)
-        told = await socket.message()
+        event_data = await socket.message()
     (read,) = expect(await bob.ask("GET", f"/messages?chat_id={chat}"), 200)
     for message in (sent, read):
         assert list(message)[:7] == MESSAGE_KEYS
-        assert {key: message[key] for key in MESSAGE_KEYS} == told
+        assert {key: message[key] for key in MESSAGE_KEYS} == event_data

@@ -1,4 +1,4 @@
-"""P2: a reload logs nobody out."""
+"""P2: a reload keeps the user logged in."""
 
 import httpx
 
@@ -10,7 +10,7 @@ from tests.server.servers import ServerHere
 async def test_p2_a_reload_with_an_expired_token(
     server: ServerHere, http: httpx.AsyncClient, alice: Person, bob: Person, chat: int
 ) -> None:
-    """P2: six requests, six refreshes with one token, six repetitions; all succeed, one message is sent."""
+    """P2: six requests cause six refreshes with one token, and six retries, which send one message."""
     client = KnownClient(http, alice.access_token, alice.refresh_token)
     for reload in range(1, 4):
         server.clock.advance(minutes=16)
@@ -24,7 +24,7 @@ async def test_p2_a_reload_with_an_expired_token(
 async def test_p2_a_reload_within_a_reload(
     server: ServerHere, http: httpx.AsyncClient, alice: Person, bob: Person, chat: int
 ) -> None:
-    """P2: F5 while the page loads: the answers are lost, the old tokens come again, nobody is logged out."""
+    """P2: after F5 while the page loads, old tokens are sent again, and the session continues."""
     server.clock.advance(minutes=16)
     first = KnownClient(http, alice.access_token, alice.refresh_token)
     await first.reload(page_load(chat, bob.id))
@@ -38,7 +38,7 @@ async def test_p2_a_reload_within_a_reload(
 async def test_p2_a_week_away(
     server: ServerHere, http: httpx.AsyncClient, alice: Person, bob: Person, chat: int
 ) -> None:
-    """P2: a page that is opened again after a week is still logged in."""
+    """P2: a page that is reopened after a week is still logged in."""
     client = KnownClient(http, alice.access_token, alice.refresh_token)
     for _ in range(3):
         server.clock.advance(days=6, hours=23)

@@ -1,4 +1,4 @@
-"""C10, P1 and L: the scenario of two people, against the process that people start, and its log."""
+"""C10, P1 and L: the scenario of two users, against a real server process, and its log."""
 
 import json
 from pathlib import Path
@@ -23,7 +23,7 @@ from tests.server.servers import ServerProcess, process
 
 @define
 class Scenario:
-    """What the two-user scenario leaves behind."""
+    """The results of the two-user scenario."""
 
     server: ServerProcess
     alice: Person
@@ -33,7 +33,7 @@ class Scenario:
 
 
 async def play(server: ServerProcess, http: httpx.AsyncClient) -> Scenario:
-    """The checklist's scenario, step by step, with its own figures."""
+    """The checklist's scenario, step by step, with its own values."""
     keys = [new_key() for _ in range(5)]
     alice = await register(server, http, "Alice", key=keys[0])
     bob = await register(server, http, "Bob", key=keys[1])
@@ -51,7 +51,7 @@ async def play(server: ServerProcess, http: httpx.AsyncClient) -> Scenario:
 
 
 async def test_c10_the_scenario(tmp_path: Path) -> None:
-    """C10: both sockets receive the same event, which is the checklist's, to the letter."""
+    """C10: both sockets receive the same event, identical to the checklist's."""
     async with process(tmp_path) as server, browser(server) as http:
         played = await play(server, http)
     ((at_alice, at_bob), (reply_at_alice, reply_at_bob)) = played.frames
@@ -73,38 +73,38 @@ async def test_c10_the_scenario(tmp_path: Path) -> None:
     assert reply_at_bob["data"]["author_id"] == 2
 
 
-async def test_c10_register_answers_both_readings(http: httpx.AsyncClient) -> None:
-    """C10 and part 2: the pair at the root for one kind of client, under `tokens` for the other."""
+async def test_c10_register_serves_both_kinds_of_clients(http: httpx.AsyncClient) -> None:
+    """C10 and part 2: the token pair is at the root for one kind of client, under `tokens` for the other."""
     body = {"email": "alice@test.com", "password": PASSWORD, "display_name": "Alice"}
     for path, status in (("register", 201), ("login", 200)):
         response = await http.post(f"/auth/{path}", json=body if path == "register" else {**body} | {})
         if path == "login":
             response = await http.post("/auth/login", json={k: body[k] for k in ("email", "password")})
-        answer = expect(response, status)
-        is_user(answer["user"])
-        pair = {key: answer[key] for key in ("access_token", "refresh_token", "token_type", "expires_in")}
-        assert answer["tokens"] == pair
-        assert set(answer) == {*pair, "user", "tokens"}
+        body_shown = expect(response, status)
+        is_user(body_shown["user"])
+        pair = {key: body_shown[key] for key in ("access_token", "refresh_token", "token_type", "expires_in")}
+        assert body_shown["tokens"] == pair
+        assert set(body_shown) == {*pair, "user", "tokens"}
         assert response.headers["Cache-Control"] == "no-store"
 
 
 async def test_p1_messages_appear_without_a_reload(alice: Person, bob: Person, chat: int) -> None:
-    """P1: what the sockets told, in its order, is what a reload reads: nothing more, nothing less."""
-    told = []
+    """P1: the sockets' messages, in their order, equal what a reload reads."""
+    received = []
     async with bob.socket() as socket:
         for number in range(10):
             await (alice, bob)[number % 2].send(chat, str(number))
-            told.append(await socket.message())
+            received.append(await socket.message())
     read = expect(await bob.ask("GET", f"/messages?chat_id={chat}"), 200)
-    assert [{key: message[key] for key in MESSAGE_KEYS} for message in reversed(read)] == told
+    assert [{key: message[key] for key in MESSAGE_KEYS} for message in reversed(read)] == received
 
 
-async def test_l_the_log_tells_the_story_and_no_secret(tmp_path: Path) -> None:
-    """L: the four lines with their facts; and in the whole log no token, no password, no query string."""
+async def test_l_the_log_has_the_events_and_no_secret(tmp_path: Path) -> None:
+    """L: the log has the four lines with their values, and no token, password or query string."""
     async with process(tmp_path, "--log-level", "debug") as server, browser(server) as http:
         played = await play(server, http)
         alice = played.alice
-        # Everything that might let a secret slip: refusals, faults, a referrer, addresses that nobody serves.
+        # Whatever might leak a secret: refusals, faults, a referrer, unknown paths.
         secrets = [alice.access_token, alice.refresh_token, played.bob.access_token, played.bob.refresh_token]
         referrer = {"Referer": f"http://localhost:5173/?token={alice.access_token}"}
         expect(await alice.ask("GET", "/users/search?tag=secret-tag", headers=referrer), 404)

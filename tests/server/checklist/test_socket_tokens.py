@@ -1,4 +1,4 @@
-"""C2: the socket's token, where it may stand, and how a bad one is refused."""
+"""C2: where the socket's token may be, and how an invalid one is refused."""
 
 import base64
 import json
@@ -16,14 +16,14 @@ from tests.server.servers import ServerHere, serving
 
 
 def forged(token: str, **claims: object) -> str:
-    """The token with the same head and other claims, signed with a key that is not the server's."""
-    told = jwt.decode(token, options={"verify_signature": False})
+    """The token with its own header and other claims, signed with another key than the server's."""
+    original = jwt.decode(token, options={"verify_signature": False})
     header = jwt.get_unverified_header(token)
-    return jwt.encode({**told, **claims}, b"x" * 32, algorithm="HS256", headers=header)
+    return jwt.encode({**original, **claims}, b"x" * 32, algorithm="HS256", headers=header)
 
 
 def unsigned(token: str) -> str:
-    """The token under the algorithm `none`."""
+    """The token with the algorithm `none`."""
     head = base64.urlsafe_b64encode(json.dumps({**jwt.get_unverified_header(token), "alg": "none"}).encode())
     return f"{head.decode().rstrip('=')}.{token.split('.')[1]}."
 
@@ -48,7 +48,7 @@ BAD_TOKENS: dict[str, Callable[[Person], str]] = {
 
 
 async def works(socket: Socket, person: Person, chat: int) -> None:
-    """The socket is open and hears of the next message."""
+    """Check that the socket is open and receives the next message."""
     sent = await person.send(chat, "Do you hear me?")
     assert (await socket.message())["id"] == sent["id"]
 
@@ -61,26 +61,26 @@ async def test_c2_a_valid_token_opens_the_socket(alice: Person, chat: int) -> No
 
 @pytest.mark.parametrize("name", BAD_TOKENS)
 async def test_c2_a_bad_token_closes_with_1008(server: ServerHere, alice: Person, name: str) -> None:
-    """C2: the handshake succeeds, then the socket is closed with 1008 and a reason that a browser sees."""
+    """C2: the handshake succeeds, then the socket closes with 1008 and a reason that a browser sees."""
     async with open_socket(server, BAD_TOKENS[name](alice)) as socket:
         assert await socket.closed() == (1008, "token_invalid")
 
 
 async def test_c2_an_expired_token_closes_with_1008(server: ServerHere, alice: Person) -> None:
-    """C2: a token whose 15 minutes are over is refused as expired, so that the client refreshes."""
+    """C2: a token after its 15 minutes is refused as expired, so that the client refreshes."""
     server.clock.advance(minutes=16)
     async with alice.socket() as socket:
         assert await socket.closed() == (1008, "token_expired")
 
 
 async def test_c2_a_revoked_token_closes_with_1008(alice: Person) -> None:
-    """C2: a token whose session has ended is refused as such, so that the client logs in again."""
+    """C2: a token of an ended session is refused as revoked, so that the client logs in again."""
     expect(await alice.ask("POST", "/auth/logout"), 204)
     async with alice.socket() as socket:
         assert await socket.closed() == (1008, "session_revoked")
 
 
-async def test_c2_the_token_may_stand_in_the_authorization_header(
+async def test_c2_the_token_may_be_in_the_authorization_header(
     server: ServerHere, alice: Person, chat: int
 ) -> None:
     """C2 and part 4: clients that can set headers keep the token out of the address."""
@@ -92,10 +92,10 @@ async def test_c2_the_token_may_stand_in_the_authorization_header(
             assert await socket.closed() == (1008, "token_invalid")
 
 
-async def test_c2_the_token_may_stand_among_the_subprotocols(
+async def test_c2_the_token_may_be_among_the_subprotocols(
     server: ServerHere, alice: Person, chat: int
 ) -> None:
-    """C2 and part 4: `new WebSocket(url, ["bearer", token])`; the server answers with `bearer`."""
+    """C2 and part 4: `new WebSocket(url, ["bearer", token])`; the server accepts `bearer`."""
     async with open_socket(server, "", subprotocols=["bearer", alice.access_token]) as socket:
         assert socket.connection.subprotocol == "bearer"
         await works(socket, alice, chat)
@@ -104,16 +104,16 @@ async def test_c2_the_token_may_stand_among_the_subprotocols(
             assert await socket.closed() == (1008, "token_invalid")
 
 
-async def test_c2_clients_that_speak_at_once_see_the_reason(server: ServerHere) -> None:
-    """C2: the close code survives what the client has sent before it learns that it is refused."""
+async def test_c2_clients_that_send_at_once_see_the_reason(server: ServerHere) -> None:
+    """C2: the client receives the close code although it has sent before."""
     for _ in range(25):
         async with open_socket(server, "?token=garbage") as socket:
-            with suppress(ConnectionClosed):  # it may have learnt already
+            with suppress(ConnectionClosed):  # the socket may be closed already
                 await socket.connection.send_message("hello " * 100)
             assert await socket.closed() == (1008, "token_invalid")
 
 
-async def test_c2_pages_of_other_origins_are_refused_where_some_are_chosen() -> None:
+async def test_c2_pages_of_unlisted_origins_are_refused() -> None:
     """C2: browsers do not apply CORS to sockets, so the server checks the Origin itself."""
     async with (
         serving(cors_origins="https://app.example") as server,
@@ -131,19 +131,19 @@ async def test_c2_pages_of_other_origins_are_refused_where_some_are_chosen() -> 
 
 
 @pytest.mark.parametrize(
-    ("profile", "known"), [("1", True), ("2", False), ("", False), ("01", False), ("chat", False)]
+    ("profile", "exists"), [("1", True), ("2", False), ("", False), ("01", False), ("chat", False)]
 )
-async def test_a_socket_of_an_unknown_profile_is_closed(alice: Person, profile: str, known: bool) -> None:
-    """The only profile is 1; any other is closed with 4500, after which a client must not come back."""
+async def test_a_socket_of_an_unknown_profile_is_closed(alice: Person, profile: str, exists: bool) -> None:
+    """The only profile is 1; any other closes with 4500, after which a client must not reconnect."""
     async with open_socket(alice.server, f"?token={alice.access_token}&profile={profile}") as socket:
-        if known:
+        if exists:
             await socket.connection.ping()
         else:
             assert await socket.closed() == (4500, "profile_unknown")
 
 
 async def test_c2_a_socket_outlives_its_token(server: ServerHere, alice: Person, chat: int) -> None:
-    """Part 4: the socket lives as long as its session, and is not closed when the 15 minutes are over."""
+    """Part 4: a socket lives as long as its session, and stays open when its token expires."""
     async with alice.socket() as socket:
         server.clock.advance(hours=1)
         await server.messaging.close_sockets_of_ended_sessions(server.messaging.hub.sessions())
@@ -154,8 +154,8 @@ async def test_c2_a_socket_outlives_its_token(server: ServerHere, alice: Person,
         assert await socket.closed() == (1008, "token_expired")
 
 
-async def test_c2_the_server_answers_pings(alice: Person) -> None:
-    """RFC 6455 5.5.2: a ping is answered with a pong; trio-websocket waits for it."""
+async def test_c2_the_server_sends_pongs(alice: Person) -> None:
+    """RFC 6455 5.5.2: the server responds to a ping with a pong, for which trio-websocket waits."""
     async with alice.socket() as socket:
         with trio.fail_after(PATIENCE):
             await socket.connection.ping(b"are you there")
