@@ -1,7 +1,7 @@
 #!/bin/sh
-# Makes the virtual environment at $1 with the newest fitting Python, or says what is missing.
-# One that was built with optimizations goes first: the server does a fifth more with it.
-# PYTHON=/path/to/python chooses one.
+# Creates a virtual environment at $1 with the newest suitable Python, or prints what is missing.
+# Prefers a Python that was built with optimizations: the server then handles a fifth more requests.
+# PYTHON=/path/to/python selects another one.
 set -eu
 
 venv=${1%/}
@@ -10,18 +10,18 @@ found=
 without_venv=
 slow=" (built without optimizations, which makes a slow server: docs/deployment.md)"
 
-# What a distribution builds is optimized, though Debian's configuration does not say so.
+# A distribution's Python in /usr is optimized, although Debian's CONFIG_ARGS do not have the option.
 is_optimized='import sys, sysconfig
-told = "--enable-optimizations" in (sysconfig.get_config_var("CONFIG_ARGS") or "")
-sys.exit(not told and sys.base_prefix != "/usr")'
+has_option = "--enable-optimizations" in (sysconfig.get_config_var("CONFIG_ARGS") or "")
+sys.exit(not has_option and sys.base_prefix != "/usr")'
 
-# `--clear` would empty what it points to, whatever that is.
+# `--clear` would empty the directory that a symbolic link points to.
 if [ -L "$venv" ]; then
-    echo "error: $venv is a symbolic link; what it points to would be emptied. Remove the link: rm $venv" >&2
+    echo "error: $venv is a symbolic link; its target would be emptied. Remove the link: rm $venv" >&2
     exit 1
 fi
 
-# Each candidate is run, not looked up: a version manager's shim exists for versions that do not run.
+# Run each candidate: a version manager has commands for versions that are not installed.
 for candidate in $candidates; do
     "$candidate" -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 || continue
     if ! "$candidate" -c 'import ensurepip, venv' >/dev/null 2>&1; then
@@ -43,7 +43,7 @@ fi
 
 if [ -n "$without_venv" ]; then
     version=$("$without_venv" -c 'import sys; print("%d.%d" % sys.version_info[:2])')
-    echo "error: $without_venv (Python $version) cannot make virtual environments: its venv module is missing." >&2
+    echo "error: $without_venv (Python $version) cannot create virtual environments: its venv module is missing." >&2
     echo "       On Debian and Ubuntu: apt-get install python$version-venv" >&2
     exit 1
 fi

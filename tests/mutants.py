@@ -6,10 +6,10 @@ network or a database. `pyproject.toml` names them.
 A fault (a mutant) that all tests pass is a survivor. A survivor may live if it changes nothing but a text for
 people, or if `tests/survivors.toml` has a reason for it. That list names the function and the lines that
 differ, so an entry still applies when the function moves or another mutant comes before it. The command fails
-where a survivor has no reason, and where an entry of the list is caught by now.
+if a survivor has no reason, or if an entry of the list is caught.
 
-mutmut changes the bodies of functions and methods. It does not change what is decorated (properties, and
-generators of context managers) nor what runs at import (constants, tables, defaults of fields).
+mutmut changes the bodies of functions and methods. It does not change decorated functions (properties, and
+generators of context managers) or code that runs at import (constants, tables, defaults of fields).
 """
 
 import argparse
@@ -30,23 +30,23 @@ CAUGHT = {"killed", "timeout"}
 SURVIVED = {"survived", "no tests"}
 NOT_RUN = "not checked"
 CLASS = "\N{LATIN LETTER LATERAL CLICK}"
-"""mutmut writes it around the name of a class."""
+"""mutmut writes this around the name of a class."""
 
 _TEXT = re.compile(r'f?"[^"]*\w[^"\w]* [^"\w]*\w[^"]*"')
-"""A literal of several words: nothing but a text for people has them."""
+"""A string of several words: only texts for people have them."""
 
 
 @frozen
 class Change:
-    """What a mutant changes, as the list of survivors names it."""
+    """A change that a mutant makes, as the list of survivors names it."""
 
     function: str
     lines: str
-    """Those that differ, without their indentation: `- before` and `+ after`."""
+    """The changed lines, without their indentation: `- before` and `+ after`."""
 
     @property
     def is_of_a_text(self) -> bool:
-        """Whether nothing but a text for people differs: tests assert the codes beside them."""
+        """Whether only a text for people differs: tests assert the codes beside it."""
         before, _, after = self.lines.partition("\n+ ")
         for text in _TEXT.findall(before):
             body = text.removeprefix("f").strip('"')
@@ -69,7 +69,7 @@ class Mutant:
 
 @frozen
 class Survivors:
-    """Those that may live."""
+    """The mutants that may live."""
 
     functions: Mapping[str, str]
     """Functions all of whose mutants may live, each with the reason."""
@@ -96,10 +96,10 @@ class Survivors:
 
 @frozen
 class Verdict:
-    """What a run has shown."""
+    """The results of a run."""
 
     lines: tuple[str, ...]
-    """For people: survivors without a reason, as entries of the list; then the figures."""
+    """A report: survivors without a reason, as entries of the list; then the figures."""
     is_good: bool
 
 
@@ -128,7 +128,7 @@ def judge(found: Iterable[Mutant], listed: Survivors) -> Verdict:
 
 
 def entry(change: Change) -> str:
-    """An entry of the list, to which the reason must be added."""
+    """An entry of the list without its reason."""
     return (
         f'[[survivor]]\nfunction = "{change.function}"\nreason = ""\n'
         f"changes = [\n'''\n{change.lines}\n''',\n]\n"
@@ -136,19 +136,19 @@ def entry(change: Change) -> str:
 
 
 def function_of(name: str) -> str:
-    """The function that mutmut's name of a mutant is about: `package.module.Class.method`."""
+    """The function in mutmut's name of a mutant: `package.module.Class.method`."""
     module, _, mangled = name.partition("__mutmut_")[0].rpartition(".")
     own = mangled.split(CLASS)[1:] if CLASS in mangled else [mangled.removeprefix("x_")]
     return ".".join([module, *own])
 
 
 def changed_lines(diff: str) -> str:
-    """The lines of a unified diff that differ, without their indentation."""
+    """The changed lines of a unified diff, without their indentation."""
     return "\n".join(f"{line[0]} {line[1:].strip()}" for line in diff.splitlines()[2:] if line[0] in "+-")
 
 
 def mutants_of_last_run() -> Iterator[Mutant]:
-    # mutmut reads its configuration in the current directory when it is imported.
+    # mutmut reads its configuration from the current directory at import.
     from mutmut.mutation.data import SourceFileMutationData  # noqa: PLC0415
     from mutmut.mutation.diff_apply import get_diff_for_mutant  # noqa: PLC0415
     from mutmut.stats import status_by_exit_code  # noqa: PLC0415
@@ -176,7 +176,7 @@ def main() -> int:
     if options.survivors:
         patterns += [m.name for m in mutants_of_last_run() if m.status in SURVIVED]
     elif not patterns and not options.report:
-        shutil.rmtree(ROOT / "mutants", ignore_errors=True)  # mutmut keeps its verdicts when tests change
+        shutil.rmtree(ROOT / "mutants", ignore_errors=True)  # mutmut would keep its old verdicts
     if not options.report:
         program = str(Path(sys.executable).with_name("mutmut"))
         command = [program, "run", "--max-children", str(options.processes), *patterns]

@@ -29,7 +29,7 @@ class Supervised:
     process: trio.Process
     log_file: Path
     port: int = 0
-    told: str = ""
+    output: str = ""
     """Its stdout so far."""
 
     @property

@@ -1,4 +1,4 @@
-"""Where the project's own files are, and which of them are its own."""
+"""The project's directory and files."""
 
 import subprocess
 from pathlib import Path
@@ -16,7 +16,7 @@ def root() -> Path:
 
 @pytest.fixture(scope="session")
 def project_files(root: Path) -> list[Path]:
-    """Every text file that is, or would be, under version control."""
+    """Every text file that is under version control, or would be."""
     listed = subprocess.run(
         ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
         cwd=root,

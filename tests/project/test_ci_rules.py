@@ -1,4 +1,4 @@
-"""In CI, a test that did not run has failed."""
+"""In CI, a test that does not run fails."""
 
 import os
 import subprocess
@@ -17,7 +17,7 @@ NOT_RUN = {
 
 
 def run_pytest(directory: Path, source: str, *, ci: str) -> "subprocess.CompletedProcess[str]":
-    """Run `source` as a test module under the project's own hooks."""
+    """Run `source` as a test module with the project's own hooks."""
     (directory / "test_it.py").write_text(source)
     command = [
         sys.executable,
@@ -30,27 +30,27 @@ def run_pytest(directory: Path, source: str, *, ci: str) -> "subprocess.Complete
         "no:cacheprovider",
         "test_it.py",
     ]
-    environment = {**os.environ, "CI": ci, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}  # our hooks alone: quicker
+    environment = {**os.environ, "CI": ci, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}  # for speed
     return subprocess.run(
         command, cwd=directory, env=environment, check=False, capture_output=True, text=True
     )
 
 
 @pytest.mark.parametrize("source", NOT_RUN.values(), ids=NOT_RUN)
-def test_not_running_is_failing_in_ci(tmp_path: Path, source: str) -> None:
-    """A test that skips or is expected to fail makes the run fail in CI."""
+def test_a_test_that_does_not_run_fails_in_ci(tmp_path: Path, source: str) -> None:
+    """A test that is skipped or expected to fail makes the run fail in CI."""
     completed = run_pytest(tmp_path, source, ci="true")
     assert completed.returncode != 0
     assert "which CI takes for a failure" in completed.stdout
 
 
 def test_skipping_is_allowed_elsewhere(tmp_path: Path) -> None:
-    """On a developer's machine a skipped test is a skipped test."""
+    """Outside CI, a skipped test is skipped."""
     completed = run_pytest(tmp_path, NOT_RUN["skipped"] + "\ndef test_other(): pass", ci="")
     assert completed.returncode == 0, completed.stdout
 
 
 def test_passing_passes_in_ci(tmp_path: Path) -> None:
-    """A test that passes, passes in CI."""
+    """In CI, a passing test passes."""
     completed = run_pytest(tmp_path, "def test(): pass", ci="true")
     assert completed.returncode == 0, completed.stdout

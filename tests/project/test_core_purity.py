@@ -1,4 +1,4 @@
-"""The core is pure: no clock, no randomness, no I/O, no async, no logging, no globals; attrs alone."""
+"""The core is pure: no clock, randomness, I/O, async, logging or globals; it depends on attrs alone."""
 
 import ast
 import subprocess
@@ -42,7 +42,7 @@ CACHES = {"cache", "lru_cache", "cached_property"}
 
 
 def imported(tree: ast.Module) -> Iterator[tuple[int, str]]:
-    """Every module that `tree` imports, at whatever depth, with the line."""
+    """Every module that `tree` imports, also inside functions, with the line."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             yield from ((node.lineno, alias.name) for alias in node.names)
@@ -56,7 +56,7 @@ def is_pure(module: str) -> bool:
 
 
 def is_mutable(value: ast.expr | None) -> bool:
-    """Whether an expression makes something that can be changed in place."""
+    """Whether an expression creates a mutable value."""
     match value:
         case ast.List() | ast.Dict() | ast.Set() | ast.ListComp() | ast.DictComp() | ast.SetComp():
             return True
@@ -67,12 +67,12 @@ def is_mutable(value: ast.expr | None) -> bool:
 
 
 def is_declaration(body: list[ast.stmt]) -> bool:
-    """Whether a function only says what others implement, as the ports do: docstring and `...`."""
+    """Whether a function has only a docstring and `...`, like the methods of the ports."""
     return all(isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) for node in body)
 
 
 def globals_of(tree: ast.Module) -> Iterator[tuple[int, str]]:
-    """Module-level and class-level values that a function could change, and functions that try to."""
+    """Mutable values of modules and classes, and functions that assign globals."""
     scopes: list[ast.Module | ast.ClassDef] = [tree]
     scopes += [node for node in ast.walk(tree) if isinstance(node, ast.ClassDef)]
     for scope in scopes:
@@ -88,7 +88,7 @@ def globals_of(tree: ast.Module) -> Iterator[tuple[int, str]]:
 
 
 def impurities(source: str) -> list[str]:
-    """What in a module's source breaks the core's first law, one finding a line."""
+    """The violations of the core's purity in a module's source, one finding a line."""
     tree = ast.parse(source)
     found = [(line, f"import of {module}") for line, module in imported(tree) if not is_pure(module)]
     found += globals_of(tree)
@@ -111,7 +111,7 @@ def impurities(source: str) -> list[str]:
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(CORE)))
 def test_module_is_pure(path: Path) -> None:
-    """No module of the core touches the world, waits, or keeps anything between two calls."""
+    """No module of the core does I/O, waits, or keeps state between calls."""
     assert impurities(path.read_text(encoding="utf-8")) == []
 
 
@@ -137,12 +137,12 @@ def test_module_is_pure(path: Path) -> None:
     ],
 )
 def test_impurity_is_found(source: str) -> None:
-    """The check above finds each kind of impurity."""
+    """The check finds each kind of impurity."""
     assert impurities(source) != []
 
 
 def test_purity_is_accepted() -> None:
-    """The check above accepts what the core is written in."""
+    """The check accepts the core's style."""
     source = '''
 from datetime import datetime
 from typing import Protocol
@@ -190,7 +190,7 @@ print(len(names), sorted(imported - ALLOWED - set(sys.stdlib_module_names)))
 
 
 def test_core_needs_attrs_alone() -> None:
-    """Every module of the core can be imported where attrs is the only other package."""
+    """Every module of the core can be imported if attrs is the only other package."""
     completed = subprocess.run(
         [sys.executable, "-I", "-c", WITHOUT_THIRD_PARTIES, str(CORE.parent)],
         check=False,
@@ -209,7 +209,7 @@ def test_core_needs_attrs_alone() -> None:
 )
 @pytest.mark.parametrize("module", ["time", "random", "os", "trio", "logging", "asyncio"])
 def test_linter_bans_the_world_from_the_core(path: str, refused: bool, module: str) -> None:
-    """The linter tells an author of the core at once, and leaves everybody else alone."""
+    """The linter refuses impure imports in the core, and only there."""
     completed = subprocess.run(
         [sys.executable, "-m", "ruff", "check", "--select=TID251", "--stdin-filename", path, "-"],
         cwd=CORE.parent,

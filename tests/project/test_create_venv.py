@@ -1,4 +1,4 @@
-"""The virtual environment is made where it is asked for, and nowhere else, with a quick Python."""
+"""`scripts/create_venv.sh` creates the virtual environment with a fast Python, and only at the given path."""
 
 import os
 import subprocess
@@ -8,21 +8,21 @@ import pytest
 
 
 @pytest.mark.parametrize("name", [".venv", ".venv/"])
-def test_the_target_of_a_link_is_left_alone(root: Path, tmp_path: Path, name: str) -> None:
-    """A symbolic link is refused: to make the environment anew would empty what it points to."""
-    kept = tmp_path / "elsewhere" / "kept"
-    kept.parent.mkdir()
-    kept.write_text("something")
+def test_the_target_of_a_link_is_unchanged(root: Path, tmp_path: Path, name: str) -> None:
+    """A symbolic link is refused, because creating the environment would empty its target."""
+    file = tmp_path / "elsewhere" / "kept"
+    file.parent.mkdir()
+    file.write_text("something")
     (tmp_path / ".venv").symlink_to("elsewhere")
     command = ["sh", str(root / "scripts/create_venv.sh"), name]
     ended = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=60)
     assert (ended.returncode, ended.stdout) == (1, "")
     assert ended.stderr.startswith("error: .venv is a symbolic link")
-    assert kept.read_text() == "something"
+    assert file.read_text() == "something"
 
 
 def interpreter(path: Path, *, optimized: bool) -> None:
-    """What answers the script as an interpreter would that was built so."""
+    """A script that answers as an interpreter built with or without optimizations."""
     path.write_text(
         "#!/bin/sh\n"
         'case "$*" in\n'
@@ -39,10 +39,10 @@ def interpreter(path: Path, *, optimized: bool) -> None:
     [("", "python3.12", False), ("python3.13", "python3.13", True)],
     ids=["found", "named"],
 )
-def test_an_optimized_python_goes_first(
+def test_an_optimized_python_is_preferred(
     root: Path, tmp_path: Path, named: str, made_by: str, slow: bool
 ) -> None:
-    """It is taken before a newer one that was built without; whoever names such a one is told."""
+    """A Python with optimizations is preferred to a newer one without; choosing the latter causes a note."""
     interpreter(tmp_path / "python3.13", optimized=False)
     interpreter(tmp_path / "python3.12", optimized=True)
     interpreter(tmp_path / "python3.11", optimized=True)
@@ -55,6 +55,6 @@ def test_an_optimized_python_goes_first(
         check=True,
         timeout=60,
     )
-    told, made = ended.stdout.splitlines()
-    assert ("without optimizations" in told) is slow
-    assert made == f"made by {tmp_path / made_by}"
+    message, creation = ended.stdout.splitlines()
+    assert ("without optimizations" in message) is slow
+    assert creation == f"made by {tmp_path / made_by}"

@@ -1,4 +1,4 @@
-"""What the adapters import and what the extras declare is the same."""
+"""The imports of the adapters agree with the declared extras."""
 
 import ast
 import re
@@ -15,14 +15,12 @@ EXTRAS = ("server", "sql", "postgresql", "nats")
 
 
 def normalised(name: str) -> str:
-    """A distribution's name in the form in which two spellings compare equal."""
+    """A distribution's normalised name."""
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
 def imported_packages(directory: Path) -> set[str]:
-    """The top-level names of the packages from elsewhere that the modules below `directory` import, or
-    read files of.
-    """
+    """The top-level names of external packages that modules below `directory` import or read files of."""
     names: set[str] = set()
     for path in directory.rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
@@ -36,7 +34,7 @@ def imported_packages(directory: Path) -> set[str]:
 
 
 def test_adapters_declare_what_they_import(root: Path) -> None:
-    """Every package that an adapter imports is declared by name, and none is declared in vain."""
+    """Every package that an adapter imports is declared, and every declared one is imported."""
     project = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     extras = project["optional-dependencies"]
     declared = {
@@ -48,14 +46,14 @@ def test_adapters_declare_what_they_import(root: Path) -> None:
     assert imported == declared
 
 
-def test_what_people_are_told_to_install_is_there(root: Path) -> None:
-    """Each extra that a sentence names, of the program's or of the documents', is declared."""
+def test_named_extras_exist(root: Path) -> None:
+    """Each extra that a message or a page names is declared."""
     project = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     sources = (*root.glob("*.md"), *root.glob("docs/**/*.md"), *(root / "adapters").rglob("*.py"))
     named = re.findall(
         r"pip install '(?:messaging-core|\.)\[([\w,]+)\]'",
         "\n".join(path.read_text(encoding="utf-8") for path in sources),
     )
-    told = {extra for names in (*named, *EXTRAS_OF_COMMANDS.values()) for extra in names.split(",")}
+    named_extras = {extra for names in (*named, *EXTRAS_OF_COMMANDS.values()) for extra in names.split(",")}
     assert named
-    assert told | {extra for _, extra in DRIVERS.values()} <= set(project["optional-dependencies"])
+    assert named_extras | {extra for _, extra in DRIVERS.values()} <= set(project["optional-dependencies"])

@@ -28,7 +28,7 @@ def test_python_examples_run(page: Path) -> None:
 
 
 def test_readme_has_a_python_example() -> None:
-    """The README shows the core in use, so that the test above has something to run."""
+    """The README has a Python example, so that the test of examples is not empty."""
     assert "```python\n" in README
 
 
@@ -41,7 +41,7 @@ def test_make_targets_exist() -> None:
 
 
 def test_commands_exist() -> None:
-    """Every `messaging …` command of the README exists, with every option that is given to it."""
+    """Every `messaging …` command of the README exists, with each of its options."""
     invocations = re.findall(r"^(?:\S*/)?messaging ([a-z]+)(.*)$", CODE, re.MULTILINE)
     invocations += [
         ("serve", options) for options in re.findall(r"\bmake serve ARGS=(.*)$", CODE, re.MULTILINE)
@@ -57,7 +57,7 @@ def test_commands_exist() -> None:
 
 
 def test_settings_exist() -> None:
-    """`serve --help` or the tests know every `MESSAGING_…` variable that the README names."""
+    """Every `MESSAGING_…` variable of the README is in `serve --help` or in the tests."""
     serve = main.get_command(Context(main), "serve")
     assert serve is not None
     documented = serve.get_help(Context(serve, info_name="serve"))
@@ -79,7 +79,7 @@ def test_the_code_uses_each_word_of_the_glossary(project_files: list[Path]) -> N
 
 
 def test_the_glossary_is_sorted() -> None:
-    """A word of the glossary is found by its first letters."""
+    """The glossary is sorted."""
     assert sorted(WORDS) == WORDS
 
 

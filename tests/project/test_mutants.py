@@ -1,4 +1,4 @@
-"""The list of faults that may go unnoticed, and how a run of `make mutants` is compared with it."""
+"""The list of survivors that may live, and its comparison with a run of `make mutants`."""
 
 import tomllib
 from pathlib import Path
@@ -34,7 +34,7 @@ def run(*mutants: tuple[str, Change], listed: str = "") -> Verdict:
 
 
 def source_of(root: Path, function: str) -> str:
-    """The source of the module that a function is in."""
+    """The source of a function's module."""
     path = root / function.replace(".", "/")
     while not path.with_suffix(".py").is_file():
         path = path.parent
@@ -55,7 +55,7 @@ def test_every_listed_survivor_has_a_reason(root: Path) -> None:
         Survivors.parse(ENTRY.replace("Nobody calls it.", " "))
 
 
-def test_mutants_meet_the_tests_of_make_quick(root: Path) -> None:
+def test_mutants_run_the_tests_of_make_quick(root: Path) -> None:
     """The Makefile and mutmut's configuration name the same tests."""
     selected = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["mutmut"]
     makefile = (root / "Makefile").read_text(encoding="utf-8").replace("\\\n", " ")
@@ -73,13 +73,13 @@ def test_mutants_meet_the_tests_of_make_quick(root: Path) -> None:
     ],
 )
 def test_a_mutant_is_named_by_its_function(name: str, function: str) -> None:
-    """By function and lines, neither by the mutant's number nor by the line's."""
+    """An entry has a function and the changed lines, without the numbers of the mutant or the lines."""
     assert function_of(name) == function
     assert changed_lines(DIFF) == CHANGE.lines
 
 
 def test_a_survivor_needs_a_reason() -> None:
-    """One without fails the run and is printed as an entry of the list; so does an entry that is caught."""
+    """A survivor without an entry, and an entry that is caught, fail the run; both are printed."""
     assert run(("killed", CHANGE), ("timeout", CHANGE)).is_good
     for status in ("survived", "no tests"):
         verdict = run((status, CHANGE))
@@ -93,8 +93,8 @@ def test_a_survivor_needs_a_reason() -> None:
     assert not run(("segfault", CHANGE)).is_good
 
 
-def test_the_share_caught_is_of_those_that_were_run() -> None:
-    """Mutants that have not been run count neither as caught nor as survivors."""
+def test_the_share_counts_mutants_that_ran() -> None:
+    """Mutants that have not run count neither as caught nor as survivors."""
     mutants = [("killed", CHANGE)] * 3 + [("survived", CHANGE)] + [("not checked", CHANGE)] * 4
     assert run(*mutants).lines[-1].startswith("8 mutants, of which 4 were run: 3 caught (75.0%).")
 
@@ -116,6 +116,6 @@ def test_the_share_caught_is_of_those_that_were_run() -> None:
         ("return size + 1", "return size - 1", False),
     ],
 )
-def test_a_text_for_people_may_change(before: str, after: str, is_of_a_text: bool) -> None:
-    """A literal of several words is a text for people; tests assert the codes beside it."""
+def test_a_text_for_people_may_differ(before: str, after: str, is_of_a_text: bool) -> None:
+    """A string of several words is a text for people; tests assert the codes beside it."""
     assert Change("core.take", f"- {before}\n+ {after}").is_of_a_text is is_of_a_text

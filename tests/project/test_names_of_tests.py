@@ -1,4 +1,4 @@
-"""A test has the same name in every run, so that one can be found again, and runs can be divided."""
+"""A test has the same name in every run, so that it can be selected, and runs can be divided."""
 
 import os
 import subprocess
@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 def collect(root: Path, hash_seed: str) -> "subprocess.Popen[str]":
-    """List every test, those for a browser too, in a process that hashes text in its own way."""
+    """The ids of all tests, browser tests included, from a process with its own hash seed."""
     return subprocess.Popen(
         [sys.executable, "-m", "pytest", "--collect-only", "-q", "-m", "", "-p", "no:cacheprovider", "tests"],
         cwd=root,
@@ -18,11 +18,11 @@ def collect(root: Path, hash_seed: str) -> "subprocess.Popen[str]":
     )
 
 
-def test_every_test_keeps_its_name_and_place(root: Path) -> None:
-    """No name, and no order, comes from random bytes, a set's order or an address in memory."""
+def test_every_test_keeps_its_id_and_order(root: Path) -> None:
+    """No id or order depends on random bytes, the order of a set, or an address in memory."""
     collecting = [collect(root, "1"), collect(root, "2")]
     outputs = [process.communicate()[0] for process in collecting]
     assert [process.returncode for process in collecting] == [0, 0], outputs
     one, other = ([line for line in output.splitlines() if "::" in line] for output in outputs)
-    assert f"{Path(__file__).relative_to(root)}::test_every_test_keeps_its_name_and_place" in one
+    assert f"{Path(__file__).relative_to(root)}::test_every_test_keeps_its_id_and_order" in one
     assert [names for names in zip(one, other, strict=True) if names[0] != names[1]] == []

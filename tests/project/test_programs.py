@@ -1,4 +1,4 @@
-"""Programs that measure or test say what they do before they do it."""
+"""Programs that measure or test have a `--help`."""
 
 import subprocess
 import sys
@@ -13,7 +13,7 @@ import pytest
     ids=lambda program: program[-1],
 )
 def test_help_runs_nothing(root: Path, program: list[str]) -> None:
-    """`--help` prints the usage, at once and with nothing on standard error."""
+    """`--help` prints the usage and runs nothing else."""
     command = [sys.executable, *program, "--help"]
     ended = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False, timeout=20)
     assert (ended.returncode, ended.stderr) == (0, "")

@@ -1,4 +1,4 @@
-"""What the project's files may and may not say."""
+"""Texts that the project's files must have, or must not have."""
 
 import ast
 import re
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-# The pieces are put together here so that this file does not hold what it forbids.
+# The pieces are joined here, so that this file does not contain the forbidden text.
 MACHINE_PATH = re.compile(r"(?<![\w.~/:-])/" + r"(?:home|root|work|Users)/[\w.]")
 ADDRESS = re.compile(r"https?:/" + r"/(?!127\.0\.0\.1|localhost|\$|\")")
 INDEX_OPTION = re.compile(
@@ -31,15 +31,15 @@ INSTALLERS = [
 
 @pytest.mark.parametrize("name", INSTALLERS)
 def test_installing_names_no_host(root: Path, name: str) -> None:
-    """Packages come from wherever the machine's own clients take them."""
+    """No file names a package registry's host; the machine's configuration selects it."""
     lines = (root / name).read_text(encoding="utf-8").splitlines()
     assert lines
     assert [line for line in lines if ADDRESS.search(line) or INDEX_OPTION.search(line)] == []
 
 
 @pytest.mark.parametrize("name", [name for name in INSTALLERS if name.startswith("requirements/")])
-def test_every_locked_package_has_a_hash(root: Path, name: str) -> None:
-    """A lock names an exact version and the hashes of its files, for every package."""
+def test_every_locked_package_has_hashes(root: Path, name: str) -> None:
+    """A lock has an exact version and hashes for every package."""
     text = (root / name).read_text(encoding="utf-8")
     entries = [entry for entry in re.split(r"\n(?=\S)", text) if not entry.startswith("#")]
     assert len(entries) > 20
@@ -49,7 +49,7 @@ def test_every_locked_package_has_a_hash(root: Path, name: str) -> None:
 
 
 def test_locks_agree(root: Path) -> None:
-    """What is tested is what is served: dev.txt holds all of server.txt, in the same versions."""
+    """dev.txt has all of server.txt, in the same versions, so the tested packages are the served ones."""
     pins = [
         set(
             re.findall(r"^\S+==\S+", (root / "requirements" / name).read_text(encoding="utf-8"), re.MULTILINE)
@@ -60,7 +60,7 @@ def test_locks_agree(root: Path) -> None:
 
 
 def test_core_depends_on_attrs_alone(root: Path) -> None:
-    """Who installs the distribution without extras gets attrs and nothing else."""
+    """The distribution without extras requires attrs alone."""
     project = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     assert [re.match(r"[a-z-]+", name)[0] for name in project["dependencies"]] == ["attrs"]  # type: ignore[index]
 
@@ -77,11 +77,11 @@ def test_core_depends_on_attrs_alone(root: Path) -> None:
     ],
 )
 def test_a_path_of_a_machine_is_recognised(line: str, found: bool) -> None:
-    """The pattern below knows a machine's directories from other paths."""
+    """The pattern distinguishes a machine's directories from other paths."""
     assert bool(MACHINE_PATH.search(line)) is found
 
 
-def test_no_path_of_a_machine(project_files: list[Path], root: Path) -> None:
+def test_no_file_has_a_path_of_a_machine(project_files: list[Path], root: Path) -> None:
     """No file names a directory of the machine on which it was written."""
     found = [
         f"{path.relative_to(root)}:{number}: {line.strip()[:100]}"
@@ -93,13 +93,13 @@ def test_no_path_of_a_machine(project_files: list[Path], root: Path) -> None:
 
 
 def test_changelog_has_unreleased(root: Path) -> None:
-    """The changelog has a place for what is to come, above every release."""
+    """The changelog has an "Unreleased" section above every release."""
     text = (root / "CHANGELOG.md").read_text(encoding="utf-8")
     assert re.findall(r"^## (.+)$", text, re.MULTILINE)[0] == "[Unreleased]"
 
 
 def test_every_test_states_its_rule(root: Path) -> None:
-    """Each test says which rule it holds the project to: in a docstring, or in a name that is a sentence."""
+    """Each test states its rule in a docstring, or in a name that is a sentence."""
     silent = [
         f"{path.relative_to(root)}:{node.lineno}: {node.name}"
         for path in sorted((root / "tests").rglob("test_*.py"))

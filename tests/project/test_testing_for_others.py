@@ -1,4 +1,4 @@
-"""What the documents say of `messaging_core.testing` is all that somebody else's project needs to use it."""
+"""The documentation of `messaging_core.testing` suffices to use it in another project."""
 
 import re
 import subprocess
@@ -15,7 +15,7 @@ from messaging_core.testing import bus_contract, storage_contract
 
 @pytest.mark.parametrize("contract", [storage_contract, bus_contract])
 def test_a_contracts_example_runs(tmp_path: Path, root: Path, contract: ModuleType) -> None:
-    """The docstring's module, in a project with the setting that is named, passes the whole suite."""
+    """The docstring's module, in a project with the named setting, passes the whole suite."""
     (setting,) = re.findall(r"`(trio_mode = \w+)`", testing.__doc__ or "")
     assert setting in (root / "README.md").read_text(encoding="utf-8")
     (tmp_path / "pytest.ini").write_text(f"[pytest]\n{setting}\n")

@@ -1,4 +1,4 @@
-"""Tokens that were verified before: as good as verified again, at every moment."""
+"""Cached verdicts on tokens: at any time a cached verdict equals a new verification."""
 
 from collections.abc import AsyncIterator, Callable, Iterator
 from datetime import UTC, datetime, timedelta
@@ -30,11 +30,11 @@ SECOND = timedelta(seconds=1)
 ALICE = Actor(UserId(1), SessionId(1))
 BOB = Actor(UserId(2), SessionId(2))
 SESSION = SessionId(1)
-"""The first one of a server."""
+"""The id of a server's first session."""
 
 
-def test_a_token_is_known_until_its_time() -> None:
-    """Not at it: then it is verified again, and forgotten here."""
+def test_a_verdict_is_cached_until_the_token_expires() -> None:
+    """At its expiry the verdict is dropped."""
     admissions = Admissions()
     admissions.keep("a", ALICE, until=NOW, endings=0)
     assert admissions.actor("a", now=NOW - SECOND) == ALICE
@@ -43,15 +43,15 @@ def test_a_token_is_known_until_its_time() -> None:
     assert admissions.actor("a", now=NOW - SECOND) is None
 
 
-def test_a_session_takes_all_of_its_tokens_with_it() -> None:
-    """And nobody else's; not even the same person's of another session."""
+def test_an_ended_session_drops_all_of_its_tokens() -> None:
+    """Verdicts on tokens of other sessions, also of the same user, stay."""
     admissions = Admissions()
     elsewhere = Actor(ALICE.user_id, SessionId(3))
     for token, actor in (("a", ALICE), ("b", BOB), ("c", ALICE), ("d", elsewhere)):
         admissions.keep(token, actor, until=NOW, endings=0)
     admissions.end(ALICE.session_id)
-    known = [admissions.actor(token, now=NOW - SECOND) for token in "abcd"]
-    assert known == [None, BOB, None, elsewhere]
+    actors = [admissions.actor(token, now=NOW - SECOND) for token in "abcd"]
+    assert actors == [None, BOB, None, elsewhere]
 
 
 @pytest.mark.parametrize(
@@ -70,20 +70,20 @@ def test_a_verdict_from_before_an_ending_is_not_cached(end: Callable[[Admissions
     assert admissions.actor("b", now=NOW - SECOND) == BOB
 
 
-def test_an_ending_that_nobody_is_known_for_counts_too() -> None:
-    """A verdict may be under way."""
+def test_an_ending_without_cached_tokens_counts_too() -> None:
+    """`endings` grows although no token of the session is cached, because one may be under verification."""
     admissions = Admissions()
     admissions.end(SessionId(9))
     assert admissions.endings == 1
 
 
 def test_the_number_is_bounded() -> None:
-    """The one kept longest makes room; its session's others stay, and can be ended."""
+    """The oldest verdict makes room; the session's others stay, and end with the session."""
     admissions = Admissions(cached_tokens=3)
     for token in "abcde":
         admissions.keep(token, ALICE, until=NOW, endings=0)
-    known = [token for token in "abcde" if admissions.actor(token, now=NOW - SECOND)]
-    assert known == ["c", "d", "e"]
+    cached = [token for token in "abcde" if admissions.actor(token, now=NOW - SECOND)]
+    assert cached == ["c", "d", "e"]
     admissions.end(ALICE.session_id)
     assert not any(admissions.actor(token, now=NOW - SECOND) for token in "abcde")
 
@@ -92,8 +92,8 @@ SESSIONS = st.integers(1, 3).map(SessionId)
 WORDS = st.sampled_from([f"{session}{letter}" for session in (1, 2, 3) for letter in "abcd"])
 
 
-class AdmissionsAgree(RuleBasedStateMachine):
-    """Whatever happens, nobody is admitted whom a verification would refuse, and little is kept."""
+class AdmissionsModel(RuleBasedStateMachine):
+    """No token is admitted that a verification would refuse, and the cache is bounded."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -104,13 +104,13 @@ class AdmissionsAgree(RuleBasedStateMachine):
 
     @staticmethod
     def actor(token: str) -> Actor:
-        """The first character is the session's."""
+        """The actor of a token, whose first character is the session's id."""
         return Actor(UserId(int(token[0])), SessionId(int(token[0])))
 
     @rule(token=WORDS, seconds=st.integers(-1, 5), stale=st.booleans())
     def verify(self, token: str, seconds: int, stale: bool) -> None:
         actor = self.actor(token)
-        until = self.until.setdefault(token, self.now + seconds * SECOND)  # a token's time is one time
+        until = self.until.setdefault(token, self.now + seconds * SECOND)  # a token has one expiry
         if actor.session_id in self.ended and not stale:
             return
         endings = self.admissions.endings - (actor.session_id in self.ended)
@@ -134,15 +134,15 @@ class AdmissionsAgree(RuleBasedStateMachine):
             assert self.now < self.until[token]
 
     @invariant()
-    def little_is_kept(self) -> None:
-        kept = self.admissions._admitted
-        assert len(kept) <= 4
-        assert {token for words in self.admissions._of_session.values() for token in words} == set(kept)
+    def the_cache_is_bounded(self) -> None:
+        admitted = self.admissions._admitted
+        assert len(admitted) <= 4
+        assert {token for words in self.admissions._of_session.values() for token in words} == set(admitted)
         assert all(self.admissions._of_session.values())
 
 
-TestAdmissionsAgree = AdmissionsAgree.TestCase
-TestAdmissionsAgree.settings = settings(max_examples=50, stateful_step_count=30, deadline=None)
+TestAdmissionsModel = AdmissionsModel.TestCase
+TestAdmissionsModel.settings = settings(max_examples=50, stateful_step_count=30, deadline=None)
 
 
 # --- over a real server -------------------------------------------------------------------------------------
@@ -167,7 +167,7 @@ async def alice(server: ServerHere, http: httpx.AsyncClient) -> Person:
 
 @pytest.fixture
 def verified() -> Iterator[list[str]]:
-    """The access tokens whose signatures are looked at, in order."""
+    """The access tokens whose signatures are verified, in order."""
     tokens, read = list[str](), JwtSigner.read_access
 
     def noted(signer: JwtSigner, token: str) -> AccessClaims:
@@ -180,7 +180,7 @@ def verified() -> Iterator[list[str]]:
 
 
 async def test_a_token_is_verified_once(verified: list[str], alice: Person) -> None:
-    """Each new one, and each that is no good every time."""
+    """A valid token is verified once, an invalid one each time."""
     for _ in range(3):
         expect(await alice.ask("GET", "/users/me"), 200)
         async with alice.socket():
@@ -193,7 +193,7 @@ async def test_a_token_is_verified_once(verified: list[str], alice: Person) -> N
 
 
 async def test_after_a_log_out_the_next_request_is_refused(server: ServerHere, alice: Person) -> None:
-    """On another connection as on this one, a socket as a request; another session goes on."""
+    """After a log-out, requests and sockets are refused on every connection; another session continues."""
     async with browser(server) as elsewhere:
         there = evolve(alice, http=elsewhere)
         other = await log_in(server, elsewhere, "Alice")
@@ -208,15 +208,13 @@ async def test_after_a_log_out_the_next_request_is_refused(server: ServerHere, a
         expect(await other.ask("GET", "/users/me"), 200)
 
 
-async def test_a_stolen_refresh_token_takes_the_known_tokens_with_it(
-    server: ServerHere, alice: Person
-) -> None:
+async def test_a_reused_refresh_token_drops_cached_verdicts(server: ServerHere, alice: Person) -> None:
     """The reuse of a refresh token ends the session: 401 for each of its access tokens, the newest too."""
     pairs = [alice]
     for _ in range(3):
         body = {"refresh_token": pairs[-1].refresh_token}
-        told = expect(await alice.http.post("/auth/refresh", json=body), 200)
-        renewed = evolve(alice, access_token=told["access_token"], refresh_token=told["refresh_token"])
+        pair = expect(await alice.http.post("/auth/refresh", json=body), 200)
+        renewed = evolve(alice, access_token=pair["access_token"], refresh_token=pair["refresh_token"])
         expect(await renewed.ask("GET", "/users/me"), 200)
         pairs.append(renewed)
     server.clock.advance(minutes=1)
@@ -226,8 +224,8 @@ async def test_a_stolen_refresh_token_takes_the_known_tokens_with_it(
         expect(await person.ask("GET", "/users/me"), 401, "session_revoked")
 
 
-async def test_a_known_token_expires_at_its_time(server: ServerHere, alice: Person) -> None:
-    """The same as one that is verified: its lifetime and the clocks' leeway, and not longer."""
+async def test_a_cached_token_expires_at_its_time(server: ServerHere, alice: Person) -> None:
+    """A cached token is valid for its lifetime plus the clocks' leeway, as a verified one."""
     limits = server.messaging.limits
     lifetime = (limits.access_ttl + limits.clock_leeway).total_seconds()
     expect(await alice.ask("GET", "/users/me"), 200)
@@ -237,8 +235,8 @@ async def test_a_known_token_expires_at_its_time(server: ServerHere, alice: Pers
     expect(await alice.ask("GET", "/users/me"), 401, "token_expired")
 
 
-async def test_no_known_token_outlives_its_session() -> None:
-    """One that was issued when its session had less time left ends with it."""
+async def test_no_cached_token_outlives_its_session() -> None:
+    """A token that was issued late in its session ends with it."""
     week, seconds = timedelta(days=7), 20
     limits = Limits(access_ttl=week, refresh_ttl=week)
     async with serving(limits) as server, browser(server) as http:
@@ -246,22 +244,22 @@ async def test_no_known_token_outlives_its_session() -> None:
         body = {"refresh_token": alice.refresh_token}
         expect(await http.post("/auth/refresh", json=body), 200)
         server.clock.advance(seconds=seconds)
-        told = expect(await http.post("/auth/refresh", json=body), 200)  # its session's time runs already
-        late = evolve(alice, access_token=told["access_token"])
+        pair = expect(await http.post("/auth/refresh", json=body), 200)  # late in the session
+        late = evolve(alice, access_token=pair["access_token"])
         expect(await late.ask("GET", "/users/me"), 200)
         server.clock.advance(seconds=(week + limits.clock_leeway).total_seconds() - seconds)
         expect(await late.ask("GET", "/users/me"), 401, "token_expired")
 
 
-async def test_an_old_token_of_a_refreshed_session_goes_on_until_its_time(
+async def test_an_old_token_of_a_refreshed_session_is_valid_until_it_expires(
     server: ServerHere, alice: Person
 ) -> None:
-    """In another tab, say. The new one is noted as seen although the old one is known."""
+    """The old token, in another tab for example, stays cached, and a use of the new one still confirms it."""
     limits = server.messaging.limits
     expect(await alice.ask("GET", "/users/me"), 200)
     server.clock.advance(minutes=5)
-    told = expect(await alice.http.post("/auth/refresh", json={"refresh_token": alice.refresh_token}), 200)
-    renewed = evolve(alice, access_token=told["access_token"])
+    pair = expect(await alice.http.post("/auth/refresh", json={"refresh_token": alice.refresh_token}), 200)
+    renewed = evolve(alice, access_token=pair["access_token"])
     for person in (alice, renewed, alice):
         expect(await person.ask("GET", "/users/me"), 200)
     session = await server.messaging.read(operations.session(SESSION))
@@ -275,14 +273,14 @@ async def test_an_old_token_of_a_refreshed_session_goes_on_until_its_time(
 async def test_a_session_that_ends_while_its_token_is_verified(
     server: ServerHere, alice: Person, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The request that was under way may be granted; no later one is."""
-    read, going_on, reading = server.messaging.read, trio.Event(), trio.Event()
+    """The request whose verification is under way may succeed; later ones are refused."""
+    read, may_continue, reading = server.messaging.read, trio.Event(), trio.Event()
 
     async def slow(query: Query[Any]) -> Any:
-        found = await read(query)
+        result = await read(query)
         reading.set()
-        await going_on.wait()
-        return found
+        await may_continue.wait()
+        return result
 
     admitted = list[Actor]()
 
@@ -299,7 +297,7 @@ async def test_a_session_that_ends_while_its_token_is_verified(
             Actor(UserId(alice.id), SESSION), server.messaging.now(), server.messaging.limits, Privacy()
         )
         await server.messaging.execute(operations.log_out(LogOut(), first))
-        going_on.set()
+        may_continue.set()
     assert len(admitted) == 1
     expect(await alice.ask("GET", "/users/me"), 401, "session_revoked")
     expect(await other.ask("GET", "/users/me"), 200)

@@ -1,4 +1,4 @@
-"""Lists of chats, read in parts: what each part shows, and what happens between two of them."""
+"""Lists of chats that are read in parts: the contents of each part, and changes between two parts."""
 
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -25,7 +25,7 @@ CONTEXT = Context(Actor(VIEWER, SessionId(1)), NOW, Limits(), Privacy())
 
 
 async def storage_with(*sizes: int, others: int = 0) -> MemoryStorage:
-    """A group of each size, each active a second after the one before; and groups of others."""
+    """Groups of these sizes, each active a second after the previous one, and groups of others."""
     storage = MemoryStorage()
 
     def fill(tx: Transaction) -> None:
@@ -46,7 +46,7 @@ async def storage_with(*sizes: int, others: int = 0) -> MemoryStorage:
 
 
 class Watched:
-    """Reads, and remembers what each query has been shown."""
+    """Runs queries, and records what each has read."""
 
     def __init__(self, storage: MemoryStorage) -> None:
         self.storage = storage
@@ -66,7 +66,7 @@ def ids(parts: list[ChatPage]) -> list[int]:
 
 
 async def test_a_short_list_is_one_view() -> None:
-    """A list of few people costs one query, and so does an empty one."""
+    """A list of few people, or an empty one, costs one query."""
     read = Watched(await storage_with(3, 2, others=2))
     [part] = await parts_of(read, ListChats())
     assert [(chat.id, chat.participants_count) for chat in part.chats] == [(2, 2), (1, 3)]
@@ -78,7 +78,7 @@ async def test_a_short_list_is_one_view() -> None:
 
 @pytest.mark.parametrize("command", [ListChats(), ListChats(25)])
 async def test_a_long_list_comes_in_parts(command: ListChats) -> None:
-    """Each part is a query of its own, for a bounded number of people; together they are the list."""
+    """Each part is a query for a bounded number of people; together they are the list."""
     read = Watched(await storage_with(*[120] * 30))
     parts = await parts_of(read, command)
     shown = command.limit or 30
@@ -92,8 +92,8 @@ async def test_a_long_list_comes_in_parts(command: ListChats) -> None:
     assert {part.next_cursor is None for part in parts} == {command.limit is None}
 
 
-async def test_a_chat_that_was_left_meanwhile_is_not_shown() -> None:
-    """A later part is of a later view, in which the reader takes part in fewer chats."""
+async def test_a_chat_that_was_left_between_parts_is_not_shown() -> None:
+    """A later part reads a later state, in which the reader may be in fewer chats."""
     storage = await storage_with(*[120] * 12)
     shown: list[int] = []
     async for part in in_parts(list_chats(ListChats(), CONTEXT), Watched(storage)):
@@ -136,8 +136,8 @@ def pages(found: list[ChatPage]) -> Iterator[list[int]]:
         yield [chat.id for chat in page.chats]
 
 
-async def test_a_page_goes_on_from_its_cursor() -> None:
-    """The cursor is a place, and not a number of chats: what moves above it moves nothing below."""
+async def test_a_page_continues_from_its_cursor() -> None:
+    """A cursor is a position, not a count, so chats that move above it do not shift the next page."""
     storage = await storage_with(*[2] * 7)
     read = Watched(storage)
     found: list[ChatPage] = []

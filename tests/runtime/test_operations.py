@@ -1,4 +1,4 @@
-"""Operations and queries over the memory storage: what they load, and what they decide with it."""
+"""Operations and queries over the memory storage: what they read and decide."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -76,7 +76,7 @@ def context(user_id: UserId = ALICE, *, visibility: str = "everyone", **limits: 
 
 @pytest.fixture
 async def storage() -> MemoryStorage:
-    """Alice, Bob and Carol; a direct chat of Alice and Bob, and a group that Bob has made with Carol."""
+    """Alice, Bob and Carol; a direct chat of Alice and Bob, and a group of Bob's with Carol."""
     storage = MemoryStorage()
 
     def fill(tx: Transaction) -> None:
@@ -92,7 +92,7 @@ async def storage() -> MemoryStorage:
 
 
 async def carry_out(storage: MemoryStorage, operation: Operation[Any]) -> Decision[Any]:
-    """Decide, and apply what is to be stored."""
+    """Decide, and apply the storage effects; returns the decision."""
 
     def transaction(tx: Transaction) -> Decision[Any]:
         decision = operation(tx)
@@ -104,7 +104,7 @@ async def carry_out(storage: MemoryStorage, operation: Operation[Any]) -> Decisi
     return await storage.transact(transaction)
 
 
-# --- people -------------------------------------------------------------------------------------------------
+# --- users --------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -124,7 +124,7 @@ async def test_who_sees_an_e_mail(
     by_id: set[UserId],
     by_tag: set[UserId],
 ) -> None:
-    """By id, which anybody can count up, strangers see no e-mail; by tag as the setting says."""
+    """By id, which anybody can count up, strangers see no e-mail; by tag the setting decides."""
     asked = context(viewer, visibility=visibility)
     me = await storage.read(operations.get_own_user(GetOwnUser(), asked))
     assert (me.id, me.email is not None) == (viewer, True)
@@ -136,8 +136,8 @@ async def test_who_sees_an_e_mail(
         assert await storage.read(knows(user_id, asked)) is (user_id == viewer or {viewer, user_id} != {1, 3})
 
 
-async def test_a_user_who_does_not_exist_is_not_found(storage: MemoryStorage) -> None:
-    """Neither by id nor by tag, also by a text that no tag can be, which is not looked up."""
+async def test_an_unknown_user_is_not_found(storage: MemoryStorage) -> None:
+    """An unknown id or tag is not found; a text that cannot be a tag is not looked up."""
     for query in (
         operations.get_user(GetUser(NOBODY), context()),
         operations.get_own_user(GetOwnUser(), context(NOBODY)),
@@ -152,8 +152,8 @@ async def test_a_user_who_does_not_exist_is_not_found(storage: MemoryStorage) ->
         await storage.read(operations.find_user_by_tag(FindUserByTag("no tag"), context()))
 
 
-async def test_credentials_are_those_of_the_first_key_that_finds_somebody(storage: MemoryStorage) -> None:
-    """And None for both where none does."""
+async def test_credentials_are_those_of_the_first_key_with_an_account(storage: MemoryStorage) -> None:
+    """Both are None if no key has an account."""
     found, known_hash = await storage.read(
         operations.credentials(["no@test.com", "bob@test.com", "alice@test.com"])
     )
@@ -164,7 +164,7 @@ async def test_credentials_are_those_of_the_first_key_that_finds_somebody(storag
 
 
 def test_a_registrations_fingerprint_omits_the_password() -> None:
-    """Two requests with a key are one if they agree in e-mail, name and avatar, whatever the password."""
+    """Requests with a key are equal if e-mail, name and avatar are, whatever the password."""
     command = RegisterUser("a@test.com", "password123", "Alice", "https://cdn.example/a.png")
 
     def request(**changes: Any) -> IdempotentRequest:
@@ -194,8 +194,8 @@ async def test_a_chat_is_shown_to_its_members(storage: MemoryStorage) -> None:
         await storage.read(operations.get_chat(GetChat(ChatId(9)), context()))
 
 
-async def test_of_a_large_chat_the_reader_is_shown_in_any_case(storage: MemoryStorage) -> None:
-    """Among as many participants as `participants_shown`, of all that are counted."""
+async def test_a_large_chat_always_shows_the_reader(storage: MemoryStorage) -> None:
+    """The reader is among the `participants_shown` participants; the count has all."""
     others = [UserId(number) for number in range(11, 22)]
 
     def fill(tx: Transaction) -> None:
@@ -221,8 +221,8 @@ async def test_an_existing_direct_chat_is_opened_again(storage: MemoryStorage) -
     assert next(storage._numbers["chat"]) == 3
 
 
-async def test_a_new_direct_chat_counts_against_the_quota(storage: MemoryStorage) -> None:
-    """Alice has made one chat and Carol none: of two chats at most each may make another, once."""
+async def test_a_new_direct_chat_counts_against_its_creators_quota(storage: MemoryStorage) -> None:
+    """With a quota of two, Alice, who has created one chat, and Carol, who has none, each create one more."""
     asked = context(ALICE, chats_per_user=2)
     opened = await carry_out(storage, operations.open_direct_chat(OpenDirectChat(CAROL), asked))
     assert opened.result.id == ChatId(3)
@@ -234,7 +234,7 @@ async def test_a_new_direct_chat_counts_against_the_quota(storage: MemoryStorage
         )
 
 
-# --- once ---------------------------------------------------------------------------------------------------
+# --- idempotency --------------------------------------------------------------------------------------------
 
 KEY = IdempotencyKey(ALICE, "POST", "/api/v1/messages", "k")
 REQUEST = IdempotentRequest(KEY, fingerprint(b"command"))
@@ -253,7 +253,7 @@ def send(content: str = "Hello") -> Operation[Message]:
 
 
 async def test_the_first_request_stores_its_response(storage: MemoryStorage) -> None:
-    """In the same transaction, behind the operation's own effects; the people that it reached are counted."""
+    """The response is stored in the same transaction, after the operation's effects."""
     plain = await storage.transact(send())
     storage._numbers["message"] = iter([plain.result.id])  # type: ignore[assignment]
     first = await carry_out(storage, once(send(), status=202))
@@ -265,8 +265,8 @@ async def test_the_first_request_stores_its_response(storage: MemoryStorage) -> 
     assert first.effects == (*plain.effects, StoreResponse(response))
 
 
-async def test_a_replay_shows_a_message_as_it_is_now(storage: MemoryStorage) -> None:
-    """With the stored status, and without effects; who may no longer read it is refused by a value."""
+async def test_a_replay_shows_the_current_message(storage: MemoryStorage) -> None:
+    """A replay has the stored status and no effects; a reader without access gets a refusal as a value."""
     first = await carry_out(storage, once(send(), status=202))
     edited = evolve(first.result.result, content="Edited")
     await storage.transact(lambda tx: tx.apply(ChangeMessage(edited)))
@@ -280,7 +280,7 @@ async def test_a_replay_shows_a_message_as_it_is_now(storage: MemoryStorage) -> 
 
 
 async def test_a_replay_shows_a_chat_as_the_reader_sees_it(storage: MemoryStorage) -> None:
-    """Its people by the privacy of the replay; who is no member of it is refused by a value."""
+    """A replay applies the reader's current privacy; a non-member gets a refusal as a value."""
     create = operations.create_group(CreateGroup("Group", (BOB,)), context())
     first = await carry_out(storage, once(create))
     assert isinstance(first.result.result, ChatView)
@@ -294,8 +294,8 @@ async def test_a_replay_shows_a_chat_as_the_reader_sees_it(storage: MemoryStorag
     assert isinstance((await carry_out(storage, once(must_not_run))).result.result, ChatNotFound)
 
 
-async def test_a_replay_shows_a_user_or_nothing(storage: MemoryStorage) -> None:
-    """A user as the reader sees them; a response without a body stays one."""
+async def test_a_replay_shows_a_user_or_no_body(storage: MemoryStorage) -> None:
+    """A replay shows a user as the reader sees them; a response without a body stays without."""
     bob = await storage.read(lambda reader: reader.user(BOB))
     assert bob is not None
     await carry_out(storage, once(lambda tx: Decision(bob)))
@@ -310,7 +310,7 @@ async def test_a_replay_shows_a_user_or_nothing(storage: MemoryStorage) -> None:
 
 
 async def test_another_command_with_the_key_is_refused_while_it_lives(storage: MemoryStorage) -> None:
-    """And carried out once the response has outlived its time."""
+    """Another command with the key is refused, and carried out once the response has expired."""
     await carry_out(storage, once(send()))
     other = evolve(REQUEST, fingerprint=fingerprint(b"another command"))
 
@@ -323,8 +323,8 @@ async def test_another_command_with_the_key_is_refused_while_it_lives(storage: M
     assert (await carry_out(storage, again(late))).result.replayed is False
 
 
-def test_a_decision_counts_the_people_that_its_events_reach() -> None:
-    """All of them, each as often as an event is delivered to them."""
+def test_a_decision_counts_the_recipients_of_its_events() -> None:
+    """Each recipient counts once for each delivered event."""
     *_, one = announce(CHAT_OF_TWO, ChatCreated(CHAT_OF_TWO), now=NOW)
     close = CloseSockets(SessionId(1), "session_revoked")
     assert Decision(None, (close,)).people_reached() == 0

@@ -1,4 +1,4 @@
-"""A page of history that is read in parts is the page that one query reads."""
+"""A page of history that is read in parts equals the page of one query."""
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -35,7 +35,7 @@ def context(user_id: UserId) -> Context:
 def fill(tx: Transaction, count: int) -> None:
     tx.apply(StoreChat(Chat(CHAT, "", True, NOW, (Member(MEMBER, Role.OWNER, NOW),), 0, NOW, None)))
     for number in range(1, count + 1):
-        # Identifiers with gaps: those between are other chats'.
+        # Identifiers have gaps, as if other chats had the ones between.
         message = Message(
             MessageId(2 * number), CHAT, MEMBER, MessageType.TEXT, "x", None, NOW, None, None, None
         )
@@ -43,7 +43,7 @@ def fill(tx: Transaction, count: int) -> None:
 
 
 class Counted:
-    """A reader that notes how many messages each look asks for."""
+    """A reader that records the limit of each query."""
 
     def __init__(self, reader: Reader, counts: list[int]) -> None:
         self._reader = reader
@@ -71,8 +71,8 @@ commands = st.one_of(
 
 
 @given(commands, st.integers(0, 14), st.integers(1, 12))
-def test_parts_make_the_same_page(command: ListMessages, messages: int, size: int) -> None:
-    """Whatever is asked for, and however the parts fall; and no query reads more than its bound."""
+def test_parts_form_the_same_page(command: ListMessages, messages: int, size: int) -> None:
+    """For any request and any sizes of parts; and no query reads more than its bound."""
 
     async def compare() -> None:
         storage, counts = MemoryStorage(), list[int]()
@@ -139,8 +139,8 @@ async def test_a_page_has_the_messages_beside_its_anchor(
     assert ([message.id for message in page.messages], page.has_more, page.next_cursor) == expected
 
 
-async def test_each_part_is_for_those_who_may_read_the_chat() -> None:
-    """A reader who is no member sees nothing, and one who is removed meanwhile sees nothing more."""
+async def test_each_part_checks_membership() -> None:
+    """A non-member reads nothing, and a member who is removed between parts reads nothing more."""
     storage = MemoryStorage()
     await storage.transact(lambda tx: fill(tx, 9))
     with pytest.raises(NotAParticipant):

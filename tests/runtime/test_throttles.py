@@ -1,4 +1,4 @@
-"""Rates: a bucket a key, bounded in number."""
+"""Rates: a bounded number of buckets, one for each key."""
 
 import pytest
 
@@ -17,7 +17,7 @@ class Clock:
 
 
 def test_each_key_has_its_own_bucket() -> None:
-    """One caller's haste costs another nothing, nor one rate another."""
+    """Callers and rates do not affect each other."""
     limits = Throttles(Clock())
     limits.take(("message_rate", 1, RATE, 1))
     limits.take(("message_rate", 1, RATE, 1))
@@ -28,7 +28,7 @@ def test_each_key_has_its_own_bucket() -> None:
 
 
 def test_a_refused_attempt_costs_no_permit() -> None:
-    """Who keeps trying is let in as soon as one permit has come back."""
+    """A caller that keeps trying succeeds as soon as one permit has returned."""
     clock = Clock()
     limits = Throttles(clock)
     for _ in range(2):
@@ -40,8 +40,8 @@ def test_a_refused_attempt_costs_no_permit() -> None:
     limits.take(("message_rate", 1, RATE, 1))
 
 
-def test_permits_of_several_buckets_are_taken_together() -> None:
-    """A request that one of its limits refuses costs no permit of another, in whatever order they stand."""
+def test_permits_of_several_buckets_are_spent_together() -> None:
+    """A request that one of its limits refuses costs no permit of another, in any order of the limits."""
     limits = Throttles(Clock())
     limits.take(("login_rate", "alice", RATE, 1), ("login_address_rate", "::1", RATE, 1))
     limits.take(("login_rate", "alice", RATE, 1))
@@ -58,8 +58,8 @@ def test_permits_of_several_buckets_are_taken_together() -> None:
     limits.take(("login_rate", "bob", RATE, 1))
 
 
-def test_checking_takes_nothing() -> None:
-    """Whether there are permits can be asked for before it is known whose others are."""
+def test_checking_costs_nothing() -> None:
+    """A check costs no permit, so it can precede the decision which other buckets are charged."""
     limits = Throttles(Clock())
     for _ in range(5):
         limits.check(("login_address_rate", "::1", RATE, 1))
@@ -70,8 +70,8 @@ def test_checking_takes_nothing() -> None:
     limits.check()
 
 
-def test_an_attacker_with_many_keys_fills_no_memory() -> None:
-    """Beyond the bound full buckets are forgotten, then the stalest; the one in use stays empty."""
+def test_many_keys_use_bounded_memory() -> None:
+    """Full buckets are dropped first, then the least recently used; one in use stays empty."""
     limits = Throttles(Clock(), buckets=100)
     for _ in range(2):
         limits.take(("message_rate", "busy", RATE, 1))
@@ -83,7 +83,7 @@ def test_an_attacker_with_many_keys_fills_no_memory() -> None:
 
 
 def test_exhausted_keys_are_kept_up_to_the_bound() -> None:
-    """As many exhausted keys as the bound are all refused; one more leaves the half that was used last."""
+    """As many exhausted keys as the bound stay refused; one more leaves the most recently used half."""
     limits = Throttles(Clock(), buckets=100)
 
     def refused() -> list[int]:
@@ -102,13 +102,13 @@ def test_exhausted_keys_are_kept_up_to_the_bound() -> None:
     assert refused() == list(range(51, 101))
 
 
-def test_where_full_buckets_make_room_enough_no_other_is_forgotten() -> None:
-    """Who has taken all permits stays refused, whoever else comes and goes."""
+def test_if_full_buckets_make_room_no_other_is_dropped() -> None:
+    """A caller without permits stays refused, whatever other keys come."""
     clock = Clock()
     limits = Throttles(clock, buckets=100)
     for key in range(61):
         limits.take(("message_rate", key, RATE, 1))
-    clock.now = 1.0  # those are full again
+    clock.now = 1.0  # the others are full again
     hasty = range(100, 140)
     for key in hasty:
         limits.take(("message_rate", key, RATE, 1))

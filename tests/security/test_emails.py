@@ -1,4 +1,4 @@
-"""E-mail addresses: what the library takes, and the forms that it gives them."""
+"""E-mail addresses: which ones the library accepts, and their forms."""
 
 import pytest
 from hypothesis import example, given
@@ -20,7 +20,7 @@ from messaging_core.users import email_key, log_in_key, prepare_log_in, prepare_
         ("alice@test.com", None, None),
         ("a.l-i_c+e@mail.example.co.uk", None, None),
         ("o'brien@test.com", None, None),
-        ("x@localhost", None, None),  # what no mail reaches from elsewhere
+        ("x@localhost", None, None),  # mail from elsewhere cannot reach it
         ("x@intranet.local", None, None),
         ("x@a.test", None, None),
         ("x@example", None, None),
@@ -32,13 +32,13 @@ from messaging_core.users import email_key, log_in_key, prepare_log_in, prepare_
             "x@xn--80a1acny.xn--p1ai",
         ),
         ("x@stra\u00dfe.de", None, "x@xn--strae-oqa.de"),
-        ("x@\uff54est\u3002com", "x@test.com", "x@test.com"),  # full-width, as an input method writes it
+        ("x@\uff54est\u3002com", "x@test.com", "x@test.com"),  # full-width, as an input method types it
         ("e\u0301@test.com", "\u00e9@test.com", "\u00e9@test.com"),
     ],
     ids=ascii,
 )
-def test_an_address_has_its_forms(email: str, unicode: str | None, ascii_form: str | None) -> None:
-    """Any domain will do, in the form that name servers know and in that which people read."""
+def test_an_address_has_two_forms(email: str, unicode: str | None, ascii_form: str | None) -> None:
+    """Any domain is accepted, and has a form for name servers and one for people."""
     unicode = unicode or email
     forms = parse_email(email)
     assert EmailForms(forms.unicode.lower(), forms.ascii.lower()) == EmailForms(
@@ -69,8 +69,8 @@ def test_an_address_has_its_forms(email: str, unicode: str | None, ascii_form: s
     ],
     ids=ascii,
 )
-def test_what_is_no_address_is_refused(email: str, reason: str | None) -> None:
-    """The reason says what is wrong, in the words of a sentence that goes on."""
+def test_an_invalid_address_is_refused(email: str, reason: str | None) -> None:
+    """The error's text is the end of a sentence that begins with the field's name."""
     with pytest.raises(EmailMalformed) as refused:
         parse_email(email)
     message = str(refused.value)
@@ -85,7 +85,7 @@ def test_what_is_no_address_is_refused(email: str, reason: str | None) -> None:
 @example("a@" + "\u0301" * 250)
 @example("a" + "\u0301\u0316" * 120 + "@b.cc")
 def test_any_text_has_forms_or_is_refused(text: str) -> None:
-    """Nothing else happens, and the forms of a form are the same."""
+    """Any text either has forms, which are their own forms, or is refused."""
     load_email_parser()
     try:
         forms = parse_email(text)
@@ -103,9 +103,9 @@ letters = st.text(st.sampled_from("aAßẞΣςσİıſＡé\u0301\u0345\u212aя�
 @example("İ@İ.com")
 @example("ẞ@ẞ.de")
 @example("ΑΣ@ΑΣ.com")
-@example("7@7\u0345\u0301")  # the domain's normal form depends on the order of its marks
-def test_what_is_kept_stays_what_it_is(email: str) -> None:
-    """Who registers is found by the e-mail as they wrote it, as it is shown, and in the other case."""
+@example("7@7\u0345\u0301")  # the order of marks changes the domain's normal form
+def test_a_form_finds_the_account(email: str) -> None:
+    """An account is found by its e-mail as typed, as shown, and in other cases of letters."""
     try:
         registration = prepare_registration(RegisterUser(email, "x" * 8, "A"), LIMITS, parse_email)
     except Invalid:

@@ -1,4 +1,4 @@
-"""Password hashes: strong enough, off the loop, bounded."""
+"""Password hashes: strong, computed outside of the event loop, in a bounded queue."""
 
 import threading
 from collections import Counter
@@ -18,7 +18,7 @@ HERE = "127.0.0.1"
 
 
 async def test_a_hash_fits_its_password_only() -> None:
-    """The right password matches, another one and half a surrogate pair do not."""
+    """The right password matches; another one, and a half of a surrogate pair, do not."""
     hasher = Argon2Hasher()
     kept = await hasher.hash("password123", network=HERE)
     assert await hasher.matches(kept, "password123", network=HERE)
@@ -27,7 +27,7 @@ async def test_a_hash_fits_its_password_only() -> None:
 
 
 async def test_hashes_meet_owasps_minimum() -> None:
-    """argon2id with at least 19 MiB and 2 iterations."""
+    """Hashes are argon2id with at least 19 MiB and 2 iterations."""
     parameters = extract_parameters(await Argon2Hasher().hash("password123", network=HERE))
     assert parameters.type.name == "ID"
     assert parameters.memory_cost >= 19 * 1024
@@ -35,7 +35,7 @@ async def test_hashes_meet_owasps_minimum() -> None:
 
 
 async def test_an_unknown_user_costs_the_same_work() -> None:
-    """Without a hash to compare with, one is computed all the same, and the answer is no."""
+    """Without a stored hash, one is verified all the same, and the result is false."""
     hasher = Argon2Hasher()
     verified: list[str] = []
     verify = hasher._verify
@@ -50,15 +50,15 @@ async def test_an_unknown_user_costs_the_same_work() -> None:
     assert extract_parameters(decoy) == extract_parameters(await hasher.hash("password123", network=HERE))
 
 
-async def test_the_password_of_the_decoy_opens_nothing() -> None:
-    """Even who found a password that the decoy fits is refused."""
+async def test_the_password_of_the_decoy_is_refused() -> None:
+    """Even a password that matches the decoy's hash is refused."""
     hasher = Argon2Hasher()
     hasher._decoy = await hasher.hash("password123", network=HERE)
     assert not await hasher.matches(None, "password123", network=HERE)
 
 
-async def test_a_damaged_hash_is_loud() -> None:
-    """A stored hash that is none is a fault of ours, not a wrong password."""
+async def test_a_damaged_hash_raises() -> None:
+    """An invalid stored hash is an error of the server, not a wrong password."""
     with pytest.raises(RuntimeError, match="damaged"):
         await Argon2Hasher().matches("not a hash", "password123", network=HERE)
 
@@ -67,7 +67,7 @@ async def test_a_damaged_hash_is_loud() -> None:
 
 
 class Turns:
-    """A hasher whose work each begins when the test says so, and who has had it."""
+    """A hasher whose work waits until the test allows it, and which records whose passwords it has hashed."""
 
     def __init__(self, nursery: trio.Nursery, threads: int = 1) -> None:
         self.hasher = Argon2Hasher(threads)
@@ -81,8 +81,8 @@ class Turns:
         assert self._may_work.acquire(timeout=PATIENCE)
         return password
 
-    async def ask(self, network: str, *, count: int = 1) -> list[trio.CancelScope]:
-        """Have so many passwords of a network wait."""
+    async def enqueue(self, network: str, *, count: int = 1) -> list[trio.CancelScope]:
+        """Add `count` passwords of a network to the queue."""
 
         async def one(scope: trio.CancelScope) -> None:
             with scope:
@@ -97,8 +97,8 @@ class Turns:
             await trio.testing.wait_all_tasks_blocked()
         return scopes
 
-    async def work(self, count: int) -> None:
-        """Let so many be hashed, and wait until they are."""
+    async def hash_next(self, count: int) -> None:
+        """Allow `count` hashes, and wait for them."""
         expected = len(self.done) + count
         self._may_work.release(count)
         await wait_until(lambda: len(self.done) == expected)
@@ -110,71 +110,71 @@ async def turns(nursery: trio.Nursery) -> Turns:
 
 
 async def test_the_queue_of_a_network_is_bounded(turns: Turns) -> None:
-    """With one at work and 32 waiting, the next of that network is told to come back; another's waits."""
-    await turns.ask("one", count=QUEUE_OF_NETWORK + 1)
+    """With one being hashed and 32 waiting, the network's next is refused; another network's waits."""
+    await turns.enqueue("one", count=QUEUE_OF_NETWORK + 1)
     assert turns.busy == []
-    await turns.ask("one")
+    await turns.enqueue("one")
     assert turns.busy == ["one"]
-    await turns.ask("other")
+    await turns.enqueue("other")
     assert turns.busy == ["one"]
-    await turns.work(QUEUE_OF_NETWORK + 2)
+    await turns.hash_next(QUEUE_OF_NETWORK + 2)
     assert Counter(turns.done) == {"one": QUEUE_OF_NETWORK + 1, "other": 1}
 
 
 async def test_the_queue_is_bounded(turns: Turns) -> None:
-    """With one at work and 64 waiting, one more has another told to come back, who has more waiting."""
-    await turns.ask("one", count=QUEUE_OF_NETWORK + 1)
-    await turns.ask("two", count=QUEUE - QUEUE_OF_NETWORK)
+    """With one being hashed and 64 waiting, one more evicts one of the network that has the most waiting."""
+    await turns.enqueue("one", count=QUEUE_OF_NETWORK + 1)
+    await turns.enqueue("two", count=QUEUE - QUEUE_OF_NETWORK)
     for network in ("three", "four"):
-        await turns.ask(network)
+        await turns.enqueue(network)
     assert Counter(turns.busy) == {"one": 1, "two": 1}
-    await turns.work(QUEUE + 1)
+    await turns.hash_next(QUEUE + 1)
     assert set(turns.done) == {"one", "two", "three", "four"}
 
 
 async def test_networks_take_turns(turns: Turns) -> None:
-    """However many passwords of one network wait, another's waits for one of them and the one at work."""
-    await turns.ask("flood", count=20)
-    await turns.ask("victim")
-    await turns.work(3)
+    """However many passwords of one network wait, another's waits for one of them and the one in work."""
+    await turns.enqueue("flood", count=20)
+    await turns.enqueue("victim")
+    await turns.hash_next(3)
     assert turns.done == ["flood", "flood", "victim"]
-    await turns.ask("victim", count=2)
-    await turns.work(18 + 2)
+    await turns.enqueue("victim", count=2)
+    await turns.hash_next(18 + 2)
     assert turns.done[3:8] == ["flood", "flood", "victim", "flood", "victim"]
 
 
-async def test_who_has_left_takes_no_turn(turns: Turns) -> None:
-    """Who is cancelled while waiting makes room, and nobody else waits for them."""
-    await turns.ask("at work")
-    left = await turns.ask("left", count=5)
-    await turns.ask("stays", count=2)
+async def test_a_cancelled_caller_takes_no_turn(turns: Turns) -> None:
+    """A caller that is cancelled while waiting leaves the queue."""
+    await turns.enqueue("at work")
+    left = await turns.enqueue("left", count=5)
+    await turns.enqueue("stays", count=2)
     for scope in left:
         scope.cancel()
     await trio.testing.wait_all_tasks_blocked()
     assert len(turns.hasher._queue) == 2
-    await turns.work(3)
+    await turns.hash_next(3)
     assert turns.done == ["at work", "stays", "stays"]
 
 
 @pytest.mark.parametrize("first", ["cancelled", "granted"])
-async def test_who_leaves_when_their_turn_comes_passes_it_on(turns: Turns, first: str) -> None:
-    """No thread is lost to somebody who was cancelled at that moment, on whichever side of it."""
-    turns.hasher._idle = 0  # the one thread is the test's
-    (left,) = await turns.ask("left")
-    await turns.ask("stays")
+async def test_a_caller_that_is_cancelled_on_its_turn_passes_it_on(turns: Turns, first: str) -> None:
+    """A caller that is cancelled just before or after its turn passes the thread to the next."""
+    turns.hasher._idle = 0  # the test has the only thread
+    (left,) = await turns.enqueue("left")
+    await turns.enqueue("stays")
     if first == "cancelled":
         left.cancel()
         turns.hasher._release()
     else:
         turns.hasher._release()
         left.cancel()
-    await turns.work(1)
+    await turns.hash_next(1)
     assert turns.done == ["stays"]
     assert turns.hasher._idle == 1
 
 
 async def test_a_failure_passes_the_thread_on() -> None:
-    """After a damaged hash, or a password that no hash is made of, the next is hashed all the same."""
+    """After a damaged hash, or a password that cannot be hashed, the next one is hashed."""
     hasher = Argon2Hasher()
     for _ in range(3):
         with pytest.raises(RuntimeError, match="damaged"):
@@ -185,9 +185,9 @@ async def test_a_failure_passes_the_thread_on() -> None:
 
 
 async def test_all_threads_are_used(nursery: trio.Nursery) -> None:
-    """Two at a time with two threads, and each of them is passed on."""
+    """Two threads hash two passwords at a time, and each is passed on."""
     turns = Turns(nursery, threads=2)
-    await turns.ask("one", count=5)
+    await turns.enqueue("one", count=5)
     assert len(turns.hasher._queue) == 3
-    await turns.work(5)
+    await turns.hash_next(5)
     assert turns.hasher._idle == 2

@@ -80,11 +80,11 @@ class Member:
             return False
 
 
-def until(true: Callable[[], bool], told: str) -> None:
+def until(condition: Callable[[], bool], message: str) -> None:
     """Wait for a condition outside of this process."""
     deadline = monotonic() + PATIENCE
-    while not true():
-        assert monotonic() < deadline, told
+    while not condition():
+        assert monotonic() < deadline, message
         sleep(0.02)
 
 

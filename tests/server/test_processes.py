@@ -99,12 +99,12 @@ async def test_the_checklist_holds_with_alternating_processes(
 ) -> None:
     """Every row holds if each request and socket goes to the next process."""
     turn = cycle(member.address for member in members)
-    asked = dict.fromkeys((member.address for member in members), 0)
+    addresses = dict.fromkeys((member.address for member in members), 0)
 
     class Alternating(Client):
         def _turn(self) -> None:
             self.base = next(turn)
-            asked[self.base] += 1
+            addresses[self.base] += 1
 
         async def request(self, *parts: Any, **more: Any) -> Response:
             self._turn()
@@ -118,10 +118,10 @@ async def test_the_checklist_holds_with_alternating_processes(
 
     monkeypatch.setattr(running, "Client", Alternating)
     result = await running.run_check(running.CheckPlan(members[0].address))
-    told = {outcome.row.id: outcome.findings for outcome in result.outcomes if outcome.findings}
-    assert result.holds, told
+    findings = {outcome.row.id: outcome.findings for outcome in result.outcomes if outcome.findings}
+    assert result.holds, findings
     assert result.count(RowVerdict.NOT_JUDGED) == 0
-    assert min(asked.values()) > 20
+    assert min(addresses.values()) > 20
 
 
 # --- events -------------------------------------------------------------------------------------------------
@@ -144,9 +144,11 @@ async def test_c3_c10_both_sockets_receive_the_same_event(two: Two) -> None:
             assert len(set(frames)) == 1, frames
         # The same without taking turns.
         await at_once(MANY, lambda number: senders[number % 4].send(chat, f"At once {number}"))
-        heard = [[(await socket.message())["id"] for _ in range(MANY)] for socket in (one, two_, three, four)]
-        assert heard[0] == sorted(heard[0])
-        assert heard.count(heard[0]) == 4
+        received = [
+            [(await socket.message())["id"] for _ in range(MANY)] for socket in (one, two_, three, four)
+        ]
+        assert received[0] == sorted(received[0])
+        assert received.count(received[0]) == 4
 
 
 async def test_a_chat_created_on_one_process_is_known_on_the_other_at_once(two: Two) -> None:
@@ -177,8 +179,8 @@ async def test_p1_edits_and_deletions_appear_without_a_reload(two: Two) -> None:
             frame = await socket.frame(SIGNALLED)
             shown[frame["data"]["id"]] = frame["data"]
     read = expect(await two.bob.ask("GET", f"/messages?chat_id={chat}"), 200)
-    kept = {message["id"]: {key: message[key] for key in MESSAGE_KEYS} for message in read}
-    assert shown == kept
+    stored = {message["id"]: {key: message[key] for key in MESSAGE_KEYS} for message in read}
+    assert shown == stored
 
 
 # --- races --------------------------------------------------------------------------------------------------
@@ -193,10 +195,10 @@ async def test_c8_direct_chat_raced_from_both_sides_on_two_processes(two: Two) -
         key = new_key() if number % 8 < 4 else None
         return await me.ask("POST", "/chats/direct", {"user_id": other.id}, key=key)
 
-    answers = [expect(response, 200) for response in await at_once(MANY, ask)]
-    assert all(answer == answers[0] for answer in answers)
+    responses = [expect(response, 200) for response in await at_once(MANY, ask)]
+    assert all(response == responses[0] for response in responses)
     for person in (two.alice, two.bob, two.alice_there, two.bob_there):
-        assert [chat["id"] for chat in expect(await person.ask("GET", "/chats"), 200)] == [answers[0]["id"]]
+        assert [chat["id"] for chat in expect(await person.ask("GET", "/chats"), 200)] == [responses[0]["id"]]
 
 
 async def test_one_key_at_two_processes_creates_one_message(two: Two) -> None:
@@ -206,12 +208,12 @@ async def test_one_key_at_two_processes_creates_one_message(two: Two) -> None:
     key = new_key()
     async with two.alice.socket() as a, two.bob.socket() as b:
         responses = await at_once(MANY, lambda n: two.side(n).ask("POST", "/messages", body, key=key))
-        answers = [expect(response, 201) for response in responses]
+        bodies = [expect(response, 201) for response in responses]
         assert all(response.content == responses[0].content for response in responses)
         assert sum("Idempotency-Replayed" in response.headers for response in responses) == MANY - 1
         fence = await two.alice_there.send(chat, "the end")
         for socket in (a, b):
-            assert [(await socket.message())["id"] for _ in range(2)] == [answers[0]["id"], fence["id"]]
+            assert [(await socket.message())["id"] for _ in range(2)] == [bodies[0]["id"], fence["id"]]
     messages = expect(await two.bob.ask("GET", f"/messages?chat_id={chat}"), 200)
     assert [message["content"] for message in messages] == ["the end", "once"]
 
@@ -227,10 +229,13 @@ async def test_registration_raced_at_two_processes(members: Sequence[Member]) ->
                 http = (here, there)[number % 2]
                 return await http.post("/auth/register", json=body, headers=headers)
 
-            answers = await at_once(4, ask)
-            got = [answer.status_code for answer in answers]
+            responses = await at_once(4, ask)
+            got = [response.status_code for response in responses]
             assert {status: got.count(status) for status in set(got)} == statuses
-            assert len({answer.json()["user"]["id"] for answer in answers if answer.status_code == 201}) == 1
+            assert (
+                len({response.json()["user"]["id"] for response in responses if response.status_code == 201})
+                == 1
+            )
 
 
 async def test_p2_refresh_raced_at_two_processes(two: Two) -> None:
@@ -240,11 +245,11 @@ async def test_p2_refresh_raced_at_two_processes(two: Two) -> None:
         http = two.side(number).http
         return await http.post("/auth/refresh", json={"refresh_token": two.alice.refresh_token})
 
-    answers = [expect(response, 200) for response in await at_once(8, refresh)]
-    answers += [expect(response, 200) for response in await at_once(8, refresh)]
-    assert len({answer["refresh_token"] for answer in answers}) == 1
-    for number, answer in enumerate(answers):
-        again = evolve(two.side(number), access_token=answer["access_token"])
+    responses = [expect(response, 200) for response in await at_once(8, refresh)]
+    responses += [expect(response, 200) for response in await at_once(8, refresh)]
+    assert len({response["refresh_token"] for response in responses}) == 1
+    for number, response in enumerate(responses):
+        again = evolve(two.side(number), access_token=response["access_token"])
         expect(await again.ask("GET", "/users/me"), 200)
 
 

@@ -50,16 +50,16 @@ async def refresh(http: httpx.AsyncClient, token: str) -> httpx.Response:
 
 async def test_refresh_raced_by_eight(http: httpx.AsyncClient, alice: Person) -> None:
     """Part 3: eight concurrent refreshes with one token all succeed, with the same successor."""
-    answers = [
+    responses = [
         expect(response, 200) for response in await at_once(8, lambda _: refresh(http, alice.refresh_token))
     ]
-    assert len({answer["refresh_token"] for answer in answers}) == 1
-    assert answers[0]["refresh_token"] != alice.refresh_token
-    for answer in answers:
-        assert set(answer) == {"access_token", "refresh_token", "token_type", "expires_in"}
-        headers = {"Authorization": f"Bearer {answer['access_token']}"}
+    assert len({response["refresh_token"] for response in responses}) == 1
+    assert responses[0]["refresh_token"] != alice.refresh_token
+    for response in responses:
+        assert set(response) == {"access_token", "refresh_token", "token_type", "expires_in"}
+        headers = {"Authorization": f"Bearer {response['access_token']}"}
         expect(await http.get("/users/me", headers=headers), 200)
-    expect(await refresh(http, answers[0]["refresh_token"]), 200)
+    expect(await refresh(http, responses[0]["refresh_token"]), 200)
 
 
 async def test_an_older_token_ends_the_session(
@@ -126,13 +126,13 @@ async def test_a_logout_during_a_refresh(http: httpx.AsyncClient, alice: Person)
             return await alice.ask("POST", "/auth/logout")
         return await refresh(http, alice.refresh_token)
 
-    answers = await at_once(8, ask)
-    assert {answer.status_code for answer in answers} <= {200, 204, 401}
-    for answer in answers:
-        if answer.status_code == 200:
-            headers = {"Authorization": f"Bearer {answer.json()['access_token']}"}
+    responses = await at_once(8, ask)
+    assert {response.status_code for response in responses} <= {200, 204, 401}
+    for response in responses:
+        if response.status_code == 200:
+            headers = {"Authorization": f"Bearer {response.json()['access_token']}"}
             expect(await http.get("/users/me", headers=headers), 401, "session_revoked")
-            expect(await refresh(http, answer.json()["refresh_token"]), 401, "refresh_token_invalid")
+            expect(await refresh(http, response.json()["refresh_token"]), 401, "refresh_token_invalid")
 
 
 # --- chats and messages -------------------------------------------------------------------------------------
@@ -146,8 +146,8 @@ async def test_direct_chat_raced_from_both_sides(alice: Person, bob: Person) -> 
         key = new_key() if number % 4 < 2 else None
         return await me.ask("POST", "/chats/direct", {"user_id": other.id}, key=key)
 
-    answers = [expect(response, 200) for response in await at_once(MANY, ask)]
-    assert all(answer == answers[0] for answer in answers)
+    responses = [expect(response, 200) for response in await at_once(MANY, ask)]
+    assert all(response == responses[0] for response in responses)
     assert len(expect(await alice.ask("GET", "/chats"), 200)) == 1
     assert len(expect(await bob.ask("GET", "/chats"), 200)) == 1
 
@@ -158,14 +158,14 @@ async def test_message_key_raced(alice: Person, bob: Person, chat: int) -> None:
     key = new_key()
     async with alice.socket() as a, bob.socket() as b:
         responses = await at_once(MANY, lambda _: alice.ask("POST", "/messages", body, key=key))
-        answers = [expect(response, 201) for response in responses]
+        bodies = [expect(response, 201) for response in responses]
         assert all(response.content == responses[0].content for response in responses)
         replays = [response for response in responses if "Idempotency-Replayed" in response.headers]
         assert len(replays) == MANY - 1
         assert {response.headers["Idempotency-Replayed"] for response in replays} == {"true"}
         fence = await alice.send(chat, "the end")
         for socket in (a, b):
-            assert [(await socket.message())["id"] for _ in range(2)] == [answers[0]["id"], fence["id"]]
+            assert [(await socket.message())["id"] for _ in range(2)] == [bodies[0]["id"], fence["id"]]
     messages = expect(await bob.ask("GET", f"/messages?chat_id={chat}"), 200)
     assert [message["content"] for message in messages] == ["the end", "once"]
 
@@ -178,9 +178,9 @@ async def test_message_key_raced_with_different_bodies(alice: Person, bob: Perso
         body = {"chat_id": chat, "type": "text", "content": f"version {number % 2}"}
         return await alice.ask("POST", "/messages", body, key=key)
 
-    answers = await at_once(MANY, ask)
-    assert sorted(answer.status_code for answer in answers) == [201] * (MANY // 2) + [422] * (MANY // 2)
-    assert len({answer.content for answer in answers if answer.status_code == 201}) == 1
+    responses = await at_once(MANY, ask)
+    assert sorted(response.status_code for response in responses) == [201] * (MANY // 2) + [422] * (MANY // 2)
+    assert len({response.content for response in responses if response.status_code == 201}) == 1
     assert len(expect(await bob.ask("GET", f"/messages?chat_id={chat}"), 200)) == 1
 
 
@@ -194,7 +194,7 @@ async def test_edits_raced_with_a_deletion(alice: Person, bob: Person, chat: int
         return await alice.ask("PATCH", f"/messages/{sent['id']}", {"content": f"version {number}"})
 
     async with bob.socket() as socket:
-        statuses = [answer.status_code for answer in await at_once(MANY, ask)]
+        statuses = [response.status_code for response in await at_once(MANY, ask)]
         assert set(statuses) <= {200, 204, 409}
         frames = [await socket.frame() for _ in range(statuses.count(200) + 1)]
     assert frames[-1]["data"]["payload"] == {"deleted": True}
@@ -211,12 +211,12 @@ async def test_register_raced_with_one_key(http: httpx.AsyncClient) -> None:
     body = {"email": "alice@test.com", "password": PASSWORD, "display_name": "Alice"}
     headers = {"Idempotency-Key": new_key()}
     responses = await at_once(8, lambda _: http.post("/auth/register", json=body, headers=headers))
-    answers = [expect(response, 201) for response in responses]
-    assert {answer["user"]["id"] for answer in answers} == {answers[0]["user"]["id"]}
+    bodies = [expect(response, 201) for response in responses]
+    assert {created["user"]["id"] for created in bodies} == {bodies[0]["user"]["id"]}
     assert [response.headers.get("Idempotency-Replayed") for response in responses].count("true") == 7
-    for answer in answers:
-        authorization = {"Authorization": f"Bearer {answer['access_token']}"}
-        assert expect(await http.get("/users/me", headers=authorization), 200) == answers[0]["user"]
+    for created in bodies:
+        authorization = {"Authorization": f"Bearer {created['access_token']}"}
+        assert expect(await http.get("/users/me", headers=authorization), 200) == bodies[0]["user"]
 
 
 async def test_register_raced_with_one_email(http: httpx.AsyncClient) -> None:

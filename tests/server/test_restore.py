@@ -80,9 +80,9 @@ Database = Sqlite | Postgresql
 
 async def run(command: str) -> None:
     tool(command.partition(" ")[0])
-    told = conninfo_to_dict(SERVER)
+    parameters = conninfo_to_dict(SERVER)
     names = {"host": "PGHOST", "port": "PGPORT", "user": "PGUSER", "password": "PGPASSWORD"}
-    login = {names[key]: str(value) for key, value in told.items() if key in names}
+    login = {names[key]: str(value) for key, value in parameters.items() if key in names}
     await trio.run_process(["sh", "-c", command], capture_stdout=True, env={**os.environ, **login})
 
 
@@ -164,5 +164,5 @@ async def test_a_restore_repeats_no_identifier(database: Database) -> None:
         assert session_of(alice)[1] > session_of(carol)[1]
         assert await alice.direct_chat_with(dave) > newest_chat
         sent = [(await alice.send(chat))["id"] for _ in range(3)]
-        answer = await alice.ask("GET", f"/messages?chat_id={chat}&after_id={newest}&limit=200")
-        assert [message["id"] for message in expect(answer, 200)["messages"]] == sent[::-1]
+        response = await alice.ask("GET", f"/messages?chat_id={chat}&after_id={newest}&limit=200")
+        assert [message["id"] for message in expect(response, 200)["messages"]] == sent[::-1]

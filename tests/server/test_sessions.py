@@ -1,4 +1,4 @@
-"""Signing in and out, what a 401 says, and keys that make a repetition harmless."""
+"""Log-in and log-out, the contents of a 401, and Idempotency-Keys."""
 
 from typing import Any
 
@@ -15,13 +15,13 @@ from tests.server.calls import Scene
 from tests.server.clients import FAULTS_EXPECTED, PASSWORD, Person, expect, log_in, new_key, register
 from tests.server.servers import ServerHere
 
-# --- signing in and out -------------------------------------------------------------------------------------
+# --- log-in and log-out -------------------------------------------------------------------------------------
 
 
 async def test_logout_ends_the_session_and_no_other(
     server: ServerHere, http: httpx.AsyncClient, alice: Person, chat: int
 ) -> None:
-    """Part 2: 204; the session's sockets close with 1008, its tokens are refused, other devices go on."""
+    """Part 2: 204; the session's sockets close with 1008, its tokens are refused, other sessions continue."""
     phone = await log_in(server, http, "Alice")
     async with alice.socket() as tab, alice.socket() as other_tab, phone.socket() as pocket:
         expect(await alice.ask("POST", "/auth/logout"), 204)
@@ -36,73 +36,75 @@ async def test_logout_ends_the_session_and_no_other(
     expect(await phone.ask("GET", "/users/me"), 200)
 
 
-async def test_logout_takes_a_key_and_a_body(alice: Person) -> None:
-    """Clients that send a key and `{}` with every POST are served like all others."""
+async def test_logout_accepts_a_key_and_a_body(alice: Person) -> None:
+    """Clients that send a key and `{}` with every POST get a 204 too."""
     expect(await alice.ask("POST", "/auth/logout", {}, key=new_key()), 204)
 
 
-async def test_login_does_not_tell_who_has_an_account(
+async def test_login_does_not_show_who_has_an_account(
     server: ServerHere, http: httpx.AsyncClient, alice: Person
 ) -> None:
-    """Part 2: an unknown e-mail and a wrong password have the same answer and cost the same one hash."""
-    answers = []
+    """Part 2: an unknown e-mail and a wrong password get the same response and cost the same one hash."""
+    responses = []
     for email in ("alice@test.com", "nobody@test.com", "not an e-mail", ""):
         before = server.hasher.verified
         response = await http.post("/auth/login", json={"email": email, "password": "wrong-password"})
         body = expect(response, 401, "invalid_credentials")
         del body["request_id"]
-        answers.append((body, response.headers["WWW-Authenticate"]))
+        responses.append((body, response.headers["WWW-Authenticate"]))
         assert server.hasher.verified == before + 1, email
-    assert all(answer == answers[0] for answer in answers)
+    assert all(response == responses[0] for response in responses)
     assert server.hasher.made == 1
     expect(await http.post("/auth/login", json={"email": "alice@test.com", "password": PASSWORD}), 200)
 
 
 @pytest.mark.parametrize("email", ["alice@test.com", "ALICE@test.com", "Alice@TEST.COM"])
-async def test_login_takes_the_email_in_any_case(http: httpx.AsyncClient, alice: Person, email: str) -> None:
+async def test_login_accepts_the_email_in_any_case(
+    http: httpx.AsyncClient, alice: Person, email: str
+) -> None:
     """Phones capitalise the first letter; the account is the same."""
-    answer = expect(await http.post("/auth/login", json={"email": email, "password": PASSWORD}), 200)
-    assert answer["user"] == alice.user
+    response = expect(await http.post("/auth/login", json={"email": email, "password": PASSWORD}), 200)
+    assert response["user"] == alice.user
 
 
 @pytest.mark.parametrize(
     "password", ["Password123", "password123 ", " password123", "password12", "", "é" * 64]
 )
-async def test_login_takes_the_password_to_the_letter(
+async def test_login_compares_the_password_exactly(
     http: httpx.AsyncClient, alice: Person, password: str
 ) -> None:
-    """A password is compared as it is; a wrong one is never a 422 that tells more."""
+    """A password is compared as it is; a wrong one of any length is a 401, never a 422 with details."""
     body = {"email": "alice@test.com", "password": password}
     expect(await http.post("/auth/login", json=body), 401, "invalid_credentials")
 
 
 @pytest.mark.parametrize("password", ["пароль из букв", "🔑" * 8, " spaces ", "line\nbreak tab\t", "x" * 128])
 async def test_any_password_works(http: httpx.AsyncClient, password: str) -> None:
-    """8 to 128 characters, whichever they are."""
+    """A password has 8 to 128 characters of any kind."""
     account = {"email": "a@test.com", "password": password}
     expect(await http.post("/auth/register", json={**account, "display_name": "A"}), 201)
     expect(await http.post("/auth/login", json=account), 200)
 
 
-async def test_refresh_needs_nothing_but_its_token(http: httpx.AsyncClient, alice: Person) -> None:
-    """Part 2: no Authorization; one that has expired or is nonsense does no harm."""
+async def test_refresh_needs_only_its_token(http: httpx.AsyncClient, alice: Person) -> None:
+    """Part 2: no Authorization is needed, and an expired or malformed one is ignored."""
     for authorization in ("Bearer garbage", "nonsense"):
-        answer = await http.post(
+        response = await http.post(
             "/auth/refresh",
             json={"refresh_token": alice.refresh_token},
             headers={"Authorization": authorization},
         )
-        expect(answer, 200)
+        expect(response, 200)
 
 
 @pytest.mark.parametrize("token", ["", "garbage", "a.b.c", "я", "\x00", "a" * 60_000])
-async def test_refresh_refuses_what_is_no_token(http: httpx.AsyncClient, token: str) -> None:
-    """Part 2: any string that is not a refresh token of ours is a 401."""
+async def test_refresh_refuses_other_strings(http: httpx.AsyncClient, token: str) -> None:
+    """Part 2: any string that is not a refresh token of this server is a 401."""
     expect(await http.post("/auth/refresh", json={"refresh_token": token}), 401, "refresh_token_invalid")
 
 
-async def test_tokens_do_not_stand_for_each_other(http: httpx.AsyncClient, alice: Person) -> None:
-    """Part 3: an access token refreshes nothing, a refresh token opens nothing."""
+async def test_tokens_have_one_purpose(http: httpx.AsyncClient, alice: Person) -> None:
+    """Part 3: an access token cannot refresh, and a refresh token gives no access."""
     refresh = {"refresh_token": alice.access_token}
     expect(await http.post("/auth/refresh", json=refresh), 401, "refresh_token_invalid")
     headers = {"Authorization": f"Bearer {alice.refresh_token}"}
@@ -110,7 +112,7 @@ async def test_tokens_do_not_stand_for_each_other(http: httpx.AsyncClient, alice
 
 
 async def test_a_token_has_one_spelling(http: httpx.AsyncClient, alice: Person) -> None:
-    """A genuine token with padding behind one of its parts is none."""
+    """A valid token with padding after one of its parts is refused."""
     for number in range(3):
         parts = alice.access_token.split(".")
         parts[number] += "="
@@ -120,14 +122,14 @@ async def test_a_token_has_one_spelling(http: httpx.AsyncClient, alice: Person) 
 
 
 async def test_refresh_tokens_expire(server: ServerHere, http: httpx.AsyncClient, alice: Person) -> None:
-    """Part 3: `refresh_ttl` after its last refresh a session is over."""
+    """Part 3: a session ends `refresh_ttl` after its last refresh."""
     server.clock.advance(days=31)
     refresh = {"refresh_token": alice.refresh_token}
     expect(await http.post("/auth/refresh", json=refresh), 401, "refresh_token_expired")
 
 
-async def test_what_an_access_token_says(alice: Person) -> None:
-    """Part 3: `sub` is a string; `sid`, `iat`, `exp` and `typ` are there, `exp` 15 minutes after `iat`."""
+async def test_claims_of_an_access_token(alice: Person) -> None:
+    """Part 3: `sub` is a string; `sid`, `iat`, `exp` and `typ` are present, `exp` 15 minutes after `iat`."""
     claims = jwt.decode(alice.access_token, options={"verify_signature": False})
     assert claims["sub"] == str(alice.id)
     assert {"sid", "iat", "exp", "typ"} <= set(claims)
@@ -137,13 +139,13 @@ async def test_what_an_access_token_says(alice: Person) -> None:
     assert header["kid"]
 
 
-# --- what a 401 says ----------------------------------------------------------------------------------------
+# --- contents of a 401 --------------------------------------------------------------------------------------
 
 
 async def test_www_authenticate(server: ServerHere, http: httpx.AsyncClient, alice: Person) -> None:
-    """RFC 6750 3: `Bearer` alone where no token was sent, with `error="invalid_token"` where one was."""
-    asked = await http.get("/chats")
-    assert asked.headers["WWW-Authenticate"] == "Bearer"
+    """RFC 6750 3: `Bearer` alone without a token, with `error="invalid_token"` for an invalid one."""
+    without_token = await http.get("/chats")
+    assert without_token.headers["WWW-Authenticate"] == "Bearer"
     for token in ("garbage", alice.refresh_token):
         refused = await http.get("/chats", headers={"Authorization": f"Bearer {token}"})
         assert refused.headers["WWW-Authenticate"].startswith('Bearer error="invalid_token"')
@@ -154,8 +156,8 @@ async def test_www_authenticate(server: ServerHere, http: httpx.AsyncClient, ali
     assert login.headers["WWW-Authenticate"] == "Bearer"
 
 
-async def test_a_401_comes_before_everything_else(http: httpx.AsyncClient) -> None:
-    """What a stranger sends is not looked at: no 400, 404, 415 or 422 before the token."""
+async def test_a_401_precedes_other_errors(http: httpx.AsyncClient) -> None:
+    """Without a valid token nothing else is checked: no 400, 404, 415 or 422."""
     expect(await http.post("/messages", content=b"{"), 401, "token_missing")
     expect(await http.post("/messages", json={}), 401, "token_missing")
     expect(await http.post("/chats", content=b"x", headers={"Content-Type": "text/plain"}), 401)
@@ -169,7 +171,7 @@ async def test_a_401_comes_before_everything_else(http: httpx.AsyncClient) -> No
 async def test_a_401_consumes_no_key(
     server: ServerHere, http: httpx.AsyncClient, alice: Person, bob: Person, chat: int
 ) -> None:
-    """P2: a request refused for its token is repeated with the same key, and is the first of its key."""
+    """P2: after a 401 the same key is new for the retry."""
     key = new_key()
     body = {"chat_id": chat, "type": "text", "content": "after the refresh"}
     server.clock.advance(minutes=16)
@@ -181,7 +183,7 @@ async def test_a_401_consumes_no_key(
 
 
 async def test_refusals_consume_no_key(alice: Person, bob: Person, chat: int) -> None:
-    """Part 5: only what was done is kept; after a refusal the key is free for the corrected body."""
+    """Part 5: only successful responses are stored; after a refusal the key is free for a corrected body."""
     key = new_key()
     for body, status in (
         ({"chat_id": 999, "type": "text", "content": "x"}, 404),
@@ -193,8 +195,8 @@ async def test_refusals_consume_no_key(alice: Person, bob: Person, chat: int) ->
     assert await alice.send(chat, "now it is right", key=key) == sent
 
 
-async def test_a_replay_repeats_the_response_and_nothing_else(alice: Person, bob: Person, chat: int) -> None:
-    """Part 5: status and body to the byte, `Idempotency-Replayed: true`; the message is there once."""
+async def test_a_replay_repeats_the_response_only(alice: Person, bob: Person, chat: int) -> None:
+    """Part 5: equal status and bytes, `Idempotency-Replayed: true`, and one message."""
     key = new_key()
     body = {"chat_id": chat, "type": "text", "content": "once"}
     first = await alice.ask("POST", "/messages", body, key=key)
@@ -206,10 +208,10 @@ async def test_a_replay_repeats_the_response_and_nothing_else(alice: Person, bob
     assert len(expect(await bob.ask("GET", f"/messages?chat_id={chat}"), 200)) == 1
 
 
-async def test_a_replay_shows_the_message_as_it_is_now(
+async def test_a_replay_shows_the_current_message(
     server: ServerHere, alice: Person, bob: Person, chat: int
 ) -> None:
-    """Part 5: the stored response names the message and copies nothing: deleted content is gone."""
+    """Part 5: the stored response names the message and has no copy, so deleted content is not shown."""
     body = {"chat_id": chat, "type": "text", "content": "a text to be forgotten"}
     sent = expect(await alice.ask("POST", "/messages", body, key="send"), 201)
     path, changes = f"/messages/{sent['id']}", {"content": "another text"}
@@ -229,10 +231,10 @@ async def test_a_replay_shows_the_message_as_it_is_now(
 
 @pytest.mark.parametrize("kind", [ResourceKind.MESSAGE, ResourceKind.CHAT])
 @pytest.mark.parametrize("exists", [True, False])
-async def test_a_replay_shows_nothing_that_its_caller_may_no_longer_read(
+async def test_a_replay_checks_access(
     server: ServerHere, http: httpx.AsyncClient, scene: Scene, kind: ResourceKind, exists: bool
 ) -> None:
-    """The refusal that reading it would meet, marked as a replay: it was done, and is not done again."""
+    """A caller who may no longer read the resource gets the refusal of reading it, marked as a replay."""
     alice, bob, carol = scene.alice, scene.bob, await register(server, http, "Carol")
     theirs = await bob.direct_chat_with(carol)
     ids = {ResourceKind.MESSAGE: (await bob.send(theirs))["id"], ResourceKind.CHAT: theirs}
@@ -262,10 +264,10 @@ async def test_a_replay_shows_nothing_that_its_caller_may_no_longer_read(
         '{"chat_id":%d,"type":"text","content":"x","payload":{"a":1,"b":[2]},"reply_to_id":null,"unknown":3}',
     ],
 )
-async def test_a_key_is_compared_by_the_command(
+async def test_a_key_belongs_to_a_command(
     alice: Person, bob: Person, chat: int, http: httpx.AsyncClient, body: str
 ) -> None:
-    """Part 5: bodies that say the same are the same request, however they are written; unknown fields too."""
+    """Part 5: bodies with equal commands are the same request; spelling and unknown fields do not matter."""
     first = {"chat_id": chat, "type": "text", "content": "x", "payload": {"a": 1, "b": [2]}}
     sent = expect(await alice.ask("POST", "/messages", first, key="k"), 201)
     headers = {
@@ -279,7 +281,7 @@ async def test_a_key_is_compared_by_the_command(
 
 
 async def test_another_body_under_a_key(alice: Person, bob: Person, chat: int) -> None:
-    """Part 5: 422 `idempotency_key_reused`, and nothing is done."""
+    """Part 5: another command under a key is a 422 `idempotency_key_reused`, and is not carried out."""
     key = new_key()
     await alice.send(chat, "one", key=key)
     body = {"chat_id": chat, "type": "text", "content": "two"}
@@ -287,8 +289,8 @@ async def test_another_body_under_a_key(alice: Person, bob: Person, chat: int) -
     assert len(expect(await bob.ask("GET", f"/messages?chat_id={chat}"), 200)) == 1
 
 
-async def test_keys_are_each_persons_and_each_paths_own(alice: Person, bob: Person, chat: int) -> None:
-    """Part 5: a key counts per user, method and path."""
+async def test_keys_belong_to_a_user_and_a_path(alice: Person, bob: Person, chat: int) -> None:
+    """Part 5: a key counts for one user, method and path."""
     await alice.send(chat, "hers", key="k")
     mine = await bob.send(chat, "his", key="k")
     response = await bob.ask("POST", "/chats/direct", {"user_id": alice.id}, key="k")
@@ -298,10 +300,10 @@ async def test_keys_are_each_persons_and_each_paths_own(alice: Person, bob: Pers
     assert len(expect(await bob.ask("GET", f"/messages?chat_id={chat}"), 200)) == 2
 
 
-async def test_keys_are_forgotten_after_a_day(
+async def test_keys_expire_after_a_day(
     server: ServerHere, http: httpx.AsyncClient, alice: Person, bob: Person, chat: int
 ) -> None:
-    """Part 5: a key is kept for 24 h."""
+    """Part 5: a stored response expires after 24 h."""
     sent = await alice.send(chat, "x", key="k")
     server.clock.advance(hours=23, minutes=59)
     alice = await log_in(server, http, "Alice")
@@ -310,16 +312,16 @@ async def test_keys_are_forgotten_after_a_day(
     assert (await alice.send(chat, "x", key="k"))["id"] != sent["id"]
 
 
-async def test_a_key_is_the_same_bare_and_quoted(alice: Person, bob: Person, chat: int) -> None:
-    """Checklist and IETF draft: `uuidgen`'s bare key and the draft's quoted one are one key."""
+async def test_a_quoted_key_equals_a_bare_one(alice: Person, bob: Person, chat: int) -> None:
+    """Checklist and IETF draft: a bare key, as from `uuidgen`, and the draft's quoted one are equal."""
     key = new_key()
     sent = await alice.send(chat, "once", key=key)
     assert await alice.send(chat, "once", key=f'"{key}"') == sent
 
 
 @pytest.mark.parametrize("key", ["", '""', "two words", "k" * 256, "tab\tbed", "ключ".encode(), b"\xff"])
-async def test_bad_keys(server: ServerHere, alice: Person, bob: Person, chat: int, key: Any) -> None:
-    """Part 5: 1 to 255 visible characters; anything else is a 400 and nothing is done."""
+async def test_invalid_keys(server: ServerHere, alice: Person, bob: Person, chat: int, key: Any) -> None:
+    """Part 5: a key has 1 to 255 visible characters; any other is a 400, and nothing is carried out."""
     body = {"chat_id": chat, "type": "text", "content": "x"}
     before = server.state()
     expect(await alice.ask("POST", "/messages", body, key=key), 400, "idempotency_key_invalid")
@@ -327,7 +329,7 @@ async def test_bad_keys(server: ServerHere, alice: Person, bob: Person, chat: in
 
 
 async def test_edits_and_deletions_are_replayed(alice: Person, bob: Person, chat: int) -> None:
-    """Part 5: PATCH and DELETE with a key are done once; a replay tells no socket."""
+    """Part 5: PATCH and DELETE with a key are carried out once; a replay sends no event."""
     sent = await alice.send(chat)
     path = f"/messages/{sent['id']}"
     async with bob.socket() as socket:
@@ -348,16 +350,16 @@ async def test_edits_and_deletions_are_replayed(alice: Person, bob: Person, chat
     assert frames[-1]["data"]["id"] == fence["id"]
 
 
-async def test_groups_are_made_once(alice: Person, bob: Person) -> None:
-    """Part 5: a repeated POST /chats with one key makes one group."""
+async def test_groups_are_created_once(alice: Person, bob: Person) -> None:
+    """Part 5: a repeated POST /chats with one key creates one group."""
     body = {"title": "Trip", "member_ids": [bob.id]}
     first = expect(await alice.ask("POST", "/chats", body, key="k"), 201)
     assert expect(await alice.ask("POST", "/chats", body, key="k"), 201) == first
     assert len(expect(await bob.ask("GET", "/chats"), 200)) == 1
 
 
-async def test_a_replayed_registration_signs_in_afresh(server: ServerHere, http: httpx.AsyncClient) -> None:
-    """Part 5: no token is stored; the same key and body answer the same user and a working new pair."""
+async def test_a_replayed_registration_has_new_tokens(server: ServerHere, http: httpx.AsyncClient) -> None:
+    """Part 5: no token is stored; the same key and body get the same user and a new valid pair."""
     key = new_key()
     first = await register(server, http, "Alice", key=key)
     again = await register(server, http, "Alice", key=key)
@@ -370,7 +372,7 @@ async def test_a_replayed_registration_signs_in_afresh(server: ServerHere, http:
 async def test_a_replayed_registration_needs_the_password(
     server: ServerHere, http: httpx.AsyncClient
 ) -> None:
-    """Part 5: who has found a key but not the password gets no account."""
+    """Part 5: the key without the password gives no access to the account."""
     key = {"Idempotency-Key": new_key()}
     await register(server, http, "Alice", key=key["Idempotency-Key"])
     body = {"email": "alice@test.com", "password": "another-password", "display_name": "Alice"}
@@ -379,28 +381,28 @@ async def test_a_replayed_registration_needs_the_password(
     expect(await http.post("/auth/register", json=body, headers=key), 422, "idempotency_key_reused")
 
 
-async def test_no_token_and_no_password_is_kept(
+async def test_no_token_and_no_password_is_stored(
     server: ServerHere, alice: Person, bob: Person, chat: int
 ) -> None:
-    """Part 5: nothing that is stored holds a token or a password."""
+    """Part 5: no stored data have a token or a password."""
     await alice.send(chat, "hello", key=new_key())
-    kept = repr(server.state())
+    stored = repr(server.state())
     for secret in (PASSWORD, alice.access_token, alice.refresh_token, bob.refresh_token):
-        assert secret not in kept
+        assert secret not in stored
 
 
-# --- when the storage fails ---------------------------------------------------------------------------------
+# --- faults of the storage ----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(("failure", "unchanged"), [(StorageUnavailable, True), (OutcomeUnknown, False)])
-async def test_a_503_says_what_became_of_it(
+async def test_a_503_says_whether_the_outcome_is_known(
     server: ServerHere,
     alice: Person,
     monkeypatch: pytest.MonkeyPatch,
     failure: type[Exception],
     unchanged: bool,
 ) -> None:
-    """Nobody is told that nothing was changed, and so to send it anew, where that is not known."""
+    """Only if nothing was changed, the 503 says so; else it advises a retry with the key."""
 
     async def fail(*_: object, **__: object) -> None:
         raise failure("lost")
@@ -413,10 +415,10 @@ async def test_a_503_says_what_became_of_it(
     assert ("Idempotency-Key" in detail) is not unchanged
 
 
-async def test_whoever_is_registered_is_told_so(
+async def test_a_committed_registration_gets_its_response(
     server: ServerHere, http: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What is committed is answered, though nothing can be read any more."""
+    """A committed registration gets a 201, although the storage cannot be read any more."""
 
     async def fail(*_: object) -> None:
         raise StorageUnavailable("lost")

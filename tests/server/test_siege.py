@@ -1,4 +1,4 @@
-"""While processes are killed and the bus and the database restarted, nothing that was answered is lost."""
+"""While processes are killed and the bus and the database restart, no acknowledged message is lost."""
 
 from functools import partial
 from pathlib import Path
@@ -18,10 +18,10 @@ def kind(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
-def test_what_was_answered_reaches_every_socket_in_order(kind: str, tmp_path: Path) -> None:
-    """Every message, once on each socket that stayed, in the order of its chat; `siege.verdict` says it all.
+def test_acknowledged_messages_reach_every_socket_in_order(kind: str, tmp_path: Path) -> None:
+    """Each open socket receives each message once, in the order of its chat; `siege.verdict` has all rules.
 
-    `python -m tests.server.siege` is the same at length, on a database of its own that crashes.
+    `python -m tests.server.siege` does the same for longer, on its own database, which crashes.
     """
     with (
         new_database_with_tables("messaging_test_siege") as database,

@@ -1,4 +1,4 @@
-"""Ids can be counted up: who looks at people with whom they share no chat is limited more strictly."""
+"""Ids can be counted up, so looking at users without a shared chat has a stricter limit."""
 
 from collections.abc import AsyncIterator, Sequence
 
@@ -20,7 +20,7 @@ NAMES = ("Alice", "Bob", "Carol", "Dave", "Erin", "Frank")
 
 
 async def town(server: ServerHere, http: httpx.AsyncClient) -> list[Person]:
-    """Six people, of whom the first two have a chat, made by the second."""
+    """Six users; the second has created a chat with the first."""
     people = [await register(server, http, name) for name in NAMES]
     await people[1].direct_chat_with(people[0])
     return people
@@ -36,8 +36,8 @@ async def statuses(person: Person, ids: Sequence[int], method: str = "GET") -> l
     return [(await person.ask(method, f"/users/{user_id}")).status_code for user_id in ids]
 
 
-async def test_strangers_are_limited_and_people_of_ones_chats_are_not(by_user: list[Person]) -> None:
-    """Beyond the burst a stranger is 429 with Retry-After; oneself and people of one's chats are shown."""
+async def test_only_strangers_are_limited(by_user: list[Person]) -> None:
+    """Beyond the burst a stranger is a 429 with Retry-After; users of shared chats are not limited."""
     alice, bob, *strangers = by_user
     known = [alice.id, bob.id] * 5
     assert await statuses(alice, known) == [200] * len(known)
@@ -50,8 +50,8 @@ async def test_strangers_are_limited_and_people_of_ones_chats_are_not(by_user: l
     expect(await alice.ask("GET", "/chats"), 200)
 
 
-async def test_nobody_costs_what_a_stranger_costs(by_user: list[Person]) -> None:
-    """An id that nobody has takes the same permits, and without one it is refused in the same words."""
+async def test_an_unknown_user_costs_as_much_as_a_stranger(by_user: list[Person]) -> None:
+    """An unknown id costs the same permits, and without permits it gets the same refusal."""
     alice, _, carol, *_ = by_user
     nobody = len(by_user) + 1
     assert await statuses(alice, [nobody, carol.id, MAX_ID]) == [404, 200, 404]
@@ -61,18 +61,18 @@ async def test_nobody_costs_what_a_stranger_costs(by_user: list[Person]) -> None
     assert len({tuple(name.lower() for name in response.headers) for response in refusals}) == 1
 
 
-async def test_a_direct_chat_with_a_stranger_is_a_look_at_them(by_user: list[Person]) -> None:
-    """Opening a chat shows the person too: it takes the same permits, but for a chat that there is."""
+async def test_a_direct_chat_with_a_stranger_is_limited(by_user: list[Person]) -> None:
+    """Opening a chat shows the user too, so it costs the same permits, unless the chat exists."""
     alice, bob, *strangers = by_user
 
     async def opened(other: int) -> int:
-        answer = await alice.ask("POST", "/chats/direct", {"user_id": other}, key=new_key())
-        return answer.status_code
+        response = await alice.ask("POST", "/chats/direct", {"user_id": other}, key=new_key())
+        return response.status_code
 
     assert await statuses(alice, [strangers[0].id]) == [200]
     found = [await opened(user_id) for user_id in (strangers[0].id, MAX_ID, strangers[1].id, MAX_ID)]
     assert found == [200, 404, 429, 429]
-    # Who has a chat by now is no stranger any more.
+    # They share a chat now.
     assert [await opened(user_id) for user_id in (bob.id, strangers[0].id)] == [200, 200]
     assert await statuses(alice, [strangers[0].id, strangers[1].id]) == [200, 429]
 
@@ -84,8 +84,8 @@ async def test_a_direct_chat_with_a_stranger_is_a_look_at_them(by_user: list[Per
         (Limits(group_people_rate=FREE, group_people_address_rate=SLOW), True),
     ],
 )
-async def test_groups_are_no_quicker_way_through_all_ids(limits: Limits, shared: bool) -> None:
-    """People named in new groups take permits, ten to a permit, whether they exist or not."""
+async def test_groups_are_limited_too(limits: Limits, shared: bool) -> None:
+    """Members of new groups cost permits, ten users each, whether they exist or not."""
     async with serving(limits, rate_limits=True) as server, browser(server) as http:
         people = [await register(server, http, name) for name in NAMES]
         alice, bob, *_ = people
@@ -100,48 +100,48 @@ async def test_groups_are_no_quicker_way_through_all_ids(limits: Limits, shared:
         assert await created(bob, everybody) == (429 if shared else 201)
 
 
-async def test_a_key_whose_request_was_refused_stays_free() -> None:
-    """Part 5: the 429 of a stranger is not kept; the same key opens the chat once there is a permit."""
+async def test_a_limited_key_stays_free() -> None:
+    """Part 5: the 429 is not stored; the same key opens the chat once there is a permit."""
     limits = Limits(stranger_rate=Rate(20, 1))
     async with serving(limits, rate_limits=True) as server, browser(server) as http:
         alice, bob, carol = [await register(server, http, name) for name in NAMES[:3]]
         key = new_key()
         assert await statuses(alice, [carol.id]) == [200]
         while True:
-            answer = await alice.ask("POST", "/chats/direct", {"user_id": bob.id}, key=key)
-            if answer.status_code != 429:
+            response = await alice.ask("POST", "/chats/direct", {"user_id": bob.id}, key=key)
+            if response.status_code != 429:
                 break
-        expect(answer, 200)
-        assert "Idempotency-Replayed" not in answer.headers
+        expect(response, 200)
+        assert "Idempotency-Replayed" not in response.headers
 
 
-async def test_new_accounts_bring_no_new_look_ups() -> None:
-    """The look-ups of one address are counted together, whichever accounts it has."""
+async def test_new_accounts_gain_no_permits() -> None:
+    """The look-ups of one address count together, from whichever accounts."""
     async with serving(BY_ADDRESS, rate_limits=True) as server, browser(server) as http:
-        alice, bob, *strangers = await town(server, http)  # the chat of the two took one permit
+        alice, bob, *strangers = await town(server, http)  # the chat of the first two has cost one permit
         ids = [person.id for person in strangers]
         assert await statuses(alice, ids[:2]) == [200] * 2
         assert await statuses(bob, ids[2:]) == [429] * 2
         assert await statuses(alice, [bob.id]) == [200]
 
 
-async def test_without_rate_limits_nobody_is_counted() -> None:
-    """`rate_limits` off is for load tests: strangers are free then too."""
+async def test_rate_limits_can_be_off() -> None:
+    """With `rate_limits` off, for load tests, look-ups are not limited."""
     async with serving(BY_USER) as server, browser(server) as http:
         alice, *others = await town(server, http)
         assert await statuses(alice, [person.id for person in others]) == [200] * len(others)
 
 
-def test_walking_ids_takes_hours_by_default() -> None:
-    """10,000 ids from one account, and from one address with any number of accounts."""
+def test_counting_ids_takes_hours_by_default() -> None:
+    """10,000 ids take hours, from one account and from one address with any number of accounts."""
     assert {limit.per for limit in STRANGER_LIMITS} == {Per.USER, Per.ADDRESS}
     for limit in STRANGER_LIMITS:
         rate: Rate = getattr(Limits(), limit.rate)
         assert (10_000 - rate.burst) / rate.per_second > 5 * 3600
 
 
-def test_what_shows_a_person_by_their_id_is_limited() -> None:
-    """Every endpoint whose request names one person by id takes a permit where that is a stranger."""
+def test_endpoints_with_a_user_id_are_limited() -> None:
+    """Every endpoint whose request has a user's id costs a permit if that user is a stranger."""
     naming = {endpoint.name for endpoint in ENDPOINTS if "user_id" in endpoint.command.__annotations__}
     assert naming == {endpoint.name for endpoint in ENDPOINTS if endpoint.stranger_limits}
     assert {"GetUser", "OpenDirectChat"} <= naming

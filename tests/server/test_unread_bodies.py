@@ -1,4 +1,4 @@
-"""A body is read of those who may send it, and no more of it than they may send; whichever way it takes."""
+"""A body is read only if its sender may send it, and only up to its bound, on every way."""
 
 import json
 
@@ -39,10 +39,10 @@ def code(answer: Answer) -> str:
 
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("endpoint", OF_MEMBERS, ids=lambda endpoint: endpoint.name)
-async def test_a_refused_token_is_answered_before_the_body(
+async def test_a_refused_token_gets_its_response_before_the_body(
     server: ServerHere, scene: Scene, endpoint: Endpoint, way: str
 ) -> None:
-    """401, in the form of every other, to a request of which only the head has come."""
+    """A 401 in its usual form follows the head, before the body."""
     path = path_of(endpoint, dict(CALLS[endpoint.name](scene)))
     origin = ("Origin", ORIGIN)
     async with line_to(server, []) as line:
@@ -57,10 +57,10 @@ async def test_a_refused_token_is_answered_before_the_body(
 
 
 @pytest.mark.parametrize("way", WAYS)
-async def test_the_connection_goes_on_behind_the_unread_body(
+async def test_the_connection_continues_after_the_unread_body(
     server: ServerHere, scene: Scene, way: str
 ) -> None:
-    """The body, in the midst of which the client is, is dropped, and its next request is answered."""
+    """The rest of the unread body is dropped, and the next request gets its response."""
     size = MAX_BODY + 1 if way == "large" else 20
     body = b"x" * size if way != "chunked" else b"14\r\n" + b"x" * 20 + b"\r\n0\r\n\r\n"
     async with line_to(server, []) as line:
@@ -84,8 +84,8 @@ async def test_a_401_from_the_head_consumes_no_key(server: ServerHere, scene: Sc
             assert "idempotency-replayed" not in answer.headers
 
 
-async def test_a_token_that_ends_while_the_body_comes_is_refused(server: ServerHere, scene: Scene) -> None:
-    """It is judged again with the body: what counts is the moment of the decision."""
+async def test_a_session_that_ends_during_the_body_is_refused(server: ServerHere, scene: Scene) -> None:
+    """The token is checked again with the body: the moment of the decision counts."""
     async with line_to(server, []) as line:
         await line.peer.send(head("POST", f"{API}/messages", LENGTH, bearer(scene.alice)))
         expect(await scene.alice.ask("POST", "/auth/logout"), 204)
@@ -94,7 +94,7 @@ async def test_a_token_that_ends_while_the_body_comes_is_refused(server: ServerH
 
 
 async def refused_as_too_large(peer: RawPeer, most: int) -> None:
-    """413 that says how much may be sent, and the end of the connection."""
+    """Check for a 413 that says how much is allowed, and for the end of the connection."""
     answer = await peer.answer()
     assert (answer.status, code(answer)) == (413, "body_too_large")
     assert f"larger than {most} bytes" in json.loads(answer.body)["detail"]
@@ -104,8 +104,8 @@ async def refused_as_too_large(peer: RawPeer, most: int) -> None:
 
 
 @pytest.mark.parametrize("endpoint", OF_ANYBODY, ids=lambda endpoint: endpoint.name)
-async def test_what_needs_no_token_takes_small_bodies(server: ServerHere, endpoint: Endpoint) -> None:
-    """413 to the Content-Length alone, and to the chunk that goes beyond; just so many bytes are read."""
+async def test_requests_without_a_token_have_small_bodies(server: ServerHere, endpoint: Endpoint) -> None:
+    """413 follows the Content-Length, or the chunk beyond the bound; no more bytes are read."""
     origin, path = ("Origin", ORIGIN), endpoint.path
     async with line_to(server, []) as line:
         await line.peer.send(head("POST", path, origin, ("Content-Length", str(WITHOUT_TOKEN + 1))))

@@ -22,25 +22,25 @@ REDIRECTED = ("sh", "-c", 'exec "$@" 2>{}', "sh")
 
 @frozen
 class Pipe:
-    """A pipe; nobody reads, but this test."""
+    """A pipe that only the test reads."""
 
     reader: FileIO
     writer: FileIO
 
     def fill(self) -> None:
-        """Leave no room."""
+        """Fill the pipe's buffer."""
         os.set_blocking(self.writer.fileno(), False)
         while self.writer.write(b"." * 4096):
             pass
         os.set_blocking(self.writer.fileno(), True)
 
     def read(self) -> str:
-        """Whatever is in it."""
+        """The contents of its buffer."""
         os.set_blocking(self.reader.fileno(), False)
-        told = b""
+        contents = b""
         while piece := self.reader.read(65_536):
-            told += piece
-        return told.decode()
+            contents += piece
+        return contents.decode()
 
 
 @pytest.fixture
@@ -51,7 +51,7 @@ def pipe() -> Iterator[Pipe]:
 
 
 async def serves_two_people(server: ServerProcess) -> None:
-    """A message comes to whom it is for, as it should, and every request is answered."""
+    """Check that a message arrives, and that every request gets its response."""
     async with browser(server) as http:
         alice, bob = [await register(server, http, name) for name in ("Alice", "Bob")]
         chat = await alice.direct_chat_with(bob)
@@ -62,7 +62,7 @@ async def serves_two_people(server: ServerProcess) -> None:
 
 @pytest.mark.parametrize("shell", ["/dev/full", "&-"])
 async def test_a_server_whose_log_is_full_or_closed_serves(tmp_path: Path, shell: str) -> None:
-    """From its start, whose lines are lost too, to its end."""
+    """A server whose log cannot be written serves from its start to its end, without these lines."""
     started_by = [word.format(shell) for word in REDIRECTED]
     async with process(tmp_path, "--log-level", "debug", started_by=started_by) as server:
         await serves_two_people(server)
@@ -70,7 +70,7 @@ async def test_a_server_whose_log_is_full_or_closed_serves(tmp_path: Path, shell
 
 
 async def test_a_server_whose_log_has_lost_its_reader_serves(tmp_path: Path, pipe: Pipe) -> None:
-    """What has read the log may die before the server does."""
+    """A server serves although the reader of its log has ended."""
     async with process(tmp_path, stderr=pipe.writer.fileno()) as server:
         pipe.writer.close()
         pipe.reader.close()
@@ -78,8 +78,8 @@ async def test_a_server_whose_log_has_lost_its_reader_serves(tmp_path: Path, pip
         assert await server.stop() == 0
 
 
-async def test_a_log_that_nobody_reads_loses_lines_and_says_how_many(tmp_path: Path, pipe: Pipe) -> None:
-    """The server goes on without them; once there is room, their number follows the first that comes."""
+async def test_a_full_log_loses_lines_and_counts_them(tmp_path: Path, pipe: Pipe) -> None:
+    """Lines that do not fit are dropped; once there is space, their number follows the next line."""
     pipe.fill()
     async with process(tmp_path, "--log-format", "json", stderr=pipe.writer.fileno()) as server:
         await serves_two_people(server)
@@ -88,15 +88,15 @@ async def test_a_log_that_nobody_reads_loses_lines_and_says_how_many(tmp_path: P
             expect(await http.get("/users/me"), 401)
         assert await server.stop() == 0
     first, note, *others = [json.loads(line) for line in pipe.read().splitlines()]
-    told = [(line["event"], line.get("path")) for line in (first, *others)]
-    assert ("request", "/api/v1/users/me") in told
+    events = [(line["event"], line.get("path")) for line in (first, *others)]
+    assert ("request", "/api/v1/users/me") in events
     assert (note["event"], note["level"]) == ("Lines of the log could not be written", "warning")
-    assert note["lost"] > 15  # of each message four, of each request one
+    assert note["lost"] > 15  # four for each message, one for each request
     assert "lost" not in {key for line in (first, *others) for key in line}
 
 
 def test_a_torn_line_is_ended_before_the_next(tmp_path: Path) -> None:
-    """A disk that fills up takes a part of a line: what comes when there is room again is whole."""
+    """After a full disk has cut a line, the next one begins on a new line."""
     program = (
         "import resource, structlog\n"
         "from adapters.cli.logs import configure_logs\n"
@@ -118,9 +118,9 @@ def test_a_torn_line_is_ended_before_the_next(tmp_path: Path) -> None:
 
 
 async def test_a_server_whose_greeting_cannot_be_written_serves(tmp_path: Path) -> None:
-    """It answers, and ends as it should."""
-    with socket.create_server(("127.0.0.1", 0)) as found:
-        port = found.getsockname()[1]
+    """A server that cannot write its greeting serves, and ends with status 0."""
+    with socket.create_server(("127.0.0.1", 0)) as reserved:
+        port = reserved.getsockname()[1]
     serve = command_line("serve", "--bind", f"127.0.0.1:{port}")
     command = ["sh", "-c", 'exec "$@" >/dev/full 2>log', "sh", *serve]
     server = await trio.lowlevel.open_process(command, cwd=tmp_path, env=environment())
@@ -139,8 +139,8 @@ async def test_a_server_whose_greeting_cannot_be_written_serves(tmp_path: Path) 
         server.kill()
 
 
-def test_a_wrong_setting_that_cannot_be_told_keeps_its_exit_status(tmp_path: Path) -> None:
-    """Or whoever starts the server would try again and again."""
+def test_an_unwritable_error_keeps_its_exit_status(tmp_path: Path) -> None:
+    """The status of a wrong setting is 2 also without a message, so a service manager does not restart."""
     started_by = [word.format("/dev/full") for word in REDIRECTED]
     command = [*started_by, *command_line("serve", "--bind", "nowhere")]
     ended = run(command, cwd=tmp_path, env=environment(), check=False, timeout=PATIENCE)

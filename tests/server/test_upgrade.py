@@ -1,4 +1,4 @@
-"""An upgrade logs nobody out."""
+"""An upgrade keeps users logged in."""
 
 import os
 import sqlite3
@@ -29,12 +29,12 @@ SESSION: Row = (3, 7, "a phone", seconds(NOW), seconds(NOW), seconds(END), 5, Tr
 
 
 def insert(table: str, row: Row, mark: str) -> str:
-    return f"INSERT INTO {table} VALUES ({', '.join([mark] * len(row))})"  # noqa: S608 - names of ours
+    return f"INSERT INTO {table} VALUES ({', '.join([mark] * len(row))})"  # noqa: S608 - names of the tests
 
 
 @contextmanager
 def left_by_0005(kind: str, directory: Path) -> Iterator[str]:
-    """The address of a database in which Alice has a session, as the schema 0005 has it."""
+    """The address of a database of schema 0005, with a session of Alice's."""
     if kind == "postgresql":
         with new_database(f"messaging_test_upgrade_{os.getpid()}") as address:
             with upgrades_stop_at("0005"):
@@ -54,8 +54,8 @@ def left_by_0005(kind: str, directory: Path) -> Iterator[str]:
 
 
 @pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
-async def test_sessions_from_before_there_were_nonces_go_on(kind: str, tmp_path: Path) -> None:
-    """Their tokens have no nonce: the old ones go on, and so do those that they are exchanged for."""
+async def test_sessions_without_nonces_continue(kind: str, tmp_path: Path) -> None:
+    """Tokens without nonces stay valid, and so do those that they are refreshed to."""
     signer = JwtSigner(Keyring({"k1": SECRET}))
     access = signer.sign_access(
         AccessClaims(UserId(7), SessionId(3), 5, NOW, NOW + timedelta(minutes=15), None)
@@ -85,5 +85,5 @@ async def refreshed(http: httpx.AsyncClient, refresh_token: str) -> dict[str, st
 
 
 async def is_alice(http: httpx.AsyncClient, access_token: str) -> None:
-    answer = await http.get("/users/me", headers={"Authorization": f"Bearer {access_token}"})
-    assert expect(answer, 200)["tag"] == "alice"
+    response = await http.get("/users/me", headers={"Authorization": f"Bearer {access_token}"})
+    assert expect(response, 200)["tag"] == "alice"

@@ -1,4 +1,4 @@
-"""`messaging serve` as a worker: it takes over and hands over, and drains as it does alone."""
+"""`messaging serve` as a worker: its replacement, and its drain."""
 
 import os
 import re
@@ -29,15 +29,15 @@ async def two_workers(directory: Path, database: str) -> AsyncIterator[Supervise
 
 @asynccontextmanager
 async def one_worker(directory: Path) -> AsyncIterator[tuple[Supervised, ServerProcess]]:
-    """A supervisor with a single worker, which is a whole server by itself."""
+    """A supervisor with one worker."""
     async with serving(directory, over(command_line("serve", "--database", "memory:"), workers=1)) as it:
         yield it, ServerProcess(f"http://127.0.0.1:{it.port}", it.process, it.log_file, it.output)
 
 
-async def test_a_worker_drains_as_a_server_does_alone(tmp_path: Path) -> None:
-    """Its sockets get 1012, its lines say which worker it is, and the status is 0.
+async def test_a_worker_drains_as_a_single_server(tmp_path: Path) -> None:
+    """Its sockets close with 1012, its log lines have its number, and the status is 0.
 
-    A service manager may signal every process: to a worker that is no second order.
+    A service manager may signal every process: for a worker that is not a second signal.
     """
     async with one_worker(tmp_path) as (it, server), browser(server) as http:
         alice = await register(server, http, "Alice")
@@ -50,8 +50,8 @@ async def test_a_worker_drains_as_a_server_does_alone(tmp_path: Path) -> None:
             assert {line["worker"] for line in it.events(event)} == {1}, event
 
 
-async def test_a_worker_outlives_what_is_not_for_it(tmp_path: Path) -> None:
-    """SIGHUP is the supervisor's, SIGUSR1 and SIGUSR2 are nobody's; SIGQUIT drains."""
+async def test_a_worker_ignores_other_signals(tmp_path: Path) -> None:
+    """A worker ignores SIGHUP, which is for the supervisor, SIGUSR1 and SIGUSR2; SIGQUIT drains it."""
     async with one_worker(tmp_path) as (it, _):
         (pid,) = it.serving().values()
         for number in (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
@@ -62,14 +62,14 @@ async def test_a_worker_outlives_what_is_not_for_it(tmp_path: Path) -> None:
         await it.until(lambda: bool(it.events("draining")))
 
 
-async def test_while_workers_are_replaced_no_request_is_refused(tmp_path: Path, postgresql: str) -> None:
-    """Each has its place taken before it drains."""
+async def test_replacing_workers_refuses_no_request(tmp_path: Path, postgresql: str) -> None:
+    """Each worker's replacement serves before it drains."""
     async with two_workers(tmp_path, postgresql) as it:
         before = it.serving()
         asking = True
 
-        async def keep_asking() -> None:
-            # A connection for each: one that is kept may end between two requests, which clients know of.
+        async def request_repeatedly() -> None:
+            # Each request has its own connection: a kept one may close between two, which clients expect.
             async with httpx.AsyncClient(
                 base_url=f"http://127.0.0.1:{it.port}",
                 trust_env=False,
@@ -80,7 +80,7 @@ async def test_while_workers_are_replaced_no_request_is_refused(tmp_path: Path, 
                     expect(await client.get("/health"), 200)
 
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(keep_asking)
+            nursery.start_soon(request_repeatedly)
             it.process.send_signal(signal.SIGHUP)
             await it.until(lambda: bool(it.events("workers_have_been_replaced")))
             asking = False
@@ -88,35 +88,35 @@ async def test_while_workers_are_replaced_no_request_is_refused(tmp_path: Path, 
 
 
 @OPEN_ITERATORS
-async def test_a_worker_that_is_killed_costs_its_own_requests_only(tmp_path: Path, postgresql: str) -> None:
-    """Those in flight there are lost; who asks again is answered, by whoever is there."""
+async def test_a_killed_worker_loses_only_its_own_requests(tmp_path: Path, postgresql: str) -> None:
+    """Requests in flight at the killed worker are lost; retries get responses from any worker."""
     async with two_workers(tmp_path, postgresql) as it:
         victim = it.serving()[2]
-        answered = 0
+        responses = 0
 
-        async def keep_asking() -> None:
-            nonlocal answered
+        async def request_repeatedly() -> None:
+            nonlocal responses
             async with httpx.AsyncClient(
                 base_url=f"http://127.0.0.1:{it.port}", trust_env=False, timeout=PATIENCE
             ) as client:
                 while len(it.events("worker_serves")) < 3:
                     try:
                         expect(await client.get("/health"), 200)
-                        answered += 1
+                        responses += 1
                     except httpx.TransportError:
                         await trio.lowlevel.checkpoint()
 
         async with trio.open_nursery() as nursery:
             for _ in range(4):
-                nursery.start_soon(keep_asking)
+                nursery.start_soon(request_repeatedly)
             os.kill(victim, signal.SIGKILL)
-        assert answered
+        assert responses
         assert not is_alive(victim)
         collect_open_iterators()
 
 
 async def test_workers_without_a_supervisor_drain_and_end(tmp_path: Path) -> None:
-    """However the supervisor went: sockets get 1012, and the port is free."""
+    """After the supervisor's end, by any cause, sockets close with 1012 and the port is free."""
     async with one_worker(tmp_path) as (it, server), browser(server) as http:
         alice = await register(server, http, "Alice")
         async with alice.socket() as socket:
