@@ -1,6 +1,6 @@
 """Rate limits by cost: a token bucket as a value.
 
-A bucket holds at most `burst` permits and regains `per_second`. A cost that is known in advance is taken
+A bucket holds at most `burst` permits and regains `per_second`. A cost that is known in advance is charged
 before the work; a bucket with too few permits refuses, with the time until it has enough. A cost that only
 the work shows is charged after it: the bucket may go into debt, and grants nothing until the debt is repaid.
 So over any period the granted work costs at most `burst + per_second * seconds`, plus the debt of the work

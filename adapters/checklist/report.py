@@ -249,7 +249,7 @@ def _json_exchange(exchange: Exchange, secrets: Secrets) -> dict[str, Any]:
             "seconds": round(exchange.seconds, 3),
         }
     lines = [
-        {"at": round(line.at, 3), "kind": line.kind, "told": secrets.excerpt(line.text)}
+        {"at": round(line.at, 3), "kind": line.kind, "text": secrets.excerpt(line.text)}
         for line in exchange.lines
     ]
     return {"kind": "socket", **common, "whose": exchange.label, "lines": lines}

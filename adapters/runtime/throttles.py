@@ -31,7 +31,7 @@ class Throttles:
         Raises `TooManyRequests` when one of them holds too few.
         """
         now = self._clock()
-        taken: list[tuple[Hashable, tuple[Bucket, Rate]]] = []
+        granted: list[tuple[Hashable, tuple[Bucket, Rate]]] = []
         for name, key, rate, cost in wanted:
             bucket_key = (name, key)
             stored = self._buckets.get(bucket_key)
@@ -41,8 +41,8 @@ class Throttles:
                 if stored:
                     self._buckets[bucket_key] = self._buckets.pop(bucket_key)  # a refusal is a use, too
                 raise
-            taken.append((bucket_key, (bucket, rate)))
-        for used_key, bucket_and_rate in taken:
+            granted.append((bucket_key, (bucket, rate)))
+        for used_key, bucket_and_rate in granted:
             self._buckets.pop(used_key, None)  # the last used comes last
             self._buckets[used_key] = bucket_and_rate
         if len(self._buckets) > self._most:

@@ -183,7 +183,7 @@ def test_the_host_header_counts_only_for_the_own_host_setting() -> None:
     ],
 )
 def test_the_refusal_names_the_allowed_hosts(hosts: AvatarHosts, says: str) -> None:
-    """The error tells a user where an avatar may be, without naming a setting."""
+    """The error names the hosts that an avatar may be on, and no setting."""
     hosts.check(None)
     with pytest.raises(Invalid) as raised:
         hosts.check("https://evil.test/a.png")

@@ -1,4 +1,4 @@
-"""Constraints: every kind, its exact boundaries, and what is hostile."""
+"""Constraints: every kind, its exact bounds, and hostile values."""
 
 import json
 from typing import Any
@@ -81,7 +81,7 @@ def codes(command: Any, limits: Limits = LIMITS) -> dict[str, str]:
 
 
 def nested(levels: int, *, arrays: bool = False) -> dict[str, Any]:
-    """An object of so many levels, itself the first."""
+    """An object with `levels` levels, itself the first."""
     inner: Any = {}
     for _ in range(levels - 1):
         inner = [inner] if arrays else {"a": inner}
@@ -89,13 +89,13 @@ def nested(levels: int, *, arrays: bool = False) -> dict[str, Any]:
 
 
 def test_null_and_unset_always_pass() -> None:
-    """Whether a field may be absent or null is not a constraint's business."""
+    """A constraint accepts None and unset fields; another rule says whether they are allowed."""
     assert codes(Form()) == {}
     assert codes(Form(name=UNSET, body=UNSET, payload=UNSET)) == {}
 
 
 def test_every_wrong_field_is_named() -> None:
-    """A refusal names all that is wrong at once, and what is right not."""
+    """A refusal names every wrong field at once, and no other."""
     form = Form(free="\x00", name="", body="fine", secret="short", number=0)
     assert codes(form) == {"name": "too_short", "secret": "too_short", "number": "out_of_range"}
 
@@ -121,7 +121,7 @@ def test_every_wrong_field_is_named() -> None:
         (Form(body="\ud83d"), {"body": "unstorable_character"}),
         (Form(body="x\udfff"), {"body": "unstorable_character"}),
         (Form(body=" \n\u3000\u00a0"), {"body": "blank"}),
-        (Form(body="\u200b\ufeff"), {"body": "blank"}),  # nothing of it can be seen
+        (Form(body="\u200b\ufeff"), {"body": "blank"}),  # no visible character
         (Form(body="\u200bx"), {}),
         (Form(name="a\nb"), {"name": "control_character"}),
         (Form(name="a\x7f"), {"name": "control_character"}),
@@ -146,13 +146,13 @@ def test_every_wrong_field_is_named() -> None:
     ],
 )
 def test_boundaries(form: Form, wrong: dict[str, str]) -> None:
-    """Each bound is met exactly, in code points where it counts text."""
+    """Each bound itself is accepted; texts are counted in code points."""
     assert codes(form) == wrong
 
 
 @frozen
 class Words:
-    """A command with a text in every form."""
+    """A command with a text in every normal form."""
 
     name: str = field(default="x", metadata=constrained(DISPLAY_NAME))
     email: str = field(default="a@b.cc", metadata=constrained(EMAIL))
@@ -163,7 +163,7 @@ class Words:
 
 
 @pytest.mark.parametrize(
-    ("words", "kept"),
+    ("words", "normal_form"),
     [
         (Words(name="\n \u2003Ame\u0301lie\u3000\t"), Words(name="Amélie")),
         (Words(name=" " * 100_000 + "e\u0301" * 64), Words(name="é" * 64)),
@@ -179,13 +179,13 @@ class Words:
         (Words(known_password="…" * 128), Words(known_password="." * 384)),
     ],
 )
-def test_texts_are_measured_in_their_form(words: Words, kept: Words) -> None:
-    """What fits once it is normalised is taken, in that form; content is taken as it was sent.
+def test_texts_are_measured_in_their_form(words: Words, normal_form: Words) -> None:
+    """A text within the bound in its normal form is accepted and returned in that form, content as sent.
 
-    What is only compared with what is kept may be any spelling of it.
+    A text that is only compared with a stored one may have any spelling.
     """
-    assert check(words, LIMITS) == kept
-    assert check(kept, LIMITS) == kept
+    assert check(words, LIMITS) == normal_form
+    assert check(normal_form, LIMITS) == normal_form
 
 
 @pytest.mark.parametrize(
@@ -231,10 +231,10 @@ def test_texts_are_measured_in_their_form(words: Words, kept: Words) -> None:
         (Words(known_password="\ud800"), "known_password", "unstorable_character", None),
     ],
 )
-def test_what_does_not_fit_in_its_form_is_refused(
+def test_texts_out_of_bounds_in_their_form_are_refused(
     words: Words, field: str, code: str, message: str | None
 ) -> None:
-    """A text that grows is too long, one that shrinks too short, and what is hidden in it is named."""
+    """A text may be too long or too short in its normal form; an invisible character is named."""
     with pytest.raises(Invalid) as refused:
         check(words, LIMITS)
     (error,) = refused.value.errors
@@ -242,8 +242,8 @@ def test_what_does_not_fit_in_its_form_is_refused(
     assert message in (None, error.message)
 
 
-def test_what_is_far_too_long_is_not_normalised(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Normalising takes time by the square of a run of marks: more than four times a bound is never tried."""
+def test_a_far_too_long_text_is_not_normalised(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Normalising may take quadratic time, so a text over four times its bound is not normalised."""
     marks = "e" + "\u0300\u0316" * 100_000
     monkeypatch.setattr("messaging_core.constraints.normalize", lambda form, text: pytest.fail("normalised"))
     monkeypatch.setattr("messaging_core.constraints.length_in_nfc", lambda text: pytest.fail("normalised"))
@@ -254,28 +254,28 @@ def test_what_is_far_too_long_is_not_normalised(monkeypatch: pytest.MonkeyPatch)
 @given(
     st.sampled_from(NormalForm), st.text(st.characters() | st.sampled_from(" \u0301\u0958ﷺ\u1100\u1161\n"))
 )
-def test_a_form_is_its_own_form(form: NormalForm, text: str) -> None:
-    """Normalising what is normal changes nothing."""
+def test_normalising_is_idempotent(form: NormalForm, text: str) -> None:
+    """A normal form is its own normal form."""
     normal = normalised(form, text)
     assert normalised(form, normal) == normal
 
 
-def test_a_refusal_says_what_is_wrong() -> None:
-    """The refusal's one string holds what it says of each field."""
+def test_the_text_of_a_refusal() -> None:
+    """The refusal's text has the message of each field."""
     with pytest.raises(Invalid) as refused:
         check(Form(secret="short", number=0), LIMITS)
     assert refused.value.detail == "secret: has 5 characters, at least 8 are needed; number: must be 1 to 200"
 
 
-def test_what_must_not_be_empty_is_said_to_be_empty() -> None:
-    """Where nothing was sent there is nothing to count, whether or not the limits say how much is needed."""
+def test_empty_values_are_refused_as_empty() -> None:
+    """An empty value is refused as empty, whether or not the limits have a minimum."""
     with pytest.raises(Invalid) as refused:
         check(Form(name="", body="", secret=""), LIMITS)
     assert refused.value.detail == "name: is empty; body: is empty; secret: is empty"
 
 
 def test_bounds_come_from_the_limits() -> None:
-    """A constraint names its bound; the number is the limits'."""
+    """A constraint names a limit; the number is in the limits."""
     assert codes(Form(body="x" * 11), Limits(message_characters=10)) == {"body": "too_long"}
     assert codes(Form(people=(1, 2)), Limits(group_members=2)) == {}
     assert codes(Form(people=(1, 2, 3)), Limits(group_members=2)) == {"people": "too_long"}
@@ -283,7 +283,7 @@ def test_bounds_come_from_the_limits() -> None:
 
 @pytest.mark.parametrize("arrays", [False, True])
 def test_depth(arrays: bool) -> None:
-    """An object may hold 32 levels of arrays and objects, itself the first."""
+    """An object may have 32 levels of arrays and objects, itself the first."""
     assert codes(Form(payload=nested(32, arrays=arrays))) == {}
     assert codes(Form(payload=nested(33, arrays=arrays))) == {"payload": "too_deep"}
     assert codes(Form(payload={"a": "x"}), Limits(message_payload_depth=1)) == {}
@@ -292,7 +292,7 @@ def test_depth(arrays: bool) -> None:
 
 @pytest.mark.parametrize("arrays", [False, True])
 def test_depth_beyond_any_stack(arrays: bool) -> None:
-    """A hundred thousand levels are refused like 33, without recursion."""
+    """100,000 levels are refused like 33, without recursion."""
     assert codes(Form(payload=nested(100_000, arrays=arrays))) == {"payload": "too_deep"}
 
 
@@ -321,8 +321,8 @@ def test_size() -> None:
         ({"a": 10**5000}, "out_of_range"),
     ],
 )
-def test_what_no_store_gives_back_is_refused(payload: dict[str, Any], code: str) -> None:
-    """NUL, half a surrogate pair, and numbers that JSON libraries refuse or change, anywhere in an object."""
+def test_values_that_a_storage_would_change_are_refused(payload: dict[str, Any], code: str) -> None:
+    """NUL, halves of surrogate pairs, and numbers that JSON libraries refuse or change are refused."""
     assert codes(Form(payload=payload)) == {"payload": code}
 
 
@@ -337,7 +337,7 @@ def test_what_no_store_gives_back_is_refused(payload: dict[str, Any], code: str)
     ],
 )
 def test_the_place_in_an_object_is_named(payload: dict[str, Any], place: str) -> None:
-    """Keys and positions from the root, at most 100 characters; for a wrong key, the object that has it."""
+    """The path from the root, in at most 100 characters; for a wrong key, the path of its object."""
     with pytest.raises(Invalid) as refused:
         check(Form(payload=payload), Limits())
     assert [error.field for error in refused.value.errors] == [place]
@@ -347,19 +347,19 @@ def test_the_place_in_an_object_is_named(payload: dict[str, Any], place: str) ->
     "payload",
     [
         {},
-        {"a": "\\u0000"},  # six characters that spell an escape, not NUL
+        {"a": "\\u0000"},  # six characters that look like an escape, not NUL
         {"a": 2**63 - 1, "b": -(2**63), "c": 1.7976931348623157e308, "d": True, "e": None},
         {"a": "\ud7ff\ue000\U0010ffff\x01"},
     ],
 )
-def test_what_every_store_gives_back_passes(payload: dict[str, Any]) -> None:
-    """What only looks dangerous is let through."""
+def test_values_that_every_storage_returns_are_accepted(payload: dict[str, Any]) -> None:
+    """Values that only look dangerous are accepted."""
     assert codes(Form(payload=payload)) == {}
 
 
 @given(st.data())
-def test_what_the_strategies_draw_is_valid(data: st.DataObject) -> None:
-    """The shipped strategies draw commands that the default limits allow."""
+def test_the_strategies_draw_valid_values(data: st.DataObject) -> None:
+    """The published strategies draw commands that the default limits allow."""
     commands = (
         values.register_commands
         | values.create_group_commands
@@ -379,7 +379,7 @@ def test_what_the_strategies_draw_is_valid(data: st.DataObject) -> None:
             SendMessage(ChatId(1), MessageType.SYSTEM, "x" * 4001),
             {"type": "not_allowed", "content": "too_long"},
         ),
-        (SendMessage(ChatId(1), MessageType.TEXT, ""), {}),  # whether it may be blank depends on the payload
+        (SendMessage(ChatId(1), MessageType.TEXT, ""), {}),  # the payload decides whether it may be empty
         (SendMessage(ChatId(1), MessageType.TEXT, "x" * 4001), {"content": "too_long"}),
         (SendMessage(ChatId(1), MessageType.FILE, None, nested(33)), {"payload": "too_deep"}),
         (EditMessage(MessageId(1), "\x00", None), {"content": "unstorable_character"}),
@@ -388,25 +388,25 @@ def test_what_the_strategies_draw_is_valid(data: st.DataObject) -> None:
     ],
 )
 def test_commands_are_bound(command: Any, wrong: dict[str, str]) -> None:
-    """The fields of the commands carry their constraints."""
+    """The fields of the commands have their constraints."""
     assert codes(command) == wrong
 
 
-class Untouched(list[Any]):
-    """A list whose entries nobody may look at."""
+class UnreadList(list[Any]):
+    """A list whose entries must not be read."""
 
     def __iter__(self) -> Any:
         raise AssertionError("an entry was looked at")
 
 
-@pytest.mark.parametrize("part", [Untouched([[]] * 20_000), {"b": Untouched([0] * 20_000)}])
-def test_entries_beyond_the_payloads_bytes_are_not_looked_at(part: Any) -> None:
-    """A list whose length alone breaks the bound is refused for it: a body of 1 MiB holds 340,000 entries."""
+@pytest.mark.parametrize("part", [UnreadList([[]] * 20_000), {"b": UnreadList([0] * 20_000)}])
+def test_entries_beyond_the_payloads_bytes_are_not_read(part: Any) -> None:
+    """A list whose length exceeds the bound is refused unread: a body of 1 MiB may have 340,000 entries."""
     assert codes(Form(payload={"a": part})) == {"payload": "too_long"}
 
 
-def test_the_bytes_are_bounded_before_they_are_exact() -> None:
-    """What takes the allowed bytes exactly passes, whatever it is made of: the early bound is never above."""
+def test_the_early_bound_of_bytes_is_not_too_strict() -> None:
+    """A payload of exactly the allowed bytes is accepted, whatever its contents."""
     payloads: list[dict[str, Any]] = [
         {"a": [0] * 125},
         {"": [[]] * 83},
@@ -428,5 +428,5 @@ def test_the_bytes_are_bounded_before_they_are_exact() -> None:
     ],
 )
 def test_the_length_of_a_text_as_sent_is_bounded(constraint: Text, times: int) -> None:
-    """By its maximum where it is measured as sent, and otherwise by what can shrink to the maximum."""
+    """By the maximum if the text is measured as sent, otherwise by what can shrink to the maximum."""
     assert longest_as_sent(constraint, Limits(title_characters=10)) == 10 * times

@@ -1,4 +1,4 @@
-"""Accounts: unique e-mails, tags made from any name, and who may log in."""
+"""Accounts: unique e-mails, tags derived from names, and log-ins."""
 
 import re
 import sys
@@ -49,7 +49,7 @@ DOMAINS = {"straße.de": "xn--strae-oqa.de", "x" * 250 + ".example": "short.exam
 
 
 def parse_email(email: str) -> EmailForms:
-    """What a library does, of these domains and no others."""
+    """A parser of these domains only."""
     local, _, domain = email.rpartition("@")
     if domain == "bad.example":
         raise EmailMalformed("no mail goes to bad.example")
@@ -66,7 +66,7 @@ VALID_TAG = re.compile(r"(?![._])[a-z0-9_.]{3,32}(?<![._])")
 
 
 def test_a_registration_is_prepared() -> None:
-    """The e-mail takes the form by which it is unique, the name is trimmed and composed; the rest stays."""
+    """The e-mail gets its normal form, and the name is trimmed and composed; other values do not change."""
     command = RegisterUser("Alice@TEST.com", " Pass word ", "  Ame\u0301lie ", "https://example.com/a.png")
     prepared = RegisterUser("alice@test.com", " Pass word ", "Amélie", "https://example.com/a.png")
     registration = prepare_registration(command, LIMITS, parse_email)
@@ -75,7 +75,7 @@ def test_a_registration_is_prepared() -> None:
 
 @given(values.register_commands)
 def test_preparing_is_idempotent(command: RegisterUser) -> None:
-    """What was prepared needs no preparing."""
+    """Preparing a prepared command changes nothing."""
     prepared = prepare_registration(command, LIMITS, parse_email)
     assert prepare_registration(prepared.command, LIMITS, parse_email) == prepared
 
@@ -92,7 +92,7 @@ def test_preparing_is_idempotent(command: RegisterUser) -> None:
         ({"email": ""}, "email", "too_short"),
         ({"email": "a" * 250 + "@b.cd"}, "email", "too_long"),
         ({"email": "İ" * 249 + "@b.cc"}, "email", "too_long"),  # longer in lower case
-        ({"email": "x@short.example"}, "email", "too_long"),  # longer with its domain as it is written
+        ({"email": "x@short.example"}, "email", "too_long"),  # longer with its decoded domain
         ({"email": "x@bad.example"}, "email", "malformed"),
         ({"email": "x@t.com\u200b"}, "email", "invisible_character"),
         ({"password": "1234567"}, "password", "too_short"),
@@ -116,17 +116,17 @@ def test_a_wrong_registration_is_refused(changes: dict[str, str], field: str, co
 
 
 @pytest.mark.parametrize("password", ["x" * 8, "x" * 128, " " * 8, "пароль на юникоде", "line\nbreak"])
-def test_passwords_are_taken_as_they_are(password: str) -> None:
-    """Eight to 128 characters of any kind make a password."""
+def test_passwords_of_any_characters_are_accepted(password: str) -> None:
+    """A password has 8 to 128 characters of any kind."""
     check(evolve(COMMAND, password=password), LIMITS)
 
 
 def test_commands_do_not_show_their_password() -> None:
-    """A command that stands in a log or a traceback keeps its password to itself."""
+    """A command in a log or a traceback does not show its password."""
     assert "password123" not in repr(COMMAND)
 
 
-def test_registering_makes_the_account() -> None:
+def test_registering_creates_the_account() -> None:
     """A new account is stored with its tag and the password's hash."""
     decision = register(
         evolve(COMMAND, avatar_url="https://example.com/a.png"),
@@ -140,15 +140,15 @@ def test_registering_makes_the_account() -> None:
     assert decision == Decision(user, (StoreUser(user, "hash", user.email),))
 
 
-def test_an_e_mail_makes_one_account() -> None:
-    """A second account of one e-mail is refused, and the field named."""
+def test_an_e_mail_has_one_account() -> None:
+    """A second account with the same e-mail is refused, and the error names the field."""
     with pytest.raises(EmailTaken) as refused:
         register(COMMAND, known=ALICE, tag="alice2", user_id=UserId(2), password_hash="hash", now=NOW)
     assert [error.field for error in refused.value.errors] == ["email"]
 
 
 def test_logging_in() -> None:
-    """The right password lets in; a wrong one and an unknown e-mail are refused with the same words."""
+    """The right password logs in; a wrong one and an unknown e-mail get the same refusal."""
     assert log_in(ALICE, password_matches=True) is ALICE
     refusals = []
     for user, matches in ((ALICE, False), (None, False), (None, True)):
@@ -159,7 +159,7 @@ def test_logging_in() -> None:
 
 
 def test_a_login_is_prepared_like_the_registration() -> None:
-    """Whoever types the same e-mail and password in another case or composition is the same person."""
+    """An e-mail in another case, and a password in another composition, log in to the same account."""
     typed = LogIn("ALICE@Test.com", "cafe\u0301 au lait")
     credentials = prepare_log_in(typed, LIMITS, parse_email)
     assert credentials == Credentials(("alice@test.com",), "caf\u00e9 au lait")
@@ -170,28 +170,28 @@ def test_a_login_is_prepared_like_the_registration() -> None:
     ("email", "password", "field"), [("x" * 1017, "", "email"), ("", "x" * 513, "password")]
 )
 def test_a_login_is_bounded_before_it_is_normalised(email: str, password: str, field: str) -> None:
-    """What no spelling of an account's is as long as is refused: a megabyte of accents would take minutes."""
+    """A text longer than any spelling of a valid e-mail is not normalised, which could take minutes."""
     with pytest.raises(Invalid) as refused:
         prepare_log_in(LogIn(email, password), LIMITS, parse_email)
     assert [(error.field, error.code) for error in refused.value.errors] == [(field, "too_long")]
 
 
-def test_a_user_is_found_or_refused() -> None:
-    """Looking somebody up answers with the user or with `UserNotFound`."""
+def test_finding_a_user() -> None:
+    """A look-up returns the user or raises `UserNotFound`."""
     assert found(ALICE) is ALICE
     with pytest.raises(UserNotFound):
         found(None)
 
 
-# --- e-mails and tags in one form ---------------------------------------------------------------------------
+# --- normal forms of e-mails and tags -----------------------------------------------------------------------
 
 
 @given(st.text())
-@example("\u1ffc\u0308@test.com")  # folding leaves letters that compose anew
+@example("\u1ffc\u0308@test.com")  # folding leaves letters that compose again
 @example("\u0390@test.com")
 @example("ß@İ.com")
 def test_normalising_an_e_mail_is_idempotent(email: str) -> None:
-    """The form of the form is the form, and it is in NFC."""
+    """The normal form is its own normal form, and is in NFC."""
     normal = normalise_email(email)
     assert normalise_email(normal) == normal
     assert unicodedata.is_normalized("NFC", normal)
@@ -203,8 +203,8 @@ def test_e_mails_differ_by_more_than_case(email: str) -> None:
     assert normalise_email(email.upper()) == normalise_email(email) == email
 
 
-def test_all_that_is_wrong_is_named_at_once() -> None:
-    """An e-mail that a library refuses is named beside other fields, with the library's reason."""
+def test_all_errors_are_reported_at_once() -> None:
+    """An e-mail that the library refuses is reported with its reason, beside other fields."""
     with pytest.raises(Invalid) as refused:
         prepare_registration(evolve(COMMAND, email="x@bad.example", password="short"), LIMITS, parse_email)
     assert refused.value.detail == (
@@ -220,16 +220,16 @@ letters = st.text(st.characters(exclude_categories=["Cs"]) | st.sampled_from("Σ
 @example("\u1fb3\u0345")
 @example("\u03b1\u0345\u0301")
 def test_a_key_is_its_own_key(local: str) -> None:
-    """Folding a folded e-mail changes nothing, and it is in NFC."""
+    """The key of a key is itself, and is in NFC."""
     key = email_key(f"{local}@test.com")
     assert email_key(key) == key
     assert unicodedata.is_normalized("NFC", key)
 
 
-def test_every_letter_is_folded_for_good() -> None:
-    """For each character there is, all cases have one key, and the key of that is the key.
+def test_folding_is_idempotent_for_every_character() -> None:
+    """All cases of each character have one key, which is its own key.
 
-    Only the dotless i, which is Turkish, is another letter than its own capital, which is I.
+    The exception is the Turkish dotless i, which differs from its capital, I.
     """
     for character in map(chr, (*range(0xD800), *range(0xE000, sys.maxunicode + 1))):
         cases = [character.lower(), character.upper(), character.title(), character.casefold()]
@@ -240,7 +240,7 @@ def test_every_letter_is_folded_for_good() -> None:
 
 @given(letters.filter(lambda text: "ı" not in text))
 def test_e_mails_that_differ_in_case_only_have_one_key(local: str) -> None:
-    """Capitals, small letters and titles of an e-mail are one, in any composition."""
+    """Capitals, small letters and title case of an e-mail have one key, in any composition."""
     key = email_key(f"{local}@test.com")
     for other in (local.upper(), local.lower(), local.casefold(), unicodedata.normalize("NFD", local)):
         assert email_key(f"{other}@test.com") == key
@@ -250,12 +250,12 @@ def test_e_mails_that_differ_in_case_only_have_one_key(local: str) -> None:
     "spellings", [["αΣ", "ας", "ασ", "Ασ"], ["STRASSE", "straße", "STRAẞE"], ["ſ", "S"], ["K", "\u212a"]]
 )
 def test_one_key_for_all_cases_of_a_letter(spellings: list[str]) -> None:
-    """A final sigma is a sigma, and a sharp s two."""
+    """A final sigma equals a sigma, and a sharp s equals two s."""
     assert len({email_key(f"{each}@test.com") for each in spellings}) == 1
 
 
 def test_a_domain_is_not_folded() -> None:
-    """Domains that IDNA tells apart are two; the two spellings of one are one."""
+    """Domains that differ under IDNA are different; two spellings of one domain are equal."""
     assert email_key("x@straße.de") != email_key("x@strasse.de")
     keys = [
         prepare_registration(evolve(COMMAND, email=email), LIMITS, parse_email)
@@ -267,8 +267,8 @@ def test_a_domain_is_not_folded() -> None:
         assert {log_in_key(each, LIMITS, parse_email) for each in registration.email_keys} == {"ss@straße.de"}
 
 
-def test_an_e_mail_from_before_is_found_first_as_it_was_typed() -> None:
-    """Two accounts that folding makes one are each found by what they were registered with."""
+def test_older_e_mails_are_first_found_as_typed() -> None:
+    """Two older accounts with one folded e-mail are each found by their own e-mail."""
     assert email_keys("αΣ@test.com", EmailForms("αΣ@test.com", "αΣ@test.com")) == (
         "ας@test.com",
         "ασ@test.com",
@@ -276,8 +276,8 @@ def test_an_e_mail_from_before_is_found_first_as_it_was_typed() -> None:
     assert email_keys("ασ@test.com", EmailForms("ασ@test.com", "ασ@test.com")) == ("ασ@test.com",)
 
 
-def test_whoever_registered_before_may_log_in() -> None:
-    """An e-mail that nobody could register with now is looked for as it was kept."""
+def test_older_accounts_may_log_in() -> None:
+    """An e-mail that is no longer accepted at registration is looked up as it was stored."""
     for typed, key in [
         ("A,b@C.com", "a,b@c.com"),
         ("X@bad.example", "x@bad.example"),
@@ -291,36 +291,36 @@ def test_whoever_registered_before_may_log_in() -> None:
 
 
 def test_attempts_are_counted_for_any_text() -> None:
-    """They are counted before it is known whether it is an e-mail, in bounded time."""
+    """Attempts are counted before the text is parsed as an e-mail, in bounded time."""
     assert log_in_key("x" * 10**6, LIMITS, parse_email) == "x" * 1016
     assert log_in_key("X@bad.example", LIMITS, parse_email) == "x@bad.example"
     assert log_in_key("", LIMITS, parse_email) == ""
 
 
 @pytest.mark.parametrize("text", ["alice", "@alice", "@Alice", " ALICE ", "\t@aLiCe"])
-def test_tags_are_looked_for_in_one_form(text: str) -> None:
+def test_tags_have_one_normal_form(text: str) -> None:
     """A tag is found with or without `@`, in any case."""
     assert normalise_tag(text) == "alice"
 
 
 @given(values.tags)
-def test_valid_tags_are_in_their_form(tag: str) -> None:
-    """A tag that may be had is what it is looked for by, also behind an `@`."""
+def test_valid_tags_are_in_normal_form(tag: str) -> None:
+    """A valid tag equals its normal form, also after an `@`."""
     assert normalise_tag(tag) == normalise_tag("@" + tag.upper()) == tag
     assert may_be_tag(tag)
 
 
 @pytest.mark.parametrize("text", ["", "@", "al\x00ice", "al ice", "alisä", "alice\n", "Alice", "\ud800"])
-def test_what_nobody_can_be_found_by(text: str) -> None:
-    """What no tag is made of, or not in a tag's form, is nobody's: no storage has to look for it."""
+def test_texts_that_cannot_be_tags(text: str) -> None:
+    """A text that cannot be a tag has no normal form, so no storage looks it up."""
     assert not may_be_tag(text)
 
 
 # --- tags from names ----------------------------------------------------------------------------------------
 
 
-def test_alice_is_alice() -> None:
-    """The first Alice is `alice`, the next `alice2`; beyond nine the numbers are drawn, each wider."""
+def test_tags_of_one_name() -> None:
+    """The first Alice is `alice`, the next `alice2`; after nine, the numbers are random, each longer."""
     tags = list(tag_candidates("Alice", [7, 12_345, 999_999]))
     assert tags[:9] == ["alice", *(f"alice{number}" for number in range(2, 10))]
     assert tags[9:] == ["alice007", "alice2345", "alice99999"]
@@ -341,7 +341,7 @@ def test_alice_is_alice() -> None:
     ],
 )
 def test_first_tags(name: str, tag: str) -> None:
-    """A tag holds the name's ASCII letters and digits, is filled up to three characters and cut to 22."""
+    """A tag has the name's ASCII letters and digits, is padded to three characters and cut to 22."""
     first = next(tag_candidates(name, []))
     assert first == tag
 
@@ -351,7 +351,7 @@ def test_first_tags(name: str, tag: str) -> None:
     st.lists(st.integers(0) | st.integers(0, 2**64), max_size=40),
 )
 def test_every_candidate_is_a_valid_tag(name: str, chance: list[int]) -> None:
-    """Whatever the name and the chance, each candidate is 3 to 32 of a-z and 0-9, and they come to an end."""
+    """For any name and numbers, each candidate is 3 to 32 of a-z and 0-9, and the candidates end."""
     tags = list(tag_candidates(name, chance))
     assert len(chance) + 9 <= len(tags) + 1 <= len(chance) + 10
     for tag in tags:
@@ -363,11 +363,11 @@ def test_every_candidate_is_a_valid_tag(name: str, chance: list[int]) -> None:
 
 
 @pytest.mark.parametrize("name", ["Alice", "Al", "", "x" * 40])
-def test_a_thousand_of_one_name_need_few_tries(name: str) -> None:
-    """With drawn numbers that widen, the thousandth of a name finds a free tag within twenty tries."""
-    taken: set[str] = set()
+def test_a_thousand_users_of_one_name(name: str) -> None:
+    """The thousandth user of a name gets a free tag within twenty candidates."""
+    used: set[str] = set()
     draw = Random(name).randrange
     for _ in range(1000):
         candidates = islice(tag_candidates(name, (draw(2**32) for _ in range(11))), 20)
-        taken.add(next(tag for tag in candidates if tag not in taken))
-    assert len(taken) == 1000
+        used.add(next(tag for tag in candidates if tag not in used))
+    assert len(used) == 1000
