@@ -268,7 +268,7 @@ async def test_who_comes_while_draining_is_sent_away(hub: Hub) -> None:
 async def test_each_who_hears_has_a_line_and_in_large_chats_one_line_counts_them(
     participants: int, named: str
 ) -> None:
-    """INFO names those of up to 10 participants; of more it tells the number, whatever the number is."""
+    """INFO has a line for each of up to 10 recipients; for more, one line has their number."""
     audience = tuple(UserId(number) for number in range(1, participants + 1))
     hub = Hub(Limits(), written)
     connected = audience[1:]  # one is away

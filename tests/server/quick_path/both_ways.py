@@ -1,4 +1,4 @@
-"""A connection on which requests are sent both ways, and what is compared of the answers."""
+"""A connection on which each request is sent both ways, and the comparison of the responses."""
 
 import json
 import re
@@ -17,7 +17,7 @@ from tests.server.servers import ServerHere
 Fields = tuple[tuple[str, str], ...]
 
 ANOTHER_FORM = ("Connection", "keep-alive, x")
-"""Means the same, and is not for the quick path."""
+"""Has the same meaning, and does not take the quick path."""
 ID = ("X-Request-ID", "r-1")
 JSON = ("Content-Type", "application/json")
 
@@ -32,7 +32,7 @@ class Asks:
     body: bytes = b""
 
     def but(self, *fields: tuple[str, str], **changes: Any) -> "Asks":
-        """With more fields, or other parts."""
+        """The request with more fields, or other parts."""
         return evolve(self, fields=(*self.fields, *fields), **changes)
 
     def written(self, *more: tuple[str, str]) -> bytes:
@@ -44,7 +44,7 @@ class Asks:
 
 @frozen
 class Came:
-    """An answer, byte for byte, but for the Date's value."""
+    """A response, byte for byte, without the value of Date."""
 
     line: bytes
     fields: tuple[bytes, ...]
@@ -55,7 +55,7 @@ class Came:
         return int(self.line.split(b" ")[1])
 
     def value(self, name: bytes) -> bytes | None:
-        """A field's value; its name is spelt as it comes."""
+        """A field's value; its name must be spelt exactly."""
         values = [line.partition(b": ")[2] for line in self.fields if line.partition(b":")[0] == name]
         assert len(values) <= 1
         return values[0] if values else None
@@ -72,20 +72,20 @@ class Line:
     async def answer(self, asked: Asks, *more: tuple[str, str]) -> Came:
         await self.peer.send(asked.written(*more))
         line, *fields = (await self.peer.until(b"\r\n\r\n"))[:-4].split(b"\r\n")
-        dateless = tuple(b"date" if told.startswith(b"date: ") else told for told in fields)
+        dateless = tuple(b"date" if each.startswith(b"date: ") else each for each in fields)
         came = Came(line, dateless, b"")
         if asked.method == "HEAD" or came.status == 204:
             return came
         return evolve(came, body=await self.peer.exactly(int(came.value(b"content-length") or b"")))
 
     async def both(self, asked: Asks, *, quick: bool = True) -> Came:
-        """The answer to the plain form, which must be the same as the other's; `quick` is its way."""
+        """The response to the plain form, which takes the quick path if `quick`; the other is equal."""
         plain, other = await self.answers(asked, quick=quick)
         assert shown(plain) == shown(other)
         return plain
 
     async def answers(self, asked: Asks, *, quick: bool = True) -> tuple[Came, Came]:
-        """The answers to the plain form, whose way is `quick`, and to the other, whose way is the long."""
+        """The responses to the plain form, which takes the quick path if `quick`, and to the other form."""
         before = len(self.quick)
         plain = await self.answer(asked)
         assert len(self.quick) == before + quick, f"the way of {asked}"
@@ -94,7 +94,7 @@ class Line:
         return plain, other
 
     async def all(self, asked: Mapping[str, Asks], *, quick: bool = True) -> dict[str, Came]:
-        """The answers to all of these, each of which must be the same both ways."""
+        """The responses to all of these requests, each of which must be equal on both ways."""
         came = {name: await self.answers(one, quick=quick) for name, one in asked.items()}
         plain = {name: shown(ways[0]) for name, ways in came.items()}
         other = {name: shown(ways[1]) for name, ways in came.items()}
@@ -107,7 +107,7 @@ OUR_IDS = re.compile(rb"\b[0-9a-f]{16}\b")
 
 
 def shown(came: Came) -> Came:
-    """What must be the same: tokens, and the ids that the server gives to requests, are each time others."""
+    """The parts that must be equal: without tokens and generated request ids."""
     fields = tuple(
         OUR_IDS.sub(b"ours", line) if line.startswith(b"x-request-id") else line for line in came.fields
     )

@@ -1,4 +1,4 @@
-"""Turning the quick path off changes no answer: each request is sent both ways, the bytes are compared."""
+"""The quick path changes no response: each request is sent both ways, and the bytes are compared."""
 
 from collections.abc import AsyncIterator, Iterator
 from typing import Any

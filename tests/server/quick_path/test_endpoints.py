@@ -1,4 +1,4 @@
-"""What is granted is answered the same both ways."""
+"""Successful calls get equal responses on both ways."""
 
 import json
 from urllib.parse import urlencode
@@ -14,7 +14,7 @@ from tests.server.quick_path.both_ways import ANOTHER_FORM, ID, Asks, Fields, Li
 
 
 def granted(scene: Scene, endpoint: Endpoint) -> Asks:
-    """The call of `CALLS`, as its endpoint's declaration says."""
+    """The call in `CALLS`, in the form of its endpoint's declaration."""
     values = dict(CALLS[endpoint.name](scene))
     target = path_of(endpoint, values)
     if endpoint.method == "GET" and values:
@@ -31,8 +31,8 @@ def granted(scene: Scene, endpoint: Endpoint) -> Asks:
 
 
 @pytest.mark.parametrize("endpoint", ENDPOINTS, ids=lambda endpoint: endpoint.name)
-async def test_every_endpoint_answers_the_same(line: Line, scene: Scene, endpoint: Endpoint) -> None:
-    """Whether it reads, or writes, which is repeated with its key; for a page of another origin too."""
+async def test_every_endpoint_responds_equally(line: Line, scene: Scene, endpoint: Endpoint) -> None:
+    """Every endpoint responds equally, also to a repeated key and to a page of another origin."""
     asked = granted(scene, endpoint)
     if endpoint.name == "LogOut":
         await both_log_out(line, scene, asked)
@@ -49,16 +49,16 @@ async def test_every_endpoint_answers_the_same(line: Line, scene: Scene, endpoin
 
 
 async def both_log_out(line: Line, scene: Scene, asked: Asks) -> None:
-    """Of a session each; afterwards neither's token is good any more, either way."""
+    """Each way logs out a session of its own; afterwards neither token is valid on either way."""
     other = await log_in(scene.alice.server, scene.http, "Alice")
     fields = tuple(field for field in asked.fields if field[0] != "Authorization")
     before = len(line.quick)
     plain = await line.answer(evolve(asked, fields=(*fields, bearer(scene.alice))))
     assert len(line.quick) == before + 1
     keyless = tuple(field for field in fields if field[0] != "Idempotency-Key")
-    told = await line.answer(evolve(asked, fields=(*keyless, bearer(other))), ANOTHER_FORM)
+    other_response = await line.answer(evolve(asked, fields=(*keyless, bearer(other))), ANOTHER_FORM)
     assert len(line.quick) == before + 1
     assert plain.status == 204
     for person in (scene.alice, other):
         assert (await line.both(get(person, "/users/me"))).status == 401
-    assert plain == told
+    assert plain == other_response

@@ -1,4 +1,4 @@
-"""The last answer on a connection is the same both ways, whoever ends it."""
+"""The last response on a connection is equal on both ways, whichever side ends it."""
 
 from typing import Any
 
@@ -12,10 +12,10 @@ from tests.server.quick_path.both_ways import ANOTHER_FORM, Came, Line, get, lin
 from tests.server.servers import ServerHere
 
 
-async def test_a_last_request_is_answered_the_same(
+async def test_a_last_request_gets_equal_responses(
     server: ServerHere, quick: list[str], scene: Scene
 ) -> None:
-    """One with `Connection: close`, as probes send it, takes the quick path, and no byte differs."""
+    """A request with `Connection: close`, as of probes, takes the quick path, with an equal response."""
     asked = get(scene.alice, "/users/me")
     quick.clear()
     async with line_to(server, quick) as one, line_to(server, quick) as two:
@@ -27,10 +27,10 @@ async def test_a_last_request_is_answered_the_same(
     assert plain == other
 
 
-async def test_at_the_end_the_answers_are_the_same(
+async def test_at_shutdown_the_responses_are_equal(
     server: ServerHere, quick: list[str], scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A request in flight is answered with `connection: close`, in the same place."""
+    """A request in flight gets its response with `connection: close`, in the same place."""
     asked = get(scene.alice, "/users/me")
     expect(await scene.alice.ask("GET", "/users/me"), 200)
     quick.clear()

@@ -1,4 +1,4 @@
-"""What does not take the quick path: what is no endpoint's, and everything when it is turned off."""
+"""Requests that do not take the quick path: other paths, and all requests when it is off."""
 
 from adapters.listener import ListenerConfig
 from adapters.quart_app.endpoints import API
@@ -41,22 +41,22 @@ FRAMEWORKS: dict[str, tuple[int, Asks]] = {
 }
 
 
-async def test_everything_else_is_left_to_the_framework(line: Line) -> None:
-    """The quick path takes what is an endpoint's and nothing else, not even nearly."""
+async def test_other_requests_go_through_the_framework(line: Line) -> None:
+    """Only exact requests for an endpoint take the quick path."""
     came = await line.all({name: asked for name, (_, asked) in FRAMEWORKS.items()}, quick=False)
     assert {name: one.status for name, one in came.items()} == {
         name: status for name, (status, _) in FRAMEWORKS.items()
     }
 
 
-async def test_a_body_that_is_too_large_is_left_to_the_framework(line: Line, scene: Scene) -> None:
-    """What is larger than a whole request's goes through ASGI, to the same answer."""
+async def test_a_large_body_goes_through_the_framework(line: Line, scene: Scene) -> None:
+    """A body over the bound of a whole request goes through ASGI, with an equal response."""
     large = Asks("POST", f"{API}/messages", (ID, JSON, bearer(scene.alice)), b" " * 70_000)
     assert (await line.both(large, quick=False)).status == 400
 
 
-async def test_it_can_be_turned_off(quick: list[str]) -> None:
-    """`quick_path` off: not one request takes it, and all are answered."""
+async def test_the_quick_path_can_be_off(quick: list[str]) -> None:
+    """With `quick_path` off, no request takes it, and all get responses."""
     async with (
         serving(listener=ListenerConfig(quick_path=False)) as server,
         browser(server) as http,

@@ -1,4 +1,4 @@
-"""What is refused is refused the same both ways."""
+"""Refusals are equal on both ways."""
 
 import json
 import re
@@ -31,8 +31,8 @@ Asking = Callable[[Scene], Asks]
 
 
 def to_bob(scene: Scene, *fields: tuple[str, str], body: Any = None, **values: Any) -> Asks:
-    told = {"chat_id": scene.chat, "type": "text", "content": "Hello!", **values}
-    return sent("POST", "/messages", told if body is None else body, bearer(scene.alice), *fields)
+    message = {"chat_id": scene.chat, "type": "text", "content": "Hello!", **values}
+    return sent("POST", "/messages", message if body is None else body, bearer(scene.alice), *fields)
 
 
 def log_in_with(**values: Any) -> Asks:
@@ -170,23 +170,23 @@ REFUSED: dict[str, tuple[int, str, Asking]] = {
 
 
 @pytest.mark.parametrize("origin", [None, ORIGIN], ids=["of no page", "of a page"])
-async def test_every_refusal_is_the_same(line: Line, scene: Scene, origin: str | None) -> None:
-    """Its status, its header fields, its words; and its place in the log, by the id of the request."""
+async def test_every_refusal_is_equal(line: Line, scene: Scene, origin: str | None) -> None:
+    """Status, header fields, body and the request's id in the log are equal."""
     carol = await register(scene.alice.server, scene.http, "Carol")
     assert await carol.direct_chat_with(scene.bob) == 2
     asked = {name: asking(scene) for name, (_, _, asking) in REFUSED.items()}
     if origin is not None:
         asked = {name: one.but(("Origin", origin)) for name, one in asked.items()}
     came = await line.all(asked)
-    told = {name: (one.status, json.loads(one.body)["code"]) for name, one in came.items()}
-    assert told == {name: (status, code) for name, (status, code, _) in REFUSED.items()}
+    statuses = {name: (one.status, json.loads(one.body)["code"]) for name, one in came.items()}
+    assert statuses == {name: (status, code) for name, (status, code, _) in REFUSED.items()}
     for one in came.values():
         assert json.loads(one.body)["request_id"] == "r-1"
         assert one.value(b"content-type") == b"application/problem+json"
 
 
 async def test_a_deleted_message_is_a_conflict(line: Line, scene: Scene) -> None:
-    """409 for its author, who edits it."""
+    """409 for an author who edits a deleted message."""
     path = f"/messages/{scene.message}"
     expect(await scene.alice.ask("DELETE", path), 204)
     came = await line.both(sent("PATCH", path, {"content": "x"}, bearer(scene.alice)))
@@ -194,7 +194,7 @@ async def test_a_deleted_message_is_a_conflict(line: Line, scene: Scene) -> None
 
 
 async def test_a_key_for_another_request_is_refused(line: Line, scene: Scene) -> None:
-    """422, whichever way the key was first used."""
+    """422, on whichever way the key was used first."""
     for way in ((), (ANOTHER_FORM,)):
         key = ("Idempotency-Key", new_key())
         assert (await line.answer(to_bob(scene, key), *way)).status == 201
@@ -202,8 +202,8 @@ async def test_a_key_for_another_request_is_refused(line: Line, scene: Scene) ->
         assert (came.status, json.loads(came.body)["code"]) == (422, "idempotency_key_reused")
 
 
-async def test_a_key_of_one_way_is_known_to_the_other(line: Line, scene: Scene) -> None:
-    """What was done one way is replayed the other."""
+async def test_a_key_counts_on_both_ways(line: Line, scene: Scene) -> None:
+    """A request on one way is replayed on the other."""
     for first, second in (((), (ANOTHER_FORM,)), ((ANOTHER_FORM,), ())):
         asked = to_bob(scene, ("Idempotency-Key", new_key()))
         done = await line.answer(asked, *first)
@@ -213,10 +213,10 @@ async def test_a_key_of_one_way_is_known_to_the_other(line: Line, scene: Scene) 
         assert replayed.value(b"idempotency-replayed") == b"true"
 
 
-async def test_a_token_that_has_been_good_is_refused_the_same(
+async def test_a_token_that_was_valid_is_refused_equally(
     server: ServerHere, line: Line, scene: Scene
 ) -> None:
-    """Expired, or of a session that has ended, which two 401s tell apart."""
+    """An expired token and one of an ended session get different 401s, equal on both ways."""
     asked = get(scene.alice, "/users/me")
     assert (await line.both(asked)).status == 200
     other = await log_in(server, scene.http, "Bob")
@@ -228,8 +228,8 @@ async def test_a_token_that_has_been_good_is_refused_the_same(
     assert (came.status, json.loads(came.body)["code"]) == (401, "token_expired")
 
 
-async def test_too_many_requests_are_refused_the_same(quick: list[str]) -> None:
-    """429 with Retry-After; the two ways take from one bucket."""
+async def test_too_many_requests_are_refused_equally(quick: list[str]) -> None:
+    """429 with Retry-After; both ways use one bucket."""
     limits = Limits(request_rate=Rate(0.01, 2), login_rate=Rate(0.01, 1))
     async with (
         serving(limits, rate_limits=True) as server,
@@ -248,11 +248,11 @@ async def test_too_many_requests_are_refused_the_same(quick: list[str]) -> None:
 
 
 async def refused_both_ways(line: Line, asked: Asks) -> Came:
-    """The same both ways, but for the time that has passed in between."""
+    """Equal except for the elapsed time."""
 
     def timeless(came: Came) -> Came:
         lengthless = tuple(
-            told for told in came.fields if not told.startswith((b"content-length", b"retry-"))
+            each for each in came.fields if not each.startswith((b"content-length", b"retry-"))
         )
         return evolve(came, fields=lengthless, body=re.sub(rb"in [0-9.]+ s", b"soon", came.body))
 
@@ -262,10 +262,10 @@ async def refused_both_ways(line: Line, asked: Asks) -> Came:
 
 
 @pytest.mark.parametrize("status", [500, 503])
-async def test_our_own_faults_look_the_same(
+async def test_server_errors_are_equal(
     server: ServerHere, line: Line, scene: Scene, monkeypatch: pytest.MonkeyPatch, status: int
 ) -> None:
-    """The connection goes on after either."""
+    """The connection continues after either."""
     asked = get(scene.alice, "/chats").but(("Origin", ORIGIN))
     with monkeypatch.context() as patch:
         if status == 500:

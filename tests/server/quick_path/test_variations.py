@@ -1,4 +1,4 @@
-"""What callers vary is read the same both ways."""
+"""Variations of requests are parsed equally on both ways."""
 
 import re
 from collections.abc import Callable
@@ -47,8 +47,8 @@ QUERIES = [
 ]
 
 
-async def test_queries_are_read_the_same(line: Line, scene: Scene) -> None:
-    """Escapes, repetitions, what is missing, what is nonsense."""
+async def test_queries_are_parsed_equally(line: Line, scene: Scene) -> None:
+    """Escapes, repetitions, missing and malformed parameters."""
     came = await line.all({target: get(scene.alice, target) for target in QUERIES})
     assert {one.status for one in came.values()} == {200, 404, 422}
 
@@ -56,18 +56,19 @@ async def test_queries_are_read_the_same(line: Line, scene: Scene) -> None:
 IDS = ["r-2", "A.b_c-9", "x" * 64, "x" * 65, "", "a b", "a,b", "\xe4", '"', "<script>", "a;b", "r\t1"]
 
 
-async def test_ids_of_requests_are_taken_the_same(line: Line, scene: Scene) -> None:
-    """One that is fit to be one is told back; for another the server gives one of its own."""
+async def test_request_ids_are_handled_equally(line: Line, scene: Scene) -> None:
+    """A valid id is returned; for any other the server generates one."""
     for target in ("/users/me", "/users/999"):
         asked = {
-            told: Asks("GET", API + target, (("X-Request-ID", told), bearer(scene.alice))) for told in IDS
+            request_id: Asks("GET", API + target, (("X-Request-ID", request_id), bearer(scene.alice)))
+            for request_id in IDS
         }
-        for told, came in (await line.all(asked)).items():
-            given = (came.value(b"x-request-id") or b"").decode()
-            if re.fullmatch(r"[A-Za-z0-9._-]{1,64}", told):
-                assert given == told
+        for request_id, came in (await line.all(asked)).items():
+            returned = (came.value(b"x-request-id") or b"").decode()
+            if re.fullmatch(r"[A-Za-z0-9._-]{1,64}", request_id):
+                assert returned == request_id
             else:
-                assert re.fullmatch("[0-9a-f]{16}", given)
+                assert re.fullmatch("[0-9a-f]{16}", returned)
 
 
 VARIED: dict[str, Callable[[Scene], Fields]] = {
@@ -102,8 +103,8 @@ VARIED: dict[str, Callable[[Scene], Fields]] = {
 }
 
 
-async def test_header_fields_are_read_the_same(line: Line, scene: Scene) -> None:
-    """Repeated, empty, unusual, or meant for somebody else."""
+async def test_header_fields_are_parsed_equally(line: Line, scene: Scene) -> None:
+    """Repeated, empty, unusual and irrelevant header fields."""
     for target in ("/users/me", "/users/999"):
         asked = Asks("GET", API + target, (bearer(scene.alice),))
         await line.all({name: asked.but(*fields(scene)) for name, fields in VARIED.items()})
@@ -130,18 +131,16 @@ BODIES: dict[str, tuple[Fields, bytes]] = {
 
 
 @pytest.mark.parametrize("path", ["/auth/login", "/auth/register", "/auth/refresh"])
-async def test_bodies_are_read_the_same(line: Line, path: str) -> None:
-    """Whatever they say they are, and whatever they are."""
+async def test_bodies_are_parsed_equally(line: Line, path: str) -> None:
+    """Bodies of any content type and any contents."""
     asked = {name: Asks("POST", API + path, (ID, *fields), body) for name, (fields, body) in BODIES.items()}
     came = await line.all(asked)
     assert {one.status for one in came.values()} == {400, 415, 422}
 
 
 @pytest.mark.parametrize("method", ["GET", "DELETE", "POST"])
-async def test_a_body_that_is_not_asked_for_is_ignored_the_same(
-    line: Line, scene: Scene, method: str
-) -> None:
-    """By a reading endpoint, a deleting one, and one that takes no body."""
+async def test_an_unneeded_body_is_ignored_equally(line: Line, scene: Scene, method: str) -> None:
+    """By endpoints that read, that delete, and that have no body."""
     path = {"GET": "/users/me", "DELETE": f"/messages/{scene.message}", "POST": "/auth/logout"}[method]
     person = scene.alice if method != "POST" else scene.bob
     asked = Asks(method, API + path, (ID, bearer(person), ("Idempotency-Key", "k")), b"{nonsense")
