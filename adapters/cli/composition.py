@@ -14,10 +14,10 @@ from attrs import evolve, frozen
 
 from adapters.cli.buses import NONE, make_bus
 from adapters.cli.settings import Settings, setting_named
+from adapters.http_api.cors import ANY_ORIGIN
+from adapters.http_api.wire import encode
 from adapters.listener import serve
 from adapters.quart_app import HttpConfig, create_app
-from adapters.quart_app.cors import ANY_ORIGIN
-from adapters.quart_app.wire import encode
 from adapters.runtime import Hub, Messaging
 from adapters.security import (
     Argon2Hasher,
@@ -107,7 +107,7 @@ async def run_server(
             nursery.start_soon(_drain, shutdown, messaging)
             listen = evolve(settings.listener, host=host, port=port, refusal_headers=REFUSAL_HEADERS)
             try:
-                quick = app.quick_path if listen.quick_path else None
+                quick = app.api if listen.quick_path else None
                 serving = partial(serve, app, listen, shutdown=shutdown, whole_requests=quick)
                 addresses = await nursery.start(serving)
             except* OSError as group:

@@ -9,7 +9,7 @@ import structlog
 from structlog.types import EventDict, Processor, WrappedLogger
 
 from adapters.cli.streams import LossyFile, make_stderr_lossy
-from adapters.quart_app.dispatch import REQUEST_ID
+from adapters.http_api.dispatch import REQUEST_ID
 
 
 def configure_logs(level: str, style: str, worker: int | None = None) -> None:

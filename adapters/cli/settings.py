@@ -27,8 +27,8 @@ from attrs.validators import ge
 from click.core import ParameterSource
 
 from adapters.cli.names import UnknownVariable, control_character, nearest_to, unknown_variables
+from adapters.http_api.cors import ANY_ORIGIN, is_origin
 from adapters.listener import ListenerConfig, TrustedProxies, parse_proxies
-from adapters.quart_app.cors import ANY_ORIGIN, is_origin
 from adapters.storage_sql.postgresql.config import PostgresqlConfig, without_secrets
 from messaging_core.avatars import ANY_HOST, NO_HOST, OWN_HOST, AvatarHosts, parse_host
 from messaging_core.limits import Limits, Rate

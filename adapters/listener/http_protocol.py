@@ -16,6 +16,7 @@ from hypercorn.protocol.h11 import STREAM_ID, H11Protocol
 from hypercorn.trio.tcp_server import MAX_RECV
 from hypercorn.typing import ConnectionState, H11SendableEvent
 
+from adapters.http_api.exchange import HttpRequest
 from adapters.listener.answers import NOT_WELL_FORMED, RefusedRequest, closing_answer
 from adapters.listener.boundary import Boundary
 from adapters.listener.config import ListenerConfig
@@ -30,7 +31,7 @@ from adapters.listener.request_body import RequestBody
 from adapters.listener.socket_handshake import asks_for_socket, handshake_beyond_doubt, plain_handshake
 from adapters.listener.socket_stream import SocketStream
 from adapters.listener.whole_exchange import WholeExchange, begin_exchange
-from adapters.listener.whole_requests import SEPARATE, WholeRequest, WholeRequests, plain_head
+from adapters.listener.whole_requests import SEPARATE, WholeRequests, plain_head
 
 TURN = 32
 """Steps of one connection, each a frame or a piece of a body, after which other tasks run: about 0.2 ms of
@@ -490,14 +491,14 @@ class HttpProtocol(H11Protocol):
         began = trio.current_time()
         refusal = None
         with Boundary(partial(self.task_group.report, plain)):
-            refusal = await route.refusal(WholeRequest(method.decode(), plain, query, joined, b"", client))
+            refusal = await route.refusal(HttpRequest(method.decode(), plain, query, joined, b"", client))
         if refusal is None:
             return False
         self.counts.requests += 1
         length = (b"content-length", b"%d" % len(refusal.body))
         headers = [
             length,
-            *((name.encode("latin-1"), value.encode("latin-1")) for name, value in refusal.fields),
+            *((name.encode("latin-1"), value.encode("latin-1")) for name, value in refusal.headers),
         ]
         await self.stream_send(Response(STREAM_ID, headers, refusal.status))
         await self.stream_send(Body(STREAM_ID, refusal.body))
@@ -509,7 +510,7 @@ class HttpProtocol(H11Protocol):
             size=len(refusal.body),
             seconds=trio.current_time() - began,
             client=client or None,
-            fields=refusal.fields,
+            fields=refusal.headers,
         )
         await self._answered()
         return True

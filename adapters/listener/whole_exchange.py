@@ -5,6 +5,7 @@ from time import perf_counter
 
 import trio
 
+from adapters.http_api.exchange import HttpAnswer, HttpRequest
 from adapters.listener.answers import NOT_WELL_FORMED, RefusedRequest, closing_answer, closing_answer_bytes
 from adapters.listener.boundary import Boundary
 from adapters.listener.config import ListenerConfig
@@ -14,8 +15,6 @@ from adapters.listener.whole_requests import (
     MAX_BODY,
     SEPARATE,
     PlainHead,
-    WholeAnswer,
-    WholeRequest,
     WholeRequests,
     WholeRoute,
     answer_head,
@@ -67,7 +66,7 @@ class WholeExchange:
         body = bytes(received[: head.length])
         del received[: head.length]
         client = "" if protocol.client is None else protocol.client[0]
-        request = WholeRequest(head.method, head.path, head.query, head.fields, body, client)
+        request = HttpRequest(head.method, head.path, head.query, head.fields, body, client)
         started = perf_counter()
         answer, written_head = None, b""
         with Boundary(partial(protocol.task_group.report, head.path)):
@@ -93,7 +92,7 @@ class WholeExchange:
         self._head_checked = True
         head = self.head
         client = "" if protocol.client is None else protocol.client[0]
-        request = WholeRequest(head.method, head.path, head.query, head.fields, b"", client)
+        request = HttpRequest(head.method, head.path, head.query, head.fields, b"", client)
         started = perf_counter()
         refusal, written_head = None, b""
         with Boundary(partial(protocol.task_group.report, head.path)):
@@ -119,7 +118,7 @@ class WholeExchange:
         protocol.next_request()
         return bool(received) or ended or protocol.draining
 
-    async def _answer_get(self, protocol: StreamOwner, request: WholeRequest) -> WholeAnswer:
+    async def _answer_get(self, protocol: StreamOwner, request: HttpRequest) -> HttpAnswer:
         """Answer a GET, in turns with other tasks; without room for the answer, wait and build it again.
 
         The answer is not in memory while it waits. One that found no room recently waits before it is built.
@@ -127,7 +126,7 @@ class WholeExchange:
         turns, unsent = protocol.link.turns, protocol.link.unsent
         if turns.spent:
             await turns.next()
-        asked = (request.path, request.query, request.fields.get("authorization"))
+        asked = (request.path, request.query, request.headers.get("authorization"))
         size = unsent.refused_size(asked)
         if not size or protocol.link.has_room(size):
             began = perf_counter()
@@ -147,7 +146,7 @@ class WholeExchange:
         protocol.counts.unsent_refused += 1
         return self._route.busy(request)
 
-    def _head_of(self, protocol: StreamOwner, answer: WholeAnswer) -> bytes:
+    def _head_of(self, protocol: StreamOwner, answer: HttpAnswer) -> bytes:
         """The bytes of the answer's head; raises `ValueError` for a field that cannot be sent."""
         self._last = protocol.draining or self.head.last
         return answer_head(answer, close=self._last, requested=self.head.last)
@@ -155,7 +154,7 @@ class WholeExchange:
     async def _send(
         self,
         protocol: StreamOwner,
-        answer: WholeAnswer | None,
+        answer: HttpAnswer | None,
         written_head: bytes,
         started: float,
         client: str | None,
@@ -179,7 +178,7 @@ class WholeExchange:
             size=len(answer.body),
             seconds=perf_counter() - started,
             client=client,
-            fields=answer.fields,
+            fields=answer.headers,
         )
         if self._last:
             protocol.link.finish()

@@ -8,11 +8,12 @@ with such a head goes to the application through ASGI, but bypasses h11.
 """
 
 import re
-from collections.abc import Awaitable, Iterable, Mapping
+from collections.abc import Awaitable
 from email.utils import formatdate
 from time import time
 from typing import NamedTuple, Protocol
 
+from adapters.http_api.exchange import HttpAnswer, HttpRequest
 from adapters.listener.head import END, is_host
 
 SEPARATE = 32_768
@@ -22,33 +23,6 @@ MAX_BODY = 65_536
 """Bytes of the largest body of a whole request; a larger one goes through ASGI piece by piece."""
 
 
-class WholeRequest(NamedTuple):
-    """A request; fields that were sent several times are joined by commas (RFC 9110, 5.3)."""
-
-    method: str
-    path: str
-    """Without a query, and without percent-escapes."""
-    query: bytes
-    fields: Mapping[str, str]
-    """By names in lower case."""
-    body: bytes
-    client: str
-    """The peer's address, empty if unknown."""
-
-
-class WholeAnswer(Protocol):
-    """An answer; the listener adds Content-Length and Date to its fields."""
-
-    @property
-    def status(self) -> int: ...
-
-    @property
-    def fields(self) -> Iterable[tuple[str, str]]: ...
-
-    @property
-    def body(self) -> bytes: ...
-
-
 class WholeRoute(Protocol):
     """Answers the requests for one method and path. The listener answers an exception with 500."""
 
@@ -56,16 +30,16 @@ class WholeRoute(Protocol):
     def body_bytes(self) -> int:
         """Requests with larger bodies go through ASGI."""
 
-    def refusal(self, head: WholeRequest) -> Awaitable[WholeAnswer | None]:
+    def refusal(self, head: HttpRequest) -> Awaitable[HttpAnswer | None]:
         """The answer to a request that its head alone decides; None awaits the body.
 
         Called once a request, and only if its body has not arrived with its head; `head` has no body.
         """
 
-    def answer(self, request: WholeRequest) -> Awaitable[WholeAnswer]:
+    def answer(self, request: HttpRequest) -> Awaitable[HttpAnswer]:
         """The answer to the whole request; the listener may call it twice for a GET."""
 
-    def busy(self, request: WholeRequest) -> WholeAnswer:
+    def busy(self, request: HttpRequest) -> HttpAnswer:
         """The answer to a GET for whose answer there is no room: try again later."""
 
 
@@ -146,7 +120,7 @@ def _field_name(name: bytes) -> str | None:
     return key
 
 
-def answer_head(answer: WholeAnswer, *, close: bool, requested: bool = False) -> bytes:
+def answer_head(answer: HttpAnswer, *, close: bool, requested: bool = False) -> bytes:
     """The bytes of an answer's head, in the order and spelling of the path through ASGI.
 
     The connection closes after it if the server will `close` it, or if the client has `requested` that.
@@ -155,7 +129,7 @@ def answer_head(answer: WholeAnswer, *, close: bool, requested: bool = False) ->
     lines = [f"HTTP/1.1 {answer.status} "]
     if answer.status != NO_CONTENT:
         lines.append(f"content-length: {len(answer.body)}")
-    lines += [f"{name}: {value}" for name, value in answer.fields]
+    lines += [f"{name}: {value}" for name, value in answer.headers]
     if close and not requested:
         lines.append("connection: close")
     lines.append(f"date: {_date(int(time()))}")

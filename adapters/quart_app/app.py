@@ -7,16 +7,12 @@ from functools import partial
 import trio
 from hypercorn.typing import ASGIFramework, ASGIReceiveCallable, ASGISendCallable, Scope
 
+from adapters.http_api.api import HttpApi
 from adapters.quart_app.config import HttpConfig
-from adapters.quart_app.cors import Cors
-from adapters.quart_app.dispatch import Dispatcher
-from adapters.quart_app.quick_path import QuickPath
 from adapters.quart_app.refusals import RepeatedRefusals
-from adapters.quart_app.routes import ENDPOINTS
 from adapters.quart_app.socket import PATH as SOCKET_PATH
 from adapters.quart_app.socket import SocketEndpoint
 from adapters.runtime import Messaging
-from adapters.runtime.throttles import Throttles
 
 SWITCH_INTERVAL = 0.0001
 """Seconds for which the thread keeps the interpreter lock when the event loop wants it. The loop releases the
@@ -55,15 +51,14 @@ class Application:
         messaging: Messaging,
         *,
         framework: LazyApp,
-        cors: Cors,
         socket: SocketEndpoint,
-        quick_path: QuickPath,
+        api: HttpApi,
     ) -> None:
         self._messaging = messaging
         self._framework = framework
-        self._cors = cors
         self._socket = socket
-        self.quick_path = quick_path
+        self.api = api
+        """Answers whole requests, for a listener that bypasses ASGI."""
 
     async def __call__(self, scope: Scope, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
         if scope["type"] == "lifespan":
@@ -71,7 +66,7 @@ class Application:
         elif scope["type"] == "websocket" and scope["path"] == SOCKET_PATH:
             await self._socket(scope, receive, send)
         else:
-            await self._cors(scope, receive, send)
+            await self._framework(scope, receive, send)
 
     async def load(self) -> None:
         """Load the framework now, so that the first request for it does not wait."""
@@ -89,16 +84,12 @@ class Application:
 
 def create_app(messaging: Messaging, config: HttpConfig) -> Application:
     """The application over `messaging`; it runs the housekeeping of `messaging` during its lifespan."""
-    throttles = Throttles(trio.current_time) if config.rate_limits else None
-    dispatcher = Dispatcher(messaging, throttles)
-    framework = LazyApp(partial(_make_framework, dispatcher, config, messaging))
-    cors = Cors(framework, config.cors_origins)
+    api = HttpApi(messaging, config, trio.current_time)
     return Application(
         messaging,
-        framework=framework,
-        cors=cors,
+        framework=LazyApp(partial(_make_framework, api, config, messaging)),
         socket=SocketEndpoint(messaging, config.cors_origins, _refusals(messaging, config)),
-        quick_path=QuickPath(dispatcher, ENDPOINTS, cors, largest_body=config.largest_body),
+        api=api,
     )
 
 
@@ -109,8 +100,8 @@ def _refusals(messaging: Messaging, config: HttpConfig) -> RepeatedRefusals | No
     return RepeatedRefusals(rate, trio.current_time, handshake_time=config.handshake_time)
 
 
-def _make_framework(dispatcher: Dispatcher, config: HttpConfig, messaging: Messaging) -> ASGIFramework:
+def _make_framework(api: HttpApi, config: HttpConfig, messaging: Messaging) -> ASGIFramework:
     # Loading it takes a fifth of a server's start, and neither the API nor the socket needs it.
     from adapters.quart_app.framework import make_framework  # noqa: PLC0415
 
-    return make_framework(dispatcher, config, messaging.limits, messaging.avatar_hosts)
+    return make_framework(api, config, messaging.limits, messaging.avatar_hosts)

@@ -7,9 +7,10 @@ from importlib.resources.abc import Traversable
 from quart import Blueprint, Response
 from werkzeug.exceptions import NotFound
 
-from adapters.quart_app.endpoints import JSON, Endpoint
-from adapters.quart_app.openapi import describe
-from adapters.quart_app.wire import encode
+from adapters.http_api.endpoints import Endpoint
+from adapters.http_api.exchange import JSON
+from adapters.http_api.openapi import describe
+from adapters.http_api.wire import encode
 from messaging_core.limits import Limits
 
 # Swagger UI writes style attributes and shows its icons as data.

@@ -14,8 +14,8 @@ import structlog
 import trio
 from hypercorn.typing import ASGIReceiveCallable, ASGISendCallable, WebsocketScope
 
-from adapters.quart_app.cors import origin_allowed
-from adapters.quart_app.dispatch import bearer_token
+from adapters.http_api.cors import origin_allowed
+from adapters.http_api.dispatch import bearer_token
 from adapters.quart_app.refusals import RepeatedRefusals
 from adapters.runtime import LocalSocket, Messaging, TooManySockets
 from adapters.runtime.hub import POLICY_VIOLATION, TOO_MANY_SOCKETS, Close, Transport

@@ -9,9 +9,10 @@ from typing import Any
 import trio
 from attrs import define, field, frozen
 
+from adapters.http_api.exchange import HttpAnswer, HttpRequest
 from adapters.listener import ASGIApp, ListenerConfig, ListenerCounts, serve
 from adapters.listener.watch import Watch
-from adapters.listener.whole_requests import WholeRequest, WholeRequests
+from adapters.listener.whole_requests import WholeRequests
 from tests.patience import PATIENCE
 
 LONG = 10.0 * PATIENCE
@@ -310,20 +311,11 @@ async def lifespan(scope: dict[str, Any], receive: Receive, send: Send) -> None:
     await send({"type": "lifespan.shutdown.complete"})
 
 
-@frozen
-class PlainAnswer:
-    """An answer in one piece."""
-
-    status: int = 200
-    body: bytes = b"ok"
-    fields: tuple[tuple[str, str], ...] = ()
+Answering = Callable[[HttpRequest], Awaitable[HttpAnswer]]
+Refusing = Callable[[HttpRequest], Awaitable[HttpAnswer | None]]
 
 
-Answering = Callable[[WholeRequest], Awaitable[PlainAnswer]]
-Refusing = Callable[[WholeRequest], Awaitable[PlainAnswer | None]]
-
-
-async def refuses_nothing(head: WholeRequest) -> PlainAnswer | None:
+async def refuses_nothing(head: HttpRequest) -> HttpAnswer | None:
     """Refuses nothing by its head."""
 
 
@@ -336,16 +328,16 @@ class WholeFor:
     body_bytes: int = 1_048_576
     refusal: Refusing = refuses_nothing
 
-    def busy(self, asked: WholeRequest) -> PlainAnswer:
-        return PlainAnswer(503, b"busy", (("retry-after", "5"),))
+    def busy(self, asked: HttpRequest) -> HttpAnswer:
+        return HttpAnswer(503, b"busy", (("retry-after", "5"),))
 
     def route(self, method: str, path: str) -> "WholeFor | None":
         return self if self.path in {None, path} else None
 
 
-async def echo_whole(asked: WholeRequest) -> PlainAnswer:
+async def echo_whole(asked: HttpRequest) -> HttpAnswer:
     """Gives the answers of `echo`."""
-    return PlainAnswer(200, f"{asked.method} {asked.path}?{asked.query.decode()} ".encode() + asked.body)
+    return HttpAnswer(200, f"{asked.method} {asked.path}?{asked.query.decode()} ".encode() + asked.body)
 
 
 def application(http: Any = echo, websocket: Any = echo) -> ASGIApp:

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from adapters.listener.whole_requests import WholeRequest
-from tests.listener.harness import PlainAnswer, WholeFor, connected, echo, echo_whole, serving
+from adapters.http_api.exchange import HttpAnswer, HttpRequest
+from tests.listener.harness import WholeFor, connected, echo, echo_whole, serving
 
 VECTORS = tomllib.loads(Path(__file__).with_name("http_vectors.toml").read_text())["vector"]
 ANOTHER = b"GET /another HTTP/1.1\r\nHost: test\r\n\r\n"
@@ -28,7 +28,7 @@ def segment(text: str) -> bytes:
 async def test_a_shape_gets_what_it_must(vector: dict[str, Any], whole: bool) -> None:
     targets: list[str] = []
 
-    async def echo_noted(asked: WholeRequest) -> PlainAnswer:
+    async def echo_noted(asked: HttpRequest) -> HttpAnswer:
         targets.append(asked.path)
         return await echo_whole(asked)
 

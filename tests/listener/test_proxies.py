@@ -8,12 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
+from adapters.http_api.exchange import HttpAnswer, HttpRequest
 from adapters.listener import TrustedProxies, parse_proxies
 from adapters.listener.proxies import MAX_HOPS, parse_address, request_source
-from adapters.listener.whole_requests import WholeRequest
 from tests.listener.harness import (
     UPGRADE,
-    PlainAnswer,
     Receive,
     Send,
     WholeFor,
@@ -194,8 +193,8 @@ async def tell(scope: Any, receive: Receive, send: Send) -> None:
         await send({"type": "websocket.send", "bytes": answer})
 
 
-async def tell_whole(asked: WholeRequest) -> PlainAnswer:
-    return PlainAnswer(200, asked.client.encode())
+async def tell_whole(asked: HttpRequest) -> HttpAnswer:
+    return HttpAnswer(200, asked.client.encode())
 
 
 @pytest.mark.parametrize(("trusted", "seen"), [(HERE, "192.0.2.7"), (ELSEWHERE, "127.0.0.1")])

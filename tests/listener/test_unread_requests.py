@@ -5,9 +5,9 @@ from typing import Any
 import pytest
 import trio
 
+from adapters.http_api.exchange import HttpAnswer
 from tests.listener.harness import (
     UPGRADE,
-    PlainAnswer,
     Receive,
     Send,
     WholeFor,
@@ -157,9 +157,9 @@ async def test_a_large_body_is_refused_by_its_head() -> None:
     """Like a small one, in any form; a request that is not refused goes through ASGI with its body."""
     asked = list[str]()
 
-    async def refuse(head: Any) -> PlainAnswer | None:
+    async def refuse(head: Any) -> HttpAnswer | None:
         asked.append(head.path)
-        return PlainAnswer(401, b"no") if "x" in head.fields else await refuses_nothing(head)
+        return HttpAnswer(401, b"no") if "x" in head.headers else await refuses_nothing(head)
 
     offered = WholeFor(echo_whole, refusal=refuse, body_bytes=10)
     chunked = b"POST /%61 HTTP/1.1\r\nHost: test\r\nTransfer-Encoding: chunked\r\n"

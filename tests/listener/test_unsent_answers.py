@@ -7,12 +7,11 @@ from typing import Any
 import pytest
 from trio.testing import wait_all_tasks_blocked
 
+from adapters.http_api.exchange import HttpAnswer, HttpRequest
 from adapters.listener import ASGIApp
 from adapters.listener.connection import PeerConnection
 from adapters.listener.unsent import UnsentAnswers
-from adapters.listener.whole_requests import WholeRequest
 from tests.listener.harness import (
-    PlainAnswer,
     RawPeer,
     Receive,
     RunningListener,
@@ -50,9 +49,9 @@ class SizedAnswers:
         self.asked: list[str] = []
         self.whole = WholeFor(self.answer)
 
-    async def answer(self, asked: WholeRequest) -> PlainAnswer:
+    async def answer(self, asked: HttpRequest) -> HttpAnswer:
         self.asked.append(asked.path)
-        return PlainAnswer(200, bytes(int(asked.path[1:])))
+        return HttpAnswer(200, bytes(int(asked.path[1:])))
 
 
 @asynccontextmanager

@@ -6,7 +6,7 @@ from typing import Any
 import httpx
 from attrs import frozen
 
-from adapters.quart_app.endpoints import Auth, Endpoint
+from adapters.http_api.endpoints import Auth, Endpoint
 from tests.server.clients import PASSWORD, Person, new_key
 
 

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from adapters.quart_app.routes import ENDPOINTS
-from adapters.quart_app.wire import canonical, decode, structure
+from adapters.http_api.routes import ENDPOINTS
+from adapters.http_api.wire import canonical, decode, structure
 from messaging_core.commands import EditMessage, RegisterUser, SendMessage
 from messaging_core.ids import MessageId
 from messaging_core.limits import Limits

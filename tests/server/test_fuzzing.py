@@ -15,9 +15,9 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
-from adapters.quart_app.endpoints import Endpoint
-from adapters.quart_app.openapi import describe
-from adapters.quart_app.routes import ENDPOINTS
+from adapters.http_api.endpoints import Endpoint
+from adapters.http_api.openapi import describe
+from adapters.http_api.routes import ENDPOINTS
 from messaging_core.limits import Limits
 from tests.server.clients import ORIGIN, Person
 from tests.server.servers import ServerHere

@@ -6,7 +6,7 @@ import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
 
-from adapters.quart_app.dispatch import LARGE_READS
+from adapters.http_api.dispatch import LARGE_READS
 from tests.server.calls import Scene
 from tests.server.clients import expect
 from tests.server.quick_path.both_ways import ANOTHER_FORM, get, line_to

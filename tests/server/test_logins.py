@@ -14,8 +14,8 @@ import httpx
 import pytest
 import trio
 
+from adapters.http_api.routes import ENDPOINTS
 from adapters.listener import ListenerConfig
-from adapters.quart_app.routes import ENDPOINTS
 from adapters.security.passwords import QUEUE_OF_NETWORK
 from messaging_core.limits import Limits, Rate
 from tests.listener.harness import wait_until

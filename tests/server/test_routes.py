@@ -12,11 +12,11 @@ import trio
 from jsonschema import Draft202012Validator
 from structlog.testing import capture_logs
 
+from adapters.http_api.endpoints import Auth, Cost, Endpoint, Per
+from adapters.http_api.problems import Problem, status_of
+from adapters.http_api.routes import ENDPOINTS
+from adapters.http_api.routes import messages as message_routes
 from adapters.listener import ListenerConfig, parse_proxies
-from adapters.quart_app.endpoints import Auth, Cost, Endpoint, Per
-from adapters.quart_app.problems import Problem, status_of
-from adapters.quart_app.routes import ENDPOINTS
-from adapters.quart_app.routes import messages as message_routes
 from messaging_core import errors, operations
 from messaging_core.errors import Refused
 from messaging_core.frames import PlainFrame

@@ -5,8 +5,8 @@ from collections.abc import AsyncIterator, Sequence
 import httpx
 import pytest
 
-from adapters.quart_app.endpoints import STRANGER_LIMITS, Per
-from adapters.quart_app.routes import ENDPOINTS
+from adapters.http_api.endpoints import STRANGER_LIMITS, Per
+from adapters.http_api.routes import ENDPOINTS
 from messaging_core.ids import MAX_ID
 from messaging_core.limits import Limits, Rate
 from tests.server.clients import Person, browser, expect, new_key, register

@@ -4,10 +4,10 @@ import json
 
 import pytest
 
+from adapters.http_api.endpoints import API, Auth, Endpoint
+from adapters.http_api.routes import ENDPOINTS
 from adapters.listener.whole_requests import MAX_BODY
 from adapters.quart_app.config import HttpConfig
-from adapters.quart_app.endpoints import API, Auth, Endpoint
-from adapters.quart_app.routes import ENDPOINTS
 from tests.listener.harness import Answer, RawPeer
 from tests.server.calls import CALLS, Scene, path_of
 from tests.server.clients import ORIGIN, expect, new_key

@@ -1,7 +1,7 @@
 """Whole requests, and the same ones through ASGI."""
 
-from adapters.listener.whole_requests import WholeRequest
-from tests.listener.harness import PlainAnswer, RawPeer, WholeFor
+from adapters.http_api.exchange import HttpAnswer, HttpRequest
+from tests.listener.harness import RawPeer, WholeFor
 
 GET = b"GET /a HTTP/1.1\r\nHost: test\r\n\r\n"
 THROUGH_ASGI = b"GET /a HTTP/1.1\r\nHost: test\r\nTE: trailers\r\n\r\n"
@@ -13,17 +13,15 @@ def post(size: int, *fields: bytes, path: bytes = b"/a") -> bytes:
     return b"\r\n".join(lines)
 
 
-async def say_whole(asked: WholeRequest) -> PlainAnswer:
+async def say_whole(asked: HttpRequest) -> HttpAnswer:
     """Gives the answers of `echo`, marked as its own."""
-    return PlainAnswer(
-        200, f"whole {asked.method} {asked.path}?{asked.query.decode()} ".encode() + asked.body
-    )
+    return HttpAnswer(200, f"whole {asked.method} {asked.path}?{asked.query.decode()} ".encode() + asked.body)
 
 
 SAYS = WholeFor(say_whole)
 
 
-async def failing(asked: WholeRequest) -> PlainAnswer:
+async def failing(asked: HttpRequest) -> HttpAnswer:
     raise RuntimeError("a bug")
 
 

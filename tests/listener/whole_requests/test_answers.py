@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from adapters.listener.whole_requests import WholeRequest
-from tests.listener.harness import PlainAnswer, WholeFor, application, connected, echo, serving, wait_until
+from adapters.http_api.exchange import HttpAnswer, HttpRequest
+from tests.listener.harness import WholeFor, application, connected, echo, serving, wait_until
 from tests.listener.whole_requests.both_ways import GET, SAYS, THROUGH_ASGI, both
 
 
@@ -17,8 +17,8 @@ async def test_an_answer_is_the_same_bytes_both_ways(status: int, body: bytes) -
     """In the same order, with one Date; without a length where there can be no body."""
     fields = (("content-type", "text/plain"), ("x-y", ""), ("vary", "a"), ("vary", "b\xff"))
 
-    async def answer(asked: WholeRequest) -> PlainAnswer:
-        return PlainAnswer(status, body, fields)
+    async def answer(asked: HttpRequest) -> HttpAnswer:
+        return HttpAnswer(status, body, fields)
 
     async def through_asgi(scope: Any, receive: Any, send: Any) -> None:
         length = [] if status == 204 else [(b"content-length", b"%d" % len(body))]
@@ -49,24 +49,24 @@ async def test_the_date_is_current() -> None:
 
 
 async def test_the_application_receives_client_and_request() -> None:
-    seen = list[WholeRequest]()
+    seen = list[HttpRequest]()
 
-    async def answer(asked: WholeRequest) -> PlainAnswer:
+    async def answer(asked: HttpRequest) -> HttpAnswer:
         seen.append(asked)
-        return PlainAnswer()
+        return HttpAnswer(200, b"ok")
 
     async with serving(echo, whole_requests=WholeFor(answer)) as served, connected(served) as peer:
         await peer.ask(b"PUT /a?b=%20 HTTP/1.1\r\nHost: test\r\nX: 1\r\nx: 2\r\nContent-Length: 1\r\n\r\n!")
     fields = {"host": "test", "x": "1, 2", "content-length": "1"}
-    assert seen == [WholeRequest("PUT", "/a", b"b=%20", fields, b"!", "127.0.0.1")]
+    assert seen == [HttpRequest("PUT", "/a", b"b=%20", fields, b"!", "127.0.0.1")]
 
 
 async def test_a_large_answer_arrives_whole_at_a_slow_reader() -> None:
     """The rest follows as the kernel accepts it, then the next answer."""
     large = bytes(range(256)) * 20_000
 
-    async def answer(asked: WholeRequest) -> PlainAnswer:
-        return PlainAnswer(200, large)
+    async def answer(asked: HttpRequest) -> HttpAnswer:
+        return HttpAnswer(200, large)
 
     async with (
         serving(echo, whole_requests=WholeFor(answer)) as served,
@@ -81,9 +81,9 @@ async def test_a_peer_that_does_not_read_is_cut_off() -> None:
     """Each 64 KiB has `write_time`; its pipelined requests get no answers."""
     answered = list[str]()
 
-    async def answer(asked: WholeRequest) -> PlainAnswer:
+    async def answer(asked: HttpRequest) -> HttpAnswer:
         answered.append(asked.path)
-        return PlainAnswer(200, b"x" * 10_000_000)
+        return HttpAnswer(200, b"x" * 10_000_000)
 
     async with (
         serving(echo, whole_requests=WholeFor(answer), write_time=0.2) as served,

@@ -4,11 +4,10 @@ import pytest
 import trio
 import trio.testing
 
-from adapters.listener.whole_requests import WholeRequest
+from adapters.http_api.exchange import HttpAnswer, HttpRequest
 from tests.listener.harness import (
     TEXT,
     UPGRADE,
-    PlainAnswer,
     WholeFor,
     connected,
     echo,
@@ -33,10 +32,10 @@ async def test_other_tasks_run_between_pipelined_requests() -> None:
     """Although the answers themselves never wait."""
     begun, turns = trio.Event(), list[str]()
 
-    async def answer(asked: WholeRequest) -> PlainAnswer:
+    async def answer(asked: HttpRequest) -> HttpAnswer:
         turns.append("answer")
         begun.set()
-        return PlainAnswer()
+        return HttpAnswer(200, b"ok")
 
     async def other() -> None:
         await begun.wait()
@@ -61,7 +60,7 @@ async def test_no_request_overtakes_another() -> None:
     """The next one waits for the answer, in the kernel if there are many."""
     going_on, begun = trio.Event(), list[str]()
 
-    async def answer(asked: WholeRequest) -> PlainAnswer:
+    async def answer(asked: HttpRequest) -> HttpAnswer:
         begun.append(asked.path)
         await going_on.wait()
         return await say_whole(asked)

@@ -8,8 +8,8 @@ import pytest
 import trio
 from structlog.testing import capture_logs
 
-from adapters.listener.whole_requests import WholeRequest
-from tests.listener.harness import PlainAnswer, RawPeer, WholeFor, connected, echo, serving, wait_until
+from adapters.http_api.exchange import HttpAnswer, HttpRequest
+from tests.listener.harness import RawPeer, WholeFor, connected, echo, serving, wait_until
 from tests.listener.whole_requests.both_ways import GET, failing, post
 
 
@@ -35,11 +35,11 @@ async def test_an_exception_is_a_500_and_is_logged() -> None:
 async def test_several_exceptions_are_contained_as_well() -> None:
     """As those of a nursery."""
 
-    async def answer(asked: WholeRequest) -> PlainAnswer:
+    async def answer(asked: HttpRequest) -> HttpAnswer:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(failing, asked)
             nursery.start_soon(failing, asked)
-        return PlainAnswer()
+        return HttpAnswer(200, b"ok")
 
     async with serving(echo, whole_requests=WholeFor(answer)) as served, connected(served) as peer:
         assert (await peer.ask(GET)).status == 500
@@ -50,16 +50,16 @@ async def test_several_exceptions_are_contained_as_well() -> None:
 @pytest.mark.parametrize(
     "unsendable",
     [
-        PlainAnswer(fields=(("x", "\u20ac"),)),
-        PlainAnswer(fields=(("x", "y\r\nset-cookie: z"),)),
-        PlainAnswer(fields=(("x\r\ny", "z"),)),
+        HttpAnswer(200, b"ok", (("x", "\u20ac"),)),
+        HttpAnswer(200, b"ok", (("x", "y\r\nset-cookie: z"),)),
+        HttpAnswer(200, b"ok", (("x\r\ny", "z"),)),
     ],
     ids=["not ISO 8859-1", "a line break in a value", "a line break in a name"],
 )
-async def test_an_answer_that_cannot_be_written_is_the_applications_failure(unsendable: PlainAnswer) -> None:
+async def test_an_answer_that_cannot_be_written_is_the_applications_failure(unsendable: HttpAnswer) -> None:
     """As through ASGI: a 500, and no fault of the listener; a header's value cannot start another field."""
 
-    async def answer(asked: WholeRequest) -> PlainAnswer:
+    async def answer(asked: HttpRequest) -> HttpAnswer:
         return unsendable
 
     async with serving(echo, whole_requests=WholeFor(answer)) as served, connected(served) as peer:
@@ -89,10 +89,10 @@ async def test_a_peer_may_vanish_before_its_answer(leave: Leave, size: int) -> N
     """Its answer is dropped, and other connections are not affected."""
     begun, going_on = trio.Event(), trio.Event()
 
-    async def answer(asked: WholeRequest) -> PlainAnswer:
+    async def answer(asked: HttpRequest) -> HttpAnswer:
         begun.set()
         await going_on.wait()
-        return PlainAnswer(200, b"x" * size)
+        return HttpAnswer(200, b"x" * size)
 
     async with (
         serving(echo, whole_requests=WholeFor(answer, path="/a")) as served,
@@ -111,13 +111,13 @@ async def test_the_answer_to_a_vanished_peer_is_not_cancelled() -> None:
     """The reader notices at the write; the shutdown waits for it no longer than `drain_time`."""
     begun, cancelled = trio.Event(), trio.Event()
 
-    async def answer(asked: WholeRequest) -> PlainAnswer:
+    async def answer(asked: HttpRequest) -> HttpAnswer:
         begun.set()
         try:
             await trio.Event().wait()
         finally:
             cancelled.set()
-        return PlainAnswer()
+        return HttpAnswer(200, b"ok")
 
     async with serving(echo, whole_requests=WholeFor(answer), drain_time=0.2) as served:
         async with connected(served) as peer:

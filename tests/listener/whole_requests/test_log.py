@@ -6,10 +6,9 @@ import pytest
 from structlog.testing import capture_logs
 from structlog.typing import EventDict
 
-from adapters.listener.whole_requests import WholeRequest
+from adapters.http_api.exchange import HttpAnswer, HttpRequest
 from tests.listener.harness import (
     Answer,
-    PlainAnswer,
     WholeFor,
     application,
     connected,
@@ -23,8 +22,8 @@ from tests.listener.whole_requests.both_ways import both, failing, post, say_who
 async def test_the_log_line_is_the_same_for_both_paths() -> None:
     """One line, the same except for the time, without a query or a header field."""
 
-    async def answer(asked: WholeRequest) -> PlainAnswer:
-        return PlainAnswer(201, b"12345", (("x-request-id", "r-1"),))
+    async def answer(asked: HttpRequest) -> HttpAnswer:
+        return HttpAnswer(201, b"12345", (("x-request-id", "r-1"),))
 
     async def through_asgi(scope: Any, receive: Any, send: Any) -> None:
         await respond(send, 201, b"12345", (b"x-request-id", b"r-1"))

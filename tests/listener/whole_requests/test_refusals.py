@@ -6,16 +6,16 @@ import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
 
-from adapters.listener.whole_requests import WholeRequest
-from tests.listener.harness import PlainAnswer, WholeFor, connected, echo, serving, wait_until
+from adapters.http_api.exchange import HttpAnswer, HttpRequest
+from tests.listener.harness import WholeFor, connected, echo, serving, wait_until
 from tests.listener.whole_requests.both_ways import GET, failing, post, say_whole
 
 REFUSED = post(1000, b"X: refused")
 
 
-async def refuse(head: WholeRequest) -> PlainAnswer | None:
+async def refuse(head: HttpRequest) -> HttpAnswer | None:
     assert head.body == b""
-    return PlainAnswer(401, b"no") if "x" in head.fields else None
+    return HttpAnswer(401, b"no") if "x" in head.headers else None
 
 
 REFUSES = WholeFor(say_whole, refusal=refuse)
@@ -43,7 +43,7 @@ async def test_the_head_is_checked_once_and_only_without_its_body() -> None:
     """The hot path, a request in one piece, pays nothing for it."""
     checked = list[str]()
 
-    async def note(head: WholeRequest) -> None:
+    async def note(head: HttpRequest) -> None:
         checked.append(head.path)
 
     offered = WholeFor(say_whole, refusal=note)
@@ -84,10 +84,10 @@ async def test_a_refusal_during_the_drain_closes_the_connection() -> None:
     """Its answer has `Connection: close`, like all answers during the drain."""
     begun, going_on = trio.Event(), trio.Event()
 
-    async def late(head: WholeRequest) -> PlainAnswer:
+    async def late(head: HttpRequest) -> HttpAnswer:
         begun.set()
         await going_on.wait()
-        return PlainAnswer(401)
+        return HttpAnswer(401, b"ok")
 
     offered = WholeFor(say_whole, refusal=late)
     async with serving(echo, whole_requests=offered) as served, connected(served) as peer:

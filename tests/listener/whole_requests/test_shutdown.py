@@ -7,11 +7,10 @@ import pytest
 import trio
 import trio.testing
 
-from adapters.listener.whole_requests import WholeRequest
+from adapters.http_api.exchange import HttpAnswer, HttpRequest
 from tests.listener.harness import (
     LONG,
     ConnectionEnded,
-    PlainAnswer,
     RawPeer,
     RunningListener,
     WholeFor,
@@ -29,7 +28,7 @@ async def waiting(*, drain_time: float = LONG) -> AsyncIterator[tuple[RunningLis
     """A peer whose request is being answered, once the event is set."""
     begun, going_on = trio.Event(), trio.Event()
 
-    async def answer(asked: WholeRequest) -> PlainAnswer:
+    async def answer(asked: HttpRequest) -> HttpAnswer:
         begun.set()
         await going_on.wait()
         return await say_whole(asked)

@@ -1,8 +1,8 @@
 """The endpoints with a body, and nested JSON."""
 
+from adapters.http_api.endpoints import Endpoint
+from adapters.http_api.routes import ENDPOINTS
 from adapters.quart_app.config import HttpConfig
-from adapters.quart_app.endpoints import Endpoint
-from adapters.quart_app.routes import ENDPOINTS
 
 WITH_BODY = [endpoint for endpoint in ENDPOINTS if endpoint.has_body]
 

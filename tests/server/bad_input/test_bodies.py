@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 import httpx
 import pytest
 
-from adapters.quart_app.endpoints import Endpoint
+from adapters.http_api.endpoints import Endpoint
 from tests.server.bad_input.bodies import WITH_BODY, is_too_large, nested
 from tests.server.calls import CALLS, Scene, path_of
 from tests.server.clients import OPEN_ITERATORS, collect_open_iterators, expect

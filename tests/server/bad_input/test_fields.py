@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 from jsonschema import Draft202012Validator
 
-from adapters.quart_app.endpoints import Auth, Endpoint
-from adapters.quart_app.openapi import describe
-from adapters.quart_app.routes import ENDPOINTS
+from adapters.http_api.endpoints import Auth, Endpoint
+from adapters.http_api.openapi import describe
+from adapters.http_api.routes import ENDPOINTS
 from messaging_core import characters, constraints
 from messaging_core.limits import Limits
 from tests.server.bad_input.bodies import WITH_BODY, is_too_large, nested

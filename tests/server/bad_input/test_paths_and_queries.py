@@ -3,8 +3,8 @@
 import httpx
 import pytest
 
-from adapters.quart_app.endpoints import Endpoint
-from adapters.quart_app.routes import ENDPOINTS
+from adapters.http_api.endpoints import Endpoint
+from adapters.http_api.routes import ENDPOINTS
 from tests.patience import PATIENCE
 from tests.server.calls import CALLS, Scene
 from tests.server.clients import ORIGIN, expect

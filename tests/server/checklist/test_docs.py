@@ -9,8 +9,8 @@ import httpx
 from jsonschema import Draft202012Validator
 from openapi_spec_validator import validate
 
-from adapters.quart_app.openapi import describe
-from adapters.quart_app.routes import ENDPOINTS
+from adapters.http_api.openapi import describe
+from adapters.http_api.routes import ENDPOINTS
 from messaging_core.limits import Limits
 from tests.patience import PATIENCE
 from tests.server.clients import Person, shows_cors

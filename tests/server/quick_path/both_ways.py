@@ -9,7 +9,7 @@ from typing import Any
 import trio
 from attrs import define, evolve, field, frozen
 
-from adapters.quart_app.endpoints import API
+from adapters.http_api.endpoints import API
 from tests.listener.harness import RawPeer
 from tests.server.clients import Person
 from tests.server.servers import ServerHere

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from adapters.quart_app.quick_path import Route
+from adapters.http_api.api import Route
 from tests.server.quick_path.both_ways import Line, line_to
 from tests.server.servers import ServerHere
 

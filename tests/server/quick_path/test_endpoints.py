@@ -6,8 +6,8 @@ from urllib.parse import urlencode
 import pytest
 from attrs import evolve
 
-from adapters.quart_app.endpoints import Auth, Endpoint
-from adapters.quart_app.routes import ENDPOINTS
+from adapters.http_api.endpoints import Auth, Endpoint
+from adapters.http_api.routes import ENDPOINTS
 from tests.server.calls import CALLS, Scene, path_of
 from tests.server.clients import ORIGIN, log_in, new_key
 from tests.server.quick_path.both_ways import ANOTHER_FORM, ID, Asks, Fields, Line, bearer, get

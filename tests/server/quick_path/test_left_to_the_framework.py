@@ -1,7 +1,7 @@
 """Requests that do not take the quick path: other paths, and all requests when it is off."""
 
+from adapters.http_api.endpoints import API
 from adapters.listener import ListenerConfig
-from adapters.quart_app.endpoints import API
 from tests.server.calls import Scene
 from tests.server.clients import ORIGIN, browser, register
 from tests.server.quick_path.both_ways import ID, JSON, Asks, Line, bearer, get, line_to

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from attrs import evolve
 
-from adapters.quart_app.endpoints import API
+from adapters.http_api.endpoints import API
 from messaging_core.limits import Limits, Rate
 from tests.server.calls import Scene
 from tests.server.clients import ORIGIN, PASSWORD, browser, expect, log_in, new_key, register

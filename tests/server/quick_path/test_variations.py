@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import pytest
 
-from adapters.quart_app.endpoints import API
+from adapters.http_api.endpoints import API
 from tests.server.calls import Scene
 from tests.server.clients import ORIGIN
 from tests.server.quick_path.both_ways import ID, JSON, Asks, Fields, Line, bearer, get

@@ -1,32 +1,28 @@
 """Dispatch: turns a request and its endpoint's declaration into an answer."""
 
-from collections.abc import Awaitable, Callable, Hashable, Mapping
+from collections.abc import Hashable, Mapping
 from contextlib import nullcontext
 from contextvars import ContextVar
-from typing import Any, TypeVar, assert_never
+from typing import Any, assert_never
 
-import structlog
 import trio
 from attrs import AttrsInstance
 
-from adapters.quart_app.endpoints import (
-    JSON,
-    REPLAYED,
+from adapters.http_api.endpoints import (
     Auth,
     Cost,
     Endpoint,
     Handles,
-    HttpAnswer,
-    HttpRequest,
     Limit,
     Per,
     Reads,
     ReadsInParts,
     Writes,
 )
-from adapters.quart_app.parameters import check_names
-from adapters.quart_app.problems import FAULT, problem, refused, unavailable
-from adapters.quart_app.wire import MalformedJson, canonical, decode, encode, from_strings, structure
+from adapters.http_api.exchange import JSON, REPLAYED, HttpAnswer, HttpRequest, json_answer
+from adapters.http_api.parameters import check_names
+from adapters.http_api.problems import UnsupportedContent, explained, refused
+from adapters.http_api.wire import MalformedJson, canonical, decode, encode, from_strings, structure
 from adapters.runtime import Messaging
 from adapters.runtime.messaging import Read
 from adapters.runtime.throttles import Permits, Throttles
@@ -37,12 +33,7 @@ from messaging_core.idempotency import IdempotentRequest
 from messaging_core.limits import Limits
 from messaging_core.models import Actor, IdempotencyKey
 from messaging_core.operations import Context, Query
-from messaging_core.ports import OutcomeUnknown, PasswordHasherBusy, StorageUnavailable
 from messaging_core.throttle import permits_for
-
-log = structlog.get_logger(__name__)
-
-T = TypeVar("T")
 
 REQUEST_ID: ContextVar[str | None] = ContextVar("request_id", default=None)
 """The current request's id, for its log lines."""
@@ -56,12 +47,6 @@ LARGE_READS = 2
 """Large pages that are read at a time: each takes some 20 MB until it is encoded, and only then its size is
 known. They share the event loop with all other requests, so more at a time would not finish earlier."""
 
-UNCHANGED = "Nothing was changed: the storage is unreachable or has no room at the moment. Try again."
-OUTCOME_UNKNOWN = (
-    "The connection to the storage was lost before it confirmed, so the request may have been carried out. "
-    "Repeat it with the same Idempotency-Key; without a key, look at the state first."
-)
-
 
 class Dispatcher:
     """Answers requests for declared endpoints; `throttles` is None when rate limits are off."""
@@ -71,66 +56,47 @@ class Dispatcher:
         self._throttles = throttles
         self._large_reads = trio.CapacityLimiter(LARGE_READS)
 
-    def answer(self, endpoint: Endpoint, request: HttpRequest) -> Awaitable[HttpAnswer]:
+    async def answer(
+        self, endpoint: Endpoint, request: HttpRequest, path_values: Mapping[str, str], *, request_id: str
+    ) -> HttpAnswer:
         """The answer; a refusal is a problem document, and so is an internal error, which is logged.
 
         The order is: the token, the shape of the request, the rates, the Idempotency-Key, the decision. So a
         401 comes before every other check, and nothing before the decision uses up a key.
         """
-        return self._contained(endpoint, request, self._granted)
+        before = REQUEST_ID.set(request_id)
+        try:
+            return await self._granted(endpoint, request, path_values, request_id)
+        except Exception as error:  # noqa: BLE001 - an unknown one is logged, and answered with 500
+            return explained(error, request, request_id=request_id)
+        finally:
+            REQUEST_ID.reset(before)
 
-    def refusal(self, endpoint: Endpoint, head: HttpRequest) -> Awaitable[HttpAnswer | None]:
+    async def refusal(self, endpoint: Endpoint, head: HttpRequest, *, request_id: str) -> HttpAnswer | None:
         """The answer to a request whose token is refused, before its body is read; None for all others.
 
         Reading the body of an unauthenticated sender would let strangers use memory.
         """
-        return self._contained(endpoint, head, self._admitted)
-
-    async def _contained(
-        self, endpoint: Endpoint, request: HttpRequest, step: Callable[[Endpoint, HttpRequest], Awaitable[T]]
-    ) -> T | HttpAnswer:
-        """The result of a step, or the answer for the exception that ends it."""
-        before = REQUEST_ID.set(request.request_id)
+        if endpoint.auth is not Auth.SESSION:
+            return None
+        before = REQUEST_ID.set(request_id)
         try:
-            return await step(endpoint, request)
-        except Refused as refusal:
-            return refused(refusal, request_id=request.request_id)
-        except MalformedJson as error:
-            return problem(400, "malformed_json", str(error), request_id=request.request_id)
-        except UnsupportedContent as error:
-            return problem(
-                415,
-                "unsupported_media_type",
-                str(error),
-                request_id=request.request_id,
-                headers=error.headers,
-            )
-        except StorageUnavailable as error:
-            log.warning("The storage is unavailable", error=str(error))
-            detail = OUTCOME_UNKNOWN if isinstance(error, OutcomeUnknown) else UNCHANGED
-            return unavailable(
-                detail, code="storage_unavailable", request_id=request.request_id, retry_after=2
-            )
-        except PasswordHasherBusy:
-            detail = "Too many people are logging in at the moment. Try again."
-            return unavailable(detail, code="busy", request_id=request.request_id, retry_after=2)
-        except Exception:
-            log.exception("A request failed", method=request.method, path=request.path)
-            return problem(500, *FAULT, request_id=request.request_id)
+            await self._messaging.authenticate(bearer_token(head.headers.get("authorization")))
+        except Exception as error:  # noqa: BLE001 - as above
+            return explained(error, head, request_id=request_id)
         finally:
             REQUEST_ID.reset(before)
+        return None
 
-    async def _admitted(self, endpoint: Endpoint, head: HttpRequest) -> None:
-        if endpoint.auth is Auth.SESSION:
-            await self._messaging.authenticate(bearer_token(head.headers.get("authorization")))
-
-    async def _granted(self, endpoint: Endpoint, request: HttpRequest) -> HttpAnswer:
+    async def _granted(
+        self, endpoint: Endpoint, request: HttpRequest, path_values: Mapping[str, str], request_id: str
+    ) -> HttpAnswer:
         messaging = self._messaging
         limits = messaging.limits
         actor = None
         if endpoint.auth is Auth.SESSION:
             actor = await messaging.authenticate(bearer_token(request.headers.get("authorization")))
-        command = self._parse(endpoint, request, actor)
+        command = self._parse(endpoint, request, path_values, actor)
         self._throttle(endpoint.limits, actor, command, request)
         if isinstance(endpoint.does, Handles):
             return await endpoint.does.function(command, request, messaging)
@@ -153,16 +119,16 @@ class Dispatcher:
                     self._charge(endpoint, Cost.DELIVERIES, executed.people_reached, context.actor)
                 headers = (REPLAYED,) if executed.replayed else ()
                 if isinstance(executed.result, Refused):
-                    return refused(executed.result, request_id=request.request_id, headers=headers)
+                    return refused(executed.result, request_id=request_id, headers=headers)
                 body = b"" if endpoint.answers is None else encode(executed.result)
-                answer = HttpAnswer(executed.status, body, headers=headers)
+                answer = json_answer(executed.status, body, headers)
             case Reads(query, show):
                 result = await messaging.read(query(command, context))
-                answer = HttpAnswer(endpoint.status, encode(show(command, result)))
+                answer = json_answer(endpoint.status, encode(show(command, result)))
             case ReadsInParts(function):
                 read = self._reading(endpoint, context.actor)
                 async with self._large_reads if is_large else nullcontext():
-                    answer = HttpAnswer(endpoint.status, await function(command, context, read))
+                    answer = json_answer(endpoint.status, await function(command, context, read))
             case _:
                 assert_never(does)
         if len(answer.body) > limits.answer_bytes_per_permit:
@@ -194,18 +160,20 @@ class Dispatcher:
 
         return read_part
 
-    def _parse(self, endpoint: Endpoint, request: HttpRequest, actor: Actor | None) -> Any:
+    def _parse(
+        self, endpoint: Endpoint, request: HttpRequest, path_values: Mapping[str, str], actor: Actor | None
+    ) -> Any:
         """The request's command; a malformed request is charged by the bytes that had to be parsed.
 
         A large body is not parsed while its sender is in debt. Raises `TooManyRequests`, too.
         """
         limits = self._messaging.limits
         if self._throttles is None:
-            return _command(endpoint, request, limits)
+            return _command(endpoint, request, path_values, limits)
         if len(request.body) > CHEAP_BODY:
             self._throttles.refuse_debt(*self._malformed(endpoint, request, actor))
         try:
-            return _command(endpoint, request, limits)
+            return _command(endpoint, request, path_values, limits)
         except (Refused, MalformedJson, UnsupportedContent):
             self._throttles.charge(*self._malformed(endpoint, request, actor))
             raise
@@ -270,14 +238,6 @@ class Dispatcher:
                 assert_never(limit.per)
 
 
-class UnsupportedContent(Exception):
-    """The body's Content-Type is not JSON, or it has a Content-Encoding; `headers` name what is accepted."""
-
-    def __init__(self, detail: str, *headers: tuple[str, str]) -> None:
-        self.headers = headers
-        super().__init__(detail)
-
-
 def bearer_token(authorization: str | None) -> str:
     """The token of an Authorization header (RFC 6750); raises `TokenMissing`, `TokenInvalid`."""
     if authorization is None:
@@ -288,11 +248,11 @@ def bearer_token(authorization: str | None) -> str:
     return token.strip()
 
 
-def _command(endpoint: Endpoint, request: HttpRequest, limits: Limits) -> Any:
+def _command(endpoint: Endpoint, request: HttpRequest, path_values: Mapping[str, str], limits: Limits) -> Any:
     values: dict[str, object] = {}
     query: Mapping[str, str] = {}
-    if request.query_string:
-        query = request.query
+    if request.query:
+        query = request.parameters
         check_names(query, endpoint.parameters)
     if endpoint.has_body:
         _check_content_type(request.headers.get("content-type", JSON))
@@ -304,8 +264,8 @@ def _command(endpoint: Endpoint, request: HttpRequest, limits: Limits) -> Any:
         values = body
     elif endpoint.method == "GET":
         values = from_strings(query, endpoint.command)
-    if request.path_values:
-        values = {**values, **from_strings(request.path_values, endpoint.command)}
+    if path_values:
+        values = {**values, **from_strings(path_values, endpoint.command)}
     return structure(values, endpoint.command, limits)
 
 
@@ -324,7 +284,7 @@ def _check_content_encoding(codings: str) -> None:
         named = [name for each in codings.split(",") if (name := each.strip()).lower() not in ("", IDENTITY)]
         if named:
             detail = f"Send the body without Content-Encoding, not with {', '.join(named)[:100]}."
-            raise UnsupportedContent(detail, ("Accept-Encoding", IDENTITY))  # RFC 9110, 12.5.3
+            raise UnsupportedContent(detail, ("accept-encoding", IDENTITY))  # RFC 9110, 12.5.3
 
 
 def _by_size(

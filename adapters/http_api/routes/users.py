@@ -1,6 +1,6 @@
 """People."""
 
-from adapters.quart_app.endpoints import API, STRANGER_LIMITS, Endpoint, Reads
+from adapters.http_api.endpoints import API, STRANGER_LIMITS, Endpoint, Reads
 from messaging_core import operations
 from messaging_core.commands import FindUserByTag, GetOwnUser, GetUser
 from messaging_core.errors import UserNotFound

@@ -1,95 +1,20 @@
 """Endpoint declarations: routing, limits, documentation and tests are derived from them."""
 
-import re
-import secrets
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from enum import Enum
 from functools import cached_property
-from itertools import count
 from typing import Any
-from urllib.parse import parse_qsl
 
 from attrs import AttrsInstance, fields, frozen
 
-from adapters.quart_app.wire import integer_fields
+from adapters.http_api.exchange import HttpAnswer, HttpRequest
+from adapters.http_api.wire import integer_fields
 from adapters.runtime.messaging import Messaging, Read
-from messaging_core.addresses import network_of
 from messaging_core.errors import Refused
-from messaging_core.idempotency import parse_key
 from messaging_core.limits import Limits
 from messaging_core.operations import Context, Operation, Query
 
 API = "/api/v1"
-JSON = "application/json"
-REPLAYED = ("Idempotency-Replayed", "true")
-
-_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
-_PROCESS = secrets.token_hex(4)
-_requests = count(1)
-
-
-def request_id(header: str | None) -> str:
-    """The caller's X-Request-ID, where it is safe in a log line; otherwise a new id."""
-    if header is not None and _REQUEST_ID.fullmatch(header):
-        return header
-    return f"{_PROCESS}{next(_requests):08x}"
-
-
-@frozen
-class HttpRequest:
-    """A request, from the quick path or the framework; names of headers are in lower case."""
-
-    method: str
-    path: str
-    path_values: Mapping[str, str]
-    query_string: bytes
-    headers: Mapping[str, str]
-    body: bytes
-    address: str
-    request_id: str
-
-    @property
-    def query(self) -> Mapping[str, str]:
-        """The query's values by name; of a repeated name the last value, as in FastAPI."""
-        text = self.query_string.decode("latin-1")
-        if "%" in text or "+" in text:
-            return dict(parse_qsl(text, keep_blank_values=True))
-        # Without escapes this gives the same in a fifth of the time.
-        pairs = [pair.partition("=") for pair in text.split("&") if pair]
-        return {name: value for name, _, value in pairs}
-
-    @property
-    def host(self) -> str | None:
-        """The Host header: a host, and a port where the header has one."""
-        return self.headers.get("host")
-
-    @property
-    def idempotency_key(self) -> str | None:
-        """The Idempotency-Key, or None; raises `IdempotencyKeyInvalid`."""
-        header = self.headers.get("idempotency-key")
-        return None if header is None else parse_key(header)
-
-    @property
-    def network(self) -> str:
-        """The network by which limits count the address."""
-        return network_of(self.address)
-
-
-@frozen
-class HttpAnswer:
-    status: int
-    body: bytes = b""
-    content_type: str = JSON
-    headers: tuple[tuple[str, str], ...] = ()
-
-    def fields(self, request_id: str) -> tuple[tuple[str, str], ...]:
-        """All header fields except those that a server adds; names in lower case."""
-        kind = (("content-type", self.content_type),) if self.body else ()
-        return (
-            *kind,
-            *((name.lower(), value) for name, value in self.headers),
-            ("x-request-id", request_id),
-        )
 
 
 class Auth(Enum):

@@ -8,7 +8,7 @@ from typing import Any, Literal, assert_never, get_args, get_origin, get_type_hi
 
 import attrs
 
-from adapters.quart_app.wire import IDENTIFIERS, least, without_none
+from adapters.http_api.wire import IDENTIFIERS, least, without_none
 from messaging_core.constraints import (
     CONSTRAINT,
     UNSET,

@@ -2,9 +2,10 @@
 
 from attrs import frozen
 
-from adapters.quart_app.endpoints import Auth, Endpoint, Handles, HttpAnswer, HttpRequest
-from adapters.quart_app.problems import unavailable
-from adapters.quart_app.wire import encode
+from adapters.http_api.endpoints import Auth, Endpoint, Handles
+from adapters.http_api.exchange import HttpAnswer, HttpRequest, json_answer
+from adapters.http_api.problems import Unavailable
+from adapters.http_api.wire import encode
 from adapters.runtime import Messaging
 
 
@@ -25,19 +26,19 @@ class Status:
 
 async def health(command: CheckHealth, request: HttpRequest, messaging: Messaging) -> HttpAnswer:
     del command, request, messaging
-    return HttpAnswer(200, encode(Status("ok")))
+    return json_answer(200, encode(Status("ok")))
 
 
 async def readiness(command: CheckReadiness, request: HttpRequest, messaging: Messaging) -> HttpAnswer:
-    del command
+    del command, request
     if messaging.hub.draining:
         detail = "The server is shutting down. Send requests elsewhere."
-        return unavailable(detail, code="draining", request_id=request.request_id, retry_after=10)
+        raise Unavailable(detail, code="draining", retry_after=10)
     trouble = None if messaging.relay is None else messaging.relay.trouble
     if trouble is not None:
-        return unavailable(trouble, code="bus_unavailable", request_id=request.request_id, retry_after=2)
+        raise Unavailable(trouble, code="bus_unavailable", retry_after=2)
     await messaging.check_storage()
-    return HttpAnswer(200, encode(Status("ready")))
+    return json_answer(200, encode(Status("ready")))
 
 
 ENDPOINTS = (

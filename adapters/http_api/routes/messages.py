@@ -3,8 +3,8 @@
 import trio
 from attrs import evolve
 
-from adapters.quart_app.endpoints import API, Cost, Endpoint, Limit, Per, Reads, ReadsInParts, Writes
-from adapters.quart_app.wire import encode, joined
+from adapters.http_api.endpoints import API, Cost, Endpoint, Limit, Per, Reads, ReadsInParts, Writes
+from adapters.http_api.wire import encode, joined
 from adapters.runtime.messaging import Read, in_parts
 from messaging_core import operations
 from messaging_core.commands import DeleteMessage, EditMessage, ListMessages, SendMessage

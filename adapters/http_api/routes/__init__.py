@@ -1,7 +1,7 @@
 """Every endpoint of the API, a resource a file, in the order of the documentation."""
 
-from adapters.quart_app.endpoints import Endpoint
-from adapters.quart_app.routes import auth, chats, messages, probes, users
+from adapters.http_api.endpoints import Endpoint
+from adapters.http_api.routes import auth, chats, messages, probes, users
 
 ENDPOINTS: tuple[Endpoint, ...] = (
     *auth.ENDPOINTS,

@@ -1,18 +1,16 @@
 """Accounts and sessions."""
 
-from adapters.quart_app.endpoints import (
+from adapters.http_api.endpoints import (
     API,
-    REPLAYED,
     Auth,
     Endpoint,
     Handles,
-    HttpAnswer,
-    HttpRequest,
     Limit,
     Per,
     Writes,
 )
-from adapters.quart_app.wire import encode
+from adapters.http_api.exchange import REPLAYED, HttpAnswer, HttpRequest, json_answer
+from adapters.http_api.wire import encode
 from adapters.runtime import Messaging, SignedIn, TokenPair
 from messaging_core import operations
 from messaging_core.commands import LogIn, LogOut, RefreshTokens, RegisterUser
@@ -36,7 +34,7 @@ async def register(command: RegisterUser, request: HttpRequest, messaging: Messa
         privacy=messaging.privacy_at(request.host),
     )
     replayed = (REPLAYED,) if registered.replayed else ()
-    return HttpAnswer(201, encode(registered.result), headers=(*replayed, *NO_STORE))
+    return json_answer(201, encode(registered.result), (*replayed, *NO_STORE))
 
 
 async def log_in(command: LogIn, request: HttpRequest, messaging: Messaging) -> HttpAnswer:
@@ -44,15 +42,15 @@ async def log_in(command: LogIn, request: HttpRequest, messaging: Messaging) -> 
     signed_in = await messaging.log_in(
         command, device=_device(request), network=request.network, privacy=privacy
     )
-    return HttpAnswer(200, encode(signed_in), headers=NO_STORE)
+    return json_answer(200, encode(signed_in), NO_STORE)
 
 
 async def refresh(command: RefreshTokens, request: HttpRequest, messaging: Messaging) -> HttpAnswer:
     del request
-    return HttpAnswer(200, encode(await messaging.refresh(command)), headers=NO_STORE)
+    return json_answer(200, encode(await messaging.refresh(command)), NO_STORE)
 
 
-NO_STORE = (("Cache-Control", "no-store"),)
+NO_STORE = (("cache-control", "no-store"),)
 """RFC 6749 5.1: no cache may store an answer that holds tokens."""
 
 

@@ -5,10 +5,11 @@ from http import HTTPStatus
 from importlib.metadata import version
 from typing import Any
 
-from adapters.quart_app.endpoints import API, JSON, Auth, Endpoint, Reads, ReadsInParts
-from adapters.quart_app.parameters import UnknownParameter
-from adapters.quart_app.problems import BUSY, PROBLEM_JSON, Problem, status_of
-from adapters.quart_app.schema import Schema, Schemas
+from adapters.http_api.endpoints import API, Auth, Endpoint, Reads, ReadsInParts
+from adapters.http_api.exchange import JSON
+from adapters.http_api.parameters import UnknownParameter
+from adapters.http_api.problems import BUSY, PROBLEM_JSON, Problem, status_of
+from adapters.http_api.schema import Schema, Schemas
 from messaging_core.errors import (
     IdempotencyKeyInvalid,
     Invalid,

@@ -1,6 +1,6 @@
 """Chats, each with its participants."""
 
-from adapters.quart_app.endpoints import (
+from adapters.http_api.endpoints import (
     API,
     STRANGER_LIMITS,
     Cost,
@@ -11,7 +11,7 @@ from adapters.quart_app.endpoints import (
     ReadsInParts,
     Writes,
 )
-from adapters.quart_app.wire import encode, joined
+from adapters.http_api.wire import encode, joined
 from adapters.runtime.messaging import Read, in_parts
 from messaging_core import operations
 from messaging_core.chats import is_paged
