@@ -52,7 +52,8 @@ UNSEEN = [
     *("\u115f", "\u1160", "\u3164", "\uffa0", "\u2800", "\ufffc", "\U0001d159"),  # letters, symbols: blank
     *("\U00013441", "\U00013442"),
     *("\u034f", "\u0301", "\u0903", "\u20dd", "\ufe0f", "\U000e0100", "\U00016fe4"),  # marks without a base
-    *("\u2065", "\ufff8", "\U000e0fff", "\ufdd0", "\uffff", "\U0010fffe"),  # unassigned and invisible
+    *("\u2065", "\ufff0", "\ufff8", "\U000e0fff"),  # unassigned and invisible
+    *("\ufdd0", "\ufdef", "\uffff", "\U0010fffe"),  # noncharacters
 ]
 SEEN = [
     "x",
@@ -142,6 +143,10 @@ def test_a_name_cannot_reorder_the_text_beside_it(text: str, control: str) -> No
         ("\U0001f469 \u200d", 2),
         ("\U0001f469\u200d\u200d\U0001f469", 2),  # one joiner suffices
         ("\U0001f469\U000e0067", 1),
+        ("\U0001f469\u2003\u200d", 2),
+        ("a\u0951\u200d", 2),  # a mark of another script is not what the joiner follows
+        ("\u058f\u200d", 1),
+        ("\u1100\u200d", 1),
         ("\u738b\u200d", 1),
         ("\u212a\u200d", 1),  # the Kelvin sign is a K
         ("\u2014\u200d", 1),
@@ -229,6 +234,7 @@ def test_a_character_of_content_has_its_bytes() -> None:
 @given(spellings)
 @example("e" + "\u0300\u0316" * 15)
 @example("e\u0301" * 40)
+@example("\u0301" * 30 + "e\u0301")
 def test_lengths_are_those_of_the_normal_form(text: str) -> None:
     """The length of ordinary text is the length of its NFC."""
     assert length_in_nfc(text) == len(unicodedata.normalize("NFC", text))

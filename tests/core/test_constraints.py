@@ -69,6 +69,10 @@ class Form:
         default=None, metadata=constrained(JsonObject("message_payload_bytes", "message_payload_depth"))
     )
     number: int | None = field(default=None, metadata=constrained(Count("history_page_max")))
+    digits: str | None = field(
+        default=None,
+        metadata=constrained(Text("title_characters", blank=True, pattern="[0-9]*", expected="digits")),
+    )
 
 
 def codes(command: Any, limits: Limits = LIMITS) -> dict[str, str]:
@@ -92,6 +96,12 @@ def test_null_and_unset_always_pass() -> None:
     """A constraint accepts None and unset fields; another rule says whether they are allowed."""
     assert codes(Form()) == {}
     assert codes(Form(name=UNSET, body=UNSET, payload=UNSET)) == {}
+
+
+def test_a_command_in_its_normal_form_is_not_copied() -> None:
+    """Nearly every command is in its normal form."""
+    form = Form(name="Alice", number=1)
+    assert check(form, LIMITS) is form
 
 
 def test_every_wrong_field_is_named() -> None:
@@ -134,6 +144,9 @@ def test_every_wrong_field_is_named() -> None:
         (Form(address="ftp://a"), {"address": "malformed"}),
         (Form(address=" https://a"), {"address": "malformed"}),
         (Form(address="https://a\n"), {"address": "control_character"}),
+        (Form(digits=""), {}),
+        (Form(digits="12"), {}),
+        (Form(digits="x"), {"digits": "malformed"}),
         (Form(number=1), {}),
         (Form(number=200), {}),
         (Form(number=0), {"number": "out_of_range"}),
@@ -403,6 +416,20 @@ class UnreadList(list[Any]):
 def test_entries_beyond_the_payloads_bytes_are_not_read(part: Any) -> None:
     """A list whose length exceeds the bound is refused unread: a body of 1 MiB may have 340,000 entries."""
     assert codes(Form(payload={"a": part})) == {"payload": "too_long"}
+
+
+@pytest.mark.parametrize("payload", [{"a": ["x" * 100] * 400}, {"a": "я" * 20_000}])
+def test_the_refusal_of_a_large_payload_names_the_bound(payload: dict[str, Any]) -> None:
+    """In bytes, whichever way it was found."""
+    with pytest.raises(Invalid) as refused:
+        check(Form(payload=payload), LIMITS)
+    assert refused.value.detail == "payload: has more than 32768 bytes as JSON"
+
+
+def test_many_small_texts_that_are_too_much_are_not_encoded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Their lengths together break the bound."""
+    monkeypatch.setattr("messaging_core.constraints.json.dumps", pytest.fail)
+    assert codes(Form(payload={"a": ["x" * 100] * 400})) == {"payload": "too_long"}
 
 
 def test_the_early_bound_of_bytes_is_not_too_strict() -> None:

@@ -73,6 +73,13 @@ def test_a_registration_is_prepared() -> None:
     assert registration == Registration(prepared, ("alice@test.com",))
 
 
+def test_an_email_of_the_greatest_length_is_accepted() -> None:
+    """The bound is met exactly."""
+    email = "a" * (LIMITS.email_characters - len("@b.cd")) + "@b.cd"
+    prepared = prepare_registration(evolve(COMMAND, email=email), LIMITS, parse_email)
+    assert prepared.command.email == email
+
+
 @given(values.register_commands)
 def test_preparing_is_idempotent(command: RegisterUser) -> None:
     """Preparing a prepared command changes nothing."""
@@ -247,7 +254,14 @@ def test_e_mails_that_differ_in_case_only_have_one_key(local: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "spellings", [["αΣ", "ας", "ασ", "Ασ"], ["STRASSE", "straße", "STRAẞE"], ["ſ", "S"], ["K", "\u212a"]]
+    "spellings",
+    [
+        ["αΣ", "ας", "ασ", "Ασ"],
+        ["STRASSE", "straße", "STRAẞE"],
+        ["ſ", "S"],
+        ["K", "\u212a"],
+        ['"a@SS"', '"A@ß"'],  # a quoted @ does not end what comes before the domain
+    ],
 )
 def test_one_key_for_all_cases_of_a_letter(spellings: list[str]) -> None:
     """A final sigma equals a sigma, and a sharp s equals two s."""
@@ -324,6 +338,9 @@ def test_tags_of_one_name() -> None:
     tags = list(tag_candidates("Alice", [7, 12_345, 999_999]))
     assert tags[:9] == ["alice", *(f"alice{number}" for number in range(2, 10))]
     assert tags[9:] == ["alice007", "alice2345", "alice99999"]
+    drawn = list(tag_candidates("Alice", [10**12 - 1] * 9))[9:]
+    assert [len(tag) - len("alice") for tag in drawn] == [3, 4, 5, 6, 7, 8, 9, 9, 9]
+    assert list(tag_candidates("Ali", []))[:2] == ["ali", "ali2"], "three letters need no number"
 
 
 @pytest.mark.parametrize(

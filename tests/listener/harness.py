@@ -17,9 +17,13 @@ from tests.patience import PATIENCE
 
 LONG = 10.0 * PATIENCE
 """Seconds of a timeout that must not be what ends a test's wait."""
-TIMES = dict.fromkeys(
-    ("head_time", "body_idle_time", "write_time", "handshake_time", "ping_interval", "stall_time"), LONG
-) | {"linger_time": 1.0, "drain_time": 2.0, "drain_socket_time": 0.0, "abandon_time": 1.0}
+ENDS = ("head_time", "idle_time", "body_idle_time", "body_time", "write_time", "handshake_time")
+TIMES = dict.fromkeys((*ENDS, "ping_interval", "stall_time"), LONG) | {
+    "linger_time": 1.0,
+    "drain_time": 2.0,
+    "drain_socket_time": 0.0,
+    "abandon_time": 1.0,
+}
 """The listener's times in a test that sets none."""
 
 KEY = b"AAAAAAAAAAAAAAAAAAAAAA=="
