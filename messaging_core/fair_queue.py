@@ -1,16 +1,20 @@
 """A bounded queue that is fair between the flows that fill it.
 
 Items wait by flow, and flows take turns, one item a turn. So the first item of a flow waits for at most one
-item of each other flow, however many they have. When the queue is full, the newest item of the longest flow
-makes room for an item of a shorter one (McKenney, "Stochastic Fairness Queueing", 1990): a long flow keeps no
-other out.
+item of each other flow, however many they have. When the queue is full, the newest item of the greediest flow
+makes room for an item of a less greedy one (McKenney, "Stochastic Fairness Queueing", 1990). A flow is as
+greedy as it has items waiting and recent turns. So neither one long flow nor many flows that come back again
+and again keep a new one out.
 """
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Hashable
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
+
+RECENT_TURNS = 3000
+"""Turns that count as recent: a minute of password hashes in one thread."""
 
 
 class FairQueue(Generic[T]):
@@ -22,6 +26,10 @@ class FairQueue(Generic[T]):
         self._waiting: dict[Hashable, deque[T]] = {}
         """The items of each flow, oldest first; flows in the order of their turns."""
         self._count = 0
+        self._recent: deque[Hashable] = deque()
+        """The flows of the last turns, the latest last."""
+        self._turns: Counter[Hashable] = Counter()
+        """How often each flow is in `_recent`."""
 
     def __len__(self) -> int:
         return self._count
@@ -37,14 +45,20 @@ class FairQueue(Generic[T]):
             return (item,)
         evicted: tuple[T, ...] = ()
         if self._count >= self._in_all:
-            longest = max(self._waiting, key=lambda each: len(self._waiting[each]))
-            if len(self._waiting[longest]) <= own + 1:
+            greediest = max(self._waiting, key=self._greed)
+            if self._greed(greediest) <= self._greed(flow) + 1:
                 return (item,)
-            evicted = (self._waiting[longest].pop(),)
+            items = self._waiting[greediest]
+            evicted = (items.pop(),)
             self._count -= 1
+            if not items:
+                del self._waiting[greediest]
         self._waiting.setdefault(flow, deque()).append(item)
         self._count += 1
         return evicted
+
+    def _greed(self, flow: Hashable) -> int:
+        return len(self._waiting.get(flow, ())) + self._turns[flow]
 
     def pop(self) -> T:
         """Remove and return the oldest item of the flow whose turn it is; raises `LookupError` if empty."""
@@ -56,7 +70,17 @@ class FairQueue(Generic[T]):
         if items:
             self._waiting[flow] = items
         self._count -= 1
+        self._note_turn(flow)
         return item
+
+    def _note_turn(self, flow: Hashable) -> None:
+        self._recent.append(flow)
+        self._turns[flow] += 1
+        if len(self._recent) > RECENT_TURNS:
+            oldest = self._recent.popleft()
+            self._turns[oldest] -= 1
+            if not self._turns[oldest]:
+                del self._turns[oldest]
 
     def discard(self, flow: Hashable, item: T) -> None:
         """Remove an item; does nothing if it is not in the queue."""

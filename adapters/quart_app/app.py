@@ -76,6 +76,7 @@ class Application:
         await receive()  # lifespan.startup
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._messaging.keep_house)
+            nursery.start_soon(self._socket.keep_house)
             await send({"type": "lifespan.startup.complete"})
             await receive()  # lifespan.shutdown
             nursery.cancel_scope.cancel()

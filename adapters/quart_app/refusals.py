@@ -5,6 +5,7 @@ each second for ever. So the opening is delayed, and the refusals are logged tog
 """
 
 from collections.abc import Awaitable, Callable
+from math import inf
 from typing import Any
 
 import structlog
@@ -29,6 +30,8 @@ LONGEST = 0.8
 """The longest delay, as a fraction of the time within which a handshake must be answered."""
 LOG_EVERY = 60.0
 """Seconds between two lines about one token."""
+CHECK_EVERY = 5.0
+"""Seconds between two looks for refusals that no later one has logged."""
 
 
 @define
@@ -36,7 +39,20 @@ class _Repeated:
     """The refusals of one token since a line was logged."""
 
     logged_at: float
+    client: str
+    """The address of the last one."""
+    refusal: Close
     times: int = 0
+
+    def log(self, now: float) -> None:
+        log.warning(
+            "Sockets are refused again and again",
+            client=self.client,
+            reason=self.refusal.reason,
+            code=self.refusal.code,
+            times=self.times,
+        )
+        self.logged_at, self.times = now, 0
 
 
 class RepeatedRefusals:
@@ -82,17 +98,29 @@ class RepeatedRefusals:
         now = self._clock()
         repeated = self._repeated.pop(key, None)
         if repeated is None:
-            repeated = _Repeated(now - LOG_EVERY)
+            repeated = _Repeated(now - LOG_EVERY, client, refusal)
             if len(self._repeated) >= REPEATING:
                 del self._repeated[next(iter(self._repeated))]  # the least recently refused
         self._repeated[key] = repeated
+        repeated.client, repeated.refusal = client, refusal
         repeated.times += 1
         if now - repeated.logged_at >= LOG_EVERY:
-            log.warning(
-                "Sockets are refused again and again",
-                client=client,
-                reason=refusal.reason,
-                code=refusal.code,
-                times=repeated.times,
-            )
-            repeated.logged_at, repeated.times = now, 0
+            repeated.log(now)
+
+    async def keep_logging(self) -> None:
+        """Log, until cancelled, the refusals that no later one has logged, when their minute is over."""
+        try:
+            while True:
+                await trio.sleep(CHECK_EVERY)
+                self._log_rest(self._clock() - LOG_EVERY)
+        finally:
+            self._log_rest(inf)
+
+    def _log_rest(self, until: float) -> None:
+        """Log the refusals of the tokens whose last line is so old; forget tokens without any."""
+        for key, repeated in list(self._repeated.items()):
+            if repeated.logged_at <= until:
+                if repeated.times:
+                    repeated.log(self._clock())
+                else:
+                    del self._repeated[key]

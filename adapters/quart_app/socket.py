@@ -57,6 +57,11 @@ class SocketEndpoint:
         self._origins = origins
         self._refusals = refusals
 
+    async def keep_house(self) -> None:
+        """Runs until cancelled: logs refusals that are repeated no longer."""
+        if self._refusals is not None:
+            await self._refusals.keep_logging()
+
     async def __call__(
         self, scope: WebsocketScope, receive: ASGIReceiveCallable, send: ASGISendCallable
     ) -> None:

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from messaging_core import fair_queue
 from messaging_core.fair_queue import FairQueue
 
 FLOWS = st.sampled_from("abcde")
@@ -34,6 +35,33 @@ def test_flows_take_turns(flows: list[str]) -> None:
         queue.pop()
 
 
+def test_flows_that_come_back_keep_no_new_one_out() -> None:
+    """In a queue full of flows with one item each, that of a flow with recent turns makes room."""
+    queue: FairQueue[str] = FairQueue(of_flow=2, in_all=4)
+    for flow in "abcd":
+        queue.push(flow, flow)
+    assert queue.push("new", "new") == ("new",)  # nobody is greedier
+    for _ in range(2):
+        for flow in "abcd":
+            assert queue.pop() == flow
+            assert queue.push(flow, flow) == ()
+    assert queue.push("new", "new") == ("a",)
+    assert [queue.pop() for _ in range(4)] == ["b", "c", "d", "new"]
+    assert len(queue) == 0
+
+
+def test_turns_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only recent turns make a flow greedy, and only those take memory."""
+    monkeypatch.setattr(fair_queue, "RECENT_TURNS", 3)
+    queue: FairQueue[str] = FairQueue(of_flow=1, in_all=1)
+    for flow in "aabcd":
+        queue.push(flow, flow)
+        queue.pop()
+    assert set(queue._turns) == set(queue._recent) == set("bcd")
+    queue.push("a", "a")
+    assert queue.push("new", "new") == ("new",)
+
+
 class FairQueueUse(RuleBasedStateMachine):
     """Any sequence of pushes, pops and discards keeps the bounds, and loses or duplicates no item."""
 
@@ -45,7 +73,11 @@ class FairQueueUse(RuleBasedStateMachine):
         """The flow of each waiting item."""
         self.since: dict[str, int] = {}
         """Items popped since a flow's oldest item waits."""
+        self.turns: Counter[str] = Counter()
         self.number = 0
+
+    def greed(self, flow: str) -> int:
+        return self.count(flow) + self.turns[flow]
 
     def count(self, flow: str) -> int:
         return list(self.waiting.values()).count(flow)
@@ -53,22 +85,25 @@ class FairQueueUse(RuleBasedStateMachine):
     @rule(flow=FLOWS)
     def push(self, flow: str) -> None:
         self.number += 1
-        before, most = self.count(flow), max(Counter(self.waiting.values()).values(), default=0)
+        before, greed = self.count(flow), self.greed(flow)
+        most = max(map(self.greed, self.waiting.values()), default=0)
         full = len(self.waiting) == self.in_all
         removed = self.queue.push(flow, self.number)
         self.waiting[self.number] = flow
-        if before >= self.of_flow or (full and most <= before + 1):
+        if before >= self.of_flow or (full and most <= greed + 1):
             assert removed == (self.number,)
         elif full:
             (evicted,) = removed
-            assert self.count(self.waiting[evicted]) == most > before + 1
+            assert self.greed(self.waiting[evicted]) == most > greed + 1
             assert evicted == max(
                 item for item, owner in self.waiting.items() if owner == self.waiting[evicted]
             )
         else:
             assert removed == ()
         for item in removed:
-            del self.waiting[item]
+            owner = self.waiting.pop(item)
+            if not self.count(owner):
+                self.since.pop(owner, None)
         if self.count(flow):
             self.since.setdefault(flow, 0)
 
@@ -77,6 +112,7 @@ class FairQueueUse(RuleBasedStateMachine):
     def pop(self) -> None:
         item = self.queue.pop()
         flow = self.waiting.pop(item)
+        self.turns[flow] += 1
         assert item < min((each for each, owner in self.waiting.items() if owner == flow), default=item + 1)
         self.since.pop(flow)
         for other in self.since:

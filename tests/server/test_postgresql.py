@@ -1,5 +1,6 @@
 """`messaging serve` on PostgreSQL: its requirements at start, and its behaviour during an outage."""
 
+import json
 from pathlib import Path
 
 import httpx
@@ -60,6 +61,22 @@ async def test_from_an_empty_database(tmp_path: Path) -> None:
         output = line + migrated[0].stdout + migrated[0].stderr + server.output + server.log
         assert "s3cret" not in output
         assert ":***@" in server.output
+
+
+async def test_lines_about_a_message_name_its_request(tmp_path: Path, postgresql: str) -> None:
+    """L: those that are written after the commit, too, which another thread reports."""
+    async with (
+        process(tmp_path, "--database", postgresql, variables=KEYS) as server,
+        browser(server) as http,
+    ):
+        alice = await register(server, http, "Alice")
+        chat = await alice.direct_chat_with(await register(server, http, "Bob"))
+        await alice.send(chat)
+        await server.stop()
+    lines = [json.loads(line) for line in server.log.splitlines() if line.startswith("{")]
+    (request,) = [line for line in lines if line.get("path") == "/api/v1/messages"]
+    (created,) = [line for line in lines if line["event"].startswith("Message created")]
+    assert created["request_id"] == request["request_id"]
 
 
 async def test_an_outage_of_the_database(postgresql: str) -> None:

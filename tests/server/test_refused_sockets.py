@@ -120,6 +120,28 @@ async def test_repeated_refusals_are_logged_once_a_minute(autojump_clock: trio.t
     assert "secret" not in str(logged)
 
 
+async def test_the_last_refusals_are_logged_when_their_minute_is_over(
+    autojump_clock: trio.testing.MockClock, nursery: trio.Nursery
+) -> None:
+    """A client that stops coming leaves a line with its last refusals; a server that stops leaves one too."""
+    table = new_table()
+    nursery.start_soon(table.keep_logging)
+    with structlog.testing.capture_logs() as logged:
+        for _ in range(3 + 10):
+            await table.delay("bad", "192.0.2.1", INVALID, trio.lowlevel.checkpoint)
+        await trio.sleep(refusals.LOG_EVERY + refusals.CHECK_EVERY)
+        assert [line["times"] for line in logged] == [1, 9]
+        await trio.sleep(2 * refusals.LOG_EVERY)
+        assert (len(logged), table._repeated) == (2, {})
+        for _ in range(3 + 2):
+            await table.delay("other", "192.0.2.1", INVALID, trio.lowlevel.checkpoint)
+        nursery.cancel_scope.cancel()
+        await trio.lowlevel.cancel_shielded_checkpoint()
+        with trio.CancelScope(shield=True):
+            await trio.testing.wait_all_tasks_blocked()
+    assert [line["times"] for line in logged] == [1, 9, 1, 1]
+
+
 async def test_delayed_and_immediate_refusals_are_equal() -> None:
     """Every refusal closes an open socket with 1008 and a reason; a valid token is never delayed."""
     limits = Limits(refused_socket_rate=Rate(0.001, 3))

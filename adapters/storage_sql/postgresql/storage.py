@@ -99,6 +99,9 @@ class PostgresqlStorage:
         self, operation: Callable[[Transaction], T], *, committed: Callable[[T], None] | None = None
     ) -> T:
         """See `messaging_core.ports.Storage`."""
+        if committed is not None:
+            # In the caller's context, so that its log lines show the caller's `request_id`.
+            committed = partial(trio.lowlevel.current_task().context.run, committed)
         result: T = await self._writers.call(partial(self._transact, operation, committed))
         return result
 
