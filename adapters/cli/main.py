@@ -5,8 +5,14 @@ import sys
 from importlib import import_module
 from typing import Any
 
+from adapters.cli.held_signals import end_without_traces, hold_signals
 from adapters.cli.packages import SERVER, how_to_install, what_to_install
 from adapters.cli.streams import make_stderr_lossy
+
+if sys.argv[1:2] == ["serve"]:
+    # Before the imports that follow, which take most of a second on a busy machine.
+    hold_signals()
+    end_without_traces()
 
 try:
     import click

@@ -11,24 +11,11 @@ from collections.abc import Callable
 import structlog
 import trio
 
+from adapters.cli.held_signals import WITHOUT_MEANING
+
 log = structlog.get_logger("adapters.cli")
 
 ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
-MEANINGLESS = (signal.SIGUSR1, signal.SIGUSR2)
-
-
-def hold_signals() -> None:
-    """Keep signals without a meaning from killing a process that starts or ends; call this first.
-
-    An ignored SIGHUP stays ignored: nohup(1) set that.
-    """
-    for number in (signal.SIGHUP, *MEANINGLESS):
-        if signal.getsignal(number) is not signal.SIG_IGN:
-            signal.signal(number, _do_nothing)
-
-
-def _do_nothing(_: int, __: object) -> None:
-    pass
 
 
 async def heed_signals(
@@ -42,10 +29,10 @@ async def heed_signals(
     """
     nohup = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
     from_terminal = _has_terminal() and not nohup
-    with trio.open_signal_receiver(*ENDING, signal.SIGHUP, *MEANINGLESS) as signals:
+    with trio.open_signal_receiver(*ENDING, signal.SIGHUP, *WITHOUT_MEANING) as signals:
         task_status.started()
         async for number in signals:
-            if number in MEANINGLESS:
+            if number in WITHOUT_MEANING:
                 ignored(number, "it means nothing to this program")
             elif number != signal.SIGHUP or (from_terminal and not _has_terminal()):
                 end(number)

@@ -25,9 +25,10 @@ from adapters.cli.composition import (
     must_be_shareable,
     run_server,
 )
+from adapters.cli.held_signals import hold_signals
 from adapters.cli.logs import configure_logs
 from adapters.cli.memory import Memory
-from adapters.cli.os_signals import heed_signals, hold_signals, ignored
+from adapters.cli.os_signals import heed_signals, ignored
 from adapters.cli.settings import Settings, misspelt, setting_named, settings_from, settings_options
 from adapters.cli.streams import make_stdout_lossy
 from adapters.cli.supervisor import Plan, supervise

@@ -63,19 +63,42 @@ async def test_sigquit_drains_as_sigterm_does(tmp_path: Path) -> None:
     assert "core dumped" not in server.log
 
 
-@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2])
-async def test_a_starting_process_ignores_other_signals(tmp_path: Path, number: signal.Signals) -> None:
-    """A process ignores them from the moment on at which it configures its logs."""
-    program = f"""
+AT_THE_FIRST_IMPORT = """
 import os, sys
-from adapters.cli import serve
+
+class Sender:
+    def find_spec(self, name, path=None, target=None):
+        if name == "click":
+            sys.meta_path.remove(self)
+            os.kill(os.getpid(), {number})
+            print("outlived", flush=True)
+
+sys.meta_path.insert(0, Sender())
+sys.argv = ["messaging", "serve", "--database", "sqlite:////nowhere/messaging.db"]
 from adapters.cli.main import main
-serve.configure_logs = lambda *_: (os.kill(os.getpid(), {int(number)}), print("outlived", flush=True))
-main(["serve", "--database", "sqlite:////nowhere/messaging.db"])
+main()
 """
-    command = [sys.executable, "-c", program]
+"""Starts a server that receives a signal when it imports its first package."""
+
+
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2])
+async def test_a_starting_server_ignores_other_signals(number: signal.Signals) -> None:
+    """A server ignores them from its first import on; before that, Python itself starts."""
+    command = [sys.executable, "-c", AT_THE_FIRST_IMPORT.format(number=int(number))]
     ended = await trio.run_process(command, capture_stdout=True, capture_stderr=True, check=False)
     assert (ended.returncode, ended.stdout) == (1, b"outlived\n")
+    assert b"Error: " in ended.stderr
+
+
+@pytest.mark.parametrize(
+    ("number", "status"),
+    [(signal.SIGTERM, -signal.SIGTERM), (signal.SIGINT, 130), (signal.SIGQUIT, 131)],
+)
+async def test_a_starting_server_ends_without_traces(number: signal.Signals, status: int) -> None:
+    """There is no traceback, and the exit status tells which signal ended the server."""
+    command = [sys.executable, "-c", AT_THE_FIRST_IMPORT.format(number=int(number))]
+    ended = await trio.run_process(command, capture_stdout=True, capture_stderr=True, check=False)
+    assert (ended.returncode, ended.stdout, ended.stderr) == (status, b"", b"")
 
 
 async def test_a_terminal_that_hangs_up_ends_its_server(tmp_path: Path) -> None:

@@ -118,7 +118,7 @@ async def test_the_queue_of_a_network_is_bounded(turns: Turns) -> None:
     await turns.enqueue("other")
     assert turns.busy == ["one"]
     await turns.hash_next(QUEUE_OF_NETWORK + 2)
-    assert Counter(turns.hashed) == {"one": QUEUE_OF_NETWORK + 1, "other": 1}
+    assert Counter(turns.done) == {"one": QUEUE_OF_NETWORK + 1, "other": 1}
 
 
 async def test_the_queue_is_bounded(turns: Turns) -> None:
@@ -129,7 +129,7 @@ async def test_the_queue_is_bounded(turns: Turns) -> None:
         await turns.enqueue(network)
     assert Counter(turns.busy) == {"one": 1, "two": 1}
     await turns.hash_next(QUEUE + 1)
-    assert set(turns.hashed) == {"one", "two", "three", "four"}
+    assert set(turns.done) == {"one", "two", "three", "four"}
 
 
 async def test_networks_take_turns(turns: Turns) -> None:
@@ -137,10 +137,10 @@ async def test_networks_take_turns(turns: Turns) -> None:
     await turns.enqueue("flood", count=20)
     await turns.enqueue("victim")
     await turns.hash_next(3)
-    assert turns.hashed == ["flood", "flood", "victim"]
+    assert turns.done == ["flood", "flood", "victim"]
     await turns.enqueue("victim", count=2)
     await turns.hash_next(18 + 2)
-    assert turns.hashed[3:8] == ["flood", "flood", "victim", "flood", "victim"]
+    assert turns.done[3:8] == ["flood", "flood", "victim", "flood", "victim"]
 
 
 async def test_networks_that_come_back_keep_no_new_one_out(turns: Turns) -> None:
@@ -150,12 +150,12 @@ async def test_networks_that_come_back_keep_no_new_one_out(turns: Turns) -> None
         await turns.enqueue(network)
     for _ in range(3):
         await turns.hash_next(10)
-        for network in turns.hashed[-10:]:
+        for network in turns.done[-10:]:
             await turns.enqueue(network)
     await turns.enqueue("victim")
     assert "victim" not in turns.busy
     await turns.hash_next(QUEUE + 1)
-    assert "victim" in turns.hashed
+    assert "victim" in turns.done
 
 
 async def test_a_cancelled_caller_takes_no_turn(turns: Turns) -> None:
@@ -168,7 +168,7 @@ async def test_a_cancelled_caller_takes_no_turn(turns: Turns) -> None:
     await trio.testing.wait_all_tasks_blocked()
     assert len(turns.hasher._queue) == 2
     await turns.hash_next(3)
-    assert turns.hashed == ["at work", "stays", "stays"]
+    assert turns.done == ["at work", "stays", "stays"]
 
 
 @pytest.mark.parametrize("first", ["cancelled", "granted"])
@@ -184,7 +184,7 @@ async def test_a_caller_that_is_cancelled_on_its_turn_passes_it_on(turns: Turns,
         turns.hasher._release()
         left.cancel()
     await turns.hash_next(1)
-    assert turns.hashed == ["stays"]
+    assert turns.done == ["stays"]
     assert turns.hasher._idle == 1
 
 

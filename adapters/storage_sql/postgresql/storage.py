@@ -3,6 +3,7 @@
 import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
+from contextvars import copy_context
 from functools import partial
 from threading import Event
 from time import monotonic
@@ -101,7 +102,7 @@ class PostgresqlStorage:
         """See `messaging_core.ports.Storage`."""
         if committed is not None:
             # In the caller's context, so that its log lines show the caller's `request_id`.
-            committed = partial(trio.lowlevel.current_task().context.run, committed)
+            committed = partial(copy_context().run, committed)
         result: T = await self._writers.call(partial(self._transact, operation, committed))
         return result
 

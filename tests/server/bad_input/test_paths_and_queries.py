@@ -96,6 +96,18 @@ async def test_every_value_in_every_query(
             assert [error["field"] for error in response.json()["errors"]] == [name]
 
 
+@pytest.mark.parametrize("path", ["/health", "/ready"])
+@pytest.mark.parametrize(
+    ("query", "status"), [("", 200), ("?", 200), ("?_=1732890000", 200), ("?ts=1732890000", UNKNOWN)]
+)
+async def test_a_probe_with_a_query(
+    server: ServerHere, http: httpx.AsyncClient, path: str, query: str, status: int | tuple[int, str]
+) -> None:
+    """A probe that defeats caches by a name with `_` is answered; any other parameter is a mistake."""
+    response = await http.get(f"{server.address}{path}{query}")
+    expect(response, *(status if isinstance(status, tuple) else (status,)))
+
+
 @pytest.mark.parametrize(
     ("query", "status"),
     [
