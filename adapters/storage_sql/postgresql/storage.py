@@ -102,7 +102,7 @@ class PostgresqlStorage:
         """See `messaging_core.ports.Storage`."""
         if committed is not None:
             # In the caller's context, so that its log lines show the caller's `request_id`.
-            committed = partial(copy_context().run, committed)
+            committed = _in_this_context(committed)
         result: T = await self._writers.call(partial(self._transact, operation, committed))
         return result
 
@@ -269,6 +269,11 @@ class _SentCommit:
     result: Any
     ticket: CommitTicket
     lost: _LostCommit | None = None
+
+
+def _in_this_context(callback: Callable[[T], None]) -> Callable[[T], None]:
+    context = copy_context()
+    return lambda value: context.run(callback, value)
 
 
 def _error_for_caller(error: Exception) -> Exception:
