@@ -86,8 +86,8 @@ def test_frames_may_arrive_in_any_pieces_with_pings_between_them(data: st.DataOb
         assert server.frames() == [4, 4]
         assert server.stream.data == b"".join(map(message, range(4)))
         assert len(server.delays) == 8
-        answered = sum(len(end.recv(1000)) for end in server.ends if pings and _has_data(end))
-        assert answered == pings * 8
+        pong_bytes = sum(len(end.recv(1000)) for end in server.ends if pings and _has_data(end))
+        assert pong_bytes == pings * 8
     finally:
         server.close()
 

@@ -63,7 +63,7 @@ async def connected() -> AsyncIterator[tuple[RecordedSocket, ServerSide]]:
 
 
 async def test_a_close_is_answered_after_the_frame_that_is_being_sent() -> None:
-    """The answer to the server's close frame waits until another task has sent its whole frame."""
+    """The response to the server's close frame waits until another task has sent its whole frame."""
     with trio.fail_after(PATIENCE):
         async with connected() as (socket, server), trio.open_nursery() as nursery:
             nursery.start_soon(socket._send, events.TextMessage(LARGE))
@@ -78,19 +78,19 @@ async def test_a_close_is_answered_after_the_frame_that_is_being_sent() -> None:
 
 
 async def test_concurrent_sends_take_turns() -> None:
-    """Concurrent pings are all sent, and all answered."""
-    answered: list[bool] = []
+    """Concurrent pings are all sent, and all get their pongs."""
+    pongs: list[bool] = []
     with trio.fail_after(PATIENCE):
         async with connected() as (socket, server), trio.open_nursery() as nursery:
 
             async def ping() -> None:
-                answered.append(await socket.ping(PATIENCE))
+                pongs.append(await socket.ping(PATIENCE))
 
             nursery.start_soon(ping)
             nursery.start_soon(ping)
             await server.receive(lambda _: len(_pings(server)) == 2)
             await server.send(*(ping.response() for ping in _pings(server)))
-    assert answered == [True, True]
+    assert pongs == [True, True]
 
 
 @pytest.mark.parametrize("late", [events.Ping(), events.TextMessage("late")])

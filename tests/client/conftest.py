@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, expect, sync_playwright
 
-from tests.client.people import PATIENCE, Account, LiveServer, Tab, register
+from tests.client.people import Account, LiveServer, Tab, register
+from tests.patience import PATIENCE
 
 expect.set_options(timeout=PATIENCE * 1000)
 

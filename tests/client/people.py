@@ -16,8 +16,7 @@ import httpx
 from attrs import define, field, frozen
 from playwright.sync_api import BrowserContext, ConsoleMessage, Error, Locator, Page, Route, expect
 
-PATIENCE = 15
-"""Seconds to wait for something before the test fails."""
+from tests.patience import PATIENCE
 
 LONGEST_PAUSE = 15
 """Seconds that the client pauses at most between two tries to connect."""

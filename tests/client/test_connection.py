@@ -6,7 +6,8 @@ import pytest
 from playwright.sync_api import Route, WebSocketRoute, expect
 
 from tests.client.conftest import MakeAccount, MakeTab
-from tests.client.people import LONGEST_PAUSE, PATIENCE, Account, LiveServer, Requests, lose_response
+from tests.client.people import LONGEST_PAUSE, Account, LiveServer, Requests, lose_response
+from tests.patience import PATIENCE
 
 pytestmark = pytest.mark.browser
 

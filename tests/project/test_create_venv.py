@@ -22,7 +22,7 @@ def test_the_target_of_a_link_is_unchanged(root: Path, tmp_path: Path, name: str
 
 
 def interpreter(path: Path, *, optimized: bool) -> None:
-    """A script that answers as an interpreter built with or without optimizations."""
+    """A script that stands for an interpreter with or without optimizations."""
     path.write_text(
         "#!/bin/sh\n"
         'case "$*" in\n'

@@ -50,7 +50,7 @@ class Member:
 
     def wait(self, path: str = "/ready") -> None:
         """Wait until it responds with 200; if it ends before, start it again, as a service manager would."""
-        until(lambda: self._answers(path), f"{self.address}{path} does not answer: {self.tail()}")
+        until(lambda: self._responds(path), f"{self.address}{path} does not respond: {self.tail()}")
 
     def kill(self) -> None:
         """End it at once, with SIGKILL."""
@@ -71,7 +71,7 @@ class Member:
     def tail(self) -> str:
         return self.log_file.read_text(encoding="utf-8", errors="replace")[-2000:]
 
-    def _answers(self, path: str) -> bool:
+    def _responds(self, path: str) -> bool:
         if self.process is None or self.process.poll() is not None:
             self.start()
         try:

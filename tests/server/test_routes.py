@@ -140,11 +140,11 @@ async def test_a_call_gets_the_declared_response(scene: Scene, description: Any,
     body = expect(response, endpoint.status)
     described = description["paths"][endpoint.path][endpoint.method.lower()]
     assert described["operationId"] == endpoint.name
-    answer = described["responses"][str(endpoint.status)]
-    assert ("content" in answer) == (body is not None)
+    described_response = described["responses"][str(endpoint.status)]
+    assert ("content" in described_response) == (body is not None)
     if body is not None:
         assert response.headers["Content-Type"] == "application/json"
-        validate(body, answer["content"]["application/json"]["schema"], description)
+        validate(body, described_response["content"]["application/json"]["schema"], description)
 
 
 @pytest.mark.parametrize("name", ["ListMessages", "ListChats"])
@@ -272,9 +272,9 @@ async def test_refusals_are_declared_and_change_nothing(
     body = expect(response, status_of(refusal), refusal.code)
     assert server.state() == before
     described = description["paths"][endpoint.path][endpoint.method.lower()]["responses"]
-    answer = described[str(response.status_code)]
-    assert f"`{refusal.code}`" in answer["description"]
-    validate(body, answer["content"]["application/problem+json"]["schema"], description)
+    described_response = described[str(response.status_code)]
+    assert f"`{refusal.code}`" in described_response["description"]
+    validate(body, described_response["content"]["application/problem+json"]["schema"], description)
     if refusal is errors.Invalid:
         assert body["errors"]
 

@@ -33,8 +33,8 @@ def head(method: str, path: str, *fields: tuple[str, str]) -> bytes:
     return "\r\n".join([*lines, "Host: test", "", ""]).encode()
 
 
-def code(answer: Answer) -> str:
-    return str(json.loads(answer.body)["code"])
+def code(response: Answer) -> str:
+    return str(json.loads(response.body)["code"])
 
 
 @pytest.mark.parametrize("way", WAYS)
@@ -79,9 +79,9 @@ async def test_a_401_from_the_head_consumes_no_key(server: ServerHere, scene: Sc
         for status in (401, 201):
             token = () if status == 401 else (bearer(scene.alice),)
             await line.peer.send(head("POST", f"{API}/messages", *fields, *token), body)
-            answer = await line.peer.answer()
-            assert answer.status == status
-            assert "idempotency-replayed" not in answer.headers
+            response = await line.peer.answer()
+            assert response.status == status
+            assert "idempotency-replayed" not in response.headers
 
 
 async def test_a_session_that_ends_during_the_body_is_refused(server: ServerHere, scene: Scene) -> None:
@@ -89,17 +89,17 @@ async def test_a_session_that_ends_during_the_body_is_refused(server: ServerHere
     async with line_to(server, []) as line:
         await line.peer.send(head("POST", f"{API}/messages", LENGTH, bearer(scene.alice)))
         expect(await scene.alice.ask("POST", "/auth/logout"), 204)
-        answer = await line.peer.ask(b"x" * 20)
-        assert (answer.status, code(answer)) == (401, "session_revoked")
+        response = await line.peer.ask(b"x" * 20)
+        assert (response.status, code(response)) == (401, "session_revoked")
 
 
 async def refused_as_too_large(peer: RawPeer, most: int) -> None:
     """Check for a 413 that says how much is allowed, and for the end of the connection."""
-    answer = await peer.answer()
-    assert (answer.status, code(answer)) == (413, "body_too_large")
-    assert f"larger than {most} bytes" in json.loads(answer.body)["detail"]
-    assert answer.headers["connection"] == "close"
-    assert answer.headers["access-control-allow-origin"] == ORIGIN
+    response = await peer.answer()
+    assert (response.status, code(response)) == (413, "body_too_large")
+    assert f"larger than {most} bytes" in json.loads(response.body)["detail"]
+    assert response.headers["connection"] == "close"
+    assert response.headers["access-control-allow-origin"] == ORIGIN
     assert await peer.end() == b""
 
 
@@ -117,8 +117,8 @@ async def test_requests_without_a_token_have_small_bodies(server: ServerHere, en
     async with line_to(server, []) as line:
         for more in ((), (ANOTHER_FORM,)):
             await line.peer.send(head("POST", path, ("Content-Length", str(WITHOUT_TOKEN)), *more))
-            answer = await line.peer.ask(b" " * WITHOUT_TOKEN)
-            assert (answer.status, code(answer)) == (400, "malformed_json")
+            response = await line.peer.ask(b" " * WITHOUT_TOKEN)
+            assert (response.status, code(response)) == (400, "malformed_json")
 
 
 async def test_a_body_beyond_the_bound_is_refused_by_its_length_alone(

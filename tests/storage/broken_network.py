@@ -16,9 +16,9 @@ class BrokenNetwork:
     address: str = ""
     """PostgreSQL's address through this proxy."""
     drops_commit_answer: bool = False
-    """Forwards the next COMMIT, and closes the connection before its answer."""
+    """Forwards the next COMMIT, and closes the connection before its response."""
     dropped: trio.Event = field(factory=trio.Event)
-    """Set after it has dropped an answer or swallowed data."""
+    """Set after it has dropped a response or swallowed data."""
     swallows_next_send: bool = False
     """Swallows the next data and closes the sender's connection, but not the server's."""
     refuses_connections: bool = False

@@ -77,10 +77,10 @@ async def fails(storage: Storage) -> str:
     return str(raised.value)
 
 
-# --- a COMMIT without an answer -----------------------------------------------------------------------------
+# --- a COMMIT without a response ----------------------------------------------------------------------------
 
 
-async def test_a_commit_whose_answer_is_lost_succeeds(between: BrokenNetwork) -> None:
+async def test_a_commit_whose_response_is_lost_succeeds(between: BrokenNetwork) -> None:
     """The caller gets its result; the commit is stored and notified once, before the next one."""
     notified: Sent = []
     async with opened(between.address) as storage:
@@ -112,8 +112,8 @@ async def test_a_commit_that_never_arrives_fails(between: BrokenNetwork) -> None
         assert number == 1
 
 
-async def test_a_transaction_without_changes_needs_no_answer(between: BrokenNetwork) -> None:
-    """Without changes, a lost answer leaves no outcome to look up."""
+async def test_a_transaction_without_changes_needs_no_response(between: BrokenNetwork) -> None:
+    """Without changes, a lost response leaves no outcome to look up."""
     notified: list[str] = []
     async with opened(between.address) as storage:
 
@@ -240,7 +240,7 @@ async def test_an_operation_whose_connection_breaks_runs_again(postgresql: str) 
 
 
 async def test_a_call_to_a_stalled_server_times_out(between: BrokenNetwork) -> None:
-    """Before COMMIT, a call to a server that does not answer fails within `database_time`."""
+    """Before COMMIT, a call to a server that does not respond fails within `database_time`."""
     async with opened(between.address, QUICK) as storage:
         await storage.read(written)
         between.stalls = True
@@ -483,7 +483,7 @@ async def test_threads_that_wake_in_the_other_order(postgresql: str, monkeypatch
 
 
 async def test_an_operation_that_suppresses_an_error(postgresql: str) -> None:
-    """PostgreSQL then answers COMMIT with ROLLBACK, and the caller gets an error."""
+    """PostgreSQL then responds to COMMIT with ROLLBACK, and the caller gets an error."""
     notified: list[None] = []
     async with opened(postgresql) as storage:
 

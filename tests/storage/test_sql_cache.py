@@ -98,7 +98,7 @@ def operation(steps: Sequence[Step], fails: bool) -> Callable[[Transaction], Non
 
 
 def read_all(reader: Reader) -> list[Any]:
-    """The answers of every query that the cache serves."""
+    """The results of every query that the cache serves."""
     users = [UserId(number) for number in range(1, 8)]
     chats = [ChatId(number) for number in range(1, 6)]
     return [
@@ -116,7 +116,7 @@ def read_all(reader: Reader) -> list[Any]:
 
 
 def read_all_uncached(path: Path) -> list[Any]:
-    """The same answers from the file, with an empty cache."""
+    """The same results from the file, with an empty cache."""
     with closing(connect_reader(path)) as connection:
         return read_all(
             CachedReader(connection, sqlite_statements(), committed=CommittedCache(), many=json.dumps)
@@ -160,7 +160,7 @@ async def test_the_cache_equals_the_file(
     together: bool,
     commits_in_thread: bool,
 ) -> None:
-    """After any transactions, also failed ones, alone or sharing commits, every answer equals the file's."""
+    """After any transactions, also failed ones, alone or sharing commits, every result equals the file's."""
     path = tmp_path_factory.mktemp("cache") / "test.db"
     async with open_sqlite(path) as storage:
         assert isinstance(storage, SqliteStorage)

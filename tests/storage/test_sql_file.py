@@ -109,8 +109,8 @@ def test_one_process_owns_the_file(tmp_path: Path) -> None:
         assert output(first) == "open"
         for name in ("test.db", "alias.db"):
             with opened(name) as second:
-                answer = output(second)
-            assert f"{path} is in use by another process (pid {first.pid})" in answer
+                error = output(second)
+            assert f"{path} is in use by another process (pid {first.pid})" in error
         with opened("link.db") as second:
             assert "link.db is in use by another process under another name: a hard link" in output(second)
         first.kill()

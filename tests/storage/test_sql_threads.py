@@ -65,7 +65,7 @@ async def test_work_is_done_in_order_and_reported_on_the_loop() -> None:
 
 
 async def test_a_thread_that_ends_by_an_error_reports_it() -> None:
-    """Work that is sent without a callback must not raise: whoever sent it learns that the thread ended."""
+    """Work that is sent without a callback must not raise: its sender learns that the thread has ended."""
     failed: list[BaseException] = []
     worker = WorkerThread("test", LoopPauses(), failed=failed.append)
     error = ValueError("a defect")

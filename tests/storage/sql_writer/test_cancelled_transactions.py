@@ -81,7 +81,7 @@ def files(directory: Path) -> set[str]:
 
 
 async def test_closing_finishes_accepted_transactions(tmp_path: Path) -> None:
-    """Closing commits and answers the transactions that wait; later ones are refused."""
+    """Closing commits the waiting transactions, whose callers get their results, and refuses later ones."""
     path = tmp_path / "test.db"
     ids: list[MessageId] = []
 
