@@ -242,7 +242,8 @@ def test_folding_is_idempotent_for_every_character() -> None:
         cases = [character.lower(), character.upper(), character.title(), character.casefold()]
         keys = {email_key(f"{case}@") for case in (character, *cases)}
         assert len(keys) == 1 or character == "ı"
-        assert {email_key(key) for key in keys} == keys
+        if keys != {f"{character}@"}:
+            assert {email_key(key) for key in keys} == keys
 
 
 @given(letters.filter(lambda text: "ı" not in text))

@@ -3,26 +3,32 @@
 import os
 import subprocess
 import sys
-from pathlib import Path
+
+import pytest
+
+from tests.project.conftest import COLLECTED
 
 
-def collect(root: Path, hash_seed: str) -> "subprocess.Popen[str]":
-    """The ids of all tests, browser tests included, from a process with its own hash seed."""
-    return subprocess.Popen(
-        [sys.executable, "-m", "pytest", "--collect-only", "-q", "-m", "", "-p", "no:cacheprovider", "tests"],
-        cwd=root,
-        env={**os.environ, "PYTHONHASHSEED": hash_seed},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
+def test_every_test_keeps_its_id_and_order(request: pytest.FixtureRequest) -> None:
+    """No id or order depends on random bytes, the order of a set, or an address in memory.
+
+    A process with another hash seed collects the same tests as this run, browser tests included, and has the
+    tests that this run selects in the same order.
+    """
+    here, selected = request.config.stash[COLLECTED], [item.nodeid for item in request.session.items]
+    other_seed = "2" if os.environ.get("PYTHONHASHSEED") == "1" else "1"
+    options = ("--collect-only", "-q", "-m", "", "-p", "no:cacheprovider")
+    ended = subprocess.run(
+        [sys.executable, "-m", "pytest", *options, *request.config.args],
+        cwd=request.config.invocation_params.dir,
+        env={**os.environ, "PYTHONHASHSEED": other_seed},
+        capture_output=True,
         text=True,
+        check=False,
     )
-
-
-def test_every_test_keeps_its_id_and_order(root: Path) -> None:
-    """No id or order depends on random bytes, the order of a set, or an address in memory."""
-    collecting = [collect(root, "1"), collect(root, "2")]
-    outputs = [process.communicate()[0] for process in collecting]
-    assert [process.returncode for process in collecting] == [0, 0], outputs
-    one, other = ([line for line in output.splitlines() if "::" in line] for output in outputs)
-    assert f"{Path(__file__).relative_to(root)}::test_every_test_keeps_its_id_and_order" in one
-    assert [names for names in zip(one, other, strict=True) if names[0] != names[1]] == []
+    assert ended.returncode == 0, ended.stdout
+    there = [line for line in ended.stdout.splitlines() if "::" in line]
+    assert request.node.nodeid in selected
+    assert sorted(here) == sorted(there)
+    in_selection = set(selected)
+    assert selected == [node_id for node_id in there if node_id in in_selection]
