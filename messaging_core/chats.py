@@ -25,7 +25,7 @@ from messaging_core.events import ChatCreated
 from messaging_core.fanout import announce
 from messaging_core.ids import ChatId, UserId
 from messaging_core.limits import PARTICIPANTS_LISTED_LEAST, Limits
-from messaging_core.models import Chat, ChatView, Excerpt, Member, Role, User, UserView
+from messaging_core.models import Chat, Excerpt, Member, Role, User
 
 DIRECT_CHAT_TITLE = "Direct Message"
 
@@ -108,11 +108,6 @@ def readable(chat: Chat | None, reader: UserId) -> Chat:
     if chat.member(reader) is None:
         raise NotAParticipant
     return chat
-
-
-def view(chat: Chat | Excerpt, participants: tuple[UserView, ...]) -> ChatView:
-    """The chat as shown, with the people of its `member_ids`."""
-    return ChatView(chat.id, chat.title, chat.is_group, chat.created_at, participants, chat.member_count)
 
 
 # --- which members of a large chat are shown ----------------------------------------------------------------

@@ -10,7 +10,7 @@ from typing import ClassVar
 from attrs import frozen
 
 
-@frozen(slots=False)
+@frozen
 class FieldError:
     """One error in one field; `field` is a dotted path such as `member_ids.2`."""
 

@@ -1,8 +1,4 @@
-"""The domain's values: frozen; those on the wire have the fields that the wire shows.
-
-Times are UTC and whole seconds. Values on the wire have no slots: Python sorts slots by name, and the JSON
-encoder writes fields in the order in which the object holds them.
-"""
+"""The domain's values: frozen. Times are UTC and whole seconds."""
 
 from collections.abc import Mapping
 from datetime import datetime
@@ -14,7 +10,7 @@ from attrs import frozen
 from messaging_core.ids import ChatId, MessageId, SessionId, UserId
 
 
-@frozen(slots=False)
+@frozen
 class User:
     """A person with an account."""
 
@@ -26,7 +22,7 @@ class User:
     created_at: datetime
 
 
-@frozen(slots=False)
+@frozen
 class UserView:
     """A user as one viewer sees them (`messaging_core.privacy`); hidden fields are None."""
 
@@ -137,20 +133,19 @@ class Excerpt(NamedTuple):
     member_ids: tuple[UserId, ...] = ()
 
 
-@frozen(slots=False)
-class ChatView:
-    """A chat as one of its participants sees it; `participants` holds only some of many."""
+class ChatView(NamedTuple):
+    """A chat as one of its participants sees it; a tuple for the same reason as `Excerpt`."""
 
-    id: ChatId
-    title: str
-    is_group: bool
-    created_at: datetime
+    chat: Chat | Excerpt
     participants: tuple[UserView, ...]
-    participants_count: int
-    """The number of all participants."""
+    """The chat's people, or some of many."""
+
+    @property
+    def id(self) -> ChatId:
+        return self.chat.id
 
 
-@frozen(slots=False)
+@frozen
 class ChatPage:
     """A page of a person's chats, latest activity first."""
 
@@ -169,7 +164,7 @@ class MessageType(StrEnum):
     """Created by the server only."""
 
 
-@frozen(slots=False)
+@frozen
 class Message:
     """A message; a deleted one keeps its position, without content."""
 
@@ -185,7 +180,7 @@ class Message:
     deleted_at: datetime | None
 
 
-@frozen(slots=False)
+@frozen
 class Page:
     """A page of history, newest first."""
 

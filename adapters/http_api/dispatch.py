@@ -108,7 +108,7 @@ class Dispatcher:
             self._throttle(() if knows else endpoint.stranger_limits, actor, command, request)
         does, is_large = _by_size(endpoint.does, command, limits)
         match does:
-            case Writes(operation):
+            case Writes(operation, show):
                 executed = await messaging.execute_once(
                     operation(command, context),
                     _idempotent(request, command, context),
@@ -120,11 +120,11 @@ class Dispatcher:
                 headers = (REPLAYED,) if executed.replayed else ()
                 if isinstance(executed.result, Refused):
                     return refused(executed.result, request_id=request_id, headers=headers)
-                body = b"" if endpoint.answers is None else encode(executed.result)
+                body = b"" if show is None else encode(show(executed.result))
                 answer = json_answer(executed.status, body, headers)
             case Reads(query, show):
                 result = await messaging.read(query(command, context))
-                answer = json_answer(endpoint.status, encode(show(command, result)))
+                answer = json_answer(endpoint.status, encode(show(result)))
             case ReadsInParts(function):
                 read = self._reading(endpoint, context.actor)
                 async with self._large_reads if is_large else nullcontext():

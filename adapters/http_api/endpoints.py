@@ -8,6 +8,7 @@ from typing import Any
 from attrs import AttrsInstance, fields, frozen
 
 from adapters.http_api.exchange import HttpAnswer, HttpRequest
+from adapters.http_api.views import View
 from adapters.http_api.wire import integer_fields
 from adapters.runtime.messaging import Messaging, Read
 from messaging_core.errors import Refused
@@ -58,16 +59,12 @@ STRANGER_LIMITS = (Limit("stranger_rate", Per.USER), Limit("stranger_address_rat
 """For endpoints that show a person by id, so that people cannot be collected by enumerating ids."""
 
 
-def _whole(_command: object, result: object) -> object:
-    return result
-
-
 @frozen
 class Reads:
-    """A query; `show` selects the part of its result for the answer."""
+    """A query, and the function that shows its result on the wire."""
 
     query: Callable[[Any, Context], Query[Any]]
-    show: Callable[[Any, Any], object] = _whole
+    show: Callable[[Any], View | list[Any]]
 
 
 @frozen
@@ -85,9 +82,13 @@ class ReadsInParts:
 
 @frozen
 class Writes:
-    """An operation, carried out once per Idempotency-Key."""
+    """An operation, carried out once per Idempotency-Key, and the function that shows its result on the wire.
+
+    Without `show` the response has no body.
+    """
 
     operation: Callable[[Any, Context], Operation[Any]]
+    show: Callable[[Any], View] | None = None
 
 
 @frozen

@@ -8,7 +8,7 @@ from typing import Any
 from adapters.http_api.endpoints import API, Auth, Endpoint, Reads, ReadsInParts
 from adapters.http_api.exchange import JSON
 from adapters.http_api.parameters import UnknownParameter
-from adapters.http_api.problems import BUSY, PROBLEM_JSON, Problem, status_of
+from adapters.http_api.problems import BUSY, PROBLEM_JSON, ProblemJson, status_of
 from adapters.http_api.schema import Schema, Schemas
 from messaging_core.errors import (
     IdempotencyKeyInvalid,
@@ -138,4 +138,4 @@ def _refusals(endpoint: Endpoint) -> dict[int, list[str]]:
 
 def _problem(codes: list[str], schemas: Schemas) -> dict[str, Any]:
     listed = ", ".join(f"`{code}`" for code in dict.fromkeys(codes))
-    return {"description": listed, "content": {PROBLEM_JSON: {"schema": schemas.of(Problem)}}}
+    return {"description": listed, "content": {PROBLEM_JSON: {"schema": schemas.of(ProblemJson)}}}

@@ -4,10 +4,10 @@ import math
 from http import HTTPStatus
 
 import structlog
-from attrs import frozen
 
 from adapters.http_api.exchange import Headers, HttpAnswer, HttpRequest, json_answer
 from adapters.http_api.parameters import UnknownParameter
+from adapters.http_api.views import View
 from adapters.http_api.wire import MalformedJson, encode
 from messaging_core import errors
 from messaging_core.errors import FieldError, Refused
@@ -49,8 +49,15 @@ OUTCOME_UNKNOWN = (
 _BEARER_REFUSALS = (errors.TokenInvalid, errors.TokenExpired, errors.SessionRevoked)
 
 
-@frozen(slots=False)
-class Problem:
+class FieldErrorJson(View, frozen=True, gc=False):
+    """One error in one field; `field` is a dotted path such as `member_ids.2`."""
+
+    field: str
+    code: str
+    message: str
+
+
+class ProblemJson(View, frozen=True, gc=False):
     """The body of every error; `detail` is for a person.
 
     `request_id` is null where the listener answers instead of the application.
@@ -62,7 +69,7 @@ class Problem:
     detail: str
     code: str
     request_id: str | None
-    errors: tuple[FieldError, ...]
+    errors: list[FieldErrorJson]
 
 
 def problem(
@@ -74,7 +81,8 @@ def problem(
     errors: tuple[FieldError, ...] = (),
     headers: Headers = (),
 ) -> HttpAnswer:
-    body = Problem("about:blank", HTTPStatus(status).phrase, status, detail, code, request_id, errors)
+    fields = [FieldErrorJson(each.field, each.code, each.message) for each in errors]
+    body = ProblemJson("about:blank", HTTPStatus(status).phrase, status, detail, code, request_id, fields)
     return json_answer(status, encode(body), headers, content_type=PROBLEM_JSON)
 
 

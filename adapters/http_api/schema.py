@@ -8,6 +8,7 @@ from typing import Any, Literal, assert_never, get_args, get_origin, get_type_hi
 
 import attrs
 
+from adapters.http_api.views import SUFFIX, View
 from adapters.http_api.wire import IDENTIFIERS, least, without_none
 from messaging_core.constraints import (
     CONSTRAINT,
@@ -34,7 +35,7 @@ class Schemas:
         self._limits = limits
 
     def of(self, type_: Any) -> Schema:
-        """The schema of a type; an attrs class is a reference into `components`."""
+        """The schema of a type; a view is a reference into `components`."""
         inner = without_none(type_)
         schemas = [self._of_one(part) for part in inner]
         if NoneType in get_args(type_):
@@ -105,29 +106,30 @@ class Schemas:
     def _of_one(self, type_: Any) -> Schema:
         if type_ in IDENTIFIERS:
             return {"type": "integer", "minimum": least(type_), "maximum": MAX_ID}
-        if attrs.has(type_):
+        if isinstance(type_, type) and issubclass(type_, View):
             return self._reference(type_)
         if isinstance(type_, EnumMeta):
             return {"type": "string", "enum": [choice.value for choice in type_]}  # type: ignore[var-annotated]
         origin = get_origin(type_)
         if origin is Literal:
             return {"enum": list(get_args(type_))}
-        if origin is tuple:
+        if origin in (tuple, list):
             return {"type": "array", "items": self.of(get_args(type_)[0])}
         if origin is Mapping:
             return {"type": "object"}
         return dict(PLAIN[type_])
 
-    def _reference(self, class_: type[attrs.AttrsInstance]) -> Schema:
-        name = class_.__name__
+    def _reference(self, view: type[View]) -> Schema:
+        name = view.__name__.removesuffix(SUFFIX)
         if name not in self.components:
-            self.components[name] = {}  # so that a class that refers to itself does not recurse
-            names = [attribute.name for attribute in attrs.fields(class_)]
-            # An answer never omits keys of an object, so all of them are required.
+            self.components[name] = {}  # so that a view that refers to itself does not recurse
+            types = get_type_hints(view)
+            names = view.__struct_fields__
+            # A response never omits keys of an object, so all of them are required.
             self.components[name] = {
                 "type": "object",
-                "properties": self.properties(class_, names),
-                "required": names,
+                "properties": {each: self.of(types[each]) for each in names},
+                "required": list(names),
             }
         return {"$ref": f"#/components/schemas/{name}"}
 

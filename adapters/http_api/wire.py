@@ -112,10 +112,7 @@ def _bytes_of_utf8(body: bytes) -> int:
 
 
 def encode(value: object) -> bytes:
-    """The JSON of a result: attrs classes as objects, times in RFC 3339 with `Z`, without white space.
-
-    Fields are in the order of declaration for a class without slots, and sorted by name otherwise.
-    """
+    """The JSON of a view or a plain value: times in RFC 3339 with `Z`, without white space."""
     return _encoder.encode(value)
 
 

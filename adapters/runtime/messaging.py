@@ -4,7 +4,7 @@ import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from datetime import UTC, datetime
 from time import time
-from typing import Any, Literal, TypeVar, assert_never
+from typing import Any, TypeVar, assert_never
 
 import structlog
 import trio
@@ -54,26 +54,19 @@ DELIVERIES = (Deliver, DeliverEphemeral, CloseSockets)
 """The effects performed after the commit; a tuple, because the union would be built at each `isinstance`."""
 
 
-@frozen(slots=False)
+@frozen
 class TokenPair:
     """The two current tokens of a session; `expires_in` is the access token's lifetime in seconds."""
 
     access_token: str
     refresh_token: str
-    token_type: Literal["bearer"]
     expires_in: int
 
 
-@frozen(slots=False)
+@frozen
 class SignedIn:
-    """The token pair twice, at the root and under `tokens`: clients exist for both readings of the
-    checklist.
-    """
+    """A session that has just begun: whose it is, as they see themselves, and its tokens."""
 
-    access_token: str
-    refresh_token: str
-    token_type: Literal["bearer"]
-    expires_in: int
     user: UserView
     tokens: TokenPair
 
@@ -377,16 +370,13 @@ class Messaging:
 
     def _signed_in(self, user: User, session: Session, privacy: Privacy) -> SignedIn:
         # Reads nothing: a failed read would answer a committed request with an error.
-        pair = self._pair(session)
-        view = shown(user, viewer=user.id, shares_chat=False, privacy=privacy)
-        return SignedIn(pair.access_token, pair.refresh_token, pair.token_type, pair.expires_in, view, pair)
+        return SignedIn(shown(user, viewer=user.id, shares_chat=False, privacy=privacy), self._pair(session))
 
     def _pair(self, session: Session) -> TokenPair:
         access = tokens.access_claims(session, now=self.now(), limits=self.limits)
         return TokenPair(
             self._signer.sign_access(access),
             self._signer.sign_refresh(tokens.refresh_claims(session)),
-            "bearer",
             int(self.limits.access_ttl.total_seconds()),
         )
 

@@ -91,7 +91,7 @@ def _views(
     # Read `member_ids` once for each chat: the property builds them at each access.
     shown = [(found[chat_id], found[chat_id].member_ids) for chat_id in sizes if chat_id in found]
     people = _seen(context, reader.users({user_id for _, user_ids in shown for user_id in user_ids}))
-    return tuple([chats.view(chat, tuple([people[id_] for id_ in user_ids])) for chat, user_ids in shown])
+    return tuple([ChatView(chat, tuple([people[id_] for id_ in user_ids])) for chat, user_ids in shown])
 
 
 def get_chat(command: GetChat, context: Context) -> Query[ChatView]:
@@ -148,7 +148,7 @@ def view(reader: Reader, chat: Chat, context: Context) -> ChatView:
 def _shown_to(context: Context, shown: Chat | Excerpt, users: Mapping[UserId, User]) -> ChatView:
     """A chat of the actor, with its people as the actor sees them."""
     people = _seen(context, users)
-    return chats.view(shown, tuple([people[user_id] for user_id in shown.member_ids]))
+    return ChatView(shown, tuple([people[user_id] for user_id in shown.member_ids]))
 
 
 def _seen(context: Context, users: Mapping[UserId, User]) -> Mapping[UserId, UserView]:

@@ -200,7 +200,7 @@ class Process:
         outcome = await self.messaging.register(
             command, device="", network="", key=None, path="", privacy=Privacy()
         )
-        return await self.messaging.authenticate(outcome.result.access_token)
+        return await self.messaging.authenticate(outcome.result.tokens.access_token)
 
     async def wait_for_bus(self) -> None:
         """Wait until the process receives its own heartbeats."""

@@ -27,7 +27,6 @@ from messaging_core.chats import (
     readable,
     slices,
     sort_key,
-    view,
 )
 from messaging_core.commands import CreateGroup, ListChats, OpenDirectChat
 from messaging_core.effects import AppendEvent, Decision, Deliver, StoreChat
@@ -42,9 +41,7 @@ from messaging_core.errors import (
 from messaging_core.events import THE_CHAT, ChatCreated, LogEntry
 from messaging_core.ids import ChatId, MessageId, UserId
 from messaging_core.limits import Limits
-from messaging_core.models import Chat, ChatView, Excerpt, Member, Role, User
-from messaging_core.privacy import Privacy
-from messaging_core.privacy import shown as shown_to
+from messaging_core.models import Chat, Excerpt, Member, Role, User
 from messaging_core.testing import strategies as values
 
 NOW = datetime(2024, 11, 4, 14, 30, tzinfo=UTC)
@@ -208,18 +205,6 @@ def test_a_chat_is_for_its_members() -> None:
         readable(chat, CAROL.id)
     with pytest.raises(ChatNotFound):
         readable(None, ALICE.id)
-
-
-def test_a_view_has_the_participants() -> None:
-    """The view holds the participants as users in the order of joining, and their number."""
-    chat = direct(BOB, ALICE).result
-    people = {
-        user.id: shown_to(user, viewer=ALICE.id, shares_chat=True, privacy=Privacy())
-        for user in (ALICE, BOB, CAROL)
-    }
-    participants = (people[BOB.id], people[ALICE.id])
-    shown = view(excerpt(chat, ALICE.id, 2), participants)
-    assert shown == ChatView(ChatId(5), "Direct Message", False, NOW, participants, 2)
 
 
 @given(values.chats(), st.data())

@@ -20,6 +20,7 @@ from messaging_core.idempotency import (
 from messaging_core.ids import ChatId, UserId
 from messaging_core.limits import Limits
 from messaging_core.models import (
+    Chat,
     ChatView,
     IdempotencyKey,
     Message,
@@ -139,7 +140,7 @@ def test_storing_a_response() -> None:
 @given(values.messages(), values.users)
 def test_resources(message: Message, user: User) -> None:
     """A stored response names the message, chat or user that it shows, and copies nothing of it."""
-    chat = ChatView(ChatId(5), "Trip", True, NOW, (), 0)
+    chat = ChatView(Chat(ChatId(5), "Trip", True, NOW, (), 1, NOW, None), ())
     assert resource_of(message) == Resource(ResourceKind.MESSAGE, message.id)
     assert resource_of(user) == Resource(ResourceKind.USER, user.id)
     assert resource_of(chat) == Resource(ResourceKind.CHAT, 5)

@@ -62,14 +62,14 @@ async def parts_of(read: Watched, command: ListChats) -> list[ChatPage]:
 
 
 def ids(parts: list[ChatPage]) -> list[int]:
-    return [chat.id for part in parts for chat in part.chats]
+    return [view.chat.id for part in parts for view in part.chats]
 
 
 async def test_a_short_list_is_one_view() -> None:
     """A list of few people, or an empty one, costs one query."""
     read = Watched(await storage_with(3, 2, others=2))
     [part] = await parts_of(read, ListChats())
-    assert [(chat.id, chat.participants_count) for chat in part.chats] == [(2, 2), (1, 3)]
+    assert [(view.chat.id, view.chat.member_count) for view in part.chats] == [(2, 2), (1, 3)]
     assert read.queries == 1
     read = Watched(await storage_with(others=1))
     assert await parts_of(read, ListChats(5)) == [ChatPage((), None)]
@@ -85,10 +85,10 @@ async def test_a_long_list_comes_in_parts(command: ListChats) -> None:
     assert ids(parts) == list(range(30, 30 - shown, -1))
     assert read.queries == len(parts) == 3
     for part in parts:
-        assert sum(len(chat.participants) for chat in part.chats) <= PARTICIPANTS_AT_ONCE
-        for chat in part.chats:
-            assert (len(chat.participants), chat.participants_count) == (100, 120)
-            assert VIEWER in {user.id for user in chat.participants}
+        assert sum(len(view.participants) for view in part.chats) <= PARTICIPANTS_AT_ONCE
+        for view in part.chats:
+            assert (len(view.participants), view.chat.member_count) == (100, 120)
+            assert VIEWER in {user.id for user in view.participants}
     assert {part.next_cursor is None for part in parts} == {command.limit is None}
 
 
@@ -133,7 +133,7 @@ async def test_any_number_of_chats_is_ordered(monkeypatch: pytest.MonkeyPatch, c
 
 def pages(found: list[ChatPage]) -> Iterator[list[int]]:
     for page in found:
-        yield [chat.id for chat in page.chats]
+        yield [view.chat.id for view in page.chats]
 
 
 async def test_a_page_continues_from_its_cursor() -> None:

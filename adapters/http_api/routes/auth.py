@@ -10,8 +10,9 @@ from adapters.http_api.endpoints import (
     Writes,
 )
 from adapters.http_api.exchange import REPLAYED, HttpAnswer, HttpRequest, json_answer
+from adapters.http_api.views import SignedInJson, TokenPairJson, signed_in_json, token_pair_json
 from adapters.http_api.wire import encode
-from adapters.runtime import Messaging, SignedIn, TokenPair
+from adapters.runtime import Messaging
 from messaging_core import operations
 from messaging_core.commands import LogIn, LogOut, RefreshTokens, RegisterUser
 from messaging_core.errors import (
@@ -34,7 +35,7 @@ async def register(command: RegisterUser, request: HttpRequest, messaging: Messa
         privacy=messaging.privacy_at(request.host),
     )
     replayed = (REPLAYED,) if registered.replayed else ()
-    return json_answer(201, encode(registered.result), (*replayed, *NO_STORE))
+    return json_answer(201, encode(signed_in_json(registered.result)), (*replayed, *NO_STORE))
 
 
 async def log_in(command: LogIn, request: HttpRequest, messaging: Messaging) -> HttpAnswer:
@@ -42,12 +43,12 @@ async def log_in(command: LogIn, request: HttpRequest, messaging: Messaging) -> 
     signed_in = await messaging.log_in(
         command, device=_device(request), network=request.network, privacy=privacy
     )
-    return json_answer(200, encode(signed_in), NO_STORE)
+    return json_answer(200, encode(signed_in_json(signed_in)), NO_STORE)
 
 
 async def refresh(command: RefreshTokens, request: HttpRequest, messaging: Messaging) -> HttpAnswer:
     del request
-    return json_answer(200, encode(await messaging.refresh(command)), NO_STORE)
+    return json_answer(200, encode(token_pair_json(await messaging.refresh(command))), NO_STORE)
 
 
 NO_STORE = (("cache-control", "no-store"),)
@@ -66,7 +67,7 @@ ENDPOINTS = (
         command=RegisterUser,
         does=Handles(register, takes_key=True),
         status=201,
-        answers=SignedIn,
+        answers=SignedInJson,
         refusals=(EmailTaken, IdempotencyKeyReused),
         unavailable=("storage_unavailable", "busy"),
         auth=Auth.NONE,
@@ -78,7 +79,7 @@ ENDPOINTS = (
         summary="Sign in: a new session",
         command=LogIn,
         does=Handles(log_in),
-        answers=SignedIn,
+        answers=SignedInJson,
         refusals=(InvalidCredentials,),
         unavailable=("storage_unavailable", "busy"),
         auth=Auth.NONE,
@@ -90,7 +91,7 @@ ENDPOINTS = (
         summary="Exchange a refresh token for the next pair; concurrent and repeated exchanges agree",
         command=RefreshTokens,
         does=Handles(refresh),
-        answers=TokenPair,
+        answers=TokenPairJson,
         refusals=(RefreshTokenInvalid, RefreshTokenExpired, RefreshTokenReused),
         auth=Auth.NONE,
         limits=(Limit("refresh_rate", Per.SESSION),),

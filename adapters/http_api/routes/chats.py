@@ -11,6 +11,7 @@ from adapters.http_api.endpoints import (
     ReadsInParts,
     Writes,
 )
+from adapters.http_api.views import ChatPageJson, ChatViewJson, chat_json, chats_json
 from adapters.http_api.wire import encode, joined
 from adapters.runtime.messaging import Read, in_parts
 from messaging_core import operations
@@ -24,7 +25,6 @@ from messaging_core.errors import (
     TooManyChats,
     UserNotFound,
 )
-from messaging_core.models import ChatPage, ChatView
 from messaging_core.operations import Context
 
 
@@ -33,7 +33,7 @@ async def list_chats(command: ListChats, context: Context, read: Read) -> bytes:
     parts: list[bytes] = []
     next_cursor = None
     async for part in in_parts(operations.list_chats(command, context), read):
-        parts.append(encode(part.chats))
+        parts.append(encode(chats_json(part.chats)))
         next_cursor = part.next_cursor
     if not is_paged(command):
         return joined(parts)
@@ -47,16 +47,16 @@ ENDPOINTS = (
         summary="My chats, latest activity first: an array of 1,000, or with a limit or a cursor a page",
         command=ListChats,
         does=ReadsInParts(list_chats),
-        answers=tuple[ChatView, ...] | ChatPage,
+        answers=list[ChatViewJson] | ChatPageJson,
     ),
     Endpoint(
         method="POST",
         path=f"{API}/chats",
         summary="Create a group; I become its owner",
         command=CreateGroup,
-        does=Writes(operations.create_group),
+        does=Writes(operations.create_group, chat_json),
         status=201,
-        answers=ChatView,
+        answers=ChatViewJson,
         refusals=(TooManyChats, IdempotencyKeyReused),
         limits=(
             Limit("group_rate", Per.USER),
@@ -70,8 +70,8 @@ ENDPOINTS = (
         path=f"{API}/chats/{{chat_id}}",
         summary="One chat",
         command=GetChat,
-        does=Reads(operations.get_chat),
-        answers=ChatView,
+        does=Reads(operations.get_chat, chat_json),
+        answers=ChatViewJson,
         refusals=(ChatNotFound, NotAParticipant),
     ),
     Endpoint(
@@ -79,8 +79,8 @@ ENDPOINTS = (
         path=f"{API}/chats/direct",
         summary="The direct chat with a person, created if there is none",
         command=OpenDirectChat,
-        does=Writes(operations.open_direct_chat),
-        answers=ChatView,
+        does=Writes(operations.open_direct_chat, chat_json),
+        answers=ChatViewJson,
         refusals=(DirectChatWithSelf, UserNotFound, TooManyChats, IdempotencyKeyReused),
         stranger_limits=STRANGER_LIMITS,
     ),

@@ -4,6 +4,7 @@ import trio
 from attrs import evolve
 
 from adapters.http_api.endpoints import API, Cost, Endpoint, Limit, Per, Reads, ReadsInParts, Writes
+from adapters.http_api.views import MessageJson, PageJson, message_json, messages_json, page_json
 from adapters.http_api.wire import encode, joined
 from adapters.runtime.messaging import Read, in_parts
 from messaging_core import operations
@@ -22,14 +23,17 @@ from messaging_core.models import Message, Page
 from messaging_core.operations import MESSAGES_AT_ONCE, Context, Query
 
 
-def list_messages(command: ListMessages, context: Context) -> Query[Page]:
-    """A page by one query; raises `Invalid`."""
-    return operations.page_of_messages(command, context, check_page(command, context.limits))
+def list_messages(command: ListMessages, context: Context) -> Query[Page | tuple[Message, ...]]:
+    """A page by one query, or only its messages for the checklist's clients, which request no page.
+
+    Raises `Invalid`.
+    """
+    query = operations.page_of_messages(command, context, check_page(command, context.limits))
+    return query if _is_paged(command) else lambda reader: query(reader).messages
 
 
-def page_or_array(command: ListMessages, page: Page) -> Page | tuple[Message, ...]:
-    """A page, or a bare array for the checklist's clients, which request no page."""
-    return page if _is_paged(command) else page.messages
+def page_or_array(found: Page | tuple[Message, ...]) -> PageJson | list[MessageJson]:
+    return page_json(found) if isinstance(found, Page) else messages_json(found)
 
 
 async def list_in_parts(command: ListMessages, context: Context, read: Read) -> bytes:
@@ -38,11 +42,11 @@ async def list_in_parts(command: ListMessages, context: Context, read: Read) -> 
     [page] = [part async for part in in_parts(operations.page_in_parts(command, context, size), read)]
     parts = []
     for start in range(0, len(page.messages) or 1, MESSAGES_AT_ONCE):
-        parts.append(encode(page.messages[start : start + MESSAGES_AT_ONCE]))
+        parts.append(encode(messages_json(page.messages[start : start + MESSAGES_AT_ONCE])))
         await trio.lowlevel.checkpoint()
     if not _is_paged(command):
         return joined(parts)
-    head, _, tail = encode(evolve(page, messages=())).partition(b"[]")
+    head, _, tail = encode(page_json(evolve(page, messages=()))).partition(b"[]")
     return joined(parts, head, tail)
 
 
@@ -62,7 +66,7 @@ ENDPOINTS = (
         summary="A chat's history, newest first: an array of 50, or with a limit or an anchor a page",
         command=ListMessages,
         does=ReadsInParts(list_in_parts, is_large, small=Reads(list_messages, page_or_array)),
-        answers=tuple[Message, ...] | Page,
+        answers=list[MessageJson] | PageJson,
         refusals=(ChatNotFound, NotAParticipant),
     ),
     Endpoint(
@@ -70,9 +74,9 @@ ENDPOINTS = (
         path=f"{API}/messages",
         summary="Send a message to everybody in a chat",
         command=SendMessage,
-        does=Writes(operations.send_message),
+        does=Writes(operations.send_message, message_json),
         status=201,
-        answers=Message,
+        answers=MessageJson,
         refusals=(ChatNotFound, NotAParticipant, IdempotencyKeyReused),
         limits=(Limit("message_rate", Per.USER, (Cost.DELIVERIES,)),),
     ),
@@ -81,8 +85,8 @@ ENDPOINTS = (
         path=f"{API}/messages/{{message_id}}",
         summary="Change a message of mine; omitted fields stay, null removes a field",
         command=EditMessage,
-        does=Writes(operations.edit_message),
-        answers=Message,
+        does=Writes(operations.edit_message, message_json),
+        answers=MessageJson,
         refusals=(
             MessageNotFound,
             NotAParticipant,

@@ -5,6 +5,7 @@ from attrs import frozen
 from adapters.http_api.endpoints import Auth, Endpoint, Handles
 from adapters.http_api.exchange import HttpAnswer, HttpRequest, json_answer
 from adapters.http_api.problems import Unavailable
+from adapters.http_api.views import View
 from adapters.http_api.wire import encode
 from adapters.runtime import Messaging
 
@@ -19,14 +20,13 @@ class CheckReadiness:
     pass
 
 
-@frozen(slots=False)
-class Status:
+class StatusJson(View, frozen=True, gc=False):
     status: str
 
 
 async def health(command: CheckHealth, request: HttpRequest, messaging: Messaging) -> HttpAnswer:
     del command, request, messaging
-    return json_answer(200, encode(Status("ok")))
+    return json_answer(200, encode(StatusJson("ok")))
 
 
 async def readiness(command: CheckReadiness, request: HttpRequest, messaging: Messaging) -> HttpAnswer:
@@ -38,7 +38,7 @@ async def readiness(command: CheckReadiness, request: HttpRequest, messaging: Me
     if trouble is not None:
         raise Unavailable(trouble, code="bus_unavailable", retry_after=2)
     await messaging.check_storage()
-    return json_answer(200, encode(Status("ready")))
+    return json_answer(200, encode(StatusJson("ready")))
 
 
 ENDPOINTS = (
@@ -48,7 +48,7 @@ ENDPOINTS = (
         summary="Is the process alive",
         command=CheckHealth,
         does=Handles(health),
-        answers=Status,
+        answers=StatusJson,
         unavailable=(),
         auth=Auth.NONE,
         limits=(),
@@ -59,7 +59,7 @@ ENDPOINTS = (
         summary="Is the process ready for requests: storage and bus respond, and it is not shutting down",
         command=CheckReadiness,
         does=Handles(readiness),
-        answers=Status,
+        answers=StatusJson,
         unavailable=("draining", "bus_unavailable", "storage_unavailable"),
         auth=Auth.NONE,
         limits=(),
