@@ -5,7 +5,6 @@ from contextlib import nullcontext
 from contextvars import ContextVar
 from typing import Any, assert_never
 
-import trio
 from attrs import AttrsInstance
 
 from adapters.http_api.endpoints import (
@@ -24,6 +23,7 @@ from adapters.http_api.parameters import check_names
 from adapters.http_api.problems import UnsupportedContent, explained, refused
 from adapters.http_api.wire import MalformedJson, canonical, decode, encode, from_strings, structure
 from adapters.runtime import Messaging
+from adapters.runtime.event_loop import places
 from adapters.runtime.messaging import Read
 from adapters.runtime.throttles import Permits, Throttles
 from messaging_core import idempotency, operations
@@ -54,7 +54,7 @@ class Dispatcher:
     def __init__(self, messaging: Messaging, throttles: Throttles | None) -> None:
         self._messaging = messaging
         self._throttles = throttles
-        self._large_reads = trio.CapacityLimiter(LARGE_READS)
+        self._large_reads = places(LARGE_READS)
 
     async def answer(
         self, endpoint: Endpoint, request: HttpRequest, path_values: Mapping[str, str], *, request_id: str

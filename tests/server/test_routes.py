@@ -55,22 +55,6 @@ def refusals(of: type[Refused] = Refused) -> Iterator[type[Refused]]:
 # --- declarations ---
 
 
-@each_endpoint
-def test_declarations_are_complete(endpoint: Endpoint) -> None:
-    """An endpoint declares who may call it, how often, its response, and a summary."""
-    assert endpoint.summary
-    assert endpoint.method in {"GET", "POST", "PUT", "PATCH", "DELETE"}
-    assert 200 <= endpoint.status < 300
-    assert (endpoint.answers is None) == (endpoint.status == 204)
-    assert endpoint.limits or endpoint.path in {"/health", "/ready"}
-    assert endpoint.auth is Auth.SESSION or endpoint.path.startswith(
-        ("/api/v1/auth/", "/health", "/ready")
-    ), "open to everybody"
-    for limit in endpoint.limits:
-        assert isinstance(getattr(Limits(), limit.rate), Rate)
-        assert endpoint.auth is Auth.SESSION or limit.per is not Per.USER
-
-
 def rendered_classes(type_: Any) -> Iterator[type]:
     """The classes that JSON of this type is rendered from."""
     if isinstance(type_, type) and (attrs.has(type_) or issubclass(type_, Struct)):

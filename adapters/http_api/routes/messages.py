@@ -1,11 +1,11 @@
 """Messages and their history."""
 
-import trio
 from attrs import evolve
 
 from adapters.http_api.endpoints import API, Cost, Endpoint, Limit, Per, Reads, ReadsInParts, Writes
 from adapters.http_api.views import MessageJson, PageJson, message_json, messages_json, page_json
 from adapters.http_api.wire import encode, joined
+from adapters.runtime.event_loop import next_turn
 from adapters.runtime.messaging import Read, in_parts
 from messaging_core import operations
 from messaging_core.commands import DeleteMessage, EditMessage, ListMessages, SendMessage
@@ -43,7 +43,7 @@ async def list_in_parts(command: ListMessages, context: Context, read: Read) -> 
     parts = []
     for start in range(0, len(page.messages) or 1, MESSAGES_AT_ONCE):
         parts.append(encode(messages_json(page.messages[start : start + MESSAGES_AT_ONCE])))
-        await trio.lowlevel.checkpoint()
+        await next_turn()
     if not _is_paged(command):
         return joined(parts)
     head, _, tail = encode(page_json(evolve(page, messages=()))).partition(b"[]")
