@@ -34,6 +34,7 @@ class LongestStep(trio.abc.Instrument):
     """The longest step of any task, in seconds of wall-clock time and of this thread's processor time."""
 
     def __init__(self) -> None:
+        self._wall, self._cpu = time.perf_counter(), time.thread_time()
         self.reset()
 
     def reset(self) -> None:

@@ -34,6 +34,9 @@ NO_USER = 0
 MEMBERS_VERSION = -2
 """The index of the column `members_version` in a chat's row."""
 
+PAYLOAD = 5
+"""The index of the payload's text in a message's row."""
+
 # Takes a tenth of the time of calling the class. `value` calls Python twice to give `_value_`.
 _TYPES = {type_.value: type_ for type_ in MessageType}
 

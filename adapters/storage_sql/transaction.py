@@ -177,11 +177,14 @@ class SqlReader:
     def messages_before(self, chat_id: ChatId, before_id: MessageId | None, count: int) -> Sequence[Message]:
         before = BEYOND if before_id is None else self._first_from(chat_id, before_id)
         rows = self._execute(self._sql.messages_before, (chat_id, before, count)).fetchall()
-        return [message_of(row) for row in rows]
+        return self._messages_of(rows)
 
     def messages_after(self, chat_id: ChatId, after_id: MessageId, count: int) -> Sequence[Message]:
         after = self._first_from(chat_id, MessageId(after_id + 1))
         rows = self._execute(self._sql.messages_after, (chat_id, after - 1, count)).fetchall()
+        return self._messages_of(rows)
+
+    def _messages_of(self, rows: Sequence[Row]) -> Sequence[Message]:
         return [message_of(row) for row in rows]
 
     def _first_from(self, chat_id: ChatId, message_id: MessageId) -> int:

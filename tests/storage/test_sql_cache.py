@@ -5,6 +5,7 @@ import threading
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,8 @@ from messaging_core.models import Chat, Member, Message, MessageType, Role, User
 from messaging_core.ports import Reader, Transaction
 
 NOW = datetime(2024, 11, 4, 14, 30, tzinfo=UTC)
+ALL_ON_LOOP, ALL_IN_THREAD = inf, -1.0
+"""Budgets of reads, in seconds."""
 PEOPLE = 3
 CHATS = 2
 
@@ -153,20 +156,27 @@ programs = st.lists(
 )
 
 
-@given(program=programs, together=st.booleans(), commits_in_thread=st.booleans())
+@given(
+    program=programs, together=st.booleans(), commits_in_thread=st.booleans(), reads_in_thread=st.booleans()
+)
 async def test_the_cache_equals_the_file(
     tmp_path_factory: pytest.TempPathFactory,
     program: list[tuple[list[Step], bool, bool]],
     together: bool,
     commits_in_thread: bool,
+    reads_in_thread: bool,
 ) -> None:
-    """After any transactions, also failed ones, alone or sharing commits, every result equals the file's."""
+    """After any transactions, also failed ones, alone or sharing commits, every result equals the file's.
+
+    The reads meanwhile, on the loop or in the thread, cache nothing stale.
+    """
     path = tmp_path_factory.mktemp("cache") / "test.db"
     async with open_sqlite(path) as storage:
         assert isinstance(storage, SqliteStorage)
         await storage.transact(prepare)
         if commits_in_thread:
             storage._writer._policy.quick_commits_needed = 1_000_000
+        storage._reads.budget.seconds = ALL_IN_THREAD if reads_in_thread else ALL_ON_LOOP
 
         async def run(steps: list[Step], fails: bool) -> None:
             try:
@@ -182,11 +192,14 @@ async def test_the_cache_equals_the_file(
                     nursery.start_soon(run, steps, fails)
                 else:
                     await run(steps, fails)
-        assert await storage.read(read_all) == read_all_uncached(path)
+        for seconds in (ALL_ON_LOOP, ALL_IN_THREAD):
+            storage._reads.budget.seconds = seconds
+            assert await storage.read(read_all) == read_all_uncached(path)
 
 
 async def test_a_read_during_a_commit_caches_nothing_stale(storage: SqliteStorage, path: Path) -> None:
     """A read while the thread commits sees one state or the other, and caches nothing of it."""
+    storage._reads.budget.seconds = ALL_ON_LOOP
     await storage.transact(lambda tx: send(tx, 0))
     before = await storage.read(read_all)
     writer = storage._writer
@@ -214,10 +227,11 @@ async def test_a_read_during_a_commit_caches_nothing_stale(storage: SqliteStorag
 
 async def test_hot_reads_need_no_statement(storage: SqliteStorage) -> None:
     """Users, chats and a chat's last page are read once; a new message does not cause another read."""
+    storage._reads.budget.seconds = ALL_ON_LOOP
     await storage.read(read_all)
     await storage.transact(lambda tx: send(tx, 0))
     statements: list[str] = []
-    storage._reading.set_trace_callback(statements.append)
+    storage._reads._view._connection.set_trace_callback(statements.append)
 
     def hot(reader: Reader) -> int:
         assert reader.user(UserId(1)) is not None

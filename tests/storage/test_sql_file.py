@@ -42,7 +42,7 @@ def pragmas(connection: sqlite3.Connection, *names: str) -> dict[str, object]:
 
 def both(storage: Storage) -> tuple[sqlite3.Connection, sqlite3.Connection]:
     assert isinstance(storage, SqliteStorage)
-    return storage._writing, storage._reading
+    return storage._writing, storage._reads._view._connection
 
 
 def files(directory: Path) -> list[Path]:

@@ -9,6 +9,7 @@ import pytest
 
 from adapters.storage_memory import MemoryStorage
 from adapters.storage_sql import open_sqlite
+from adapters.storage_sql.sqlite.storage import SqliteStorage
 from messaging_core.ports import Storage
 from messaging_core.testing.storage_contract import OpenStorage, StorageContract
 
@@ -29,3 +30,22 @@ class TestSqliteStorage(StorageContract):
     @pytest.fixture
     def open_model(self) -> OpenStorage:
         return open_memory_storage
+
+
+@asynccontextmanager
+async def open_to_read_in_thread(path: Path) -> AsyncIterator[Storage]:
+    async with open_sqlite(path) as storage:
+        assert isinstance(storage, SqliteStorage)
+        storage._reads.budget.seconds = -1
+        yield storage
+
+
+class TestSqliteStorageReadInThread(TestSqliteStorage):
+    """A storage of which every read is too long for the event loop, if it needs a statement at all."""
+
+    programs = 10
+
+    @pytest.fixture
+    def open_storage(self, tmp_path: Path) -> OpenStorage:
+        numbers = count()
+        return lambda: open_to_read_in_thread(tmp_path / f"{next(numbers)}.db")

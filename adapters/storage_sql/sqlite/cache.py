@@ -6,12 +6,12 @@ keeps them out of the cache during it, when a view may show either state, and ca
 """
 
 from bisect import bisect_right
-from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, ItemsView, Mapping, Sequence
 from typing import Generic, NamedTuple, TypeVar, assert_never
 
-from attrs import evolve
+from attrs import define, evolve, field
 
-from adapters.storage_sql.rows import Row
+from adapters.storage_sql.rows import PAYLOAD, Row
 from adapters.storage_sql.statements import Statements
 from adapters.storage_sql.transaction import (
     DriverConnection,
@@ -74,6 +74,9 @@ class WeightedCache(Generic[K, V]):
         if self._values.pop(key, None) is not None:
             self.weight -= self._weights.pop(key)
 
+    def items(self) -> ItemsView[K, V]:
+        return self._values.items()
+
     def __len__(self) -> int:
         return len(self._values)
 
@@ -130,6 +133,8 @@ class CommittedCache:
         self.changing_chats: Collection[ChatId] = ()
         self.changing_members: Collection[UserId] = ()
         """Users to whose chats the current commit adds one."""
+        self._loads: set[Load] = set()
+        """Those whose views may be older than the last commit."""
 
     def put_user(self, user: User) -> None:
         if user.id not in self.changing_users:
@@ -146,6 +151,47 @@ class CommittedCache:
     def put_tail(self, chat_id: ChatId, tail: Tail) -> None:
         if chat_id not in self.changing_chats:
             self.tails.put(chat_id, tail)
+
+    def begin_load(self) -> "Load":
+        """Begin to load into a cache of its own, before the view begins that is read; call `end_load`."""
+        load = Load(set(self.changing_users), set(self.changing_chats), set(self.changing_members))
+        self._loads.add(load)
+        return load
+
+    def end_load(self, load: "Load") -> None:
+        self._loads.discard(load)
+
+    def keep(self, load: "Load") -> None:
+        """Cache what was loaded and is still as it was loaded."""
+        for user_id, user in load.loaded.users.items():
+            if user_id not in load.changed_users:
+                self.put_user(user)
+        for chat_id, chat in load.loaded.chats.items():
+            if chat_id not in load.changed_chats:
+                self.put_chat(chat)
+        for user_id, chat_ids in load.loaded.chat_ids.items():
+            if user_id not in load.changed_members:
+                self.put_chat_ids(user_id, chat_ids)
+        for chat_id, tail in load.loaded.tails.items():
+            if chat_id not in load.changed_chats:
+                self.put_tail(chat_id, tail)
+
+    def note_changes(self) -> None:
+        """Record for the loads under way what the current commit changes."""
+        for load in self._loads:
+            load.changed_users.update(self.changing_users)
+            load.changed_chats.update(self.changing_chats)
+            load.changed_members.update(self.changing_members)
+
+
+@define(eq=False)
+class Load:
+    """What is loaded from a view that may be older than the last commit, and what was changed since."""
+
+    changed_users: set[UserId]
+    changed_chats: set[ChatId]
+    changed_members: set[UserId]
+    loaded: CommittedCache = field(factory=CommittedCache)
 
 
 class StagedChanges:
@@ -214,6 +260,7 @@ class StagedChanges:
         committed.changing_users = self._users.keys()
         committed.changing_chats = self._changed_chats | {m.chat_id for m in self._messages.values()}
         committed.changing_members = self._new_members
+        committed.note_changes()
         for user_id in self._users:
             committed.users.drop(user_id)
         for user_id in self._new_members:
@@ -269,7 +316,10 @@ class _NoMembersCache:
 
 
 class CachedReader(SqlReader):
-    """Reads the committed state, from the cache where possible."""
+    """Reads the committed state, from the cache where possible.
+
+    Calls `will_decode` with the characters of payloads that it is about to decode.
+    """
 
     def __init__(
         self,
@@ -278,9 +328,11 @@ class CachedReader(SqlReader):
         *,
         committed: CommittedCache,
         many: ManyParameter,
+        will_decode: Callable[[int], None] = lambda _: None,
     ) -> None:
         super().__init__(connection, statements, members=_NoMembersCache(), many=many)
         self._committed = committed
+        self._will_decode = will_decode
 
     def user(self, user_id: UserId) -> User | None:
         user = self._committed.users.get(user_id)
@@ -347,6 +399,10 @@ class CachedReader(SqlReader):
             tail = tail_of(super().messages_before(chat_id, None, TAIL_LENGTH))
             self._committed.put_tail(chat_id, tail)
         return tail.messages[:count]
+
+    def _messages_of(self, rows: Sequence[Row]) -> Sequence[Message]:
+        self._will_decode(sum([len(row[PAYLOAD]) for row in rows if row[PAYLOAD] is not None]))
+        return super()._messages_of(rows)
 
 
 class CachedTransaction(SqlTransaction):

@@ -97,7 +97,7 @@ class _Job:
 class Writer:
     """Runs operations in order of arrival; created and used on the event loop."""
 
-    def __init__(self, session: WriteSession, loop_turns: LoopTurns) -> None:
+    def __init__(self, session: WriteSession, loop_turns: LoopTurns, pauses: LoopPauses) -> None:
         self._session = session
         self._has_been_idle = loop_turns.idle_detector()
         self._policy = CommitPolicy(session.connection.total_changes)
@@ -118,7 +118,7 @@ class Writer:
         """Why new transactions are refused."""
         self._has_failed = False
         self._has_ended = False
-        self._thread = WorkerThread("writer", LoopPauses(), failed=self._thread_failed)
+        self._thread = WorkerThread("writer", pauses, failed=self._thread_failed)
         self._is_due = False
         """Whether the next transaction is to begin."""
         self._runner_waits = Gate()

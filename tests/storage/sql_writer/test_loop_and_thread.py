@@ -11,9 +11,10 @@ import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
 
-from adapters.storage_sql.sqlite import storage as sqlite_module
+from adapters.storage_sql.sqlite import reads as reads_module
 from adapters.storage_sql.sqlite.commit_policy import HICCUP_AFTER, QUICK_COMMITS_NEEDED, SLOW_COMMIT
-from adapters.storage_sql.sqlite.storage import READ_SECONDS_A_TURN, SqliteStorage
+from adapters.storage_sql.sqlite.reads import READ_SECONDS_A_TURN
+from adapters.storage_sql.sqlite.storage import SqliteStorage
 from messaging_core.ids import MessageId
 from messaging_core.ports import Reader, Transaction
 from tests.storage.sql_writer.writing import CHAT, Held, held, history, raw, send, settled
@@ -30,7 +31,8 @@ async def test_readers_do_not_wait(storage: SqliteStorage) -> None:
 
 
 async def test_a_read_sees_one_snapshot(storage: SqliteStorage) -> None:
-    """Two queries in one read agree, whatever is committed in between."""
+    """Two queries in one read on the loop agree, whatever is committed in between."""
+    storage._reads.budget.seconds = 60
     queried, committed = threading.Event(), threading.Event()
     writer = storage._writer
     commit = writer._commit
@@ -61,7 +63,7 @@ async def test_a_turn_with_long_reads_begins_no_others(
 ) -> None:
     """However many large reads are called at once, other tasks run after every two of them."""
     now = 0.0
-    monkeypatch.setattr(sqlite_module, "monotonic", lambda: now)
+    monkeypatch.setattr(reads_module, "monotonic", lambda: now)
     turns = Counter[int]()
 
     def read_long(_: Reader) -> None:
@@ -78,7 +80,7 @@ async def test_a_turn_with_long_reads_begins_no_others(
 
 async def test_short_reads_share_a_turn(storage: SqliteStorage, monkeypatch: pytest.MonkeyPatch) -> None:
     """Reads that take no time do not delay others to the next turn."""
-    monkeypatch.setattr(sqlite_module, "monotonic", lambda: 0.0)
+    monkeypatch.setattr(reads_module, "monotonic", lambda: 0.0)
     turns = Counter[int]()
 
     def read_short(_: Reader) -> None:
@@ -203,6 +205,7 @@ async def test_a_lone_call_on_an_idle_loop_does_not_yield(storage: SqliteStorage
     """After an idle turn and a transaction of one operation, a call begins its transaction at once."""
     storage._writer._policy.slow_commit = 60  # even on a busy machine
     storage._writer._policy.max_batch_seconds = 60
+    storage._reads.budget.seconds = 60
     assert await turns(storage.transact(send)) == 0
     assert await turns(storage.read(history)) == 0
     with pytest.raises(Held):
