@@ -47,10 +47,13 @@ def take(bucket: Bucket | None, rate: Rate, *, now: float, cost: int = 1) -> Buc
 
 
 def charge(bucket: Bucket | None, rate: Rate, *, now: float, cost: int) -> Bucket:
-    """The bucket after charging `cost` more permits for work that it has granted; it may go into debt."""
+    """The bucket after charging `cost` more permits for work that it has granted; it may go into debt.
+
+    A negative cost returns permits, until the bucket is full.
+    """
     full = Bucket(rate.burst, now) if bucket is None else bucket
     permits = min(rate.burst, full.permits + (now - full.at) * rate.per_second)
-    return Bucket(_owing(permits - cost, rate), now)
+    return Bucket(min(rate.burst, _owing(permits - cost, rate)), now)
 
 
 def refuse_debt(bucket: Bucket, rate: Rate, *, now: float) -> None:

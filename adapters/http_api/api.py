@@ -129,7 +129,9 @@ class HttpApi:
         headers = head.headers
         if head.method == OPTIONS and "access-control-request-method" in headers:
             fields = preflight_fields(headers.get("access-control-request-headers"))
-            return HttpAnswer(204, b"", (*fields, *self.cors.fields(headers.get("origin") or None)))
+            return complete(
+                HttpAnswer(204, b"", fields), head, request_id(headers.get("x-request-id")), self.cors
+            )
         route = self.route("GET" if head.method == "HEAD" else head.method, head.path)
         if route is not None:
             return await route.answer_after(head, read_body)

@@ -1,6 +1,6 @@
 """Dispatch: turns a request and its endpoint's declaration into an answer."""
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from contextlib import nullcontext
 from contextvars import ContextVar
 from typing import Any, assert_never
@@ -18,7 +18,7 @@ from adapters.http_api.endpoints import (
     ReadsInParts,
     Writes,
 )
-from adapters.http_api.exchange import JSON, REPLAYED, HttpAnswer, HttpRequest, json_answer
+from adapters.http_api.exchange import JSON, REPLAYED, Headers, HttpAnswer, HttpRequest, json_answer
 from adapters.http_api.parameters import check_names
 from adapters.http_api.problems import UnsupportedContent, explained, refused
 from adapters.http_api.wire import MalformedJson, canonical, decode, encode, from_strings, structure
@@ -32,7 +32,7 @@ from messaging_core.errors import Refused, TokenInvalid, TokenMissing, TooManyRe
 from messaging_core.idempotency import IdempotentRequest
 from messaging_core.limits import Limits
 from messaging_core.models import Actor, IdempotencyKey
-from messaging_core.operations import Context, Query
+from messaging_core.operations import Context, Executed, Query
 from messaging_core.throttle import permits_for
 
 REQUEST_ID: ContextVar[str | None] = ContextVar("request_id", default=None)
@@ -109,19 +109,17 @@ class Dispatcher:
         does, is_large = _by_size(endpoint.does, command, limits)
         match does:
             case Writes(operation, show):
-                executed = await messaging.execute_once(
-                    operation(command, context),
-                    _idempotent(request, command, context),
-                    status=endpoint.status,
-                    context=context,
-                )
-                if executed.people_reached > limits.deliveries_per_permit:
-                    self._charge(endpoint, Cost.DELIVERIES, executed.people_reached, context.actor)
-                headers = (REPLAYED,) if executed.replayed else ()
-                if isinstance(executed.result, Refused):
-                    return refused(executed.result, request_id=request_id, headers=headers)
-                body = b"" if show is None else encode(show(executed.result))
-                answer = json_answer(executed.status, body, headers)
+                try:
+                    executed = await messaging.execute_once(
+                        operation(command, context),
+                        _idempotent(request, command, context),
+                        status=endpoint.status,
+                        context=context,
+                    )
+                except Refused:
+                    self._return_permits(endpoint, context.actor)
+                    raise
+                answer = self._answer_of(endpoint, show, executed, context.actor, request_id)
             case Reads(query, show):
                 result = await messaging.read(query(command, context))
                 answer = json_answer(endpoint.status, encode(show(result)))
@@ -134,6 +132,26 @@ class Dispatcher:
         if len(answer.body) > limits.answer_bytes_per_permit:
             self._charge(endpoint, Cost.ANSWER, len(answer.body), context.actor)
         return answer
+
+    def _answer_of(
+        self,
+        endpoint: Endpoint,
+        show: Callable[[Any], object] | None,
+        executed: Executed,
+        actor: Actor,
+        request_id: str,
+    ) -> HttpAnswer:
+        """The answer to a write; charges its deliveries, and returns the permits that a replay has taken."""
+        if executed.people_reached > self._messaging.limits.deliveries_per_permit:
+            self._charge(endpoint, Cost.DELIVERIES, executed.people_reached, actor)
+        headers: Headers = ()
+        if executed.replayed:
+            headers = (REPLAYED,)
+            self._return_permits(endpoint, actor)
+            if isinstance(executed.result, Refused):
+                return refused(executed.result, request_id=request_id, headers=headers)
+        body = b"" if show is None else encode(show(executed.result))
+        return json_answer(executed.status, body, headers)
 
     def _reading(self, endpoint: Endpoint, actor: Actor) -> Read:
         """A function that reads the parts of an answer; beyond the first it refuses a user in debt.
@@ -217,6 +235,13 @@ class Dispatcher:
         if self._throttles is not None:
             more = permits_for(units, getattr(self._messaging.limits, cost.value)) - 1
             self._throttles.charge(*self._charged(endpoint, cost, more, actor))
+
+    def _return_permits(self, endpoint: Endpoint, actor: Actor) -> None:
+        """Return the permits for creations, because the request has created nothing."""
+        if self._throttles is not None:
+            limits = self._messaging.limits
+            rates = [limit.rate for limit in endpoint.limits if limit.for_creations]
+            self._throttles.charge(*[(rate, actor.user_id, getattr(limits, rate), -1) for rate in rates])
 
     def _charged(self, endpoint: Endpoint, cost: Cost, permits: int, actor: Actor) -> list[Permits]:
         limits = self._messaging.limits

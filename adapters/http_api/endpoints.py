@@ -53,6 +53,9 @@ class Limit:
     rate: str
     per: Per
     costs: tuple[Cost, ...] = ()
+    for_creations: bool = False
+    """Whether a request that is refused by the decision, or a replay, returns its permit; only with
+    `Per.USER`."""
 
 
 STRANGER_LIMITS = (Limit("stranger_rate", Per.USER), Limit("stranger_address_rate", Per.ADDRESS))

@@ -38,7 +38,7 @@ def make_framework(api: HttpApi, config: HttpConfig, limits: Limits, avatar_host
     if config.client:
         pages.append(client_page(avatar_hosts))
     for page in pages:
-        page.after_request(partial(_allow_origin, api))
+        page.after_request(partial(_complete, api))
         app.register_blueprint(page)
     app.before_request(partial(_answer_by_api, app, api))
     app.register_error_handler(HTTPException, partial(_http_error, api))
@@ -97,10 +97,11 @@ def _response(answer: HttpAnswer) -> Response:
     return response
 
 
-async def _allow_origin(api: HttpApi, response: Response) -> Response:
-    """Let pages of other origins read a page's response; the API's answers have these fields already."""
-    if "Vary" not in response.headers:
+async def _complete(api: HttpApi, response: Response) -> Response:
+    """Add to a page's response what the API's answers have: the request's id, and the fields of CORS."""
+    if "X-Request-ID" not in response.headers:
         response.headers.extend(api.cors.fields(request.headers.get("Origin") or None))
+        response.headers["X-Request-ID"] = request_id(request.headers.get("X-Request-ID"))
     return response
 
 

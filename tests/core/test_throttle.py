@@ -188,6 +188,15 @@ def test_a_cost_beyond_a_full_bucket_is_owed_within_a_bound(rate: Rate, cost: in
     assert take(None, rate, now=5, cost=cost) == Bucket(permits, 5)
 
 
+def test_returned_permits_fill_a_bucket_and_no_more() -> None:
+    """A negative cost returns a permit that was taken; a full bucket stays full."""
+    rate = Rate(1, 3)
+    taken = take(None, rate, now=0, cost=2)
+    assert charge(taken, rate, now=0, cost=-1).permits == 2
+    assert charge(charge(taken, rate, now=0, cost=-1), rate, now=0, cost=-5).permits == 3
+    assert charge(None, rate, now=0, cost=-1).permits == 3
+
+
 def test_charging_a_new_bucket() -> None:
     """A new bucket is full; elapsed time counts as it does for grants."""
     rate = Rate(per_second=2, burst=3)

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from messaging_core.limits import Limits
+from messaging_core.limits import Limits, Rate
 from tests.server.clients import Person, browser, expect, is_chat, new_key, register
 from tests.server.servers import serving
 
@@ -111,6 +111,22 @@ async def test_a_user_creates_a_bounded_number_of_chats() -> None:
         await alice.send(opened)
         shown = expect(await alice.ask("GET", "/chats"), 200)
         assert {chat["id"] for chat in shown} >= {opened, added["id"], direct}
+
+
+async def test_only_created_groups_use_their_permits() -> None:
+    """A refused group and a replay return the permit of the hour's groups."""
+    limits = Limits(group_rate=Rate(0.001, 2))
+    async with serving(limits, rate_limits=True) as server, browser(server) as http:
+        alice, bob = await register(server, http, "Alice"), await register(server, http, "Bob")
+        body = {"title": "Once", "is_group": True, "member_ids": [bob.id]}
+        for number in range(4):
+            created = await alice.ask("POST", "/chats", body, key="once")
+            expect(created, 201)
+            assert ("Idempotency-Replayed" in created.headers) == (number > 0)
+            unknown = await alice.ask("POST", "/chats", {**body, "member_ids": [999_999]})
+            expect(unknown, 422, "validation_failed")
+        expect(await alice.ask("POST", "/chats", body), 201)
+        expect(await alice.ask("POST", "/chats", body), 429, "too_many_requests")
 
 
 async def test_groups_are_limited_per_hour() -> None:

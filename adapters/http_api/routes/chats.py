@@ -59,7 +59,7 @@ ENDPOINTS = (
         answers=ChatViewJson,
         refusals=(TooManyChats, IdempotencyKeyReused),
         limits=(
-            Limit("group_rate", Per.USER),
+            Limit("group_rate", Per.USER, for_creations=True),
             Limit("group_people_rate", Per.USER, (Cost.MEMBERS,)),
             Limit("group_people_address_rate", Per.ADDRESS, (Cost.MEMBERS,)),
             Limit("request_rate", Per.USER, (Cost.MEMBERS, Cost.ANSWER)),

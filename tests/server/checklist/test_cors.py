@@ -41,6 +41,12 @@ REQUESTS: dict[str, tuple[int, Ask]] = {
     "422": (422, lambda http: http.post("/api/v1/auth/login", json={})),
     "a query that is no pair": (401, lambda http: http.get("/api/v1/chats?x")),
     "OPTIONS that is no preflight": (200, lambda http: http.options("/api/v1/chats")),
+    "OPTIONS of a page": (200, lambda http: http.options("/docs")),
+    "a page": (200, lambda http: http.get("/docs")),
+    "a preflight": (
+        204,
+        lambda http: http.options("/api/v1/chats", headers={"Access-Control-Request-Method": "POST"}),
+    ),
 }
 
 
@@ -49,12 +55,13 @@ REQUESTS: dict[str, tuple[int, Ask]] = {
 async def test_c1_every_status_is_readable_from_another_origin(
     stranger: httpx.AsyncClient, name: str
 ) -> None:
-    """C1: a response of any status has Access-Control-Allow-Origin."""
+    """C1: a response of any status has Access-Control-Allow-Origin; and its request's id."""
     status, ask = REQUESTS[name]
     response = await ask(stranger)
     collect_open_iterators()
     assert response.status_code == status
     shows_cors(response)
+    assert response.headers["X-Request-ID"]
 
 
 @pytest.mark.parametrize(
