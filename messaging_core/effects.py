@@ -9,8 +9,8 @@ from typing import Generic, TypeVar
 from attrs import frozen
 
 from messaging_core.events import DurableEvent, EphemeralEvent, LogEntry
-from messaging_core.ids import SessionId, UserId
-from messaging_core.models import Chat, Message, Session, StoredResponse, User
+from messaging_core.ids import ChatId, SessionId, UserId
+from messaging_core.models import Chat, Member, Message, Session, StoredResponse, Tombstone, User
 
 T_co = TypeVar("T_co", covariant=True)
 
@@ -43,6 +43,35 @@ class AdvanceChat:
     """Store a chat's new `sequence`, `active_at` and `last_message_id`, and no other field."""
 
     chat: Chat
+
+
+@frozen
+class StoreMember:
+    """Store a new membership; its person becomes the last in the order of the chat's members."""
+
+    chat_id: ChatId
+    member: Member
+
+
+@frozen
+class EndMembership:
+    """End a person's membership at the number `last` of the chat's log; its range stays."""
+
+    chat_id: ChatId
+    user_id: UserId
+    last: int
+
+
+@frozen
+class DeleteChat:
+    """End all memberships of a group at the tombstone's number, and leave the tombstone in its place.
+
+    From now on no look-up finds the chat. Its log and its messages stay.
+    """
+
+    tombstone: Tombstone
+    member_ids: tuple[UserId, ...]
+    """Its last members, all of them."""
 
 
 @frozen
@@ -110,10 +139,11 @@ class CloseSockets:
     reason: str
 
 
+MembershipEffect = StoreChat | StoreMember | EndMembership | DeleteChat
 StorageEffect = (
     StoreUser
     | StoreSession
-    | StoreChat
+    | MembershipEffect
     | AdvanceChat
     | StoreMessage
     | ChangeMessage

@@ -114,6 +114,11 @@ class NotAParticipant(Refused):
     sentence = "You are not a participant of this chat."
 
 
+class AlreadyAMember(Refused):
+    code = "already_a_member"
+    sentence = "This person is a member of the chat already."
+
+
 class NotTheAuthor(Refused):
     code = "not_the_author"
     sentence = "Only the author of a message may change it."

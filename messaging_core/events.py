@@ -6,7 +6,7 @@ a row. The log, the signals between processes, the hub and the tests read the ta
 """
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
 from types import MappingProxyType
 from typing import Any, Final, Literal
@@ -15,7 +15,8 @@ from attrs import asdict, field, frozen
 
 from messaging_core.frames import PlainFrame, plain_message
 from messaging_core.ids import ChatId, MessageId, UserId
-from messaging_core.models import Chat, Message
+from messaging_core.models import Chat, Member, Message, Tombstone
+from messaging_core.positions import FOUNDER, may_see
 
 # --- durable events -----------------------------------------------------------------------------------------
 
@@ -23,6 +24,31 @@ from messaging_core.models import Chat, Message
 @frozen
 class ChatCreated:
     chat: Chat
+
+
+@frozen
+class ChatDeleted:
+    """The chat's last event; all its memberships end with it."""
+
+    tombstone: Tombstone
+
+
+@frozen
+class MemberAdded:
+    """A person joined; their range begins with this event's number."""
+
+    member: Member
+    member_count: int
+    """How many members the chat has after the event, or now where it is replayed."""
+
+
+@frozen
+class MemberRemoved:
+    """A person left or was removed; their range ends with this event's number, the last one they receive."""
+
+    member: Member
+    member_count: int
+    """How many members the chat has after the event, or now where it is replayed."""
 
 
 @frozen
@@ -84,7 +110,16 @@ class Custom:
     data: Mapping[str, Any]
 
 
-DurableEvent = ChatCreated | MessageCreated | MessageUpdated | MessageDeleted | Custom
+DurableEvent = (
+    ChatCreated
+    | ChatDeleted
+    | MemberAdded
+    | MemberRemoved
+    | MessageCreated
+    | MessageUpdated
+    | MessageDeleted
+    | Custom
+)
 
 # --- ephemeral events ---------------------------------------------------------------------------------------
 
@@ -118,13 +153,20 @@ class MessageSubject:
 
 
 @frozen
+class MemberSubject:
+    """The entry is about a person's membership of the chat."""
+
+    user_id: UserId
+
+
+@frozen
 class CustomSubject:
     """The entry carries an importer's data, which is kept nowhere else."""
 
     data: Mapping[str, Any]
 
 
-Subject = ChatSubject | MessageSubject | CustomSubject
+Subject = ChatSubject | MemberSubject | MessageSubject | CustomSubject
 
 THE_CHAT: Final = ChatSubject()
 
@@ -154,6 +196,9 @@ class Facts:
     chat: Chat | None = None
     message: Message | None = None
     data: Mapping[str, Any] | None = None
+    member: Member | None = None
+    member_count: int = 0
+    tombstone: Tombstone | None = None
 
 
 @frozen
@@ -178,6 +223,17 @@ class EventKind:
     def is_durable(self) -> bool:
         """Whether it is logged, and never shed; otherwise it is delivered to open sockets, or lost."""
         return self.subject is not None
+
+
+def readers(members: Iterable[Member], fact: int, created: int) -> tuple[UserId, ...]:
+    """Those of the members who may see a fact: `may_see`."""
+    return tuple(
+        [
+            member.user_id
+            for member in members
+            if member.range is FOUNDER or may_see(member.range, fact, created)
+        ]
+    )
 
 
 def _members(_: Event, chat: Chat) -> tuple[UserId, ...]:
@@ -208,6 +264,22 @@ def _typing(data: Mapping[str, Any] | None) -> Typing | None:
             return None
 
 
+def _about_member(
+    name: str,
+    event: type[MemberAdded | MemberRemoved],
+    audience: Callable[[Any, Chat], tuple[UserId, ...]],
+) -> EventKind:
+    return EventKind(
+        name,
+        event,
+        subject=lambda event: MemberSubject(event.member.user_id),
+        audience=audience,
+        facts=lambda event: Facts(member=event.member, member_count=event.member_count),
+        replay=lambda _, facts: None if facts.member is None else event(facts.member, facts.member_count),
+        plain=lambda _: None,
+    )
+
+
 CREATED: Final = "message.created"
 
 EVENTS: Final = (
@@ -220,6 +292,17 @@ EVENTS: Final = (
         replay=lambda _, facts: None if facts.chat is None else ChatCreated(facts.chat),
         plain=lambda _: None,
     ),
+    EventKind(
+        "chat.deleted",
+        ChatDeleted,
+        subject=lambda _: THE_CHAT,
+        audience=_members,
+        facts=lambda event: Facts(tombstone=event.tombstone),
+        replay=lambda _, facts: None if facts.tombstone is None else ChatDeleted(facts.tombstone),
+        plain=lambda _: None,
+    ),
+    _about_member("member.added", MemberAdded, lambda event, chat: (*chat.member_ids, event.member.user_id)),
+    _about_member("member.removed", MemberRemoved, _members),
     _about_message(CREATED, MessageCreated, CREATED),
     _about_message("message.updated", MessageUpdated, "message.updated"),
     _about_message("message.deleted", MessageDeleted, "message.updated"),

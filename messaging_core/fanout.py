@@ -1,8 +1,9 @@
-"""Turns a durable event into the effects that number, store, log and deliver it.
+"""Turns a durable event into the effects that number, store and log it, and deliver it to its readers.
 
 An ephemeral event is its delivery alone. `replay` builds the delivery of a durable event from the log.
 """
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import assert_never
 
@@ -12,15 +13,19 @@ from messaging_core.effects import (
     AdvanceChat,
     AppendEvent,
     ChangeMessage,
+    DeleteChat,
     Deliver,
     DeliverEphemeral,
     Effect,
+    EndMembership,
     StorageEffect,
     StoreChat,
+    StoreMember,
     StoreMessage,
 )
 from messaging_core.events import (
     ChatCreated,
+    ChatDeleted,
     ChatSubject,
     Custom,
     CustomSubject,
@@ -28,6 +33,9 @@ from messaging_core.events import (
     EphemeralEvent,
     Facts,
     LogEntry,
+    MemberAdded,
+    MemberRemoved,
+    MemberSubject,
     MessageCreated,
     MessageDeleted,
     MessageSubject,
@@ -35,17 +43,21 @@ from messaging_core.events import (
     creation,
     kind_of,
     log_entry,
+    readers,
     rebuild,
 )
-from messaging_core.models import Chat, Message
+from messaging_core.models import Chat, Member, Message, Tombstone
+from messaging_core.positions import may_see
 
 
 def announce(chat: Chat, event: DurableEvent, *, now: datetime) -> tuple[Effect, ...]:
     """The effects that number, store, log and deliver `event`; `chat` is its state before the event.
 
-    Read `chat` under its lock: the event's number is the one after `chat.sequence`.
+    Read `chat` under its lock: the event's number is the one after `chat.sequence`. A new member's range, and
+    a tombstone, have that number. The person who is added or removed is among the audience.
     """
     sequence = chat.sequence + 1
+    people = kind_of(event).audience(event, chat)
     match event:
         case MessageCreated(message):
             entry = creation(message, sequence)
@@ -65,22 +77,26 @@ def announce(chat: Chat, event: DurableEvent, *, now: datetime) -> tuple[Effect,
                     )
                 ),
             )
+            return (*stored, Deliver(event, people, entry))
         case MessageUpdated(message) | MessageDeleted(message):
-            entry = log_entry(chat.id, sequence, event, now)
-            stored = (
-                ChangeMessage(message),
-                AdvanceChat(evolve(chat, sequence=sequence)),
-                AppendEvent(entry),
-            )
+            stored = (ChangeMessage(message), AdvanceChat(evolve(chat, sequence=sequence)))
         case ChatCreated(created):
-            entry = log_entry(chat.id, sequence, event, now)
-            stored = (StoreChat(evolve(created, sequence=sequence)), AppendEvent(entry))
+            stored = (StoreChat(evolve(created, sequence=sequence)),)
+        case ChatDeleted(tombstone):
+            stored = (DeleteChat(tombstone, chat.member_ids),)
+        case MemberAdded(member):
+            stored = (StoreMember(chat.id, member), AdvanceChat(evolve(chat, sequence=sequence)))
+        case MemberRemoved(member):
+            stored = (
+                EndMembership(chat.id, member.user_id, sequence),
+                AdvanceChat(evolve(chat, sequence=sequence)),
+            )
         case Custom():
-            entry = log_entry(chat.id, sequence, event, now)
-            stored = (AdvanceChat(evolve(chat, sequence=sequence)), AppendEvent(entry))
+            stored = (AdvanceChat(evolve(chat, sequence=sequence)),)
         case _:
             assert_never(event)
-    return (*stored, Deliver(event, kind_of(event).audience(event, chat), entry))
+    entry = log_entry(chat.id, sequence, event, now)
+    return (*stored, AppendEvent(entry), Deliver(event, people, entry))
 
 
 def announce_ephemeral(chat: Chat, event: EphemeralEvent) -> DeliverEphemeral:
@@ -88,24 +104,38 @@ def announce_ephemeral(chat: Chat, event: EphemeralEvent) -> DeliverEphemeral:
     return DeliverEphemeral(event, kind_of(event).audience(event, chat))
 
 
-def replay(entry: LogEntry, chat: Chat, message: Message | None) -> Deliver | None:
+def replay(
+    entry: LogEntry,
+    members: Sequence[Member],
+    *,
+    chat: Chat | None = None,
+    tombstone: Tombstone | None = None,
+    message: Message | None = None,
+) -> Deliver | None:
     """The delivery of a log's entry with the current state of its subject; None where the subject is gone.
 
-    `message` is that of a `MessageSubject`. The audience is the chat's founders, whatever the clocks say, and
-    those who were members in the second in which the entry was logged.
+    `members` are the memberships of the chat that last, and those that ended with the entry's number or
+    later. One of `chat` and `tombstone` is None. `message` is that of a `MessageSubject`.
     """
-    match entry.subject:
+    subject = entry.subject
+    match subject:
         case ChatSubject():
-            facts = Facts(chat=chat)
+            facts = Facts(chat=chat, tombstone=tombstone)
+        case MemberSubject(user_id):
+            own = (
+                each
+                for each in members
+                if each.user_id == user_id and may_see(each.range, entry.sequence, entry.sequence)
+            )
+            count = 0 if chat is None else chat.member_count
+            facts = Facts(member=next(own, None), member_count=count)
         case MessageSubject():
             facts = Facts(message=message)
         case CustomSubject(data):
             facts = Facts(data=data)
         case _:
-            assert_never(entry.subject)
+            assert_never(subject)
     event = rebuild(entry.name, facts)
     if event is None:
         return None
-    latest = max(entry.at, chat.created_at)
-    audience = tuple([member.user_id for member in chat.members if member.joined_at <= latest])
-    return Deliver(event, audience, entry)
+    return Deliver(event, readers(members, entry.sequence, entry.sequence), entry)

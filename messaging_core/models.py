@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 from attrs import frozen
 
 from messaging_core.ids import ChatId, MessageId, SessionId, UserId
+from messaging_core.positions import FOUNDER, Range
 
 
 @frozen
@@ -81,9 +82,13 @@ class Role(StrEnum):
 
 @frozen
 class Member:
+    """A person's membership of a chat; one that has ended is found by `Reader.ended_members` only."""
+
     user_id: UserId
     role: Role
     joined_at: datetime
+    range: Range = FOUNDER
+    """What the person may see of the chat."""
 
 
 @frozen
@@ -114,6 +119,18 @@ class Chat:
             if member.user_id == user_id:
                 return member
         return None
+
+
+@frozen
+class Tombstone:
+    """What stays of a deleted chat, besides its log and its memberships, which have all ended."""
+
+    chat_id: ChatId
+    sequence: int
+    """The number of its `chat.deleted`, the last one of its log."""
+    deleted_at: datetime
+    deleted_by: UserId | None
+    """None where nobody deleted it, or where their account is gone."""
 
 
 class Excerpt(NamedTuple):

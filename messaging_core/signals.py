@@ -7,6 +7,7 @@ ephemeral event is in its signal alone.
 from attrs import frozen
 
 from messaging_core.effects import CloseSockets, Deliver, DeliverEphemeral
+from messaging_core.events import MemberSubject
 from messaging_core.ids import ChatId, UserId
 
 
@@ -18,6 +19,20 @@ class Reference:
     sequence: int
     audience: tuple[UserId, ...] | None
     """Whom it is for; None where they are too many to name."""
+    person: UserId | None = None
+    """Whose membership began, changed or ended with this number; named however large the audience is."""
+
+
+def person_of(delivery: Deliver) -> UserId | None:
+    """The person whose membership an event is about, if it is about one."""
+    subject = delivery.entry.subject
+    return subject.user_id if isinstance(subject, MemberSubject) else None
+
+
+def refer_to(delivery: Deliver, *, names_audience: bool) -> Reference:
+    """The reference that takes the place of an event."""
+    people = delivery.audience if names_audience else None
+    return Reference(delivery.entry.chat_id, delivery.entry.sequence, people, person_of(delivery))
 
 
 Signal = Deliver | DeliverEphemeral | Reference | CloseSockets

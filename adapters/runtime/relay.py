@@ -7,21 +7,22 @@ and when a signal may have been missed by `messaging_core.liveness`.
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from itertools import islice
 from math import inf
+from types import MappingProxyType
 from typing import TypeVar, assert_never
 
 import structlog
 import trio
-from attrs import define, frozen
+from attrs import define
 
 from adapters.runtime.admissions import Admissions
 from adapters.runtime.hub import Hub
 from messaging_core.effects import CloseSockets, Deliver, DeliverEphemeral
-from messaging_core.events import MessageSubject
-from messaging_core.fanout import replay
 from messaging_core.ids import ChatId, UserId
 from messaging_core.liveness import BEAT_SECONDS, Liveness
 from messaging_core.models import Chat
+from messaging_core.operations import LogPart, log_part
 from messaging_core.ports import Bus, Reader, Storage, StorageUnavailable
+from messaging_core.positions import Reach, furthest
 from messaging_core.sequencing import Following
 from messaging_core.signals import Envelope, Reference, Signal
 
@@ -57,18 +58,12 @@ class Counts:
     """Chats with events that a comparison found and no signal announced."""
     gaps: int = 0
     """Chats whose log was read."""
+    read: int = 0
+    """Entries of logs that were read."""
     from_log: int = 0
     """Events delivered from the log."""
     lost: int = 0
     """Occasions on which the bus fell silent."""
-
-
-@frozen
-class _Slice:
-    """A part of a chat's log, replayed."""
-
-    entries: tuple[tuple[int, tuple[Deliver, ...]], ...]
-    is_last: bool
 
 
 class Relay:
@@ -125,13 +120,17 @@ class Relay:
             return
         try:
             await self._bus.follow(user_id)
-            found = await self._storage.read(lambda reader: reader.positions([user_id]).keys())
-            followed = {chat_id for chat_id in found if chat_id in self._following.sequences}
-            chats = await self._read_chats(found - followed)
+            found = await self._storage.read(_positions_of([user_id]))
+            followed = {chat_id for chat_id in found if self._following.follows(chat_id)}
+            new = {chat_id for chat_id, reach in found.items() if reach.is_open} - followed
+            chats = await self._read_chats(new)
         except BaseException:
             self._leave(self._following.turn_away(user_id))
             raise
-        self._leave(self._following.settle(user_id, chats, followed=followed))
+        over = {chat_id: reach.number for chat_id, reach in found.items() if chat_id not in followed}
+        for chat in chats:
+            del over[chat.id]
+        self._leave(self._following.settle(user_id, chats, followed=followed, over=over))
         if self._following.spilt:
             self.compare_soon()
 
@@ -252,20 +251,23 @@ class Relay:
             self._reasons.clear()
         self.counts.comparisons += 1
         settled, coming = self._following.begin_comparison()
-        positions = await self._positions(settled)
-        moved = self._following.compare(positions)
+        found = await self._positions(settled)
+        moved = self._following.compare(found)
         if moved:
             self.counts.moved += moved
             log.info("Found chats that have moved on", chats=moved)
-        found = positions.keys() | (await self._positions(coming)).keys()
-        self._following.forget_others(found)
+        self._following.forget_others(await self._positions(coming, found))
         await self._close_ended()
         self._compared_at = trio.current_time()
 
-    async def _positions(self, user_ids: Iterable[UserId]) -> dict[ChatId, int]:
-        positions: dict[ChatId, int] = {}
+    async def _positions(
+        self, user_ids: Iterable[UserId], known: Mapping[ChatId, Reach] = MappingProxyType({})
+    ) -> dict[ChatId, Reach]:
+        """How far memberships of any of the users reach, and those that are known already."""
+        positions = dict(known)
         for some in parts(user_ids, USERS_AT_ONCE):
-            positions.update(await self._storage.read(_positions_of(some)))
+            for chat_id, reach in (await self._storage.read(_positions_of(some))).items():
+                positions[chat_id] = furthest(reach, positions.get(chat_id))
         return positions
 
     async def _look_up(self) -> None:
@@ -284,19 +286,24 @@ class Relay:
         """Deliver from the log what is missing in the chats that are behind."""
         sequences = self._following.sequences
         before = self.counts.from_log
+        users = frozenset(self._following.settled) if sequences.behind else frozenset()
         for some in parts(tuple(sequences.behind), CHATS_AT_ONCE):
             left = some
             while left:
                 asked = {chat_id: sequences.position(chat_id) for chat_id in left if chat_id in sequences}
                 heard = {chat_id: sequences.heard(chat_id) for chat_id in asked}
-                read = await self._storage.read(_slices(asked))
-                for chat_id, slice_ in read.items():
-                    through = heard[chat_id] if slice_.is_last else None
-                    leaving = sequences.read(chat_id, slice_.entries, through=through)
+                read = await self._storage.read(_log_parts(asked, users))
+                for chat_id, part in read.items():
+                    if part is None:
+                        self._following.skip(chat_id, through=heard[chat_id])
+                        continue
+                    self.counts.read += len(part.entries)
+                    through = heard[chat_id] if part.is_last else None
+                    leaving = self._following.read(chat_id, part.entries, through=through)
                     self.counts.from_log += len(leaving)
                     self._leave(leaving)
                 self.counts.gaps += len(left)
-                left = tuple(chat_id for chat_id, slice_ in read.items() if not slice_.is_last)
+                left = tuple(chat_id for chat_id, part in read.items() if part and not part.is_last)
         if self.counts.from_log > before:
             log.info("Delivered from the log", events=self.counts.from_log - before)
 
@@ -314,7 +321,7 @@ class Relay:
         self._bus.unfollow(user_id)
 
 
-def _positions_of(user_ids: Collection[UserId]) -> Callable[[Reader], Mapping[ChatId, int]]:
+def _positions_of(user_ids: Collection[UserId]) -> Callable[[Reader], Mapping[ChatId, Reach]]:
     return lambda reader: reader.positions(user_ids)
 
 
@@ -322,21 +329,13 @@ def _chats(chat_ids: Collection[ChatId]) -> Callable[[Reader], list[Chat | None]
     return lambda reader: [reader.chat(chat_id) for chat_id in chat_ids]
 
 
-def _slices(after: Mapping[ChatId, int]) -> Callable[[Reader], dict[ChatId, _Slice]]:
-    return lambda reader: {chat_id: _slice(reader, chat_id, position) for chat_id, position in after.items()}
-
-
-def _slice(reader: Reader, chat_id: ChatId, position: int) -> _Slice:
-    """The log beyond a position, replayed."""
-    entries = reader.log(chat_id, position, ENTRIES_AT_ONCE)
-    chat = reader.chat(chat_id) if entries else None
-    replayed: list[tuple[int, tuple[Deliver, ...]]] = []
-    for entry in entries:
-        subject = entry.subject
-        message = reader.message(subject.message_id) if isinstance(subject, MessageSubject) else None
-        delivery = None if chat is None else replay(entry, chat, message)
-        replayed.append((entry.sequence, () if delivery is None else (delivery,)))
-    return _Slice(tuple(replayed), len(entries) < ENTRIES_AT_ONCE)
+def _log_parts(
+    after: Mapping[ChatId, int], users: Collection[UserId]
+) -> Callable[[Reader], dict[ChatId, LogPart | None]]:
+    return lambda reader: {
+        chat_id: log_part(reader, chat_id, position, users=users, count=ENTRIES_AT_ONCE)
+        for chat_id, position in after.items()
+    }
 
 
 def parts(values: Iterable[T], size: int) -> Iterable[tuple[T, ...]]:

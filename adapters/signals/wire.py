@@ -9,8 +9,8 @@ import msgspec
 from messaging_core.effects import CloseSockets, Deliver, DeliverEphemeral, DeliveryEffect
 from messaging_core.events import Facts, event_name, kind_of, log_entry, rebuild, rebuild_ephemeral
 from messaging_core.ids import ChatId, SessionId, UserId
-from messaging_core.models import Chat, Message
-from messaging_core.signals import Envelope, Reference, Signal
+from messaging_core.models import Chat, Member, Message, Tombstone
+from messaging_core.signals import Envelope, Reference, Signal, refer_to
 
 HEAD_BYTES = 160
 """An upper bound of an envelope without its signals: a name of 32 characters, two numbers, brackets."""
@@ -29,6 +29,9 @@ class _EventSignal(msgspec.Struct, array_like=True, tag="event"):
     chat: Chat | None
     message: Message | None
     data: Mapping[str, Any] | None
+    member: Member | None = None
+    member_count: int = 0
+    tombstone: Tombstone | None = None
 
 
 class _EphemeralSignal(msgspec.Struct, array_like=True, tag="ephemeral"):
@@ -43,6 +46,7 @@ class _ReferenceSignal(msgspec.Struct, array_like=True, tag="reference"):
     chat_id: ChatId
     sequence: int
     audience: tuple[UserId, ...] | None
+    person: UserId | None = None
 
 
 class _SessionSignal(msgspec.Struct, array_like=True, tag="ended"):
@@ -74,11 +78,10 @@ def write_signal(effect: DeliveryEffect, max_bytes: int) -> bytes | None:
     match effect:
         case Deliver():
             written = _encode(_event_signal(effect))
-            entry = effect.entry
             if len(written) > max_bytes:
-                written = _encode(_ReferenceSignal(entry.chat_id, entry.sequence, effect.audience))
+                written = _encode(_reference_signal(effect, names_audience=True))
             if len(written) > max_bytes:
-                written = _encode(_ReferenceSignal(entry.chat_id, entry.sequence, None))
+                written = _encode(_reference_signal(effect, names_audience=False))
             return written
         case DeliverEphemeral():
             written = _encode(_ephemeral_signal(effect))
@@ -131,6 +134,9 @@ def _event_signal(delivery: Deliver) -> _EventSignal:
         facts.chat,
         facts.message,
         facts.data,
+        facts.member,
+        facts.member_count,
+        facts.tombstone,
     )
 
 
@@ -138,6 +144,11 @@ def _ephemeral_signal(delivery: DeliverEphemeral) -> _EphemeralSignal:
     event = delivery.event
     facts = kind_of(event).facts(event)
     return _EphemeralSignal(event_name(event), delivery.audience, facts.chat, facts.message, facts.data)
+
+
+def _reference_signal(delivery: Deliver, *, names_audience: bool) -> _ReferenceSignal:
+    found = refer_to(delivery, names_audience=names_audience)
+    return _ReferenceSignal(found.chat_id, found.sequence, found.audience, found.person)
 
 
 def _read_signal(raw: msgspec.Raw) -> Signal:
@@ -148,7 +159,7 @@ def _read_signal(raw: msgspec.Raw) -> Signal:
         case _EphemeralSignal():
             return _read_ephemeral(signal)
         case _ReferenceSignal():
-            return Reference(signal.chat_id, signal.sequence, signal.audience)
+            return Reference(signal.chat_id, signal.sequence, signal.audience, signal.person)
         case _SessionSignal():
             return CloseSockets(signal.session_id, signal.reason)
         case _:
@@ -156,7 +167,10 @@ def _read_signal(raw: msgspec.Raw) -> Signal:
 
 
 def _read_event(signal: _EventSignal) -> Deliver:
-    event = rebuild(signal.name, Facts(signal.chat, signal.message, signal.data))
+    facts = Facts(
+        signal.chat, signal.message, signal.data, signal.member, signal.member_count, signal.tombstone
+    )
+    event = rebuild(signal.name, facts)
     if event is None:
         raise ValueError(f"the event {signal.name} does not carry its subject")
     return Deliver(event, signal.audience, log_entry(signal.chat_id, signal.sequence, event, signal.at))

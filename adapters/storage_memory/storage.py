@@ -18,8 +18,12 @@ from messaging_core.effects import (
     AdvanceChat,
     AppendEvent,
     ChangeMessage,
+    DeleteChat,
+    EndMembership,
+    MembershipEffect,
     StorageEffect,
     StoreChat,
+    StoreMember,
     StoreMessage,
     StoreResponse,
     StoreSession,
@@ -31,12 +35,15 @@ from messaging_core.models import (
     Chat,
     Excerpt,
     IdempotencyKey,
+    Member,
     Message,
     Session,
     StoredResponse,
+    Tombstone,
     User,
 )
 from messaging_core.ports import FORGOTTEN_AT_ONCE, Reader, Transaction
+from messaging_core.positions import Reach, ended, furthest
 
 T = TypeVar("T")
 K = TypeVar("K")
@@ -52,7 +59,14 @@ class _Tables:
     sessions: dict[SessionId, Session] = Factory(dict)
     chats: dict[ChatId, Chat] = Factory(dict)
     direct_chats: dict[frozenset[UserId], ChatId] = Factory(dict)
+    tombstones: dict[ChatId, Tombstone] = Factory(dict)
     chats_of: dict[UserId, dict[ChatId, None]] = Factory(dict)
+    creators: dict[ChatId, UserId] = Factory(dict)
+    """Who created each chat, until they leave it."""
+    ended: dict[ChatId, list[Member]] = Factory(dict)
+    """Each chat's memberships that have ended, in the order of their ends."""
+    ends: dict[UserId, dict[ChatId, int]] = Factory(dict)
+    """The last end of each user's memberships, by chat."""
     messages: dict[MessageId, Message] = Factory(dict)
     history: dict[ChatId, list[MessageId]] = Factory(dict)
     """The ids of each chat's messages, in order."""
@@ -89,6 +103,13 @@ class _View:
     def chat(self, chat_id: ChatId) -> Chat | None:
         return self._tables.chats.get(chat_id)
 
+    def tombstone(self, chat_id: ChatId) -> Tombstone | None:
+        return self._tables.tombstones.get(chat_id)
+
+    def ended_members(self, chat_id: ChatId, since: int) -> Sequence[Member]:
+        found = self._tables.ended.get(chat_id, [])
+        return [member for member in found if member.range.last is None or member.range.last >= since]
+
     def direct_chat(self, one: UserId, other: UserId) -> Chat | None:
         chat_id = self._tables.direct_chats.get(frozenset({one, other}))
         return None if chat_id is None else self._tables.chats[chat_id]
@@ -108,9 +129,16 @@ class _View:
         chats_of = self._tables.chats_of
         return not chats_of.get(one, {}).keys().isdisjoint(chats_of.get(other, {}))
 
-    def positions(self, user_ids: Collection[UserId]) -> Mapping[ChatId, int]:
-        chats, chats_of = self._tables.chats, self._tables.chats_of
-        return {chat_id: chats[chat_id].sequence for each in user_ids for chat_id in chats_of.get(each, ())}
+    def positions(self, user_ids: Collection[UserId]) -> Mapping[ChatId, Reach]:
+        tables = self._tables
+        found: dict[ChatId, Reach] = {}
+        for user_id in user_ids:
+            for chat_id, last in tables.ends.get(user_id, {}).items():
+                found[chat_id] = furthest(Reach(last, is_open=False), found.get(chat_id))
+        for user_id in user_ids:
+            for chat_id in tables.chats_of.get(user_id, ()):
+                found[chat_id] = Reach(tables.chats[chat_id].sequence, is_open=True)
+        return found
 
     def message(self, message_id: MessageId) -> Message | None:
         return self._tables.messages.get(message_id)
@@ -147,8 +175,8 @@ class _Transaction(_View):
     lock_stored_response = _View.stored_response
 
     def lock_chats_made_by(self, user_id: UserId) -> int:
-        chats = [self._tables.chats[chat_id] for chat_id in self._tables.chats_of.get(user_id, ())]
-        return sum(chat.members[0].user_id == user_id for chat in chats)
+        creators = self._tables.creators
+        return sum(creators.get(chat_id) == user_id for chat_id in self._tables.chats_of.get(user_id, ()))
 
     # A rollback does not return identifiers, as in the other storages.
     def next_user_id(self) -> UserId:
@@ -173,8 +201,6 @@ class _Transaction(_View):
                 self._add(tables.password_hashes, user.id, password_hash)
             case StoreSession(session):
                 self._put(tables.sessions, session.id, session)
-            case StoreChat(chat):
-                self._store_chat(chat)
             case AdvanceChat(chat):
                 advanced = evolve(
                     tables.chats[chat.id],
@@ -183,6 +209,8 @@ class _Transaction(_View):
                     last_message_id=chat.last_message_id,
                 )
                 self._put(tables.chats, chat.id, advanced)
+            case StoreChat() | StoreMember() | EndMembership() | DeleteChat():
+                self._change_members(effect)
             case StoreMessage(message, sequence):
                 self._store_message(message)
                 self._append(creation(message, sequence))
@@ -216,12 +244,51 @@ class _Transaction(_View):
         while self._undo:
             self._undo.pop()()
 
+    def _change_members(self, effect: MembershipEffect) -> None:
+        tables = self._tables
+        match effect:
+            case StoreChat(chat):
+                self._store_chat(chat)
+            case StoreMember(chat_id, member):
+                self._store_member(chat_id, member)
+            case EndMembership(chat_id, user_id, last):
+                self._end_membership(chat_id, user_id, last)
+            case DeleteChat(tombstone, member_ids):
+                for user_id in sorted(member_ids):
+                    self._end_membership(tombstone.chat_id, user_id, tombstone.sequence)
+                self._remove(tables.chats, tombstone.chat_id)
+                self._add(tables.tombstones, tombstone.chat_id, tombstone)
+            case _:
+                assert_never(effect)
+
     def _store_chat(self, chat: Chat) -> None:
         self._add(self._tables.chats, chat.id, chat)
         for user_id in chat.member_ids:
             self._add(self._tables.chats_of.setdefault(user_id, {}), chat.id, None)
+        self._add(self._tables.creators, chat.id, chat.member_ids[0])
         if not chat.is_group:
             self._add(self._tables.direct_chats, frozenset(chat.member_ids), chat.id)
+
+    def _store_member(self, chat_id: ChatId, member: Member) -> None:
+        chat = self._tables.chats[chat_id]
+        self._add(self._tables.chats_of.setdefault(member.user_id, {}), chat_id, None)
+        self._put(self._tables.chats, chat_id, evolve(chat, members=(*chat.members, member)))
+
+    def _end_membership(self, chat_id: ChatId, user_id: UserId, last: int) -> None:
+        tables = self._tables
+        chat = tables.chats[chat_id]
+        member = chat.member(user_id)
+        if member is None:
+            raise LookupError(f"{user_id} is no member of chat {chat_id}")
+        others = tuple([each for each in chat.members if each is not member])
+        self._put(tables.chats, chat_id, evolve(chat, members=others))
+        self._remove(tables.chats_of[user_id], chat_id)
+        if tables.creators.get(chat_id) == user_id:
+            self._remove(tables.creators, chat_id)
+        former = tables.ended.setdefault(chat_id, [])
+        former.append(evolve(member, range=ended(member.range, last)))
+        self._undo.append(former.pop)
+        self._put(tables.ends.setdefault(user_id, {}), chat_id, last)
 
     def _store_message(self, message: Message) -> None:
         self._add(self._tables.messages, message.id, message)

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 from sqlalchemy import (
+    BigInteger,
     ColumnElement,
     Insert,
     Select,
@@ -37,6 +38,7 @@ from adapters.storage_sql.tables import (
     direct_chats,
     email_keys,
     events,
+    former_members,
     members,
     messages,
     password_hashes,
@@ -47,6 +49,14 @@ from adapters.storage_sql.tables import (
 )
 from messaging_core.events import CREATED
 
+CHAT_COLUMNS = tuple([column for column in chats.c if column.name not in {"deleted_at", "deleted_by"}])
+MEMBER_COLUMNS = (
+    members.c.user_id,
+    members.c.role,
+    members.c.joined_at,
+    members.c.first_sequence,
+    members.c.reads_from,
+)
 RESPONSE_COLUMNS = ("fingerprint", "status", "resource_kind", "resource_id", "created_at")
 """Columns of a stored response besides its key."""
 
@@ -66,8 +76,9 @@ def compile_statements(dialect: Dialect, *, among: Among, upsert: Upsert, replac
     def compiled(statement: ClauseElement, *parameters: str) -> str:
         return text_of(statement, dialect, *parameters)
 
-    def inserted(table: Table) -> str:
-        return compiled(insert(table), *table.c.keys())
+    def inserted(table: Table, *names: str) -> str:
+        names = names or tuple(table.c.keys())
+        return compiled(insert(table).values({name: bindparam(name) for name in names}), *names)
 
     def stored(table: Table) -> str:
         return compiled(upsert(table), *table.c.keys())
@@ -78,6 +89,16 @@ def compile_statements(dialect: Dialect, *, among: Among, upsert: Upsert, replac
     in_order = select(messages.c.id, messages.c.sequence).where(in_chat)
     # Readers do not need the sequence number, and it would cost time for each row of a page.
     shown = [column for column in messages.c if column.name != "sequence"]
+    added = [column.name for column in members.c if column.name not in {"chat_id", "position"}]
+    ending = ("last", "chat_id")
+
+    def kept(*conditions: ColumnElement[bool]) -> ClauseElement:
+        """Copies memberships of a chat to those that have ended."""
+        last = bindparam("last", type_=former_members.c.last_sequence.type)
+        columns = (members.c.chat_id, last, *MEMBER_COLUMNS)
+        found = select(*columns).where(members.c.chat_id == bindparam("chat_id"), *conditions)
+        return insert(former_members).from_select(former_members.c.keys(), found)
+
     changeable = [column.name for column in messages.c if column.name not in {"id", "chat_id", "sequence"}]
     return Statements(
         user=compiled(select(users).where(users.c.id == bindparam("id")), "id"),
@@ -93,9 +114,17 @@ def compile_statements(dialect: Dialect, *, among: Among, upsert: Upsert, replac
             select(password_hashes.c.hash).where(password_hashes.c.user_id == bindparam("user_id")), "user_id"
         ),
         session=compiled(select(sessions).where(sessions.c.id == bindparam("id")), "id"),
-        chat=compiled(select(chats).where(chats.c.id == bindparam("id")), "id"),
+        chat=compiled(
+            select(*CHAT_COLUMNS).where(chats.c.id == bindparam("id"), chats.c.deleted_at.is_(None)), "id"
+        ),
+        tombstone=compiled(
+            select(chats.c.id, chats.c.sequence, chats.c.deleted_at, chats.c.deleted_by).where(
+                chats.c.id == bindparam("id"), chats.c.deleted_at.is_not(None)
+            ),
+            "id",
+        ),
         direct_chat=compiled(
-            select(chats)
+            select(*CHAT_COLUMNS)
             .join(direct_chats, direct_chats.c.chat_id == chats.c.id)
             .where(
                 direct_chats.c.low_user_id == bindparam("low"),
@@ -109,7 +138,7 @@ def compile_statements(dialect: Dialect, *, among: Among, upsert: Upsert, replac
             *("user_id", "after_id", "count"),
         ),
         chats_of=compiled(
-            select(chats)
+            select(*CHAT_COLUMNS)
             .join(members, members.c.chat_id == chats.c.id)
             .where(*own_after)
             .order_by(members.c.chat_id)
@@ -117,7 +146,7 @@ def compile_statements(dialect: Dialect, *, among: Among, upsert: Upsert, replac
             *("user_id", "after_id", "count"),
         ),
         chats_shared=compiled(
-            select(chats)
+            select(*CHAT_COLUMNS)
             .join(members, members.c.chat_id == chats.c.id)
             .where(members.c.user_id == bindparam("user_id"), among(members.c.chat_id, "chat_ids")),
             *("user_id", "chat_ids"),
@@ -138,16 +167,32 @@ def compile_statements(dialect: Dialect, *, among: Among, upsert: Upsert, replac
         ),
         # Gives a chat once for each of the given users in it: DISTINCT would sort.
         positions=compiled(
-            select(chats.c.id, chats.c.sequence)
-            .join(members, members.c.chat_id == chats.c.id)
-            .where(among(members.c.user_id, "user_ids")),
-            "user_ids",
+            union_all(
+                select(former_members.c.chat_id, former_members.c.last_sequence, literal_column("0")).where(
+                    among(former_members.c.user_id, "user_ids")
+                ),
+                select(chats.c.id, chats.c.sequence, literal_column("1"))
+                .join(members, members.c.chat_id == chats.c.id)
+                .where(among(members.c.user_id, "user_ids")),
+            ),
+            *("user_ids", "user_ids"),
         ),
         members=compiled(
-            select(members.c.user_id, members.c.role, members.c.joined_at)
+            select(*MEMBER_COLUMNS)
             .where(members.c.chat_id == bindparam("chat_id"))
             .order_by(members.c.position),
             "chat_id",
+        ),
+        ended_members=compiled(
+            select(
+                *[former_members.c[column.name] for column in MEMBER_COLUMNS], former_members.c.last_sequence
+            )
+            .where(
+                former_members.c.chat_id == bindparam("chat_id"),
+                former_members.c.last_sequence >= bindparam("since"),
+            )
+            .order_by(former_members.c.last_sequence, former_members.c.user_id),
+            *("chat_id", "since"),
         ),
         ranked_members=compiled(
             select(members.c.user_id)
@@ -213,6 +258,7 @@ def compile_statements(dialect: Dialect, *, among: Among, upsert: Upsert, replac
                             messages.c.id.label("message_id"),
                             messages.c.ts.label("at"),
                             cast(null(), Text).label("data"),
+                            cast(null(), BigInteger).label("user_id"),
                         ),
                         messages,
                         "created",
@@ -229,7 +275,7 @@ def compile_statements(dialect: Dialect, *, among: Among, upsert: Upsert, replac
         insert_email_key=inserted(email_keys),
         insert_password_hash=inserted(password_hashes),
         store_session=stored(sessions),
-        insert_chat=inserted(chats),
+        insert_chat=inserted(chats, *[column.name for column in CHAT_COLUMNS]),
         insert_member=inserted(members),
         insert_direct_chat=inserted(direct_chats),
         advance_chat=compiled(
@@ -241,6 +287,48 @@ def compile_statements(dialect: Dialect, *, among: Among, upsert: Upsert, replac
                 last_message_id=bindparam("new_last_message_id"),
             ),
             *("new_sequence", "new_active_at", "new_last_message_id", "of_chat"),
+        ),
+        # Behind all members that the chat has; the first position is the creator's.
+        add_member=compiled(
+            insert(members).from_select(
+                members.c.keys(),
+                select(
+                    bindparam("chat_id", type_=members.c.chat_id.type),
+                    func.coalesce(func.max(members.c.position), literal_column("1")) + literal_column("1"),
+                    *[bindparam(name, type_=members.c[name].type) for name in added],
+                ).where(members.c.chat_id == bindparam("of_chat")),
+            ),
+            *("chat_id", *added, "of_chat"),
+        ),
+        count_member=compiled(
+            update(chats)
+            .where(chats.c.id == bindparam("of_chat"))
+            .values(
+                members_version=chats.c.members_version + literal_column("1"),
+                member_count=chats.c.member_count + bindparam("more"),
+            ),
+            *("more", "of_chat"),
+        ),
+        keep_former_member=compiled(kept(members.c.user_id == bindparam("user_id")), *ending, "user_id"),
+        remove_member=compiled(
+            delete(members).where(
+                members.c.chat_id == bindparam("chat_id"), members.c.user_id == bindparam("user_id")
+            ),
+            *("chat_id", "user_id"),
+        ),
+        keep_former_members=compiled(kept(), *ending),
+        remove_members=compiled(delete(members).where(members.c.chat_id == bindparam("chat_id")), "chat_id"),
+        delete_chat=compiled(
+            update(chats)
+            .where(chats.c.id == bindparam("of_chat"), chats.c.deleted_at.is_(None))
+            .values(
+                sequence=bindparam("new_sequence"),
+                members_version=chats.c.members_version + literal_column("1"),
+                member_count=literal_column("0"),
+                deleted_at=bindparam("new_deleted_at"),
+                deleted_by=bindparam("new_deleted_by"),
+            ),
+            *("new_sequence", "new_deleted_at", "new_deleted_by", "of_chat"),
         ),
         insert_message=inserted(messages),
         change_message=compiled(

@@ -1,4 +1,4 @@
 """The newest schema revision, for modules that compare it without loading Alembic."""
 
-NEWEST = "0008"
+NEWEST = "0009"
 """The last revision in `migrations/versions`."""

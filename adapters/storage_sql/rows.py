@@ -5,7 +5,15 @@ from datetime import UTC, datetime
 from json import JSONDecoder, JSONEncoder
 from typing import Any, Literal, assert_never
 
-from messaging_core.events import THE_CHAT, ChatSubject, CustomSubject, LogEntry, MessageSubject, Subject
+from messaging_core.events import (
+    THE_CHAT,
+    ChatSubject,
+    CustomSubject,
+    LogEntry,
+    MemberSubject,
+    MessageSubject,
+    Subject,
+)
 from messaging_core.ids import UserId
 from messaging_core.models import (
     Chat,
@@ -19,8 +27,10 @@ from messaging_core.models import (
     Role,
     Session,
     StoredResponse,
+    Tombstone,
     User,
 )
+from messaging_core.positions import FOUNDER, Range
 
 Row = tuple[Any, ...]
 
@@ -143,12 +153,36 @@ def excerpt_of(row: Row, member_ids: tuple[UserId, ...] = ()) -> Excerpt:
 
 
 def member_row(chat: Chat, position: int, member: Member) -> Row:
-    return (chat.id, position, member.user_id, member.role.value, seconds(member.joined_at))
+    return (chat.id, position, *added_member_row(member))
+
+
+def added_member_row(member: Member) -> Row:
+    """The columns of a membership besides its chat and its position."""
+    range_ = member.range
+    return (
+        member.user_id,
+        member.role.value,
+        seconds(member.joined_at),
+        range_.first,
+        range_.reads_from,
+    )
 
 
 def member_of(row: Row) -> Member:
-    user_id, role, joined_at = row
-    return Member(user_id, Role(role), moment(joined_at))
+    user_id, role, joined_at, first, reads_from = row
+    # The one object for nearly all members, by which `may_see` knows a founder at once.
+    range_ = FOUNDER if first == 1 else Range(first, reads_from)
+    return Member(user_id, Role(role), moment(joined_at), range_)
+
+
+def ended_member_of(row: Row) -> Member:
+    user_id, role, joined_at, first, reads_from, last = row
+    return Member(user_id, Role(role), moment(joined_at), Range(first, reads_from, last))
+
+
+def tombstone_of(row: Row) -> Tombstone:
+    id_, sequence, deleted_at, deleted_by = row
+    return Tombstone(id_, sequence, moment(deleted_at), deleted_by)
 
 
 def message_row(message: Message, sequence: int) -> Row:
@@ -194,24 +228,28 @@ def _payload_text(payload: Mapping[str, Any] | None) -> str | None:
 
 
 def entry_row(entry: LogEntry) -> Row:
-    message_id = data = None
+    message_id = data = user_id = None
     match entry.subject:
         case MessageSubject():
             message_id = entry.subject.message_id
+        case MemberSubject():
+            user_id = entry.subject.user_id
         case CustomSubject():
             data = _encode(entry.subject.data)
         case ChatSubject():
             pass
         case _:
             assert_never(entry.subject)
-    return (entry.chat_id, entry.sequence, entry.name, message_id, seconds(entry.at), data)
+    return (entry.chat_id, entry.sequence, entry.name, message_id, seconds(entry.at), data, user_id)
 
 
 def entry_of(row: Row) -> LogEntry:
-    chat_id, sequence, name, message_id, at, data = row
+    chat_id, sequence, name, message_id, at, data, user_id = row
     subject: Subject = THE_CHAT
     if message_id is not None:
         subject = MessageSubject(message_id)
+    elif user_id is not None:
+        subject = MemberSubject(user_id)
     elif data is not None:
         subject = CustomSubject(_decode(data))
     return LogEntry(chat_id, sequence, name, subject, moment(at))

@@ -16,6 +16,7 @@ class Statements:
     password_hash: str
     session: str
     chat: str
+    tombstone: str
     direct_chat: str
     chat_ids_of: str
     shares_chat: str
@@ -24,6 +25,7 @@ class Statements:
     chats_made_by: str
     positions: str
     members: str
+    ended_members: str
     ranked_members: str
     first_members: str
     message: str
@@ -42,6 +44,13 @@ class Statements:
     insert_member: str
     insert_direct_chat: str
     advance_chat: str
+    add_member: str
+    count_member: str
+    keep_former_member: str
+    remove_member: str
+    keep_former_members: str
+    remove_members: str
+    delete_chat: str
     insert_message: str
     change_message: str
     append_event: str

@@ -127,6 +127,10 @@ chats = Table(
     Column("members_version", _Int64, nullable=False),
     # Stored, so that a list of chats does not count a thousand rows for each of them.
     Column("member_count", _Int64, nullable=False),
+    # A deleted chat keeps its row, its log and its messages, and is found as a tombstone only.
+    Column("deleted_at", _Int64),
+    # No foreign key, as SQLite would rebuild the table for it. Null where nobody deleted the chat.
+    Column("deleted_by", _Int64),
     CheckConstraint("id > 0", name="id"),
     CheckConstraint("sequence >= 0", name="sequence"),
 )
@@ -140,10 +144,14 @@ members = Table(
     Column("user_id", _Int64, ForeignKey("users.id"), nullable=False),
     Column("role", Text, nullable=False),
     Column("joined_at", _Int64, nullable=False),
+    # The range in the chat's log; the defaults are a founder's.
+    Column("first_sequence", _Int64, nullable=False, server_default=text("1")),
+    Column("reads_from", _Int64, nullable=False, server_default=text("1")),
     PrimaryKeyConstraint("chat_id", "position"),
     Index("ix_members_user_id_chat_id", "user_id", "chat_id", unique=True),
     sqlite_with_rowid=False,
 )
+"""The memberships that last."""
 Index(
     "ix_members_chat_id_role",
     members.c.chat_id,
@@ -152,6 +160,23 @@ Index(
     postgresql_where=text("role <> 'member'"),
 )
 """The few owners and admins of a chat, whom every excerpt shows."""
+
+former_members = Table(
+    "former_members",
+    metadata,
+    Column("chat_id", _Int64, ForeignKey("chats.id"), nullable=False),
+    # The last number of the range: a reader of a log looks for those that end beyond its position.
+    Column("last_sequence", _Int64, nullable=False),
+    Column("user_id", _Int64, ForeignKey("users.id"), nullable=False),
+    Column("role", Text, nullable=False),
+    Column("joined_at", _Int64, nullable=False),
+    Column("first_sequence", _Int64, nullable=False),
+    Column("reads_from", _Int64, nullable=False),
+    PrimaryKeyConstraint("chat_id", "last_sequence", "user_id"),
+    Index("ix_former_members_user_id_chat_id_last_sequence", "user_id", "chat_id", "last_sequence"),
+    sqlite_with_rowid=False,
+)
+"""The memberships that have ended; a table of their own, so that no query for a chat's members skips them."""
 
 direct_chats = Table(
     "direct_chats",
@@ -198,6 +223,8 @@ events = Table(
     Column("at", _Int64, nullable=False),
     # JSON of an importer's event; the library's own events refer to other tables.
     Column("data", Text),
+    # Whose membership the event is about.
+    Column("user_id", _Int64),
     PrimaryKeyConstraint("chat_id", "sequence"),
     CheckConstraint("sequence > 0", name="sequence"),
     sqlite_with_rowid=False,

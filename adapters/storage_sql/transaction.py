@@ -8,9 +8,11 @@ from adapters.storage_sql.rows import (
     MEMBERS_VERSION,
     Kind,
     Row,
+    added_member_row,
     changed_message_row,
     chat_of,
     chat_row,
+    ended_member_of,
     entry_of,
     entry_row,
     excerpt_of,
@@ -24,6 +26,7 @@ from adapters.storage_sql.rows import (
     session_row,
     stored_response_of,
     stored_response_row,
+    tombstone_of,
     user_of,
     user_row,
 )
@@ -33,8 +36,12 @@ from messaging_core.effects import (
     AdvanceChat,
     AppendEvent,
     ChangeMessage,
+    DeleteChat,
+    EndMembership,
+    MembershipEffect,
     StorageEffect,
     StoreChat,
+    StoreMember,
     StoreMessage,
     StoreResponse,
     StoreSession,
@@ -50,9 +57,11 @@ from messaging_core.models import (
     Message,
     Session,
     StoredResponse,
+    Tombstone,
     User,
 )
 from messaging_core.ports import FORGOTTEN_AT_ONCE
+from messaging_core.positions import Reach, furthest
 
 BEYOND = MAX_ID + 1
 """Greater than every identifier and sequence number."""
@@ -143,6 +152,14 @@ class SqlReader:
     def chat(self, chat_id: ChatId) -> Chat | None:
         return self._chat_of(self._execute(self._sql.chat, (chat_id,)).fetchone())
 
+    def tombstone(self, chat_id: ChatId) -> Tombstone | None:
+        row = self._execute(self._sql.tombstone, (chat_id,)).fetchone()
+        return None if row is None else tombstone_of(row)
+
+    def ended_members(self, chat_id: ChatId, since: int) -> Sequence[Member]:
+        rows = self._execute(self._sql.ended_members, (chat_id, since)).fetchall()
+        return [ended_member_of(row) for row in rows]
+
     def direct_chat(self, one: UserId, other: UserId) -> Chat | None:
         pair = (min(one, other), max(one, other))
         return self._chat_of(self._execute(self._sql.direct_chat, pair).fetchone())
@@ -167,8 +184,12 @@ class SqlReader:
     def shares_chat(self, one: UserId, other: UserId) -> bool:
         return self._execute(self._sql.shares_chat, (one, other)).fetchone() is not None
 
-    def positions(self, user_ids: Collection[UserId]) -> Mapping[ChatId, int]:
-        return dict(self._execute(self._sql.positions, (self._many(user_ids),)).fetchall())
+    def positions(self, user_ids: Collection[UserId]) -> Mapping[ChatId, Reach]:
+        users = self._many(user_ids)
+        found: dict[ChatId, Reach] = {}
+        for chat_id, number, is_open in self._execute(self._sql.positions, (users, users)).fetchall():
+            found[chat_id] = furthest(Reach(number, is_open == 1), found.get(chat_id))
+        return found
 
     def message(self, message_id: MessageId) -> Message | None:
         row = self._execute(self._sql.message, (message_id,)).fetchone()
@@ -288,8 +309,8 @@ class SqlTransaction(SqlReader):
                 self._execute(self._sql.insert_user, user_row(user))
                 self._execute(self._sql.insert_email_key, (email_key, user.id))
                 self._execute(self._sql.insert_password_hash, (user.id, password_hash))
-            case StoreChat(chat):
-                self._store_chat(chat)
+            case StoreChat() | StoreMember() | EndMembership() | DeleteChat():
+                self._change_members(effect)
             case _:  # pragma: no cover - the type checker proves it unreachable
                 assert_never(effect)
 
@@ -302,6 +323,34 @@ class SqlTransaction(SqlReader):
     def _changed(self, statement: Cursor) -> int:
         """How many rows a statement changed."""
         return statement.rowcount
+
+    def _change_members(self, effect: MembershipEffect) -> None:
+        match effect:
+            case StoreChat(chat):
+                self._store_chat(chat)
+            case StoreMember(chat_id, member):
+                self._execute(self._sql.add_member, (chat_id, *added_member_row(member), chat_id))
+                self._execute(self._sql.count_member, (1, chat_id))
+            case EndMembership(chat_id, user_id, last):
+                self._end_membership(chat_id, user_id, last)
+            case DeleteChat(tombstone):
+                self._delete_chat(tombstone)
+            case _:  # pragma: no cover - the type checker proves it unreachable
+                assert_never(effect)
+
+    def _end_membership(self, chat_id: ChatId, user_id: UserId, last: int) -> None:
+        self._execute(self._sql.keep_former_member, (last, chat_id, user_id))
+        if self._changed(self._execute(self._sql.remove_member, (chat_id, user_id))) == 0:
+            raise LookupError(f"user {user_id} is no member of chat {chat_id}")
+        self._execute(self._sql.count_member, (-1, chat_id))
+
+    def _delete_chat(self, tombstone: Tombstone) -> None:
+        chat_id, last = tombstone.chat_id, tombstone.sequence
+        self._execute(self._sql.keep_former_members, (last, chat_id))
+        self._execute(self._sql.remove_members, (chat_id,))
+        deletion = (last, seconds(tombstone.deleted_at), tombstone.deleted_by, chat_id)
+        if self._changed(self._execute(self._sql.delete_chat, deletion)) == 0:
+            raise LookupError(f"there is no chat {chat_id} to delete")
 
     def _advance(self, chat: Chat) -> None:
         if self._changed(self._execute(self._sql.advance_chat, self._advanced(chat))) == 0:

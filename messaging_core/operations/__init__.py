@@ -15,6 +15,7 @@ from messaging_core.operations.accounts import (
 )
 from messaging_core.operations.base import Context, Operation, Part, Query, Reading
 from messaging_core.operations.chats import create_group, get_chat, list_chats, open_direct_chat
+from messaging_core.operations.logs import LogPart, log_part
 from messaging_core.operations.messages import (
     MESSAGES_AT_ONCE,
     delete_message,
@@ -30,6 +31,7 @@ __all__ = (
     "MESSAGES_AT_ONCE",
     "Context",
     "Executed",
+    "LogPart",
     "Operation",
     "Part",
     "Query",
@@ -47,6 +49,7 @@ __all__ = (
     "knows",
     "list_chats",
     "log_out",
+    "log_part",
     "once_only",
     "open_direct_chat",
     "open_session",

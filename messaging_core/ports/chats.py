@@ -4,13 +4,25 @@ from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from messaging_core.ids import ChatId, UserId
-from messaging_core.models import Chat, Excerpt
+from messaging_core.models import Chat, Excerpt, Member, Tombstone
 
 
 class ChatReader(Protocol):
-    """The reads of chats and their members; see `Reader`."""
+    """The reads of chats and their members; see `Reader`.
+
+    A deleted chat is found by `tombstone` alone, and a membership that has ended by `ended_members`.
+    """
 
     def chat(self, chat_id: ChatId) -> Chat | None: ...
+
+    def tombstone(self, chat_id: ChatId) -> Tombstone | None:
+        """What stays of a deleted chat; None for a chat that exists."""
+
+    def ended_members(self, chat_id: ChatId, since: int) -> Sequence[Member]:
+        """The memberships, of a deleted chat too, that ended with the number `since` or a later one.
+
+        They are in the order of their ends, and for equal ends of their users.
+        """
 
     def direct_chat(self, one: UserId, other: UserId) -> Chat | None:
         """The direct chat of the two users, in either order."""
@@ -41,6 +53,6 @@ class ChatTransaction(ChatReader, Protocol):
         """The direct chat of the two users; locks the pair even if there is none."""
 
     def lock_chats_made_by(self, user_id: UserId) -> int:
-        """How many chats have the user as their first member; locked, so that the number cannot grow."""
+        """How many chats the user created and never left; locked, so that the number cannot grow."""
 
     def next_chat_id(self) -> ChatId: ...

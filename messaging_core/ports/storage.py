@@ -37,8 +37,9 @@ class Transaction(
         """Make the change in this transaction.
 
         An effect that contradicts the stored state is an error: `LookupError` for a change of a missing
-        message; any exception except a `Refused` for a second user with an e-mail key or tag, or a second
-        direct chat of a pair.
+        message, and for the end of a membership that does not last; any exception except a `Refused` for a
+        second user with an e-mail key or tag, a second direct chat of a pair, or a second membership of a
+        member.
         """
 
     def forget_before(self, *, responses: datetime, sessions: datetime) -> int:

@@ -13,7 +13,7 @@ from attrs import define, evolve, field
 from messaging_core.effects import Deliver, DeliveryEffect
 from messaging_core.ids import UserId
 from messaging_core.liveness import BEAT_SECONDS
-from messaging_core.signals import Envelope, Reference, Signal
+from messaging_core.signals import Envelope, Signal, refer_to
 
 
 @define
@@ -63,8 +63,7 @@ class MemoryBroker:
     def _carried(self, signal: Signal) -> Signal:
         if not isinstance(signal, Deliver) or self.random.random() >= self.faults.reference:
             return signal
-        audience = self.random.choice([None, signal.audience])
-        return Reference(signal.entry.chat_id, signal.entry.sequence, audience)
+        return refer_to(signal, names_audience=self.random.choice([False, True]))
 
 
 class MemoryBus:

@@ -29,6 +29,7 @@ from messaging_core.errors import Refused
 from messaging_core.idempotency import IdempotentRequest, replayed, store
 from messaging_core.ids import MAX_ID, ChatId, MessageId, SessionId, UserId
 from messaging_core.limits import Limits
+from messaging_core.members import add_member, delete_chat, remove_member
 from messaging_core.messages import delete_message, edit_message, send_message
 from messaging_core.models import (
     IdempotencyKey,
@@ -208,6 +209,43 @@ class _CreateGroup:
 
 
 @frozen
+class _Join:
+    chat: int
+    user: int
+    reads_all: bool
+
+    def run(self, scene: _Scene) -> object:
+        user_id = scene.user(self.user)
+        if scene.tx.user(user_id) is None:
+            return None
+        chat = scene.tx.lock_chat(scene.chat(self.chat))
+        return enact(scene.tx, add_member(chat, user_id, reads_all=self.reads_all, now=scene.now))
+
+
+@frozen
+class _Leave:
+    chat: int
+    member: int
+
+    def run(self, scene: _Scene) -> object:
+        chat = scene.tx.lock_chat(scene.chat(self.chat))
+        if chat is None or len(chat.members) == 1:
+            return None
+        user_id = chat.member_ids[self.member % len(chat.members)]
+        return enact(scene.tx, remove_member(chat, user_id, now=scene.now))
+
+
+@frozen
+class _DeleteChat:
+    chat: int
+    user: int
+
+    def run(self, scene: _Scene) -> object:
+        chat = scene.tx.lock_chat(scene.chat(self.chat))
+        return enact(scene.tx, delete_chat(chat, deleted_by=scene.user(self.user), now=scene.now))
+
+
+@frozen
 class _Send:
     chat: int
     author: int
@@ -292,6 +330,9 @@ _Step = (
     | _Refresh
     | _OpenDirectChat
     | _CreateGroup
+    | _Join
+    | _Leave
+    | _DeleteChat
     | _Send
     | _Change
     | _Respond
@@ -382,6 +423,8 @@ def _everything(world: _World) -> Callable[[Reader], list[object]]:
             [reader.user_by_tag(name) for name in world.names],
             [reader.session(session_id) for session_id in world.sessions],
             [reader.chat(chat_id) for chat_id in world.chats],
+            [reader.tombstone(chat_id) for chat_id in world.chats],
+            [list(reader.ended_members(chat_id, since)) for chat_id in world.chats for since in (1, 4)],
             [reader.direct_chat(one, other) for one, other in combinations_with_replacement(world.users, 2)],
             [[head(chat) for chat in reader.chats_of(user_id, None, 100)] for user_id in world.users],
             [
@@ -426,6 +469,10 @@ _steps = st.one_of(
     st.builds(_Register, st.sampled_from(["alice", "bob", "carol", "dave", "erin"])),
     st.builds(_OpenDirectChat, _numbers, _numbers),
     st.builds(_CreateGroup, values.texts(max_size=20), _numbers, st.lists(_numbers, max_size=4).map(tuple)),
+    st.builds(_Join, _numbers, _numbers, st.booleans()),
+    st.builds(_Join, _numbers, _numbers, st.booleans()),
+    st.builds(_Leave, _numbers, _numbers),
+    st.builds(_DeleteChat, _numbers, _numbers),
     st.builds(_OpenSession, _numbers, values.nonces),
     st.builds(_Refresh, _numbers, st.integers(-1, 3)),
     st.builds(

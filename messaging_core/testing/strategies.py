@@ -5,12 +5,21 @@ from functools import partial
 from string import ascii_lowercase, digits
 from typing import Any
 
+from attrs import evolve
 from hypothesis import strategies as st
 
 from messaging_core.characters import is_blank, unsafe_in_name
 from messaging_core.commands import CreateGroup, EditMessage, ListMessages, RegisterUser, SendMessage
 from messaging_core.constraints import UNSET, NormalForm, normalised
-from messaging_core.events import EVENTS, DurableEvent, EphemeralEvent, Facts, Typing, rebuild
+from messaging_core.events import (
+    EVENTS,
+    DurableEvent,
+    EphemeralEvent,
+    Facts,
+    MemberAdded,
+    Typing,
+    rebuild,
+)
 from messaging_core.idempotency import IdempotentRequest
 from messaging_core.ids import MAX_ID, ChatId, MessageId, SessionId, UserId
 from messaging_core.limits import Rate
@@ -25,8 +34,10 @@ from messaging_core.models import (
     Role,
     Session,
     StoredResponse,
+    Tombstone,
     User,
 )
+from messaging_core.positions import FOUNDER, Range, ended, joining
 from messaging_core.tokens import NONCE_BYTES
 
 EPOCH = datetime(2024, 11, 4, 14, 30, tzinfo=UTC)
@@ -116,14 +127,26 @@ def sessions(draw: st.DrawFn) -> Session:
 
 
 @st.composite
+def ranges(draw: st.DrawFn, *, until: int) -> Range:
+    """Ranges that last, of members who joined with the number `until` or before."""
+    if draw(st.booleans()):
+        return FOUNDER
+    first = draw(st.integers(1, until))
+    return Range(first, draw(st.sampled_from([1, first])))
+
+
+@st.composite
 def chats(draw: st.DrawFn, *, is_group: bool | None = None) -> Chat:
-    """Chats with at least their `chat.created` in the log."""
+    """Chats with at least their `chat.created` in the log; people join groups later, too."""
     group = draw(st.booleans()) if is_group is None else is_group
     created_at = draw(times)
     people = draw(st.lists(user_ids, unique=True, min_size=1 if group else 2, max_size=6 if group else 2))
     roles = [Role.OWNER, *draw(st.lists(st.sampled_from(Role), min_size=5, max_size=5))]
+    sequence = draw(st.integers(1, 10**9))
     members = tuple(
-        Member(user_id, role if group else Role.MEMBER, created_at)
+        Member(user_id, role, created_at, draw(ranges(until=sequence)))
+        if group
+        else Member(user_id, Role.MEMBER, created_at)
         for user_id, role in zip(people, roles, strict=False)
     )
     return Chat(
@@ -132,7 +155,7 @@ def chats(draw: st.DrawFn, *, is_group: bool | None = None) -> Chat:
         group,
         created_at,
         members,
-        draw(st.integers(1, 10**9)),
+        sequence,
         created_at + timedelta(seconds=draw(st.integers(0, 10**7))),
         draw(st.none() | message_ids),
     )
@@ -159,9 +182,20 @@ def messages(draw: st.DrawFn, *, chat: Chat | None = None) -> Message:
 
 @st.composite
 def events(draw: st.DrawFn, *, chat: Chat | None = None) -> DurableEvent:
-    """Durable events of every kind in the table; with a chat, they are events of this chat."""
+    """Durable events of every kind in the table; with a chat, they are the next event of this chat."""
     kind = draw(st.sampled_from([kind for kind in EVENTS if kind.is_durable]))
-    facts = Facts(draw(chats()) if chat is None else chat, draw(messages(chat=chat)), draw(payloads))
+    of = draw(chats()) if chat is None else chat
+    number = of.sequence + 1
+    if kind.event is MemberAdded:
+        user_id = draw(user_ids.filter(lambda each: of.member(each) is None))
+        member = Member(user_id, Role.MEMBER, draw(times), joining(number, reads_all=draw(st.booleans())))
+        count = of.member_count + 1
+    else:
+        member = draw(st.sampled_from(of.members))
+        member = evolve(member, range=ended(member.range, number))
+        count = of.member_count - 1
+    tombstone = Tombstone(of.id, number, draw(times), draw(st.none() | user_ids))
+    facts = Facts(of, draw(messages(chat=chat)), draw(payloads), member, count, tombstone)
     event = rebuild(kind.name or draw(st.sampled_from(["acme.pinned", "acme.poll.opened"])), facts)
     assert event is not None
     return event

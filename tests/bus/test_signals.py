@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from adapters.signals import MalformedEnvelope, Outgoing, read_envelope
 from adapters.signals.wire import HEAD_BYTES, pack, write_envelope, write_signal
 from messaging_core.effects import CloseSockets, Deliver, DeliverEphemeral, DeliveryEffect
-from messaging_core.events import Typing
+from messaging_core.events import MemberAdded, MemberRemoved, Typing
 from messaging_core.fanout import announce, announce_ephemeral
 from messaging_core.ids import ChatId, SessionId, UserId
 from messaging_core.signals import Envelope, Reference
@@ -58,12 +58,16 @@ def test_an_envelope_is_read_as_it_was_written(
 
 
 @settings(deadline=None)
-@given(deliveries(), st.integers(60, 3000))
+@given(deliveries(), st.integers(80, 3000))
 def test_a_signal_fits(sent: Deliver, most: int) -> None:
-    """If an event does not fit, it becomes a reference; if that does not fit, one without an audience."""
+    """If an event does not fit, it becomes a reference; if that does not fit, one without an audience.
+
+    Either names the person whose membership the event is about.
+    """
     payload = write_envelope("x", 1, 0.0, [written(sent, most)])
     (signal,) = read_envelope(payload, own="me").signals
-    reference = Reference(sent.entry.chat_id, sent.entry.sequence, sent.audience)
+    about = sent.event.member.user_id if isinstance(sent.event, MemberAdded | MemberRemoved) else None
+    reference = Reference(sent.entry.chat_id, sent.entry.sequence, sent.audience, about)
     assert signal in (sent, reference, evolve(reference, audience=None))
     assert len(written(sent, most)) <= most
     larger = written(sent, 2**20)

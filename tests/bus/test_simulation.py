@@ -1,6 +1,7 @@
 """Simulates minutes of faults between processes, by seed, on an autojump clock.
 
-Every committed event reaches every socket that stays open, once, in the order of its chat.
+Every committed event reaches every socket that stays open and whose user may see it, once, in the order of
+its chat, while people join, leave and join again, and chats are deleted.
 """
 
 from random import Random
@@ -24,6 +25,55 @@ SETTLING_SECONDS = 6.0
 """Within this time after the last fault every event arrives: a silence, a comparison, a read of the log."""
 
 
+@define(eq=False)
+class SimulatedChat:
+    """A chat as it must be: who may see which of its numbers."""
+
+    id: ChatId
+    members: dict[Actor, int]
+    """Those who are members now, each with the first number of their range."""
+    ended: list[tuple[Actor, int, int]] = field(factory=list)
+    """The ranges that have ended."""
+    committed_at: list[float] = field(factory=list)
+    """When the nth event was committed."""
+    messages: dict[int, int] = field(factory=dict)
+    """The number of each message."""
+
+    @property
+    def sequence(self) -> int:
+        return len(self.committed_at)
+
+    def ranges(self, actor: Actor) -> list[tuple[int, int]]:
+        """The first and last numbers of a person's memberships; a lasting one goes to the end of the log."""
+        ranges = [(first, last) for other, first, last in self.ended if other == actor]
+        return ranges + [(first, self.sequence) for other, first in self.members.items() if other == actor]
+
+    def may_see(self, actor: Actor, number: int) -> bool:
+        return any(first <= number <= last for first, last in self.ranges(actor))
+
+
+@define(eq=False)
+class SimulatedSocket:
+    """A socket, and the events that it must receive."""
+
+    socket: RecordingSocket
+    process: Process
+    opened_at: float
+    since: int
+    """How many events its process had delivered to its user before."""
+    until: int | None = None
+    expected: list[tuple[ChatId, int]] = field(factory=list)
+
+    @property
+    def actor(self) -> Actor:
+        return self.socket.actor
+
+    def delivered(self, chat_id: ChatId) -> list[int]:
+        """The numbers of a chat that were delivered to its user while it was open."""
+        delivered = self.process.delivered_to(self.actor)[self.since : self.until]
+        return [number for chat, number in delivered if chat == chat_id]
+
+
 @define
 class Simulation:
     """The processes, users and sockets, and the messages that each socket must receive."""
@@ -33,11 +83,9 @@ class Simulation:
     storage: SlowStorage
     living: list[tuple[Process, trio.Nursery]] = field(factory=list)
     people: list[Actor] = field(factory=list)
-    members: dict[ChatId, frozenset[Actor]] = field(factory=dict)
-    sockets: dict[RecordingSocket, tuple[Process, dict[ChatId, list[int]]]] = field(factory=dict)
-    closed: list[RecordingSocket] = field(factory=list)
-    sent_at: dict[int, float] = field(factory=dict)
-    opened_at: dict[RecordingSocket, float] = field(factory=dict)
+    chats: list[SimulatedChat] = field(factory=list)
+    sockets: list[SimulatedSocket] = field(factory=list)
+    closed: list[SimulatedSocket] = field(factory=list)
 
     async def begin(self, nursery: trio.Nursery) -> None:
         for _ in range(PROCESSES):
@@ -61,6 +109,9 @@ class Simulation:
                 self.message: 20,
                 self.burst: 3,
                 self.chat: 2,
+                self.join: 4,
+                self.remove: 4,
+                self.delete: 0.3,
                 self.socket: 6,
                 self.leave: 6,
                 self.kill: 1,
@@ -76,52 +127,100 @@ class Simulation:
         await step(nursery)
         await trio.sleep(self.random.choice([0.0, 0.0, 0.001, 0.02, 0.3]))
 
-    async def message(self, nursery: trio.Nursery, process: Process | None = None) -> None:
-        if self.members:
-            chat_id = self.random.choice(sorted(self.members))
-            await self.send(process or self.some_process(), chat_id)
+    def open_chats(self) -> list[SimulatedChat]:
+        return [chat for chat in self.chats if chat.members]
 
-    async def send(self, process: Process, chat_id: ChatId) -> None:
-        members = self.members[chat_id]
-        author = self.random.choice(sorted(members, key=lambda actor: actor.user_id))
-        message = await process.send(author, chat_id)
-        self.sent_at[message.id] = trio.current_time()
-        for socket, (_, expected) in self.sockets.items():
-            if socket.actor in members:
-                expected.setdefault(chat_id, []).append(message.id)
+    def committed(self, chat: SimulatedChat, *others: Actor) -> None:
+        """Note an event of a chat, which its members, and the others, must receive."""
+        chat.committed_at.append(trio.current_time())
+        for each in self.sockets:
+            if each.actor in chat.members or each.actor in others:
+                each.expected.append((chat.id, chat.sequence))
+
+    async def message(self, nursery: trio.Nursery, process: Process | None = None) -> None:
+        if chats := self.open_chats():
+            await self.send(process or self.some_process(), self.random.choice(chats))
+
+    async def send(self, process: Process, chat: SimulatedChat) -> None:
+        author = self.random.choice(list(chat.members))
+        message = await process.send(author, chat.id)
+        self.committed(chat)
+        chat.messages[message.id] = chat.sequence
 
     async def burst(self, nursery: trio.Nursery) -> None:
         """Send into one chat from several processes."""
-        if self.members:
-            chat_id = self.random.choice(sorted(self.members))
+        if chats := self.open_chats():
+            chat = self.random.choice(chats)
             for _ in range(self.random.randrange(2, 30)):
-                await self.send(self.some_process(), chat_id)
+                await self.send(self.some_process(), chat)
 
     async def chat(self, nursery: trio.Nursery) -> None:
         """Create a chat, often with a first message at once."""
         members = self.random.sample(self.people, self.random.randrange(2, PEOPLE))
         process = self.some_process()
-        chat_id = await process.open_group(*members)
-        self.members[chat_id] = frozenset(members)
+        chat = SimulatedChat(await process.open_group(*members), dict.fromkeys(members, 1))
+        self.chats.append(chat)
+        self.committed(chat)
         if self.random.random() < 0.5:
-            await self.send(self.some_process(), chat_id)
+            await self.send(self.some_process(), chat)
+
+    async def join(self, nursery: trio.Nursery) -> None:
+        """Add somebody, often a former member, and often with a message at once."""
+        chats = [chat for chat in self.open_chats() if len(chat.members) < PEOPLE]
+        if not chats:
+            return
+        chat = self.random.choice(chats)
+        person = self.random.choice([each for each in self.people if each not in chat.members])
+        await self.some_process().add(chat.id, person)
+        chat.members[person] = chat.sequence + 1
+        self.committed(chat)
+        if self.random.random() < 0.5:
+            await self.send(self.some_process(), chat)
+
+    async def remove(self, nursery: trio.Nursery) -> None:
+        """Remove somebody, often after a message, and sometimes add them again at once."""
+        chats = [chat for chat in self.open_chats() if len(chat.members) > 1]
+        if not chats:
+            return
+        chat = self.random.choice(chats)
+        person = self.random.choice(list(chat.members))
+        if self.random.random() < 0.5:
+            await self.send(self.some_process(), chat)
+        await self.some_process().remove(chat.id, person)
+        chat.ended.append((person, chat.members.pop(person), chat.sequence + 1))
+        self.committed(chat, person)
+        if self.random.random() < 0.3:
+            await self.some_process().add(chat.id, person)
+            chat.members[person] = chat.sequence + 1
+            self.committed(chat)
+
+    async def delete(self, nursery: trio.Nursery) -> None:
+        if chats := self.open_chats():
+            chat = self.random.choice(chats)
+            await self.some_process().delete_chat(chat.id)
+            members, chat.members = chat.members, {}
+            chat.ended += [(person, first, chat.sequence + 1) for person, first in members.items()]
+            self.committed(chat, *members)
 
     async def socket(self, nursery: trio.Nursery) -> None:
         process, tasks = self.random.choice(self.living)
         tasks.start_soon(self._open, process, self.random.choice(self.people))
 
     async def _open(self, process: Process, actor: Actor) -> None:
-        began = trio.current_time()
+        began, since = trio.current_time(), len(process.delivered_to(actor))
         socket = await process.connect(actor)
-        self.opened_at[socket] = began
-        self.sockets[socket] = (process, {})
+        self.sockets.append(SimulatedSocket(socket, process, began, since))
 
     async def leave(self, nursery: trio.Nursery) -> None:
         if self.sockets:
-            socket = self.random.choice(list(self.sockets))
-            process, _ = self.sockets.pop(socket)
-            process.disconnect(socket)
-            self.closed.append(socket)
+            leaving = self.random.choice(self.sockets)
+            leaving.process.disconnect(leaving.socket)
+            self.close(leaving)
+
+    def close(self, socket: SimulatedSocket) -> None:
+        self.sockets.remove(socket)
+        socket.until = len(socket.process.delivered_to(socket.actor))
+        self.closed.append(socket)
 
     async def kill(self, nursery: trio.Nursery) -> None:
         """Kill a process between a commit and its signal, and start another."""
@@ -129,9 +228,8 @@ class Simulation:
             return
         dying, tasks = self.random.choice(self.living)
         self.living.remove((dying, tasks))
-        for socket in [socket for socket, (process, _) in self.sockets.items() if process is dying]:
-            del self.sockets[socket]
-            self.closed.append(socket)
+        for socket in [socket for socket in self.sockets if socket.process is dying]:
+            self.close(socket)
         dying.bus.kill()
         await self.message(nursery, dying)
         tasks.cancel_scope.cancel()
@@ -169,24 +267,45 @@ class Simulation:
 
     def event_count(self) -> int:
         """How many events the sockets have received."""
-        return sum(len(socket.events) for socket in (*self.sockets, *self.closed))
+        return sum(len(each.socket.events) for each in (*self.sockets, *self.closed))
 
     def check(self) -> None:
         for process, _ in self.living:
             assert process.messaging.relay is not None
             assert process.messaging.relay.trouble is None
-        for socket, (_, expected) in self.sockets.items():
-            for chat_id in self.members:
-                missing = set(expected.get(chat_id, [])) - set(socket.messages(chat_id))
-                assert not missing, f"chat {chat_id} of {socket.actor}: {sorted(missing)} never arrived"
-        for socket in (*self.sockets, *self.closed):
-            for chat_id in self.members:
-                received = socket.messages(chat_id)
-                assert received == sorted(set(received)), f"duplicate or out of order: {received}"
-            stale = [
-                m for m in socket.messages() if self.sent_at[m] < self.opened_at[socket] - SETTLING_SECONDS
-            ]
-            assert not stale, f"{socket.actor} received events from before its socket opened: {stale}"
+        for each in self.sockets:
+            for chat in self.chats:
+                self.check_arrived(each, chat)
+        for each in (*self.sockets, *self.closed):
+            for chat in self.chats:
+                self.check_allowed(each, chat)
+
+    def check_arrived(self, each: SimulatedSocket, chat: SimulatedChat) -> None:
+        """Everything has arrived, but for memberships that were over before the process heard of them."""
+        delivered = set(each.delivered(chat.id))
+        expected = {number for chat_id, number in each.expected if chat_id == chat.id}
+        missing = expected - delivered
+        for first, last in chat.ranges(each.actor):
+            unheard = each.actor not in chat.members or last < chat.members[each.actor]
+            if unheard and not delivered & set(range(first, last + 1)):
+                missing -= set(range(first, last + 1))
+        assert not missing, f"chat {chat.id} of {each.actor}: {sorted(missing)} never arrived"
+        shown = {
+            number for message, number in chat.messages.items() if message in each.socket.messages(chat.id)
+        }
+        assert shown <= delivered, "a frame without a delivery"
+        assert shown >= expected & delivered & set(chat.messages.values()), "a delivery without its frame"
+
+    def check_allowed(self, each: SimulatedSocket, chat: SimulatedChat) -> None:
+        """Nothing arrived twice, out of order, late, or that its user may not see."""
+        messages, delivered = each.socket.messages(chat.id), each.delivered(chat.id)
+        for received in (messages, delivered):
+            assert received == sorted(set(received)), f"duplicate or out of order: {received}"
+        hidden = [number for number in delivered if not chat.may_see(each.actor, number)]
+        assert not hidden, f"chat {chat.id}: {each.actor} received {hidden}, but was no member"
+        earliest = each.opened_at - SETTLING_SECONDS
+        stale = [number for number in delivered if chat.committed_at[number - 1] < earliest]
+        assert not stale, f"{each.actor} received events from before its socket opened: {stale}"
 
 
 @pytest.mark.parametrize("seed", range(SEEDS))

@@ -21,12 +21,14 @@ from messaging_core.commands import (
     RegisterUser,
     SendMessage,
 )
+from messaging_core.effects import Decision, Deliver, DeliverEphemeral
 from messaging_core.frames import PlainFrame
 from messaging_core.ids import ChatId, MessageId, SessionId, UserId
 from messaging_core.limits import Limits
-from messaging_core.models import AccessClaims, Actor, EmailForms, Message, MessageType, RefreshClaims
+from messaging_core.members import add_member, delete_chat, remove_member
+from messaging_core.models import AccessClaims, Actor, Chat, EmailForms, Message, MessageType, RefreshClaims
 from messaging_core.operations import Context
-from messaging_core.ports import Bus, Reader, Storage
+from messaging_core.ports import Bus, Reader, Storage, Transaction
 from messaging_core.privacy import Privacy
 from messaging_core.sockets import payloads
 
@@ -134,6 +136,21 @@ class RecordingSocket:
             raise
 
 
+class RecordingHub(Hub):
+    """A hub that records what it delivers, events that profile 1 does not show included."""
+
+    def __init__(self, limits: Limits, encode: Callable[[PlainFrame], bytes]) -> None:
+        super().__init__(limits, encode)
+        self.delivered: dict[UserId, list[tuple[ChatId, int]]] = {}
+
+    def deliver(self, delivery: Deliver | DeliverEphemeral) -> None:
+        if isinstance(delivery, Deliver):
+            for user_id in delivery.audience:
+                number = (delivery.entry.chat_id, delivery.entry.sequence)
+                self.delivered.setdefault(user_id, []).append(number)
+        super().deliver(delivery)
+
+
 def written(frame: PlainFrame) -> bytes:
     data = frame.data
     return f"{frame.event} {data.chat_id} {data.id} {data.content}".encode()
@@ -192,6 +209,26 @@ class Process:
         command = CreateGroup("A group", tuple(other.user_id for other in others))
         return (await self.messaging.execute(operations.create_group(command, self.context(actor)))).id
 
+    async def add(self, chat_id: ChatId, person: Actor, *, reads_all: bool = False) -> None:
+        """Add a member; nobody's rights are checked, as in the two functions below."""
+
+        def operation(tx: Transaction) -> Decision[Chat]:
+            return add_member(tx.lock_chat(chat_id), person.user_id, reads_all=reads_all, now=NOW)
+
+        await self.messaging.execute(operation)
+
+    async def remove(self, chat_id: ChatId, person: Actor) -> None:
+        await self.messaging.execute(lambda tx: remove_member(tx.lock_chat(chat_id), person.user_id, now=NOW))
+
+    async def delete_chat(self, chat_id: ChatId) -> None:
+        await self.messaging.execute(lambda tx: delete_chat(tx.lock_chat(chat_id), deleted_by=None, now=NOW))
+
+    def delivered_to(self, actor: Actor) -> list[tuple[ChatId, int]]:
+        """The chat and number of each event that this process delivered to a user, shown or not, in order."""
+        hub = self.messaging.hub
+        assert isinstance(hub, RecordingHub)
+        return hub.delivered.setdefault(actor.user_id, [])
+
     async def log_out(self, actor: Actor) -> None:
         await self.messaging.execute(operations.log_out(LogOut(), self.context(actor)))
 
@@ -219,7 +256,7 @@ def start(nursery: trio.Nursery, storage: Storage, bus: Bus | None) -> Process:
     """Start a process, whose tasks run in this nursery."""
     messaging = Messaging(
         storage=storage,
-        hub=Hub(LIMITS, written),
+        hub=RecordingHub(LIMITS, written),
         signer=PlainSigner(),
         hasher=PlainHasher(),
         parse_email=plain_email,

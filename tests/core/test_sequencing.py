@@ -1,16 +1,26 @@
 """The order in which signals and commits leave; no event is left out that a socket here must receive."""
 
-from collections.abc import Iterable, Sequence
-from datetime import UTC, datetime, timedelta
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from messaging_core.effects import Deliver
-from messaging_core.events import LogEntry, MessageCreated, MessageSubject
+from messaging_core.events import (
+    THE_CHAT,
+    ChatDeleted,
+    LogEntry,
+    MemberAdded,
+    MemberRemoved,
+    MemberSubject,
+    MessageCreated,
+    MessageSubject,
+)
 from messaging_core.ids import ChatId, MessageId, UserId
-from messaging_core.models import Chat, Member, Message, MessageType, Role
+from messaging_core.models import Chat, Member, Message, MessageType, Role, Tombstone
+from messaging_core.positions import Range, Reach
 from messaging_core.sequencing import Following, Sequences
 from messaging_core.signals import Reference
 
@@ -25,9 +35,31 @@ def event(sequence: int, *audience: UserId, chat: ChatId = CHAT) -> Deliver:
     return Deliver(MessageCreated(message), audience or (ALICE, BOB), entry)
 
 
-def chat(sequence: int, *members: UserId, id_: ChatId = CHAT, joined: timedelta = timedelta(0)) -> Chat:
-    people = tuple(Member(user_id, Role.MEMBER, NOW + joined) for user_id in members or (ALICE, BOB))
+def chat(sequence: int, *members: UserId, id_: ChatId = CHAT, joined: Mapping[UserId, int] = {}) -> Chat:
+    """A chat of people who were in it from the start, or `joined` it with these numbers."""
+    people = tuple(
+        Member(user_id, Role.MEMBER, NOW, Range(joined.get(user_id, 1), 1))
+        for user_id in members or (ALICE, BOB)
+    )
     return Chat(id_, "", True, NOW, people, sequence, NOW, None)
+
+
+def member_event(
+    kind: type[MemberAdded | MemberRemoved], sequence: int, person: UserId, *others: UserId
+) -> Deliver:
+    member = Member(person, Role.MEMBER, NOW, Range(sequence, 1))
+    entry = LogEntry(CHAT, sequence, kind.__name__, MemberSubject(person), NOW)
+    return Deliver(kind(member, len(others)), (*others, person), entry)
+
+
+def added(sequence: int, person: UserId, *others: UserId) -> Deliver:
+    """A person joined; the others were members before."""
+    return member_event(MemberAdded, sequence, person, *others)
+
+
+def removed(sequence: int, person: UserId, *others: UserId) -> Deliver:
+    """A person left; the others stay."""
+    return member_event(MemberRemoved, sequence, person, *others)
 
 
 def numbers(leaving: Iterable[Deliver] | None) -> list[int] | None:
@@ -238,7 +270,7 @@ def test_early_signals_are_bounded() -> None:
     assert spilt == [False, True]
     assert numbers(following.settle(ALICE, [chat(4)])) == [5]
     following.begin_comparison()
-    assert following.compare({CHAT: 6}) == 1
+    assert following.compare({CHAT: Reach(6, is_open=True)}) == 1
     assert list(following.sequences.behind) == [CHAT]
 
 
@@ -267,8 +299,17 @@ def test_an_old_chat_of_an_arriving_user_is_not_delivered_from_its_start() -> No
     """The history of a chat is not delivered to a member who opens a socket."""
     following = settled(ALICE)
     following.come(BOB)
-    following.settle(BOB, [chat(200, joined=timedelta(days=1))])
+    following.settle(BOB, [chat(200, BOB, CAROL, joined={BOB: 150})])
     assert following.sequences.position(CHAT) == 200
+
+
+def test_an_old_chat_that_a_baseline_shows_first_is_delivered_from_the_joining() -> None:
+    """If another member's baseline shows it first, a member who joined unheard receives what came since."""
+    following = settled(ALICE)
+    following.come(BOB)
+    assert following.settle(BOB, [chat(200, joined={ALICE: 150})]) == []
+    assert (following.sequences.position(CHAT), following.sequences.heard(CHAT)) == (149, 200)
+    assert list(following.sequences.behind) == [CHAT]
 
 
 def test_a_new_chat_of_a_reference_without_audience_is_looked_up() -> None:
@@ -292,7 +333,8 @@ def test_a_comparison_finds_missed_events() -> None:
     following.arrive(event(7))
     users, _ = following.begin_comparison()
     assert users == {ALICE}
-    assert following.compare({CHAT: 7, OTHER: 4, ChatId(3): 2}) == 1
+    numbers = {CHAT: 7, OTHER: 4, ChatId(3): 2}
+    assert following.compare({chat_id: Reach(number, True) for chat_id, number in numbers.items()}) == 1
     assert list(following.sequences.behind) == [CHAT, ChatId(3)]
 
 
@@ -303,7 +345,7 @@ def test_a_comparison_drops_chats_without_sockets_here() -> None:
     following.settle(BOB, [chat(4)])
     following.go(ALICE)
     following.begin_comparison()
-    following.forget_others([CHAT])
+    following.forget_others({CHAT: Reach(4, is_open=True)})
     assert list(following.sequences.positions) == [CHAT]
 
 
@@ -315,14 +357,157 @@ def test_a_comparison_drops_no_chat_that_was_used_since_its_start() -> None:
     following.arrive(event(5))
     following.come(BOB)
     following.settle(BOB, [chat(4, id_=OTHER)])
-    following.forget_others([])
+    following.forget_others({})
     assert set(following.sequences.positions) == {CHAT, OTHER, ChatId(3)}
     following.begin_comparison()
     following.come(CAROL)
-    following.forget_others([])
+    following.forget_others({})
     assert set(following.sequences.positions) == {CHAT, OTHER, ChatId(3)}
     following.turn_away(CAROL)
     users, coming = following.begin_comparison()
     assert (users, coming) == ({ALICE, BOB}, set())
-    following.forget_others([])
+    following.forget_others({})
     assert not following.sequences.positions
+
+
+# --- members come and go ------------------------------------------------------------------------------------
+
+
+def test_an_old_chat_is_followed_from_the_joining() -> None:
+    """A process that hears of a joining follows the old chat from there, not from its beginning."""
+    following = settled(ALICE)
+    assert numbers(following.arrive(added(50_000, ALICE, BOB, CAROL))) == [50_000]
+    assert following.sequences.position(CHAT) == 50_000
+    assert not following.has_to_look
+    assert numbers(following.arrive(event(50_001, ALICE))) == [50_001]
+
+
+def test_others_here_who_joined_unheard_are_not_skipped() -> None:
+    """If a joining concerns another user here, whose own was not heard, the log is read for both."""
+    following = settled(ALICE, BOB)
+    assert following.arrive(added(50_000, ALICE, BOB, CAROL)) == []
+    assert list(following.sequences.behind) == [CHAT]
+    read = [(49_000, (added(49_000, BOB, CAROL),)), (50_000, (added(50_000, ALICE, BOB, CAROL),))]
+    assert numbers(following.read(CHAT, read, through=50_000)) == [49_000, 50_000]
+    assert following.sequences.position(CHAT) == 50_000
+
+
+def test_a_reference_names_the_person() -> None:
+    """A reference without its audience makes the process read the log for the person whom it names."""
+    following = settled(ALICE)
+    assert following.arrive(Reference(CHAT, 50_000, None, BOB)) is None
+    assert following.arrive(Reference(CHAT, 50_000, None, ALICE)) == []
+    assert list(following.sequences.behind) == [CHAT]
+
+
+def test_the_own_removal_is_the_last_thing() -> None:
+    """After the last member here has left, later events, and late earlier ones, are not delivered."""
+    following = settled(ALICE, chats=[chat(4)])
+    assert numbers(following.arrive(removed(5, ALICE, BOB))) == [5]
+    assert CHAT not in following.sequences
+    assert following.arrive(event(6, BOB)) is None
+    for late in (event(3, ALICE), added(2, ALICE, BOB), removed(5, ALICE, BOB)):
+        assert following.arrive(late) == ()
+    assert CHAT not in following.sequences
+
+
+def test_joining_again_is_delivered_from_there() -> None:
+    """The numbers between two memberships are skipped."""
+    following = settled(ALICE, chats=[chat(4)])
+    following.arrive(removed(5, ALICE, BOB))
+    assert numbers(following.arrive(added(90, ALICE, BOB))) == [90]
+    assert numbers(following.arrive(event(91, ALICE))) == [91]
+
+
+def test_a_chat_is_followed_while_somebody_here_stays() -> None:
+    """A removal does not end the chat for other members here; a deletion does, for all."""
+    following = settled(ALICE, BOB, chats=[chat(4)])
+    assert numbers(following.arrive(removed(5, ALICE, BOB))) == [5]
+    assert numbers(following.arrive(event(6, BOB))) == [6]
+    entry = LogEntry(CHAT, 7, "chat.deleted", THE_CHAT, NOW)
+    deleted = Deliver(ChatDeleted(Tombstone(CHAT, 7, NOW, None)), (BOB, CAROL), entry)
+    assert numbers(following.arrive(deleted)) == [7]
+    assert CHAT not in following.sequences
+
+
+def test_a_chat_is_followed_while_more_of_it_is_to_come() -> None:
+    """While a later number is known, or a user comes who may be a member, the chat stays."""
+    following = settled(ALICE, chats=[chat(4)])
+    following.arrive(added(7, ALICE, BOB))
+    assert numbers(following.arrive(removed(5, ALICE, BOB))) == [5]
+    assert numbers(following.arrive(event(6, BOB))) == [6, 7]
+    following.come(BOB)
+    assert numbers(following.arrive(removed(8, ALICE, BOB))) == [8]
+    assert following.settle(BOB, [], followed=[CHAT]) == []
+    assert numbers(following.arrive(event(9, BOB))) == [9]
+
+
+def test_a_membership_that_was_over_before_the_baseline_is_not_delivered() -> None:
+    """A late signal of it, and a comparison, find nothing new; joining again does."""
+    following = Following()
+    following.come(ALICE)
+    assert following.settle(ALICE, [], over={CHAT: 5}) == []
+    assert following.arrive(removed(5, ALICE, BOB)) == ()
+    following.begin_comparison()
+    assert following.compare({CHAT: Reach(5, is_open=False)}) == 0
+    following.forget_others({CHAT: Reach(5, is_open=False)})
+    assert following.arrive(added(4, ALICE, BOB)) == ()
+    assert not following.sequences.positions
+    assert numbers(following.arrive(added(9, ALICE, BOB))) == [9]
+
+
+def test_a_comparison_finds_a_lost_removal() -> None:
+    """The end of a membership is read from the log; then the chat is not followed any more."""
+    following = settled(ALICE, chats=[chat(4)])
+    following.begin_comparison()
+    over = {CHAT: Reach(6, is_open=False)}
+    assert following.compare(over) == 1
+    following.forget_others(over)
+    read = [(5, (event(5),)), (6, (removed(6, ALICE, BOB),))]
+    assert numbers(following.read(CHAT, read, through=6)) == [5, 6]
+    assert CHAT not in following.sequences
+    following.begin_comparison()
+    assert following.compare(over) == 0
+
+
+def test_a_comparison_finds_a_membership_that_was_never_heard_of() -> None:
+    """Also one that has ended since: it is read from where the process left the chat, if it knew it."""
+    following = settled(ALICE)
+    following.begin_comparison()
+    assert following.compare({CHAT: Reach(9, is_open=False)}) == 1
+    assert (following.sequences.position(CHAT), following.sequences.heard(CHAT)) == (0, 9)
+    again = settled(ALICE, chats=[chat(4)])
+    again.arrive(removed(5, ALICE, BOB))
+    assert again.compare({CHAT: Reach(9, is_open=True)}) == 1
+    assert again.sequences.position(CHAT) == 5
+
+
+def test_a_comparison_stops_chats_that_are_over() -> None:
+    """A chat with former members here only is not followed; once they are gone, nothing of it stays."""
+    following = settled(ALICE, BOB, chats=[chat(4)])
+    following.arrive(removed(5, ALICE, BOB))
+    following.go(BOB)
+    over = {CHAT: Reach(5, is_open=False)}
+    following.begin_comparison()
+    following.forget_others(over)
+    assert CHAT not in following.sequences
+    assert following.arrive(removed(5, ALICE, BOB)) == ()
+    following.go(ALICE)
+    following.begin_comparison()
+    following.forget_others({})
+    following.come(ALICE)
+    following.settle(ALICE, [])
+    assert following.arrive(event(1)) != (), "the chat is as new as one that was never known"
+
+
+def test_a_chat_that_nobody_here_may_see_any_further_is_skipped() -> None:
+    """A gap without a reader is forgotten, unless a user comes who may be one."""
+    following = settled(ALICE, chats=[chat(4)])
+    following.come(BOB)
+    following.arrive(event(9, BOB))
+    following.skip(CHAT, through=9)
+    assert list(following.sequences.behind) == [CHAT]
+    following.turn_away(BOB)
+    following.skip(CHAT, through=9)
+    following.skip(CHAT, through=9)
+    assert CHAT not in following.sequences

@@ -52,7 +52,7 @@ async def check_0002(storage: Storage) -> None:
 
     def look(reader: Reader) -> None:
         for chat_id in (1, 2):
-            log = [entry_row(entry)[:-1] for entry in reader.log(ChatId(chat_id), 0, 100)]
+            log = [entry_row(entry)[:5] for entry in reader.log(ChatId(chat_id), 0, 100)]
             assert log == [row for row in LOGS if row[0] == chat_id]
             history = [message_row(each, 0)[:-1] for each in reader.messages_before(ChatId(chat_id), None, 9)]
             assert history == [row for row in reversed(MESSAGES) if row[1] == chat_id]

@@ -22,6 +22,7 @@ from tests.storage.older_schema import upgrades_stop_at
 from tests.storage.schema_0002 import check_0002, fill_0002
 from tests.storage.schema_0003 import check_0003, fill_0003
 from tests.storage.schema_0007 import check_0007, fill_0007
+from tests.storage.schema_0008 import check_0008, fill_0008
 
 NAME = "messaging_test_schema"
 
@@ -105,6 +106,17 @@ async def test_each_account_is_found_by_its_e_mail() -> None:
         assert upgrade_postgresql(address) == "0007"
         async with open_postgresql(address) as storage:
             await check_0007(storage)
+
+
+async def test_members_become_founders() -> None:
+    """The upgrade gives everybody a range of their whole chat, which can end, and begin anew."""
+    with new_database(NAME) as address:
+        _upgrade_to(address, "0008")
+        with connect(address) as connection, connection.cursor() as cursor:
+            fill_0008(cursor.executemany, "%s")
+        assert upgrade_postgresql(address) == "0008"
+        async with open_postgresql(address) as storage:
+            await check_0008(storage)
 
 
 def _upgrade_to(address: str, revision: str) -> None:

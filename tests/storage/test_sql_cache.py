@@ -21,10 +21,20 @@ from adapters.storage_sql.sqlite.cache import CachedReader, CommittedCache, Weig
 from adapters.storage_sql.sqlite.file import connect_reader
 from adapters.storage_sql.sqlite.storage import SqliteStorage, sqlite_statements
 from messaging_core.chats import head
-from messaging_core.effects import AdvanceChat, ChangeMessage, StoreChat, StoreMessage, StoreUser
+from messaging_core.effects import (
+    AdvanceChat,
+    ChangeMessage,
+    DeleteChat,
+    EndMembership,
+    StoreChat,
+    StoreMember,
+    StoreMessage,
+    StoreUser,
+)
 from messaging_core.ids import ChatId, MessageId, UserId
-from messaging_core.models import Chat, Member, Message, MessageType, Role, User
+from messaging_core.models import Chat, Member, Message, MessageType, Role, Tombstone, User
 from messaging_core.ports import Reader, Transaction
+from messaging_core.positions import Range
 
 NOW = datetime(2024, 11, 4, 14, 30, tzinfo=UTC)
 ALL_ON_LOOP, ALL_IN_THREAD = inf, -1.0
@@ -85,7 +95,29 @@ def advance(tx: Transaction, number: int) -> None:
     tx.apply(AdvanceChat(chat))
 
 
-STEPS = (add_user, add_chat, send, send, send, edit, advance)
+def join(tx: Transaction, number: int) -> None:
+    """Add a member to a chat without loading it first."""
+    if tx.ended_members(ChatId(2), 0) or number % 2 or tx.shares_chat(UserId(1), UserId(3)):
+        return
+    sequence = 1000 * tx.next_message_id()
+    tx.apply(StoreMember(ChatId(2), Member(UserId(3), Role.MEMBER, NOW, Range(sequence, sequence))))
+
+
+def leave(tx: Transaction, number: int) -> None:
+    """End the membership of a chat without loading it first."""
+    chat_id, user_id = ChatId(number % CHATS + 1), UserId(number % 2 + 1)
+    if chat_id in {chat.id for chat in tx.chats_of(user_id, None, 9)}:
+        tx.apply(EndMembership(chat_id, user_id, 1000 * tx.next_message_id()))
+
+
+def delete(tx: Transaction, number: int) -> None:
+    """Delete a chat that the other steps leave alone."""
+    chat = tx.lock_chat(ChatId(number))
+    if chat is not None and chat.id > CHATS:
+        tx.apply(DeleteChat(Tombstone(chat.id, chat.sequence + 1, NOW, None), chat.member_ids))
+
+
+STEPS = (add_user, add_chat, send, send, send, edit, advance, join, leave, delete)
 Step = tuple[Callable[[Transaction, int], None], int]
 
 

@@ -21,6 +21,7 @@ from tests.storage.older_schema import upgrades_stop_at
 from tests.storage.schema_0002 import MESSAGES, check_0002, fill_0002
 from tests.storage.schema_0003 import check_0003, fill_0003
 from tests.storage.schema_0007 import check_0007, fill_0007
+from tests.storage.schema_0008 import check_0008, fill_0008
 
 
 @pytest.fixture
@@ -97,6 +98,15 @@ async def test_each_account_is_found_by_its_e_mail(path: Path) -> None:
         fill_0007(connection.executemany, "?")
     async with open_sqlite(path) as storage:
         await check_0007(storage)
+
+
+async def test_members_become_founders(path: Path) -> None:
+    """The upgrade gives everybody a range of their whole chat, which can end, and begin anew."""
+    _make(path, "0008")
+    with closing(sqlite3.connect(path)) as connection, connection:
+        fill_0008(connection.executemany, "?")
+    async with open_sqlite(path) as storage:
+        await check_0008(storage)
 
 
 async def test_creations_move_to_their_messages(path: Path) -> None:

@@ -25,7 +25,12 @@ from sqlalchemy import (
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.sql import ClauseElement
 
-from adapters.storage_sql.core_statements import compile_statements, text_of
+from adapters.storage_sql.core_statements import (
+    CHAT_COLUMNS,
+    MEMBER_COLUMNS,
+    compile_statements,
+    text_of,
+)
 from adapters.storage_sql.rows import (
     KINDS,
     MEMBERS_VERSION,
@@ -51,8 +56,11 @@ from messaging_core.effects import (
     AdvanceChat,
     AppendEvent,
     ChangeMessage,
+    DeleteChat,
+    EndMembership,
     StorageEffect,
     StoreChat,
+    StoreMember,
     StoreMessage,
     StoreResponse,
     StoreSession,
@@ -82,14 +90,15 @@ class LockStatements:
 
 
 EXCERPTS = """
-SELECT wanted.id, chats.members_version, found.ranking, found.user_id, found.role, found.joined_at
+SELECT wanted.id, chats.members_version, found.ranking,
+    found.user_id, found.role, found.joined_at, found.first_sequence, found.reads_from
 FROM unnest(%s::bigint[], %s::bigint[]) AS wanted (id, size)
 JOIN chats ON chats.id = wanted.id
 CROSS JOIN LATERAL (
-    (SELECT 1 AS ranking, user_id, role, joined_at, position FROM members
+    (SELECT 1 AS ranking, members.* FROM members
      WHERE chat_id = wanted.id AND role <> 'member' ORDER BY role DESC, position LIMIT wanted.size)
     UNION ALL
-    (SELECT 2 AS ranking, user_id, role, joined_at, position FROM members
+    (SELECT 2 AS ranking, members.* FROM members
      WHERE chat_id = wanted.id ORDER BY position LIMIT wanted.size)
 ) AS found
 ORDER BY wanted.id, found.ranking, found.position
@@ -112,11 +121,17 @@ def postgresql_statements() -> tuple[Statements, LockStatements]:
 
     return shared, LockStatements(
         chat=text_of(
-            locked(select(chats).where(chats.c.id == bindparam("id")), xid, next_message), dialect, "id"
+            locked(
+                select(*CHAT_COLUMNS).where(chats.c.id == bindparam("id"), chats.c.deleted_at.is_(None)),
+                xid,
+                next_message,
+            ),
+            dialect,
+            "id",
         ),
         direct_chat=text_of(
             locked(
-                select(chats)
+                select(*CHAT_COLUMNS)
                 .join(direct_chats, direct_chats.c.chat_id == chats.c.id)
                 .where(
                     direct_chats.c.low_user_id == bindparam("low"),
@@ -132,7 +147,7 @@ def postgresql_statements() -> tuple[Statements, LockStatements]:
         key=text_of(select(func.pg_advisory_xact_lock(bindparam("key")), xid), dialect, "key"),
         # With their version, because this statement may see later commits than the one that read the chat.
         members=text_of(
-            select(chats.c.members_version, members.c.user_id, members.c.role, members.c.joined_at)
+            select(chats.c.members_version, *MEMBER_COLUMNS)
             .select_from(chats.outerjoin(members, members.c.chat_id == chats.c.id))
             .where(chats.c.id == bindparam("chat_id"))
             .order_by(members.c.position),
@@ -299,6 +314,8 @@ class PostgresqlTransaction(_MembersLoader, SqlTransaction):
                 self.lock_keys.add(("session", session.id))
             case StoreMessage() | ChangeMessage() | AdvanceChat() | AppendEvent():
                 pass  # their chat is locked, which recorded its key
+            case StoreMember() | EndMembership() | DeleteChat():
+                pass  # their chat is locked, too
             case StoreUser() | StoreResponse():
                 pass  # a second one violates a unique constraint, or waits for the key's lock
             case _:

@@ -25,8 +25,12 @@ from messaging_core.effects import (
     AdvanceChat,
     AppendEvent,
     ChangeMessage,
+    DeleteChat,
+    EndMembership,
+    MembershipEffect,
     StorageEffect,
     StoreChat,
+    StoreMember,
     StoreMessage,
     StoreResponse,
     StoreSession,
@@ -132,7 +136,7 @@ class CommittedCache:
         """Users whom the current commit changes: none of them is cached before it ends."""
         self.changing_chats: Collection[ChatId] = ()
         self.changing_members: Collection[UserId] = ()
-        """Users to whose chats the current commit adds one."""
+        """Users to whose chats the current commit adds one, or from whose chats it removes one."""
         self._loads: set[Load] = set()
         """Those whose views may be older than the last commit."""
 
@@ -207,8 +211,8 @@ class StagedChanges:
         self._messages: dict[MessageId, Message] = {}
         self._changed_chats: set[ChatId] = set()
         """Chats whose own row was changed; those whose former state was unknown are not in `_chats`."""
-        self._new_members: set[UserId] = set()
-        """The members of the chats that were added."""
+        self._changed_members: set[UserId] = set()
+        """Users who joined or left a chat, the members of new and deleted chats included."""
         self._tails: dict[ChatId, Tail] = {}
         """The former tails of the chats whose messages were changed."""
 
@@ -243,10 +247,8 @@ class StagedChanges:
                 if before is not None:
                     self._chats[chat.id] = _advanced(before, chat)
                 self._changed_chats.add(chat.id)
-            case StoreChat(chat):
-                self._chats[chat.id] = chat
-                self._changed_chats.add(chat.id)
-                self._new_members.update(chat.member_ids)
+            case StoreChat() | StoreMember() | EndMembership() | DeleteChat():
+                self._change_members(effect)
             case StoreUser(user):
                 self._users[user.id] = user
             case AppendEvent() | StoreSession() | StoreResponse():
@@ -254,16 +256,42 @@ class StagedChanges:
             case _:
                 assert_never(effect)
 
+    def _change_members(self, effect: MembershipEffect) -> None:
+        match effect:
+            case StoreChat(chat):
+                self._chats[chat.id] = chat
+                self._changed_chats.add(chat.id)
+                self._changed_members.update(chat.member_ids)
+            case StoreMember(chat_id, member):
+                self._put_changed(chat_id, lambda before: evolve(before, members=(*before.members, member)))
+                self._changed_members.add(member.user_id)
+            case EndMembership(chat_id, user_id):
+                self._put_changed(chat_id, lambda before: _without(before, user_id))
+                self._changed_members.add(user_id)
+            case DeleteChat(tombstone, member_ids):
+                self._chats.pop(tombstone.chat_id, None)
+                self._changed_chats.add(tombstone.chat_id)
+                self._changed_members.update(member_ids)
+            case _:
+                assert_never(effect)
+
+    def _put_changed(self, chat_id: ChatId, change: Callable[[Chat], Chat]) -> None:
+        """Stage the chat after a change, if its state before is known."""
+        before = self.chat(chat_id)
+        if before is not None:
+            self._chats[chat_id] = change(before)
+        self._changed_chats.add(chat_id)
+
     def begin_commit(self) -> None:
         """Drop what the commit changes."""
         committed = self.committed
         committed.changing_users = self._users.keys()
         committed.changing_chats = self._changed_chats | {m.chat_id for m in self._messages.values()}
-        committed.changing_members = self._new_members
+        committed.changing_members = self._changed_members
         committed.note_changes()
         for user_id in self._users:
             committed.users.drop(user_id)
-        for user_id in self._new_members:
+        for user_id in self._changed_members:
             committed.chat_ids.drop(user_id)
         for chat_id in committed.changing_chats:
             committed.chats.drop(chat_id)
@@ -303,6 +331,10 @@ def _advanced(chat: Chat, to: Chat) -> Chat:
     ):
         return to
     return evolve(chat, sequence=to.sequence, active_at=to.active_at, last_message_id=to.last_message_id)
+
+
+def _without(chat: Chat, user_id: UserId) -> Chat:
+    return evolve(chat, members=tuple([each for each in chat.members if each.user_id != user_id]))
 
 
 class _NoMembersCache:

@@ -32,7 +32,12 @@ WHERE sessions.id = ?
 -- chat
 SELECT chats.id, chats.title, chats.is_group, chats.created_at, chats.sequence, chats.active_at, chats.last_message_id, chats.members_version, chats.member_count
 FROM chats
-WHERE chats.id = ?
+WHERE chats.id = ? AND chats.deleted_at IS NULL
+
+-- tombstone
+SELECT chats.id, chats.sequence, chats.deleted_at, chats.deleted_by
+FROM chats
+WHERE chats.id = ? AND chats.deleted_at IS NOT NULL
 
 -- direct_chat
 SELECT chats.id, chats.title, chats.is_group, chats.created_at, chats.sequence, chats.active_at, chats.last_message_id, chats.members_version, chats.member_count
@@ -69,15 +74,23 @@ FROM members
 WHERE members.user_id = ? AND members.position = 1
 
 -- positions
-SELECT chats.id, chats.sequence
+SELECT former_members.chat_id, former_members.last_sequence, 0
+FROM former_members
+WHERE former_members.user_id IN (SELECT anon_1.value
+FROM json_each(?) AS anon_1) UNION ALL SELECT chats.id, chats.sequence, 1
 FROM chats JOIN members ON members.chat_id = chats.id
-WHERE members.user_id IN (SELECT anon_1.value
-FROM json_each(?) AS anon_1)
+WHERE members.user_id IN (SELECT anon_2.value
+FROM json_each(?) AS anon_2)
 
 -- members
-SELECT members.user_id, members.role, members.joined_at
+SELECT members.user_id, members.role, members.joined_at, members.first_sequence, members.reads_from
 FROM members
 WHERE members.chat_id = ? ORDER BY members.position
+
+-- ended_members
+SELECT former_members.user_id, former_members.role, former_members.joined_at, former_members.first_sequence, former_members.reads_from, former_members.last_sequence
+FROM former_members
+WHERE former_members.chat_id = ? AND former_members.last_sequence >= ? ORDER BY former_members.last_sequence, former_members.user_id
 
 -- ranked_members
 SELECT members.user_id
@@ -131,12 +144,12 @@ FROM stored_responses
 WHERE stored_responses.user_id = ? AND stored_responses.method = ? AND stored_responses.path = ? AND stored_responses."key" = ?
 
 -- log
-SELECT created.chat_id, created.sequence, created.name, created.message_id, created.at, created.data
-FROM (SELECT messages.chat_id AS chat_id, messages.sequence AS sequence, 'message.created' AS name, messages.id AS message_id, messages.ts AS at, CAST(NULL AS TEXT) AS data
+SELECT created.chat_id, created.sequence, created.name, created.message_id, created.at, created.data, created.user_id
+FROM (SELECT messages.chat_id AS chat_id, messages.sequence AS sequence, 'message.created' AS name, messages.id AS message_id, messages.ts AS at, CAST(NULL AS TEXT) AS data, CAST(NULL AS BIGINT) AS user_id
 FROM messages
 WHERE messages.chat_id = ? AND messages.sequence > ? ORDER BY messages.sequence
- LIMIT ? OFFSET 0) AS created UNION ALL SELECT others.chat_id, others.sequence, others.name, others.message_id, others.at, others.data
-FROM (SELECT events.chat_id AS chat_id, events.sequence AS sequence, events.name AS name, events.message_id AS message_id, events.at AS at, events.data AS data
+ LIMIT ? OFFSET 0) AS created UNION ALL SELECT others.chat_id, others.sequence, others.name, others.message_id, others.at, others.data, others.user_id
+FROM (SELECT events.chat_id AS chat_id, events.sequence AS sequence, events.name AS name, events.message_id AS message_id, events.at AS at, events.data AS data, events.user_id AS user_id
 FROM events
 WHERE events.chat_id = ? AND events.sequence > ? ORDER BY events.sequence
  LIMIT ? OFFSET 0) AS others ORDER BY sequence
@@ -158,13 +171,40 @@ INSERT INTO sessions (id, user_id, device, created_at, refreshed_at, expires_at,
 INSERT INTO chats (id, title, is_group, created_at, sequence, active_at, last_message_id, members_version, member_count) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
 
 -- insert_member
-INSERT INTO members (chat_id, position, user_id, role, joined_at) VALUES (?, ?, ?, ?, ?)
+INSERT INTO members (chat_id, position, user_id, role, joined_at, first_sequence, reads_from) VALUES (?, ?, ?, ?, ?, ?, ?)
 
 -- insert_direct_chat
 INSERT INTO direct_chats (low_user_id, high_user_id, chat_id) VALUES (?, ?, ?)
 
 -- advance_chat
 UPDATE chats SET sequence=?, active_at=?, last_message_id=? WHERE chats.id = ?
+
+-- add_member
+INSERT INTO members (chat_id, position, user_id, role, joined_at, first_sequence, reads_from) SELECT ? AS anon_1, coalesce(max(members.position), 1) + 1 AS anon_2, ? AS anon_3, ? AS anon_4, ? AS anon_5, ? AS anon_6, ? AS anon_7
+FROM members
+WHERE members.chat_id = ?
+
+-- count_member
+UPDATE chats SET members_version=(chats.members_version + 1), member_count=(chats.member_count + ?) WHERE chats.id = ?
+
+-- keep_former_member
+INSERT INTO former_members (chat_id, last_sequence, user_id, role, joined_at, first_sequence, reads_from) SELECT members.chat_id, ? AS anon_1, members.user_id, members.role, members.joined_at, members.first_sequence, members.reads_from
+FROM members
+WHERE members.chat_id = ? AND members.user_id = ?
+
+-- remove_member
+DELETE FROM members WHERE members.chat_id = ? AND members.user_id = ?
+
+-- keep_former_members
+INSERT INTO former_members (chat_id, last_sequence, user_id, role, joined_at, first_sequence, reads_from) SELECT members.chat_id, ? AS anon_1, members.user_id, members.role, members.joined_at, members.first_sequence, members.reads_from
+FROM members
+WHERE members.chat_id = ?
+
+-- remove_members
+DELETE FROM members WHERE members.chat_id = ?
+
+-- delete_chat
+UPDATE chats SET sequence=?, members_version=(chats.members_version + 1), member_count=0, deleted_at=?, deleted_by=? WHERE chats.id = ? AND chats.deleted_at IS NULL
 
 -- insert_message
 INSERT INTO messages (id, chat_id, author_id, type, content, payload, ts, reply_to_id, edited_at, deleted_at, sequence) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
@@ -173,7 +213,7 @@ INSERT INTO messages (id, chat_id, author_id, type, content, payload, ts, reply_
 UPDATE messages SET author_id=?, type=?, content=?, payload=?, ts=?, reply_to_id=?, edited_at=?, deleted_at=? WHERE messages.id = ?
 
 -- append_event
-INSERT INTO events (chat_id, sequence, name, message_id, at, data) VALUES (?, ?, ?, ?, ?, ?)
+INSERT INTO events (chat_id, sequence, name, message_id, at, data, user_id) VALUES (?, ?, ?, ?, ?, ?, ?)
 
 -- store_response
 INSERT OR REPLACE INTO stored_responses (user_id, method, path, "key", fingerprint, status, resource_kind, resource_id, created_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)

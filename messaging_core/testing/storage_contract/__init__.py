@@ -37,6 +37,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from messaging_core.ports import Storage
 from messaging_core.testing.storage_contract.atomicity import AtomicityRules
 from messaging_core.testing.storage_contract.committed import CommittedRules
+from messaging_core.testing.storage_contract.members import MemberRules
 from messaging_core.testing.storage_contract.messages import MessageRules
 from messaging_core.testing.storage_contract.people_and_chats import PeopleAndChatsRules
 from messaging_core.testing.storage_contract.races import RaceRules
@@ -55,6 +56,7 @@ class StorageContract(
     ValueRules,
     StoredResponseRules,
     MessageRules,
+    MemberRules,
     PeopleAndChatsRules,
 ):
     """Derive from this, name the class `Test…`, and add two fixtures that return an `OpenStorage`.

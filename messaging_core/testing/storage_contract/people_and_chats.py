@@ -12,6 +12,7 @@ from messaging_core.errors import Refused
 from messaging_core.ids import MAX_ID, ChatId, MessageId, SessionId, UserId
 from messaging_core.models import Chat, IdempotencyKey, Member, Role
 from messaging_core.ports import Reader, Storage, Transaction
+from messaging_core.positions import Reach
 from messaging_core.testing.storage_contract.operations import (
     add_direct_chat,
     add_group,
@@ -38,6 +39,7 @@ class PeopleAndChatsRules:
                     reader.password_hash(UserId(number)),
                     reader.session(SessionId(number)),
                     reader.chat(ChatId(number)),
+                    reader.tombstone(ChatId(number)),
                     reader.direct_chat(UserId(number), UserId(3)),
                     reader.message(MessageId(number)),
                     reader.stored_response(IdempotencyKey(UserId(number), "POST", "/", "k")),
@@ -55,6 +57,7 @@ class PeopleAndChatsRules:
                 int(reader.shares_chat(UserId(1), UserId(MAX_ID))),
                 len(reader.positions([UserId(1), UserId(MAX_ID)])),
                 len(reader.positions([])),
+                len(reader.ended_members(ChatId(1), 0)),
                 len(reader.messages_before(ChatId(1), None, 10)),
                 len(reader.messages_before(ChatId(1), MessageId(MAX_ID), 10)),
                 len(reader.messages_after(ChatId(1), MessageId(1), 10)),
@@ -324,5 +327,6 @@ class PeopleAndChatsRules:
             ([carol.id, UserId(MAX_ID)], {group: 4}),
             ([alice.id, bob.id, carol.id, bob.id], {direct: 1, group: 4}),
         ):
-            assert await storage.read(lambda reader, users=users: dict(reader.positions(users))) == expected  # type: ignore[misc]
-            assert await storage.transact(lambda tx, users=users: dict(tx.positions(users))) == expected  # type: ignore[misc]
+            reaches = {chat_id: Reach(number, is_open=True) for chat_id, number in expected.items()}
+            assert await storage.read(lambda reader, users=users: dict(reader.positions(users))) == reaches  # type: ignore[misc]
+            assert await storage.transact(lambda tx, users=users: dict(tx.positions(users))) == reaches  # type: ignore[misc]
