@@ -71,7 +71,8 @@ endif
 # Tests without a server and a database: the rules, their runtime, and the simulation of several processes.
 QUICK := tests/core tests/runtime tests/security tests/storage/test_commit_policy.py \
 	tests/storage/test_storage_contract_memory.py tests/bus/test_signals.py tests/bus/test_relay.py \
-	tests/bus/test_simulation.py tests/bus/test_bus_contract_memory.py tests/http_api
+	tests/bus/test_simulation.py tests/bus/test_bus_contract_memory.py tests/http_api \
+	tests/listener/machines
 
 .PHONY: quick
 quick: $(VENV)/.dev-installed ## Run the tests that need no server and no database, in half a minute

@@ -1,7 +1,7 @@
 """The listener: TCP to ASGI 3 on trio. The worst that a peer can cause is the end of its own connection.
 
-It runs Hypercorn's trio worker and subclasses those of its classes that do not withstand hostile peers:
-`docs/listener.md` lists them and the reasons.
+Its protocols are machines without a network, over h11 and wsproto; `docs/listener.md` says what of Hypercorn
+it uses, and what it replaces because it does not withstand hostile peers.
 """
 
 from adapters.listener.config import ListenerConfig

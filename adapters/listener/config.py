@@ -2,9 +2,7 @@
 
 from attrs import field, frozen
 from attrs.validators import ge, gt
-from hypercorn.config import Config
 
-from adapters.listener.logs import StructlogLogger
 from adapters.listener.proxies import NO_PROXIES, TrustedProxies
 
 
@@ -112,17 +110,3 @@ class ListenerConfig:
     """For the application's lifespan startup, which may run migrations."""
     shutdown_time: float = field(default=10.0, validator=gt(0))
     """For the application's lifespan shutdown, after the drain."""
-
-
-def hypercorn_config(config: ListenerConfig) -> Config:
-    """The configuration of Hypercorn's own code: no Server header, none of its pings and keep-alive
-    timers.
-    """
-    hypercorn = Config()
-    hypercorn.logger_class = StructlogLogger
-    hypercorn.include_server_header = False
-    hypercorn.h11_max_incomplete_size = config.head_bytes
-    hypercorn.websocket_max_message_size = config.message_bytes
-    hypercorn.startup_timeout = config.startup_time
-    hypercorn.shutdown_timeout = config.shutdown_time
-    return hypercorn

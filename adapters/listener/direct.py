@@ -5,21 +5,37 @@ each socket would encode them again and pass four tasks and locks, for one syste
 """
 
 from collections.abc import Awaitable, Callable
+from typing import Protocol
 
-from adapters.listener.link import AdoptableSocket, Link
+from adapters.listener.websocket import WebSocket
+from adapters.listener.writer import PeerWriter
 
 EXTENSION = "direct_frames"
 """The key in the scope's `extensions` under which the application finds its `DirectFrames`, as `sink`."""
 
 
+class AdoptableSocket(Protocol):
+    """The rest of an accepted socket, as far as direct frames need it."""
+
+    async def close(self, code: int, reason: str) -> None:
+        """Close it, as a websocket.close does."""
+
+    def start_soon(self, task: Callable[[], Awaitable[None]]) -> None:
+        """Run a task of the application, unless the socket has ended."""
+
+    def adopt(self, ended: Callable[[], None]) -> None:
+        """Keep it open without a task of the application."""
+
+
 class DirectFrames:
     """Writes whole WebSocket frames, which the application has encoded, to an accepted socket."""
 
-    __slots__ = ("_link", "_stream")
+    __slots__ = ("_machine", "_socket", "_writer")
 
-    def __init__(self, link: Link, stream: AdoptableSocket) -> None:
-        self._link = link
-        self._stream = stream
+    def __init__(self, writer: PeerWriter, machine: WebSocket, socket: AdoptableSocket) -> None:
+        self._writer = writer
+        self._machine = machine
+        self._socket = socket
 
     def offer(self, frames: bytes) -> int:
         """Write whole frames without waiting, if no other write is pending; returns the bytes written.
@@ -28,22 +44,22 @@ class DirectFrames:
         all: a frame is incomplete, and the caller must call `write` soon, with more frames or with nothing,
         to send the rest.
         """
-        return self._link.write_now(frames) if self._stream.open else 0
+        return self._writer.write_now(frames) if self._machine.open else 0
 
     async def write(self, frames: bytes) -> None:
         """Write one or more frames after an incomplete one; waits as ASGI's `send` does, with its deadline.
 
         Writes nothing to a closed socket.
         """
-        await self._link.write_frames(frames if self._stream.open else b"")
+        await self._writer.write_frames(frames if self._machine.open else b"")
 
     async def close(self, code: int, reason: str) -> None:
         """Close the socket, as a websocket.close does."""
-        await self._stream.app_send({"type": "websocket.close", "code": code, "reason": reason})
+        await self._socket.close(code, reason)
 
     def start_soon(self, task: Callable[[], Awaitable[None]]) -> None:
         """Run a task of the application on this connection; does nothing after the connection's end."""
-        self._stream.start_soon(task)
+        self._socket.start_soon(task)
 
     def adopt(self, ended: Callable[[], None]) -> None:
         """Keep the socket open, without a task, after the application's call has returned.
@@ -51,4 +67,4 @@ class DirectFrames:
         The listener reads the peer's messages, checks them against its limits, and drops them. It calls
         `ended` once, when either side closes the socket; immediately if the socket is closed already.
         """
-        self._stream.adopt(ended)
+        self._socket.adopt(ended)

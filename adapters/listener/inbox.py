@@ -5,13 +5,10 @@ from functools import partial
 from typing import Any, Protocol
 
 import trio
-from hypercorn.config import Config
-from hypercorn.trio.task_group import TaskGroup
-from hypercorn.typing import AppWrapper, ASGIReceiveEvent, ASGISendEvent, Scope
+from hypercorn.typing import ASGIReceiveEvent, ASGISendEvent, WWWScope
 
 from adapters.listener.boundary import Boundary
-from adapters.listener.counts import ListenerCounts
-from adapters.listener.logs import log
+from adapters.listener.shared import SharedParts
 
 EVENT_OVERHEAD = 256
 """Approximate bytes of an event beside its payload, so that the bound holds for many small events too."""
@@ -23,8 +20,8 @@ class InboxObserver(Protocol):
     async def body_awaited(self) -> None:
         """The application waits, and the inbox is empty."""
 
-    def state_changed(self) -> None:
-        """The application has changed a state that may let the reader continue, such as a full inbox."""
+    def inbox_has_room(self) -> None:
+        """The application has received from a full inbox, which has room again."""
 
 
 class Inbox:
@@ -50,8 +47,8 @@ class Inbox:
         """
         return len(self._events) >= self._max_events or self.bytes >= self._max_bytes
 
-    async def put(self, event: ASGIReceiveEvent) -> None:
-        """Add an event, without waiting, even if full; a coroutine only because Hypercorn awaits it."""
+    def put(self, event: ASGIReceiveEvent) -> None:
+        """Add an event, even if full."""
         self._events.append(event)
         self.bytes += _size(event)
         if self._arrived is not None:
@@ -80,7 +77,7 @@ class Inbox:
         event = self._events.pop(0)
         self.bytes -= _size(event)
         if was_full and not self.full:
-            self._observer.state_changed()
+            self._observer.inbox_has_room()
         return event
 
 
@@ -92,45 +89,44 @@ def _size(event: ASGIReceiveEvent) -> int:
     return 0
 
 
-class AppTasks(TaskGroup):
-    """The application's tasks on one connection: each has a boundary, and a bounded time after its end.
+class AppTasks:
+    """The application's tasks on one connection: each has a boundary, and a bounded time after its end."""
 
-    Overrides how Hypercorn 0.18 starts them: its inbox makes the reader wait for the application. They run in
-    the nursery of all connections, because a separate one would take 2 KiB of an idle connection.
-    """
+    __slots__ = ("_ended", "_observer", "_running", "_shared", "inbox")
 
-    __slots__ = ("_all", "_counts", "_ended", "_max_bytes", "_max_events", "_running", "inbox", "observer")
-
-    def __init__(
-        self, nursery: trio.Nursery, counts: ListenerCounts, max_events: int, max_bytes: int
-    ) -> None:
-        self._counts = counts
-        self._max_events = max_events
-        self._max_bytes = max_bytes
-        self.observer: InboxObserver
+    def __init__(self, shared: SharedParts, observer: InboxObserver) -> None:
+        self._shared = shared
+        self._observer = observer
         self.inbox: Inbox
         """Of the newest task; in HTTP/1.1 only one task at a time receives."""
-        self._all = nursery
         self._running: list[trio.CancelScope] = []
         self._ended: trio.Event | None = None
 
-    async def spawn_app(
-        self,
-        app: AppWrapper,
-        config: Config,  # noqa: ARG002 - Hypercorn's signature
-        scope: Scope,
-        send: Callable[[ASGISendEvent | None], Awaitable[None]],
-    ) -> Callable[[ASGIReceiveEvent], Awaitable[None]]:
-        self.inbox = Inbox(self.observer, self._max_events, self._max_bytes)
-        path = b"" if scope["type"] == "lifespan" else scope["raw_path"]
-        self.start_soon(path.decode("latin-1"), partial(self._run, app, scope, self.inbox.receive, send))
-        return self.inbox.put
+    def start_app(self, scope: WWWScope, send: Callable[[ASGISendEvent | None], Awaitable[None]]) -> Inbox:
+        """Call the application in a task; returns the inbox from which it receives.
+
+        At its end, however it ends, `send` receives None.
+        """
+        config = self._shared.config
+        inbox = self.inbox = Inbox(self._observer, config.inbox_messages, config.inbox_bytes)
+        path = scope["raw_path"].decode("latin-1")
+        self.start_soon(path, partial(self._run, scope, path, inbox, send))
+        return inbox
+
+    async def _run(self, scope: WWWScope, path: str, inbox: Inbox, send: Any) -> None:
+        try:
+            with Boundary(partial(self._shared.report, path)):
+                await self._shared.app(
+                    scope, inbox.receive, send, trio.to_thread.run_sync, trio.from_thread.run
+                )
+        finally:
+            await send(None)
 
     def start_soon(self, path: str, task: Callable[[], Awaitable[None]]) -> None:
         """Run a task; exceptions that it does not catch are logged with `path`."""
         scope = trio.CancelScope()
         self._running.append(scope)
-        self._all.start_soon(self._contained, path, task, scope)
+        self._shared.nursery.start_soon(self._contained, path, task, scope)
 
     async def end(self, patience: float) -> bool:
         """Wait for all tasks, cancel them after `patience` seconds, and return whether any was cancelled.
@@ -145,26 +141,13 @@ class AppTasks(TaskGroup):
             await self._ended.wait()
         return any(scope.cancelled_caught for scope in running)
 
-    def report(self, path: str, error: Exception) -> None:
-        """Count and log an exception that the application did not catch."""
-        self._counts.application_errors += 1
-        log.error("application_failed", path=path, exc_info=error)
-
     async def _contained(
         self, path: str, task: Callable[[], Awaitable[None]], scope: trio.CancelScope
     ) -> None:
         try:
-            with scope, Boundary(partial(self.report, path)):
+            with scope, Boundary(partial(self._shared.report, path)):
                 await task()
         finally:
             self._running.remove(scope)
             if self._ended is not None and not self._running:
                 self._ended.set()
-
-    async def _run(self, app: AppWrapper, scope: Scope, receive: Any, send: Any) -> None:
-        path = b"" if scope["type"] == "lifespan" else scope["raw_path"]
-        try:
-            with Boundary(partial(self.report, path.decode("latin-1"))):
-                await app(scope, receive, send, trio.to_thread.run_sync, trio.from_thread.run)
-        finally:
-            await send(None)

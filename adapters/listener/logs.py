@@ -5,49 +5,22 @@ fields.
 import logging
 import sys
 from collections.abc import Iterable, Iterator
-from typing import Any, cast
+from typing import Any
 
 import structlog
-from hypercorn.config import Config
 from hypercorn.logging import Logger
-from hypercorn.typing import ResponseSummary, WWWScope
 
 log = structlog.get_logger("adapters.listener")
 
 REQUEST_ID = "x-request-id"
 
 
-class LoggedResponse(ResponseSummary, total=False):
-    """A response, as far as the log shows it."""
-
-    bytes: int
-    """Of its body."""
-
-
 class StructlogLogger(Logger):
     """Hypercorn's logger, through structlog.
 
     Hypercorn 0.18's access log writes the Referer, which can hold `?token=`, and copies each header field and
-    the whole environment for each request; this one writes only the keys of `log_request`.
+    the whole environment for each request; it is off, and the listener writes the keys of `log_request`.
     """
-
-    def __init__(self, config: Config) -> None:  # noqa: ARG002 - Hypercorn's signature; its own logger would open files
-        self.access_logger = None
-        self.error_logger = None
-
-    async def access(self, request: WWWScope, response: ResponseSummary | None, request_time: float) -> None:
-        """Log a finished request; `response` is None if the peer disconnected before there was one."""
-        client = request["client"]
-        logged = cast("LoggedResponse", response or {})
-        log_request(
-            request["method"] if request["type"] == "http" else "WEBSOCKET",
-            request["raw_path"].decode("latin-1"),
-            None if response is None else int(response["status"]),
-            size=logged.get("bytes", 0),
-            seconds=request_time,
-            client=None if client is None else client[0],
-            fields=_fields(response),
-        )
 
     async def critical(self, message: str, *args: Any, **kwargs: Any) -> None:
         log.critical(message, *args, **kwargs)
@@ -101,6 +74,7 @@ def log_request(
     )
 
 
-def _fields(response: ResponseSummary | None) -> Iterator[tuple[str, str]]:
-    for name, value in [] if response is None else response.get("headers", []):
+def decoded_fields(fields: Iterable[tuple[bytes, bytes]]) -> Iterator[tuple[str, str]]:
+    """Header fields as `log_request` expects them."""
+    for name, value in fields:
         yield name.decode("latin-1").lower(), value.decode("latin-1")

@@ -5,24 +5,26 @@ from collections import Counter
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from functools import partial
+from operator import methodcaller
 from typing import Any
 
 import trio
 from hypercorn.app_wrappers import ASGIWrapper
-from hypercorn.trio.tcp_server import MAX_RECV
-from hypercorn.trio.worker_context import WorkerContext
-from hypercorn.typing import ConnectionState, LifespanState
+from hypercorn.config import Config
+from hypercorn.typing import LifespanState
 from hypercorn.utils import LifespanFailureError, LifespanTimeoutError
 
 from adapters.listener.answers import RefusedRequest, closing_answer_bytes
 from adapters.listener.boundary import Boundary
-from adapters.listener.config import ListenerConfig, hypercorn_config
+from adapters.listener.config import ListenerConfig
 from adapters.listener.connection import PeerConnection
 from adapters.listener.counts import ListenerCounts
 from adapters.listener.ledger import MemoryLedger
 from adapters.listener.lifespan import LifespanEnded, WatchedLifespan
-from adapters.listener.logs import log
+from adapters.listener.logs import StructlogLogger, log
+from adapters.listener.peer import MAX_RECV
 from adapters.listener.proxies import parse_address
+from adapters.listener.shared import SharedParts
 from adapters.listener.tcp import TcpListener, TcpStream
 from adapters.listener.turns import Turns
 from adapters.listener.unsent import UnsentAnswers
@@ -65,7 +67,9 @@ async def serve(
     state: LifespanState = {}
     lifespan = WatchedLifespan(wrapped, hypercorn, state)
     counts = counts if counts is not None else ListenerCounts()
-    listener = _Listener(wrapped, config, counts, state, whole_requests)
+    listener = _Listener(
+        wrapped, config, hypercorn=hypercorn, counts=counts, state=state, whole_requests=whole_requests
+    )
     try:
         async with trio.open_nursery() as nursery:
             await nursery.start(lifespan.handle_lifespan)
@@ -83,6 +87,17 @@ async def serve(
         raise
     if lifespan.ended.is_set():
         raise LifespanEnded
+
+
+def hypercorn_config(config: ListenerConfig) -> Config:
+    """The configuration of Hypercorn's own code: no Server header, none of its pings and timers."""
+    hypercorn = Config()
+    hypercorn.logger_class = StructlogLogger
+    hypercorn.accesslog = hypercorn.errorlog = None  # the class above opens no files of its own
+    hypercorn.include_server_header = False
+    hypercorn.startup_timeout = config.startup_time
+    hypercorn.shutdown_timeout = config.shutdown_time
+    return hypercorn
 
 
 async def _set_after(awaited: trio.Event, event: trio.Event) -> None:
@@ -104,38 +119,51 @@ class _Listener:
         self,
         app: ASGIWrapper,
         config: ListenerConfig,
+        *,
+        hypercorn: Config,
         counts: ListenerCounts,
         state: LifespanState,
         whole_requests: WholeRequests | None,
     ) -> None:
         self._app = app
         self._config = config
+        self._hypercorn = hypercorn
         self._counts = counts
         self._state = state
         self._whole_requests = whole_requests
-        self._hypercorn = hypercorn_config(config)
-        self._context = WorkerContext(None)
         self._connections: set[PeerConnection] = set()
         self._per_network: Counter[str] = Counter()
         self._refusing = 0
         self._ended = trio.lowlevel.ParkingLot()
         self._watch = Watch()
-        self._turns = Turns()
-        uncounted = config.uncounted_addresses
-        self._unread = MemoryLedger(
-            config.unread_bytes,
-            config.unread_bytes_per_address,
-            uncounted,
-            PeerConnection.shed_unread,
-            partial(setattr, counts, "unread_bytes"),
-        )
-        self._unsent = UnsentAnswers(
-            config.unsent_bytes,
-            config.unsent_bytes_per_address,
-            uncounted,
-            PeerConnection.shed_unsent,
-            partial(setattr, counts, "unsent_bytes"),
-            wait_time=config.unsent_wait,
+
+    def _share(self, connections: trio.Nursery) -> SharedParts:
+        config, counts = self._config, self._counts
+        return SharedParts(
+            app=self._app,
+            whole_requests=self._whole_requests,
+            state=self._state,
+            config=config,
+            hypercorn=self._hypercorn,
+            counts=counts,
+            nursery=connections,
+            watch=self._watch,
+            turns=Turns(),
+            unread=MemoryLedger(
+                config.unread_bytes,
+                config.unread_bytes_per_address,
+                config.uncounted_addresses,
+                methodcaller("shed"),
+                partial(setattr, counts, "unread_bytes"),
+            ),
+            unsent=UnsentAnswers(
+                config.unsent_bytes,
+                config.unsent_bytes_per_address,
+                config.uncounted_addresses,
+                methodcaller("shed"),
+                partial(setattr, counts, "unsent_bytes"),
+                wait_time=config.unsent_wait,
+            ),
         )
 
     async def run(self, shutdown: trio.Event, task_status: trio.TaskStatus[Addresses]) -> None:
@@ -151,10 +179,11 @@ class _Listener:
     ) -> None:
         async with trio.open_nursery() as connections:
             connections.start_soon(self._watch.run)
+            shared = self._share(connections)
             try:
                 async with trio.open_nursery() as accepting:
                     for listener in listeners:
-                        accepting.start_soon(self._accept, listener, connections)
+                        accepting.start_soon(self._accept, listener, shared)
                     addresses = tuple(listener.socket.getsockname()[:2] for listener in listeners)
                     log.info("listening", addresses=[f"{host} port {port}" for host, port in addresses])
                     task_status.started(addresses)
@@ -166,7 +195,7 @@ class _Listener:
                     limit = max(self._config.connections, self._config.backlog + 1)
                     with suppress(OSError):
                         for stream in listener.accept_pending(limit):
-                            self._admit(stream, connections)
+                            self._admit(stream, shared)
                     listener.close()
                 await self._drain()
             finally:
@@ -174,7 +203,7 @@ class _Listener:
                     listener.close()
                 # Writes are shielded from cancellation: only an abort ends them when the caller cancels.
                 for connection in self._connections:
-                    connection.abort()
+                    connection.peer.abort()
             connections.cancel_scope.cancel()
 
     # --- accepting -----------------------------------------------------------------------------------------
@@ -185,30 +214,30 @@ class _Listener:
             return await TcpListener.on(config.host, config.port, config.backlog)
         return [TcpListener(socket.socket(fileno=number)) for number in config.inherited]
 
-    async def _accept(self, listener: TcpListener, connections: trio.Nursery) -> None:
+    async def _accept(self, listener: TcpListener, shared: SharedParts) -> None:
         while True:
             await listener.wait()
             try:
                 for stream in listener.accept_pending():
-                    self._admit(stream, connections)
+                    self._admit(stream, shared)
             except OSError as error:
                 # trio.serve_listeners, in Hypercorn, ends at each of these except the lack of descriptors.
                 log.warning("accept_failed", error=str(error))
                 await trio.sleep(ACCEPT_PAUSE)
 
-    def _admit(self, stream: TcpStream, connections: trio.Nursery) -> None:
+    def _admit(self, stream: TcpStream, shared: SharedParts) -> None:
         """Serve a connection, or refuse it."""
         peer = "" if stream.client is None else stream.client[0]
         if self._may_serve(peer):
             self._counts.accepted += 1
             self._counts.open_connections += 1
             self._per_network[network_of(peer)] += 1
-            self._begin(stream, peer, connections)
+            self._begin(stream, peer, shared)
         else:
             self._counts.refused += 1
             if self._refusing < POLITE_REFUSALS:
                 self._refusing += 1
-                connections.start_soon(self._refuse, stream)
+                shared.nursery.start_soon(self._refuse, stream)
             else:
                 stream.close()
 
@@ -242,46 +271,34 @@ class _Listener:
             self._refusing -= 1
             stream.close()
 
-    def _begin(self, stream: TcpStream, peer: str, connections: trio.Nursery) -> None:
-        connection = PeerConnection(
-            self._app,
-            self._hypercorn,
-            self._context,
-            ConnectionState(self._state.copy()),
-            stream,
-            self._config,
-            self._counts,
-            connections,
-            self._watch,
-            self._whole_requests,
-            self._unread,
-            self._unsent,
-            self._turns,
-        )
+    def _begin(self, stream: TcpStream, peer: str, shared: SharedParts) -> None:
+        connection = PeerConnection(stream, shared)
         self._connections.add(connection)
         over = True
         try:
             with Boundary(partial(self._fault, peer)):
-                connection.sleep(partial(connections.start_soon, self._serve, connection, peer, connections))
+                connection.peer.sleep(self._waker(connection, peer, shared))
                 over = False
         finally:
             if over:
                 self._end(connection, peer)
 
-    async def _serve(self, connection: PeerConnection, peer: str, connections: trio.Nursery) -> None:
+    def _waker(self, connection: PeerConnection, peer: str, shared: SharedParts) -> Callable[[], None]:
+        """What starts a reader of a connection that sleeps."""
+        return partial(shared.nursery.start_soon, self._serve, connection, peer, shared)
+
+    async def _serve(self, connection: PeerConnection, peer: str, shared: SharedParts) -> None:
         """The boundary: an exception in here ends this connection only."""
         over = True
         try:
             with Boundary(partial(self._fault, peer)):
-                over = await connection.serve(
-                    partial(connections.start_soon, self._serve, connection, peer, connections)
-                )
+                over = await connection.serve(self._waker(connection, peer, shared))
         finally:
             if over:
                 self._end(connection, peer)
 
     def _end(self, connection: PeerConnection, peer: str) -> None:
-        connection.abort()
+        connection.peer.abort()
         self._connections.discard(connection)
         self._counts.open_connections -= 1
         network = network_of(peer)
@@ -305,13 +322,13 @@ class _Listener:
             with trio.move_on_after(self._config.drain_socket_time):
                 await self._until(lambda: not self._counts.open_sockets and not self._any_fresh())
             for connection in self._connections:
-                connection.restart_socket()
+                connection.restart()
             await self._until(lambda: not self._connections)
         if self._connections:
             log.warning("drain_cut_short", connections=len(self._connections))
 
     def _any_fresh(self) -> bool:
-        return any(connection.protocol.fresh for connection in self._connections)
+        return any(connection.fresh for connection in self._connections)
 
     async def _until(self, done: Callable[[], bool]) -> None:
         while not done():

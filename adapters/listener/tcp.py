@@ -6,6 +6,7 @@ at a connection's end or when its send buffer is full.
 
 import errno
 import socket
+import struct
 from collections.abc import Iterator
 from contextlib import suppress
 from ipaddress import ip_address
@@ -18,6 +19,9 @@ a request in one turn: some 2 ms."""
 
 _NOT_SENT = 16_384
 """Unsent bytes that the kernel buffers (TCP_NOTSENT_LOWAT), as with trio's streams."""
+
+_RESET = struct.pack("ii", 1, 0)
+"""SO_LINGER of zero seconds."""
 
 # Errors of a connection that failed before it was accepted (accept(2)); the next accept may succeed.
 _FAILED_BEFORE_ACCEPT = frozenset(
@@ -37,7 +41,7 @@ class TcpStream:
     All methods but `close` raise `OSError`, and `trio.ClosedResourceError` if it is closed while they wait.
     """
 
-    __slots__ = ("client", "server", "socket")
+    __slots__ = ("broken", "client", "server", "socket")
 
     def __init__(
         self, plain: socket.socket, client: Address | None = None, server: Address | None = None
@@ -45,6 +49,8 @@ class TcpStream:
         self.socket = plain
         self.client = client
         self.server = server
+        self.broken = False
+        """Whether it was reset, by either side, or is about to be."""
 
     async def send_all(self, data: bytes | memoryview) -> None:
         await trio.lowlevel.checkpoint()
@@ -67,6 +73,13 @@ class TcpStream:
                 return self.socket.recv(limit)
             except BlockingIOError:
                 await trio.lowlevel.wait_readable(self.socket)
+
+    def drop_unsent(self) -> None:
+        """Have `close` drop unsent bytes and reset the connection, unless it is broken already."""
+        if not self.broken:
+            self.broken = True
+            with suppress(OSError):  # closed by the other side
+                self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
 
     def close(self) -> None:
         """Close it, and end pending reads and writes. Idempotent."""

@@ -7,7 +7,7 @@ import trio
 from structlog.testing import capture_logs
 from trio.testing import wait_all_tasks_blocked
 
-from adapters.listener import http_protocol
+from adapters.listener import heads
 from tests.listener.harness import (
     TEXT,
     UPGRADE,
@@ -91,7 +91,7 @@ async def test_a_fault_of_the_listener_is_logged_counted_and_ends_one_connection
 
     async with serving(echo, faults=1) as served, socket_to(served) as other:
         with monkeypatch.context() as patched, capture_logs() as logs:
-            patched.setattr(http_protocol, "take_head", broken)
+            patched.setattr(heads, "take_head", broken)
             async with connected(served) as peer:
                 await peer.send(b"GET /?token=secret HTTP/1.1\r\nAuthorization: secret\r\n\r\n")
                 with pytest.raises(ConnectionEnded):

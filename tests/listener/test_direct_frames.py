@@ -16,7 +16,8 @@ from attrs import define, field
 from structlog.testing import capture_logs
 
 from adapters.listener.direct import EXTENSION, DirectFrames
-from adapters.listener.socket_stream import MessageBuffer
+from adapters.listener.inbox import Inbox
+from adapters.listener.websocket import MessageBuffer
 from messaging_core.sockets import text_frame
 from tests.listener.harness import (
     CLOSE,
@@ -126,6 +127,13 @@ async def test_a_peer_that_does_not_read_is_cut_off(write_time: float) -> None:
     app = pushing(frames)
     async with serving(app, write_time=write_time) as served, socket_to(served, receive_buffer=4096):
         await wait_until(lambda: served.counts.write_timeouts == 1)
+
+
+def inbox_of(sink: DirectFrames) -> Inbox:
+    """The inbox of the socket's application."""
+    socket: Any = sink._socket
+    found: Inbox = socket._inbox
+    return found
 
 
 # --- sockets that are adopted -------------------------------------------------------------------------------
@@ -373,11 +381,12 @@ async def test_messages_to_an_adopted_socket_are_dropped() -> None:
             await it.peer.send(frame(PING, b"%d" % n))
             assert (await it.peer.frame_of(PONG)).payload == b"amid"
             assert (await it.peer.frame_of(PONG)).payload == b"%d" % n
-        stream: Any = it.sink._stream
-        assert isinstance(stream.buffer, MessageBuffer)
-        assert stream.buffer.size == 0
-        assert stream._tasks.inbox.bytes == 0
-        assert not stream._tasks.inbox.full
+        buffer = it.sink._machine._buffer
+        assert isinstance(buffer, MessageBuffer)
+        assert (buffer.size, buffer._parts) == (0, None)
+        inbox = inbox_of(it.sink)
+        assert inbox.bytes == 0
+        assert not inbox.full
 
 
 async def test_a_message_may_span_the_adoption() -> None:
@@ -423,8 +432,7 @@ async def test_the_adoption_empties_the_inbox() -> None:
         socket_to(served) as peer,
     ):
         await peer.send(frame(TEXT, b"x") * 10)
-        stream: Any = sinks[0]._stream
-        await wait_until(lambda: stream._tasks.inbox.full)
+        await wait_until(lambda: inbox_of(sinks[0]).full)
         await trio.testing.wait_all_tasks_blocked()
         going_on.set()
         await peer.send(frame(PING, b"!"))

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import trio
 
-from adapters.listener.http_protocol import TURN
+from adapters.listener.connection import TURN
 from tests.listener.harness import (
     PONG,
     TEXT,

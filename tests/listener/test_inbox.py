@@ -19,10 +19,10 @@ class PromptPeer:
 
     async def body_awaited(self) -> None:
         for event in self.sent:
-            await self.inbox.put(event)
+            self.inbox.put(event)
         self.sent = ()
 
-    def state_changed(self) -> None:
+    def inbox_has_room(self) -> None:
         raise AssertionError("it was never full")
 
 

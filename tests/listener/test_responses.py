@@ -8,7 +8,7 @@ from quart import ResponseReturnValue, request, websocket
 from quart_trio import QuartTrio
 
 from adapters.listener import ASGIApp
-from adapters.listener.connection import PeerConnection
+from adapters.listener.writer import PeerWriter
 from tests.listener.harness import (
     BINARY,
     CLOSE,
@@ -290,15 +290,15 @@ async def test_the_scope_names_the_tcp_peer() -> None:
 async def test_small_responses_do_not_wait_for_acknowledgements() -> None:
     """TCP_NODELAY is set on the listener's side of a connection."""
     seen: list[int] = []
-    write = PeerConnection.write
+    write = PeerWriter.write
 
-    async def watching(connection: PeerConnection, data: bytes) -> None:
-        seen.append(connection._tcp.socket.getsockopt(trio.socket.IPPROTO_TCP, trio.socket.TCP_NODELAY))
-        await write(connection, data)
+    async def watching(writer: PeerWriter, head: bytes, body: bytes = b"") -> None:
+        seen.append(writer._tcp.socket.getsockopt(trio.socket.IPPROTO_TCP, trio.socket.TCP_NODELAY))
+        await write(writer, head, body)
 
     async with serving(echo) as served, connected(served) as peer:
         with pytest.MonkeyPatch.context() as patched:
-            patched.setattr(PeerConnection, "write", watching)
+            patched.setattr(PeerWriter, "write", watching)
             await peer.ask(GET)
     assert seen == [1]
 

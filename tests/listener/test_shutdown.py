@@ -9,16 +9,15 @@ from typing import Any
 import pytest
 import trio
 from hypercorn.app_wrappers import ASGIWrapper
-from hypercorn.trio.worker_context import WorkerContext
-from hypercorn.typing import ConnectionState
 from hypercorn.utils import LifespanFailureError
 from trio.testing import wait_all_tasks_blocked
 
 from adapters.listener import LifespanEnded, ListenerConfig, serve
-from adapters.listener.config import hypercorn_config
 from adapters.listener.connection import PeerConnection
 from adapters.listener.counts import ListenerCounts
 from adapters.listener.ledger import MemoryLedger
+from adapters.listener.serving import hypercorn_config
+from adapters.listener.shared import SharedParts
 from adapters.listener.tcp import TcpListener, TcpStream
 from adapters.listener.turns import Turns
 from adapters.listener.unsent import UnsentAnswers
@@ -286,28 +285,26 @@ async def test_all_connections_in_the_backlog_are_answered(monkeypatch: pytest.M
 async def test_the_shutdown_may_precede_a_readers_start(nursery: trio.Nursery) -> None:
     """Tasks start in any order: the connection accepted last gets an answer too."""
     config = ListenerConfig()
-    hypercorn = hypercorn_config(config)
     plain, other = socket.socketpair()
     plain.setblocking(False)
     theirs = trio.SocketStream(trio.socket.from_stdlib_socket(other))
     with Watch() as watch:
         scope = await nursery.start(running, watch)
-        connection = PeerConnection(
-            ASGIWrapper(application()),
-            hypercorn,
-            WorkerContext(None),
-            ConnectionState({}),
-            TcpStream(plain),
-            config,
-            ListenerCounts(),
-            nursery,
-            watch,
-            None,
-            MemoryLedger(1000, 1000, (), PeerConnection.shed_unread),
-            UnsentAnswers(1000, 1000, (), PeerConnection.shed_unsent, wait_time=1.0),
-            Turns(),
+        shared = SharedParts(
+            app=ASGIWrapper(application()),
+            whole_requests=None,
+            state={},
+            config=config,
+            hypercorn=hypercorn_config(config),
+            counts=ListenerCounts(),
+            nursery=nursery,
+            watch=watch,
+            turns=Turns(),
+            unread=MemoryLedger(1000, 1000, (), lambda holder: holder.shed()),
+            unsent=UnsentAnswers(1000, 1000, (), lambda holder: holder.shed(), wait_time=1.0),
         )
-        assert connection.protocol.fresh
+        connection = PeerConnection(TcpStream(plain), shared)
+        assert connection.fresh
         connection.drain()
         async with theirs, trio.open_nursery() as serving_it:
             serving_it.start_soon(connection.serve, lambda: None)

@@ -1,6 +1,6 @@
-"""What we override, and why: each fault is there in the Hypercorn (or quart-trio) that is installed.
+"""What we replace, and why: each fault is there in the Hypercorn (or quart-trio) that is installed.
 
-A test that fails says which override an upgrade has made needless.
+A test that fails says which part of ours an upgrade has made needless.
 """
 
 from collections.abc import AsyncIterator
@@ -46,12 +46,12 @@ SOON = 0.4
 
 
 def needless(override: str, package: str = "hypercorn") -> str:
-    return f"{package} {version(package)} no longer needs our override {override}: delete it"
+    return f"{package} {version(package)} no longer needs our {override}: delete it"
 
 
 @define
 class StockHypercorn:
-    """Hypercorn without our overrides."""
+    """Hypercorn without our listener."""
 
     served: RunningListener
     died: bool = False
@@ -134,14 +134,14 @@ async def test_the_boundary_and_the_handshake() -> None:
         assert found.died, needless("boundary in serving.py, plain_handshake")
 
 
-async def test_http_protocol_speaks_no_http2() -> None:
+async def test_http1_speaks_no_http2() -> None:
     async with stock(echo) as found, connected(found.served) as peer:
         await peer.send(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")
         settings = await peer.exactly(9)
-        assert settings[3] == 4, needless("HttpProtocol (cleartext HTTP/2)")
+        assert settings[3] == 4, needless("Http1 (no cleartext HTTP/2)")
 
 
-async def test_http_protocol_holds_early_frames_back() -> None:
+async def test_the_socket_holds_early_frames_back() -> None:
     async def slow(scope: Any, receive: Receive, send: Send) -> None:
         await trio.sleep(SOON / 2)
         await echo(scope, receive, send)
@@ -151,17 +151,17 @@ async def test_http_protocol_holds_early_frames_back() -> None:
         answered = []
         with trio.move_on_after(SOON), suppress(ConnectionEnded):
             answered = [(await peer.answer()).status]
-        assert answered != [101], needless("HttpProtocol (bytes before the 101)")
+        assert answered != [101], needless("WebSocket.receive (bytes before the 101)")
 
 
-async def test_http_stream_closes_what_quart_trio_cancels() -> None:
+async def test_the_exchange_closes_what_quart_trio_cancels() -> None:
     left_open = []
     async with stock(quart_application()) as found:
         for _ in range(5):
             async with connected(found.served) as peer:
                 await peer.send(GET.replace(b"HTTP/1.1", b"HTTP/1.0"))
                 left_open.append(not await ends(peer))
-    assert any(left_open), needless("HttpStream.app_send, HttpProtocol._answered")
+    assert any(left_open), needless("AsgiExchange.send, PeerConnection._answered")
 
 
 async def test_connections_idle_timer() -> None:
@@ -190,7 +190,7 @@ async def test_connections_write_deadline() -> None:
         await peer.send(UPGRADE + b"\r\n")
         with trio.move_on_after(SOON):
             await over.wait()
-        assert not over.is_set(), needless("PeerConnection._write")
+        assert not over.is_set(), needless("PeerWriter._write")
 
 
 @pytest.mark.parametrize(
@@ -198,11 +198,11 @@ async def test_connections_write_deadline() -> None:
     [(frame(3), 1002), (frame(TEXT, b"\xff"), 1007)],
     ids=["a reserved opcode", "text that is not UTF-8"],
 )
-async def test_socket_stream_fails_with_a_code(sent: bytes, code: int) -> None:
+async def test_the_socket_fails_with_a_code(sent: bytes, code: int) -> None:
     async with stock(echo) as found, socket_to(found.served) as peer:
         await peer.send(sent)
         codes = [one.close[0] for one in await frames_of(peer) if one.opcode == CLOSE]
-        assert codes != [code], needless("SocketStream._peer_closed")
+        assert codes != [code], needless("WebSocket._peer_closes")
 
 
 async def test_message_buffer_counts_bytes() -> None:
@@ -217,13 +217,13 @@ async def test_no_extension_is_accepted() -> None:
         assert "sec-websocket-extensions" in answer.headers, needless("plain_handshake (extensions)")
 
 
-async def test_socket_stream_checks_its_pings() -> None:
+async def test_the_socket_checks_its_pings() -> None:
     app = application()
     async with stock(app, websocket_ping_interval=0.05) as found, socket_to(found.served) as peer:
-        assert not await ends(peer), needless("SocketStream.expire (pings)")
+        assert not await ends(peer), needless("WebSocket.expire (pings)")
 
 
-async def test_socket_stream_keeps_a_close_that_meets_data() -> None:
+async def test_the_socket_keeps_a_close_that_meets_data() -> None:
     """Closed at once after its close frame, a connection whose peer sends is reset."""
 
     async def refusing(scope: Any, receive: Receive, send: Send) -> None:
@@ -256,7 +256,7 @@ async def test_sends_that_never_yield() -> None:
             await peer.send(close_frame(1000))
         with suppress(trio.TooSlowError):
             await wait_until(lambda: turns >= 100_000)
-        assert turns == 100_000, needless("SocketStream.app_send (checkpoints)")
+        assert turns == 100_000, needless("AsgiSocket.send (checkpoints)")
 
 
 async def test_app_tasks_inbox() -> None:

@@ -9,8 +9,8 @@ from trio.testing import wait_all_tasks_blocked
 
 from adapters.http_api.exchange import HttpAnswer, HttpRequest
 from adapters.listener import ASGIApp
-from adapters.listener.connection import PeerConnection
 from adapters.listener.unsent import UnsentAnswers
+from adapters.listener.writer import PeerWriter
 from tests.listener.harness import (
     RawPeer,
     Receive,
@@ -100,14 +100,14 @@ async def test_an_answer_that_is_read_is_not_counted() -> None:
 async def test_an_object_counts_once_for_all_its_readers() -> None:
     """Slow readers share a file: no byte of it is copied, and no connection is shed for it."""
     written = list[int]()
-    write = PeerConnection.write
+    write = PeerWriter.write
 
-    async def note(connection: PeerConnection, head: bytes, body: bytes = b"") -> None:
+    async def note(writer: PeerWriter, head: bytes, body: bytes = b"") -> None:
         written.append(id(body))
-        await write(connection, head, body)
+        await write(writer, head, body)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(PeerConnection, "write", note)
+        patch.setattr(PeerWriter, "write", note)
         async with serving(APP, unsent_bytes=LARGE + 1) as served, AsyncExitStack() as peers:
             peer = await peers.enter_async_context(stalled(served, get()))
             others = [

@@ -1,0 +1,185 @@
+"""One HTTP request between the connection and an ASGI application."""
+
+from collections.abc import Awaitable, Callable, Iterable
+from enum import Enum, auto
+from time import time
+from urllib.parse import unquote
+
+import trio
+from hypercorn.typing import ASGISendEvent, ConnectionState, HTTPResponseStartEvent, HTTPScope
+from hypercorn.utils import UnexpectedMessageError, build_and_validate_headers, suppress_body
+
+from adapters.listener.answers import Headers, RefusedRequest, closing_answer
+from adapters.listener.h11_request import Pieces, RequestHead
+from adapters.listener.http1 import Http1
+from adapters.listener.inbox import AppTasks, Inbox
+from adapters.listener.logs import decoded_fields, log_request
+from adapters.listener.peer import Peer
+
+
+class AnswerState(Enum):
+    """What the application has sent of its answer."""
+
+    NOTHING = auto()
+    HEAD = auto()
+    ALL = auto()
+
+
+class AsgiExchange:
+    """Sends each message of the application completely or not at all.
+
+    A cancellation of the application's task must not cut a send short, above all the last one: after it
+    http.disconnect makes quart-trio cancel that task.
+    """
+
+    __slots__ = (
+        "_answered",
+        "_framing",
+        "_http",
+        "_inbox",
+        "_peer",
+        "_response",
+        "_scope",
+        "_sent_bytes",
+        "_started",
+        "_state",
+        "closed",
+    )
+
+    _response: HTTPResponseStartEvent
+    _inbox: Inbox
+
+    def __init__(
+        self,
+        request: RequestHead,
+        http: Http1,
+        peer: Peer,
+        answered: Callable[[], Awaitable[None]],
+    ) -> None:
+        """`answered` is called once, after the last message of the answer, without a cancellation."""
+        self._http = http
+        self._framing = http.request
+        self._peer = peer
+        self._answered = answered
+        self._state = AnswerState.NOTHING
+        self._sent_bytes = 0
+        self._started = time()
+        self.closed = False
+        """Whether the exchange is over for the connection: what the application sends is dropped."""
+        path, _, query = request.target.partition(b"?")
+        self._scope: HTTPScope = {
+            "type": "http",
+            "asgi": {"spec_version": "2.1", "version": "3.0"},
+            "http_version": request.version,
+            "method": request.method.decode(),
+            "scheme": "https" if http.heads.secure else "http",
+            "path": unquote(path.decode("ascii")),
+            "raw_path": path,
+            "query_string": query,
+            "root_path": peer.shared.hypercorn.root_path,
+            "headers": request.fields,
+            "client": http.heads.client,
+            "server": peer.server,
+            "state": ConnectionState(peer.shared.state.copy()),
+            "extensions": {},
+        }
+
+    # --- called by the reader ------------------------------------------------------------------------------
+
+    def begin(self, tasks: AppTasks) -> None:
+        """Call the application."""
+        self._inbox = tasks.start_app(self._scope, self.send)
+
+    def receive(self, data: bytes) -> bool:
+        """Give a piece of the body to the application; returns whether it has room for more."""
+        if not self.closed:
+            self._inbox.put({"type": "http.request", "body": data, "more_body": True})
+        return not self._inbox.full
+
+    def end_body(self) -> None:
+        """Tell the application that it has the whole body."""
+        if not self.closed:
+            self._inbox.put({"type": "http.request", "body": b"", "more_body": False})
+
+    def close(self) -> None:
+        """The exchange is over: log it, unless its answer has been logged, and disconnect the application."""
+        if self.closed:
+            return
+        self.closed = True
+        if self._state is not AnswerState.ALL:
+            self._log(None)
+        self._inbox.put({"type": "http.disconnect"})
+
+    def log_listener_answer(self, status: int) -> None:
+        """Log a request that the listener has answered in place of the application."""
+        self._state = AnswerState.ALL
+        self._log(status)
+
+    # --- called by the application -------------------------------------------------------------------------
+
+    async def send(self, message: ASGISendEvent | None) -> None:
+        """ASGI's `send`; None marks the application's end. A cancellation takes effect before the send only.
+
+        Raises `UnexpectedMessageError` for a message that cannot follow the previous ones.
+        """
+        if message is not None:
+            await trio.lowlevel.checkpoint_if_cancelled()
+            if self.closed:
+                await trio.lowlevel.checkpoint()  # a tight loop of sends must let other tasks run
+                return
+        with trio.CancelScope(shield=True):
+            if message is not None:
+                await self._send(message)
+            elif not self.closed:
+                if self._state is AnswerState.NOTHING:
+                    await self._fail()
+                await self._answered()
+
+    async def _send(self, message: ASGISendEvent) -> None:
+        if message["type"] == "http.response.start" and self._state is AnswerState.NOTHING:
+            self._response = message
+            headers = build_and_validate_headers(message.get("headers", []))
+            await self._peer.writer.send(*self._begin_answer(int(message["status"]), headers))
+            self._state = AnswerState.HEAD
+        elif message["type"] == "http.response.body" and self._state is AnswerState.HEAD:
+            data = bytes(message.get("body", b""))
+            if data and not suppress_body(self._scope["method"], int(self._response["status"])):
+                self._sent_bytes += len(data)
+                await self._peer.writer.send(*self._framing.answer_part(data))
+            if not message.get("more_body", False):
+                await self._end()
+        else:
+            raise UnexpectedMessageError(self._state, message["type"])
+
+    def _begin_answer(self, status: int, headers: Headers) -> Pieces:
+        more = self._peer.shared.hypercorn.response_headers("h11")
+        return self._framing.begin_answer(status, headers, more, last=self._http.closing)
+
+    async def _end(self) -> None:
+        await self._peer.writer.send(*self._framing.end_answer())
+        self._state = AnswerState.ALL
+        self._log(int(self._response["status"]), self._sent_bytes, self._response.get("headers", ()))
+        await self._answered()
+
+    async def _fail(self) -> None:
+        """Answer 500 in place of the application, which has ended without an answer."""
+        refused = RefusedRequest(500, "The server failed.", code="internal_error")
+        headers, body = closing_answer(refused)
+        await self._peer.writer.send(*self._begin_answer(refused.status, headers))
+        if not suppress_body(self._scope["method"], refused.status):
+            await self._peer.writer.send(*self._framing.answer_part(body))
+        await self._peer.writer.send(*self._framing.end_answer())
+        self._state = AnswerState.ALL
+        self._log(refused.status, len(body))
+
+    def _log(self, status: int | None, size: int = 0, headers: Iterable[tuple[bytes, bytes]] = ()) -> None:
+        client = self._scope["client"]
+        log_request(
+            self._scope["method"],
+            self._scope["raw_path"].decode("latin-1"),
+            status,
+            size=size,
+            seconds=time() - self._started,
+            client=None if client is None else client[0],
+            fields=decoded_fields(headers),
+        )

@@ -1,0 +1,227 @@
+"""The machines' phases: each has the deadline that the table at its module's top states."""
+
+from collections.abc import Callable
+from math import inf
+
+import pytest
+
+from adapters.listener import ListenerConfig
+from adapters.listener.answers import RefusedRequest
+from adapters.listener.heads import HeadReader
+from adapters.listener.http1 import Http1, HttpPhase, HttpSignal
+from adapters.listener.websocket import (
+    EndCause,
+    SocketEnd,
+    SocketMessage,
+    SocketPhase,
+    SocketRefusal,
+    WebSocket,
+)
+from tests.listener.harness import KEY, TEXT, close_frame, frame
+
+LIMITS = ListenerConfig()
+GET = b"GET / HTTP/1.1\r\nHost: test\r\n\r\n"
+POST = b"POST / HTTP/1.1\r\nHost: test\r\nContent-Length: 3\r\n\r\n"
+
+
+def begin(sent: bytes = b"") -> Http1:
+    """A connection whose peer has sent these bytes at the time 0."""
+    http = Http1(LIMITS, HeadReader(LIMITS, ("127.0.0.1", 1)), 0.0)
+    if sent:
+        http.receive(sent, 0.0)
+        http.next_event(0.0)
+    return http
+
+
+def in_whole() -> Http1:
+    http = begin(POST)
+    http.take_whole(3, 0.0)
+    return http
+
+
+def in_body() -> Http1:
+    http = begin(POST)
+    http.take_in_pieces(0.0)
+    return http
+
+
+def in_answer() -> Http1:
+    http = begin(GET)
+    http.take_in_pieces(0.0)
+    assert http.next_event(0.0) is HttpSignal.BODY_ENDED
+    return http
+
+
+def in_rest() -> Http1:
+    http = in_whole()
+    http.whole_refused(last=False)
+    return http
+
+
+def over() -> Http1:
+    http = begin()
+    http.receive(b"", 0.0)
+    assert http.next_event(0.0) is HttpSignal.OVER
+    return http
+
+
+def in_socket() -> Http1:
+    head = b"GET / HTTP/1.1\r\nHost: test\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+    return begin(head + b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: " + KEY + b"\r\n\r\n")
+
+
+WAYS: dict[HttpPhase, Callable[[], Http1]] = {
+    HttpPhase.HEAD: begin,
+    HttpPhase.CHOICE: lambda: begin(GET),
+    HttpPhase.WHOLE: in_whole,
+    HttpPhase.BODY: in_body,
+    HttpPhase.ANSWER: in_answer,
+    HttpPhase.REST: in_rest,
+    HttpPhase.SOCKET: in_socket,
+    HttpPhase.OVER: over,
+}
+
+DEADLINES = {
+    HttpPhase.HEAD: LIMITS.idle_time,
+    HttpPhase.CHOICE: inf,
+    HttpPhase.WHOLE: LIMITS.body_idle_time,
+    HttpPhase.BODY: LIMITS.body_idle_time,
+    HttpPhase.ANSWER: inf,
+    HttpPhase.REST: LIMITS.body_idle_time,
+    HttpPhase.SOCKET: inf,
+    HttpPhase.OVER: inf,
+}
+
+
+@pytest.mark.parametrize("phase", HttpPhase)
+def test_each_http_phase_has_its_deadline(phase: HttpPhase) -> None:
+    """As the table at the top of the module says."""
+    http = WAYS[phase]()
+    assert http.phase is phase
+    assert http.deadline == DEADLINES[phase]
+
+
+def test_a_head_has_a_deadline_from_its_first_byte() -> None:
+    """However slowly it arrives; a blank line before it begins nothing."""
+    http = begin(b"\r\n")
+    assert http.deadline == LIMITS.idle_time
+    for now in (1.0, 2.0, 9.0):
+        http.receive(b"G", now)
+        http.next_event(now)
+        assert http.deadline == 1.0 + LIMITS.head_time
+
+
+def test_a_body_that_pauses_has_no_deadline_while_the_application_has_no_room() -> None:
+    """The peer is not to blame; it may not send more."""
+    http = in_body()
+    http.paused = True
+    assert (http.deadline, http.reading) == (inf, False)
+
+
+@pytest.mark.parametrize("phase", HttpPhase)
+def test_time_ends_each_phase(phase: HttpPhase) -> None:
+    """With a 408 where a request is incomplete, silently otherwise."""
+    http = WAYS[phase]()
+    if phase in {HttpPhase.WHOLE, HttpPhase.BODY}:
+        with pytest.raises(RefusedRequest) as refused:
+            http.expire()
+        answer = http.refuse(refused.value, ())
+        assert answer.startswith(b"HTTP/1.1 408 ")
+    else:
+        assert http.expire() is HttpSignal.OVER
+    assert http.phase is HttpPhase.OVER
+    assert not http.reading
+
+
+# --- WebSocket ---------------------------------------------------------------------------------------------
+
+
+def handshaking() -> WebSocket:
+    return WebSocket.begin(KEY, LIMITS, 0.0)
+
+
+def answering() -> WebSocket:
+    socket = handshaking()
+    socket.begin_answer()
+    return socket
+
+
+def refused() -> WebSocket:
+    socket = handshaking()
+    socket.refuse()
+    return socket
+
+
+def opened() -> WebSocket:
+    socket = handshaking()
+    assert socket.accept(None, (), 0.0).startswith(b"HTTP/1.1 101 ")
+    return socket
+
+
+def closing() -> WebSocket:
+    socket = opened()
+    socket.close(1000, "", 0.0)
+    return socket
+
+
+SOCKET_WAYS: dict[SocketPhase, tuple[Callable[[], WebSocket], float]] = {
+    SocketPhase.HANDSHAKE: (handshaking, LIMITS.handshake_time),
+    SocketPhase.ANSWERING: (answering, LIMITS.handshake_time),
+    SocketPhase.REFUSED: (refused, inf),
+    SocketPhase.OPEN: (opened, LIMITS.ping_interval),
+    SocketPhase.CLOSING: (closing, LIMITS.linger_time),
+}
+
+
+@pytest.mark.parametrize("phase", SocketPhase)
+def test_each_socket_phase_has_its_deadline(phase: SocketPhase) -> None:
+    """As the table at the top of the module says."""
+    way, deadline = SOCKET_WAYS[phase]
+    assert way().phase is phase
+    assert way().deadline == deadline
+
+
+def test_a_peer_that_answers_no_ping_is_reset() -> None:
+    """After two intervals; any byte of it counts as an answer."""
+    socket = opened()
+    assert socket.expire(25.0) == (b"\x89\x00",)
+    socket.receive(frame(TEXT, b"x"), 26.0)
+    assert socket.next_effects(26.0) == (SocketMessage("x"),)
+    assert socket.expire(50.0) == (b"\x89\x00",)
+    assert socket.expire(75.0) == (SocketEnd(EndCause.SILENT),)
+    assert EndCause.SILENT.resets
+
+
+def test_an_application_that_does_not_receive_is_given_up() -> None:
+    """A close frame of the peer waits meanwhile, and so the wait is bounded."""
+    socket = opened()
+    socket.pause(1.0)
+    socket.receive(close_frame(1000), 1.0)
+    assert socket.next_effects(1.0) is None
+    assert not socket.reading
+    assert socket.deadline == 1.0 + LIMITS.stall_time
+    *_, end = socket.expire(11.0)
+    assert end == SocketEnd(EndCause.NOT_READ)
+    assert (socket.code, socket.reason) == (1011, "not_read")
+
+
+def test_bytes_before_the_accept_wait_for_it() -> None:
+    """At most a message of them is read."""
+    socket = handshaking()
+    socket.receive(frame(TEXT, b"early"), 0.0)
+    assert socket.next_effects(0.0) is None
+    assert (socket.buffered, socket.reading) == (11, True)
+    socket.receive(bytes(LIMITS.message_bytes), 0.0)
+    assert not socket.reading
+    socket.accept(None, (), 1.0)
+    assert socket.next_effects(1.0) == (SocketMessage("early"),)
+
+
+def test_the_shutdown_refuses_a_handshake_and_closes_a_socket() -> None:
+    """With 503 and 1012; a socket that closes already is left alone."""
+    assert handshaking().restart(0.0) == (SocketRefusal(503), SocketEnd(EndCause.CLOSED))
+    socket = opened()
+    (close,) = socket.restart(0.0)
+    assert close == b"\x88\x02\x03\xf4"
+    assert socket.ignores_app
+    assert closing().restart(0.0) == ()
