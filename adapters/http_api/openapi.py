@@ -8,7 +8,8 @@ from typing import Any
 from adapters.http_api.endpoints import API, Auth, Endpoint, Reads, ReadsInParts
 from adapters.http_api.exchange import JSON
 from adapters.http_api.parameters import UnknownParameter
-from adapters.http_api.problems import BUSY, PROBLEM_JSON, ProblemJson, status_of
+from adapters.http_api.problem_json import PROBLEM_JSON, ProblemJson
+from adapters.http_api.problems import BUSY, status_of
 from adapters.http_api.schema import Schema, Schemas
 from messaging_core.errors import (
     IdempotencyKeyInvalid,

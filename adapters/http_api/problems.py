@@ -1,21 +1,20 @@
-"""The error table: each refusal's HTTP status, and its answer as `application/problem+json` (RFC 9457)."""
+"""The error table: each refusal's HTTP status, and the response to it."""
 
 import math
 from http import HTTPStatus
 
 import structlog
 
-from adapters.http_api.exchange import Headers, HttpAnswer, HttpRequest, json_answer
+from adapters.http_api.exchange import Headers, HttpAnswer, HttpRequest
 from adapters.http_api.parameters import UnknownParameter
-from adapters.http_api.views import View
-from adapters.http_api.wire import MalformedJson, encode
+from adapters.http_api.problem_json import problem
+from adapters.http_api.wire import MalformedJson
 from messaging_core import errors
-from messaging_core.errors import FieldError, Refused
+from messaging_core.errors import Refused
 from messaging_core.ports import OutcomeUnknown, PasswordHasherBusy, StorageUnavailable
 
 log = structlog.get_logger(__name__)
 
-PROBLEM_JSON = "application/problem+json"
 BUSY = "busy"
 
 STATUS: dict[type[Refused], int] = {
@@ -47,43 +46,6 @@ OUTCOME_UNKNOWN = (
 )
 
 _BEARER_REFUSALS = (errors.TokenInvalid, errors.TokenExpired, errors.SessionRevoked)
-
-
-class FieldErrorJson(View, frozen=True, gc=False):
-    """One error in one field; `field` is a dotted path such as `member_ids.2`."""
-
-    field: str
-    code: str
-    message: str
-
-
-class ProblemJson(View, frozen=True, gc=False):
-    """The body of every error; `detail` is for a person.
-
-    `request_id` is null where the listener answers instead of the application.
-    """
-
-    type: str
-    title: str
-    status: int
-    detail: str
-    code: str
-    request_id: str | None
-    errors: list[FieldErrorJson]
-
-
-def problem(
-    status: int,
-    code: str,
-    detail: str,
-    *,
-    request_id: str,
-    errors: tuple[FieldError, ...] = (),
-    headers: Headers = (),
-) -> HttpAnswer:
-    fields = [FieldErrorJson(each.field, each.code, each.message) for each in errors]
-    body = ProblemJson("about:blank", HTTPStatus(status).phrase, status, detail, code, request_id, fields)
-    return json_answer(status, encode(body), headers, content_type=PROBLEM_JSON)
 
 
 OUTSIDE = {

@@ -1,7 +1,8 @@
 """The listener's own answers to requests that cannot or must not reach the application."""
 
-import json
 from http import HTTPStatus
+
+from adapters.http_api.problem_json import PROBLEM_JSON, problem
 
 Headers = list[tuple[bytes, bytes]]
 
@@ -28,20 +29,9 @@ class RefusedRequest(Exception):
 
 def closing_answer(refused: RefusedRequest) -> tuple[Headers, bytes]:
     """Header fields and body (problem+json, RFC 9457) of a refusal, after which the connection closes."""
-    body = json.dumps(
-        {
-            "type": "about:blank",
-            "title": HTTPStatus(refused.status).phrase,
-            "status": refused.status,
-            "detail": refused.detail,
-            "code": refused.code,
-            "request_id": None,
-            "errors": [],
-        },
-        separators=(",", ":"),
-    ).encode()
+    body = problem(refused.status, refused.code, refused.detail, request_id=None).body
     headers = [
-        (b"content-type", b"application/problem+json"),
+        (b"content-type", PROBLEM_JSON.encode()),
         (b"content-length", b"%d" % len(body)),
         (b"connection", b"close"),
         *refused.headers,

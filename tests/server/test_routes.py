@@ -14,7 +14,8 @@ from msgspec import Struct
 from structlog.testing import capture_logs
 
 from adapters.http_api.endpoints import Auth, Cost, Endpoint, Per
-from adapters.http_api.problems import ProblemJson, status_of
+from adapters.http_api.problem_json import ProblemJson
+from adapters.http_api.problems import status_of
 from adapters.http_api.routes import ENDPOINTS
 from adapters.http_api.routes import messages as message_routes
 from adapters.http_api.views import View
