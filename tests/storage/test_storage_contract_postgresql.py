@@ -6,10 +6,14 @@ from contextlib import asynccontextmanager
 import pytest
 
 from adapters.storage_memory import MemoryStorage
+from adapters.storage_sql.postgresql.config import PostgresqlConfig
 from adapters.storage_sql.postgresql.storage import open_postgresql
 from messaging_core.ports import Storage
 from messaging_core.testing.storage_contract import OpenStorage, StorageContract
 from tests.postgresql import empty
+
+PATIENT = PostgresqlConfig(database_time=120)
+"""The time of a call on a busy machine, on which thousands of rows are compared."""
 
 
 @asynccontextmanager
@@ -25,7 +29,7 @@ class TestPostgresqlStorage(StorageContract):
         @asynccontextmanager
         async def open_empty() -> AsyncIterator[Storage]:
             empty(postgresql_tables)
-            async with open_postgresql(postgresql_tables) as storage:
+            async with open_postgresql(postgresql_tables, PATIENT) as storage:
                 yield storage
 
         return open_empty
