@@ -129,9 +129,7 @@ class HttpApi:
         headers = head.headers
         if head.method == OPTIONS and "access-control-request-method" in headers:
             fields = preflight_fields(headers.get("access-control-request-headers"))
-            return complete(
-                HttpAnswer(204, b"", fields), head, request_id(headers.get("x-request-id")), self.cors
-            )
+            return self._completed(HttpAnswer(204, b"", fields), head)
         route = self.route("GET" if head.method == "HEAD" else head.method, head.path)
         if route is not None:
             return await route.answer_after(head, read_body)
@@ -139,13 +137,11 @@ class HttpApi:
             allowed = methods | {OPTIONS} | ({"HEAD"} if "GET" in methods else set())
             allow = ("allow", ", ".join(sorted(allowed)))
             if head.method == OPTIONS:
-                id_ = request_id(headers.get("x-request-id"))
-                return complete(HttpAnswer(200, b"", (allow,)), head, id_, self.cors)
+                return self._completed(HttpAnswer(200, b"", (allow,)), head)
             return self.refuse(head, 405, (allow,))
         if raw_path.endswith(b"/") and self._is_known_without_slash(head.path, is_page):
             target = raw_path[:-1] + (b"?" + head.query if head.query else b"")
-            moved = HttpAnswer(308, b"", (("location", target.decode("latin-1")),))
-            return complete(moved, head, request_id(headers.get("x-request-id")), self.cors)
+            return self._completed(HttpAnswer(308, b"", (("location", target.decode("latin-1")),)), head)
         return self.refuse(head, 404)
 
     def refuse(
@@ -155,6 +151,9 @@ class HttpApi:
         id_ = request_id(head.headers.get("x-request-id"))
         answer = without_endpoint(status, detail, request_id=id_, headers=headers)
         return complete(answer, head, id_, self.cors)
+
+    def _completed(self, answer: HttpAnswer, head: HttpRequest) -> HttpAnswer:
+        return complete(answer, head, request_id(head.headers.get("x-request-id")), self.cors)
 
     def _is_known_without_slash(self, path: str, is_page: Callable[[str], bool]) -> bool:
         # A browser reads a target with two slashes as a host, and the redirect must stay on this server.

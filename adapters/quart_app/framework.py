@@ -109,7 +109,8 @@ async def _http_error(api: HttpApi, error: HTTPException) -> Response:
     """A refusal by the framework, in the form of every other error."""
     status = error.code or 500
     if isinstance(error, InternalServerError):
-        log.error("A request failed outside its endpoint", exc_info=error.original_exception)
+        path = (request if has_request_context() else websocket).path
+        log.error("A request failed outside its endpoint", path=path, exc_info=error.original_exception)
     if not has_request_context():  # a handshake on a path without a socket; browsers apply no CORS to it
         id_ = request_id(websocket.headers.get("X-Request-ID"))
         refusal = without_endpoint(status, error.description, request_id=id_)
