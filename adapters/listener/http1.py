@@ -203,8 +203,11 @@ class Http1:
     @property
     def unread(self) -> int:
         """The same, and those of the body that the application has received and not answered."""
-        given = self.phase is HttpPhase.BODY or self.phase is HttpPhase.ANSWER
-        return len(self._received) + (self.request.size if given else 0)
+        size, phase = len(self._received), self.phase
+        if phase is HttpPhase.HEAD:  # as after each whole request
+            return size
+        given = phase is HttpPhase.BODY or phase is HttpPhase.ANSWER
+        return size + (self.request.size if given else 0)
 
     @property
     def has_input(self) -> bool:
