@@ -14,11 +14,12 @@ from hypercorn.typing import (
 )
 from hypercorn.utils import UnexpectedMessageError, build_and_validate_headers, suppress_body
 
-from adapters.listener.answers import Headers, RefusedRequest, closing_answer
+from adapters.listener.answers import closing_response
 from adapters.listener.h11_request import Pieces, SocketRequest
 from adapters.listener.http1 import Http1
 from adapters.listener.logs import decoded_fields, log_request
 from adapters.listener.peer import Peer
+from adapters.listener.refused_request import Headers, RefusedRequest
 from adapters.listener.socket_handshake import SWITCHING
 from adapters.listener.websocket import SocketPhase, WebSocket
 
@@ -92,31 +93,31 @@ class AsgiHandshake:
         writer, status = self._peer.writer, int(self._response["status"])
         if self._machine.phase is SocketPhase.HANDSHAKE:
             pieces = self._begin(status, build_and_validate_headers(self._response["headers"]))
-            self._machine.begin_answer()
+            self._machine.begin_response()
             await writer.send(*pieces)
         if not suppress_body("GET", status):
-            await writer.send(*self._http.request.answer_part(bytes(message.get("body", b""))))
+            await writer.send(*self._http.request.response_part(bytes(message.get("body", b""))))
         if message.get("more_body", False):
             return False
         self._machine.refuse()
-        await writer.send(*self._http.request.end_answer())
+        await writer.send(*self._http.request.end_response())
         self._log(status, headers=self._response["headers"])
         return True
 
     async def refuse(self, status: int) -> None:
         """Refuse in place of the application."""
         detail, code = REFUSALS[status]
-        headers, body = closing_answer(RefusedRequest(status, detail, code=code))
+        headers, body = closing_response(RefusedRequest(status, detail, code=code))
         self._machine.refuse()
         writer = self._peer.writer
         await writer.send(*self._begin(status, headers))
-        await writer.send(*self._http.request.answer_part(body))
-        await writer.send(*self._http.request.end_answer())
+        await writer.send(*self._http.request.response_part(body))
+        await writer.send(*self._http.request.end_response())
         self._log(status, len(body))
 
     def _begin(self, status: int, headers: Headers) -> Pieces:
         more = self._peer.shared.hypercorn.response_headers("h11")
-        return self._http.request.begin_answer(status, headers, more, last=True)
+        return self._http.request.begin_response(status, headers, more, last=True)
 
     def _log(self, status: int, size: int = 0, headers: Iterable[tuple[bytes, bytes]] = ()) -> None:
         client = self.scope["client"]

@@ -9,16 +9,17 @@ import trio
 from hypercorn.typing import ASGISendEvent, ConnectionState, HTTPResponseStartEvent, HTTPScope
 from hypercorn.utils import UnexpectedMessageError, build_and_validate_headers, suppress_body
 
-from adapters.listener.answers import Headers, RefusedRequest, closing_answer
+from adapters.listener.answers import closing_response
 from adapters.listener.h11_request import Pieces, RequestHead
 from adapters.listener.http1 import Http1
 from adapters.listener.inbox import AppTasks, Inbox
 from adapters.listener.logs import decoded_fields, log_request
 from adapters.listener.peer import Peer
+from adapters.listener.refused_request import Headers, RefusedRequest
 
 
-class AnswerState(Enum):
-    """What the application has sent of its answer."""
+class ResponseState(Enum):
+    """What the application has sent of its response."""
 
     NOTHING = auto()
     HEAD = auto()
@@ -56,12 +57,12 @@ class AsgiExchange:
         peer: Peer,
         answered: Callable[[], Awaitable[None]],
     ) -> None:
-        """`answered` is called once, after the last message of the answer, without a cancellation."""
+        """`answered` is called once, after the last message of the response, without a cancellation."""
         self._http = http
         self._framing = http.request
         self._peer = peer
         self._answered = answered
-        self._state = AnswerState.NOTHING
+        self._state = ResponseState.NOTHING
         self._sent_bytes = 0
         self._started = time()
         self.closed = False
@@ -102,17 +103,19 @@ class AsgiExchange:
             self._inbox.put({"type": "http.request", "body": b"", "more_body": False})
 
     def close(self) -> None:
-        """The exchange is over: log it, unless its answer has been logged, and disconnect the application."""
+        """The exchange is over: log it, unless its response has been logged, and disconnect the
+        application.
+        """
         if self.closed:
             return
         self.closed = True
-        if self._state is not AnswerState.ALL:
+        if self._state is not ResponseState.ALL:
             self._log(None)
         self._inbox.put({"type": "http.disconnect"})
 
-    def log_listener_answer(self, status: int) -> None:
+    def log_listener_response(self, status: int) -> None:
         """Log a request that the listener has answered in place of the application."""
-        self._state = AnswerState.ALL
+        self._state = ResponseState.ALL
         self._log(status)
 
     # --- called by the application -------------------------------------------------------------------------
@@ -131,21 +134,21 @@ class AsgiExchange:
             if message is not None:
                 await self._send(message)
             elif not self.closed:
-                if self._state is AnswerState.NOTHING:
+                if self._state is ResponseState.NOTHING:
                     await self._fail()
                 await self._answered()
 
     async def _send(self, message: ASGISendEvent) -> None:
-        if message["type"] == "http.response.start" and self._state is AnswerState.NOTHING:
+        if message["type"] == "http.response.start" and self._state is ResponseState.NOTHING:
             self._response = message
             headers = build_and_validate_headers(message.get("headers", []))
             await self._peer.writer.send(*self._begin_answer(int(message["status"]), headers))
-            self._state = AnswerState.HEAD
-        elif message["type"] == "http.response.body" and self._state is AnswerState.HEAD:
+            self._state = ResponseState.HEAD
+        elif message["type"] == "http.response.body" and self._state is ResponseState.HEAD:
             data = bytes(message.get("body", b""))
             if data and not suppress_body(self._scope["method"], int(self._response["status"])):
                 self._sent_bytes += len(data)
-                await self._peer.writer.send(*self._framing.answer_part(data))
+                await self._peer.writer.send(*self._framing.response_part(data))
             if not message.get("more_body", False):
                 await self._end()
         else:
@@ -153,23 +156,23 @@ class AsgiExchange:
 
     def _begin_answer(self, status: int, headers: Headers) -> Pieces:
         more = self._peer.shared.hypercorn.response_headers("h11")
-        return self._framing.begin_answer(status, headers, more, last=self._http.closing)
+        return self._framing.begin_response(status, headers, more, last=self._http.closing)
 
     async def _end(self) -> None:
-        await self._peer.writer.send(*self._framing.end_answer())
-        self._state = AnswerState.ALL
+        await self._peer.writer.send(*self._framing.end_response())
+        self._state = ResponseState.ALL
         self._log(int(self._response["status"]), self._sent_bytes, self._response.get("headers", ()))
         await self._answered()
 
     async def _fail(self) -> None:
-        """Answer 500 in place of the application, which has ended without an answer."""
+        """Answer 500 in place of the application, which has ended without a response."""
         refused = RefusedRequest(500, "The server failed.", code="internal_error")
-        headers, body = closing_answer(refused)
+        headers, body = closing_response(refused)
         await self._peer.writer.send(*self._begin_answer(refused.status, headers))
         if not suppress_body(self._scope["method"], refused.status):
-            await self._peer.writer.send(*self._framing.answer_part(body))
-        await self._peer.writer.send(*self._framing.end_answer())
-        self._state = AnswerState.ALL
+            await self._peer.writer.send(*self._framing.response_part(body))
+        await self._peer.writer.send(*self._framing.end_response())
+        self._state = ResponseState.ALL
         self._log(refused.status, len(body))
 
     def _log(self, status: int | None, size: int = 0, headers: Iterable[tuple[bytes, bytes]] = ()) -> None:

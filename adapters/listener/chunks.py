@@ -6,8 +6,8 @@ characters. A proxy that reads them differently finds the body's end elsewhere (
 
 import re
 
-from adapters.listener.answers import RefusedRequest
 from adapters.listener.head import END, is_regular
+from adapters.listener.refused_request import RefusedRequest
 
 _SIZE = re.compile(rb"[0-9A-Fa-f]{1,20}")
 

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import trio
 
-from adapters.listener.answers import RefusedRequest
+from adapters.listener.answers import closing_response
 from adapters.listener.asgi_http import AsgiExchange
 from adapters.listener.asgi_socket import AsgiSocket
 from adapters.listener.h11_request import RequestHead, SocketRequest
@@ -14,6 +14,7 @@ from adapters.listener.http1 import BodyPart, Http1, HttpEvent, HttpPhase, HttpS
 from adapters.listener.inbox import AppTasks
 from adapters.listener.logs import log
 from adapters.listener.peer import Peer
+from adapters.listener.refused_request import RefusedRequest
 from adapters.listener.shared import SharedParts
 from adapters.listener.tcp import TcpStream
 from adapters.listener.unread import UnreadRequests
@@ -192,7 +193,7 @@ class PeerConnection:
         self.peer.machine = self._socket.machine
 
     async def _answered(self) -> None:
-        """The last message of an answer has been sent; called by the application's task, too."""
+        """The last message of a response has been sent; called by the application's task, too."""
         self._leave()
         if not self._http.answered(trio.current_time()):
             self.peer.abort()
@@ -216,17 +217,18 @@ class PeerConnection:
             exchange.close()
 
     async def _refuse(self, refused: RefusedRequest) -> None:
-        """Answer a refused request, unless an answer has started, and close the connection."""
+        """Answer a refused request, unless a response has started, and close the connection."""
         self._shared.counts.bad_requests += 1
         client = None if self._http.heads.client is None else self._http.heads.client[0]
         log.info("request_refused", status=refused.status, code=refused.code, client=client)
         if self._exchange is not None:
-            self._exchange.log_listener_answer(refused.status)
+            self._exchange.log_listener_response(refused.status)
         elif self._whole is not None:
-            self._whole.log_listener_answer(self._http, refused.status)
+            self._whole.log_listener_response(self._http, refused.status)
         self._leave()
-        more = [*self._shared.config.refusal_headers, *self._shared.hypercorn.response_headers("h11")]
-        await self.peer.writer.send(self._http.refuse(refused, more))
+        headers, body = closing_response(refused)
+        headers += [*self._shared.config.refusal_headers, *self._shared.hypercorn.response_headers("h11")]
+        await self.peer.writer.send(self._http.refuse(refused.status, headers, body))
         self.peer.finish()
 
     # --- called by the inbox -------------------------------------------------------------------------------

@@ -1,14 +1,13 @@
-"""One request through h11: its head, its body within the limits, and the framing of its answer."""
+"""One request through h11: its head, its body within the limits, and the framing of its response."""
 
-from collections.abc import Iterable
 from enum import Enum, auto
 from typing import NamedTuple
 
 import h11
 
-from adapters.listener.answers import NOT_WELL_FORMED, Headers, RefusedRequest, closing_answer
 from adapters.listener.config import ListenerConfig
 from adapters.listener.head import Fields, plain_request
+from adapters.listener.refused_request import NOT_WELL_FORMED, Headers, RefusedRequest
 from adapters.listener.request_body import RequestBody
 from adapters.listener.socket_handshake import asks_for_socket, plain_handshake
 from adapters.listener.whole_requests import SEPARATE
@@ -23,7 +22,7 @@ class RequestHead(NamedTuple):
     """A request through h11; its body follows in pieces."""
 
     method: bytes
-    """In its own spelling: h11 frames the answer to a HEAD by it."""
+    """In its own spelling: h11 frames the response to a HEAD by it."""
     target: bytes
     """In origin form, or `*`."""
     fields: Fields
@@ -31,7 +30,7 @@ class RequestHead(NamedTuple):
 
 
 class SocketRequest(NamedTuple):
-    """A WebSocket's handshake; nothing of HTTP follows but its answer."""
+    """A WebSocket's handshake; nothing of HTTP follows but its response."""
 
     target: bytes
     fields: Fields
@@ -50,11 +49,11 @@ class NoPiece(Enum):
 
 
 class H11Request:
-    """h11's machine for one request and its answer.
+    """h11's machine for one request and its response.
 
     A new one for each request, because h11's own next cycle keeps its buffer; and its parser is created when
-    it is needed first, because a handshake that is accepted needs none. All methods of an answer raise h11's
-    `LocalProtocolError` for an answer that cannot be sent.
+    it is needed first, because a handshake that is accepted needs none. All methods of a response raise h11's
+    `LocalProtocolError` for a response that cannot be sent.
     """
 
     __slots__ = ("_body", "_head", "_held_head", "_limits", "_parser", "method")
@@ -63,10 +62,10 @@ class H11Request:
         self._limits = limits
         self._parser: h11.Connection | None = None
         self._head = b""
-        """A head that has been understood without h11; h11 must parse it to frame its answer."""
+        """A head that has been understood without h11; h11 must parse it to frame its response."""
         self.method = b""
         self._held_head = b""
-        """An answer's head, sent together with the first bytes of its body."""
+        """A response's head, sent together with the first bytes of its body."""
         self._body: RequestBody | None = None
 
     # --- the request ---------------------------------------------------------------------------------------
@@ -131,13 +130,13 @@ class H11Request:
         """Whether more bytes of the body have been received than allowed."""
         return self._body is not None and self._body.too_large
 
-    # --- the answer ----------------------------------------------------------------------------------------
+    # --- the response --------------------------------------------------------------------------------------
 
     @property
     def awaits_100(self) -> bool:
         """Whether the peer waits for a 100 before it sends a body that may be accepted."""
         declares_too_much = self._body is not None and self._body.declares_too_much
-        return self._expects_100 and not declares_too_much and not self.answer_begun
+        return self._expects_100 and not declares_too_much and not self.response_begun
 
     @property
     def is_last(self) -> bool:
@@ -146,26 +145,26 @@ class H11Request:
         return self._expects_100 or (body is not None and (body.too_large or body.declares_too_much))
 
     @property
-    def answer_begun(self) -> bool:
-        """Whether the head of an answer has been framed."""
+    def response_begun(self) -> bool:
+        """Whether the head of a response has been framed."""
         return self._parser is not None and self._parser.our_state not in {h11.IDLE, h11.SEND_RESPONSE}
 
     @property
-    def answer_incomplete(self) -> bool:
-        """Whether a part of a begun answer is missing."""
+    def response_incomplete(self) -> bool:
+        """Whether a part of a begun response is missing."""
         return self._parser is not None and self._parser.our_state is h11.SEND_BODY
 
     @property
-    def answer_complete(self) -> bool:
-        """Whether the answer is complete, and another request may follow."""
+    def response_complete(self) -> bool:
+        """Whether the response is complete, and another request may follow."""
         return self._parser is not None and self._parser.our_state is h11.DONE
 
     def continue_100(self) -> Pieces:
         """The informational response for which the peer waits."""
         return self.frame(h11.InformationalResponse(status_code=100, headers=[]))
 
-    def begin_answer(self, status: int, headers: Headers, more: Headers, *, last: bool) -> Pieces:
-        """The head of an answer, which waits for the first bytes of the body; `more` fields come last.
+    def begin_response(self, status: int, headers: Headers, more: Headers, *, last: bool) -> Pieces:
+        """The head of a response, which waits for the first bytes of the body; `more` fields come last.
 
         After the `last` answer the connection closes; its head says so.
         """
@@ -174,25 +173,24 @@ class H11Request:
         closing = [CLOSE] if (last or self.is_last) and CLOSE not in headers else []
         return self.frame(h11.Response(status_code=status, headers=[*headers, *closing, *more]))
 
-    def answer_part(self, data: bytes) -> Pieces:
-        """A part of the answer's body."""
+    def response_part(self, data: bytes) -> Pieces:
+        """A part of the response's body."""
         return self.frame(h11.Data(data=data))
 
-    def end_answer(self) -> Pieces:
-        """The end of the answer."""
+    def end_response(self) -> Pieces:
+        """The end of the response."""
         return self.frame(h11.EndOfMessage())
 
-    def refusal(self, refused: RefusedRequest, more: Iterable[tuple[bytes, bytes]]) -> bytes:
-        """The whole answer to a request that the listener refuses, with `more` header fields."""
-        headers, body = closing_answer(refused)
-        sent = [*self.frame(h11.Response(status_code=refused.status, headers=[*headers, *more]))]
+    def refusal(self, status: int, headers: Headers, body: bytes) -> bytes:
+        """The whole response to a request that the listener refuses."""
+        sent = [*self.frame(h11.Response(status_code=status, headers=headers))]
         if self.method != b"HEAD":
             sent += self.frame(h11.Data(data=body))
         sent += self.frame(h11.EndOfMessage())
         return b"".join(sent)
 
     def frame(self, event: h11.Event) -> Pieces:
-        """The bytes of a part of an answer; none if the peer has broken the protocol, and reads none."""
+        """The bytes of a part of a response; none if the peer has broken the protocol, and reads none."""
         parser = self._open_parser()
         if self._head:
             parser.receive_data(self._head)

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 import h11
 
-from adapters.listener.answers import RefusedRequest
+from adapters.listener.refused_request import RefusedRequest
 
 END = b"\r\n\r\n"
 

@@ -53,9 +53,9 @@ async def _send(refusal: HttpAnswer, http: Http1, peer: Peer) -> None:
     headers += [(name.encode("latin-1"), value.encode("latin-1")) for name, value in refusal.headers]
     more = peer.shared.hypercorn.response_headers("h11")
     request = http.request
-    await peer.writer.send(*request.begin_answer(refusal.status, headers, more, last=http.closing))
-    await peer.writer.send(*request.answer_part(refusal.body))
-    await peer.writer.send(*request.end_answer())
+    await peer.writer.send(*request.begin_response(refusal.status, headers, more, last=http.closing))
+    await peer.writer.send(*request.response_part(refusal.body))
+    await peer.writer.send(*request.end_response())
 
 
 def _has_body(fields: Fields) -> bool:

@@ -4,10 +4,10 @@ from math import inf
 
 from attrs import define, field
 
-from adapters.listener.answers import RefusedRequest
 from adapters.listener.config import ListenerConfig
 from adapters.listener.head import has_begun, take_head
 from adapters.listener.proxies import parse_address, request_source
+from adapters.listener.refused_request import RefusedRequest
 
 SOON = ((b"retry-after", b"10"),)
 
@@ -22,7 +22,7 @@ class HeadReader:
     secure: bool = field(init=False, default=False)
     """Whether that client uses TLS."""
     fresh: bool = field(init=False, default=True)
-    """No request has arrived yet: at shutdown a new connection still gets its first answer."""
+    """No request has arrived yet: at shutdown a new connection still gets its first response."""
     deadline: float = field(init=False, default=inf)
     """When a begun head must be complete."""
     _proxy: str = field(init=False, default="")

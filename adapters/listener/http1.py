@@ -1,7 +1,7 @@
 """A server's side of HTTP/1.1 on one connection, without a network and without a clock.
 
 Bytes and times go in; requests, pieces of bodies, refusals, bytes to send and the next deadline come out. h11
-knows the grammar of a request and of its answer (`H11Request`); this module decides what the next bytes
+knows the grammar of a request and of its response (`H11Request`); this module decides what the next bytes
 belong to, how many of them there may be, and how long anybody is waited for.
 """
 
@@ -35,20 +35,20 @@ belong to, how many of them there may be, and how long anybody is waited for.
 #   HEAD - BODY - REST - HEAD               the same, answered before the end of its body
 #   HEAD - SOCKET                           a WebSocket, until the connection ends
 #
-# A refusal (`RefusedRequest`, raised by `next_event` and others) leaves the phase as it is; the driver passes
-# it to `refuse`, which returns the answer's bytes and ends the connection.
+# A refusal (`RefusedRequest`, raised by `next_event` and others) leaves the phase as it is; the driver
+# builds the response to it, which `refuse` frames and after which the connection ends.
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from enum import Enum, auto
 from math import inf
 from typing import Final, Literal, NamedTuple
 
 from attrs import define, field
 
-from adapters.listener.answers import NOT_WELL_FORMED, RefusedRequest
 from adapters.listener.config import ListenerConfig
 from adapters.listener.h11_request import H11Request, NoPiece, RequestHead, SocketRequest
 from adapters.listener.heads import HeadReader
+from adapters.listener.refused_request import NOT_WELL_FORMED, Headers, RefusedRequest
 from adapters.listener.socket_handshake import handshake_beyond_doubt
 from adapters.listener.whole_requests import PlainHead, plain_head
 
@@ -119,7 +119,7 @@ class HttpSignal(Enum):
     DROPPED = auto()
     """Bytes were processed, and nothing of them is for the application."""
     OVER = auto()
-    """The connection must end, without an answer."""
+    """The connection must end, without a response."""
 
 
 HttpEvent = PlainHead | RequestHead | SocketRequest | BodyPart | HttpSignal
@@ -130,7 +130,7 @@ class Http1:
     """One connection, from its first byte until it ends or becomes a WebSocket.
 
     `receive`, `next_event`, `expire` and the methods for whole requests belong to the one task that advances
-    the connection; the methods of an answer may be called by the application's tasks. Times are seconds of
+    the connection; the methods of a response may be called by the application's tasks. Times are seconds of
     one clock that never goes back.
     """
 
@@ -140,9 +140,9 @@ class Http1:
     """When the idle time, the body or the request began."""
     phase: HttpPhase = field(init=False, default=HttpPhase.HEAD)
     request: H11Request = field(init=False)
-    """The request through h11 that is in progress, and its answer."""
+    """The request through h11 that is in progress, and its response."""
     draining: bool = field(init=False, default=False)
-    """The server shuts down: the answer in progress is the last one."""
+    """The server shuts down: the response in progress is the last one."""
     restarting: bool = field(init=False, default=False)
     """The server shuts down, and waits for no further head."""
     paused: bool = field(init=False, default=False)
@@ -246,12 +246,12 @@ class Http1:
             raise RefusedRequest(408, "The request took too long to arrive.", code="request_timeout")
         return self._end()
 
-    def refuse(self, refused: RefusedRequest, more: Iterable[tuple[bytes, bytes]]) -> bytes:
-        """End the connection; returns the answer, with `more` header fields, unless one has begun."""
+    def refuse(self, status: int, headers: Headers, body: bytes) -> bytes:
+        """End the connection; returns the bytes of this response, none if one has begun."""
         request = self.request
-        answerable = self.phase is not HttpPhase.REST and not request.answer_begun
+        answerable = self.phase is not HttpPhase.REST and not request.response_begun
         self._move("over")
-        return request.refusal(refused, more) if answerable else b""
+        return request.refusal(status, headers, body) if answerable else b""
 
     # --- heads ---------------------------------------------------------------------------------------------
 
@@ -362,19 +362,19 @@ class Http1:
 
     @property
     def closing(self) -> bool:
-        """Whether the answer in progress is the last one, for a reason outside of its request."""
+        """Whether the response in progress is the last one, for a reason outside of its request."""
         return self.draining or self.phase is HttpPhase.SOCKET
 
     def answered(self, now: float) -> bool:
-        """No more of the answer follows: await the next request, drop the rest of a body, or end.
+        """No more of the response follows: await the next request, drop the rest of a body, or end.
 
-        False if the answer is incomplete: then the connection must be reset, because in HTTP/1.0 its orderly
-        end would mark the end of the body.
+        False if the response is incomplete: then the connection must be reset, because in HTTP/1.0 its
+        orderly end would mark the end of the body.
         """
         request = self.request
-        if request.answer_incomplete or not request.answer_complete or self.draining:
+        if request.response_incomplete or not request.response_complete or self.draining:
             self._move("over")
-            return not request.answer_incomplete
+            return not request.response_incomplete
         if self.phase is HttpPhase.ANSWER:
             self._move("answered")
             self._await_request(now)

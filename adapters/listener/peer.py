@@ -50,7 +50,7 @@ class WaitingRequests(Protocol):
         """The key of the client in limits for each address."""
 
     def count(self) -> None:
-        """An answer waits for the peer: count the requests behind it."""
+        """A response waits for the peer: count the requests behind it."""
 
 
 class Peer:
@@ -192,7 +192,7 @@ class Peer:
         return self.requests.address
 
     def write_waits(self) -> None:
-        """An answer waits for the peer: count the requests behind it."""
+        """A response waits for the peer: count the requests behind it."""
         self.requests.count()
 
     def write_failed(self, *, reset: bool) -> None:

@@ -14,7 +14,7 @@ from hypercorn.config import Config
 from hypercorn.typing import LifespanState
 from hypercorn.utils import LifespanFailureError, LifespanTimeoutError
 
-from adapters.listener.answers import RefusedRequest, closing_answer_bytes
+from adapters.listener.answers import closing_response_bytes
 from adapters.listener.boundary import Boundary
 from adapters.listener.config import ListenerConfig
 from adapters.listener.connection import PeerConnection
@@ -24,6 +24,7 @@ from adapters.listener.lifespan import LifespanEnded, WatchedLifespan
 from adapters.listener.logs import StructlogLogger, log
 from adapters.listener.peer import MAX_RECV
 from adapters.listener.proxies import parse_address
+from adapters.listener.refused_request import RefusedRequest
 from adapters.listener.shared import SharedParts
 from adapters.listener.tcp import TcpListener, TcpStream
 from adapters.listener.turns import Turns
@@ -261,7 +262,7 @@ class _Listener:
         )
         try:
             with trio.move_on_after(self._config.linger_time):
-                await stream.send_all(closing_answer_bytes(refused))
+                await stream.send_all(closing_response_bytes(refused))
                 await stream.send_eof()
                 while await stream.receive_some(MAX_RECV):
                     pass

@@ -10,8 +10,8 @@ from collections.abc import Iterable, Mapping
 
 from wsproto.utilities import generate_accept_token
 
-from adapters.listener.answers import RefusedRequest
 from adapters.listener.head import Fields
+from adapters.listener.refused_request import RefusedRequest
 
 SWITCHING = 101
 VERSION = b"13"
@@ -65,7 +65,7 @@ def handshake_beyond_doubt(method: str, fields: Mapping[str, str]) -> Fields | N
         return None
 
 
-def accepting_answer(key: bytes, subprotocol: str | None, more: Iterable[tuple[bytes, bytes]]) -> bytes:
+def accepting_response(key: bytes, subprotocol: str | None, more: Iterable[tuple[bytes, bytes]]) -> bytes:
     """The bytes of the 101 for a handshake with this key, with `more` header fields.
 
     Raises `ValueError` for a field with a line break, or a subprotocol that is not ASCII.

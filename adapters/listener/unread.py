@@ -54,7 +54,7 @@ class UnreadRequests:
             self._http.take_rest()
             self._peer.wake()
         elif phase not in {HttpPhase.HEAD, HttpPhase.BODY} and self._peer.machine.buffered:
-            self._peer.abort()  # it pipelines requests without reading the answers
+            self._peer.abort()  # it pipelines requests without reading the responses
         else:
             return False
         self._peer.shared.counts.unread_shed += 1

@@ -15,7 +15,7 @@ frames; this module decides who closes, with which code, and how long anybody is
 #
 #   phase      the peer's bytes           the application may        the deadline
 #   HANDSHAKE  held, up to a message      accept, answer, refuse     handshake_time: refuse with 503
-#   ANSWERING  dropped                    continue its answer        the same time: reset
+#   ANSWERING  dropped                    continue its response        the same time: reset
 #   REFUSED    dropped                    nothing                    none: the connection is about to end
 #   OPEN       frames                     send messages, close       ping_interval: ping, or reset;
 #                                                                    stall_time while the application does not
@@ -41,7 +41,7 @@ from wsproto.events import BytesMessage, CloseConnection, Event, Message, Ping, 
 from wsproto.utilities import LocalProtocolError
 
 from adapters.listener.config import ListenerConfig
-from adapters.listener.socket_handshake import accepting_answer
+from adapters.listener.socket_handshake import accepting_response
 
 MAX_READ = 65_536
 """Bytes of one read."""
@@ -69,12 +69,12 @@ class SocketPhase(Enum):
     __hash__ = object.__hash__  # Enum's is written in Python
 
 
-SocketMove = Literal["accept", "begin answer", "refuse", "close"]
+SocketMove = Literal["accept", "begin response", "refuse", "close"]
 
 SOCKET_MOVES: Final[Mapping[SocketPhase, Mapping[SocketMove, SocketPhase]]] = {
     SocketPhase.HANDSHAKE: {
         "accept": SocketPhase.OPEN,
-        "begin answer": SocketPhase.ANSWERING,
+        "begin response": SocketPhase.ANSWERING,
         "refuse": SocketPhase.REFUSED,
     },
     SocketPhase.ANSWERING: {"refuse": SocketPhase.REFUSED},
@@ -306,7 +306,7 @@ class WebSocket:
 
         Raises `ValueError` for header fields that cannot be sent; then nothing has changed.
         """
-        answer = accepting_answer(self._key, subprotocol, fields)
+        answer = accepting_response(self._key, subprotocol, fields)
         self._move("accept")
         self.open = True
         self._alarm = now + self._limits.ping_interval
@@ -316,9 +316,9 @@ class WebSocket:
             self._parse(held)
         return answer
 
-    def begin_answer(self) -> None:
+    def begin_response(self) -> None:
         """The application answers the handshake with an HTTP response of its own."""
-        self._move("begin answer")
+        self._move("begin response")
 
     def refuse(self) -> None:
         """The handshake has been refused, or its HTTP response is complete."""

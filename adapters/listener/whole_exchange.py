@@ -7,12 +7,13 @@ from time import perf_counter
 import trio
 
 from adapters.http_api.exchange import HttpAnswer, HttpRequest
-from adapters.listener.answers import RefusedRequest, closing_answer, closing_answer_bytes
+from adapters.listener.answers import closing_response, closing_response_bytes
 from adapters.listener.boundary import Boundary
 from adapters.listener.config import ListenerConfig
 from adapters.listener.http1 import Http1
 from adapters.listener.logs import log_request
 from adapters.listener.peer import Peer
+from adapters.listener.refused_request import RefusedRequest
 from adapters.listener.whole_requests import (
     MAX_BODY,
     SEPARATE,
@@ -51,7 +52,7 @@ class WholeExchange:
         self._head_checked = False
         """Whether the application has already decided about a refusal by the head."""
         self._last = True
-        """Whether the connection closes after the answer, as it does after a failure."""
+        """Whether the connection closes after the response, as it does after a failure."""
         self.is_answered = False
         self.head = head
 
@@ -81,8 +82,8 @@ class WholeExchange:
     async def _refuse_by_head(self, http: Http1, peer: Peer) -> bool:
         """Answer a request that is refused by its head; returns whether another step may be possible.
 
-        Its body is dropped as it arrives, so that the client, which may still be sending it, reads the answer
-        and not a reset.
+        Its body is dropped as it arrives, so that the client, which may still be sending it, reads the
+        response and not a reset.
         """
         self._head_checked = True
         head = self.head
@@ -100,9 +101,10 @@ class WholeExchange:
         return http.whole_refused(last=self._last)
 
     async def _answer_get(self, peer: Peer, request: HttpRequest) -> HttpAnswer:
-        """Answer a GET, in turns with other tasks; without room for the answer, wait and build it again.
+        """Answer a GET, in turns with other tasks; without room for the response, wait and build it again.
 
-        The answer is not in memory while it waits. One that found no room recently waits before it is built.
+        The response is not in memory while it waits. One that found no room recently waits before it is
+        built.
         """
         turns, unsent = peer.shared.turns, peer.shared.unsent
         if turns.spent:
@@ -128,7 +130,7 @@ class WholeExchange:
         return self._route.busy(request)
 
     def _head_of(self, http: Http1, answer: HttpAnswer) -> bytes:
-        """The bytes of the answer's head; raises `ValueError` for a field that cannot be sent."""
+        """The bytes of the response's head; raises `ValueError` for a field that cannot be sent."""
         last = http.draining or self.head.last
         written = answer_head(answer, close=last, requested=self.head.last)
         self._last = last
@@ -142,14 +144,14 @@ class WholeExchange:
         written_head: bytes,
         started: float,
     ) -> None:
-        """Write and log an answer, or a 500 if the application failed, after which the connection closes."""
+        """Write and log a response, or a 500 if the application failed, after which the connection closes."""
         fields: Iterable[tuple[str, str]] = ()
         if answer is None or not written_head:
             self._last = True
             refused = RefusedRequest(500, "The server failed.", code="internal_error")
-            status, body = refused.status, closing_answer(refused)[1]
+            status, body = refused.status, closing_response(refused)[1]
             more = peer.shared.hypercorn.response_headers("h11")
-            await peer.writer.write(closing_answer_bytes(refused, *more))
+            await peer.writer.write(closing_response_bytes(refused, *more))
         else:
             status, fields, body = answer.status, answer.headers, answer.body
             if len(body) > SEPARATE:
@@ -166,7 +168,7 @@ class WholeExchange:
             fields=fields,
         )
 
-    def log_listener_answer(self, http: Http1, status: int) -> None:
+    def log_listener_response(self, http: Http1, status: int) -> None:
         """Log a request that the listener has answered in place of the application."""
         log_request(
             self.head.method,

@@ -22,7 +22,7 @@ class WriterOwner(Protocol):
         """The key of the client in limits for each address."""
 
     def write_waits(self) -> None:
-        """An answer waits for the peer."""
+        """A response waits for the peer."""
 
     def write_failed(self, *, reset: bool) -> None:
         """Nothing can be written any more; with `reset` the connection must be reset."""
@@ -138,11 +138,11 @@ class PeerWriter:
             self._owner.write_failed(reset=True)
 
     def has_room(self, size: int) -> bool:
-        """Whether an answer of this size may wait in memory for the peer."""
+        """Whether a response of this size may wait in memory for the peer."""
         return self._shared.unsent.has_room(self._owner.address, size)
 
     def shed(self) -> bool:
-        """Reset the connection, whose unsent answer is the largest of all."""
+        """Reset the connection, whose unsent response is the largest of all."""
         if not self._tcp.broken:
             self._shared.counts.unsent_shed += 1
             log.info("unsent_answers_too_large", client=self._owner.address)

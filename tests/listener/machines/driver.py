@@ -12,10 +12,11 @@ from attrs import define, field
 
 from adapters.http_api.exchange import HttpAnswer
 from adapters.listener import ListenerConfig
-from adapters.listener.answers import RefusedRequest
+from adapters.listener.answers import closing_response
 from adapters.listener.h11_request import Pieces, RequestHead, SocketRequest
 from adapters.listener.heads import HeadReader
 from adapters.listener.http1 import BodyPart, Http1, HttpEvent, HttpPhase, HttpSignal
+from adapters.listener.refused_request import RefusedRequest
 from adapters.listener.websocket import SocketEffects, SocketMessage, SocketRefusal, WebSocket
 from adapters.listener.whole_requests import PlainHead, answer_head
 from tests.listener.harness import TIMES, RawPeer
@@ -93,7 +94,7 @@ class MachineConnection:
         return event is not None
 
     def _refuse(self, refused: RefusedRequest) -> None:
-        self.sent += self.http.refuse(refused, ())
+        self.sent += self.http.refuse(refused.status, *closing_response(refused))
         self.over = True
 
     # --- HTTP ----------------------------------------------------------------------------------------------
@@ -122,10 +123,10 @@ class MachineConnection:
         path, _, query = head.target.partition(b"?")
         body = b"%b %b?%b %b" % (head.method, path, query, self._body)
         length = (b"content-length", b"%d" % len(body))
-        self._send(request.begin_answer(200, [length], [], last=self.http.closing))
+        self._send(request.begin_response(200, [length], [], last=self.http.closing))
         if head.method != b"HEAD":
-            self._send(request.answer_part(body))
-        self._send(request.end_answer())
+            self._send(request.response_part(body))
+        self._send(request.end_response())
         assert self.http.answered(self.now)
         self.over = self.http.phase is HttpPhase.OVER
 

@@ -6,9 +6,9 @@ from math import inf
 import pytest
 
 from adapters.listener import ListenerConfig
-from adapters.listener.answers import RefusedRequest
 from adapters.listener.heads import HeadReader
 from adapters.listener.http1 import Http1, HttpPhase, HttpSignal
+from adapters.listener.refused_request import RefusedRequest
 from adapters.listener.websocket import (
     EndCause,
     SocketEnd,
@@ -125,7 +125,7 @@ def test_time_ends_each_phase(phase: HttpPhase) -> None:
     if phase in {HttpPhase.WHOLE, HttpPhase.BODY}:
         with pytest.raises(RefusedRequest) as refused:
             http.expire()
-        answer = http.refuse(refused.value, ())
+        answer = http.refuse(refused.value.status, [], b"late")
         assert answer.startswith(b"HTTP/1.1 408 ")
     else:
         assert http.expire() is HttpSignal.OVER
@@ -142,7 +142,7 @@ def handshaking() -> WebSocket:
 
 def answering() -> WebSocket:
     socket = handshaking()
-    socket.begin_answer()
+    socket.begin_response()
     return socket
 
 

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from adapters.listener.answers import RefusedRequest
 from adapters.listener.head import plain_request, take_head
+from adapters.listener.refused_request import RefusedRequest
 from adapters.listener.whole_requests import PlainHead, plain_head
 
 HOST = b"Host: test\r\n"
