@@ -1,15 +1,33 @@
-"""One socket's frames: their encoding, and the bounded queue of those not written yet.
+"""One socket's protocol as pure state, its frames, and the bounded queue of those not written yet.
 
-A socket whose peer does not read fills its outbox. Ephemeral frames are shed once it is half full. A
-durable frame that does not fit means that the socket must be closed, so that its client reconnects and
-catches up instead of missing an event unknowingly.
+A socket whose peer does not read fills its outbox. Ephemeral frames are shed first: one is dropped if the
+outbox is half full, and those that wait are dropped for a durable frame that does not fit otherwise. A
+durable frame that does not fit even then closes the socket, so that its client reconnects and catches up
+instead of missing an event unknowingly.
+
+The protocol performs no I/O. Bundles of frames, the client's messages and the time go in; bytes to write, a
+close, effects, and the next deadline come out. `WriteState` says who writes:
+
+    UNOPENED --open--> IDLE --deliver--> (the caller offers the frames at once) --stall, close--> BUSY
+    UNOPENED --open, if something waits--> BUSY --next_write: bytes--> BUSY --next_write: nothing--> IDLE
+    BUSY --next_write: a close--> ENDED
 """
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from enum import Enum
+from math import inf
 
+from attrs import define, frozen
+
+from messaging_core.ids import ChatId
 from messaging_core.limits import Limits
+from messaging_core.profiles import Close, Profile, SocketEffect
+
+# --- frames -------------------------------------------------------------------------------------------------
+
+WRITE_BYTES = 65_536
+"""Bytes offered or written at a time: a larger write would leave the outbox's bound while it waits."""
 
 
 def text_frame(payload: bytes) -> bytes:
@@ -42,6 +60,75 @@ FIN_TEXT = 0x81
 """The first byte of a frame that is a whole text message."""
 
 
+@frozen
+class Span:
+    """The numbers of consecutive events in a chat's log, both ends included."""
+
+    chat_id: ChatId
+    first: int
+    last: int
+
+
+@define(eq=False)
+class Bundle:
+    """Frames that are written together, encoded once for all sockets of a profile.
+
+    Not frozen, which would take a microsecond an event.
+    """
+
+    frames: Sequence[bytes]
+    joined: bytes
+    """The frames, concatenated: at most `WRITE_BYTES`, or one frame."""
+    is_ephemeral: bool = False
+    span: Span | None = None
+    """The events of a log that the frames show, those included that the profile does not show."""
+
+    @classmethod
+    def of(cls, payload: bytes, *, is_ephemeral: bool = False) -> "Bundle":
+        """A bundle of one frame that shows no event of a log."""
+        frame = text_frame(payload)
+        return cls((frame,), frame, is_ephemeral)
+
+
+def bundles(
+    shown: Iterable[tuple[int, bytes | None]], *, log_of: ChatId | None = None, is_ephemeral: bool = False
+) -> list[Bundle]:
+    """A chat's events in order, in as few bundles as their sizes allow.
+
+    An event is its number and its payload, None where the profile does not show it. With `log_of`, the chat
+    that numbers them, each bundle says which numbers it holds, and those without a frame are kept.
+    """
+    made: list[Bundle] = []
+    frames: list[bytes] = []
+    size = 0
+    first: int | None = None
+    last = 0
+    for number, payload in shown:
+        frame = b"" if payload is None else text_frame(payload)
+        if frame and frames and size + len(frame) > WRITE_BYTES:
+            made.append(_bundle(frames, is_ephemeral, log_of, first, last))
+            frames, size, first = [], 0, None
+        if frame:
+            frames.append(frame)
+            size += len(frame)
+        if first is None:
+            first = number
+        last = number
+    if frames or log_of is not None:
+        made.append(_bundle(frames, is_ephemeral, log_of, first, last))
+    return made
+
+
+def _bundle(
+    frames: Sequence[bytes], is_ephemeral: bool, log_of: ChatId | None, first: int | None, last: int
+) -> Bundle:
+    span = None if log_of is None or first is None else Span(log_of, first, last)
+    return Bundle(frames, b"".join(frames), is_ephemeral, span)
+
+
+# --- the outbox ---------------------------------------------------------------------------------------------
+
+
 class PutResult(Enum):
     """The result of `Outbox.put`."""
 
@@ -53,15 +140,22 @@ class PutResult(Enum):
 
 
 class Outbox:
-    """The frames queued for one socket, oldest first; bounded by `outbox_frames` and `outbox_bytes`."""
+    """The frames queued for one socket, oldest first; bounded by `outbox_frames` and `outbox_bytes`.
 
-    __slots__ = ("_frames", "_max_bytes", "_max_frames", "_size")
+    Ephemeral frames may fill half of it, and make room for durable ones.
+    """
+
+    __slots__ = ("_ephemeral", "_frames", "_max_bytes", "_max_frames", "_size", "_taken")
 
     def __init__(self, limits: Limits) -> None:
         self._max_frames = limits.outbox_frames
         self._max_bytes = limits.outbox_bytes
         self._frames: deque[bytes] = deque()
         self._size = 0
+        self._taken = 0
+        """The count of frames that were taken or shed."""
+        self._ephemeral: list[int] = []
+        """Which frames are ephemeral, counted from the first one that was ever queued."""
 
     def __len__(self) -> int:
         return len(self._frames)
@@ -72,22 +166,41 @@ class Outbox:
         return self._size
 
     def put(self, frame: bytes, *, ephemeral: bool = False) -> PutResult:
-        """Append a frame, unless it does not fit."""
-        share = 2 if ephemeral else 1
-        if (
-            len(self._frames) + 1 > self._max_frames // share
-            or self._size + len(frame) > self._max_bytes // share
-        ):
-            return PutResult.SHED if ephemeral else PutResult.FULL
+        """Append a frame, unless it does not fit; a durable one has the ephemeral ones shed before."""
+        if ephemeral:
+            if not self._fits(frame, 2):
+                return PutResult.SHED
+            self._ephemeral.append(self._taken + len(self._frames))
+        elif not self._fits(frame, 1):
+            self._shed()
+            if not self._fits(frame, 1):
+                return PutResult.FULL
         self._frames.append(frame)
         self._size += len(frame)
         return PutResult.QUEUED
+
+    def _fits(self, frame: bytes, share: int) -> bool:
+        """Whether the frame fits into the outbox's part of one in `share`."""
+        return (
+            len(self._frames) + 1 <= self._max_frames // share
+            and self._size + len(frame) <= self._max_bytes // share
+        )
+
+    def _shed(self) -> None:
+        """Drop the ephemeral frames."""
+        shed = set(self._ephemeral)
+        waiting = self._frames
+        self._frames = deque(frame for number, frame in enumerate(waiting, self._taken) if number not in shed)
+        self._size = sum(map(len, self._frames))
+        self._taken += len(waiting) - len(self._frames)
+        self._ephemeral = []
 
     def take(self, size: int = 0) -> bytes:
         """Remove and join the oldest frames: all that fit in `size` bytes, and at least one.
 
         Returns no bytes when the outbox is empty.
         """
+        waiting = len(self._frames)
         batch = self._frames.popleft() if self._frames else b""
         if self._frames and len(batch) + len(self._frames[0]) <= size:
             frames = [batch]
@@ -97,4 +210,190 @@ class Outbox:
                 length += len(frames[-1])
             batch = b"".join(frames)
         self._size -= len(batch)
+        self._taken += waiting - len(self._frames)
+        if self._ephemeral:
+            self._ephemeral = [number for number in self._ephemeral if number >= self._taken]
         return batch
+
+
+# --- positions ----------------------------------------------------------------------------------------------
+
+
+class Positions:
+    """The number up to which a socket has accepted each chat's events: in order, without gaps.
+
+    A chat without a position begins with its next event.
+    """
+
+    __slots__ = ("_accepted", "_behind")
+
+    def __init__(self) -> None:
+        self._accepted: dict[ChatId, int] = {}
+        self._behind: set[ChatId] = set()
+
+    @property
+    def accepted(self) -> Mapping[ChatId, int]:
+        return self._accepted
+
+    @property
+    def behind(self) -> Collection[ChatId]:
+        """The chats with events beyond a gap, which were left out: read their logs from the position on."""
+        return self._behind
+
+    def accept(self, span: Span) -> bool:
+        """Whether these events are the next ones, which counts them as accepted."""
+        position = self._accepted.get(span.chat_id)
+        if position is None or span.first == position + 1:
+            self._accepted[span.chat_id] = span.last
+            return True
+        if span.last > position:
+            self._behind.add(span.chat_id)
+        return False
+
+    def catch_up(self, chat_id: ChatId, position: int) -> None:
+        """Note that the events up to `position` were accepted otherwise, as from the log."""
+        self._accepted[chat_id] = position
+        self._behind.discard(chat_id)
+
+
+# --- the protocol -------------------------------------------------------------------------------------------
+
+GONE = Close(1006, "")
+"""Never sent: the connection is over without a close of ours."""
+OUR_FAULT = Close(1011, "internal_error")
+RESTARTING = Close(1012, "restarting")
+SLOW_CONSUMER = Close(4408, "slow_consumer")
+
+
+class WriteState(Enum):
+    """Who writes a socket's frames."""
+
+    UNOPENED = "unopened"
+    """Nobody yet: frames wait."""
+    IDLE = "idle"
+    """Nothing waits: a frame may be offered at once."""
+    BUSY = "busy"
+    """A writer writes what `next_write` returns, until nothing waits."""
+    ENDED = "ended"
+    """The close was handed to the writer, or the connection is over."""
+
+
+# Looked up in the class, a state takes longer than the rest of a delivery.
+UNOPENED = WriteState.UNOPENED
+IDLE = WriteState.IDLE
+BUSY = WriteState.BUSY
+ENDED = WriteState.ENDED
+
+
+class SocketProtocol:
+    """The state of one socket.
+
+    A method that returns true asks for a writer: a loop that writes what `next_write` returns.
+    """
+
+    __slots__ = ("_limits", "_outbox", "_spoke_at", "_state", "closing", "positions", "profile")
+
+    def __init__(self, profile: Profile, limits: Limits) -> None:
+        self.profile = profile
+        self.closing: Close | None = None
+        """The close that is due; from then on no frame is accepted."""
+        self.positions = Positions() if profile.counts else None
+        self._limits = limits
+        self._outbox: Outbox | None = None
+        self._state = UNOPENED
+        self._spoke_at = inf
+        """When the socket last accepted a frame, or was opened."""
+
+    @property
+    def deadline(self) -> float:
+        """When `tick` is due, by the caller's clock; infinite where it is not."""
+        return inf if self.closing is not None else self._spoke_at + self.profile.silence
+
+    @property
+    def waiting(self) -> int:
+        """The count of frames in the outbox."""
+        return 0 if self._outbox is None else len(self._outbox)
+
+    def open(self, now: float) -> bool:
+        """Note that frames can be written from now on."""
+        if self._state is ENDED:
+            return False
+        self._spoke_at = now
+        waits = self._outbox is not None or self.closing is not None
+        self._state = BUSY if waits else IDLE
+        return waits
+
+    def deliver(self, bundle: Bundle, now: float) -> bytes | None:
+        """The bytes to offer to the connection now; none where the bundle waits, or is left out.
+
+        Report an offer that was not accepted whole to `stall`. None, once, if a durable frame does not fit:
+        from then on the socket is closing as a slow consumer.
+        """
+        if self.closing is not None:
+            return b""
+        if (
+            self.positions is not None
+            and bundle.span is not None
+            and not (self.positions.accept(bundle.span) and bundle.frames)
+        ):
+            return b""
+        self._spoke_at = now
+        return bundle.joined if self._state is IDLE else self._queue(bundle)
+
+    def stall(self, bundle: Bundle, accepted: int) -> bytes | None:
+        """Note that the connection accepted only so many bytes of an offer: a writer is needed.
+
+        It begins with the rest of an offer that was accepted in part. None as in `deliver`.
+        """
+        self._state = BUSY
+        return b"" if accepted else self._queue(bundle)
+
+    def _queue(self, bundle: Bundle) -> bytes | None:
+        if self._outbox is None:
+            self._outbox = Outbox(self._limits)
+        for frame in bundle.frames:
+            if self._outbox.put(frame, ephemeral=bundle.is_ephemeral) is PutResult.FULL:
+                self.closing = SLOW_CONSUMER
+                return None
+        return b""
+
+    def receive(self, message: str | bytes) -> Sequence[SocketEffect]:
+        """What a message of the client asks for; nothing once the socket is closing."""
+        return () if self.closing is not None else self.profile.receive(message)
+
+    def tick(self, now: float) -> Bundle | None:
+        """The bundle to deliver because the socket has been silent."""
+        if now < self.deadline:
+            return None
+        return Bundle.of(self.profile.keepalive, is_ephemeral=True)
+
+    def close(self, close: Close) -> bool:
+        """Close the socket after the frames that wait; the first of several closes counts."""
+        if self.closing is not None:
+            return False
+        self.closing = close
+        if self._state is not IDLE:
+            return False
+        self._state = BUSY
+        return True
+
+    def end(self) -> None:
+        """Note that the connection is over; nothing is written or accepted any more."""
+        self._state = ENDED
+        if self.closing is None:
+            self.closing = GONE
+
+    def next_write(self) -> bytes | Close | None:
+        """What the writer writes next: frames, then a close that is due; None where nothing waits.
+
+        The frames of a slow consumer are dropped.
+        """
+        if self._state is ENDED:
+            return None
+        if self._outbox is not None and self.closing is not SLOW_CONSUMER:
+            frames = self._outbox.take(WRITE_BYTES)
+            if frames:
+                return frames
+        self._outbox = None
+        self._state = IDLE if self.closing is None else ENDED
+        return self.closing

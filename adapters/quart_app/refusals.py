@@ -12,11 +12,11 @@ import structlog
 import trio
 from attrs import define
 
-from adapters.runtime.hub import Close
 from adapters.runtime.throttles import Throttles
 from messaging_core.addresses import network_of
 from messaging_core.errors import TooManyRequests
 from messaging_core.limits import Rate
+from messaging_core.profiles import Close
 
 log = structlog.get_logger(__name__)
 

@@ -6,7 +6,6 @@ there may be thousands.
 
 from collections.abc import Awaitable, Callable, Collection
 from contextlib import ExitStack
-from functools import partial
 from typing import Any, Protocol
 from urllib.parse import parse_qs
 
@@ -17,17 +16,17 @@ from hypercorn.typing import ASGIReceiveCallable, ASGISendCallable, WebsocketSco
 from adapters.http_api.cors import origin_allowed
 from adapters.http_api.dispatch import bearer_token
 from adapters.quart_app.refusals import RepeatedRefusals
-from adapters.runtime import LocalSocket, Messaging, TooManySockets
-from adapters.runtime.hub import POLICY_VIOLATION, TOO_MANY_SOCKETS, Close, Transport
+from adapters.runtime import Messaging, Subscription, TooManySockets
+from adapters.runtime.hub import POLICY_VIOLATION, TOO_MANY_SOCKETS, Transport
 from messaging_core.errors import TokenInvalid, Unauthenticated
 from messaging_core.ports import StorageUnavailable
-from messaging_core.sockets import payloads
+from messaging_core.profiles import PLAIN, PROFILES, Close
+from messaging_core.sockets import OUR_FAULT, payloads
 
 log = structlog.get_logger(__name__)
 
 PATH = "/ws"
 
-OUR_FAULT = Close(1011, "internal_error")
 ORIGIN_NOT_ALLOWED = Close(POLICY_VIOLATION, "origin_not_allowed")
 PROFILE_UNKNOWN = Close(4500, "profile_unknown")
 
@@ -43,11 +42,12 @@ BEARER = "bearer"
 
 
 class SocketEndpoint:
-    """Serves sockets of profile 1, from the handshake to the close.
+    """Serves sockets, from the handshake to the close.
 
     A refused socket is accepted and then closed with 1008 and the reason: without the accept it would be a
     403, which a browser reports as 1006 without a reason. A repeated refusal is delayed before the accept, so
-    that the socket is not open meanwhile. Messages from the client are read and ignored.
+    that the socket is not open meanwhile. Messages of the client are handed to its socket's protocol; a
+    listener that adopts the socket reads and drops them.
     """
 
     def __init__(
@@ -95,16 +95,18 @@ class SocketEndpoint:
         address = scope["client"][0] if scope["client"] else ""
         return await self._refusals.delay(token, address, refusal, receive)
 
-    async def _admit(self, handshake: "_Handshake", stack: ExitStack) -> LocalSocket | Close:
+    async def _admit(self, handshake: "_Handshake", stack: ExitStack) -> Subscription | Close:
         """The socket, connected to the hub until the stack unwinds, or the close that refuses it."""
         origin = handshake.headers.get("origin")
         if origin is not None and not origin_allowed(origin, self._origins):
             return ORIGIN_NOT_ALLOWED
-        if handshake.query("profile") not in (None, "1"):
+        name = handshake.query("profile")
+        profile = PLAIN if name is None else PROFILES.get(name)
+        if profile is None:
             return PROFILE_UNKNOWN
         try:
-            socket = await self._messaging.connect(handshake.token())
-            stack.callback(self._messaging.hub.disconnect, socket)
+            socket = await self._messaging.connect(handshake.token(), profile)
+            stack.callback(socket.end)
         except Unauthenticated as error:
             return Close(POLICY_VIOLATION, error.code)
         except TooManySockets:
@@ -119,7 +121,7 @@ class SocketEndpoint:
 
     async def _serve(
         self,
-        socket: LocalSocket,
+        socket: Subscription,
         scope: WebsocketScope,
         receive: ASGIReceiveCallable,
         send: ASGISendCallable,
@@ -129,15 +131,16 @@ class SocketEndpoint:
         extension: Any = scope["extensions"].get(DIRECT_FRAMES)
         if extension is not None:
             sink: AdoptingTransport = extension["sink"]
-            sink.adopt(partial(self._messaging.hub.disconnect, socket))
+            sink.adopt(socket.end)
             stack.pop_all()
             socket.attach(sink)
             return
         async with trio.open_nursery() as nursery:
             transport = _AsgiTransport(send, nursery)
             socket.attach(transport)
-            while (await receive())["type"] != "websocket.disconnect":
-                pass
+            while (event := await receive())["type"] != "websocket.disconnect":
+                if event["type"] == "websocket.receive":
+                    socket.receive(event["text"] if event["text"] is not None else event["bytes"] or b"")
             transport.over = True
             nursery.cancel_scope.cancel()
 

@@ -2,34 +2,25 @@
 
 import logging
 from collections.abc import Awaitable, Callable, Collection, Sequence
-from typing import Protocol
+from math import inf
+from typing import Any, Protocol, assert_never
 
 import structlog
 import trio
-from attrs import frozen
 
+from adapters.runtime.alarms import Alarms
 from messaging_core.effects import Deliver, DeliverEphemeral
-from messaging_core.events import MessageCreated, kind_of
-from messaging_core.frames import PlainFrame
+from messaging_core.events import MessageCreated, event_name
 from messaging_core.ids import ChatId, SessionId, UserId
 from messaging_core.limits import Limits
 from messaging_core.models import Actor
-from messaging_core.sockets import Outbox, PutResult, text_frame
+from messaging_core.profiles import PLAIN, Answer, Carry, Close, Profile, SocketEffect
+from messaging_core.sockets import OUR_FAULT, RESTARTING, Bundle, SocketProtocol, bundles
 
 log = structlog.get_logger(__name__)
 
 
-@frozen
-class Close:
-    """The code and reason of a close frame (RFC 6455, 7.4); no frame follows it."""
-
-    code: int
-    reason: str
-
-
 POLICY_VIOLATION = 1008
-RESTARTING = Close(1012, "restarting")
-SLOW_CONSUMER = Close(4408, "slow_consumer")
 TOO_MANY_SOCKETS = Close(4429, "too_many_sockets")
 
 
@@ -55,157 +46,186 @@ class Transport(Protocol):
         """Run a task that does not outlive the connection; does nothing once the connection is over."""
 
 
-WRITE_BYTES = 65_536
-"""Bytes offered or written at a time: a larger write would leave the outbox's bound while it waits."""
-
 NAMED_IN_LOG = 10
 """Largest audience whose users INFO lines name; a line takes some 30 us of the loop."""
 
 
-class LocalSocket:
-    """One open socket: frames are written at once or, while the connection is full, queued for a writer task.
+class Subscription:
+    """One open socket: whose it is, its protocol, and its connection.
 
-    The writer runs only while frames wait: an idle socket has no task.
+    Frames are written at once or, while the connection is full, by a writer task. The writer runs only while
+    frames wait: an idle socket has no task.
     """
 
-    __slots__ = ("_limits", "_outbox", "_transport", "_writing", "actor", "closing")
+    __slots__ = ("_hub", "_transport", "actor", "protocol")
 
-    def __init__(self, actor: Actor, limits: Limits) -> None:
+    def __init__(self, actor: Actor, protocol: SocketProtocol, hub: "Hub") -> None:
         self.actor = actor
-        self._limits = limits
-        self._outbox: Outbox | None = None
-        self._transport: Transport | None = None
-        self._writing = False
-        """Whether a writer runs, or the last one has run; otherwise a frame may be written at once."""
-        self.closing: Close | None = None
-        """The close that is due; from then on no frame is accepted."""
+        self.protocol = protocol
+        self._hub = hub
+        self._transport: Transport
+        """From `attach` on; the protocol asks for no write before."""
 
     def attach(self, transport: Transport) -> None:
         """Start writing frames, those that wait already first."""
         self._transport = transport
-        if self._outbox is not None or self.closing is not None:
-            self._start_writer()
+        if self.protocol.open(trio.current_time()):
+            transport.start_soon(self._write)
+        self._hub.schedule(self)
 
-    def send(self, frames: Sequence[bytes], joined: bytes) -> None:
-        """Write or queue durable frames; a full outbox closes the socket as a slow consumer.
+    def send(self, bundle: Bundle, now: float) -> None:
+        """Write or queue a bundle; a full outbox closes the socket as a slow consumer."""
+        offered = self.protocol.deliver(bundle, now)
+        if offered:
+            accepted = self._transport.offer(offered)
+            if accepted == len(offered):
+                return
+            offered = self.protocol.stall(bundle, accepted)
+            self._transport.start_soon(self._write)
+        if offered is None:
+            log.warning(
+                "WebSocket closed: too slow", user_id=self.actor.user_id, waiting=self.protocol.waiting
+            )
 
-        `joined` is the frames concatenated, shared by all sockets.
+    def receive(self, message: str | bytes) -> None:
+        """Do what a message of the client asks for; never waits, and never fails.
+
+        Where it cannot be done, the socket is closed with 1011.
         """
-        if self.closing is not None:
-            return
-        if self._transport is not None and not self._writing:
-            taken = self._transport.offer(joined)
-            if taken == len(joined):
-                return
-            if taken:
-                self._start_writer()
-                return
-        if self._outbox is None:
-            self._outbox = Outbox(self._limits)
-        for frame in frames:
-            if self._outbox.put(frame) is PutResult.FULL:
-                self.closing = SLOW_CONSUMER
-                log.warning(
-                    "WebSocket closed: too slow", user_id=self.actor.user_id, waiting=len(self._outbox)
-                )
-                break
-        self._start_writer()
+        try:
+            for effect in self.protocol.receive(message):
+                self._do(effect)
+        except Exception:
+            log.exception("A WebSocket message could not be handled", user_id=self.actor.user_id)
+            self.close(OUR_FAULT)
+
+    def _do(self, effect: SocketEffect) -> None:
+        match effect:
+            case Answer(payload):
+                self.send(Bundle.of(payload), trio.current_time())
+            case Carry(command):
+                if self._hub.carry_out is not None:
+                    self._hub.carry_out(self, command)
+            case Close():
+                self.close(effect)
+            case _:
+                assert_never(effect)
+
+    @property
+    def deadline(self) -> float:
+        """See `Timed`."""
+        return self.protocol.deadline
+
+    def tick(self, now: float) -> None:
+        """Send what is due because of the time."""
+        bundle = self.protocol.tick(now)
+        if bundle is not None:
+            self.send(bundle, now)
 
     def close(self, close: Close) -> None:
         """Close the socket after the frames that wait; the first of several closes counts."""
-        if self.closing is None:
-            self.closing = close
-            self._start_writer()
-
-    def _start_writer(self) -> None:
-        if self._transport is not None and not self._writing:
-            self._writing = True
+        if self.protocol.close(close):
             self._transport.start_soon(self._write)
+
+    def end(self) -> None:
+        """Note that the connection is over; repeating it changes nothing."""
+        self._hub.disconnect(self)
 
     async def _write(self) -> None:
         """Write until nothing waits; a close frame is the last."""
         transport = self._transport
-        if transport is None:
-            return
         await transport.write(b"")  # the rest of an offer
-        while True:
-            # A slow consumer's frames are dropped.
-            waiting = None if self.closing is SLOW_CONSUMER else self._outbox
-            frames = b"" if waiting is None else waiting.take(WRITE_BYTES)
-            if frames:
-                await transport.write(frames)
-            elif self.closing is not None:
-                await transport.close(self.closing.code, self.closing.reason)
+        while (output := self.protocol.next_write()) is not None:
+            if isinstance(output, Close):
+                await transport.close(output.code, output.reason)
                 return
-            else:
-                self._outbox = None
-                self._writing = False
-                return
+            await transport.write(output)
 
 
 class Hub:
-    """The sockets of this process by user; `encode` gives an event's JSON, which is framed once for all
-    sockets.
+    """The sockets of this process by user; `encode` gives the JSON of a profile's frame.
 
     Deliveries of one turn of the loop, such as those of one commit, are sent together: one write a socket and
-    chat.
+    chat. An event is encoded once for each profile in which somebody of its audience listens here.
     """
 
-    def __init__(self, limits: Limits, encode: Callable[[PlainFrame], bytes]) -> None:
+    def __init__(self, limits: Limits, encode: Callable[[Any], bytes]) -> None:
         self._limits = limits
         self._encode = encode
-        self._sockets: dict[UserId, dict[LocalSocket, None]] = {}
-        self._waiting: dict[ChatId, tuple[Sequence[UserId], list[bytes]]] = {}
-        """The frames to send at the end of this turn, with their audience, by chat."""
+        self._subscriptions: dict[Profile, dict[UserId, tuple[Subscription, ...]]] = {}
+        """By profile, so that an audience's sockets of a profile are found without asking each for it."""
+        self._waiting: dict[ChatId, list[Deliver | DeliverEphemeral]] = {}
+        """The deliveries to send at the end of this turn by chat, all of one kind and for one audience."""
+        self._alarms = Alarms()
         self._flushing: trio.lowlevel.ParkingLot | None = None
         """Where the flushing task waits; None until the first delivery."""
         self.draining = False
         self.gone: Callable[[UserId], None] | None = None
         """Called when a user's last socket is disconnected."""
+        self.carry_out: Callable[[Subscription, object], None] | None = None
+        """Carries out the command of a client; it must not wait. None where no profile has commands."""
 
-    def connect(self, actor: Actor) -> LocalSocket:
+    def connect(self, actor: Actor, profile: Profile = PLAIN) -> Subscription:
         """A socket that receives every delivery from now until `disconnect`; raises `TooManySockets`."""
         self.flush()
-        own = self._sockets.setdefault(actor.user_id, {})
-        if len(own) >= self._limits.sockets_per_user:
+        if len(self._of_user(actor.user_id)) >= self._limits.sockets_per_user:
             raise TooManySockets
-        socket = LocalSocket(actor, self._limits)
-        own[socket] = None
+        subscription = Subscription(actor, SocketProtocol(profile, self._limits), self)
+        own = self._subscriptions.setdefault(profile, {})
+        own[actor.user_id] = (*own.get(actor.user_id, ()), subscription)
         if self.draining:
-            socket.close(RESTARTING)
-        return socket
+            subscription.close(RESTARTING)
+        return subscription
 
-    def disconnect(self, socket: LocalSocket) -> None:
+    def disconnect(self, subscription: Subscription) -> None:
         """Remove a socket; repeating it changes nothing."""
-        own = self._sockets.get(socket.actor.user_id, {})
-        own.pop(socket, None)
-        if not own and self._sockets.pop(socket.actor.user_id, None) is not None and self.gone is not None:
-            self.gone(socket.actor.user_id)
+        subscription.protocol.end()
+        user_id = subscription.actor.user_id
+        same_profile = self._subscriptions[subscription.protocol.profile]
+        own = same_profile.get(user_id, ())
+        rest = tuple([each for each in own if each is not subscription])
+        if rest:
+            same_profile[user_id] = rest
+        elif own:
+            del same_profile[user_id]
+            if self.gone is not None and not self._of_user(user_id):
+                self.gone(user_id)
+
+    def _of_user(self, user_id: UserId) -> list[Subscription]:
+        return [
+            subscription
+            for subscriptions in self._subscriptions.values()
+            for subscription in subscriptions.get(user_id, ())
+        ]
 
     def deliver(self, delivery: Deliver | DeliverEphemeral) -> None:
         """Send an event to every socket of its audience, at the end of this turn of the loop."""
-        frame = kind_of(delivery.event).plain(delivery.event)
-        if frame is None:
-            return
-        message = frame.data
         if self._flushing is None:
             self._flushing = trio.lowlevel.ParkingLot()
             trio.lowlevel.spawn_system_task(self._flush_each_turn)
         if self._flushing:  # the task waits there: this is the first delivery of a turn
             self._flushing.unpark()
-        encoded = text_frame(self._encode(frame))
-        audience, frames = self._waiting.get(message.chat_id, (delivery.audience, []))
-        if audience != delivery.audience or sum(map(len, frames)) + len(encoded) > WRITE_BYTES:
-            self._send(audience, frames)
-            frames = []
-        frames.append(encoded)
-        self._waiting[message.chat_id] = (delivery.audience, frames)
-        self._log(delivery, frame)
+        chat_id = delivery.entry.chat_id if isinstance(delivery, Deliver) else delivery.event.chat_id
+        waiting = self._waiting.get(chat_id)
+        if waiting is None:
+            self._waiting[chat_id] = [delivery]
+        elif type(waiting[0]) is type(delivery) and waiting[0].audience == delivery.audience:
+            waiting.append(delivery)
+        else:
+            self._waiting[chat_id] = [delivery]
+            self._send(waiting)
+        if isinstance(delivery, Deliver):
+            self._log(delivery)
 
-    def _log(self, delivery: Deliver | DeliverEphemeral, frame: PlainFrame) -> None:
+    def _log(self, delivery: Deliver) -> None:
+        """Log what the checklist asks for: whom profile 1 shows the event to."""
         logger = log.bind()  # once for up to a thousand lines
         if not logger.is_enabled_for(logging.INFO):
             return
+        frame = PLAIN.show(delivery.event, delivery.entry)
+        if frame is None:
+            return
+        listening = self._subscriptions.get(PLAIN, {})
         if isinstance(delivery.event, MessageCreated):
             logger.info("Message created: %d in chat %d", frame.data.id, frame.data.chat_id)
         logger.info("Broadcasting to %d participants", len(delivery.audience))
@@ -213,19 +233,19 @@ class Hub:
             level = logging.INFO
         else:
             level = logging.DEBUG
-            connected = sum(user_id in self._sockets for user_id in delivery.audience)
+            connected = sum(user_id in listening for user_id in delivery.audience)
             logger.info("Sending WebSocket event to %d users: %s", connected, frame.event)
         if not logger.is_enabled_for(level):
             return
         for user_id in delivery.audience:
-            if user_id in self._sockets:
+            if user_id in listening:
                 logger.log(level, "Sending WebSocket event to user %d: %s", user_id, frame.event)
 
     def flush(self) -> None:
         """Send everything now."""
         waiting, self._waiting = self._waiting, {}
-        for audience, frames in waiting.values():
-            self._send(audience, frames)
+        for deliveries in waiting.values():
+            self._send(deliveries)
 
     async def _flush_each_turn(self) -> None:
         while True:
@@ -233,36 +253,78 @@ class Hub:
             if self._flushing is not None:
                 await self._flushing.park()
 
-    def _send(self, audience: Sequence[UserId], frames: Sequence[bytes]) -> None:
-        joined = b"".join(frames)
-        for user_id in audience:
-            for socket in tuple(self._sockets.get(user_id, ())):
-                try:
-                    socket.send(frames, joined)
-                except Exception:
-                    # A fault of one transport must not lose the events of others.
-                    log.exception("A WebSocket could not be written to", user_id=user_id)
+    def _send(self, deliveries: Sequence[Deliver | DeliverEphemeral]) -> None:
+        """Send deliveries of one kind, chat and audience."""
+        audience = deliveries[0].audience
+        for profile, subscriptions in self._subscriptions.items():
+            listening = [
+                subscription for user_id in audience for subscription in subscriptions.get(user_id, ())
+            ]
+            if not listening:
+                continue
+            now = 0.0 if profile.silence == inf else trio.current_time()
+            for bundle in self._bundles(profile, deliveries):
+                for subscription in listening:
+                    try:
+                        subscription.send(bundle, now)
+                    except Exception:
+                        # A fault of one transport must not lose the events of others.
+                        log.exception(
+                            "A WebSocket could not be written to", user_id=subscription.actor.user_id
+                        )
+
+    def _bundles(self, profile: Profile, deliveries: Sequence[Deliver | DeliverEphemeral]) -> list[Bundle]:
+        log_of: ChatId | None = None
+        is_ephemeral = True
+        shown: list[tuple[int, bytes | None]] = []
+        for delivery in deliveries:
+            entry = None
+            number = 0
+            if isinstance(delivery, Deliver):
+                is_ephemeral = False
+                entry = delivery.entry
+                number = entry.sequence
+                if profile.counts:
+                    log_of = entry.chat_id
+            payload = None
+            try:
+                frame = profile.show(delivery.event, entry)
+                if frame is not None:
+                    payload = self._encode(frame)
+            except Exception:
+                log.exception("An event could not be encoded", event_name=event_name(delivery.event))
+            shown.append((number, payload))
+        return bundles(shown, log_of=log_of, is_ephemeral=is_ephemeral)
+
+    def schedule(self, subscription: Subscription) -> None:
+        """Have a socket's `tick` called at its deadlines."""
+        self._alarms.set(subscription)
 
     def close_session(self, session_id: SessionId, reason: str) -> None:
         """Close a session's sockets with code 1008, after the events delivered so far."""
         self.flush()
-        for socket in self._all():
-            if socket.actor.session_id == session_id:
-                socket.close(Close(POLICY_VIOLATION, reason))
+        for subscription in self._all():
+            if subscription.actor.session_id == session_id:
+                subscription.close(Close(POLICY_VIOLATION, reason))
 
     def drain(self) -> None:
         """Close every socket, and every later one, with 1012: the server is about to restart."""
         self.flush()
         self.draining = True
-        for socket in self._all():
-            socket.close(RESTARTING)
+        for subscription in self._all():
+            subscription.close(RESTARTING)
 
     def sessions(self) -> Collection[SessionId]:
         """The sessions that have a socket here."""
-        return {socket.actor.session_id for socket in self._all()}
+        return {subscription.actor.session_id for subscription in self._all()}
 
     def __len__(self) -> int:
-        return sum(map(len, self._sockets.values()))
+        return len(self._all())
 
-    def _all(self) -> list[LocalSocket]:
-        return [socket for sockets in self._sockets.values() for socket in sockets]
+    def _all(self) -> list[Subscription]:
+        return [
+            subscription
+            for subscriptions in self._subscriptions.values()
+            for own in subscriptions.values()
+            for subscription in own
+        ]

@@ -12,7 +12,7 @@ from anyascii import anyascii
 from attrs import frozen
 
 from adapters.runtime.admissions import Admissions
-from adapters.runtime.hub import Hub, LocalSocket
+from adapters.runtime.hub import Hub, Subscription
 from adapters.runtime.relay import Relay, parts
 from messaging_core import operations, tokens, users
 from messaging_core.avatars import AvatarHosts
@@ -35,6 +35,7 @@ from messaging_core.ports import (
     Transaction,
 )
 from messaging_core.privacy import Privacy, shown
+from messaging_core.profiles import PLAIN, Profile
 
 log = structlog.get_logger(__name__)
 
@@ -265,7 +266,7 @@ class Messaging:
             self._admissions.keep(token, actor, until=until, endings=endings)
         return actor
 
-    async def connect(self, token: str) -> LocalSocket:
+    async def connect(self, token: str, profile: Profile = PLAIN) -> Subscription:
         """A socket for an access token's actor, registered at the hub until `hub.disconnect`.
 
         It receives every event from now on, and is closed if its session ends meanwhile.
@@ -273,7 +274,7 @@ class Messaging:
         """
         endings = self._admissions.endings
         actor = await self.authenticate(token)
-        socket = self.hub.connect(actor)
+        socket = self.hub.connect(actor, profile)
         try:
             if self.relay is not None:
                 await self.relay.follow(actor.user_id)

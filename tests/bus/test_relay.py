@@ -21,6 +21,7 @@ from messaging_core.testing.memory_bus import Faults, MemoryBroker
 from tests.bus.world import (
     LIMITS,
     NOW,
+    TYPISTS,
     PlainHasher,
     PlainSigner,
     Process,
@@ -72,6 +73,30 @@ async def test_a_message_reaches_every_socket_on_every_process_once(
         assert bobs.messages() == [1, 2, 3]
         assert there.messaging.relay is not None
         assert there.messaging.relay.counts.from_log == 0
+
+
+async def test_an_ephemeral_event_reaches_every_process_and_no_log(
+    broker: MemoryBroker, autojump_clock: Clock
+) -> None:
+    """An ephemeral event of a decision reaches the members on every process, and is in no log."""
+    async with (
+        two(broker) as (here, there, alice, bob, chat),
+        here.socket(alice, TYPISTS) as alices,
+        there.socket(bob, TYPISTS) as bobs,
+        there.socket(bob) as plain,
+    ):
+        await here.type(alice, chat)
+        for socket in (alices, bobs):
+            await socket.wait_until(lambda socket: socket.events == [("typing", chat, alice.user_id, "True")])
+        await here.send(alice, chat)
+        broker.faults.loss = 1.0
+        await here.type(alice, chat)
+        await trio.sleep(LATE)
+        broker.faults.loss = 0.0
+        await trio.sleep(LATE)
+        assert len(alices.events) == 2, "the one of this process is not lost"
+        assert len(bobs.events) == 1, "no log has it, so it is lost with its signal"
+        assert plain.messages() == [1]
 
 
 async def test_events_of_one_chat_leave_in_the_order_of_its_log(

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import trio
 from attrs import define, field
 
-from adapters.runtime import Hub, LocalSocket, Messaging
+from adapters.runtime import Hub, Messaging, Subscription
 from adapters.storage_memory import MemoryStorage
 from messaging_core import operations
 from messaging_core.commands import (
@@ -22,6 +22,8 @@ from messaging_core.commands import (
     SendMessage,
 )
 from messaging_core.effects import Decision, Deliver, DeliverEphemeral
+from messaging_core.events import Typing
+from messaging_core.fanout import announce_ephemeral
 from messaging_core.frames import PlainFrame
 from messaging_core.ids import ChatId, MessageId, SessionId, UserId
 from messaging_core.limits import Limits
@@ -30,6 +32,7 @@ from messaging_core.models import AccessClaims, Actor, Chat, EmailForms, Message
 from messaging_core.operations import Context
 from messaging_core.ports import Bus, Reader, Storage, Transaction
 from messaging_core.privacy import Privacy
+from messaging_core.profiles import PLAIN, Profile
 from messaging_core.sockets import payloads
 
 T = TypeVar("T")
@@ -139,7 +142,7 @@ class RecordingSocket:
 class RecordingHub(Hub):
     """A hub that records what it delivers, events that profile 1 does not show included."""
 
-    def __init__(self, limits: Limits, encode: Callable[[PlainFrame], bytes]) -> None:
+    def __init__(self, limits: Limits, encode: Callable[[Any], bytes]) -> None:
         super().__init__(limits, encode)
         self.delivered: dict[UserId, list[tuple[ChatId, int]]] = {}
 
@@ -151,9 +154,16 @@ class RecordingHub(Hub):
         super().deliver(delivery)
 
 
-def written(frame: PlainFrame) -> bytes:
-    data = frame.data
-    return f"{frame.event} {data.chat_id} {data.id} {data.content}".encode()
+def written(frame: PlainFrame | Typing) -> bytes:
+    match frame:
+        case PlainFrame(event, data):
+            return f"{event} {data.chat_id} {data.id} {data.content}".encode()
+        case Typing(chat_id, user_id, is_typing):
+            return f"typing {chat_id} {user_id} {is_typing}".encode()
+
+
+TYPISTS = Profile(lambda event, _: event if isinstance(event, Typing) else None)
+"""A profile that shows who types, and nothing else."""
 
 
 @define(eq=False)
@@ -164,9 +174,9 @@ class Process:
     nursery: trio.Nursery
     bus: Any
 
-    async def connect(self, actor: Actor) -> RecordingSocket:
+    async def connect(self, actor: Actor, profile: Profile = PLAIN) -> RecordingSocket:
         """Open a socket as the endpoint does; it receives all events committed after this returns."""
-        local = await self.messaging.connect(token(actor))
+        local = await self.messaging.connect(token(actor), profile)
         socket = RecordingSocket(actor, nursery=self.nursery)
         local.attach(socket)
         self._locals[socket] = local
@@ -176,14 +186,14 @@ class Process:
         self.messaging.hub.disconnect(self._locals.pop(socket))
 
     @asynccontextmanager
-    async def socket(self, actor: Actor) -> AsyncIterator[RecordingSocket]:
-        socket = await self.connect(actor)
+    async def socket(self, actor: Actor, profile: Profile = PLAIN) -> AsyncIterator[RecordingSocket]:
+        socket = await self.connect(actor, profile)
         try:
             yield socket
         finally:
             self.disconnect(socket)
 
-    _locals: dict[RecordingSocket, LocalSocket] = field(factory=dict)
+    _locals: dict[RecordingSocket, Subscription] = field(factory=dict)
 
     def context(self, actor: Actor) -> Context:
         return Context(actor, NOW, LIMITS, Privacy())
@@ -191,6 +201,17 @@ class Process:
     async def send(self, actor: Actor, chat_id: ChatId, content: str = "Hello") -> Message:
         command = SendMessage(chat_id, MessageType.TEXT, content)
         return await self.messaging.execute(operations.send_message(command, self.context(actor)))
+
+    async def type(self, actor: Actor, chat_id: ChatId) -> None:
+        """Somebody types in a chat: a decision that stores nothing."""
+
+        def decide(tx: Transaction) -> Decision[None]:
+            chat = tx.chat(chat_id)
+            assert chat is not None
+            event = Typing(chat_id, actor.user_id, is_typing=True)
+            return Decision(None, (announce_ephemeral(chat, event),))
+
+        await self.messaging.execute(decide)
 
     async def edit(self, actor: Actor, message_id: MessageId, content: str) -> None:
         command = EditMessage(message_id, content)

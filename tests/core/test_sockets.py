@@ -20,29 +20,34 @@ puts = st.tuples(
 
 @given(st.lists(st.none() | puts, max_size=40))
 def test_any_sequence(actions: list[tuple[int, bool] | None]) -> None:
-    """The bounds hold, accepted frames leave in order, and a frame is refused only if it does not fit."""
+    """The bounds hold, accepted frames leave in order, and a frame is refused only if it does not fit.
+
+    A durable frame that does not fit has the ephemeral frames shed, and no durable one.
+    """
     outbox = Outbox(SMALL)
-    waiting: deque[bytes] = deque()
+    waiting: deque[tuple[bytes, bool]] = deque()
+
+    def fits(size: int, share: int) -> bool:
+        used = sum(len(frame) for frame, _ in waiting)
+        return len(waiting) < SMALL.outbox_frames // share and used + size <= BYTES // share
+
     for number, action in enumerate(actions):
         if action is None:
-            assert outbox.take() == (waiting.popleft() if waiting else b"")
+            assert outbox.take() == (waiting.popleft()[0] if waiting else b"")
         else:
             size, ephemeral = action
             frame = bytes([number]) * size
-            share = 2 if ephemeral else 1
-            fits = (
-                len(waiting) < SMALL.outbox_frames // share
-                and sum(map(len, waiting)) + size <= BYTES // share
-            )
+            if not ephemeral and not fits(size, 1):
+                waiting = deque(item for item in waiting if not item[1])
             result = outbox.put(frame, ephemeral=ephemeral)
-            if fits:
+            if fits(size, 2 if ephemeral else 1):
                 assert result is PutResult.QUEUED
-                waiting.append(frame)
+                waiting.append((frame, ephemeral))
             else:
                 assert result is (PutResult.SHED if ephemeral else PutResult.FULL)
         assert len(outbox) == len(waiting) <= SMALL.outbox_frames
-        assert outbox.size == sum(map(len, waiting)) <= BYTES
-    assert [outbox.take() for _ in waiting] == list(waiting)
+        assert outbox.size == sum(len(frame) for frame, _ in waiting) <= BYTES
+    assert [outbox.take() for _ in waiting] == [frame for frame, _ in waiting]
     assert outbox.take() == b""
     assert outbox.size == len(outbox) == 0
 
@@ -74,17 +79,33 @@ def test_a_client_parses_the_frames(sizes: list[int]) -> None:
 
 
 def test_the_outbox_bounds_frames() -> None:
-    """Ephemeral frames may fill half of the outbox, durable frames all of it."""
+    """Ephemeral frames may fill half of the outbox, durable frames all of it, in place of ephemeral ones."""
     outbox = Outbox(SMALL)
-    assert [outbox.put(b"x", ephemeral=True) for _ in range(3)] == [
+    assert [outbox.put(b"e", ephemeral=True) for _ in range(3)] == [
         PutResult.QUEUED,
         PutResult.QUEUED,
         PutResult.SHED,
     ]
-    assert [outbox.put(b"x") for _ in range(3)] == [PutResult.QUEUED, PutResult.QUEUED, PutResult.FULL]
-    assert outbox.put(b"x", ephemeral=True) is PutResult.SHED
-    outbox.take()
-    assert outbox.put(b"x") is PutResult.QUEUED
+    assert [outbox.put(b"d") for _ in range(2)] == [PutResult.QUEUED, PutResult.QUEUED]
+    assert (len(outbox), outbox.size) == (4, 4)
+    assert outbox.put(b"d") is PutResult.QUEUED
+    assert (len(outbox), outbox.size) == (3, 3), "the ephemeral frames have made room"
+    assert [outbox.put(b"d") for _ in range(2)] == [PutResult.QUEUED, PutResult.FULL]
+    assert outbox.put(b"e", ephemeral=True) is PutResult.SHED
+    assert outbox.take(100) == b"dddd"
+
+
+def test_ephemeral_frames_are_shed_wherever_they_wait() -> None:
+    """Those that left are no longer counted, and the order of the durable frames stays."""
+    outbox = Outbox(SMALL)
+    outbox.put(b"1", ephemeral=True)
+    assert outbox.take() == b"1"
+    for number in range(2, 6):
+        outbox.put(b"%d" % number, ephemeral=number in {2, 3})
+    assert outbox.put(b"6") is PutResult.QUEUED
+    assert outbox.put(b"7") is PutResult.QUEUED
+    assert outbox.put(b"8") is PutResult.FULL
+    assert outbox.take(100) == b"4567"
 
 
 def test_the_outbox_bounds_bytes() -> None:
@@ -92,10 +113,13 @@ def test_the_outbox_bounds_bytes() -> None:
     outbox = Outbox(SMALL)
     assert outbox.put(b"x" * (BYTES // 2 + 1), ephemeral=True) is PutResult.SHED
     assert outbox.put(b"x" * (BYTES // 2), ephemeral=True) is PutResult.QUEUED
-    assert outbox.put(b"x" * (BYTES // 2 + 1)) is PutResult.FULL
     assert outbox.put(b"x" * (BYTES // 2)) is PutResult.QUEUED
+    assert (len(outbox), outbox.size) == (2, BYTES)
     assert outbox.put(b"") is PutResult.QUEUED
-    assert outbox.put(b"x") is PutResult.FULL
+    assert outbox.put(b"x") is PutResult.QUEUED
+    assert (len(outbox), outbox.size) == (3, BYTES // 2 + 1)
+    assert outbox.put(b"x" * (BYTES // 2)) is PutResult.FULL
+    assert outbox.put(b"x" * (BYTES // 2 - 1)) is PutResult.QUEUED
 
 
 def test_the_next_frame_leaves_alone() -> None:

@@ -1,23 +1,36 @@
 """The hub: every socket of the audience, in order, and none that slows another."""
 
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from math import inf
 
 import pytest
 import trio
 import trio.testing
+from attrs import frozen
 from structlog.testing import capture_logs
+from trio.abc import Clock
 
-from adapters.runtime import Hub, LocalSocket, TooManySockets
-from adapters.runtime.hub import RESTARTING, SLOW_CONSUMER, Close
-from messaging_core.effects import Deliver
-from messaging_core.events import THE_CHAT, ChatCreated, LogEntry, MessageCreated, MessageSubject
-from messaging_core.frames import PlainFrame
+from adapters.runtime import Hub, Subscription, TooManySockets
+from adapters.runtime.alarms import Alarms
+from messaging_core.effects import Deliver, DeliverEphemeral
+from messaging_core.events import (
+    THE_CHAT,
+    ChatCreated,
+    Event,
+    LogEntry,
+    MessageCreated,
+    MessageSubject,
+    Typing,
+    event_name,
+)
+from messaging_core.frames import PlainFrame, PlainMessage
 from messaging_core.ids import ChatId, MessageId, SessionId, UserId
 from messaging_core.limits import Limits
 from messaging_core.models import Actor, Chat, Message, MessageType
-from messaging_core.sockets import payloads
+from messaging_core.profiles import PLAIN, Answer, Carry, Close, Profile, SocketEffect
+from messaging_core.sockets import OUR_FAULT, RESTARTING, SLOW_CONSUMER, payloads
 
 NOW = datetime(2024, 11, 4, 14, 30, tzinfo=UTC)
 ALICE, BOB = Actor(UserId(1), SessionId(1)), Actor(UserId(2), SessionId(2))
@@ -73,7 +86,7 @@ class Line:
 
 
 @contextmanager
-def connected(hub: Hub, actor: Actor) -> Iterator[LocalSocket]:
+def connected(hub: Hub, actor: Actor) -> Iterator[Subscription]:
     socket = hub.connect(actor)
     try:
         yield socket
@@ -86,7 +99,7 @@ async def settled() -> None:
     await trio.testing.wait_all_tasks_blocked()
 
 
-async def closed(socket: LocalSocket) -> tuple[list[str], Close | None]:
+async def closed(socket: Subscription) -> tuple[list[str], Close | None]:
     """What a socket writes until it is closed, and how it is."""
     async with trio.open_nursery() as nursery:
         line = Line(nursery)
@@ -207,7 +220,7 @@ async def test_a_slow_consumer_is_closed_alone(hub: Hub, nursery: trio.Nursery) 
         assert line.messages == ["1", "2", "3", "4", "5", "6", "7"]
         assert line.closed is None
         nursery.cancel_scope.cancel()
-        assert slow.closing == SLOW_CONSUMER
+        assert slow.protocol.closing == SLOW_CONSUMER
 
 
 async def test_a_close_comes_after_what_waits(hub: Hub) -> None:
@@ -257,6 +270,282 @@ async def test_who_comes_while_draining_is_sent_away(hub: Hub) -> None:
     hub.drain()
     with connected(hub, ALICE) as late:
         assert await closed(late) == ([], RESTARTING)
+
+
+async def test_a_connection_that_is_over_is_left_alone(hub: Hub, nursery: trio.Nursery) -> None:
+    """Its writer ends without writing what waits, and a second end changes nothing."""
+    stuck = Line(nursery)
+    ended: list[UserId] = []
+    hub.gone = ended.append
+    socket = hub.connect(ALICE)
+    socket.attach(stuck)
+    hub.deliver(created(1, UserId(1)))
+    hub.flush()
+    socket.end()
+    hub.disconnect(socket)
+    await settled()
+    assert (stuck.messages, stuck.closed) == ([], None)
+    assert ended == [UserId(1)]
+
+
+async def test_one_of_several_sockets_ends(hub: Hub) -> None:
+    """The user is gone with the last socket, not with the first."""
+    ended: list[UserId] = []
+    hub.gone = ended.append
+    first, last = hub.connect(ALICE), hub.connect(ALICE)
+    first.end()
+    assert ended == []
+    hub.deliver(created(1, UserId(1)))
+    hub.drain()
+    assert await closed(last) == (["1"], RESTARTING)
+    last.end()
+    assert ended == [UserId(1)]
+
+
+# --- profiles -----------------------------------------------------------------------------------------------
+
+
+@frozen
+class NamedFrame:
+    """A frame of the tests' profile: the event's name, and its number if it has one."""
+
+    event: str
+    sequence: int | None
+
+
+def named(event: Event, entry: LogEntry | None) -> NamedFrame | None:
+    if isinstance(event, ChatCreated):
+        return None
+    return NamedFrame(event_name(event), None if entry is None else entry.sequence)
+
+
+def commands(message: str | bytes) -> Sequence[SocketEffect]:
+    if message == "fail":
+        raise RuntimeError(message)
+    match message:
+        case "ping":
+            return (Answer(b"pong"),)
+        case "go":
+            return (Close(4000, "gone"),)
+        case _:
+            return (Carry(message),)
+
+
+FULL = Profile(named, receive=commands, counts=True, silence=45.0, keepalive=b"keepalive")
+"""A profile that shows every message and typing by name, and answers."""
+
+
+class Encoder:
+    """Encodes frames of both profiles, and counts."""
+
+    def __init__(self) -> None:
+        self.encoded: list[str] = []
+
+    def __call__(self, frame: object) -> bytes:
+        match frame:
+            case PlainFrame(_, PlainMessage(id=number)):
+                text = str(number)
+            case NamedFrame(name, number):
+                text = f"{name} {number}"
+            case _:
+                raise TypeError(frame)
+        self.encoded.append(text)
+        return text.encode()
+
+
+TYPING = DeliverEphemeral(Typing(ChatId(1), UserId(2), is_typing=True), (UserId(1), UserId(2)))
+
+
+async def test_an_event_is_encoded_once_for_each_profile_that_listens(nursery: trio.Nursery) -> None:
+    """Not at all where nobody of the audience listens, and once for all sockets of a profile."""
+    encoder = Encoder()
+    hub = Hub(Limits(), encoder)
+    hub.deliver(created(1, UserId(1), UserId(2)))
+    hub.connect(Actor(UserId(3), SessionId(3)))
+    hub.flush()
+    assert encoder.encoded == []
+    plain, full = Line(nursery, 1000), Line(nursery, 1000)
+    for line, profile in ((plain, PLAIN), (full, FULL)):
+        for actor in (ALICE, BOB):
+            hub.connect(actor, profile).attach(line)
+    hub.deliver(created(2, UserId(1), UserId(2)))
+    hub.deliver(TYPING)
+    hub.flush()
+    assert encoder.encoded == ["2", "message.created 2", "typing None"]
+    assert plain.messages == ["2", "2"]
+    assert full.messages == ["message.created 2"] * 2 + ["typing None"] * 2
+
+
+async def test_an_event_that_cannot_be_encoded_loses_no_other(nursery: trio.Nursery) -> None:
+    """A fault in one event, or in one profile, is logged, and the others are delivered."""
+    line = Line(nursery, 1000)
+    hub = Hub(Limits(), Encoder())
+    hub.connect(ALICE, Profile(lambda event, _: event)).attach(Line(nursery))
+    hub.connect(BOB).attach(line)
+    with capture_logs() as logs:
+        hub.deliver(created(1, UserId(1), UserId(2)))
+        hub.flush()
+    assert [each["event"] for each in logs if each["log_level"] == "error"] == [
+        "An event could not be encoded"
+    ]
+    assert line.messages == ["1"]
+
+
+async def test_durable_and_ephemeral_events_keep_their_order(nursery: trio.Nursery) -> None:
+    """In a turn, an ephemeral event leaves between the durable ones that surround it."""
+    line = Line(nursery, 1000)
+    hub = Hub(Limits(), Encoder())
+    hub.connect(BOB, FULL).attach(line)
+    hub.deliver(created(1, UserId(2)))
+    hub.deliver(TYPING)
+    hub.deliver(created(2, UserId(2)))
+    await settled()
+    assert line.messages == ["message.created 1", "typing None", "message.created 2"]
+    assert line.writes == 3
+
+
+async def test_a_stuck_socket_sheds_what_is_ephemeral(nursery: trio.Nursery) -> None:
+    """Ephemeral events never close a socket, and a durable one takes their place."""
+    stuck = Line(nursery)
+    hub = Hub(Limits(outbox_frames=4), Encoder())
+    socket = hub.connect(BOB, FULL)
+    hub.deliver(created(1, UserId(2)))
+    for _ in range(10):
+        hub.deliver(TYPING)
+    hub.flush()
+    assert socket.protocol.waiting == 2, "ephemeral frames fill half of it"
+    for number in (2, 3, 4):
+        hub.deliver(created(number, UserId(2)))
+    hub.flush()
+    socket.attach(stuck)
+    await settled()
+    assert stuck.messages == [f"message.created {number}" for number in (1, 2, 3, 4)]
+    assert socket.protocol.closing is None
+
+
+async def test_a_socket_that_counts_receives_events_in_order_without_gaps(nursery: trio.Nursery) -> None:
+    """An event beyond a gap is left to the log; what the profile does not show is counted all the same."""
+    line = Line(nursery, 1000)
+    hub = Hub(Limits(), Encoder())
+    socket = hub.connect(BOB, FULL)
+    socket.attach(line)
+    hub.deliver(created(1, UserId(2)))
+    hub.deliver(
+        Deliver(ChatCreated(CHAT), (UserId(2),), LogEntry(ChatId(1), 2, "chat.created", THE_CHAT, NOW))
+    )
+    hub.flush()
+    hub.deliver(created(3, UserId(2)))
+    hub.flush()
+    hub.deliver(created(5, UserId(2)))
+    hub.flush()
+    assert line.messages == ["message.created 1", "message.created 3"]
+    positions = socket.protocol.positions
+    assert positions is not None
+    assert (dict(positions.accepted), list(positions.behind)) == ({ChatId(1): 3}, [ChatId(1)])
+
+
+# --- what clients send --------------------------------------------------------------------------------------
+
+
+async def test_a_clients_message_is_answered_carried_out_or_closes(nursery: trio.Nursery) -> None:
+    """An answer goes to the one socket, a command to who carries it out; a close is the last thing."""
+    line, other = Line(nursery, 1000), Line(nursery, 1000)
+    hub = Hub(Limits(), Encoder())
+    carried: list[tuple[Subscription, object]] = []
+    hub.carry_out = lambda subscription, command: carried.append((subscription, command))
+    socket = hub.connect(ALICE, FULL)
+    socket.attach(line)
+    hub.connect(ALICE, FULL).attach(other)
+    for message in ("ping", b"typing", "go", "ping", "too late"):
+        socket.receive(message)
+    await settled()
+    assert (line.messages, line.closed) == (["pong"], Close(4000, "gone"))
+    assert (other.messages, other.closed) == ([], None)
+    assert carried == [(socket, b"typing")]
+
+
+async def test_a_message_that_cannot_be_handled_closes_its_own_socket(nursery: trio.Nursery) -> None:
+    """A fault in what a client's message does ends that socket with 1011, and no other."""
+    line, other = Line(nursery, 1000), Line(nursery, 1000)
+    hub = Hub(Limits(), Encoder())
+    socket, bobs = hub.connect(ALICE, FULL), hub.connect(BOB, FULL)
+    socket.attach(line)
+    bobs.attach(other)
+    bobs.receive("a command that nobody carries out")
+    socket.receive("fail")
+    await settled()
+    assert (line.closed, other.closed) == (OUR_FAULT, None)
+
+
+async def test_profile_1_ignores_every_message(hub: Hub, nursery: trio.Nursery) -> None:
+    """Whatever the client sends, it receives its events and nothing else."""
+    line = Line(nursery, 1000)
+    with connected(hub, ALICE) as socket:
+        socket.attach(line)
+        for message in ("ping", "fail", b"\xff", "x" * 100_000):
+            socket.receive(message)
+        hub.deliver(created(1, UserId(1)))
+        await settled()
+        assert (line.messages, line.closed) == (["1"], None)
+
+
+# --- the time -----------------------------------------------------------------------------------------------
+
+
+async def test_a_silence_ends_with_a_keepalive(nursery: trio.Nursery, autojump_clock: Clock) -> None:
+    """45 s after its last frame, and again after each further 45 s, until the socket ends."""
+    line, plain = Line(nursery, 10_000), Line(nursery, 1000)
+    hub = Hub(Limits(), Encoder())
+    hub.connect(ALICE).attach(plain)
+    assert len(hub._alarms) == 0, "profile 1 has no deadline"
+    await trio.sleep(10)
+    socket = hub.connect(BOB, FULL)
+    socket.attach(line)
+    await trio.sleep(44)
+    hub.deliver(created(1, UserId(2)))
+    await trio.sleep(44)
+    assert line.messages == ["message.created 1"]
+    await trio.sleep(2)
+    assert line.messages == ["message.created 1", "keepalive"]
+    hub.connect(BOB, Profile(named, silence=10, keepalive=b"sooner")).attach(line)
+    await trio.sleep(11)
+    assert line.messages[2:] == ["sooner"], "a later alarm may be due earlier"
+    await trio.sleep(60)
+    assert line.messages.count("keepalive") == 2
+    socket.end()
+    await trio.sleep(200)
+    assert line.messages.count("keepalive") == 2
+    assert line.messages.count("sooner") >= 20
+    assert len(hub._alarms) == 1
+    assert plain.messages == []
+
+
+async def test_a_fault_when_the_time_comes_stops_no_alarm(
+    nursery: trio.Nursery, autojump_clock: Clock
+) -> None:
+    """The others are still called."""
+
+    class Broken:
+        deadline = trio.current_time() + 1
+
+        def tick(self, now: float) -> None:
+            self.deadline = inf
+            raise RuntimeError
+
+    alarms, rung = Alarms(), trio.Event()
+
+    class Working:
+        deadline = trio.current_time() + 2
+
+        def tick(self, now: float) -> None:
+            self.deadline = inf
+            rung.set()
+
+    alarms.set(Broken())
+    alarms.set(Working())
+    with trio.fail_after(10), capture_logs() as logs:
+        await rung.wait()
+    assert [each["event"] for each in logs] == ["What was due could not be done"]
 
 
 # --- the log ------------------------------------------------------------------------------------------------

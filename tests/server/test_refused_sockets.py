@@ -10,8 +10,8 @@ import trio.testing
 from adapters.listener import ListenerConfig
 from adapters.quart_app import refusals
 from adapters.quart_app.refusals import RepeatedRefusals
-from adapters.runtime.hub import Close
 from messaging_core.limits import Limits, Rate
+from messaging_core.profiles import Close
 from tests.server.clients import browser, open_socket, register
 from tests.server.servers import serving
 
