@@ -3,8 +3,8 @@
 Items wait by flow, and flows take turns, one item a turn. So the first item of a flow waits for at most one
 item of each other flow, however many they have. When the queue is full, the newest item of the greediest flow
 makes room for an item of a less greedy one (McKenney, "Stochastic Fairness Queueing", 1990). A flow is as
-greedy as it has items waiting and recent turns. So neither one long flow nor many flows that come back again
-and again keep a new one out.
+greedy as it has items waiting and recent requests, refused ones included. So neither one long flow nor many
+flows that come back again and again keep a new one out.
 """
 
 from collections import Counter, deque
@@ -13,8 +13,8 @@ from typing import Generic, TypeVar
 
 T = TypeVar("T")
 
-RECENT_TURNS = 3000
-"""Turns that count as recent: a minute of password hashes in one thread."""
+RECENT_REQUESTS = 10_000
+"""Requests that count as recent: a minute of 160 networks that log in as often as each may."""
 
 
 class FairQueue(Generic[T]):
@@ -27,8 +27,8 @@ class FairQueue(Generic[T]):
         """The items of each flow, oldest first; flows in the order of their turns."""
         self._count = 0
         self._recent: deque[Hashable] = deque()
-        """The flows of the last turns, the latest last."""
-        self._turns: Counter[Hashable] = Counter()
+        """The flows of the last requests, the latest last."""
+        self._requests: Counter[Hashable] = Counter()
         """How often each flow is in `_recent`."""
 
     def __len__(self) -> int:
@@ -40,6 +40,7 @@ class FairQueue(Generic[T]):
         Returns the items that were refused: none, the item itself when there is no room for it, or the item
         of another flow that made room.
         """
+        self._note(flow)
         own = len(self._waiting.get(flow, ()))
         if own >= self._of_flow:
             return (item,)
@@ -58,7 +59,7 @@ class FairQueue(Generic[T]):
         return evicted
 
     def _greed(self, flow: Hashable) -> int:
-        return len(self._waiting.get(flow, ())) + self._turns[flow]
+        return len(self._waiting.get(flow, ())) + self._requests[flow]
 
     def pop(self) -> T:
         """Remove and return the oldest item of the flow whose turn it is; raises `LookupError` if empty."""
@@ -70,17 +71,16 @@ class FairQueue(Generic[T]):
         if items:
             self._waiting[flow] = items
         self._count -= 1
-        self._note_turn(flow)
         return item
 
-    def _note_turn(self, flow: Hashable) -> None:
+    def _note(self, flow: Hashable) -> None:
         self._recent.append(flow)
-        self._turns[flow] += 1
-        if len(self._recent) > RECENT_TURNS:
+        self._requests[flow] += 1
+        if len(self._recent) > RECENT_REQUESTS:
             oldest = self._recent.popleft()
-            self._turns[oldest] -= 1
-            if not self._turns[oldest]:
-                del self._turns[oldest]
+            self._requests[oldest] -= 1
+            if not self._requests[oldest]:
+                del self._requests[oldest]
 
     def discard(self, flow: Hashable, item: T) -> None:
         """Remove an item; does nothing if it is not in the queue."""
