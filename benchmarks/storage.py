@@ -34,12 +34,13 @@ from adapters.storage_sql.sqlite.cache import CommittedCache
 from adapters.storage_sql.sqlite.file import connect_writer, owned, prepare
 from adapters.storage_sql.sqlite.storage import SqliteWriteSession, sqlite_statements
 from messaging_core.commands import SendMessage
-from messaging_core.effects import Decision, StorageEffect, StoreChat, StoreUser
+from messaging_core.effects import StoreChat, StoreUser
 from messaging_core.idempotency import IdempotentRequest, fingerprint, replayed, resource_of, store
 from messaging_core.ids import ChatId, UserId
 from messaging_core.limits import Limits
 from messaging_core.messages import send_message
 from messaging_core.models import Chat, IdempotencyKey, Member, MessageType, Role, User
+from messaging_core.operations import apply_decision
 from messaging_core.ports import Reader, Storage, Transaction
 
 NOW = datetime(2024, 11, 4, 14, 30, tzinfo=UTC)
@@ -50,12 +51,6 @@ SECONDS = 3.0
 """The duration of each figure; the command line may change it."""
 
 Transact = Callable[[Callable[[Transaction], Any]], Awaitable[Any]]
-
-
-def enact(tx: Transaction, decision: Decision[Any]) -> None:
-    for effect in decision.effects:
-        if isinstance(effect, StorageEffect):
-            tx.apply(effect)
 
 
 def prepare_people(tx: Transaction) -> None:
@@ -87,8 +82,8 @@ def sending(chat_id: int) -> Callable[[Transaction], None]:
             now=NOW,
             limits=LIMITS,
         )
-        enact(tx, sent)
-        enact(tx, store(request, status=201, resource=resource_of(sent.result), now=NOW))
+        apply_decision(tx, sent)
+        apply_decision(tx, store(request, status=201, resource=resource_of(sent.result), now=NOW))
 
     return operation
 

@@ -51,8 +51,6 @@ FORGET_EVERY = 120
 SESSIONS_AT_ONCE = 200
 """Sessions in one query: some milliseconds."""
 TAG_TRIES = 20
-DELIVERIES = (Deliver, DeliverEphemeral, CloseSockets)
-"""The effects performed after the commit; a tuple, because the union would be built at each `isinstance`."""
 
 
 @frozen
@@ -168,13 +166,7 @@ class Messaging:
 
         def transaction(tx: Transaction) -> tuple[Decision[T], list[DeliveryEffect]]:
             decision = operation(tx)
-            deliveries: list[DeliveryEffect] = []
-            for effect in decision.effects:
-                if isinstance(effect, DELIVERIES):
-                    deliveries.append(effect)
-                else:
-                    tx.apply(effect)
-            return decision, deliveries
+            return decision, operations.apply_decision(tx, decision)
 
         try:
             decision, _ = await self._storage.transact(transaction, committed=self._perform)

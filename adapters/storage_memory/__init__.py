@@ -1,4 +1,4 @@
-"""The reference storage: dictionaries in memory, lost with the process."""
+"""A storage in memory, lost with the process."""
 
 from adapters.storage_memory.storage import MemoryStorage
 

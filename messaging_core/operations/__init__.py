@@ -13,7 +13,7 @@ from messaging_core.operations.accounts import (
     sessions,
     try_to_write,
 )
-from messaging_core.operations.base import Context, Operation, Part, Query, Reading
+from messaging_core.operations.base import Context, Operation, Part, Query, Reading, apply_decision
 from messaging_core.operations.chats import create_group, get_chat, list_chats, open_direct_chat
 from messaging_core.operations.logs import LogPart, log_part
 from messaging_core.operations.messages import (
@@ -36,6 +36,7 @@ __all__ = (
     "Part",
     "Query",
     "Reading",
+    "apply_decision",
     "confirm",
     "create_group",
     "credentials",

@@ -6,13 +6,16 @@ from typing import Any, Generic, TypeVar
 
 from attrs import frozen
 
-from messaging_core.effects import Decision
+from messaging_core.effects import CloseSockets, Decision, Deliver, DeliverEphemeral, DeliveryEffect
 from messaging_core.limits import Limits
 from messaging_core.models import Actor
 from messaging_core.ports import Reader, Transaction
 from messaging_core.privacy import Privacy
 
 T = TypeVar("T")
+
+DELIVERIES = (Deliver, DeliverEphemeral, CloseSockets)
+"""The classes of `DeliveryEffect`: a tuple, because the union would be built at each `isinstance`."""
 
 Operation = Callable[[Transaction], Decision[T]]
 """Loads and decides. It only uses its transaction, so it may run in another thread, and more than once."""
@@ -43,3 +46,14 @@ class Context:
     now: datetime
     limits: Limits
     privacy: Privacy
+
+
+def apply_decision(tx: Transaction, decision: Decision[Any]) -> list[DeliveryEffect]:
+    """Apply the storage effects, in order; returns the others, to perform in order after the commit."""
+    deliveries: list[DeliveryEffect] = []
+    for effect in decision.effects:
+        if isinstance(effect, DELIVERIES):
+            deliveries.append(effect)
+        else:
+            tx.apply(effect)
+    return deliveries

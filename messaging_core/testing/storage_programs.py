@@ -1,7 +1,7 @@
-"""Programs of transactions, which run on the storage under test and on a model; every result must agree.
+"""Programs of transactions, which run on the storage under test and on a `World`; every result must agree.
 
 A program names its objects by number: `chat=3` is the third chat so far, modulo the number of chats. The
-storage under test draws the ids, and the model uses the same ids, so that all results are equal.
+storage under test draws the ids, and the world uses the same ids, so that all results are equal.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -21,10 +21,7 @@ from messaging_core.commands import (
     RegisterUser,
     SendMessage,
 )
-from messaging_core.effects import (
-    Decision,
-    StorageEffect,
-)
+from messaging_core.effects import Decision
 from messaging_core.errors import Refused
 from messaging_core.idempotency import IdempotentRequest, replayed, store
 from messaging_core.ids import MAX_ID, ChatId, MessageId, SessionId, UserId
@@ -36,10 +33,12 @@ from messaging_core.models import (
     MessageType,
     Resource,
 )
+from messaging_core.operations import apply_decision
 from messaging_core.ports import Reader, Storage, Transaction
 from messaging_core.testing import strategies as values
 from messaging_core.tokens import open_session, refresh_claims, rotate
 from messaging_core.users import register
+from messaging_core.world import World
 
 T = TypeVar("T")
 
@@ -52,13 +51,11 @@ LIMITS = Limits()
 
 def enact(tx: Transaction, decision: Decision[T]) -> T:
     """Apply the storage effects of a decision; returns its result."""
-    for effect in decision.effects:
-        if isinstance(effect, StorageEffect):
-            tx.apply(effect)
+    apply_decision(tx, decision)
     return decision.result
 
 
-class _World:
+class _Known:
     """Every id and key that the program has used, also in transactions that were rolled back."""
 
     def __init__(self) -> None:
@@ -69,8 +66,8 @@ class _World:
         self.keys: list[IdempotencyKey] = []
         self.names: list[str] = []
 
-    def copy(self) -> "_World":
-        copy = _World()
+    def copy(self) -> "_Known":
+        copy = _Known()
         for name, value in vars(self).items():
             setattr(copy, name, list(value))
         return copy
@@ -81,7 +78,7 @@ class _Scene:
     """The state of one run of one transaction of the program."""
 
     tx: Transaction
-    world: _World
+    known: _Known
     now: datetime
     drawn: list[int] = field(factory=list)
     """The ids that the transaction drew, in order."""
@@ -95,16 +92,16 @@ class _Scene:
         return number  # type: ignore[no-any-return]
 
     def user(self, number: int) -> UserId:
-        return _around(self.world.users, number, UserId(MAX_ID))
+        return _around(self.known.users, number, UserId(MAX_ID))
 
     def chat(self, number: int) -> ChatId:
-        return _around(self.world.chats, number, ChatId(MAX_ID))
+        return _around(self.known.chats, number, ChatId(MAX_ID))
 
     def message(self, number: int) -> MessageId:
-        return _around(self.world.messages, number, MessageId(MAX_ID))
+        return _around(self.known.messages, number, MessageId(MAX_ID))
 
     def session(self, number: int) -> SessionId:
-        return _around(self.world.sessions, number, SessionId(MAX_ID))
+        return _around(self.known.sessions, number, SessionId(MAX_ID))
 
 
 def _around(known: list[T], number: int, otherwise: T) -> T:
@@ -116,12 +113,12 @@ class _Register:
     name: str
 
     def run(self, scene: _Scene) -> object:
-        scene.world.names.append(self.name)
+        scene.known.names.append(self.name)
         decision = register(
             RegisterUser(f"{self.name}@test.com", "password123", self.name),
             known=scene.tx.user_by_email(f"{self.name}@test.com"),
             tag=self.name,
-            user_id=scene.draw(scene.tx.next_user_id, scene.world.users),
+            user_id=scene.draw(scene.tx.next_user_id, scene.known.users),
             password_hash=f"hash of {self.name}",
             now=scene.now,
         )
@@ -137,7 +134,7 @@ class _OpenSession:
         user = scene.tx.user(scene.user(self.user))
         if user is None:
             return None
-        session_id = scene.draw(scene.tx.next_session_id, scene.world.sessions)
+        session_id = scene.draw(scene.tx.next_session_id, scene.known.sessions)
         opened = open_session(
             user.id,
             session_id=session_id,
@@ -178,7 +175,7 @@ class _OpenDirectChat:
             other=scene.tx.user(other),
             existing=scene.tx.lock_direct_chat(actor, other),
             created_before=scene.tx.lock_chats_made_by(actor),
-            chat_id=scene.draw(scene.tx.next_chat_id, scene.world.chats),
+            chat_id=scene.draw(scene.tx.next_chat_id, scene.known.chats),
             now=scene.now,
             limits=LIMITS,
         )
@@ -201,7 +198,7 @@ class _CreateGroup:
             actor=owner,
             known=scene.tx.users(member_ids),
             created_before=scene.tx.lock_chats_made_by(owner),
-            chat_id=scene.draw(scene.tx.next_chat_id, scene.world.chats),
+            chat_id=scene.draw(scene.tx.next_chat_id, scene.known.chats),
             now=scene.now,
             limits=LIMITS,
         )
@@ -269,7 +266,7 @@ class _Send:
             SendMessage(chat_id, self.kind, self.content, self.payload, reply_to_id),
             author=author,
             replied_to=None if reply_to_id is None else scene.tx.message(reply_to_id),
-            message_id=scene.draw(scene.tx.next_message_id, scene.world.messages),
+            message_id=scene.draw(scene.tx.next_message_id, scene.known.messages),
             now=scene.now,
             limits=LIMITS,
         )
@@ -305,7 +302,7 @@ class _Respond:
         if user_id is not None and scene.tx.user(user_id) is None:
             return None
         key = IdempotencyKey(user_id, "POST", "/api/v1/messages", self.key)
-        scene.world.keys.append(key)
+        scene.known.keys.append(key)
         request = IdempotentRequest(key, self.fingerprint)
         found = replayed(scene.tx.lock_stored_response(key), request, now=scene.now, limits=LIMITS)
         if found is not None:
@@ -359,7 +356,7 @@ class _RolledBack(Exception):
 
 @frozen
 class _Outcome:
-    world: _World
+    known: _Known
     drawn: list[int]
     results: list[object]
     """The result of each step, or the code of its refusal."""
@@ -367,13 +364,13 @@ class _Outcome:
 
 
 def _as_operation(
-    transaction: ProgramTransaction, world: _World, now: datetime, given: list[int] | None
+    transaction: ProgramTransaction, known: _Known, now: datetime, given: list[int] | None
 ) -> Callable[[Transaction], _Outcome]:
     def operation(tx: Transaction) -> _Outcome:
         # A new scene for each run, because an operation may run again after a conflict.
-        scene = _Scene(tx, world.copy(), now, given=None if given is None else iter(given))
+        scene = _Scene(tx, known.copy(), now, given=None if given is None else iter(given))
         results = [_result(step, scene) for step in transaction.steps]
-        outcome = _Outcome(scene.world, scene.drawn, results, _everything(scene.world)(tx))
+        outcome = _Outcome(scene.known, scene.drawn, results, _everything(scene.known)(tx))
         if transaction.rolls_back:
             raise _RolledBack(outcome)
         return outcome
@@ -395,58 +392,64 @@ async def _outcome(storage: Storage, operation: Callable[[Transaction], _Outcome
         return rolled_back.outcome
 
 
-async def compare(
-    open_storage: OpenStorage, open_model: OpenStorage, program: list[ProgramTransaction]
-) -> None:
-    world, now = _World(), NOW
-    async with open_storage() as storage, open_model() as model:
+def _expected(model: World, operation: Callable[[Transaction], _Outcome]) -> _Outcome:
+    try:
+        return model.transact(operation)
+    except _RolledBack as rolled_back:
+        return rolled_back.outcome
+
+
+async def compare(open_storage: OpenStorage, program: list[ProgramTransaction]) -> None:
+    """Run the program on the storage and on a `World`, with the same ids, and compare everything."""
+    known, now, model = _Known(), NOW, World()
+    async with open_storage() as storage:
         for transaction in program:
             now += transaction.after
-            outcome = await _outcome(storage, _as_operation(transaction, world, now, None))
-            expected = await _outcome(model, _as_operation(transaction, world, now, outcome.drawn))
+            outcome = await _outcome(storage, _as_operation(transaction, known, now, None))
+            expected = _expected(model, _as_operation(transaction, known, now, outcome.drawn))
             assert outcome.results == expected.results
             assert outcome.own_view == expected.own_view
-            world = outcome.world
-            look = _everything(world)
-            assert await storage.read(look) == await model.read(look)
+            known = outcome.known
+            look = _everything(known)
+            assert await storage.read(look) == model.read(look)
 
 
-def _everything(world: _World) -> Callable[[Reader], list[object]]:
+def _everything(known: _Known) -> Callable[[Reader], list[object]]:
     """A query for everything that can be read, in a deterministic order."""
 
     def look(reader: Reader) -> list[object]:
         return [
-            dict(reader.users(world.users)),
-            [reader.user(user_id) for user_id in world.users],
-            [reader.password_hash(user_id) for user_id in world.users],
-            [reader.user_by_email(f"{name}@test.com") for name in world.names],
-            [reader.user_by_tag(name) for name in world.names],
-            [reader.session(session_id) for session_id in world.sessions],
-            [reader.chat(chat_id) for chat_id in world.chats],
-            [reader.tombstone(chat_id) for chat_id in world.chats],
-            [list(reader.ended_members(chat_id, since)) for chat_id in world.chats for since in (1, 4)],
-            [reader.direct_chat(one, other) for one, other in combinations_with_replacement(world.users, 2)],
-            [[head(chat) for chat in reader.chats_of(user_id, None, 100)] for user_id in world.users],
+            dict(reader.users(known.users)),
+            [reader.user(user_id) for user_id in known.users],
+            [reader.password_hash(user_id) for user_id in known.users],
+            [reader.user_by_email(f"{name}@test.com") for name in known.names],
+            [reader.user_by_tag(name) for name in known.names],
+            [reader.session(session_id) for session_id in known.sessions],
+            [reader.chat(chat_id) for chat_id in known.chats],
+            [reader.tombstone(chat_id) for chat_id in known.chats],
+            [list(reader.ended_members(chat_id, since)) for chat_id in known.chats for since in (1, 4)],
+            [reader.direct_chat(one, other) for one, other in combinations_with_replacement(known.users, 2)],
+            [[head(chat) for chat in reader.chats_of(user_id, None, 100)] for user_id in known.users],
             [
-                reader.excerpts(dict.fromkeys(world.chats, size), user_id)
-                for user_id in world.users
+                reader.excerpts(dict.fromkeys(known.chats, size), user_id)
+                for user_id in known.users
                 for size in (1, 2, 4)
             ],
-            [reader.shares_chat(one, other) for one, other in permutations(sorted({*world.users}), 2)],
-            [dict(reader.positions([user_id])) for user_id in world.users],
-            dict(reader.positions(world.users)),
-            [reader.message(message_id) for message_id in world.messages],
-            [list(reader.log(chat_id, after, 3)) for chat_id in world.chats for after in (0, 2)],
-            [list(reader.messages_before(chat_id, None, 100)) for chat_id in world.chats],
+            [reader.shares_chat(one, other) for one, other in permutations(sorted({*known.users}), 2)],
+            [dict(reader.positions([user_id])) for user_id in known.users],
+            dict(reader.positions(known.users)),
+            [reader.message(message_id) for message_id in known.messages],
+            [list(reader.log(chat_id, after, 3)) for chat_id in known.chats for after in (0, 2)],
+            [list(reader.messages_before(chat_id, None, 100)) for chat_id in known.chats],
             [
                 (
                     list(reader.messages_before(chat_id, message_id, 2)),
                     list(reader.messages_after(chat_id, message_id, 2)),
                 )
-                for chat_id in world.chats
-                for message_id in world.messages
+                for chat_id in known.chats
+                for message_id in known.messages
             ],
-            [reader.stored_response(key) for key in world.keys],
+            [reader.stored_response(key) for key in known.keys],
         ]
 
     return look

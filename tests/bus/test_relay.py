@@ -580,7 +580,7 @@ async def test_outlived_responses_and_sessions_are_deleted_at_start(autojump_clo
         here = start(nursery, storage, None)
         await here.register("alice")
         nursery.cancel_scope.cancel()
-    sessions, responses = storage._tables.sessions, storage._tables.responses
+    sessions, responses = storage.world._tables.sessions, storage.world._tables.responses
     (session,) = sessions.values()
     old = NOW - timedelta(days=365)
     sessions[SessionId(99)] = evolve(session, id=SessionId(99), expires_at=old)

@@ -98,7 +98,7 @@ async def test_a_chat_that_was_left_between_parts_is_not_shown() -> None:
     shown: list[int] = []
     async for part in in_parts(list_chats(ListChats(), CONTEXT), Watched(storage)):
         shown += ids([part])
-        storage._tables.chats_of[VIEWER].pop(ChatId(1), None)
+        storage.world._tables.chats_of[VIEWER].pop(ChatId(1), None)
     assert shown == list(range(12, 1, -1))
 
 
@@ -149,7 +149,7 @@ async def test_a_page_continues_from_its_cursor() -> None:
         def touch(tx: Transaction, number: int = len(found)) -> None:
             chat = tx.lock_chat(ChatId(number))
             assert chat is not None
-            tables = storage._tables
+            tables = storage.world._tables
             tables.chats[chat.id] = Chat(
                 *(chat.id, chat.title, True, NOW, chat.members, 2, NOW + timedelta(days=number), None)
             )

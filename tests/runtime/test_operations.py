@@ -22,7 +22,6 @@ from messaging_core.effects import (
     ChangeMessage,
     CloseSockets,
     Decision,
-    StorageEffect,
     StoreChat,
     StoreResponse,
     StoreUser,
@@ -96,9 +95,7 @@ async def carry_out(storage: MemoryStorage, operation: Operation[Any]) -> Decisi
 
     def transaction(tx: Transaction) -> Decision[Any]:
         decision = operation(tx)
-        for effect in decision.effects:
-            if isinstance(effect, StorageEffect):
-                tx.apply(effect)
+        operations.apply_decision(tx, decision)
         return decision
 
     return await storage.transact(transaction)
@@ -147,7 +144,7 @@ async def test_an_unknown_user_is_not_found(storage: MemoryStorage) -> None:
         with pytest.raises(UserNotFound):
             await storage.read(query)
     assert await storage.read(knows(NOBODY, context())) is False
-    storage._tables.tags["no tag"] = ALICE
+    storage.world._tables.tags["no tag"] = ALICE
     with pytest.raises(UserNotFound):
         await storage.read(operations.find_user_by_tag(FindUserByTag("no tag"), context()))
 
@@ -159,7 +156,7 @@ async def test_credentials_are_those_of_the_first_key_with_an_account(storage: M
     )
     assert found is not None
     assert (found.id, known_hash) == (BOB, "hash of bob")
-    storage._tables.password_hashes.clear()
+    storage.world._tables.password_hashes.clear()
     assert await storage.read(operations.credentials(["no@test.com"])) == (None, None)
 
 
@@ -218,7 +215,7 @@ async def test_an_existing_direct_chat_is_opened_again(storage: MemoryStorage) -
             storage, operations.open_direct_chat(OpenDirectChat(other), context(user_id, chats_per_user=1))
         )
         assert (opened.result.id, opened.effects) == (CHAT, ())
-    assert next(storage._numbers["chat"]) == 3
+    assert next(storage.world._numbers["chat"]) == 3
 
 
 async def test_a_new_direct_chat_counts_against_its_creators_quota(storage: MemoryStorage) -> None:
@@ -255,7 +252,7 @@ def send(content: str = "Hello") -> Operation[Message]:
 async def test_the_first_request_stores_its_response(storage: MemoryStorage) -> None:
     """The response is stored in the same transaction, after the operation's effects."""
     plain = await storage.transact(send())
-    storage._numbers["message"] = iter([plain.result.id])  # type: ignore[assignment]
+    storage.world._numbers["message"] = iter([plain.result.id])  # type: ignore[assignment]
     first = await carry_out(storage, once(send(), status=202))
     response = StoredResponse(
         KEY, REQUEST.fingerprint, 202, Resource(ResourceKind.MESSAGE, plain.result.id), LATER
@@ -274,7 +271,7 @@ async def test_a_replay_shows_the_current_message(storage: MemoryStorage) -> Non
     assert replay == Decision(Executed(edited, 202, True))
     stranger = (await carry_out(storage, once(must_not_run, context(CAROL)))).result
     assert isinstance(stranger.result, NotAParticipant)
-    del storage._tables.messages[MessageId(1)]
+    del storage.world._tables.messages[MessageId(1)]
     gone = (await carry_out(storage, once(must_not_run))).result
     assert (type(gone.result), gone.status, gone.replayed) == (MessageNotFound, 202, True)
 
@@ -290,7 +287,7 @@ async def test_a_replay_shows_a_chat_as_the_reader_sees_it(storage: MemoryStorag
     assert [person.email for person in replay.result.participants] == ["alice@test.com", None]
     stranger = (await carry_out(storage, once(must_not_run, context(CAROL)))).result
     assert isinstance(stranger.result, NotAParticipant)
-    del storage._tables.chats[first.result.result.id]
+    del storage.world._tables.chats[first.result.result.id]
     assert isinstance((await carry_out(storage, once(must_not_run))).result.result, ChatNotFound)
 
 
@@ -302,9 +299,9 @@ async def test_a_replay_shows_a_user_or_no_body(storage: MemoryStorage) -> None:
     for visibility, email in (("everyone", "bob@test.com"), ("shared_chat", "bob@test.com"), ("self", None)):
         replay = (await carry_out(storage, once(must_not_run, context(visibility=visibility)))).result
         assert (replay.result.id, replay.result.email) == (BOB, email)
-    del storage._tables.users[BOB]
+    del storage.world._tables.users[BOB]
     assert isinstance((await carry_out(storage, once(must_not_run))).result.result, UserNotFound)
-    storage._tables.responses.clear()
+    storage.world._tables.responses.clear()
     await carry_out(storage, once(lambda tx: Decision(None), status=204))
     assert (await carry_out(storage, once(must_not_run))).result == Executed(None, 204, True)
 

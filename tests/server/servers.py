@@ -72,7 +72,7 @@ class ServerHere:
     def state(self) -> dict[str, object]:
         """A copy of everything that is stored, for comparison."""
         storage: Any = self.messaging._storage
-        return {table: repr(kept) for table, kept in asdict(storage._tables, recurse=False).items()}
+        return {table: repr(kept) for table, kept in asdict(storage.world._tables, recurse=False).items()}
 
 
 @asynccontextmanager

@@ -1,4 +1,4 @@
-"""The memory storage keeps the contract; it is the model that other storages are compared with."""
+"""The memory storage keeps the contract, and with it the `World` that other storages are compared with."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -20,8 +20,4 @@ class TestMemoryStorage(StorageContract):
 
     @pytest.fixture
     def open_storage(self) -> OpenStorage:
-        return open_memory_storage
-
-    @pytest.fixture
-    def open_model(self) -> OpenStorage:
         return open_memory_storage

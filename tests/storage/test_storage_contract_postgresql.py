@@ -5,7 +5,6 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from adapters.storage_memory import MemoryStorage
 from adapters.storage_sql.postgresql.config import PostgresqlConfig
 from adapters.storage_sql.postgresql.storage import open_postgresql
 from messaging_core.ports import Storage
@@ -14,11 +13,6 @@ from tests.postgresql import empty
 
 PATIENT = PostgresqlConfig(database_time=120)
 """The time of a call on a busy machine, on which thousands of rows are compared."""
-
-
-@asynccontextmanager
-async def open_memory_storage() -> AsyncIterator[Storage]:
-    yield MemoryStorage()
 
 
 class TestPostgresqlStorage(StorageContract):
@@ -33,7 +27,3 @@ class TestPostgresqlStorage(StorageContract):
                 yield storage
 
         return open_empty
-
-    @pytest.fixture
-    def open_model(self) -> OpenStorage:
-        return open_memory_storage

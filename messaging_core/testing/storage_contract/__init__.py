@@ -1,7 +1,7 @@
 """The test suite of every storage: each test is one rule of `messaging_core.ports`.
 
-The test module of a storage derives from `StorageContract`, and has fixtures that open an empty storage and
-an empty model to compare it with, usually the memory storage:
+The test module of a storage derives from `StorageContract`, and has a fixture that opens an empty storage,
+which the last rule compares with a `messaging_core.world.World`:
 
     from collections.abc import AsyncIterator
     from contextlib import asynccontextmanager
@@ -20,10 +20,6 @@ an empty model to compare it with, usually the memory storage:
         @pytest.fixture
         def open_storage(self) -> OpenStorage:
             return open_memory_storage      # open your own storage here
-
-        @pytest.fixture
-        def open_model(self) -> OpenStorage:
-            return open_memory_storage
 
 Import `OpenStorage` and `StorageContract` only. The other modules hold the rules by subject, and may change.
 """
@@ -59,10 +55,7 @@ class StorageContract(
     MemberRules,
     PeopleAndChatsRules,
 ):
-    """Derive from this, name the class `Test…`, and add two fixtures that return an `OpenStorage`.
-
-    `open_storage` opens the storage under test, `open_model` the storage to compare it with.
-    """
+    """Derive from this, name the class `Test…`, and add the fixture `open_storage`, an `OpenStorage`."""
 
     programs = 100
     """How many programs the model-based test runs; each opens a new storage."""
@@ -72,8 +65,8 @@ class StorageContract(
         async with open_storage() as storage:
             yield storage
 
-    def test_like_the_model(self, open_storage: OpenStorage, open_model: OpenStorage) -> None:
-        """After any program of transactions, committed or rolled back, every read agrees with the model's."""
+    def test_like_the_model(self, open_storage: OpenStorage) -> None:
+        """After any program of transactions, committed or rolled back, every read agrees with a `World`'s."""
 
         # Shrinking opens a storage for each attempt, and explaining would open as many again.
         @settings(
@@ -84,6 +77,6 @@ class StorageContract(
         )
         @given(programs)
         def check(program: list[ProgramTransaction]) -> None:
-            trio.run(compare, open_storage, open_model, program)
+            trio.run(compare, open_storage, program)
 
         check()
