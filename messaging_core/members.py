@@ -26,7 +26,7 @@ def add_member(
 ) -> Decision[Chat]:
     """The chat with one more member, who reads it from here on or, with `reads_all`, from its beginning.
 
-    Whoever was a member before begins another range. Raises `ChatNotFound`, `AlreadyAMember`.
+    A former member begins another range. Raises `ChatNotFound`, `AlreadyAMember`.
     """
     chat = _found(chat)
     if chat.member(user_id) is not None:

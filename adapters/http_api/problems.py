@@ -29,6 +29,7 @@ STATUS: dict[type[Refused], int] = {
     errors.NotTheAuthor: 403,
     errors.MessageAlreadyDeleted: 409,
     errors.DirectChatWithSelf: 400,
+    errors.AlreadyAMember: 409,
     errors.TooManyChats: 409,
     errors.IdempotencyKeyInvalid: 400,
     errors.IdempotencyKeyReused: 422,
