@@ -93,7 +93,7 @@ def shielded() -> AbstractContextManager[object]:
 
 
 def at_most(seconds: float) -> AbstractContextManager[object]:
-    """The block within ends after so many seconds."""
+    """The block within ends after `seconds`."""
     return trio.move_on_after(seconds)
 
 

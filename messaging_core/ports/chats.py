@@ -34,7 +34,7 @@ class ChatReader(Protocol):
         """
 
     def excerpts(self, sizes: Mapping[ChatId, int], viewer: UserId) -> Mapping[ChatId, Chat | Excerpt]:
-        """Those of the chats of which `viewer` is a member, each with at most so many members.
+        """Those of the chats of which `viewer` is a member, each with at most the given number of members.
 
         See `chats.excerpt`. The cost depends on the members shown, not on the size of the chats.
         """

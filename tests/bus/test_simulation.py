@@ -19,7 +19,7 @@ PROCESSES = 3
 PEOPLE = 6
 STEPS = 250
 EVENTS = 50
-"""At least so many are received; a seed whose first steps deliver fewer takes more steps."""
+"""The minimum number of received events; a seed whose first steps deliver fewer has more steps."""
 SEEDS = 15
 SETTLING_SECONDS = 6.0
 """Within this time after the last fault every event arrives: a silence, a comparison, a read of the log."""

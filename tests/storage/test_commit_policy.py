@@ -50,7 +50,7 @@ def test_a_batch_is_bounded_in_operations_and_time(operations: int, seconds: flo
 
 
 Commits = Sequence[tuple[int, float]]
-"""So many commits of so many seconds, one after another."""
+"""Pairs of a number of commits and their duration in seconds, in order."""
 TO_THREAD: Commits = [(2, SLOW)]
 
 
@@ -127,7 +127,7 @@ def _committed(*rows: int) -> CommitPolicy:
 def test_a_checkpoint_is_due_by_rows_or_size(
     rows: tuple[int, ...], log_size: int, is_due: bool, size_checks: int
 ) -> None:
-    """A checkpoint is due after so many rows, or earlier in a log of so many bytes."""
+    """A checkpoint is due after a number of rows, or earlier if the log exceeds a number of bytes."""
     checks: list[None] = []
 
     def size() -> int:

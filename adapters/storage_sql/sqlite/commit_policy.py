@@ -90,7 +90,7 @@ class CommitPolicy:
         return 0 if self.quick_commits_needed else MAX_GATHERING_TURNS
 
     def batch_has_room(self, operations: int, seconds: float) -> bool:
-        """Whether a batch of so many operations, begun so long ago, takes another one."""
+        """Whether a batch of `operations`, begun `seconds` ago, has room for another one."""
         return operations < self.max_batch and seconds < self.max_batch_seconds
 
     def batch_ended(self, operations: int) -> None:
