@@ -30,7 +30,7 @@ class Answer:
 
 @frozen
 class Carry:
-    """A command of the client, to be carried out by whoever runs the socket."""
+    """A command of the client; the caller of the socket's protocol carries it out."""
 
     command: object
 

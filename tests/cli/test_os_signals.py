@@ -95,7 +95,7 @@ async def test_a_starting_server_ignores_other_signals(number: signal.Signals) -
     [(signal.SIGTERM, -signal.SIGTERM), (signal.SIGINT, 130), (signal.SIGQUIT, 131)],
 )
 async def test_a_starting_server_ends_without_traces(number: signal.Signals, status: int) -> None:
-    """There is no traceback, and the exit status tells which signal ended the server."""
+    """There is no traceback, and the exit status shows which signal ended the server."""
     command = [sys.executable, "-c", AT_THE_FIRST_IMPORT.format(number=int(number))]
     ended = await trio.run_process(command, capture_stdout=True, capture_stderr=True, check=False)
     assert (ended.returncode, ended.stdout, ended.stderr) == (status, b"", b"")

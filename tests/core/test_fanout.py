@@ -188,7 +188,7 @@ def test_invalid_names_of_custom_events(name: str) -> None:
 
 @given(st.data(), values.chats())
 def test_every_event_is_stored_logged_and_delivered_in_this_order(data: st.DataObject, chat: Chat) -> None:
-    """An event takes the chat's next number, and is delivered last, to the members and whoever it adds."""
+    """An event takes the chat's next number, and is delivered last, to the members and those it adds."""
     event = data.draw(values.events(chat=chat))
     *stored, delivery = announce(chat, event, now=NOW)
     number = chat.sequence + 1
