@@ -88,8 +88,9 @@ def messages(chat_id: ChatId, number: int) -> Steps:
                 None,
                 None,
                 None,
+                sequence,
             )
-            tx.apply(StoreMessage(message, sequence))
+            tx.apply(StoreMessage(message))
             chat = evolve(chat, sequence=sequence, last_message_id=message.id, active_at=message.ts)
         tx.apply(AdvanceChat(chat))
 

@@ -103,11 +103,17 @@ def create_group(
 
 def readable(chat: Chat | None, reader: UserId) -> Chat:
     """The chat, for one of its members; raises `ChatNotFound`, then `NotAParticipant`."""
+    return reading(chat, reader)[0]
+
+
+def reading(chat: Chat | None, reader: UserId) -> tuple[Chat, Member]:
+    """The chat and the membership of its reader; raises `ChatNotFound`, then `NotAParticipant`."""
     if chat is None:
         raise ChatNotFound
-    if chat.member(reader) is None:
+    member = chat.member(reader)
+    if member is None:
         raise NotAParticipant
-    return chat
+    return chat, member
 
 
 # --- which members of a large chat are shown ----------------------------------------------------------------

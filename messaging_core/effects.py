@@ -76,13 +76,12 @@ class DeleteChat:
 
 @frozen
 class StoreMessage:
-    """Store a new message; `sequence` is the number of its creation in its chat's log.
+    """Store a new message, and log its creation with its `sequence`.
 
     Within a chat, a message with a greater id has a greater number: both are assigned under the chat's lock.
     """
 
     message: Message
-    sequence: int
 
 
 @frozen

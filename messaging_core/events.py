@@ -240,16 +240,21 @@ def _members(_: Event, chat: Chat) -> tuple[UserId, ...]:
     return chat.member_ids
 
 
+def _readers_of_message(event: MessageUpdated | MessageDeleted, chat: Chat) -> tuple[UserId, ...]:
+    return readers(chat.members, chat.sequence + 1, event.message.sequence)
+
+
 def _about_message(
     name: str,
     event: type[MessageCreated | MessageUpdated | MessageDeleted],
     plain_name: Literal["message.created", "message.updated"],
+    audience: Callable[[Any, Chat], tuple[UserId, ...]],
 ) -> EventKind:
     return EventKind(
         name,
         event,
         subject=lambda event: MessageSubject(event.message.id),
-        audience=_members,
+        audience=audience,
         facts=lambda event: Facts(message=event.message),
         replay=lambda _, facts: None if facts.message is None else event(facts.message),
         plain=lambda event: PlainFrame(plain_name, plain_message(event.message)),
@@ -303,9 +308,10 @@ EVENTS: Final = (
     ),
     _about_member("member.added", MemberAdded, lambda event, chat: (*chat.member_ids, event.member.user_id)),
     _about_member("member.removed", MemberRemoved, _members),
-    _about_message(CREATED, MessageCreated, CREATED),
-    _about_message("message.updated", MessageUpdated, "message.updated"),
-    _about_message("message.deleted", MessageDeleted, "message.updated"),
+    # No range needs to be looked at: all members joined before the message, which is new.
+    _about_message(CREATED, MessageCreated, CREATED, _members),
+    _about_message("message.updated", MessageUpdated, "message.updated", _readers_of_message),
+    _about_message("message.deleted", MessageDeleted, "message.updated", _readers_of_message),
     EventKind(
         None,
         Custom,
@@ -375,6 +381,6 @@ def log_entry(chat_id: ChatId, sequence: int, event: DurableEvent, at: datetime)
     return LogEntry(chat_id, sequence, event_name(event), subject(event), at)
 
 
-def creation(message: Message, sequence: int) -> LogEntry:
+def creation(message: Message) -> LogEntry:
     """The log's entry for a new message; storages keep it with the message, not as a row of its own."""
-    return LogEntry(message.chat_id, sequence, CREATED, MessageSubject(message.id), message.ts)
+    return LogEntry(message.chat_id, message.sequence, CREATED, MessageSubject(message.id), message.ts)

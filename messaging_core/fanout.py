@@ -53,16 +53,16 @@ from messaging_core.positions import may_see
 def announce(chat: Chat, event: DurableEvent, *, now: datetime) -> tuple[Effect, ...]:
     """The effects that number, store, log and deliver `event`; `chat` is its state before the event.
 
-    Read `chat` under its lock: the event's number is the one after `chat.sequence`. A new member's range, and
-    a tombstone, have that number. The person who is added or removed is among the audience.
+    Read `chat` under its lock: the event's number is the one after `chat.sequence`. A new message, a new
+    member's range, and a tombstone, have that number. Who is added or removed is among the audience.
     """
     sequence = chat.sequence + 1
     people = kind_of(event).audience(event, chat)
     match event:
         case MessageCreated(message):
-            entry = creation(message, sequence)
+            entry = creation(message)
             stored: tuple[StorageEffect, ...] = (
-                StoreMessage(message, sequence),
+                StoreMessage(message),
                 AdvanceChat(
                     # The hot path: `evolve` takes three times as long.
                     Chat(
@@ -138,4 +138,5 @@ def replay(
     event = rebuild(entry.name, facts)
     if event is None:
         return None
-    return Deliver(event, readers(members, entry.sequence, entry.sequence), entry)
+    created = entry.sequence if facts.message is None else facts.message.sequence
+    return Deliver(event, readers(members, entry.sequence, created), entry)

@@ -31,6 +31,7 @@ from messaging_core.fanout import announce
 from messaging_core.ids import MessageId, UserId
 from messaging_core.limits import Limits
 from messaging_core.models import Chat, Member, Message, Page, Role
+from messaging_core.positions import may_see
 
 
 def found(message: Message | None) -> Message:
@@ -56,8 +57,10 @@ def send_message(
     """
     check(command, limits)
     _require_substance(command.content, command.payload)
-    chat, _ = _participant(chat, author)
-    if command.reply_to_id is not None and (replied_to is None or replied_to.chat_id != chat.id):
+    chat, member = _participant(chat, author)
+    if command.reply_to_id is not None and (
+        replied_to is None or replied_to.chat_id != chat.id or not _is_seen(replied_to, chat, member)
+    ):
         raise Invalid(
             FieldError(
                 "reply_to_id",
@@ -76,6 +79,7 @@ def send_message(
         reply_to_id=command.reply_to_id,
         edited_at=None,
         deleted_at=None,
+        sequence=chat.sequence + 1,
     )
     return _announced(chat, MessageCreated(message), now)
 
@@ -97,7 +101,7 @@ def edit_message(
     if command.content is UNSET and command.payload is UNSET:
         _require_substance(None, None)
     message = found(message)
-    chat, _ = _participant(chat, editor)
+    chat, _ = _reader(chat, message, editor)
     if message.author_id != editor:
         raise NotTheAuthor
     if message.deleted_at is not None:
@@ -122,7 +126,7 @@ def delete_message(
     `NotAParticipant`, `NotTheAuthor`.
     """
     message = found(message)
-    chat, member = _participant(chat, deleter)
+    chat, member = _reader(chat, message, deleter)
     moderates = chat.is_group and member.role in {Role.OWNER, Role.ADMIN}
     if message.author_id != deleter and not moderates:
         raise NotTheAuthor("Only the author of a message, or an admin of its group, may delete it.")
@@ -179,6 +183,18 @@ def _participant(chat: Chat | None, user_id: UserId) -> tuple[Chat, Member]:
     if member is None:
         raise NotAParticipant
     return chat, member
+
+
+def _reader(chat: Chat | None, message: Message, user_id: UserId) -> tuple[Chat, Member]:
+    """The message's chat, and its member who may read the message."""
+    chat, member = _participant(chat, user_id)
+    if not _is_seen(message, chat, member):
+        raise MessageNotFound
+    return chat, member
+
+
+def _is_seen(message: Message, chat: Chat, member: Member) -> bool:
+    return may_see(member.range, chat.sequence, message.sequence)
 
 
 def _require_substance(content: str | None, payload: Mapping[str, Any] | None) -> None:

@@ -195,6 +195,8 @@ class Message:
     reply_to_id: MessageId | None
     edited_at: datetime | None
     deleted_at: datetime | None
+    sequence: int
+    """The number of its creation in its chat's log: who may not see that, may not see the message."""
 
 
 @frozen

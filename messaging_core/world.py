@@ -144,16 +144,26 @@ class _WorldReader:
     def message(self, message_id: MessageId) -> Message | None:
         return self._tables.messages.get(message_id)
 
-    def messages_before(self, chat_id: ChatId, before_id: MessageId | None, count: int) -> Sequence[Message]:
-        history = self._tables.history.get(chat_id, [])
+    def messages_before(
+        self, chat_id: ChatId, before_id: MessageId | None, count: int, since: int = 1
+    ) -> Sequence[Message]:
+        history = self._history(chat_id, since)
         end = len(history) if before_id is None else bisect_left(history, before_id)
         newest_first = reversed(history[max(0, end - count) : end])
         return [self._tables.messages[message_id] for message_id in newest_first]
 
-    def messages_after(self, chat_id: ChatId, after_id: MessageId, count: int) -> Sequence[Message]:
-        history = self._tables.history.get(chat_id, [])
+    def messages_after(
+        self, chat_id: ChatId, after_id: MessageId, count: int, since: int = 1
+    ) -> Sequence[Message]:
+        history = self._history(chat_id, since)
         start = bisect_right(history, after_id)
         return [self._tables.messages[message_id] for message_id in history[start : start + count]]
+
+    def _history(self, chat_id: ChatId, since: int) -> Sequence[MessageId]:
+        """The ids of a chat's messages from a number on."""
+        history, messages = self._tables.history.get(chat_id, []), self._tables.messages
+        first = bisect_left(history, since, key=lambda message_id: messages[message_id].sequence)
+        return history[first:] if first else history
 
     def stored_response(self, key: IdempotencyKey) -> StoredResponse | None:
         return self._tables.responses.get(key)
@@ -212,9 +222,9 @@ class _WorldTransaction(_WorldReader):
                 self._put(tables.chats, chat.id, advanced)
             case StoreChat() | StoreMember() | EndMembership() | DeleteChat():
                 self._change_members(effect)
-            case StoreMessage(message, sequence):
+            case StoreMessage(message):
                 self._store_message(message)
-                self._append(creation(message, sequence))
+                self._append(creation(message))
             case ChangeMessage(message):
                 if message.id not in tables.messages:
                     raise LookupError(f"there is no message {message.id} to change")

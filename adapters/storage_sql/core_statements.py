@@ -87,8 +87,6 @@ def compile_statements(dialect: Dialect, *, among: Among, upsert: Upsert, replac
     in_chat = messages.c.chat_id == bindparam("chat_id")
     theirs = members.alias("theirs")
     in_order = select(messages.c.id, messages.c.sequence).where(in_chat)
-    # Readers do not need the sequence number, and it would cost time for each row of a page.
-    shown = [column for column in messages.c if column.name != "sequence"]
     added = [column.name for column in members.c if column.name not in {"chat_id", "position"}]
     ending = ("last", "chat_id")
 
@@ -208,7 +206,7 @@ def compile_statements(dialect: Dialect, *, among: Among, upsert: Upsert, replac
             .limit(bindparam("count")),
             *("chat_id", "count"),
         ),
-        message=compiled(select(*shown).where(messages.c.id == bindparam("id")), "id"),
+        message=compiled(select(messages).where(messages.c.id == bindparam("id")), "id"),
         # No condition on the chat: with one, an engine might search all of that chat's messages.
         message_numbers=compiled(
             select(messages.c.chat_id, messages.c.id, messages.c.sequence).where(
@@ -224,14 +222,18 @@ def compile_statements(dialect: Dialect, *, among: Among, upsert: Upsert, replac
             *("chat_id", "from_sequence"),
         ),
         messages_before=compiled(
-            select(*shown)
-            .where(in_chat, messages.c.sequence < bindparam("before_sequence"))
+            select(messages)
+            .where(
+                in_chat,
+                messages.c.sequence < bindparam("before_sequence"),
+                messages.c.sequence >= bindparam("since"),
+            )
             .order_by(messages.c.sequence.desc())
             .limit(bindparam("count")),
-            *("chat_id", "before_sequence", "count"),
+            *("chat_id", "before_sequence", "since", "count"),
         ),
         messages_after=compiled(
-            select(*shown)
+            select(messages)
             .where(in_chat, messages.c.sequence > bindparam("after_sequence"))
             .order_by(messages.c.sequence)
             .limit(bindparam("count")),

@@ -185,7 +185,7 @@ def tombstone_of(row: Row) -> Tombstone:
     return Tombstone(id_, sequence, moment(deleted_at), deleted_by)
 
 
-def message_row(message: Message, sequence: int) -> Row:
+def message_row(message: Message) -> Row:
     return (
         message.id,
         message.chat_id,
@@ -197,18 +197,18 @@ def message_row(message: Message, sequence: int) -> Row:
         message.reply_to_id,
         _seconds_or_none(message.edited_at),
         _seconds_or_none(message.deleted_at),
-        sequence,
+        message.sequence,
     )
 
 
 def changed_message_row(message: Message) -> Row:
     """The columns that may change, and then the message's id."""
-    id_, _chat_id, *changeable, _sequence = message_row(message, 0)
+    id_, _chat_id, *changeable, _sequence = message_row(message)
     return (*changeable, id_)
 
 
 def message_of(row: Row) -> Message:
-    id_, chat_id, author_id, type_, content, payload, ts, reply_to_id, edited_at, deleted_at = row
+    id_, chat_id, author_id, type_, content, payload, ts, reply_to_id, edited_at, deleted_at, sequence = row
     return Message(
         id_,
         chat_id,
@@ -220,6 +220,7 @@ def message_of(row: Row) -> Message:
         reply_to_id,
         _moment_or_none(edited_at),
         _moment_or_none(deleted_at),
+        sequence,
     )
 
 

@@ -195,14 +195,18 @@ class SqlReader:
         row = self._execute(self._sql.message, (message_id,)).fetchone()
         return None if row is None else message_of(row)
 
-    def messages_before(self, chat_id: ChatId, before_id: MessageId | None, count: int) -> Sequence[Message]:
+    def messages_before(
+        self, chat_id: ChatId, before_id: MessageId | None, count: int, since: int = 1
+    ) -> Sequence[Message]:
         before = BEYOND if before_id is None else self._first_from(chat_id, before_id)
-        rows = self._execute(self._sql.messages_before, (chat_id, before, count)).fetchall()
+        rows = self._execute(self._sql.messages_before, (chat_id, before, since, count)).fetchall()
         return self._messages_of(rows)
 
-    def messages_after(self, chat_id: ChatId, after_id: MessageId, count: int) -> Sequence[Message]:
-        after = self._first_from(chat_id, MessageId(after_id + 1))
-        rows = self._execute(self._sql.messages_after, (chat_id, after - 1, count)).fetchall()
+    def messages_after(
+        self, chat_id: ChatId, after_id: MessageId, count: int, since: int = 1
+    ) -> Sequence[Message]:
+        first = max(self._first_from(chat_id, MessageId(after_id + 1)), since)
+        rows = self._execute(self._sql.messages_after, (chat_id, first - 1, count)).fetchall()
         return self._messages_of(rows)
 
     def _messages_of(self, rows: Sequence[Row]) -> Sequence[Message]:
@@ -292,8 +296,8 @@ class SqlTransaction(SqlReader):
 
     def apply(self, effect: StorageEffect) -> None:
         match effect:  # the effects of a message come first, because each failed match takes time
-            case StoreMessage(message, sequence):
-                self._execute(self._sql.insert_message, message_row(message, sequence))
+            case StoreMessage(message):
+                self._execute(self._sql.insert_message, message_row(message))
             case AdvanceChat(chat):
                 self._advance(chat)
             case StoreResponse(response):

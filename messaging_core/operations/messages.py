@@ -56,16 +56,17 @@ def page_of_messages(command: ListMessages, context: Context, size: int) -> Quer
     """A page by one query; `size` comes from `messages.check_page`."""
 
     def query(reader: Reader) -> Page:
-        chat = chats.readable(reader.chat(command.chat_id), context.actor.user_id).id
+        chat, since = _bounds(reader, command.chat_id, context.actor.user_id)
         if command.after_id is not None:
-            newer = reader.messages_after(chat, MessageId(command.after_id), size + 1)
-            older = reader.messages_before(chat, MessageId(command.after_id + 1), 1)
+            newer = reader.messages_after(chat, MessageId(command.after_id), size + 1, since)
+            older = reader.messages_before(chat, MessageId(command.after_id + 1), 1, since)
             return messages.page(older, newer, size=size, forward=True)
         if command.around_id is not None:
-            newer = reader.messages_after(chat, command.around_id, size)
-            older = reader.messages_before(chat, MessageId(command.around_id + 1), size + 1)
+            newer = reader.messages_after(chat, command.around_id, size, since)
+            older = reader.messages_before(chat, MessageId(command.around_id + 1), size + 1, since)
             return messages.page(older, newer, size=size)
-        return messages.page(reader.messages_before(chat, command.before_id, size + 1), (), size=size)
+        older = reader.messages_before(chat, command.before_id, size + 1, since)
+        return messages.page(older, (), size=size)
 
     return query
 
@@ -106,7 +107,13 @@ def _gather(
 def _some(
     reader: Reader, *, chat_id: ChatId, actor: UserId, anchor: MessageId | None, count: int, older: bool
 ) -> Sequence[Message]:
-    chat = chats.readable(reader.chat(chat_id), actor).id
+    chat, since = _bounds(reader, chat_id, actor)
     if anchor is None or older:
-        return reader.messages_before(chat, anchor, count)
-    return reader.messages_after(chat, anchor, count)
+        return reader.messages_before(chat, anchor, count, since)
+    return reader.messages_after(chat, anchor, count, since)
+
+
+def _bounds(reader: Reader, chat_id: ChatId, actor: UserId) -> tuple[ChatId, int]:
+    """The chat, and the number of the first message that the actor may read of it."""
+    chat, member = chats.reading(reader.chat(chat_id), actor)
+    return chat.id, member.range.reads_from

@@ -7,7 +7,7 @@ from attrs import frozen
 from messaging_core import chats, idempotency, messages
 from messaging_core import users as people
 from messaging_core.effects import Decision
-from messaging_core.errors import Refused
+from messaging_core.errors import MessageNotFound, Refused
 from messaging_core.idempotency import IdempotentRequest, Shown
 from messaging_core.ids import ChatId, MessageId, UserId
 from messaging_core.models import Resource, ResourceKind
@@ -15,6 +15,7 @@ from messaging_core.operations.base import Context, Operation
 from messaging_core.operations.chats import view as chat_view
 from messaging_core.operations.users import view as user_view
 from messaging_core.ports import Reader, Transaction
+from messaging_core.positions import may_see
 
 
 @frozen
@@ -60,7 +61,9 @@ def _shown_now(reader: Reader, resource: Resource | None, context: Context) -> S
         match resource.kind:
             case ResourceKind.MESSAGE:
                 message = messages.found(reader.message(MessageId(resource.id)))
-                chats.readable(reader.chat(message.chat_id), actor)
+                chat, member = chats.reading(reader.chat(message.chat_id), actor)
+                if not may_see(member.range, chat.sequence, message.sequence):
+                    raise MessageNotFound
                 return message
             case ResourceKind.CHAT:
                 return chat_view(reader, chats.readable(reader.chat(ChatId(resource.id)), actor), context)

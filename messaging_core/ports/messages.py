@@ -12,11 +12,18 @@ class MessageReader(Protocol):
 
     def message(self, message_id: MessageId) -> Message | None: ...
 
-    def messages_before(self, chat_id: ChatId, before_id: MessageId | None, count: int) -> Sequence[Message]:
-        """The last `count` messages with smaller ids, newest first; None means no upper bound."""
+    def messages_before(
+        self, chat_id: ChatId, before_id: MessageId | None, count: int, since: int = 1
+    ) -> Sequence[Message]:
+        """The last `count` messages with smaller ids, newest first; None means no upper bound.
 
-    def messages_after(self, chat_id: ChatId, after_id: MessageId, count: int) -> Sequence[Message]:
-        """The first `count` messages with greater ids, oldest first."""
+        Only messages whose `sequence` is `since` or greater are counted: pass the reader's `reads_from`.
+        """
+
+    def messages_after(
+        self, chat_id: ChatId, after_id: MessageId, count: int, since: int = 1
+    ) -> Sequence[Message]:
+        """The first `count` messages with greater ids, oldest first; see `messages_before`."""
 
 
 class MessageTransaction(MessageReader, Protocol):

@@ -17,6 +17,7 @@ from messaging_core.events import (
     EphemeralEvent,
     Facts,
     MemberAdded,
+    MessageCreated,
     Typing,
     rebuild,
 )
@@ -162,8 +163,12 @@ def chats(draw: st.DrawFn, *, is_group: bool | None = None) -> Chat:
 
 
 @st.composite
-def messages(draw: st.DrawFn, *, chat: Chat | None = None) -> Message:
-    """Messages that are not deleted; with a chat, their author is one of its members."""
+def messages(draw: st.DrawFn, *, chat: Chat | None = None, is_new: bool = False) -> Message:
+    """Messages that are not deleted; with a chat, their author is one of its members.
+
+    With `is_new`, their creation is the chat's next event, otherwise one that it has.
+    """
+    last = 10**9 if chat is None else chat.sequence
     content, payload = draw(_substance())
     ts = draw(times)
     return Message(
@@ -177,6 +182,7 @@ def messages(draw: st.DrawFn, *, chat: Chat | None = None) -> Message:
         draw(st.none() | message_ids),
         draw(st.none() | st.just(ts + timedelta(seconds=1))),
         None,
+        last + 1 if is_new else draw(st.integers(1, last)),
     )
 
 
@@ -195,7 +201,8 @@ def events(draw: st.DrawFn, *, chat: Chat | None = None) -> DurableEvent:
         member = evolve(member, range=ended(member.range, number))
         count = of.member_count - 1
     tombstone = Tombstone(of.id, number, draw(times), draw(st.none() | user_ids))
-    facts = Facts(of, draw(messages(chat=chat)), draw(payloads), member, count, tombstone)
+    message = draw(messages(chat=of, is_new=kind.event is MessageCreated))
+    facts = Facts(of, message, draw(payloads), member, count, tombstone)
     event = rebuild(kind.name or draw(st.sampled_from(["acme.pinned", "acme.poll.opened"])), facts)
     assert event is not None
     return event

@@ -27,10 +27,12 @@ from messaging_core.events import (
     MessageUpdated,
     creation,
 )
+from messaging_core.fanout import announce
 from messaging_core.ids import ChatId, MessageId, UserId
 from messaging_core.limits import Limits
 from messaging_core.messages import check_page, delete_message, edit_message, page, send_message
 from messaging_core.models import Chat, Member, Message, MessageType, Page, Role
+from messaging_core.positions import Range, may_see
 from messaging_core.testing import strategies as values
 
 NOW = datetime(2024, 11, 4, 14, 30, tzinfo=UTC)
@@ -47,7 +49,7 @@ CHAT = Chat(
     NOW,
     None,
 )
-MESSAGE = Message(MessageId(9), CHAT.id, ALICE, MessageType.TEXT, "hello", None, NOW, None, None, None)
+MESSAGE = Message(MessageId(9), CHAT.id, ALICE, MessageType.TEXT, "hello", None, NOW, None, None, None, 4)
 HELLO = SendMessage(CHAT.id, MessageType.TEXT, "hello")
 
 
@@ -95,13 +97,13 @@ def wrong(refused: pytest.ExceptionInfo[Invalid]) -> list[tuple[str, str]]:
 
 def test_sending() -> None:
     """Sending stores the message under its event's number, advances the chat, then delivers to members."""
-    message = evolve(MESSAGE, ts=LATER)
+    message = evolve(MESSAGE, ts=LATER, sequence=7)
     advanced = evolve(CHAT, sequence=7, active_at=LATER, last_message_id=message.id)
     entry = LogEntry(CHAT.id, 7, "message.created", MessageSubject(message.id), LATER)
     assert send() == Decision(
         message,
         (
-            StoreMessage(message, 7),
+            StoreMessage(message),
             AdvanceChat(advanced),
             Deliver(MessageCreated(message), (ALICE, BOB), entry),
         ),
@@ -120,8 +122,8 @@ def test_any_sent_message(data: st.DataObject, chat: Chat) -> None:
     assert isinstance(delivered, Deliver)
     assert delivered.audience == chat.member_ids
     assert author in delivered.audience
-    assert delivered.entry == creation(stored.message, stored.sequence)
-    assert stored.sequence == advanced.chat.sequence == chat.sequence + 1
+    assert delivered.entry == creation(stored.message)
+    assert stored.message.sequence == advanced.chat.sequence == chat.sequence + 1
     assert evolve(advanced.chat, sequence=0, active_at=NOW, last_message_id=None) == evolve(
         chat, sequence=0, active_at=NOW, last_message_id=None
     )
@@ -414,3 +416,54 @@ def test_a_page_around_a_message(count: int, size: int, around_id: int) -> None:
 def test_an_empty_page() -> None:
     """A page without messages has no further page."""
     assert page((), (), size=5) == page((), (), size=5, forward=True) == Page((), False, None)
+
+
+# --- what a member may not read -----------------------------------------------------------------------------
+
+
+def later_member(chat: Chat, user_id: UserId, role: Role = Role.MEMBER) -> Chat:
+    """The chat with a member who joined it with its last number, and reads it from there on."""
+    member = Member(user_id, role, NOW, Range(chat.sequence, chat.sequence))
+    return evolve(chat, is_group=True, members=(*chat.members, member))
+
+
+def audience_of(decision: Decision[Any]) -> tuple[UserId, ...]:
+    *_, delivery = decision.effects
+    assert isinstance(delivery, Deliver)
+    return delivery.audience
+
+
+def test_an_event_about_a_hidden_message_is_not_delivered() -> None:
+    """Who may not read a message learns of none of its changes, and hears of new messages."""
+    chat = later_member(CHAT, STRANGER)
+    for decision in (edit(EditMessage(MESSAGE.id, "new"), chat=chat), delete(chat=chat)):
+        assert audience_of(decision) == (ALICE, BOB)
+    assert audience_of(send(chat=chat)) == (ALICE, BOB, STRANGER)
+
+
+def test_a_hidden_message_cannot_be_named() -> None:
+    """For who may not read it, a message does not exist: it cannot be edited, deleted or replied to."""
+    chat = later_member(evolve(CHAT, members=CHAT.members[1:]), ALICE, Role.ADMIN)
+    with pytest.raises(MessageNotFound):
+        edit(EditMessage(MESSAGE.id, "new"), chat=chat)
+    with pytest.raises(MessageNotFound):
+        delete(chat=chat)
+    reply = evolve(HELLO, reply_to_id=MESSAGE.id)
+    with pytest.raises(Invalid) as refused:
+        send(reply, chat=chat, replied_to=MESSAGE)
+    assert wrong(refused) == [("reply_to_id", "message_not_found")]
+    assert send(reply, chat=chat, author=BOB, replied_to=MESSAGE).result.reply_to_id == MESSAGE.id
+
+
+@given(st.data(), values.chats())
+def test_the_audience_is_those_who_may_see(data: st.DataObject, chat: Chat) -> None:
+    """A new message, and a change of any message, reach exactly the members who may see them."""
+    number = chat.sequence + 1
+    for is_new in (True, False):
+        message = data.draw(values.messages(chat=chat, is_new=is_new))
+        event = MessageCreated(message) if is_new else MessageUpdated(message)
+        *_, delivery = announce(chat, event, now=NOW)
+        assert isinstance(delivery, Deliver)
+        assert delivery.audience == tuple(
+            member.user_id for member in chat.members if may_see(member.range, number, message.sequence)
+        )

@@ -110,7 +110,17 @@ async def closed(socket: Subscription) -> tuple[list[str], Close | None]:
 
 def created(number: int, *audience: UserId) -> Deliver:
     message = Message(
-        MessageId(number), ChatId(1), UserId(1), MessageType.TEXT, "Hello", None, NOW, None, None, None
+        MessageId(number),
+        ChatId(1),
+        UserId(1),
+        MessageType.TEXT,
+        "Hello",
+        None,
+        NOW,
+        None,
+        None,
+        None,
+        number,
     )
     entry = LogEntry(ChatId(1), number, "message.created", MessageSubject(message.id), NOW)
     return Deliver(MessageCreated(message), audience, entry)

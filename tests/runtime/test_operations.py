@@ -1,5 +1,6 @@
 """Operations and queries over the memory storage: what they read and decide."""
 
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -14,6 +15,7 @@ from messaging_core.commands import (
     GetChat,
     GetOwnUser,
     GetUser,
+    ListMessages,
     OpenDirectChat,
     RegisterUser,
     SendMessage,
@@ -37,8 +39,9 @@ from messaging_core.errors import (
 from messaging_core.events import ChatCreated
 from messaging_core.fanout import announce
 from messaging_core.idempotency import IdempotentRequest, fingerprint
-from messaging_core.ids import ChatId, MessageId, SessionId, UserId
+from messaging_core.ids import ChatId, MessageId, MessageIdOrZero, SessionId, UserId
 from messaging_core.limits import Limits
+from messaging_core.members import add_member, remove_member
 from messaging_core.models import (
     Actor,
     Chat,
@@ -326,3 +329,39 @@ def test_a_decision_counts_the_recipients_of_its_events() -> None:
     close = CloseSockets(SessionId(1), "session_revoked")
     assert Decision(None, (close,)).people_reached() == 0
     assert Decision(None, (one, close, one)).people_reached() == 4
+
+
+# --- what a member may not read -----------------------------------------------------------------------------
+
+
+async def test_who_joined_later_reads_no_earlier_message(storage: MemoryStorage) -> None:
+    """Pages in every direction, and stored responses, show what the caller may read, and nothing else."""
+    say = SendMessage(OTHER_CHAT, MessageType.TEXT, "hello")
+    request = IdempotentRequest(IdempotencyKey(CAROL, "POST", "/messages", "key"), b"f" * 16)
+
+    def once(user_id: UserId) -> Operation[Executed]:
+        sending = operations.send_message(say, context(user_id))
+        return operations.once_only(sending, request, status=201, context=context(user_id))
+
+    def membership(decide: Callable[[Chat | None], Decision[Chat]]) -> Operation[Chat]:
+        return lambda tx: decide(tx.lock_chat(OTHER_CHAT))
+
+    hidden = (await carry_out(storage, once(CAROL))).result.result
+    await carry_out(storage, membership(lambda chat: remove_member(chat, CAROL, now=NOW)))
+    await carry_out(storage, membership(lambda chat: add_member(chat, CAROL, reads_all=False, now=NOW)))
+    shown = [
+        (await carry_out(storage, operations.send_message(say, context(BOB)))).result.id for _ in range(3)
+    ]
+    for command, expected in (
+        (ListMessages(OTHER_CHAT), shown[::-1]),
+        (ListMessages(OTHER_CHAT, after_id=MessageIdOrZero(0)), shown[::-1]),
+        (ListMessages(OTHER_CHAT, around_id=hidden.id), shown[::-1]),
+        (ListMessages(OTHER_CHAT, around_id=shown[1]), shown[::-1]),
+        (ListMessages(OTHER_CHAT, before_id=shown[0]), []),
+    ):
+        page = await storage.read(operations.page_of_messages(command, context(CAROL), 50))
+        assert [message.id for message in page.messages] == expected
+        assert not page.has_more
+    everything = await storage.read(operations.page_of_messages(ListMessages(OTHER_CHAT), context(BOB), 50))
+    assert [message.id for message in everything.messages] == [*shown[::-1], hidden.id]
+    assert isinstance((await carry_out(storage, once(CAROL))).result.result, MessageNotFound)

@@ -37,9 +37,9 @@ def fill(tx: Transaction, count: int) -> None:
     for number in range(1, count + 1):
         # Identifiers have gaps, as if other chats had the ones between.
         message = Message(
-            MessageId(2 * number), CHAT, MEMBER, MessageType.TEXT, "x", None, NOW, None, None, None
+            MessageId(2 * number), CHAT, MEMBER, MessageType.TEXT, "x", None, NOW, None, None, None, number
         )
-        tx.apply(StoreMessage(message, number))
+        tx.apply(StoreMessage(message))
 
 
 class Counted:
@@ -49,13 +49,17 @@ class Counted:
         self._reader = reader
         self._counts = counts
 
-    def messages_before(self, chat_id: ChatId, before_id: MessageId | None, count: int) -> Sequence[Message]:
+    def messages_before(
+        self, chat_id: ChatId, before_id: MessageId | None, count: int, since: int = 1
+    ) -> Sequence[Message]:
         self._counts.append(count)
-        return self._reader.messages_before(chat_id, before_id, count)
+        return self._reader.messages_before(chat_id, before_id, count, since)
 
-    def messages_after(self, chat_id: ChatId, after_id: MessageId, count: int) -> Sequence[Message]:
+    def messages_after(
+        self, chat_id: ChatId, after_id: MessageId, count: int, since: int = 1
+    ) -> Sequence[Message]:
         self._counts.append(count)
-        return self._reader.messages_after(chat_id, after_id, count)
+        return self._reader.messages_after(chat_id, after_id, count, since)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._reader, name)

@@ -54,7 +54,7 @@ async def check_0002(storage: Storage) -> None:
         for chat_id in (1, 2):
             log = [entry_row(entry)[:5] for entry in reader.log(ChatId(chat_id), 0, 100)]
             assert log == [row for row in LOGS if row[0] == chat_id]
-            history = [message_row(each, 0)[:-1] for each in reader.messages_before(ChatId(chat_id), None, 9)]
+            history = [message_row(each)[:-1] for each in reader.messages_before(ChatId(chat_id), None, 9)]
             assert history == [row for row in reversed(MESSAGES) if row[1] == chat_id]
         assert [chat.member_count for chat in reader.chats_of(UserId(7), None, 9)] == [1, 2]
 
@@ -63,8 +63,8 @@ async def check_0002(storage: Storage) -> None:
     def go_on(tx: Transaction) -> None:
         chat = tx.lock_chat(ChatId(1))
         assert chat is not None
-        message = message_of((5, *MESSAGES[0][1:]))
-        tx.apply(StoreMessage(message, chat.sequence + 1))
-        assert tx.log(ChatId(1), 5, 9) == [creation(message, 6)]
+        message = message_of((5, *MESSAGES[0][1:], chat.sequence + 1))
+        tx.apply(StoreMessage(message))
+        assert tx.log(ChatId(1), 5, 9) == [creation(message)]
 
     await storage.transact(go_on)

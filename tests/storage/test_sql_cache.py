@@ -47,9 +47,11 @@ class Failed(Exception):
     pass
 
 
-def a_message(id_: int, chat_id: int, content: str = "hello") -> Message:
+def a_message(id_: int, chat_id: int, content: str = "hello", sequence: int | None = None) -> Message:
+    number = sequence or id_
     return Message(
-        *(MessageId(id_), ChatId(chat_id), UserId(1), MessageType.TEXT, content, None, NOW, None, None, None)
+        *(MessageId(id_), ChatId(chat_id), UserId(1), MessageType.TEXT, content, None, NOW, None, None, None),
+        number,
     )
 
 
@@ -70,8 +72,8 @@ def add_chat(tx: Transaction, _: int) -> None:
 def send(tx: Transaction, number: int) -> None:
     chat = tx.lock_chat(ChatId(number % CHATS + 1))
     assert chat is not None
-    message = a_message(tx.next_message_id(), chat.id)
-    tx.apply(StoreMessage(message, chat.sequence + 1))
+    message = a_message(tx.next_message_id(), chat.id, sequence=chat.sequence + 1)
+    tx.apply(StoreMessage(message))
     moved = evolve(
         chat,
         title="not this",
@@ -146,7 +148,12 @@ def read_all(reader: Reader) -> list[Any]:
             for after, count in ((None, 9), (None, 1), (ChatId(1), 9), (ChatId(2), 1))
         ],
         [reader.excerpts(dict.fromkeys(chats, size), user_id) for user_id in users for size in (1, 2)],
-        [list(reader.messages_before(chat_id, None, size)) for chat_id in chats for size in (1, 3, 5, 200)],
+        [
+            list(reader.messages_before(chat_id, None, size, since))
+            for chat_id in chats
+            for size in (1, 3, 5, 200)
+            for since in (1, 2, 1000)
+        ],
     ]
 
 

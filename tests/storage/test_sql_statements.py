@@ -41,7 +41,7 @@ def test_plans(tmp_path: Path, name: str) -> None:
 @pytest.mark.parametrize(
     ("name", "index"),
     [
-        ("messages_before", "ix_messages_chat_id_sequence (chat_id=? AND sequence<?)"),
+        ("messages_before", "ix_messages_chat_id_sequence (chat_id=? AND sequence>? AND sequence<?)"),
         ("messages_after", "ix_messages_chat_id_sequence (chat_id=? AND sequence>?)"),
         ("message_numbers", "PRIMARY KEY (rowid=?)"),
         ("last_message_number", "COVERING INDEX ix_messages_chat_id_sequence (chat_id=?)"),

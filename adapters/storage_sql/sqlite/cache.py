@@ -423,14 +423,17 @@ class CachedReader(SqlReader):
                 found[chat_id] = excerpt(chat, viewer, size) if len(chat.members) > size else chat
         return {**found, **super().excerpts(missing, viewer)} if missing else found
 
-    def messages_before(self, chat_id: ChatId, before_id: MessageId | None, count: int) -> Sequence[Message]:
+    def messages_before(
+        self, chat_id: ChatId, before_id: MessageId | None, count: int, since: int = 1
+    ) -> Sequence[Message]:
         if before_id is not None or count > TAIL_LENGTH:
-            return super().messages_before(chat_id, before_id, count)
+            return super().messages_before(chat_id, before_id, count, since)
         tail = self._committed.tails.get(chat_id)
         if tail is None or (len(tail.messages) < count and not tail.is_complete):
             tail = tail_of(super().messages_before(chat_id, None, TAIL_LENGTH))
             self._committed.put_tail(chat_id, tail)
-        return tail.messages[:count]
+        found = tail.messages[:count]
+        return found if since == 1 else [message for message in found if message.sequence >= since]
 
     def _messages_of(self, rows: Sequence[Row]) -> Sequence[Message]:
         self._will_decode(sum([len(row[PAYLOAD]) for row in rows if row[PAYLOAD] is not None]))

@@ -105,7 +105,7 @@ WHERE members.chat_id = ? ORDER BY members.position
  LIMIT ? OFFSET 0
 
 -- message
-SELECT messages.id, messages.chat_id, messages.author_id, messages.type, messages.content, messages.payload, messages.ts, messages.reply_to_id, messages.edited_at, messages.deleted_at
+SELECT messages.id, messages.chat_id, messages.author_id, messages.type, messages.content, messages.payload, messages.ts, messages.reply_to_id, messages.edited_at, messages.deleted_at, messages.sequence
 FROM messages
 WHERE messages.id = ?
 
@@ -127,13 +127,13 @@ WHERE messages.chat_id = ? AND messages.sequence >= ? ORDER BY messages.sequence
  LIMIT 1 OFFSET 0
 
 -- messages_before
-SELECT messages.id, messages.chat_id, messages.author_id, messages.type, messages.content, messages.payload, messages.ts, messages.reply_to_id, messages.edited_at, messages.deleted_at
+SELECT messages.id, messages.chat_id, messages.author_id, messages.type, messages.content, messages.payload, messages.ts, messages.reply_to_id, messages.edited_at, messages.deleted_at, messages.sequence
 FROM messages
-WHERE messages.chat_id = ? AND messages.sequence < ? ORDER BY messages.sequence DESC
+WHERE messages.chat_id = ? AND messages.sequence < ? AND messages.sequence >= ? ORDER BY messages.sequence DESC
  LIMIT ? OFFSET 0
 
 -- messages_after
-SELECT messages.id, messages.chat_id, messages.author_id, messages.type, messages.content, messages.payload, messages.ts, messages.reply_to_id, messages.edited_at, messages.deleted_at
+SELECT messages.id, messages.chat_id, messages.author_id, messages.type, messages.content, messages.payload, messages.ts, messages.reply_to_id, messages.edited_at, messages.deleted_at, messages.sequence
 FROM messages
 WHERE messages.chat_id = ? AND messages.sequence > ? ORDER BY messages.sequence
  LIMIT ? OFFSET 0

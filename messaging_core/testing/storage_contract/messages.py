@@ -47,8 +47,8 @@ class MessageRules:
     async def test_message_types(self, storage: Storage, kind: MessageType) -> None:
         """Every message type is read back as itself."""
         alice, _, chat = await pair(storage)
-        message = Message(MessageId(1), chat.id, alice.id, kind, "x", None, NOW, None, None, None)
-        await storage.transact(lambda tx: tx.apply(StoreMessage(message, chat.sequence + 1)))
+        message = Message(MessageId(1), chat.id, alice.id, kind, "x", None, NOW, None, None, None, 2)
+        await storage.transact(lambda tx: tx.apply(StoreMessage(message)))
         stored = await storage.read(lambda reader: reader.message(message.id))
         assert stored == message
         assert stored is not None
@@ -120,10 +120,44 @@ class MessageRules:
         await storage.read(look)
         await storage.transact(look)
 
+    async def test_the_history_from_a_number_on(self, storage: Storage) -> None:
+        """A reader who may not read from the beginning gets full pages of the messages from their number on."""
+        alice, bob, chat = await pair(storage)
+        other = await storage.transact(lambda tx: add_group(tx, alice, bob))
+
+        def write(tx: Transaction) -> list[Message]:
+            found = []
+            for _ in range(6):
+                found.append(add_message(tx, chat.id, alice.id))
+                add_message(tx, other.id, bob.id)
+            return found
+
+        written = await storage.transact(write)
+        ids = [message.id for message in written]
+        assert [message.sequence for message in written] == [2, 3, 4, 5, 6, 7]
+
+        def look(reader: Reader) -> None:
+            for since in (1, 2, 4, 7, 8, MAX_ID):
+                shown = [message.id for message in written if message.sequence >= since]
+                for count in (1, 3, 100):
+                    last = [each.id for each in reader.messages_before(chat.id, None, count, since)]
+                    assert last == shown[::-1][:count]
+                    for anchor in (*ids, MessageId(ids[2] + 1), MessageId(MAX_ID)):
+                        before = reader.messages_before(chat.id, anchor, count, since)
+                        after = reader.messages_after(chat.id, anchor, count, since)
+                        assert [each.id for each in before] == [x for x in shown[::-1] if x < anchor][:count]
+                        assert [each.id for each in after] == [x for x in shown if x > anchor][:count]
+
+        await storage.read(look)
+        await storage.transact(look)
+        await storage.read(look)
+
     async def test_a_message_that_does_not_exist_cannot_change(self, storage: Storage) -> None:
         """Changing a message that was never stored raises `LookupError` and changes nothing."""
         alice, _, chat = await pair(storage)
-        message = Message(MessageId(7), chat.id, alice.id, MessageType.TEXT, "x", None, NOW, None, None, None)
+        message = Message(
+            MessageId(7), chat.id, alice.id, MessageType.TEXT, "x", None, NOW, None, None, None, 2
+        )
         with pytest.raises(LookupError):
             await storage.transact(lambda tx: tx.apply(ChangeMessage(message)))
         assert await history_of(storage, chat.id) == []
@@ -160,7 +194,7 @@ class MessageRules:
             entries = reader.log(chat.id, 0, 100)
             assert list(entries) == [
                 LogEntry(chat.id, 1, "chat.created", THE_CHAT, NOW),
-                *(creation(message, number) for number, message in enumerate(messages, 2)),
+                *(creation(message) for message in messages),
                 LogEntry(chat.id, 5, "message.updated", MessageSubject(messages[0].id), later),
                 LogEntry(chat.id, 6, "acme.pinned", CustomSubject({"by": "Алиса", "at": [1, None]}), later),
             ]

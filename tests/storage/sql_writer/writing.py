@@ -33,11 +33,10 @@ def prepare(tx: Transaction) -> None:
 
 
 def send(tx: Transaction, content: str = "hello", chat_id: ChatId = CHAT) -> MessageId:
-    message = Message(
-        tx.next_message_id(), chat_id, ALICE, MessageType.TEXT, content, None, NOW, None, None, None
-    )
-    tx.apply(StoreMessage(message, message.id))
-    return message.id
+    id_ = tx.next_message_id()
+    message = Message(id_, chat_id, ALICE, MessageType.TEXT, content, None, NOW, None, None, None, id_)
+    tx.apply(StoreMessage(message))
+    return id_
 
 
 def history(reader: Reader) -> list[MessageId]:
