@@ -248,7 +248,7 @@ class Following:
             # It is new to settled users: their signals were lost, or are under way.
             due += self._anchor(chat.id, max(since, min(joined) - 1) if joined else chat.sequence)
             if joined:
-                self.sequences.take(chat.id, chat.sequence, None)
+                due += self.sequences.take(chat.id, chat.sequence, None)
         for chat_id, last in over.items():
             self._affirmed.add(chat_id)
             if chat_id not in self.sequences:

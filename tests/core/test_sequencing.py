@@ -513,3 +513,28 @@ def test_a_chat_that_nobody_here_may_see_any_further_is_skipped() -> None:
     following.skip(CHAT, through=9)
     following.skip(CHAT, through=9)
     assert CHAT not in following.sequences
+
+
+def test_a_user_who_comes_does_not_receive_an_old_chat_from_its_beginning() -> None:
+    """A chat whose log is still to be read for a new member has no position for an old member who comes."""
+    joined, over = settled(ALICE), settled(ALICE)
+    for following in (joined, over):
+        following.arrive(Reference(CHAT, 50_000, None, ALICE))
+        following.arrive(event(50_001, ALICE, BOB))
+        assert CHAT in following.sequences
+        assert not following.follows(CHAT)
+        following.come(BOB)
+    assert joined.settle(BOB, [chat(50_000, joined={ALICE: 50_000})]) == []
+    assert (joined.sequences.position(CHAT), joined.sequences.heard(CHAT)) == (49_999, 50_001)
+    assert joined.follows(CHAT)
+    assert numbers(joined.read(CHAT, log(50_000), through=None)) == [50_000, 50_001]
+    assert numbers(over.settle(BOB, [chat(50_000, BOB, CAROL)])) == [50_001]
+    assert over.follows(CHAT)
+
+
+def test_a_former_membership_changes_nothing_while_others_here_are_members() -> None:
+    """A chat that is followed for others keeps its position when a former member comes."""
+    following = settled(ALICE, chats=[chat(9)])
+    following.come(CAROL)
+    following.settle(CAROL, [], followed=[], over={CHAT: 4})
+    assert numbers(following.arrive(event(10))) == [10]

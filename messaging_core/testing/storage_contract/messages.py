@@ -121,7 +121,7 @@ class MessageRules:
         await storage.transact(look)
 
     async def test_the_history_from_a_number_on(self, storage: Storage) -> None:
-        """A reader who may not read from the beginning gets full pages of the messages from their number on."""
+        """A reader who may read from a number on gets full pages of the messages from that number on."""
         alice, bob, chat = await pair(storage)
         other = await storage.transact(lambda tx: add_group(tx, alice, bob))
 
