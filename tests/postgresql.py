@@ -21,7 +21,7 @@ SERVER = os.environ.get("MESSAGING_TEST_POSTGRESQL", "postgresql://postgres@127.
 def connect(address: str = SERVER) -> "psycopg.Connection[Any]":
     """A connection of the test's own, in which every statement commits."""
     try:
-        return psycopg.connect(address, autocommit=True, connect_timeout=5)
+        return psycopg.connect(address, autocommit=True, connect_timeout=30)
     except psycopg.OperationalError as error:
         pytest.skip(
             f"no PostgreSQL server, with a role that may create databases: {error}\n"

@@ -214,7 +214,7 @@ class Origins(click.ParamType[str]):
 
 
 class Hosts(click.ParamType[AvatarHosts]):
-    """none, any, or hosts and own separated by spaces."""
+    """`none`, `any`, or a list of hosts separated by spaces, in which `own` is the server itself."""
 
     name = "hosts"
     whole: ClassVar = {"none": NO_HOST, "any": ANY_HOST}

@@ -95,7 +95,7 @@ class AsgiSocket:
     # --- called by the reader ------------------------------------------------------------------------------
 
     async def step(self, now: float) -> bool:
-        """Process one frame; returns whether another may be possible. Waits only for writes to the peer."""
+        """Process one frame; returns True if there may be another. Waits only for writes to the peer."""
         if self.closed:
             return False
         if self._http.restarting:

@@ -11,7 +11,7 @@ from adapters.listener.shared import SharedParts
 from adapters.listener.tcp import TcpStream
 
 MAX_WRITE = 65_536
-"""Bytes of one write that have a deadline of their own."""
+"""Bytes of one write, which has a deadline of its own; more are written in several."""
 
 
 class WriterOwner(Protocol):

@@ -38,7 +38,7 @@ from messaging_core.models import Chat, Member, Message, MessageType, Role
 from messaging_core.ports import Bus
 from messaging_core.signals import Envelope, Reference, Signal
 
-PATIENCE = 20
+PATIENCE = 60
 """Seconds that a test waits for an event before it fails."""
 AUDIENCE = (UserId(1), UserId(2))
 

@@ -18,6 +18,7 @@ from benchmarks.load.figures import Figures
 from benchmarks.load.population import CHATS, HISTORY, PEOPLE
 from benchmarks.load.processes import Cores, NotServing, RunningServer, free_port, ours, running
 from benchmarks.load.seeding import fill_ours, fill_peers, seed_ours, seed_peers
+from tests.patience import PATIENCE
 
 ANYWHERE = Cores(None, None)
 
@@ -59,7 +60,7 @@ def test_a_server_ends_when_the_process_that_started_it_is_killed() -> None:
         pid = int(harness.stdout.readline())
         assert exists(pid)
         os.kill(harness.pid, signal.SIGKILL)
-    until = monotonic() + 10
+    until = monotonic() + PATIENCE
     while exists(pid) and monotonic() < until:
         sleep(0.01)
     assert not exists(pid)

@@ -73,7 +73,7 @@ def test_an_envelope_to_some_processes_proves_nothing(liveness: Liveness) -> Non
 
 
 def test_a_publisher_first_heard_later_may_have_sent_signals_before(liveness: Liveness) -> None:
-    """A publisher whose first received envelope has a higher number than 1 may have sent signals before."""
+    """If the first envelope from a publisher has a number above 1, its earlier signals may be missing."""
     assert beat(liveness, 10.0, 1, OTHER) is None
     assert beat(liveness, 10.0, 2, "a third") is not None
     assert liveness.others == 2

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.patience import PATIENCE
+
 
 @pytest.mark.parametrize(
     "program",
@@ -15,6 +17,6 @@ import pytest
 def test_help_runs_nothing(root: Path, program: list[str]) -> None:
     """`--help` prints the usage and runs nothing else."""
     command = [sys.executable, *program, "--help"]
-    ended = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False, timeout=20)
+    ended = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False, timeout=PATIENCE)
     assert (ended.returncode, ended.stderr) == (0, "")
     assert ended.stdout.startswith("usage: ")

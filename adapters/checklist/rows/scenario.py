@@ -79,7 +79,7 @@ def _has_tag(probe: Probe, account: RegisteredAccount) -> None:
 async def _both_receive(
     probe: Probe, response: Response, sockets: tuple[RecordedSocket, ...], marker: str
 ) -> None:
-    """Stop if a socket does not receive the marker in time; C3 owns the finding."""
+    """End the row if a socket does not receive the marker in time; row C3 reports the fault itself."""
     with trio.move_on_after(probe.run.timeout):
         for socket in sockets:
             await socket.receives(marker, inf)

@@ -172,7 +172,7 @@ def is_conflict(error: psycopg.Error) -> bool:
 
 
 def is_unavailable(error: psycopg.Error) -> bool:
-    """Whether the server or the connection failed; a wrong statement or a violated rule is a defect."""
+    """Whether the server or the connection failed; other errors, a violated constraint say, are defects."""
     if error.sqlstate is None:
         return isinstance(error, psycopg.OperationalError) and not isinstance(error, errors.PipelineAborted)
     return error.sqlstate[:2] in _UNAVAILABLE or isinstance(error, _GOING_DOWN)

@@ -103,7 +103,7 @@ async def test_every_value_in_every_query(
 async def test_a_probe_with_a_query(
     server: ServerHere, http: httpx.AsyncClient, path: str, query: str, status: int | tuple[int, str]
 ) -> None:
-    """A probe that defeats caches by a name with `_` is answered; any other parameter is a mistake."""
+    """A probe may defeat caches by a parameter whose name starts with `_`; any other one is refused."""
     response = await http.get(f"{server.address}{path}{query}")
     expect(response, *(status if isinstance(status, tuple) else (status,)))
 
