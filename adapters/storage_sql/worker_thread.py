@@ -45,6 +45,7 @@ class WorkerThread:
     def send(self, work: Work) -> None:
         """Run `work`, which must not raise: it reports to the loop by itself."""
         self._sent += 1
+        self._pauses.may_be_needed = True
         self._work.put(work)
 
     def call(self, work: Work, then: Callable[[Outcome[Any]], None]) -> None:
@@ -83,6 +84,8 @@ class LoopPauses(TurnObserver):
         super().__init__()
         self._threads: dict[WorkerThread, None] = {}
         self._pause_at = 0.0
+        self.may_be_needed = False
+        """Whether a thread was sent work since all were found without any: usually none has any."""
 
     def add(self, thread: WorkerThread) -> None:
         """Pause for this thread too."""
@@ -100,5 +103,8 @@ class LoopPauses(TurnObserver):
         self._pause_at = monotonic() + PAUSE_EVERY
 
     def before_io_wait(self, timeout: float) -> None:
-        if timeout == 0 and monotonic() >= self._pause_at and any(thread.is_busy for thread in self._threads):
-            self.pause()
+        if timeout == 0 and self.may_be_needed and monotonic() >= self._pause_at:
+            if any(thread.is_busy for thread in self._threads):
+                self.pause()
+            else:
+                self.may_be_needed = False
