@@ -56,6 +56,7 @@ class AsgiSocket:
         "_logged",
         "_path",
         "_peer",
+        "_received",
         "_tasks",
         "closed",
         "machine",
@@ -74,6 +75,8 @@ class AsgiSocket:
         self._end_reported = False
         self._ended: Callable[[], None] | None = None
         """The callback of an adopted socket's end; no task of the application receives from it."""
+        self._received: Callable[[str | bytes], None] | None = None
+        """The callback of an adopted socket's messages; None where they are dropped."""
         key = dict(request.fields)[b"sec-websocket-key"]
         now = trio.current_time()
         self.machine = WebSocket.begin(key, peer.shared.config, now)
@@ -186,7 +189,7 @@ class AsgiSocket:
         """See `DirectFrames.close`."""
         await self.send({"type": "websocket.close", "code": code, "reason": reason})
 
-    def adopt(self, ended: Callable[[], None]) -> None:
+    def adopt(self, ended: Callable[[], None], received: Callable[[str | bytes], None] | None) -> None:
         """See `DirectFrames.adopt`."""
         if self._end_reported:
             ended()
@@ -194,9 +197,13 @@ class AsgiSocket:
             raise RuntimeError("accept the socket before you adopt it")
         else:
             self._ended = ended
-            self._inbox.drop()
+            self._received = received
+            for earlier in self._inbox.empty():
+                if earlier["type"] == "websocket.receive":
+                    text = earlier["text"]
+                    self._hand_over(cast("bytes", earlier["bytes"]) if text is None else text)
             self._handshake = None
-            self.machine.drop_messages()
+            self.machine.forget_application()
             self._wake_if_needed()
 
     def start_soon(self, task: Callable[[], Awaitable[None]]) -> None:
@@ -221,7 +228,16 @@ class AsgiSocket:
                     self._peer.abort()
                 self._finish()
 
+    def _hand_over(self, data: str | bytes) -> None:
+        """Call the application back with a message of an adopted socket's peer."""
+        if self._received is not None:
+            with Boundary(partial(self._peer.shared.report, self._path)):
+                self._received(data)
+
     def _deliver(self, data: str | bytes) -> None:
+        if self._ended is not None:
+            self._hand_over(data)
+            return
         text = data if isinstance(data, str) else None
         binary = None if isinstance(data, str) else data or EmptyBytes()
         event = {"type": "websocket.receive", "bytes": binary, "text": text}

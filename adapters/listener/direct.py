@@ -23,7 +23,7 @@ class AdoptableSocket(Protocol):
     def start_soon(self, task: Callable[[], Awaitable[None]]) -> None:
         """Run a task of the application, unless the socket has ended."""
 
-    def adopt(self, ended: Callable[[], None]) -> None:
+    def adopt(self, ended: Callable[[], None], received: Callable[[str | bytes], None] | None) -> None:
         """Keep it open without a task of the application."""
 
 
@@ -61,10 +61,11 @@ class DirectFrames:
         """Run a task of the application on this connection; does nothing after the connection's end."""
         self._socket.start_soon(task)
 
-    def adopt(self, ended: Callable[[], None]) -> None:
+    def adopt(self, ended: Callable[[], None], received: Callable[[str | bytes], None] | None = None) -> None:
         """Keep the socket open, without a task, after the application's call has returned.
 
-        The listener reads the peer's messages, checks them against its limits, and drops them. It calls
-        `ended` once, when either side closes the socket; immediately if the socket is closed already.
+        The listener reads the peer's messages, checks them against its limits, and calls `received` with
+        each, those included that arrived before; without it, it drops them. It calls `ended` once, when
+        either side closes the socket; immediately if the socket is closed already.
         """
-        self._socket.adopt(ended)
+        self._socket.adopt(ended, received)

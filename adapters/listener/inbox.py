@@ -1,6 +1,6 @@
 """The bounded inbox between a connection's reader and the application, and the application's tasks."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import Any, Protocol
 
@@ -55,10 +55,11 @@ class Inbox:
             self._arrived.set()
             self._arrived = None
 
-    def drop(self) -> None:
-        """Delete all events: the application receives no more."""
-        self._events.clear()
+    def empty(self) -> Sequence[ASGIReceiveEvent]:
+        """Remove and return all events: the application receives no more."""
+        events, self._events = self._events, []
         self.bytes = 0
+        return events
 
     async def receive(self) -> ASGIReceiveEvent:
         """ASGI's `receive`. After a disconnect it waits without end, as Hypercorn's does."""

@@ -203,8 +203,8 @@ class WebSocket:
     """Whether bytes have arrived since the last ping."""
     _may_have_frame: bool = field(init=False, default=False)
     """Whether received bytes may hold a frame that has not been processed."""
-    _dropping: bool = field(init=False, default=False)
-    """Whether messages are checked and dropped, because nobody receives them."""
+    _is_adopted: bool = field(init=False, default=False)
+    """Whether no task of the application receives."""
 
     @classmethod
     def begin(cls, key: bytes, limits: ListenerConfig, now: float) -> Self:
@@ -244,7 +244,7 @@ class WebSocket:
     @property
     def sleeps(self) -> bool:
         """Whether only bytes or the deadline lead to the next step, so that no task needs to wait for it."""
-        return self.phase is SocketPhase.HANDSHAKE or (self.phase is SocketPhase.OPEN and self._dropping)
+        return self.phase is SocketPhase.HANDSHAKE or (self.phase is SocketPhase.OPEN and self._is_adopted)
 
     @property
     def rests(self) -> bool:
@@ -347,9 +347,9 @@ class WebSocket:
             return self.close(CloseCode.OUR_FAULT, "", now)
         return (SocketEnd(EndCause.CLOSED),) if self.phase is not SocketPhase.CLOSING else ()
 
-    def drop_messages(self) -> None:
-        """Nobody receives any more: check messages against the limits, and drop them."""
-        self._dropping = True
+    def forget_application(self) -> None:
+        """No task of the application receives any more, so a message never has to wait for one."""
+        self._is_adopted = True
         self.paused = False
         if self.phase is SocketPhase.OPEN:  # thousands of these may stay open
             self._frames._events = _SmallQueue(self._frames._events)  # type: ignore[assignment] # noqa: SLF001
@@ -383,9 +383,6 @@ class WebSocket:
         if not self._buffer.add(event):
             return self._fail(CloseCode.TOO_BIG, "message_too_big", EndCause.FAILED, now)
         if not event.message_finished:
-            return ()
-        if self._dropping:
-            self._buffer.clear()
             return ()
         return (SocketMessage(self._buffer.take()),)
 

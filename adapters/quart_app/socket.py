@@ -46,8 +46,8 @@ class SocketEndpoint:
 
     A refused socket is accepted and then closed with 1008 and the reason: without the accept it would be a
     403, which a browser reports as 1006 without a reason. A repeated refusal is delayed before the accept, so
-    that the socket is not open meanwhile. Messages of the client are handed to its socket's protocol; a
-    listener that adopts the socket reads and drops them.
+    that the socket is not open meanwhile. Every message of the client is read, and handed to its socket's
+    protocol, whatever the protocol makes of it.
     """
 
     def __init__(
@@ -131,7 +131,7 @@ class SocketEndpoint:
         extension: Any = scope["extensions"].get(DIRECT_FRAMES)
         if extension is not None:
             sink: AdoptingTransport = extension["sink"]
-            sink.adopt(socket.end)
+            sink.adopt(socket.end, socket.receive)
             stack.pop_all()
             socket.attach(sink)
             return
@@ -148,8 +148,8 @@ class SocketEndpoint:
 class AdoptingTransport(Transport, Protocol):
     """A transport that can keep the socket open after its application's task has ended."""
 
-    def adopt(self, ended: Callable[[], None]) -> None:
-        """Keep the socket open, read and drop the peer's messages, and call `ended` once it is closed."""
+    def adopt(self, ended: Callable[[], None], received: Callable[[str | bytes], None]) -> None:
+        """Keep the socket open: call `received` with each message of the peer, and `ended` at the end."""
 
 
 class _Handshake:

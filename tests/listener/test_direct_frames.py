@@ -20,6 +20,7 @@ from adapters.listener.inbox import Inbox
 from adapters.listener.websocket import MessageBuffer
 from messaging_core.sockets import text_frame
 from tests.listener.harness import (
+    BINARY,
     CLOSE,
     PING,
     PONG,
@@ -215,6 +216,39 @@ async def test_an_adopted_socket_stays_open_and_accepts_frames() -> None:
             assert (await it.peer.frame_of(PONG)).payload == payload
         await it.sink.write(text_frame(b"three"))
         assert (await it.peer.frame()).payload == b"three"
+
+
+@pytest.mark.parametrize("early", [True, False])
+async def test_the_messages_of_an_adopted_sockets_peer_are_handed_over(early: bool) -> None:
+    """Each message is handed over once, in order, an earlier one too; a fault in one loses no other."""
+    received, adoptable = list[str | bytes](), trio.Event()
+
+    def receive_message(message: str | bytes) -> None:
+        received.append(message)
+        if message == "fail":
+            raise RuntimeError(message)
+
+    async def app(scope: dict[str, Any], receive: Receive, send: Send) -> None:
+        await receive()
+        await send({"type": "websocket.accept"})
+        await adoptable.wait()
+        scope["extensions"][EXTENSION]["sink"].adopt(lambda: None, receive_message)
+
+    async with serving(application(websocket=app)) as served, socket_to(served) as peer:
+        if not early:
+            adoptable.set()
+        for number in range(3):
+            await peer.send(frame(TEXT, f"text {number}".encode()) + frame(BINARY, bytes([255, number])))
+        await peer.send(frame(TEXT, b"") + frame(BINARY, b"") + frame(TEXT, b"fail") + frame(PING, b"!"))
+        assert (await peer.frame_of(PONG)).payload == b"!"
+        adoptable.set()
+        await peer.send(frame(TEXT, b"la", fin=False) + frame(0, b"st"))
+        await wait_until(lambda: received[-1:] == ["last"])
+        await peer.send(close_frame(1000))
+        assert (await peer.frame_of(CLOSE)).close[0] == 1000
+    numbered = [each for number in range(3) for each in (f"text {number}", bytes([255, number]))]
+    assert received == [*numbered, "", b"", "fail", "last"]
+    assert served.counts.application_errors == 1
 
 
 async def leave_with_a_close(it: AdoptedSocket) -> None:
