@@ -40,6 +40,36 @@ def test_a_refused_attempt_costs_no_permit() -> None:
     limits.take(("message_rate", 1, RATE, 1))
 
 
+def test_work_that_cost_more_is_charged_and_its_debt_refused() -> None:
+    """Each bucket is charged with its own cost at its own time, and refuses while it is in debt."""
+    clock = Clock()
+    limits = Throttles(clock)
+    alice, bob, carol = [("request_rate", key, RATE, 1) for key in (1, 2, 3)]
+    limits.take(alice)
+    limits.charge(("request_rate", 1, RATE, 3), bob)
+    limits.refuse_debt(bob, carol)
+    for now, wait in ((0.0, 3.0), (1.0, 2.0)):
+        clock.now = now
+        with pytest.raises(TooManyRequests) as refused:
+            limits.refuse_debt(bob, alice)
+        assert refused.value.retry_after == wait
+    clock.now = 2.0
+    limits.refuse_debt(alice)
+    with pytest.raises(TooManyRequests):
+        limits.take(alice)
+    clock.now = 3.0
+    limits.take(alice)
+
+
+def test_a_check_counts_the_cost() -> None:
+    """A bucket with one permit left lets work of one permit through, and no more."""
+    limits = Throttles(Clock())
+    limits.take(("request_rate", 1, RATE, 1))
+    limits.check(("request_rate", 1, RATE, 1))
+    with pytest.raises(TooManyRequests):
+        limits.check(("request_rate", 1, RATE, 2))
+
+
 def test_permits_of_several_buckets_are_spent_together() -> None:
     """A request that one of its limits refuses costs no permit of another, in any order of the limits."""
     limits = Throttles(Clock())
