@@ -176,6 +176,7 @@ class BusContract:
             reply_to_id=MESSAGE.id,
             edited_at=MESSAGE.ts,
             deleted_at=MESSAGE.ts,
+            sequence=2,  # of its creation, among `kinds`
         )
         orphan = evolve(message, author_id=None, content=None)
         kinds: list[DurableEvent] = [
