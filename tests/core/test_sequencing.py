@@ -160,6 +160,15 @@ def test_the_log_of_a_dropped_chat_is_not_delivered(sequences: Sequences) -> Non
     assert sequences.read(CHAT, log(5), through=None) == ()
 
 
+def test_a_position_never_moves_back(sequences: Sequences) -> None:
+    """A chat moves on to a later number, releasing what is held beyond it; an earlier one changes nothing."""
+    sequences.take(CHAT, 7, (event(7),))
+    assert numbers(sequences.skip_to(CHAT, 3)) == []
+    assert sequences.position(CHAT) == 4
+    assert numbers(sequences.skip_to(CHAT, 6)) == [7]
+    assert sequences.position(CHAT) == 7
+
+
 def test_following_again_does_not_change_the_position(sequences: Sequences) -> None:
     """Moving back would deliver twice, and moving on would leave events out."""
     sequences.follow(CHAT, 2)

@@ -7,9 +7,9 @@ import pytest
 
 from messaging_core import operations
 from messaging_core.commands import DeleteMessage, OpenDirectChat, SendMessage
-from messaging_core.effects import Decision, Deliver, StoreUser
+from messaging_core.effects import AppendEvent, Decision, Deliver, StoreUser
 from messaging_core.errors import ChatNotFound
-from messaging_core.events import MessageCreated
+from messaging_core.events import CustomSubject, LogEntry, MessageCreated
 from messaging_core.ids import ChatId, MessageId, SessionId, UserId
 from messaging_core.limits import Limits
 from messaging_core.models import Actor, MessageType, User
@@ -84,6 +84,17 @@ def test_an_operation_that_fails_between_its_changes_is_undone(world: World) -> 
     assert world.read(history) == []
     message, _ = world.do(operations.send_message(hello(ChatId(1)), context(BOB)))
     assert message.id == MessageId(2)
+
+
+def test_a_log_has_no_gap(world: World) -> None:
+    """An entry that does not take the next number of its chat is a defect of the decision, and not kept."""
+
+    def append(tx: Transaction) -> None:
+        tx.apply(AppendEvent(LogEntry(ChatId(1), 3, "acme.pinned", CustomSubject({}), NOW)))
+
+    with pytest.raises(ValueError, match="does not follow on the 1 entries"):
+        world.transact(append)
+    assert len(world.read(lambda reader: reader.log(ChatId(1), 0, 10))) == 1
 
 
 def test_worlds_are_independent(world: World) -> None:
