@@ -69,7 +69,7 @@ class RegisterUser:
 
 @frozen
 class LogIn:
-    """Both fields are bounded and storable; any other fault in them is answered like a wrong password."""
+    """Both fields are bounded and storable; any other fault in them has the response of a wrong password."""
 
     email: str = field(metadata=constrained(ANY_EMAIL))
     password: str = field(repr=False, metadata=constrained(ANY_PASSWORD))

@@ -132,8 +132,8 @@ class Limits:
     """The same, per address for all its users: 10,000 people take an hour."""
     request_rate: Rate = field(default=Rate(per_second=50, burst=300))
     """Every other request, per user."""
-    answer_bytes_per_permit: int = field(default=65_536, validator=ge(1024))
-    """Bytes of an answer that one permit of request_rate covers: 200 short messages. A larger answer is
+    response_bytes_per_permit: int = field(default=65_536, validator=ge(1024))
+    """Bytes of a response that one permit of request_rate covers: 200 short messages. A larger response is
     charged more permits once its size is known; a megabyte blocks the event loop for some 5 ms."""
     members_per_permit: int = field(default=10, validator=ge(1))
     """Members of a new group that one permit of request_rate covers; each costs two rows, some 4 KB of

@@ -22,7 +22,7 @@ class Close:
 
 
 @frozen
-class Answer:
+class Reply:
     """The payload of a frame for the client that has sent the message, never shed."""
 
     payload: bytes
@@ -35,7 +35,7 @@ class Carry:
     command: object
 
 
-SocketEffect = Answer | Carry | Close
+SocketEffect = Reply | Carry | Close
 
 
 def ignore(message: str | bytes) -> tuple[()]:

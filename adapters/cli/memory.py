@@ -1,8 +1,9 @@
 """Returns unused memory to the system, where the C library is glibc.
 
 glibc maps a block of 128 KiB or more separately and unmaps it when it is freed, but each freed block raises
-that threshold, up to 32 MiB: after the first large answers all others are allocated on the heap. Of the heap
-glibc returns only free memory at the end. So a siege of slow readers would leave holes in the heap for good.
+that threshold, up to 32 MiB: after the first large responses all others are allocated on the heap. glibc
+returns only the free memory at the heap's end, so a siege of slow readers would leave holes in the heap for
+good.
 """
 
 import ctypes

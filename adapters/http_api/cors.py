@@ -1,6 +1,6 @@
-"""CORS (the Fetch standard, section 3.2): the header fields of answers and of preflights.
+"""CORS (the Fetch standard, section 3.2): the header fields of responses and of preflights.
 
-An answer reflects the origin, never sends `*`, because credentials are allowed; `Vary: Origin` separates the
+A response reflects the origin, never sends `*`, because credentials are allowed; `Vary: Origin` separates the
 entries of caches.
 """
 
@@ -48,7 +48,7 @@ class Cors:
         self._fields: dict[str | None, Fields] = {}
 
     def fields(self, origin: str | None) -> Fields:
-        """The header fields to add to an answer for this origin; None where the request has no Origin."""
+        """The header fields to add to a response for this origin; None where the request has no Origin."""
         fields = self._fields.get(origin)
         if fields is None:
             fields = self._fields_for(origin)
@@ -69,7 +69,7 @@ class Cors:
 
 
 def preflight_fields(requested: str | None) -> Fields:
-    """The fields of the answer to a preflight whose Access-Control-Request-Headers is `requested`."""
+    """The fields of the response to a preflight whose Access-Control-Request-Headers is `requested`."""
     allowed = f"{REQUEST_HEADERS}, {requested}" if requested and requested.isascii() else REQUEST_HEADERS
     return (
         ("access-control-allow-methods", METHODS),

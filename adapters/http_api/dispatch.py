@@ -1,4 +1,4 @@
-"""Dispatch: turns a request and its endpoint's declaration into an answer."""
+"""Dispatch: turns a request and its endpoint's declaration into a response."""
 
 from collections.abc import Callable, Hashable, Mapping
 from contextlib import nullcontext
@@ -18,7 +18,7 @@ from adapters.http_api.endpoints import (
     ReadsInParts,
     Writes,
 )
-from adapters.http_api.exchange import JSON, REPLAYED, Headers, HttpAnswer, HttpRequest, json_answer
+from adapters.http_api.exchange import JSON, REPLAYED, Headers, HttpRequest, HttpResponse, json_response
 from adapters.http_api.parameters import check_names
 from adapters.http_api.problems import UnsupportedContent, explained, refused
 from adapters.http_api.wire import MalformedJson, canonical, decode, encode, from_strings, structure
@@ -49,17 +49,17 @@ known. They share the event loop with all other requests, so more at a time woul
 
 
 class Dispatcher:
-    """Answers requests for declared endpoints; `throttles` is None when rate limits are off."""
+    """Responds to requests for declared endpoints; `throttles` is None when rate limits are off."""
 
     def __init__(self, messaging: Messaging, throttles: Throttles | None) -> None:
         self._messaging = messaging
         self._throttles = throttles
         self._large_reads = places(LARGE_READS)
 
-    async def answer(
+    async def respond(
         self, endpoint: Endpoint, request: HttpRequest, path_values: Mapping[str, str], *, request_id: str
-    ) -> HttpAnswer:
-        """The answer; a refusal is a problem document, and so is an internal error, which is logged.
+    ) -> HttpResponse:
+        """The response; a refusal is a problem document, and so is an internal error, which is logged.
 
         The order is: the token, the shape of the request, the rates, the Idempotency-Key, the decision. So a
         401 comes before every other check, and nothing before the decision uses up a key.
@@ -67,13 +67,13 @@ class Dispatcher:
         before = REQUEST_ID.set(request_id)
         try:
             return await self._granted(endpoint, request, path_values, request_id)
-        except Exception as error:  # noqa: BLE001 - an unknown one is logged, and answered with 500
+        except Exception as error:  # noqa: BLE001 - an unknown one is logged, and becomes a 500
             return explained(error, request, request_id=request_id)
         finally:
             REQUEST_ID.reset(before)
 
-    async def refusal(self, endpoint: Endpoint, head: HttpRequest, *, request_id: str) -> HttpAnswer | None:
-        """The answer to a request whose token is refused, before its body is read; None for all others.
+    async def refusal(self, endpoint: Endpoint, head: HttpRequest, *, request_id: str) -> HttpResponse | None:
+        """The response to a request whose token is refused, before its body is read; None for all others.
 
         Reading the body of an unauthenticated sender would let strangers use memory.
         """
@@ -90,7 +90,7 @@ class Dispatcher:
 
     async def _granted(
         self, endpoint: Endpoint, request: HttpRequest, path_values: Mapping[str, str], request_id: str
-    ) -> HttpAnswer:
+    ) -> HttpResponse:
         messaging = self._messaging
         limits = messaging.limits
         actor = None
@@ -119,29 +119,29 @@ class Dispatcher:
                 except Refused:
                     self._return_permits(endpoint, context.actor)
                     raise
-                answer = self._answer_of(endpoint, show, executed, context.actor, request_id)
+                response = self._response_to(endpoint, show, executed, context.actor, request_id)
             case Reads(query, show):
                 result = await messaging.read(query(command, context))
-                answer = json_answer(endpoint.status, encode(show(result)))
+                response = json_response(endpoint.status, encode(show(result)))
             case ReadsInParts(function):
                 read = self._reading(endpoint, context.actor)
                 async with self._large_reads if is_large else nullcontext():
-                    answer = json_answer(endpoint.status, await function(command, context, read))
+                    response = json_response(endpoint.status, await function(command, context, read))
             case _:
                 assert_never(does)
-        if len(answer.body) > limits.answer_bytes_per_permit:
-            self._charge(endpoint, Cost.ANSWER, len(answer.body), context.actor)
-        return answer
+        if len(response.body) > limits.response_bytes_per_permit:
+            self._charge(endpoint, Cost.RESPONSE, len(response.body), context.actor)
+        return response
 
-    def _answer_of(
+    def _response_to(
         self,
         endpoint: Endpoint,
         show: Callable[[Any], object] | None,
         executed: Executed,
         actor: Actor,
         request_id: str,
-    ) -> HttpAnswer:
-        """The answer to a write; charges its deliveries, and returns the permits that a replay has taken."""
+    ) -> HttpResponse:
+        """The response to a write; charges its deliveries, and returns the permits that a replay took."""
         if executed.people_reached > self._messaging.limits.deliveries_per_permit:
             self._charge(endpoint, Cost.DELIVERIES, executed.people_reached, actor)
         headers: Headers = ()
@@ -151,12 +151,12 @@ class Dispatcher:
             if isinstance(executed.result, Refused):
                 return refused(executed.result, request_id=request_id, headers=headers)
         body = b"" if show is None else encode(show(executed.result))
-        return json_answer(executed.status, body, headers)
+        return json_response(executed.status, body, headers)
 
     def _reading(self, endpoint: Endpoint, actor: Actor) -> Read:
-        """A function that reads the parts of an answer; beyond the first it refuses a user in debt.
+        """A function that reads the parts of a response; beyond the first it refuses a user in debt.
 
-        So of one user's concurrent requests at most one answer is read beyond what the permits cover.
+        So of one user's concurrent requests at most one response is read beyond what the permits cover.
         """
         throttles, read = self._throttles, self._messaging.read
         if throttles is None:
@@ -165,12 +165,12 @@ class Dispatcher:
 
         async def read_part(query: Query[Any]) -> Any:
             if parts:
-                permits = self._charged(endpoint, Cost.ANSWER, 0, actor)
+                permits = self._charged(endpoint, Cost.RESPONSE, 0, actor)
                 try:
                     throttles.refuse_debt(*permits)
                 except TooManyRequests:
                     # Discarded parts cost as much as sent ones.
-                    self._charge(endpoint, Cost.ANSWER, len(encode(parts)), actor)
+                    self._charge(endpoint, Cost.RESPONSE, len(encode(parts)), actor)
                     throttles.refuse_debt(*permits)
             part = await read(query)
             parts.append(part)
@@ -315,7 +315,7 @@ def _check_content_encoding(codings: str) -> None:
 def _by_size(
     does: Reads | ReadsInParts | Writes, command: object, limits: Limits
 ) -> tuple[Reads | ReadsInParts | Writes, bool]:
-    """The way to carry out this command, and whether its answer may be large."""
+    """The way to carry out this command, and whether its response may be large."""
     if isinstance(does, ReadsInParts):
         is_large = does.is_large(command, limits)
         return does if is_large else does.small or does, is_large

@@ -7,7 +7,7 @@ from typing import Any
 
 from attrs import AttrsInstance, fields, frozen
 
-from adapters.http_api.exchange import HttpAnswer, HttpRequest
+from adapters.http_api.exchange import HttpRequest, HttpResponse
 from adapters.http_api.views import View
 from adapters.http_api.wire import integer_fields
 from adapters.runtime.messaging import Messaging, Read
@@ -42,8 +42,8 @@ class Cost(Enum):
     """Members named in a new group's command: known in advance, so the bucket can refuse too many."""
     DELIVERIES = "deliveries_per_permit"
     """Deliveries of the event: charged after the commit."""
-    ANSWER = "answer_bytes_per_permit"
-    """Bytes of the answer's body: charged after encoding."""
+    RESPONSE = "response_bytes_per_permit"
+    """Bytes of the response's body: charged after encoding."""
 
 
 @frozen
@@ -72,9 +72,9 @@ class Reads:
 
 @frozen
 class ReadsInParts:
-    """Several queries, with other requests in between; `function` returns the answer's body.
+    """Several queries, with other requests in between; `function` returns the response's body.
 
-    Commands for which `is_large` is true, with answers of megabytes, run few at a time. Other commands run
+    Commands for which `is_large` is true, with responses of megabytes, run few at a time. Other commands run
     `small` where it is given: one query costs less.
     """
 
@@ -98,7 +98,7 @@ class Writes:
 class Handles:
     """Work of more than one transaction, such as a log-in; the function handles Idempotency-Key itself."""
 
-    function: Callable[[Any, HttpRequest, Messaging], Awaitable[HttpAnswer]]
+    function: Callable[[Any, HttpRequest, Messaging], Awaitable[HttpResponse]]
     takes_key: bool = False
 
 
@@ -108,7 +108,7 @@ class Endpoint:
 
     `command` is built from the path and from the query of a GET or the JSON body of a POST, PUT or PATCH; a
     value in the path wins. An integer in a path consists of digits only, so `/messages/search` matches no
-    message. `answers` is the type of the answer's JSON, None for no body.
+    message. `response` is the type of the response's JSON, None for no body.
     """
 
     method: str
@@ -117,12 +117,12 @@ class Endpoint:
     command: type[AttrsInstance]
     does: Reads | ReadsInParts | Writes | Handles
     status: int = 200
-    answers: Any
+    response: Any
     refusals: tuple[type[Refused], ...] = ()
     unavailable: tuple[str, ...] = ("storage_unavailable",)
     """The codes of a 503, after which a client retries."""
     auth: Auth = Auth.SESSION
-    limits: tuple[Limit, ...] = (Limit("request_rate", Per.USER, (Cost.ANSWER,)),)
+    limits: tuple[Limit, ...] = (Limit("request_rate", Per.USER, (Cost.RESPONSE,)),)
     """A request takes a permit from each, or as many as it costs; a refused request takes none."""
     stranger_limits: tuple[Limit, ...] = ()
     """For a command with a `user_id`: if the caller shares no chat with that person, or the person does not

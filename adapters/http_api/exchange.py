@@ -1,4 +1,4 @@
-"""An HTTP exchange as values: one request and its answer, the same for every server and framework."""
+"""An HTTP exchange as values: one request and its response, the same for every server and framework."""
 
 from collections.abc import Mapping
 from typing import NamedTuple
@@ -15,7 +15,7 @@ Headers = tuple[tuple[str, str], ...]
 
 
 class HttpRequest(NamedTuple):
-    """A request. Without its body it is a head, by which an answer may be decided before the body is read."""
+    """A request. Without its body it is a head, which may decide the response before the body is read."""
 
     method: str
     path: str
@@ -54,14 +54,16 @@ class HttpRequest(NamedTuple):
         return network_of(self.client)
 
 
-class HttpAnswer(NamedTuple):
-    """An answer, without the header fields that a server adds: Content-Length, Date, Connection."""
+class HttpResponse(NamedTuple):
+    """A response, without the header fields that a server adds: Content-Length, Date, Connection."""
 
     status: int
     body: bytes = b""
     headers: Headers = ()
 
 
-def json_answer(status: int, body: bytes, headers: Headers = (), *, content_type: str = JSON) -> HttpAnswer:
-    """An answer of this JSON; without a body it has no Content-Type."""
-    return HttpAnswer(status, body, (("content-type", content_type), *headers) if body else headers)
+def json_response(
+    status: int, body: bytes, headers: Headers = (), *, content_type: str = JSON
+) -> HttpResponse:
+    """A response of this JSON; without a body it has no Content-Type."""
+    return HttpResponse(status, body, (("content-type", content_type), *headers) if body else headers)

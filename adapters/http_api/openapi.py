@@ -61,16 +61,16 @@ Live events come on the socket `/ws?token=<access_token>` as `{"event": …, "da
 
 def _operation(endpoint: Endpoint, schemas: Schemas) -> dict[str, Any]:
     refusals = _refusals(endpoint)
-    answer: dict[str, Any] = {"description": HTTPStatus(endpoint.status).phrase}
-    if endpoint.answers is not None:
-        answer["content"] = {JSON: {"schema": schemas.of(endpoint.answers)}}
+    response: dict[str, Any] = {"description": HTTPStatus(endpoint.status).phrase}
+    if endpoint.response is not None:
+        response["content"] = {JSON: {"schema": schemas.of(endpoint.response)}}
     operation: dict[str, Any] = {
         "operationId": endpoint.name,
         "summary": endpoint.summary,
         "tags": [endpoint.path.removeprefix(f"{API}/").strip("/").split("/")[0]],
         "parameters": _parameters(endpoint, schemas),
         "responses": {
-            str(endpoint.status): answer,
+            str(endpoint.status): response,
             **{str(status): _problem(found, schemas) for status, found in sorted(refusals.items())},
         },
     }
@@ -106,7 +106,7 @@ def _parameters(endpoint: Endpoint, schemas: Schemas) -> list[Schema]:
         ]
     if endpoint.takes_key:
         key = {"type": "string", "minLength": 1, "maxLength": KEY_MAX_CHARACTERS}
-        purpose = "Repeat a request with the same key and body: it is carried out once, and answered again."
+        purpose = "Repeat a request with the same key and body: it is carried out only once."
         found.append({"name": "Idempotency-Key", "in": "header", "schema": key, "description": purpose})
     return found
 

@@ -2,7 +2,7 @@
 
 from http import HTTPStatus
 
-from adapters.http_api.exchange import Headers, HttpAnswer, json_answer
+from adapters.http_api.exchange import Headers, HttpResponse, json_response
 from adapters.http_api.views import View
 from adapters.http_api.wire import encode
 from messaging_core.errors import FieldError
@@ -21,7 +21,7 @@ class FieldErrorJson(View, frozen=True, gc=False):
 class ProblemJson(View, frozen=True, gc=False):
     """The body of every error; `detail` is for a person.
 
-    `request_id` is null where the listener answers instead of the application.
+    `request_id` is null where the listener responds instead of the application.
     """
 
     type: str
@@ -41,7 +41,7 @@ def problem(
     request_id: str | None,
     errors: tuple[FieldError, ...] = (),
     headers: Headers = (),
-) -> HttpAnswer:
+) -> HttpResponse:
     fields = [FieldErrorJson(each.field, each.code, each.message) for each in errors]
     body = ProblemJson("about:blank", HTTPStatus(status).phrase, status, detail, code, request_id, fields)
-    return json_answer(status, encode(body), headers, content_type=PROBLEM_JSON)
+    return json_response(status, encode(body), headers, content_type=PROBLEM_JSON)

@@ -5,7 +5,7 @@ from http import HTTPStatus
 
 import structlog
 
-from adapters.http_api.exchange import Headers, HttpAnswer, HttpRequest
+from adapters.http_api.exchange import Headers, HttpRequest, HttpResponse
 from adapters.http_api.parameters import UnknownParameter
 from adapters.http_api.problem_json import problem
 from adapters.http_api.wire import MalformedJson
@@ -58,22 +58,22 @@ OUTSIDE = {
 
 def without_endpoint(
     status: int, detail: str | None, *, request_id: str, headers: Headers = ()
-) -> HttpAnswer:
-    """The answer to a request that reaches no endpoint; `detail` is for a status without one here."""
-    other = FAULT if status >= 500 else ("bad_request", detail or "The request cannot be answered.")
+) -> HttpResponse:
+    """The response to a request that reaches no endpoint; `detail` is for a status without one here."""
+    other = FAULT if status >= 500 else ("bad_request", detail or "The request cannot be handled.")
     return problem(status, *OUTSIDE.get(status, other), request_id=request_id, headers=headers)
 
 
-def body_too_large(most: int, *, request_id: str) -> HttpAnswer:
-    """The answer to a body of more than `most` bytes; the server does not read the rest."""
+def body_too_large(most: int, *, request_id: str) -> HttpResponse:
+    """The response to a body of more than `most` bytes; the server does not read the rest."""
     detail = f"The body is larger than {most} bytes, the limit for this request."
     close = (("connection", "close"),)
     return problem(413, "body_too_large", detail, request_id=request_id, headers=close)
 
 
-def too_much_unsent(*, request_id: str) -> HttpAnswer:
-    """The answer to a GET whose large answer exceeds the memory for unsent answers."""
-    detail = "Too many large answers are waiting for slow readers. Try again, or request smaller pages."
+def too_much_unsent(*, request_id: str) -> HttpResponse:
+    """The response to a GET whose large response exceeds the memory for unsent responses."""
+    detail = "Too many large responses are waiting for slow readers. Try again, or request smaller pages."
     return unavailable(detail, code=BUSY, request_id=request_id, retry_after=5)
 
 
@@ -82,8 +82,8 @@ def status_of(refusal: type[Refused]) -> int:
     return next(STATUS[cls] for cls in refusal.__mro__ if cls in STATUS)
 
 
-def refused(refusal: Refused, *, request_id: str, headers: Headers = ()) -> HttpAnswer:
-    """A refusal as an answer, with the headers that its status requires."""
+def refused(refusal: Refused, *, request_id: str, headers: Headers = ()) -> HttpResponse:
+    """A refusal as a response, with the headers that its status requires."""
     status = status_of(type(refusal))
     added = [*headers]
     if status == HTTPStatus.UNAUTHORIZED:
@@ -101,7 +101,7 @@ def refused(refusal: Refused, *, request_id: str, headers: Headers = ()) -> Http
     )
 
 
-def unavailable(detail: str, *, code: str, request_id: str, retry_after: int) -> HttpAnswer:
+def unavailable(detail: str, *, code: str, request_id: str, retry_after: int) -> HttpResponse:
     return problem(503, code, detail, request_id=request_id, headers=(("retry-after", str(retry_after)),))
 
 
@@ -122,8 +122,8 @@ class UnsupportedContent(Exception):
         super().__init__(detail)
 
 
-def explained(error: Exception, request: HttpRequest, *, request_id: str) -> HttpAnswer:
-    """The answer to a request that ended with this error; one that is no refusal is logged."""
+def explained(error: Exception, request: HttpRequest, *, request_id: str) -> HttpResponse:
+    """The response to a request that ended with this error; one that is no refusal is logged."""
     match error:
         case Refused():
             return refused(error, request_id=request_id)

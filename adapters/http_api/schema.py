@@ -1,4 +1,4 @@
-"""JSON Schema (2020-12) of the classes for requests and answers."""
+"""JSON Schema (2020-12) of the classes for requests and responses."""
 
 from collections.abc import Iterable, Mapping
 from datetime import datetime

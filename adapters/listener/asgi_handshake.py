@@ -14,12 +14,12 @@ from hypercorn.typing import (
 )
 from hypercorn.utils import UnexpectedMessageError, build_and_validate_headers, suppress_body
 
-from adapters.listener.answers import closing_response
 from adapters.listener.h11_request import Pieces, SocketRequest
 from adapters.listener.http1 import Http1
 from adapters.listener.logs import decoded_fields, log_request
 from adapters.listener.peer import Peer
 from adapters.listener.refused_request import Headers, RefusedRequest
+from adapters.listener.responses import closing_response
 from adapters.listener.socket_handshake import SWITCHING
 from adapters.listener.websocket import SocketPhase, WebSocket
 
@@ -35,7 +35,7 @@ REFUSALS = {
 
 
 class AsgiHandshake:
-    """Answers a handshake: with a 101, with an HTTP response of the application, or with the listener's."""
+    """Responds to a handshake: with a 101, the application's own HTTP response, or the listener's."""
 
     __slots__ = ("_http", "_machine", "_peer", "_response", "_started", "scope")
 
@@ -75,10 +75,10 @@ class AsgiHandshake:
         subprotocol = message.get("subprotocol")
         if subprotocol is not None and subprotocol not in self.scope["subprotocols"]:
             raise ValueError(f"the client has not offered the subprotocol {subprotocol}")
-        answer = self._machine.accept(subprotocol, message.get("headers", ()), trio.current_time())
+        response = self._machine.accept(subprotocol, message.get("headers", ()), trio.current_time())
         self._http.release()
         self._peer.shared.counts.open_sockets += 1
-        await self._peer.writer.write(answer)
+        await self._peer.writer.write(response)
         logged = not message.get(UNLOGGED)
         if logged:
             self._log(SWITCHING)

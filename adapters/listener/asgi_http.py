@@ -9,13 +9,13 @@ import trio
 from hypercorn.typing import ASGISendEvent, ConnectionState, HTTPResponseStartEvent, HTTPScope
 from hypercorn.utils import UnexpectedMessageError, build_and_validate_headers, suppress_body
 
-from adapters.listener.answers import closing_response
 from adapters.listener.h11_request import Pieces, RequestHead
 from adapters.listener.http1 import Http1
 from adapters.listener.inbox import AppTasks, Inbox
 from adapters.listener.logs import decoded_fields, log_request
 from adapters.listener.peer import Peer
 from adapters.listener.refused_request import Headers, RefusedRequest
+from adapters.listener.responses import closing_response
 
 
 class ResponseState(Enum):
@@ -34,11 +34,11 @@ class AsgiExchange:
     """
 
     __slots__ = (
-        "_answered",
         "_framing",
         "_http",
         "_inbox",
         "_peer",
+        "_responded",
         "_response",
         "_scope",
         "_sent_bytes",
@@ -55,13 +55,13 @@ class AsgiExchange:
         request: RequestHead,
         http: Http1,
         peer: Peer,
-        answered: Callable[[], Awaitable[None]],
+        responded: Callable[[], Awaitable[None]],
     ) -> None:
-        """`answered` is called once, after the last message of the response, without a cancellation."""
+        """`responded` is called once, after the last message of the response, without a cancellation."""
         self._http = http
         self._framing = http.request
         self._peer = peer
-        self._answered = answered
+        self._responded = responded
         self._state = ResponseState.NOTHING
         self._sent_bytes = 0
         self._started = time()
@@ -114,7 +114,7 @@ class AsgiExchange:
         self._inbox.put({"type": "http.disconnect"})
 
     def log_listener_response(self, status: int) -> None:
-        """Log a request that the listener has answered in place of the application."""
+        """Log a request that the listener has responded to in place of the application."""
         self._state = ResponseState.ALL
         self._log(status)
 
@@ -136,13 +136,13 @@ class AsgiExchange:
             elif not self.closed:
                 if self._state is ResponseState.NOTHING:
                     await self._fail()
-                await self._answered()
+                await self._responded()
 
     async def _send(self, message: ASGISendEvent) -> None:
         if message["type"] == "http.response.start" and self._state is ResponseState.NOTHING:
             self._response = message
             headers = build_and_validate_headers(message.get("headers", []))
-            await self._peer.writer.send(*self._begin_answer(int(message["status"]), headers))
+            await self._peer.writer.send(*self._begin_response(int(message["status"]), headers))
             self._state = ResponseState.HEAD
         elif message["type"] == "http.response.body" and self._state is ResponseState.HEAD:
             data = bytes(message.get("body", b""))
@@ -154,7 +154,7 @@ class AsgiExchange:
         else:
             raise UnexpectedMessageError(self._state, message["type"])
 
-    def _begin_answer(self, status: int, headers: Headers) -> Pieces:
+    def _begin_response(self, status: int, headers: Headers) -> Pieces:
         more = self._peer.shared.hypercorn.response_headers("h11")
         return self._framing.begin_response(status, headers, more, last=self._http.closing)
 
@@ -162,13 +162,13 @@ class AsgiExchange:
         await self._peer.writer.send(*self._framing.end_response())
         self._state = ResponseState.ALL
         self._log(int(self._response["status"]), self._sent_bytes, self._response.get("headers", ()))
-        await self._answered()
+        await self._responded()
 
     async def _fail(self) -> None:
-        """Answer 500 in place of the application, which has ended without a response."""
+        """Respond with 500 in place of the application, which has ended without a response."""
         refused = RefusedRequest(500, "The server failed.", code="internal_error")
         headers, body = closing_response(refused)
-        await self._peer.writer.send(*self._begin_answer(refused.status, headers))
+        await self._peer.writer.send(*self._begin_response(refused.status, headers))
         if not suppress_body(self._scope["method"], refused.status):
             await self._peer.writer.send(*self._framing.response_part(body))
         await self._peer.writer.send(*self._framing.end_response())

@@ -172,7 +172,7 @@ class AsgiSocket:
         elif message["type"] == "websocket.close" and phase in {SocketPhase.OPEN, SocketPhase.CLOSING}:
             code, reason = int(message.get("code", CloseCode.NORMAL)), message.get("reason") or ""
             await self._perform(machine.close(code, reason, trio.current_time()))
-        elif handshake is None or phase not in {SocketPhase.HANDSHAKE, SocketPhase.ANSWERING}:
+        elif handshake is None or phase not in {SocketPhase.HANDSHAKE, SocketPhase.RESPONSE}:
             raise UnexpectedMessageError(phase, message["type"])
         elif message["type"] == "websocket.close" and phase is SocketPhase.HANDSHAKE:
             await handshake.refuse(403)
@@ -262,7 +262,7 @@ class AsgiSocket:
     def _note(self, cause: EndCause) -> None:
         counts = self._peer.shared.counts
         counts.protocol_errors += cause is EndCause.FAILED
-        counts.pings_unanswered += cause is EndCause.SILENT
+        counts.pings_without_pong += cause is EndCause.SILENT
         if cause is EndCause.NOT_READ:
             log.warning("application_does_not_receive", path=self._path)
 

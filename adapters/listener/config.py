@@ -46,36 +46,37 @@ class ListenerConfig:
     """How long a keep-alive connection may wait for its next request: longer than the 60 s after which common
     proxies close theirs, because the close of the side that closes first can cross the next request."""
     body_bytes: int = field(default=1_048_576, validator=gt(0))
-    """A request's body. The application receives one byte more, so that it can answer 413 itself; if it does
-    not within `refusal_time`, the listener answers 413."""
+    """A request's body. The application receives one byte more, so that it can respond with 413 itself; if it
+    does not within `refusal_time`, the listener responds with 413."""
     body_idle_time: float = field(default=15.0, validator=gt(0))
     """Between two segments of a body; 408 beyond."""
     body_time: float = field(default=120.0, validator=gt(0))
     """For a complete body, however slowly it arrives: 1 MiB at 9 KB/s; 408 beyond."""
     refusal_time: float = field(default=1.0, validator=gt(0))
-    """How long the application may take for its own answer to a body that is too large."""
+    """How long the application may take for its own response to a body that is too large."""
 
     unread_bytes: int = field(default=8_388_608, validator=gt(0))
-    """Bytes of all requests that are not answered yet: partial heads and bodies, and the parts that the
+    """Bytes of all requests without a response: partial heads and bodies, and the parts that the
     application has received. Beyond it the connection with the most gets a 503. Room for eight bodies of the
     largest size, or about a thousand of the usual one, at a time."""
     unread_bytes_per_address: int = field(default=4_194_304, validator=gt(0))
     """Of these, for one IPv4 address or IPv6 /64."""
     unsent_bytes: int = field(default=33_554_432, validator=gt(0))
-    """Bytes of all answers that the kernel does not accept because their peers read slowly. A large answer to
-    a GET starts only if it leaves half of the free room free, and waits up to `unsent_wait` for that; beyond
-    the bound the connection with the most is reset. A file counts once, however many peers read it."""
+    """Bytes of all responses that the kernel does not accept because their peers read slowly. A large
+    response to a GET starts only if it leaves half of the free room free, and waits up to `unsent_wait` for
+    that; beyond the bound the connection with the most is reset. A file counts once, however many peers
+    read it."""
     unsent_bytes_per_address: int = field(default=16_777_216, validator=gt(0))
     """Of these, for one IPv4 address or IPv6 /64: the largest page of history is 12 MB."""
     unsent_wait: float = field(default=5.0, validator=ge(0))
-    """How long the answer to a GET waits for room among these, before a 503 with Retry-After."""
+    """How long the response to a GET waits for room among these, before a 503 with Retry-After."""
 
     write_time: float = field(default=20.0, validator=gt(0))
     """For each 64 KiB, until the kernel has accepted it; a peer that reads more slowly is reset. It is also
     the longest time for which a send of the application can resist its cancellation."""
     linger_time: float = field(default=2.0, validator=gt(0))
     """How long after the last byte or a close frame the listener reads and drops the peer's bytes: to close
-    at once would reset the connection, and the answer or the close code would be lost."""
+    at once would reset the connection, and the response or the close code would be lost."""
 
     inbox_messages: int = field(default=64, validator=gt(0))
     """Messages or body segments that wait for the application; at the limit the listener stops reading."""
@@ -96,7 +97,7 @@ class ListenerConfig:
 
     quick_path: bool = True
     """Whether whole requests, and frames that are encoded once for many sockets, bypass ASGI and the web
-    framework where the application supports it. Without it the answers are the same, and slower."""
+    framework where the application supports it. Without it the responses are the same, and slower."""
 
     refusal_headers: tuple[tuple[bytes, bytes], ...] = ()
     """Header fields of the listener's own refusals, which bypass the application: CORS, for example."""

@@ -4,7 +4,6 @@ from collections.abc import Callable
 
 import trio
 
-from adapters.listener.answers import closing_response
 from adapters.listener.asgi_http import AsgiExchange
 from adapters.listener.asgi_socket import AsgiSocket
 from adapters.listener.h11_request import RequestHead, SocketRequest
@@ -15,6 +14,7 @@ from adapters.listener.inbox import AppTasks
 from adapters.listener.logs import log
 from adapters.listener.peer import Peer
 from adapters.listener.refused_request import RefusedRequest
+from adapters.listener.responses import closing_response
 from adapters.listener.shared import SharedParts
 from adapters.listener.tcp import TcpStream
 from adapters.listener.unread import UnreadRequests
@@ -55,7 +55,7 @@ class PeerConnection:
         self._exchange: AsgiExchange | None = None
         """The request in progress, if it goes through ASGI,"""
         self._whole: WholeExchange | None = None
-        """or if one call of the application answers it."""
+        """or if one call of the application responds to it."""
         self._socket: AsgiSocket | None = None
 
     # --- its life ------------------------------------------------------------------------------------------
@@ -157,7 +157,7 @@ class PeerConnection:
     # --- requests ------------------------------------------------------------------------------------------
 
     async def _choose(self, head: PlainHead, now: float) -> bool:
-        """Have one call of the application answer a plain head, or give it to h11 and ASGI."""
+        """Have one call of the application respond to a plain head, or give it to h11 and ASGI."""
         whole = begin_exchange(head, self._shared.whole_requests, self._shared.config)
         if whole is None:
             await self._handle(self._http.take_in_pieces(now))
@@ -169,7 +169,7 @@ class PeerConnection:
 
     async def _step_whole(self, whole: WholeExchange) -> bool:
         possible = await whole.step(self._http, self.peer)
-        if whole.is_answered:
+        if whole.has_responded:
             self._whole = None
             if self._http.phase is HttpPhase.OVER:
                 self.peer.finish()
@@ -180,10 +180,10 @@ class PeerConnection:
     async def _begin(self, request: RequestHead) -> None:
         """Call the application for a request, unless it refuses it by its head."""
         if await refused_by_head(request, self._http, self.peer):
-            await self._answered()
+            await self._responded()
             return
         self._shared.counts.requests += 1
-        self._exchange = AsgiExchange(request, self._http, self.peer, self._answered)
+        self._exchange = AsgiExchange(request, self._http, self.peer, self._responded)
         self._exchange.begin(self._tasks)
 
     def _begin_socket(self, request: SocketRequest) -> None:
@@ -192,10 +192,10 @@ class PeerConnection:
         self._socket = AsgiSocket(request, self._http, self.peer, self._tasks)
         self.peer.machine = self._socket.machine
 
-    async def _answered(self) -> None:
+    async def _responded(self) -> None:
         """The last message of a response has been sent; called by the application's task, too."""
         self._leave()
-        if not self._http.answered(trio.current_time()):
+        if not self._http.responded(trio.current_time()):
             self.peer.abort()
         elif self._http.phase is HttpPhase.OVER:
             self.peer.finish()
@@ -217,7 +217,7 @@ class PeerConnection:
             exchange.close()
 
     async def _refuse(self, refused: RefusedRequest) -> None:
-        """Answer a refused request, unless a response has started, and close the connection."""
+        """Respond to a refused request, unless a response has started, and close the connection."""
         self._shared.counts.bad_requests += 1
         client = None if self._http.heads.client is None else self._http.heads.client[0]
         log.info("request_refused", status=refused.status, code=refused.code, client=client)

@@ -12,9 +12,9 @@ class ListenerCounts:
     refused: int = 0
     """Connections refused with 503 because of a limit."""
     unread_bytes: int = 0
-    """Of requests that are not answered yet, except those that arrived in one piece."""
+    """Of requests without a response, except those that arrived in one piece."""
     unsent_bytes: int = 0
-    """Of answers that wait for peers that read slowly."""
+    """Of responses that wait for peers that read slowly."""
     open_connections: int = 0
     open_sockets: int = 0
     """WebSockets, from accept to close; included in the open connections."""
@@ -27,12 +27,12 @@ class ListenerCounts:
     write_timeouts: int = 0
     """Peers reset because they did not read."""
     unread_shed: int = 0
-    """Requests answered 503 because the unanswered requests of all peers exceeded a bound."""
+    """Requests refused with 503 because the unread requests of all peers exceeded a bound."""
     unsent_shed: int = 0
-    """Slow readers reset because the unsent answers of all peers exceeded a bound."""
+    """Slow readers reset because the unsent responses of all peers exceeded a bound."""
     unsent_refused: int = 0
-    """Large answers replaced by a 503 because there was no room for them."""
-    pings_unanswered: int = 0
+    """Large responses replaced by a 503 because there was no room for them."""
+    pings_without_pong: int = 0
     """Half-open connections that a ping detected."""
     protocol_errors: int = 0
     """WebSockets closed with 1002, 1007 or 1009."""

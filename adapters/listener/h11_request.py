@@ -166,7 +166,7 @@ class H11Request:
     def begin_response(self, status: int, headers: Headers, more: Headers, *, last: bool) -> Pieces:
         """The head of a response, which waits for the first bytes of the body; `more` fields come last.
 
-        After the `last` answer the connection closes; its head says so.
+        After the `last` response the connection closes; its head says so.
         """
         if status < 200:
             return self.frame(h11.InformationalResponse(status_code=status, headers=[*headers, *more]))

@@ -1,4 +1,4 @@
-"""Answers requests through ASGI that the application refuses by their head.
+"""Responds to requests through ASGI that the application refuses by their head.
 
 Through ASGI the application would receive the body meanwhile, and hold it in memory.
 """
@@ -8,7 +8,7 @@ from urllib.parse import unquote
 
 import trio
 
-from adapters.http_api.exchange import HttpAnswer, HttpRequest
+from adapters.http_api.exchange import HttpRequest, HttpResponse
 from adapters.listener.boundary import Boundary
 from adapters.listener.h11_request import RequestHead
 from adapters.listener.head import Fields
@@ -18,7 +18,7 @@ from adapters.listener.peer import Peer
 
 
 async def refused_by_head(request: RequestHead, http: Http1, peer: Peer) -> bool:
-    """Answer a request with a body if the application refuses it by its head; returns whether it did."""
+    """Respond to a request with a body if the application refuses it by its head; returns whether it did."""
     offered = peer.shared.whole_requests
     if offered is None or not _has_body(request.fields):
         return False
@@ -48,7 +48,7 @@ async def refused_by_head(request: RequestHead, http: Http1, peer: Peer) -> bool
     return True
 
 
-async def _send(refusal: HttpAnswer, http: Http1, peer: Peer) -> None:
+async def _send(refusal: HttpResponse, http: Http1, peer: Peer) -> None:
     headers = [(b"content-length", b"%d" % len(refusal.body))]
     headers += [(name.encode("latin-1"), value.encode("latin-1")) for name, value in refusal.headers]
     more = peer.shared.hypercorn.response_headers("h11")

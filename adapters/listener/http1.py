@@ -9,30 +9,30 @@ belong to, how many of them there may be, and how long anybody is waited for.
 # ===================
 #
 # Rule 1: whatever decides what the peer's next bytes mean is here. Rule 2: nothing here waits, reads a clock,
-# or knows of a task or a socket. Its driver passes bytes, times and the application's answers, and sends what
-# is returned.
+# or knows of a task or a socket. Its driver passes bytes, times and the application's responses, and sends
+# what is returned.
 #
-# Two machines run side by side. h11's exists only while a request needs it, and says what may be answered.
-# Ours is the phase, and says what the next bytes belong to:
+# Two machines run side by side. h11's exists only while a request needs it, and says whether a response may
+# follow. Ours is the phase, and says what the next bytes belong to:
 #
-#   phase    the next bytes are                      the deadline
-#   HEAD     a request's head                        idle_time; head_time from its first byte on
-#   CHOICE   not looked at: the driver decides       none
-#            whether one call answers this head
-#   WHOLE    its body, which must be complete        body_idle_time, body_time
-#   BODY     a body, given in pieces                 the same; none while the application has no room;
-#                                                    refusal_time once it is too large
-#   ANSWER   pipelined requests, held back           none: the application has the turn
-#   REST     a body that nobody needs any more       body_idle_time, body_time
-#   SOCKET   no HTTP: `take_rest` returns them       none: the WebSocket has its own
-#   OVER     not looked at: the connection ends      none
+#   phase     the next bytes are                      the deadline
+#   HEAD      a request's head                        idle_time; head_time from its first byte on
+#   CHOICE    not looked at: the driver decides       none
+#             whether one call responds to this head
+#   WHOLE     its body, which must be complete        body_idle_time, body_time
+#   BODY      a body, given in pieces                 the same; none while the application has no room;
+#                                                     refusal_time once it is too large
+#   RESPONSE  pipelined requests, held back           none: the application has the turn
+#   REST      a body that nobody needs any more       body_idle_time, body_time
+#   SOCKET    no HTTP: `take_rest` returns them       none: the WebSocket has its own
+#   OVER      not looked at: the connection ends      none
 #
 # The usual ways through them:
 #
-#   HEAD - CHOICE - WHOLE - HEAD            answered by one call
+#   HEAD - CHOICE - WHOLE - HEAD            one call responds
 #   HEAD - CHOICE - WHOLE - REST - HEAD     the same, refused by its head
-#   HEAD - BODY - ANSWER - HEAD             through h11 and ASGI
-#   HEAD - BODY - REST - HEAD               the same, answered before the end of its body
+#   HEAD - BODY - RESPONSE - HEAD           through h11 and ASGI
+#   HEAD - BODY - REST - HEAD               the same, with the response before the end of its body
 #   HEAD - SOCKET                           a WebSocket, until the connection ends
 #
 # A refusal (`RefusedRequest`, raised by `next_event` and others) leaves the phase as it is; the driver
@@ -57,7 +57,7 @@ SMALL_READ = 16_384
 MAX_READ = 65_536
 """Bytes of one read."""
 PIPELINE_BYTES = 65_536
-"""Bytes of pipelined requests that are read while one is answered; the rest waits in the kernel."""
+"""Bytes of pipelined requests that are read while one awaits its response; the rest waits in the kernel."""
 
 
 class HttpPhase(Enum):
@@ -67,7 +67,7 @@ class HttpPhase(Enum):
     CHOICE = auto()
     WHOLE = auto()
     BODY = auto()
-    ANSWER = auto()
+    RESPONSE = auto()
     REST = auto()
     SOCKET = auto()
     OVER = auto()
@@ -76,7 +76,7 @@ class HttpPhase(Enum):
 
 
 HttpMove = Literal[
-    "plain head", "request", "upgrade", "whole", "answered", "answered early", "body ended", "over"
+    "plain head", "request", "upgrade", "whole", "responded", "responded early", "body ended", "over"
 ]
 
 HTTP_MOVES: Final[Mapping[HttpPhase, Mapping[HttpMove, HttpPhase]]] = {
@@ -88,16 +88,16 @@ HTTP_MOVES: Final[Mapping[HttpPhase, Mapping[HttpMove, HttpPhase]]] = {
     },
     HttpPhase.CHOICE: {"whole": HttpPhase.WHOLE, "request": HttpPhase.BODY, "over": HttpPhase.OVER},
     HttpPhase.WHOLE: {
-        "answered": HttpPhase.HEAD,
-        "answered early": HttpPhase.REST,
+        "responded": HttpPhase.HEAD,
+        "responded early": HttpPhase.REST,
         "over": HttpPhase.OVER,
     },
     HttpPhase.BODY: {
-        "body ended": HttpPhase.ANSWER,
-        "answered early": HttpPhase.REST,
+        "body ended": HttpPhase.RESPONSE,
+        "responded early": HttpPhase.REST,
         "over": HttpPhase.OVER,
     },
-    HttpPhase.ANSWER: {"answered": HttpPhase.HEAD, "over": HttpPhase.OVER},
+    HttpPhase.RESPONSE: {"responded": HttpPhase.HEAD, "over": HttpPhase.OVER},
     HttpPhase.REST: {"body ended": HttpPhase.HEAD, "over": HttpPhase.OVER},
     HttpPhase.SOCKET: {"over": HttpPhase.OVER},
     HttpPhase.OVER: {"over": HttpPhase.OVER},
@@ -171,7 +171,7 @@ class Http1:
             return False
         if phase is HttpPhase.BODY:
             return not self.paused and not self.request.too_large
-        return phase is not HttpPhase.ANSWER or len(self._received) < PIPELINE_BYTES
+        return phase is not HttpPhase.RESPONSE or len(self._received) < PIPELINE_BYTES
 
     @property
     def next_read(self) -> int:
@@ -202,11 +202,11 @@ class Http1:
 
     @property
     def unread(self) -> int:
-        """The same, and those of the body that the application has received and not answered."""
+        """The same, and those of the body that the application has received and not responded to."""
         size, phase = len(self._received), self.phase
         if phase is HttpPhase.HEAD:  # as after each whole request
             return size
-        given = phase is HttpPhase.BODY or phase is HttpPhase.ANSWER
+        given = phase is HttpPhase.BODY or phase is HttpPhase.RESPONSE
         return size + (self.request.size if given else 0)
 
     @property
@@ -249,9 +249,9 @@ class Http1:
     def refuse(self, status: int, headers: Headers, body: bytes) -> bytes:
         """End the connection; returns the bytes of this response, none if one has begun."""
         request = self.request
-        answerable = self.phase is not HttpPhase.REST and not request.response_begun
+        may_respond = self.phase is not HttpPhase.REST and not request.response_begun
         self._move("over")
-        return request.refusal(status, headers, body) if answerable else b""
+        return request.refusal(status, headers, body) if may_respond else b""
 
     # --- heads ---------------------------------------------------------------------------------------------
 
@@ -297,7 +297,7 @@ class Http1:
     # --- whole requests ------------------------------------------------------------------------------------
 
     def take_whole(self, length: int, now: float) -> None:
-        """The application answers the plain head, with a body of `length` bytes, by one call."""
+        """The application responds to the plain head, with a body of `length` bytes, by one call."""
         self.phase = HTTP_MOVES[self.phase]["whole"]
         self._head = b""
         self._left = length
@@ -316,18 +316,18 @@ class Http1:
         del self._received[: self._left]
         return body
 
-    def whole_answered(self, now: float, *, last: bool) -> bool:
-        """The whole request was answered: await the next, or end after the `last`.
+    def whole_responded(self, now: float, *, last: bool) -> bool:
+        """The whole request has its response: await the next, or end after the `last`.
 
         Returns whether `next_event` may have an event without further bytes.
         """
-        self.phase = HTTP_MOVES[self.phase]["over" if last else "answered"]
+        self.phase = HTTP_MOVES[self.phase]["over" if last else "responded"]
         self.began = now
         return bool(self._received) or self._peer_ended or self.draining
 
     def whole_refused(self, *, last: bool) -> bool:
-        """The same for a request that was answered by its head: drop its body first."""
-        self._move("over" if last else "answered early")
+        """The same for a request that has its response by its head: drop its body first."""
+        self._move("over" if last else "responded early")
         return self.has_input
 
     def _drop(self, now: float) -> HttpSignal | None:
@@ -341,7 +341,7 @@ class Http1:
         self.began = now
         return HttpSignal.DROPPED
 
-    # --- bodies and answers through h11 --------------------------------------------------------------------
+    # --- bodies and responses through h11 ------------------------------------------------------------------
 
     def _next_piece(self, now: float) -> HttpEvent | None:
         piece = self.request.next_piece(self._received, ended=self._peer_ended)
@@ -365,7 +365,7 @@ class Http1:
         """Whether the response in progress is the last one, for a reason outside of its request."""
         return self.draining or self.phase is HttpPhase.SOCKET
 
-    def answered(self, now: float) -> bool:
+    def responded(self, now: float) -> bool:
         """No more of the response follows: await the next request, drop the rest of a body, or end.
 
         False if the response is incomplete: then the connection must be reset, because in HTTP/1.0 its
@@ -375,11 +375,11 @@ class Http1:
         if request.response_incomplete or not request.response_complete or self.draining:
             self._move("over")
             return not request.response_incomplete
-        if self.phase is HttpPhase.ANSWER:
-            self._move("answered")
+        if self.phase is HttpPhase.RESPONSE:
+            self._move("responded")
             self._await_request(now)
         else:
-            self._move("answered early")
+            self._move("responded early")
         return True
 
     def _await_request(self, now: float) -> None:

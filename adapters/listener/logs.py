@@ -54,9 +54,9 @@ def log_request(
     client: str | None,
     fields: Iterable[tuple[str, str]],
 ) -> None:
-    """Log a finished request, through ASGI or not; `size` is the answer's body in bytes.
+    """Log a finished request, through ASGI or not; `size` is the response's body in bytes.
 
-    Of the answer's header fields, whose names are in lower case, it logs only the request's id.
+    Of the response's header fields, whose names are in lower case, it logs only the request's id.
     """
     if not log.is_enabled_for(logging.INFO):
         return

@@ -36,14 +36,14 @@ class BytesMachine(Protocol):
 
     @property
     def unread(self) -> int:
-        """The same, and those that the application has received and not answered."""
+        """The same, and those that the application has received and not responded to."""
 
     def receive(self, data: bytes, now: float) -> None:
         """Store received bytes, none for the end of the peer's side."""
 
 
 class WaitingRequests(Protocol):
-    """The requests of this peer that are not answered."""
+    """The requests of this peer that have no response."""
 
     @property
     def address(self) -> str:

@@ -6,7 +6,7 @@ NOT_WELL_FORMED = "The request is not well-formed HTTP/1.1."
 
 
 class RefusedRequest(Exception):
-    """The listener answers this request itself, then closes the connection."""
+    """The listener responds to this request itself, then closes the connection."""
 
     def __init__(
         self,

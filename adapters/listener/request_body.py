@@ -31,7 +31,7 @@ class RequestBody:
         return data
 
     def within(self, data: bytes) -> bytes:
-        """The part for the application: at most one byte beyond the limit, so that it can answer 413
+        """The part for the application: at most one byte beyond the limit, so that it can respond with 413
         itself.
         """
         self.size += len(data)

@@ -14,7 +14,6 @@ from hypercorn.config import Config
 from hypercorn.typing import LifespanState
 from hypercorn.utils import LifespanFailureError, LifespanTimeoutError
 
-from adapters.listener.answers import closing_response_bytes
 from adapters.listener.boundary import Boundary
 from adapters.listener.config import ListenerConfig
 from adapters.listener.connection import PeerConnection
@@ -25,10 +24,11 @@ from adapters.listener.logs import StructlogLogger, log
 from adapters.listener.peer import MAX_RECV
 from adapters.listener.proxies import parse_address
 from adapters.listener.refused_request import RefusedRequest
+from adapters.listener.responses import closing_response_bytes
 from adapters.listener.shared import SharedParts
 from adapters.listener.tcp import TcpListener, TcpStream
 from adapters.listener.turns import Turns
-from adapters.listener.unsent import UnsentAnswers
+from adapters.listener.unsent import UnsentResponses
 from adapters.listener.watch import Watch
 from adapters.listener.whole_requests import WholeRequests
 from messaging_core.addresses import network_of
@@ -55,10 +55,10 @@ async def serve(
     """Serve an ASGI 3 application until `shutdown` is set and everything in flight has ended.
 
     In order: lifespan startup; listening, when `task_status.started` receives each actual (host, port); at
-    the shutdown, no new connections, idle ones closed, requests in flight answered, WebSockets closed with
+    the shutdown, no new connections, idle ones closed, requests in flight finished, WebSockets closed with
     1012 by the application or, after `drain_socket_time`, by the listener; after `drain_time` the remaining
     connections reset; lifespan shutdown; return. A cancellation ends it at once, without these steps.
-    `whole_requests` are the requests that the application answers without ASGI.
+    `whole_requests` are the requests that the application responds to without ASGI.
 
     Raises `OSError` when it cannot listen, `LifespanFailureError` and `LifespanTimeoutError` (Hypercorn's)
     when the application does not start or end, `LifespanEnded` when its lifespan crashes in between.
@@ -157,7 +157,7 @@ class _Listener:
                 methodcaller("shed"),
                 partial(setattr, counts, "unread_bytes"),
             ),
-            unsent=UnsentAnswers(
+            unsent=UnsentResponses(
                 config.unsent_bytes,
                 config.unsent_bytes_per_address,
                 config.uncounted_addresses,

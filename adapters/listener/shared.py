@@ -12,7 +12,7 @@ from adapters.listener.counts import ListenerCounts
 from adapters.listener.ledger import MemoryLedger
 from adapters.listener.logs import log
 from adapters.listener.turns import Turns
-from adapters.listener.unsent import UnsentAnswers
+from adapters.listener.unsent import UnsentResponses
 from adapters.listener.watch import Watch
 from adapters.listener.whole_requests import WholeRequests
 
@@ -32,7 +32,7 @@ class SharedParts:
 
     app: AppWrapper
     whole_requests: WholeRequests | None
-    """The requests that the application answers without ASGI."""
+    """The requests that the application responds to without ASGI."""
     state: LifespanState
     """What the application's lifespan has left for its requests; each gets a copy."""
     config: ListenerConfig
@@ -43,7 +43,7 @@ class SharedParts:
     watch: Watch
     turns: Turns
     unread: MemoryLedger[Sheddable]
-    unsent: UnsentAnswers[Sheddable]
+    unsent: UnsentResponses[Sheddable]
 
     def report(self, path: str, error: Exception) -> None:
         """Count and log an exception that the application did not catch."""

@@ -1,4 +1,4 @@
-"""A WebSocket's opening handshake (RFC 6455, 4.2): its check, its normal form, and its answer.
+"""A WebSocket's opening handshake (RFC 6455, 4.2): its check, its normal form, and its response.
 
 Hypercorn 0.18 reads the last of several header lines where the standard joins them, decodes them as ASCII
 unchecked (other bytes end the process), and accepts permessage-deflate whenever a client offers it.
@@ -78,12 +78,12 @@ def accepting_response(key: bytes, subprotocol: str | None, more: Iterable[tuple
     ]
     if subprotocol is not None:
         fields.append((b"sec-websocket-protocol", subprotocol.encode("ascii")))
-    answer = b"".join(
+    response = b"".join(
         [b"HTTP/1.1 %d \r\n" % SWITCHING, *(b"%b: %b\r\n" % field for field in fields), b"\r\n"]
     )
-    if not answer.count(b"\r") == answer.count(b"\n") == len(fields) + 2:
-        raise ValueError("a header field of the answer has a line break in it")
-    return answer
+    if not response.count(b"\r") == response.count(b"\n") == len(fields) + 2:
+        raise ValueError("a header field of the response has a line break in it")
+    return response
 
 
 _HANDLED = {*_JOINED, *_SINGLE, b"sec-websocket-extensions"}

@@ -1,13 +1,13 @@
-"""Bounds the time that long answers take of one turn of the loop, so that other tasks run in between."""
+"""Bounds the time that long responses take of one turn of the loop, so that other tasks run in between."""
 
 import trio
 
 TURN = 0.005
-"""Seconds that answers may take of one turn of the loop; a further answer waits for the next turn."""
+"""Seconds that responses may take of one turn of the loop; a further response waits for the next turn."""
 
 
 class Turns:
-    """The time that answers have taken of this turn of the loop."""
+    """The time that responses have taken of this turn of the loop."""
 
     __slots__ = ("_number", "_seconds", "spent")
 
@@ -18,7 +18,7 @@ class Turns:
         """Whether this turn's time is over: then the caller must await `next`."""
 
     def spend(self, seconds: float) -> None:
-        """Add the time of one answer."""
+        """Add the time of one response."""
         self._seconds += seconds
         self.spent = self._seconds > TURN
 

@@ -1,4 +1,4 @@
-"""The unanswered requests of one connection, among those of all connections."""
+"""The unread requests of one connection, those without a response, among those of all connections."""
 
 from adapters.listener.http1 import Http1, HttpPhase
 from adapters.listener.peer import Peer
@@ -6,9 +6,7 @@ from messaging_core.addresses import network_of
 
 
 class UnreadRequests:
-    """Counts the bytes that a connection has sent and that are not answered; drops them in favour of
-    others.
-    """
+    """Counts the bytes of a connection's requests that have no response; drops them in favour of others."""
 
     __slots__ = ("_http", "_peer", "_receiving", "counted", "dropped")
 
@@ -29,7 +27,7 @@ class UnreadRequests:
         return "" if client is None else network_of(client[0])
 
     def count(self, *, receiving: bool = False) -> None:
-        """Count the bytes of unanswered requests, here and with the application.
+        """Count the bytes of unread requests, here and with the application.
 
         Beyond a bound this may shed connections, this one too if its reader is `receiving`.
         """

@@ -1,7 +1,7 @@
-"""Bounds the answers that wait in memory because their peers read slowly.
+"""Bounds the responses that wait in memory because their peers read slowly.
 
-Only answers that the kernel does not accept at once are counted, so a peer that reads costs nothing here. An
-object that several connections send, such as a file, is in memory once and is counted once.
+Only responses that the kernel does not accept at once are counted, so a peer that reads costs nothing here.
+An object that several connections send, such as a file, is in memory once and is counted once.
 """
 
 from collections.abc import AsyncIterator, Callable, Container, Hashable, Iterator
@@ -17,11 +17,11 @@ Holder = TypeVar("Holder", bound=Hashable)
 GRACE = 5.0
 """Seconds before a slow reader can be shed in favour of an address that holds less."""
 REFUSED_SIZES = 256
-"""Sizes that are noted of answers that found no room, so that none is built only to be dropped."""
+"""Sizes that are noted of responses that found no room, so that none is built only to be dropped."""
 
 
-class UnsentAnswers(Generic[Holder]):
-    """The answers in transmission; an answer counts in full until its last byte is with the kernel."""
+class UnsentResponses(Generic[Holder]):
+    """The responses in transmission; a response counts in full until its last byte is with the kernel."""
 
     def __init__(
         self,
@@ -38,45 +38,45 @@ class UnsentAnswers(Generic[Holder]):
         self._senders: dict[int, dict[Holder, str]] = {}
         """By an object's identity, its senders and their addresses; the first sender is charged for it."""
         self._refused_sizes: dict[Hashable, int] = {}
-        """By request: the answer to the same path differs between callers."""
+        """By request: the response to the same path differs between callers."""
         self._reserved = 0
-        """Bytes reserved for answers that are being built again."""
+        """Bytes reserved for responses that are being built again."""
         self._waiting = trio.lowlevel.ParkingLot()
 
     @property
     def total(self) -> int:
-        """Bytes of all answers."""
+        """Bytes of all responses."""
         return self._ledger.total
 
     @contextmanager
-    def counting(self, holder: Holder, address: str, answer: bytes) -> Iterator[None]:
-        """Count an answer inside the block; beyond a bound a holder is shed, possibly this one."""
-        senders = self._senders.setdefault(id(answer), {})
+    def counting(self, holder: Holder, address: str, response: bytes) -> Iterator[None]:
+        """Count a response inside the block; beyond a bound a holder is shed, possibly this one."""
+        senders = self._senders.setdefault(id(response), {})
         senders[holder] = address
         if len(senders) == 1:
-            self._ledger.record(holder, address, len(answer))
+            self._ledger.record(holder, address, len(response))
         try:
             yield
         finally:
             charged = next(iter(senders)) is holder
             del senders[holder]
             if not senders:
-                del self._senders[id(answer)]
+                del self._senders[id(response)]
             if charged:
                 self._ledger.record(holder, address, 0)
                 for heir, of_heir in senders.items():
-                    self._ledger.record(heir, of_heir, len(answer))
+                    self._ledger.record(heir, of_heir, len(response))
                     break
                 self._waiting.unpark_all()
                 if not self._ledger.total:
                     self._refused_sizes.clear()
 
     def has_room(self, address: str, size: int) -> bool:
-        """Whether an answer of this size may start: it must leave half of the free room free.
+        """Whether a response of this size may start: it must leave half of the free room free.
 
-        So the largest answers, which are few, never displace smaller ones (Choudhury and Hahne, Dynamic queue
-        length thresholds for shared-memory packet switches, 1998). The only answer always may. Slow readers
-        of addresses that hold more are shed after their `GRACE`.
+        So the largest responses, which are few, never displace smaller ones (Choudhury and Hahne, Dynamic
+        queue length thresholds for shared-memory packet switches, 1998). The only response always may. Slow
+        readers of addresses that hold more are shed after their `GRACE`.
         """
         while not self._fits(address, size):
             if not self._ledger.displace(address, size, age=GRACE):
@@ -84,11 +84,11 @@ class UnsentAnswers(Generic[Holder]):
         return True
 
     def refused_size(self, request: Hashable) -> int:
-        """The size of an answer that found no room recently, otherwise 0."""
+        """The size of a response that found no room recently, otherwise 0."""
         return self._refused_sizes.get(request, 0) if self._refused_sizes else 0
 
     def note_refused_size(self, request: Hashable, size: int) -> None:
-        """Note the size of an answer that found no room; 0 deletes the note."""
+        """Note the size of a response that found no room; 0 deletes the note."""
         if not size:
             self._refused_sizes.pop(request, None)
         elif len(self._refused_sizes) < REFUSED_SIZES:

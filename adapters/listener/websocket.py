@@ -14,8 +14,8 @@ frames; this module decides who closes, with which code, and how long anybody is
 # The phases, and what each means for the two sides and for the clock:
 #
 #   phase      the peer's bytes           the application may        the deadline
-#   HANDSHAKE  held, up to a message      accept, answer, refuse     handshake_time: refuse with 503
-#   ANSWERING  dropped                    continue its response        the same time: reset
+#   HANDSHAKE  held, up to a message      accept, respond, refuse     handshake_time: refuse with 503
+#   RESPONSE   dropped                    continue its response        the same time: reset
 #   REFUSED    dropped                    nothing                    none: the connection is about to end
 #   OPEN       frames                     send messages, close       ping_interval: ping, or reset;
 #                                                                    stall_time while the application does not
@@ -61,7 +61,7 @@ class SocketPhase(Enum):
     """How far a socket has come; the table above says what each phase means."""
 
     HANDSHAKE = auto()
-    ANSWERING = auto()
+    RESPONSE = auto()
     REFUSED = auto()
     OPEN = auto()
     CLOSING = auto()
@@ -74,10 +74,10 @@ SocketMove = Literal["accept", "begin response", "refuse", "close"]
 SOCKET_MOVES: Final[Mapping[SocketPhase, Mapping[SocketMove, SocketPhase]]] = {
     SocketPhase.HANDSHAKE: {
         "accept": SocketPhase.OPEN,
-        "begin response": SocketPhase.ANSWERING,
+        "begin response": SocketPhase.RESPONSE,
         "refuse": SocketPhase.REFUSED,
     },
-    SocketPhase.ANSWERING: {"refuse": SocketPhase.REFUSED},
+    SocketPhase.RESPONSE: {"refuse": SocketPhase.REFUSED},
     SocketPhase.REFUSED: {},
     SocketPhase.OPEN: {"close": SocketPhase.CLOSING},
     SocketPhase.CLOSING: {"close": SocketPhase.CLOSING},
@@ -91,13 +91,13 @@ class EndCause(Enum):
     CLOSED = "an orderly end: both sides have closed, the peer has left, or the handshake was refused"
     FAILED = "the peer broke the protocol or a limit, and was sent a close with the code"
     NOT_READ = "the application did not receive in time, and the peer was sent 1011"
-    SILENT = "the peer answered no ping: reset"
-    UNANSWERED = "the peer did not answer a close or read a refusal: reset"
+    SILENT = "the peer sent nothing after a ping: reset"
+    NOT_CLOSED = "the peer did not close, or read a refusal, in time: reset"
 
     @property
     def resets(self) -> bool:
         """Whether the connection is reset, so that unsent bytes are lost."""
-        return self in {EndCause.SILENT, EndCause.UNANSWERED}
+        return self in {EndCause.SILENT, EndCause.NOT_CLOSED}
 
 
 class SocketMessage(NamedTuple):
@@ -288,10 +288,10 @@ class WebSocket:
             case SocketPhase.OPEN:
                 return (SocketEnd(EndCause.SILENT),)
             case _:
-                return (SocketEnd(EndCause.UNANSWERED),)
+                return (SocketEnd(EndCause.NOT_CLOSED),)
 
     def restart(self, now: float) -> SocketEffects:
-        """The server shuts down: close with 1012, or refuse. The peer has `linger_time` to answer a close."""
+        """The server shuts down: close with 1012, or refuse. The peer has `linger_time` to close in turn."""
         if self.phase is SocketPhase.HANDSHAKE:
             return self._refuse(503)
         if self.phase is SocketPhase.OPEN:
@@ -306,7 +306,7 @@ class WebSocket:
 
         Raises `ValueError` for header fields that cannot be sent; then nothing has changed.
         """
-        answer = accepting_response(self._key, subprotocol, fields)
+        response = accepting_response(self._key, subprotocol, fields)
         self._move("accept")
         self.open = True
         self._alarm = now + self._limits.ping_interval
@@ -314,10 +314,10 @@ class WebSocket:
         held, self._held, self._key = self._held, b"", b""
         if held:
             self._parse(held)
-        return answer
+        return response
 
     def begin_response(self) -> None:
-        """The application answers the handshake with an HTTP response of its own."""
+        """The application responds to the handshake with an HTTP response of its own."""
         self._move("begin response")
 
     def refuse(self) -> None:
@@ -331,7 +331,7 @@ class WebSocket:
         return self._frame(TextMessage(data=message) if text else BytesMessage(data=message))  # type: ignore[arg-type]
 
     def close(self, code: int, reason: str, now: float) -> SocketEffects:
-        """Close it, once or again; the peer has `linger_time` to answer."""
+        """Close it, once or again; the peer has `linger_time` to respond."""
         if self.phase is SocketPhase.OPEN:
             self.code, self.reason = code, reason
         self._leave()
@@ -393,7 +393,7 @@ class WebSocket:
             self._leave()
             return (*self._frame(event.response()), SocketEnd(EndCause.CLOSED))
         if self._frames.state is ConnectionState.CLOSED:
-            return (SocketEnd(EndCause.CLOSED),)  # the answer to our close
+            return (SocketEnd(EndCause.CLOSED),)  # the response to our close
         return self._fail(int(event.code), event.reason or "", EndCause.FAILED, now)  # a malformed frame
 
     def _fail(self, code: int, reason: str, cause: EndCause, now: float) -> SocketEffects:

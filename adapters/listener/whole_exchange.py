@@ -1,4 +1,4 @@
-"""One whole request on its connection: awaits its body, answers it by one call, and logs it."""
+"""One whole request on its connection: awaits its body, responds to it by one call, and logs it."""
 
 from collections.abc import Iterable
 from functools import partial
@@ -6,28 +6,28 @@ from time import perf_counter
 
 import trio
 
-from adapters.http_api.exchange import HttpAnswer, HttpRequest
-from adapters.listener.answers import closing_response, closing_response_bytes
+from adapters.http_api.exchange import HttpRequest, HttpResponse
 from adapters.listener.boundary import Boundary
 from adapters.listener.config import ListenerConfig
 from adapters.listener.http1 import Http1
 from adapters.listener.logs import log_request
 from adapters.listener.peer import Peer
 from adapters.listener.refused_request import RefusedRequest
+from adapters.listener.responses import closing_response, closing_response_bytes
 from adapters.listener.whole_requests import (
     MAX_BODY,
     SEPARATE,
     PlainHead,
     WholeRequests,
     WholeRoute,
-    answer_head,
+    response_head,
 )
 
 
 def begin_exchange(
     head: PlainHead, offered: WholeRequests | None, limits: ListenerConfig
 ) -> "WholeExchange | None":
-    """Start an exchange if the application answers this request without ASGI, otherwise None."""
+    """Start an exchange if the application responds to this request without ASGI, otherwise None."""
     if offered is None:
         return None
     if head.length > min(MAX_BODY, limits.body_bytes):
@@ -39,13 +39,13 @@ def begin_exchange(
 
 
 class WholeExchange:
-    """A request that one call answers; the connection's reader advances it.
+    """A request that one call responds to; the connection's reader advances it.
 
     Each step receives the connection's parts as arguments: attributes would create a reference cycle for each
     request, which only the garbage collector frees.
     """
 
-    __slots__ = ("_head_checked", "_last", "_route", "head", "is_answered")
+    __slots__ = ("_head_checked", "_last", "_route", "has_responded", "head")
 
     def __init__(self, head: PlainHead, route: WholeRoute) -> None:
         self._route = route
@@ -53,11 +53,11 @@ class WholeExchange:
         """Whether the application has already decided about a refusal by the head."""
         self._last = True
         """Whether the connection closes after the response, as it does after a failure."""
-        self.is_answered = False
+        self.has_responded = False
         self.head = head
 
     async def step(self, http: Http1, peer: Peer) -> bool:
-        """Answer once the body is complete, or by the head; returns whether another step may be possible.
+        """Respond once the body is complete, or by the head; returns whether another step may be possible.
 
         Afterwards the machine awaits the next request or drops the body, or the connection ends.
         """
@@ -68,19 +68,19 @@ class WholeExchange:
         client = "" if http.heads.client is None else http.heads.client[0]
         request = HttpRequest(head.method, head.path, head.query, head.fields, body, client)
         started = perf_counter()
-        answer, written_head = None, b""
+        response, written_head = None, b""
         with Boundary(partial(peer.shared.report, head.path)):
             if head.method == "GET":
-                answer = await self._answer_get(peer, request)
+                response = await self._respond_to_get(peer, request)
             else:
-                answer = await self._route.answer(request)
-            written_head = self._head_of(http, answer)
-        await self._send(http, peer, answer, written_head, started)
-        self.is_answered = True
-        return http.whole_answered(trio.current_time(), last=self._last)
+                response = await self._route.respond(request)
+            written_head = self._head_of(http, response)
+        await self._send(http, peer, response, written_head, started)
+        self.has_responded = True
+        return http.whole_responded(trio.current_time(), last=self._last)
 
     async def _refuse_by_head(self, http: Http1, peer: Peer) -> bool:
-        """Answer a request that is refused by its head; returns whether another step may be possible.
+        """Respond to a request that is refused by its head; returns whether another step may be possible.
 
         Its body is dropped as it arrives, so that the client, which may still be sending it, reads the
         response and not a reset.
@@ -97,11 +97,11 @@ class WholeExchange:
                 return False
             written_head = self._head_of(http, refusal)
         await self._send(http, peer, refusal, written_head, started)
-        self.is_answered = True
+        self.has_responded = True
         return http.whole_refused(last=self._last)
 
-    async def _answer_get(self, peer: Peer, request: HttpRequest) -> HttpAnswer:
-        """Answer a GET, in turns with other tasks; without room for the response, wait and build it again.
+    async def _respond_to_get(self, peer: Peer, request: HttpRequest) -> HttpResponse:
+        """Respond to a GET, in turns with other tasks; if the response has no room, wait and build it again.
 
         The response is not in memory while it waits. One that found no room recently waits before it is
         built.
@@ -113,26 +113,26 @@ class WholeExchange:
         size = unsent.refused_size(asked)
         if not size or peer.writer.has_room(size):
             began = perf_counter()
-            answer = await self._route.answer(request)
+            response = await self._route.respond(request)
             turns.spend(perf_counter() - began)
-            size = len(answer.body)
+            size = len(response.body)
             if size <= SEPARATE or peer.writer.has_room(size):
-                return answer
+                return response
             unsent.note_refused_size(asked, size)
-            del answer
+            del response
         async with unsent.reserve(peer.address, size) as found:
             if found:
-                answer = await self._route.answer(request)
+                response = await self._route.respond(request)
                 unsent.note_refused_size(asked, 0)
-                if len(answer.body) <= size or peer.writer.has_room(len(answer.body) - size):
-                    return answer
+                if len(response.body) <= size or peer.writer.has_room(len(response.body) - size):
+                    return response
         peer.shared.counts.unsent_refused += 1
         return self._route.busy(request)
 
-    def _head_of(self, http: Http1, answer: HttpAnswer) -> bytes:
+    def _head_of(self, http: Http1, response: HttpResponse) -> bytes:
         """The bytes of the response's head; raises `ValueError` for a field that cannot be sent."""
         last = http.draining or self.head.last
-        written = answer_head(answer, close=last, requested=self.head.last)
+        written = response_head(response, close=last, requested=self.head.last)
         self._last = last
         return written
 
@@ -140,20 +140,20 @@ class WholeExchange:
         self,
         http: Http1,
         peer: Peer,
-        answer: HttpAnswer | None,
+        response: HttpResponse | None,
         written_head: bytes,
         started: float,
     ) -> None:
         """Write and log a response, or a 500 if the application failed, after which the connection closes."""
         fields: Iterable[tuple[str, str]] = ()
-        if answer is None or not written_head:
+        if response is None or not written_head:
             self._last = True
             refused = RefusedRequest(500, "The server failed.", code="internal_error")
             status, body = refused.status, closing_response(refused)[1]
             more = peer.shared.hypercorn.response_headers("h11")
             await peer.writer.write(closing_response_bytes(refused, *more))
         else:
-            status, fields, body = answer.status, answer.headers, answer.body
+            status, fields, body = response.status, response.headers, response.body
             if len(body) > SEPARATE:
                 await peer.writer.write(written_head, body)
             else:
@@ -169,7 +169,7 @@ class WholeExchange:
         )
 
     def log_listener_response(self, http: Http1, status: int) -> None:
-        """Log a request that the listener has answered in place of the application."""
+        """Log a request that the listener has responded to in place of the application."""
         log_request(
             self.head.method,
             self.head.path,

@@ -1,7 +1,7 @@
-"""The quick path for requests: the application answers a whole request in one call.
+"""The quick path for requests: the application responds to a whole request in one call.
 
 Through ASGI each request takes a task, a scope, three events and the framework's contexts, which cost more
-than its work. An application may name requests that it answers without them.
+than its work. An application may name requests that it responds to without them.
 
 Only unambiguous heads take this path; h11 decides about all unusual or refused ones. A WebSocket's handshake
 with such a head goes to the application through ASGI, but bypasses h11.
@@ -13,38 +13,38 @@ from email.utils import formatdate
 from time import time
 from typing import NamedTuple, Protocol
 
-from adapters.http_api.exchange import HttpAnswer, HttpRequest
+from adapters.http_api.exchange import HttpRequest, HttpResponse
 from adapters.listener.head import END, is_host
 
 SEPARATE = 32_768
-"""Bytes of an answer's body above which it is not copied behind its head: a copy takes longer than a write
+"""Bytes of a response's body above which it is not copied behind its head: a copy takes longer than a write
 of two pieces."""
 MAX_BODY = 65_536
 """Bytes of the largest body of a whole request; a larger one goes through ASGI piece by piece."""
 
 
 class WholeRoute(Protocol):
-    """Answers the requests for one method and path. The listener answers an exception with 500."""
+    """Responds to the requests for one method and path. The listener responds to an exception with 500."""
 
     @property
     def body_bytes(self) -> int:
         """Requests with larger bodies go through ASGI."""
 
-    def refusal(self, head: HttpRequest) -> Awaitable[HttpAnswer | None]:
-        """The answer to a request that its head alone decides; None awaits the body.
+    def refusal(self, head: HttpRequest) -> Awaitable[HttpResponse | None]:
+        """The response to a request that its head alone decides; None awaits the body.
 
         Called once a request, and only if its body has not arrived with its head; `head` has no body.
         """
 
-    def answer(self, request: HttpRequest) -> Awaitable[HttpAnswer]:
-        """The answer to the whole request; the listener may call it twice for a GET."""
+    def respond(self, request: HttpRequest) -> Awaitable[HttpResponse]:
+        """The response to the whole request; the listener may call it twice for a GET."""
 
-    def busy(self, request: HttpRequest) -> HttpAnswer:
-        """The answer to a GET for whose answer there is no room: try again later."""
+    def busy(self, request: HttpRequest) -> HttpResponse:
+        """The response to a GET for whose response there is no room: try again later."""
 
 
 class WholeRequests(Protocol):
-    """The requests that an application answers without ASGI."""
+    """The requests that an application responds to without ASGI."""
 
     def route(self, method: str, path: str) -> WholeRoute | None:
         """The route of these requests; None sends them through ASGI."""
@@ -120,16 +120,16 @@ def _field_name(name: bytes) -> str | None:
     return key
 
 
-def answer_head(answer: HttpAnswer, *, close: bool, requested: bool = False) -> bytes:
-    """The bytes of an answer's head, in the order and spelling of the path through ASGI.
+def response_head(response: HttpResponse, *, close: bool, requested: bool = False) -> bytes:
+    """The bytes of a response's head, in the order and spelling of the path through ASGI.
 
     The connection closes after it if the server will `close` it, or if the client has `requested` that.
     Raises `ValueError` for a field that cannot be sent: not in ISO 8859-1, or with a line break.
     """
-    lines = [f"HTTP/1.1 {answer.status} "]
-    if answer.status != NO_CONTENT:
-        lines.append(f"content-length: {len(answer.body)}")
-    lines += [f"{name}: {value}" for name, value in answer.headers]
+    lines = [f"HTTP/1.1 {response.status} "]
+    if response.status != NO_CONTENT:
+        lines.append(f"content-length: {len(response.body)}")
+    lines += [f"{name}: {value}" for name, value in response.headers]
     if close and not requested:
         lines.append("connection: close")
     lines.append(f"date: {_date(int(time()))}")
@@ -138,7 +138,7 @@ def answer_head(answer: HttpAnswer, *, close: bool, requested: bool = False) -> 
     lines.append("\r\n")
     head = "\r\n".join(lines)
     if not head.count("\r") == head.count("\n") == len(lines):
-        raise ValueError("a header field of the answer has a line break in it")
+        raise ValueError("a header field of the response has a line break in it")
     return head.encode("latin-1")
 
 

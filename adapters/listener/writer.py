@@ -29,7 +29,7 @@ class WriterOwner(Protocol):
 
 
 class PeerWriter:
-    """The sending side of one connection. Holds memory in `UnsentAnswers` while the peer does not read."""
+    """The sending side of one connection. Holds memory in `UnsentResponses` while the peer does not read."""
 
     __slots__ = ("_lock", "_owner", "_rest", "_shared", "_tcp")
 
@@ -145,7 +145,7 @@ class PeerWriter:
         """Reset the connection, whose unsent response is the largest of all."""
         if not self._tcp.broken:
             self._shared.counts.unsent_shed += 1
-            log.info("unsent_answers_too_large", client=self._owner.address)
+            log.info("unsent_responses_too_large", client=self._owner.address)
             self._owner.write_failed(reset=True)
         return True
 

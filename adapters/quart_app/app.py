@@ -58,7 +58,7 @@ class Application:
         self._framework = framework
         self._socket = socket
         self.api = api
-        """Answers whole requests, for a listener that bypasses ASGI."""
+        """Responds to whole requests, for a listener that bypasses ASGI."""
 
     async def __call__(self, scope: Scope, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
         if scope["type"] == "lifespan":

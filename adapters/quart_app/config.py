@@ -10,7 +10,7 @@ class HttpConfig(ApiConfig):
     """The configuration of the API, of its socket and of its pages."""
 
     handshake_time: float = 10.0
-    """Seconds within which a socket's handshake must be answered."""
+    """Seconds within which a socket's handshake must have its response."""
     docs: bool = True
     """Whether `/docs` and `/openapi.json` are served."""
     client: bool = True

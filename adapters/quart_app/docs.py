@@ -57,7 +57,7 @@ def documentation(endpoints: Iterable[Endpoint], limits: Limits) -> Blueprint:
     """The routes of the documentation; the description is built once."""
     description = encode(describe(endpoints, limits))
     directory: Traversable = files("flask_swagger_ui") / "dist"
-    # Read once: all answers share the same bytes, which the listener does not copy for slow readers.
+    # Read once: all responses share the same bytes, which the listener does not copy for slow readers.
     assets = {name: (directory / name).read_bytes() for name in ASSETS}
     blueprint = Blueprint("documentation", __name__)
 

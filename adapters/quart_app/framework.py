@@ -10,7 +10,7 @@ from werkzeug.exceptions import HTTPException, InternalServerError, MethodNotAll
 from werkzeug.routing import RequestRedirect
 
 from adapters.http_api.api import HttpApi
-from adapters.http_api.exchange import HttpAnswer, HttpRequest
+from adapters.http_api.exchange import HttpRequest, HttpResponse
 from adapters.http_api.problems import without_endpoint
 from adapters.http_api.request_ids import request_id
 from adapters.http_api.routes import ENDPOINTS
@@ -26,7 +26,7 @@ log = structlog.get_logger(__name__)
 def make_framework(api: HttpApi, config: HttpConfig, limits: Limits, avatar_hosts: AvatarHosts) -> QuartTrio:
     """The ASGI application for everything except sockets; it needs no lifespan.
 
-    Its own routes are the pages. The API answers each request that is for no page.
+    Its own routes are the pages. The API responds to each request that is for no page.
     """
     app = QuartTrio(__name__, static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = None  # each endpoint bounds its own
@@ -40,19 +40,21 @@ def make_framework(api: HttpApi, config: HttpConfig, limits: Limits, avatar_host
     for page in pages:
         page.after_request(partial(_complete, api))
         app.register_blueprint(page)
-    app.before_request(partial(_answer_by_api, app, api))
+    app.before_request(partial(_respond_by_api, app, api))
     app.register_error_handler(HTTPException, partial(_http_error, api))
     return app
 
 
-async def _answer_by_api(app: Quart, api: HttpApi) -> Response | None:
-    """The API's answer; None where the request is for a page."""
+async def _respond_by_api(app: Quart, api: HttpApi) -> Response | None:
+    """The API's response; None where the request is for a page."""
     preflight = request.method == "OPTIONS" and "Access-Control-Request-Method" in request.headers
     doubled = "//" in request.scope["path"]  # which werkzeug would drop at the start of a path
     if not (preflight or doubled or isinstance(request.routing_exception, NotFound)):
         return None
     raw_path = request.scope["raw_path"]
-    return _response(await api.answer(_head(), _read_body, raw_path=raw_path, is_page=partial(_is_page, app)))
+    return _response(
+        await api.respond(_head(), _read_body, raw_path=raw_path, is_page=partial(_is_page, app))
+    )
 
 
 def _is_page(app: Quart, path: str) -> bool:
@@ -88,17 +90,17 @@ def _head() -> HttpRequest:
     return HttpRequest(request.method, scope["path"], scope["query_string"], headers, client=client)
 
 
-def _response(answer: HttpAnswer) -> Response:
-    response = Response(answer.body, answer.status)
+def _response(ours: HttpResponse) -> Response:
+    response = Response(ours.body, ours.status)
     del response.headers["Content-Type"]
-    if answer.status == HTTPStatus.NO_CONTENT:
+    if ours.status == HTTPStatus.NO_CONTENT:
         del response.headers["Content-Length"]  # RFC 9110, 8.6
-    response.headers.extend(answer.headers)
+    response.headers.extend(ours.headers)
     return response
 
 
 async def _complete(api: HttpApi, response: Response) -> Response:
-    """Add to a page's response what the API's answers have: the request's id, and the fields of CORS."""
+    """Add to a page's response what the API's responses have: the request's id, and the fields of CORS."""
     if "X-Request-ID" not in response.headers:
         response.headers.extend(api.cors.fields(request.headers.get("Origin") or None))
         response.headers["X-Request-ID"] = request_id(request.headers.get("X-Request-ID"))

@@ -27,7 +27,7 @@ REPEATING = 1_000
 WAITING = 500
 """Handshakes that are delayed at a time, some 30 KiB each; others are refused at once."""
 LONGEST = 0.8
-"""The longest delay, as a fraction of the time within which a handshake must be answered."""
+"""The longest delay, as a fraction of the time within which a handshake must have its response."""
 LOG_EVERY = 60.0
 """Seconds between two lines about one token."""
 CHECK_EVERY = 5.0

@@ -14,7 +14,7 @@ from messaging_core.events import MessageCreated, event_name
 from messaging_core.ids import ChatId, SessionId, UserId
 from messaging_core.limits import Limits
 from messaging_core.models import Actor
-from messaging_core.profiles import PLAIN, Answer, Carry, Close, Profile, SocketEffect
+from messaging_core.profiles import PLAIN, Carry, Close, Profile, Reply, SocketEffect
 from messaging_core.sockets import OUR_FAULT, RESTARTING, Bundle, SocketProtocol, bundles
 
 log = structlog.get_logger(__name__)
@@ -101,7 +101,7 @@ class Subscription:
 
     def _do(self, effect: SocketEffect) -> None:
         match effect:
-            case Answer(payload):
+            case Reply(payload):
                 self.send(Bundle.of(payload), trio.current_time())
             case Carry(command):
                 if self._hub.carry_out is not None:

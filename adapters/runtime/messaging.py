@@ -362,7 +362,7 @@ class Messaging:
         return self._signed_in(user, session, privacy)
 
     def _signed_in(self, user: User, session: Session, privacy: Privacy) -> SignedIn:
-        # Reads nothing: a failed read would answer a committed request with an error.
+        # Reads nothing: after a failed read the response to a committed request would be an error.
         return SignedIn(shown(user, viewer=user.id, shares_chat=False, privacy=privacy), self._pair(session))
 
     def _pair(self, session: Session) -> TokenPair:

@@ -233,7 +233,7 @@ class Relay:
                 await self._look_up()
                 await self._read_logs()
             except StorageUnavailable as error:
-                log.warning("The storage does not answer; catching up is tried again", error=str(error))
+                log.warning("The storage does not respond; catching up is tried again", error=str(error))
                 await self._try_again_soon()
             except Exception:
                 log.exception("Catching up failed; it is tried again")

@@ -67,7 +67,7 @@ class WorkerThread:
                 work()
                 self._done += 1
         except LoopEnded:
-            log.warning("the event loop ended before the storage could answer its callers")
+            log.warning("the event loop ended before the storage could respond to its callers")
         except BaseException as error:  # noqa: BLE001 - a defect of this module: no caller may wait for ever
             with suppress(LoopEnded):
                 self._loop.run_soon(self._failed, error)

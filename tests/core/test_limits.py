@@ -60,7 +60,7 @@ BOUNDS: dict[str, tuple[Any, Any]] = {
     "sockets_per_user": (1, None),
     "outbox_frames": (2, None),
     "outbox_bytes": (65_536, None),
-    "answer_bytes_per_permit": (1024, None),
+    "response_bytes_per_permit": (1024, None),
     "members_per_permit": (1, None),
     "deliveries_per_permit": (1, None),
 }

@@ -10,7 +10,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from messaging_core.ids import ChatId
 from messaging_core.limits import Limits
-from messaging_core.profiles import PLAIN, PROFILES, Answer, Close, Profile, SocketEffect
+from messaging_core.profiles import PLAIN, PROFILES, Close, Profile, Reply, SocketEffect
 from messaging_core.sockets import (
     GONE,
     RESTARTING,
@@ -30,7 +30,7 @@ SILENCE = 45.0
 
 
 def echo(message: str | bytes) -> Sequence[SocketEffect]:
-    return (Answer(message if isinstance(message, bytes) else message.encode()),)
+    return (Reply(message if isinstance(message, bytes) else message.encode()),)
 
 
 LIVELY = Profile(lambda *_: None, receive=echo, counts=True, silence=SILENCE, keepalive=b"still here")
@@ -111,7 +111,7 @@ class ProtocolMachine(RuleBasedStateMachine):
         effects = self.protocol.receive(message)
         assert effects == (() if self.protocol.closing is not None else echo(message))
         for effect in effects:
-            assert isinstance(effect, Answer)
+            assert isinstance(effect, Reply)
             self.put(Bundle.of(effect.payload, is_ephemeral=False), room, expected=True)
 
     @rule(seconds=st.sampled_from([0.0, 1.0, SILENCE - 1.0, SILENCE]), room=st.integers(0, 30))

@@ -7,7 +7,7 @@ import pytest
 from attrs import evolve, frozen
 
 from adapters.http_api.endpoints import Auth, Endpoint, Handles, Limit, Per, Reads, ReadsInParts, Writes
-from adapters.http_api.exchange import HttpAnswer, HttpRequest
+from adapters.http_api.exchange import HttpRequest, HttpResponse
 from adapters.http_api.routes import ENDPOINTS
 from adapters.runtime import Messaging
 from messaging_core.limits import Limits, Rate
@@ -25,7 +25,7 @@ def undeclared(endpoint: Endpoint) -> Iterator[str]:
         yield "a method"
     if not 200 <= endpoint.status < 300:
         yield "a status of success"
-    if (endpoint.answers is None) != (endpoint.status == 204):
+    if (endpoint.response is None) != (endpoint.status == 204):
         yield "the type of its response's body, or 204"
     if endpoint.auth is not Auth.SESSION and not endpoint.path.startswith(OPEN):
         yield "who may call it"
@@ -35,7 +35,7 @@ def undeclared(endpoint: Endpoint) -> Iterator[str]:
         yield "a rate that exists"
     if endpoint.auth is Auth.NONE and any(each.per is Per.USER for each in endpoint.limits):
         yield "a limit that does not need a user"
-    if shown(endpoint) not in (endpoint.answers, Any):
+    if shown(endpoint) not in (endpoint.response, Any):
         yield "the type that its response is shown as"
 
 
@@ -61,7 +61,7 @@ class DoNothing:
     """A command."""
 
 
-async def nothing(command: DoNothing, request: HttpRequest, messaging: Messaging) -> HttpAnswer:
+async def nothing(command: DoNothing, request: HttpRequest, messaging: Messaging) -> HttpResponse:
     raise NotImplementedError
 
 
@@ -74,7 +74,7 @@ def test_an_endpoint_that_declares_nothing_is_found() -> None:
         command=DoNothing,
         does=Handles(nothing),
         status=300,
-        answers=None,
+        response=None,
         auth=Auth.NONE,
         limits=(),
     )

@@ -45,7 +45,7 @@ def declared(path: str, command: type, method: str = "GET") -> Endpoint:
         summary=path,
         command=command,
         does=Handles(health),
-        answers=None,
+        response=None,
         auth=Auth.NONE,
     )
 

@@ -10,7 +10,7 @@ from attrs import evolve, field, frozen
 from adapters.http_api.api import HttpApi
 from adapters.http_api.config import ApiConfig
 from adapters.http_api.endpoints import API, Endpoint, Reads
-from adapters.http_api.exchange import HttpAnswer, HttpRequest
+from adapters.http_api.exchange import HttpRequest, HttpResponse
 from adapters.http_api.openapi import describe
 from adapters.http_api.routes import ENDPOINTS
 from adapters.http_api.views import View
@@ -56,7 +56,7 @@ TOY = Endpoint(
     summary="A toy",
     command=GetToy,
     does=Reads(get_toy, toy_json),
-    answers=ToyJson,
+    response=ToyJson,
 )
 TABLE = (*ENDPOINTS, TOY)
 
@@ -81,10 +81,10 @@ class Toys:
         fields = {**self.headers, "origin": ORIGIN, **added}
         return HttpRequest(method, path, query, fields, client="192.0.2.1")
 
-    async def answer(self, *parts: Any, **more: Any) -> HttpAnswer:
-        """The answer as a framework's binding gets it."""
+    async def respond(self, *parts: Any, **more: Any) -> HttpResponse:
+        """The response as a framework's binding gets it."""
         request = self.request(*parts, **more)
-        return await self.api.answer(request, no_body, raw_path=request.path.encode())
+        return await self.api.respond(request, no_body, raw_path=request.path.encode())
 
 
 async def no_body(most_bytes: int) -> bytes | None:
@@ -118,24 +118,24 @@ async def test_it_is_dispatched(toys: Toys) -> None:
     route = toys.api.route(whole.method, whole.path)
     assert route is not None
     assert await route.refusal(whole) is None
-    answer = await route.answer(whole)
-    assert (answer.status, json.loads(answer.body)) == (200, {"id": 5, "colour": "red"})
-    assert await toys.answer(query=b"colour=red") == answer
-    assert (await toys.answer("HEAD")).status == 429
+    response = await route.respond(whole)
+    assert (response.status, json.loads(response.body)) == (200, {"id": 5, "colour": "red"})
+    assert await toys.respond(query=b"colour=red") == response
+    assert (await toys.respond("HEAD")).status == 429
 
 
 async def test_it_has_cors(toys: Toys) -> None:
     """Its responses can be read by pages of the allowed origins, and a preflight is answered."""
-    assert dict((await toys.answer()).headers)["access-control-allow-origin"] == ORIGIN
-    assert ("access-control-allow-origin", "") not in (await toys.answer(origin="https://other")).headers
-    preflight = await toys.answer("OPTIONS", access_control_request_method="GET")
+    assert dict((await toys.respond()).headers)["access-control-allow-origin"] == ORIGIN
+    assert ("access-control-allow-origin", "") not in (await toys.respond(origin="https://other")).headers
+    preflight = await toys.respond("OPTIONS", access_control_request_method="GET")
     assert preflight.status == 204
     assert dict(preflight.headers)["access-control-allow-origin"] == ORIGIN
 
 
 async def test_it_is_limited(toys: Toys) -> None:
     """By the rates that its declaration names, or the default."""
-    statuses = [(await toys.answer()).status for _ in range(3)]
+    statuses = [(await toys.respond()).status for _ in range(3)]
     assert statuses == [200, 200, 429]
 
 
@@ -146,16 +146,16 @@ async def test_it_is_refused_as_every_endpoint_is(toys: Toys) -> None:
     route = toys.api.route("GET", PATH)
     assert route is not None
     refused = await route.refusal(request)
-    assert refused == await stranger.answer()
+    assert refused == await stranger.respond()
     assert refused is not None
     assert refused.status == 401
-    assert (await toys.answer(query=b"color=red")).status == 422
-    other = await toys.answer("DELETE")
+    assert (await toys.respond(query=b"color=red")).status == 422
+    other = await toys.respond("DELETE")
     assert (other.status, dict(other.headers)["allow"]) == (405, "GET, HEAD, OPTIONS")
-    assert dict((await toys.answer("OPTIONS")).headers)["allow"] == "GET, HEAD, OPTIONS"
-    moved = await toys.answer(path=f"{PATH}/", query=b"colour=red")
+    assert dict((await toys.respond("OPTIONS")).headers)["allow"] == "GET, HEAD, OPTIONS"
+    moved = await toys.respond(path=f"{PATH}/", query=b"colour=red")
     assert (moved.status, dict(moved.headers)["location"]) == (308, f"{PATH}?colour=red")
-    assert (await toys.answer(path=f"{API}/toys/x/colour")).status == 404
+    assert (await toys.respond(path=f"{API}/toys/x/colour")).status == 404
 
 
 def test_it_is_described() -> None:

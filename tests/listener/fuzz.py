@@ -175,7 +175,7 @@ def play(address: tuple[str, int], fuzz_input: FuzzInput) -> None:
 
 
 class LongStandingPeer:
-    """A long-standing WebSocket, and new requests: both must get answers."""
+    """A long-standing WebSocket, and new requests: both must get responses."""
 
     def __init__(self, address: tuple[str, int]) -> None:
         self._address = address
@@ -189,7 +189,7 @@ class LongStandingPeer:
         with socket.create_connection(self._address, timeout=PATIENCE) as peer:
             peer.sendall(b"GET / HTTP/1.0\r\n\r\n")
             if not peer.recv(100).startswith(b"HTTP/1.1 200"):
-                raise FuzzFailure("a good request is not answered")
+                raise FuzzFailure("a good request gets no response")
 
     def close(self) -> None:
         self._peer.close()

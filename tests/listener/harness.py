@@ -9,7 +9,7 @@ from typing import Any
 import trio
 from attrs import define, field, frozen
 
-from adapters.http_api.exchange import HttpAnswer, HttpRequest
+from adapters.http_api.exchange import HttpRequest, HttpResponse
 from adapters.listener import ASGIApp, ListenerConfig, ListenerCounts, serve
 from adapters.listener.watch import Watch
 from adapters.listener.whole_requests import WholeRequests
@@ -80,7 +80,7 @@ async def serving(
 
 
 @frozen
-class Answer:
+class RawResponse:
     """A received HTTP response."""
 
     status: int
@@ -197,8 +197,8 @@ class RawPeer:
             while True:
                 await self.send(data)
 
-    async def answer(self, *, head: bool = False) -> Answer:
-        """The next response; without a body if it answers a HEAD."""
+    async def response(self, *, head: bool = False) -> RawResponse:
+        """The next response; without a body if it is for a HEAD."""
         lines = (await self.until(b"\r\n\r\n")).decode("latin-1").split("\r\n")
         headers = {
             name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines[1:-2])
@@ -211,13 +211,13 @@ class RawPeer:
             await self.exactly(2)
         elif not head and status >= 200:
             body = await self.exactly(int(headers.get("content-length", 0)))
-        return Answer(status, headers, body)
+        return RawResponse(status, headers, body)
 
-    async def ask(self, *parts: bytes) -> Answer:
+    async def ask(self, *parts: bytes) -> RawResponse:
         await self.send(*parts)
-        return await self.answer()
+        return await self.response()
 
-    async def upgrade(self, *after: bytes, headers: bytes = b"") -> Answer:
+    async def upgrade(self, *after: bytes, headers: bytes = b"") -> RawResponse:
         """Ask for a WebSocket, in one segment with the bytes that follow."""
         return await self.ask(b"".join([UPGRADE, headers, b"\r\n", *after]))
 
@@ -290,7 +290,7 @@ async def whole_body(receive: Receive) -> bytes:
 
 
 async def echo(scope: dict[str, Any], receive: Receive, send: Send) -> None:
-    """Answers a request with its method, target and body; echoes a WebSocket's messages."""
+    """Responds to a request with its method, target and body; echoes a WebSocket's messages."""
     if scope["type"] == "http":
         try:
             body = await whole_body(receive)
@@ -315,33 +315,33 @@ async def lifespan(scope: dict[str, Any], receive: Receive, send: Send) -> None:
     await send({"type": "lifespan.shutdown.complete"})
 
 
-Answering = Callable[[HttpRequest], Awaitable[HttpAnswer]]
-Refusing = Callable[[HttpRequest], Awaitable[HttpAnswer | None]]
+Responding = Callable[[HttpRequest], Awaitable[HttpResponse]]
+Refusing = Callable[[HttpRequest], Awaitable[HttpResponse | None]]
 
 
-async def refuses_nothing(head: HttpRequest) -> HttpAnswer | None:
+async def refuses_nothing(head: HttpRequest) -> HttpResponse | None:
     """Refuses nothing by its head."""
 
 
 @frozen
 class WholeFor:
-    """Requests that `answer` answers without ASGI, on every path or on one, and `refusal` from their head."""
+    """Responds to requests by `respond`, or by `refusal` from their head, on every path or on one."""
 
-    answer: Answering
+    respond: Responding
     path: str | None = None
     body_bytes: int = 1_048_576
     refusal: Refusing = refuses_nothing
 
-    def busy(self, asked: HttpRequest) -> HttpAnswer:
-        return HttpAnswer(503, b"busy", (("retry-after", "5"),))
+    def busy(self, asked: HttpRequest) -> HttpResponse:
+        return HttpResponse(503, b"busy", (("retry-after", "5"),))
 
     def route(self, method: str, path: str) -> "WholeFor | None":
         return self if self.path in {None, path} else None
 
 
-async def echo_whole(asked: HttpRequest) -> HttpAnswer:
-    """Gives the answers of `echo`."""
-    return HttpAnswer(200, f"{asked.method} {asked.path}?{asked.query.decode()} ".encode() + asked.body)
+async def echo_whole(asked: HttpRequest) -> HttpResponse:
+    """Gives the responses of `echo`."""
+    return HttpResponse(200, f"{asked.method} {asked.path}?{asked.query.decode()} ".encode() + asked.body)
 
 
 def application(http: Any = echo, websocket: Any = echo) -> ASGIApp:

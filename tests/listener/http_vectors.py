@@ -23,14 +23,14 @@ async def play(vector: dict[str, Any], peer: RawPeer) -> None:
     if vector.get("half_close"):
         await peer.half_close()
     heads = vector.get("heads", 0)
-    answers = [await peer.answer(head=n < heads) for n in range(len(vector["statuses"]))]
-    assert [answer.status for answer in answers] == vector["statuses"]
+    responses = [await peer.response(head=n < heads) for n in range(len(vector["statuses"]))]
+    assert [response.status for response in responses] == vector["statuses"]
     if "bodies" in vector:
-        assert [answer.body.decode() for answer in answers] == vector["bodies"]
-    for answer in answers:
-        if answer.status >= 400:
-            assert answer.headers["content-type"] == "application/problem+json"
-            assert answer.headers["connection"] == "close"
+        assert [response.body.decode() for response in responses] == vector["bodies"]
+    for response in responses:
+        if response.status >= 400:
+            assert response.headers["content-type"] == "application/problem+json"
+            assert response.headers["connection"] == "close"
     if vector["then"] == "closed":
         assert await peer.end() == b""
     else:

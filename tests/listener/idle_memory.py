@@ -16,10 +16,10 @@ from tests.listener.server_process import ListenerProcess, raise_descriptor_limi
 def open_socket(served: ListenerProcess) -> socket.socket:
     peer = socket.create_connection(served.address, timeout=10)
     peer.sendall(UPGRADE + b"\r\n")
-    answer = b""
-    while not answer.endswith(b"\r\n\r\n"):
-        answer += peer.recv(4096)
-    assert answer.startswith(b"HTTP/1.1 101"), answer
+    response = b""
+    while not response.endswith(b"\r\n\r\n"):
+        response += peer.recv(4096)
+    assert response.startswith(b"HTTP/1.1 101"), response
     peer.sendall(frame(TEXT, b"hello"))
     assert peer.recv(100)[2:] == b"hello"
     return peer

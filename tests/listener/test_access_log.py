@@ -53,7 +53,7 @@ async def test_a_handshake_and_its_end_are_a_line_each() -> None:
     with capture_logs() as logs:
         async with serving(echo) as served, connected(served) as peer:
             await peer.send(UPGRADE.replace(b"/ws", b"/ws?token=secret") + SECRETS + b"\r\n")
-            assert (await peer.answer()).status == 101
+            assert (await peer.response()).status == 101
             await peer.send(frame(TEXT, b"secret"))
             await peer.frame()
     events = [(line["event"], line.get("path"), line.get("status") or line.get("code")) for line in logs]
@@ -82,7 +82,7 @@ async def test_a_sockets_end_logs_only_the_servers_reason(sent: bytes, code: int
     with capture_logs() as logs:
         async with serving(application(websocket=closing)) as served, connected(served) as peer:
             await peer.send(UPGRADE + b"\r\n")
-            assert (await peer.answer()).status == 101
+            assert (await peer.response()).status == 101
             await peer.send(sent)
             await wait_until(lambda: any(line["event"] == "socket_closed" for line in logs))
     (line,) = [line for line in logs if line["event"] == "socket_closed"]
@@ -94,11 +94,11 @@ async def test_a_refused_request_is_a_line_without_what_was_sent() -> None:
     """h11's message quotes the line that it refuses, which may hold a token."""
     with capture_logs() as logs:
         async with serving(echo) as served, connected(served) as peer:
-            answer = await peer.ask(
+            response = await peer.ask(
                 b"GET /?token=secret HTTP/1.1\r\nHost: test\r\nAuthor ization: secret\r\n\r\n"
             )
-            assert answer.status == 400
-            assert b"secret" not in answer.body
+            assert response.status == 400
+            assert b"secret" not in response.body
     (line,) = [line for line in logs if line["event"] == "request_refused"]
     assert (line["status"], line["client"]) == (400, "127.0.0.1")
     assert "secret" not in str(logs)

@@ -55,7 +55,7 @@ async def test_frames_before_the_101_are_held_back_and_delivered_after_it() -> N
         await peer.send(UPGRADE + b"\r\n" + frame(TEXT, b"one"), frame(TEXT, b"two"))
         await wait_all_tasks_blocked()
         accept.set()
-        assert (await peer.answer()).status == 101
+        assert (await peer.response()).status == 101
         assert [(await peer.frame()).payload, (await peer.frame()).payload] == [b"one", b"two"]
 
 
@@ -95,7 +95,7 @@ async def test_a_fault_of_the_listener_is_logged_counted_and_ends_one_connection
             async with connected(served) as peer:
                 await peer.send(b"GET /?token=secret HTTP/1.1\r\nAuthorization: secret\r\n\r\n")
                 with pytest.raises(ConnectionEnded):
-                    await peer.answer()
+                    await peer.response()
             await wait_until(lambda: served.counts.faults == 1)
         (line,) = [line for line in logs if line["event"] == "connection_failed"]
         assert line["client"] == "127.0.0.1"
@@ -109,9 +109,9 @@ async def test_an_exception_of_the_application_is_answered_500() -> None:
         raise RuntimeError("a bug")
 
     async with serving(application(http=failing)) as served, connected(served) as peer:
-        answer = await peer.ask(GET)
-        assert answer.status == 500
-        assert answer.headers["content-type"] == "application/problem+json"
+        response = await peer.ask(GET)
+        assert response.status == 500
+        assert response.headers["content-type"] == "application/problem+json"
         assert await peer.end() == b""
         assert served.counts.application_errors == 1
 

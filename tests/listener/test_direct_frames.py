@@ -299,7 +299,7 @@ async def be_closed_by_a_task(it: AdoptedSocket) -> None:
 
 async def be_silent(it: AdoptedSocket) -> None:
     assert (await it.peer.gone()).reset
-    assert it.served.counts.pings_unanswered == 1
+    assert it.served.counts.pings_without_pong == 1
 
 
 async def read_nothing(it: AdoptedSocket) -> None:
@@ -342,10 +342,10 @@ ENDS: dict[str, tuple[Callable[[AdoptedSocket], Awaitable[None]], dict[str, Any]
     "the peer ends": (leave_at_once, {}),
     "the peer resets": (leave_with_a_reset, {}),
     "the application closes": (be_closed, {}),
-    "the application closes, and the peer does not answer": (be_closed_and_say_nothing, {}),
+    "the application closes, and the peer does not response": (be_closed_and_say_nothing, {}),
     "both close": (close_at_the_same_time, {}),
     "tasks of the application close": (be_closed_by_a_task, {}),
-    "no answer to a ping": (be_silent, {"ping_interval": 0.1}),
+    "no response to a ping": (be_silent, {"ping_interval": 0.1}),
     "the peer does not read": (read_nothing, {"write_time": 0.2, "receive_buffer": 4096}),
     "no frame": (send_and_be_closed(frame(TEXT, b"x", rsv=7), 1002), {}),
     "a frame without a mask": (send_and_be_closed(frame(TEXT, b"x", masked=False), 1002), {}),
@@ -362,7 +362,7 @@ ENDS: dict[str, tuple[Callable[[AdoptedSocket], Awaitable[None]], dict[str, Any]
         {"message_bytes": 1000},
     ),
     "a restart": (be_restarted, {}),
-    "a restart, and the peer does not answer": (be_restarted_and_say_nothing, {}),
+    "a restart, and the peer does not response": (be_restarted_and_say_nothing, {}),
     "a cancellation": (be_cancelled, {}),
 }
 
@@ -560,6 +560,6 @@ async def test_until_its_adoption_a_socket_has_only_the_applications_task() -> N
             await trio.testing.wait_all_tasks_blocked()
             living.append(trio.lowlevel.current_statistics().tasks_living)
             assert living == [before + 1, before + 1, before]
-            assert (await peer.answer()).status == 101
+            assert (await peer.response()).status == 101
             await peer.send(close_frame(1000))
             assert (await peer.frame()).close == (1000, "")

@@ -75,8 +75,8 @@ async def test_other_tasks_run_between_dropped_chunks() -> None:
     async with serving(application(early)) as served, connected(served) as peer, others() as other:
         assert (await peer.ask(head)).status == 200
         before = other.turns
-        answer = await peer.ask(
+        response = await peer.ask(
             b"1\r\na\r\n" * PIECES + b"0\r\n\r\n" + b"GET / HTTP/1.1\r\nHost: test\r\n\r\n"
         )
-        assert answer.status == 200
+        assert response.status == 200
         assert other.turns - before >= PIECES // TURN

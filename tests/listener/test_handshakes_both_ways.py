@@ -1,4 +1,4 @@
-"""Unambiguous handshakes bypass h11, and get the same answers."""
+"""Unambiguous handshakes bypass h11, and get the same responses."""
 
 import re
 from contextlib import suppress
@@ -31,7 +31,7 @@ async def http(scope: dict[str, Any], receive: Receive, send: Send) -> None:
 
 
 async def websocket(scope: dict[str, Any], receive: Receive, send: Send) -> None:
-    """Does what the path says, and answers with the scope if possible."""
+    """Does what the path says, and responds with the scope if possible."""
     await receive()
     match scope["path"]:
         case "/close":
@@ -40,7 +40,7 @@ async def websocket(scope: dict[str, Any], receive: Receive, send: Send) -> None
             raise RuntimeError("as the path asks")
         case "/end":
             pass
-        case "/answer":
+        case "/response":
             fields = [(b"content-type", b"text/plain"), (b"x-y", b"z")]
             await send({"type": "websocket.http.response.start", "status": 418, "headers": fields})
             await send({"type": "websocket.http.response.body", "body": describe(scope).encode()})
@@ -108,7 +108,7 @@ VALUES = st.sampled_from(
         "\xe4",
     ]
 ) | st.text("aA0 \t,:;/@%=\xff", max_size=6)
-PATHS = ["/close", "/raise", "/end", "/answer", "//a", "/%61", "*", "http://a/b"]
+PATHS = ["/close", "/raise", "/end", "/response", "//a", "/%61", "*", "http://a/b"]
 FIELDS = st.tuples(NAMES, VALUES)
 
 
@@ -151,8 +151,8 @@ async def came(served: RunningListener, asked: bytes) -> bytes:
 
 @settings(max_examples=40, deadline=None, phases=[Phase.reuse, Phase.generate])
 @given(st.lists(handshakes(), min_size=10, max_size=20))
-def test_both_ways_answer_the_same_bytes(asked: list[bytes]) -> None:
-    """The application receives the same scope, with which it answers."""
+def test_both_ways_send_the_same_bytes(asked: list[bytes]) -> None:
+    """The application receives the same scope, with which it responds."""
 
     async def main() -> None:
         app = application(http, websocket)
@@ -181,7 +181,7 @@ def test_both_ways_answer_the_same_bytes(asked: list[bytes]) -> None:
 async def test_only_unambiguous_handshakes_bypass_h11(
     fields: tuple[tuple[str, str], ...], quick: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """h11 parses all others, above all refused ones, so their answers stay the same."""
+    """h11 parses all others, above all refused ones, so their responses stay the same."""
     read: list[bytes] = []
     receive = h11.Connection.receive_data
 
@@ -198,12 +198,12 @@ async def test_only_unambiguous_handshakes_bypass_h11(
     assert read[:1] == ([] if quick else [asked])
 
 
-async def test_h11_writes_an_answer_in_place_of_the_accept() -> None:
-    """h11 parses the handshake then, because the request determines the framing of its answer."""
+async def test_h11_writes_a_response_in_place_of_the_accept() -> None:
+    """h11 parses the handshake then, because the request determines the framing of its response."""
     asked = "".join(f"{name}: {value}\r\n" for name, value in PLAIN)
     async with serving(application(http, websocket)) as served:
-        answered = await came(served, f"GET /answer HTTP/1.1\r\n{asked}\r\n".encode())
+        answered = await came(served, f"GET /response HTTP/1.1\r\n{asked}\r\n".encode())
     assert answered.startswith(b"HTTP/1.1 418 \r\ncontent-type: text/plain\r\nx-y: z\r\n")
     assert b"connection: close\r\n" in answered
-    assert b"Transfer-Encoding: chunked\r\n" in answered  # an answer to HTTP/1.1, which h11 must have seen
+    assert b"Transfer-Encoding: chunked\r\n" in answered  # a response to HTTP/1.1, which h11 must have seen
     assert b"('type', 'websocket')" in answered

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from adapters.http_api.exchange import HttpAnswer, HttpRequest
+from adapters.http_api.exchange import HttpRequest, HttpResponse
 from tests.listener.harness import WholeFor, connected, echo, echo_whole, serving
 from tests.listener.http_vectors import VECTORS, play
 
@@ -15,7 +15,7 @@ async def test_a_shape_gets_what_it_must(vector: dict[str, Any], whole: bool) ->
     """From a server, over a real connection."""
     targets: list[str] = []
 
-    async def echo_noted(asked: HttpRequest) -> HttpAnswer:
+    async def echo_noted(asked: HttpRequest) -> HttpResponse:
         targets.append(asked.path)
         return await echo_whole(asked)
 

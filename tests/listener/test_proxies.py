@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
-from adapters.http_api.exchange import HttpAnswer, HttpRequest
+from adapters.http_api.exchange import HttpRequest, HttpResponse
 from adapters.listener import TrustedProxies, parse_proxies
 from adapters.listener.proxies import MAX_HOPS, parse_address, request_source
 from tests.listener.harness import (
@@ -184,17 +184,17 @@ ELSEWHERE = parse_proxies("198.51.100.0/24 ::1")
 
 
 async def tell(scope: Any, receive: Receive, send: Send) -> None:
-    """Answers with its client and scheme."""
-    answer = f"{scope['client'][0]} {scope['scheme']}".encode()
+    """Responds with its client and scheme."""
+    response = f"{scope['client'][0]} {scope['scheme']}".encode()
     if scope["type"] == "http":
-        await respond(send, 200, answer)
+        await respond(send, 200, response)
     else:
         await send({"type": "websocket.accept"})
-        await send({"type": "websocket.send", "bytes": answer})
+        await send({"type": "websocket.send", "bytes": response})
 
 
-async def tell_whole(asked: HttpRequest) -> HttpAnswer:
-    return HttpAnswer(200, asked.client.encode())
+async def tell_whole(asked: HttpRequest) -> HttpResponse:
+    return HttpResponse(200, asked.client.encode())
 
 
 @pytest.mark.parametrize(("trusted", "seen"), [(HERE, "192.0.2.7"), (ELSEWHERE, "127.0.0.1")])
@@ -214,8 +214,8 @@ async def test_each_path_of_a_request_finds_the_same_client(trusted: TrustedProx
                 assert (await peer.ask(b"\0")).status == 400
             async with connected(served) as peer:
                 assert (await peer.ask(UPGRADE + FORGED + b"\r\n")).status == 101
-                answer = f"{seen} {scheme.replace('http', 'ws')}".encode()
-                assert (await peer.frame()).payload == answer
+                response = f"{seen} {scheme.replace('http', 'ws')}".encode()
+                assert (await peer.frame()).payload == response
             await wait_until(lambda: any(line["event"] == "socket_closed" for line in logs))
     clients = [(line["event"], line["client"]) for line in logs if "client" in line]
     assert clients == [
@@ -247,7 +247,7 @@ async def test_connections_of_a_proxy_are_not_counted_as_one_clients(trusted: bo
         if trusted:
             assert (await two.ask(GET)).status == 200
         else:
-            assert (await two.answer()).status == 503
+            assert (await two.response()).status == 503
 
 
 async def test_a_huge_header_of_any_peer_is_refused() -> None:

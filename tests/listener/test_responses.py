@@ -1,4 +1,4 @@
-"""Requests get complete answers, in order, and the connection stays open or closes as announced."""
+"""Requests get complete responses, in order, and the connection stays open or closes as announced."""
 
 from typing import Any
 
@@ -74,8 +74,8 @@ async def test_the_idle_timeout_applies_after_each_request() -> None:
         assert await peer.end() == b""
 
 
-async def test_an_early_answer_does_not_wedge_the_connection() -> None:
-    """A 401 before the body: the rest of the body is dropped, and the next request is answered."""
+async def test_an_early_response_does_not_wedge_the_connection() -> None:
+    """A 401 before the body: the rest of the body is dropped, and the next request gets its response."""
     async with serving(quart_application()) as served:
         for _ in range(10):
             async with connected(served) as peer:
@@ -84,8 +84,8 @@ async def test_an_early_answer_does_not_wedge_the_connection() -> None:
                 assert (await peer.ask(b"POST /body" + POST[11:], b"bo", b"dy")).body == b"body"
 
 
-async def test_after_an_early_answer_the_rest_is_checked_as_any_body() -> None:
-    """An invalid rest ends the connection without a second answer."""
+async def test_after_an_early_response_the_rest_is_checked_as_any_body() -> None:
+    """An invalid rest ends the connection without a second response."""
     head = b"POST /early HTTP/1.1\r\nHost: test\r\nTransfer-Encoding: chunked\r\n\r\n"
     async with serving(quart_application()) as served, connected(served) as peer:
         assert (await peer.ask(head)).status == 401
@@ -95,7 +95,7 @@ async def test_after_an_early_answer_the_rest_is_checked_as_any_body() -> None:
         assert await peer.end() == b""
 
 
-async def test_after_an_early_answer_only_a_bounded_rest_is_read() -> None:
+async def test_after_an_early_response_only_a_bounded_rest_is_read() -> None:
     endless = b"POST /early HTTP/1.1\r\nHost: test\r\nTransfer-Encoding: chunked\r\n\r\n"
     chunk = b"1000\r\n" + b"x" * 0x1000 + b"\r\n"
     async with serving(quart_application(), body_bytes=0x10000) as served, connected(served) as peer:
@@ -104,7 +104,7 @@ async def test_after_an_early_answer_only_a_bounded_rest_is_read() -> None:
         await wait_until(lambda: not served.counts.open_connections)
 
 
-async def test_after_an_early_answer_the_rest_has_a_timeout() -> None:
+async def test_after_an_early_response_the_rest_has_a_timeout() -> None:
     async with serving(quart_application(), body_idle_time=0.2) as served, connected(served) as peer:
         assert (await peer.ask(POST)).status == 401
         assert await peer.end() == b""
@@ -115,11 +115,11 @@ async def test_pipelined_requests_are_answered_in_their_order() -> None:
     async with serving(echo) as served, connected(served) as peer:
         await peer.send(b"".join(many))
         for n in range(50):
-            assert (await peer.answer()).body == f"POST /{n}? {n:02}".encode()
+            assert (await peer.response()).body == f"POST /{n}? {n:02}".encode()
 
 
-async def test_a_client_that_half_closes_gets_every_answer() -> None:
-    """A commit in progress is not cancelled, and its answer is sent."""
+async def test_a_client_that_half_closes_gets_every_response() -> None:
+    """A commit in progress is not cancelled, and its response is sent."""
     committed = []
 
     async def slow(scope: Any, receive: Receive, send: Send) -> None:
@@ -131,8 +131,8 @@ async def test_a_client_that_half_closes_gets_every_answer() -> None:
     async with serving(application(http=slow)) as served, connected(served) as peer:
         await peer.send(GET, GET)
         await peer.half_close()
-        assert (await peer.answer()).body == b"ok"
-        assert (await peer.answer()).body == b"ok"
+        assert (await peer.response()).body == b"ok"
+        assert (await peer.response()).body == b"ok"
         assert await peer.end() == b""
         assert committed == []
 
@@ -159,7 +159,7 @@ async def test_100_continue_is_sent_when_the_application_awaits_the_body() -> No
             assert (await peer.ask(b"body")).body == b"POST /? body"
 
 
-async def test_without_100_continue_an_early_answer_ends_the_connection() -> None:
+async def test_without_100_continue_an_early_response_ends_the_connection() -> None:
     """The client may or may not send the body, so the next head cannot be found."""
 
     async def refusing(scope: Any, receive: Receive, send: Send) -> None:
@@ -167,8 +167,8 @@ async def test_without_100_continue_an_early_answer_ends_the_connection() -> Non
 
     head = b"POST / HTTP/1.1\r\nHost: test\r\nContent-Length: 4\r\nExpect: 100-continue\r\n\r\n"
     async with serving(application(http=refusing)) as served, connected(served) as peer:
-        answer = await peer.ask(head)
-        assert (answer.status, answer.headers["connection"]) == (401, "close")
+        response = await peer.ask(head)
+        assert (response.status, response.headers["connection"]) == (401, "close")
         assert await peer.end() == b""
 
 
@@ -196,11 +196,11 @@ async def test_a_body_is_read_only_as_fast_as_the_application_receives_it() -> N
                 await sent.wait()
             assert not sent.is_set()
             go.set()
-            assert (await peer.answer()).body == b"%d" % size
+            assert (await peer.response()).body == b"%d" % size
 
 
-async def test_a_body_beyond_the_bound_leaves_the_answer_to_the_application() -> None:
-    """It receives one byte beyond the bound; the listener answers 413 only if the application does not."""
+async def test_a_body_beyond_the_bound_leaves_the_response_to_the_application() -> None:
+    """It receives one byte beyond the bound; the listener sends a 413 only if the application does not."""
 
     async def counting(scope: Any, receive: Receive, send: Send) -> None:
         size = 0
@@ -214,13 +214,13 @@ async def test_a_body_beyond_the_bound_leaves_the_answer_to_the_application() ->
     app = application(http=counting)
     async with serving(app, body_bytes=1000, refusal_time=0.1) as served:
         async with connected(served) as peer:
-            answer = await peer.ask(b"POST /own" + chunked)
-            assert (answer.status, answer.body) == (413, b"1001")
+            response = await peer.ask(b"POST /own" + chunked)
+            assert (response.status, response.body) == (413, b"1001")
             assert await peer.end() == b""
         async with connected(served) as peer:
-            answer = await peer.ask(b"POST /" + chunked)
-            assert (answer.status, answer.headers["connection"]) == (413, "close")
-            assert b'"code":"body_too_large"' in answer.body
+            response = await peer.ask(b"POST /" + chunked)
+            assert (response.status, response.headers["connection"]) == (413, "close")
+            assert b'"code":"body_too_large"' in response.body
             assert await peer.end() == b""
 
 
@@ -238,15 +238,15 @@ async def test_a_body_beyond_the_bound_leaves_the_answer_to_the_application() ->
 )
 async def test_odd_but_legal_targets_reach_the_application_as_paths(target: bytes, path: str) -> None:
     async with serving(echo) as served, connected(served) as peer:
-        answer = await peer.ask(b"GET " + target + b" HTTP/1.1\r\nHost: test\r\n\r\n")
-        assert (answer.status, answer.body.decode()) == (200, f"GET {path} ")
+        response = await peer.ask(b"GET " + target + b" HTTP/1.1\r\nHost: test\r\n\r\n")
+        assert (response.status, response.body.decode()) == (200, f"GET {path} ")
 
 
 @pytest.mark.parametrize("target", [b"/a?x", b"http://other/a", b"/%ff", b"/a?%ff", b"//a", b"/a%00"])
-async def test_quart_answers_no_odd_target_with_a_500(target: bytes) -> None:
+async def test_quart_refuses_no_odd_target_with_a_500(target: bytes) -> None:
     async with serving(quart_application()) as served, connected(served) as peer:
-        answer = await peer.ask(b"GET " + target + b" HTTP/1.1\r\nHost: test\r\n\r\n")
-        assert answer.status in {200, 404}
+        response = await peer.ask(b"GET " + target + b" HTTP/1.1\r\nHost: test\r\n\r\n")
+        assert response.status in {200, 404}
         assert served.counts.application_errors == 0
 
 
@@ -255,22 +255,22 @@ async def test_an_absolute_target_names_the_host() -> None:
         await respond(send, 200, b",".join(value for name, value in scope["headers"] if name == b"host"))
 
     async with serving(application(http=host)) as served, connected(served) as peer:
-        answer = await peer.ask(b"GET http://other:81/ HTTP/1.1\r\nHost: test\r\n\r\n")
-        assert answer.body == b"other:81"
+        response = await peer.ask(b"GET http://other:81/ HTTP/1.1\r\nHost: test\r\n\r\n")
+        assert response.body == b"other:81"
 
 
 async def test_responses_name_no_server() -> None:
     async with serving(echo) as served, connected(served) as peer:
         for request_ in (GET, b"nonsense\r\n\r\n"):
-            answer = await peer.ask(request_)
-            assert "server" not in answer.headers
-            assert "date" in answer.headers
+            response = await peer.ask(request_)
+            assert "server" not in response.headers
+            assert "date" in response.headers
 
 
 async def test_head_has_headers_and_no_body() -> None:
     async with serving(quart_application()) as served, connected(served) as peer:
         await peer.send(b"HEAD /a HTTP/1.1\r\nHost: test\r\n\r\n")
-        assert (await peer.answer(head=True)).headers["content-length"] == "2"
+        assert (await peer.response(head=True)).headers["content-length"] == "2"
         assert (await peer.ask(GET)).body == b"ok"
 
 

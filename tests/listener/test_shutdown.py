@@ -1,4 +1,4 @@
-"""The shutdown: each peer gets a close or an answer, and none can delay it beyond its bound."""
+"""The shutdown: each peer gets a close or a response, and none can delay it beyond its bound."""
 
 import json
 import os
@@ -20,7 +20,7 @@ from adapters.listener.serving import hypercorn_config
 from adapters.listener.shared import SharedParts
 from adapters.listener.tcp import TcpListener, TcpStream
 from adapters.listener.turns import Turns
-from adapters.listener.unsent import UnsentAnswers
+from adapters.listener.unsent import UnsentResponses
 from adapters.listener.watch import Watch
 from tests.listener.harness import (
     CLOSE,
@@ -114,8 +114,8 @@ async def test_a_request_in_flight_is_answered_and_its_connection_closed() -> No
         assert await idle.end() == b""
         assert not served.ended.is_set()
         go.set()
-        answer = await peer.answer()
-        assert (answer.status, answer.headers["connection"]) == (200, "close")
+        response = await peer.response()
+        assert (response.status, response.headers["connection"]) == (200, "close")
         assert await peer.end() == b""
         with trio.fail_after(PATIENCE):
             await served.ended.wait()
@@ -240,7 +240,7 @@ async def test_an_application_without_a_lifespan_is_served() -> None:
         assert (await peer.ask(GET)).status == 200
 
 
-async def test_a_socket_whose_peer_never_answers_the_close_ends_in_time() -> None:
+async def test_a_socket_whose_peer_never_closes_ends_in_time() -> None:
     async with serving(echo, drain_time=1.0, linger_time=0.2) as served, socket_to(served) as peer:
         await peer.send(frame(TEXT, b"x"))
         assert (await peer.frame()).payload == b"x"
@@ -250,8 +250,8 @@ async def test_a_socket_whose_peer_never_answers_the_close_ends_in_time() -> Non
             await served.ended.wait()
 
 
-async def test_a_new_connection_gets_one_answer() -> None:
-    """Accepted or in the backlog, before or after its request: it was not refused, so it gets an answer."""
+async def test_a_new_connection_gets_one_response() -> None:
+    """Accepted or in the backlog, before or after its request: it was not refused, so it gets a response."""
     async with serving(echo, drain_time=5.0, drain_socket_time=4.0) as served, AsyncExitStack() as peers:
         early = await peers.enter_async_context(connected(served))
         await wait_until(lambda: served.counts.accepted == 1)
@@ -262,8 +262,8 @@ async def test_a_new_connection_gets_one_answer() -> None:
         await wait_until(lambda: served.counts.accepted == 2)
         await wait_all_tasks_blocked()
         for peer in (early, late):
-            answer = await peer.ask(GET)
-            assert (answer.status, answer.headers["connection"]) == (200, "close")
+            response = await peer.ask(GET)
+            assert (response.status, response.headers["connection"]) == (200, "close")
             assert await peer.end() == b""
 
 
@@ -283,7 +283,7 @@ async def test_all_connections_in_the_backlog_are_answered(monkeypatch: pytest.M
 
 
 async def test_the_shutdown_may_precede_a_readers_start(nursery: trio.Nursery) -> None:
-    """Tasks start in any order: the connection accepted last gets an answer too."""
+    """Tasks start in any order: the connection accepted last gets a response too."""
     config = ListenerConfig()
     plain, other = socket.socketpair()
     plain.setblocking(False)
@@ -301,15 +301,15 @@ async def test_the_shutdown_may_precede_a_readers_start(nursery: trio.Nursery) -
             watch=watch,
             turns=Turns(),
             unread=MemoryLedger(1000, 1000, (), lambda holder: holder.shed()),
-            unsent=UnsentAnswers(1000, 1000, (), lambda holder: holder.shed(), wait_time=1.0),
+            unsent=UnsentResponses(1000, 1000, (), lambda holder: holder.shed(), wait_time=1.0),
         )
         connection = PeerConnection(TcpStream(plain), shared)
         assert connection.fresh
         connection.drain()
         async with theirs, trio.open_nursery() as serving_it:
             serving_it.start_soon(connection.serve, lambda: None)
-            answer = await RawPeer(theirs).ask(GET)
-            assert (answer.status, answer.headers["connection"]) == (200, "close")
+            response = await RawPeer(theirs).ask(GET)
+            assert (response.status, response.headers["connection"]) == (200, "close")
             await theirs.aclose()
         scope.cancel()
         await wait_all_tasks_blocked()
@@ -334,10 +334,10 @@ async def test_an_incomplete_head_gets_a_503_at_shutdown(before: bytes) -> None:
         await peer.send(b"POST / HTTP/1.1\r\nHost: te")
         await wait_all_tasks_blocked()
         served.shutdown.set()
-        answer = await peer.answer()
-        assert (answer.status, answer.headers["connection"]) == (503, "close")
-        assert json.loads(answer.body)["code"] == "draining"
-        assert int(answer.headers["retry-after"]) > 0
+        response = await peer.response()
+        assert (response.status, response.headers["connection"]) == (503, "close")
+        assert json.loads(response.body)["code"] == "draining"
+        assert int(response.headers["retry-after"]) > 0
         await peer.send(b"st\r\nContent-Length: 1\r\n\r\nx")
         assert await peer.end() == b""
 

@@ -61,17 +61,17 @@ class RecordingApplication:
 async def test_no_extension_is_ever_accepted(offered: bytes) -> None:
     """permessage-deflate costs 92 KB a connection, and a bomb of 58 KB peaked at 220 MB."""
     async with serving(echo) as served, connected(served) as peer:
-        answer = await peer.upgrade(headers=b"Sec-WebSocket-Extensions: " + offered + b"\r\n")
-        assert answer.status == 101
-        assert "sec-websocket-extensions" not in answer.headers
+        response = await peer.upgrade(headers=b"Sec-WebSocket-Extensions: " + offered + b"\r\n")
+        assert response.status == 101
+        assert "sec-websocket-extensions" not in response.headers
         await peer.send(frame(TEXT, b"compressed?", rsv=0b100))
         assert (await peer.frame()).close[0] == 1002
 
 
 async def test_another_version_gets_a_426_with_the_supported_one() -> None:
     async with serving(echo) as served, connected(served) as peer:
-        answer = await peer.ask(UPGRADE.replace(b"Version: 13", b"Version: 8") + b"\r\n")
-        assert (answer.status, answer.headers["sec-websocket-version"]) == (426, "13")
+        response = await peer.ask(UPGRADE.replace(b"Version: 13", b"Version: 8") + b"\r\n")
+        assert (response.status, response.headers["sec-websocket-version"]) == (426, "13")
 
 
 @pytest.mark.parametrize("key", [b"", b"short", b"A" * 24, b"\xff" * 24, b"AAAAAAAAAAAAAAAAAAAAAA=="[:-1]])
@@ -92,8 +92,8 @@ async def test_header_lines_of_a_handshake_are_joined() -> None:
     protocols = b"Sec-WebSocket-Protocol: a, b\r\nSec-WebSocket-Protocol: c\r\n"
     several = b"Connection: keep-alive\r\nUpgrade: h2c\r\n" + protocols
     async with serving(application(websocket=noting)) as served, connected(served) as peer:
-        answer = await peer.upgrade(headers=several)
-        assert (answer.status, answer.headers["sec-websocket-protocol"]) == (101, "a")
+        response = await peer.upgrade(headers=several)
+        assert (response.status, response.headers["sec-websocket-protocol"]) == (101, "a")
         assert seen == ["a", "b", "c"]
 
 
@@ -117,8 +117,8 @@ async def test_an_accept_that_cannot_be_sent_is_a_500(accept: dict[str, Any]) ->
         await send({"type": "websocket.accept", **accept})
 
     async with serving(application(websocket=accepting)) as served, connected(served) as peer:
-        answer = await peer.upgrade(headers=b"Sec-WebSocket-Protocol: a\r\n")
-        assert (answer.status, "set-cookie" in answer.headers) == (500, False)
+        response = await peer.upgrade(headers=b"Sec-WebSocket-Protocol: a\r\n")
+        assert (response.status, "set-cookie" in response.headers) == (500, False)
         assert await peer.end() == b""
 
 
@@ -146,8 +146,8 @@ async def test_a_response_in_place_of_an_accept_is_sent() -> None:
         await send({"type": "websocket.http.response.body", "body": b"no"})
 
     async with serving(application(websocket=answering)) as served, connected(served) as peer:
-        answer = await peer.upgrade()
-        assert (answer.status, answer.body, answer.headers["connection"]) == (401, b"no", "close")
+        response = await peer.upgrade()
+        assert (response.status, response.body, response.headers["connection"]) == (401, b"no", "close")
         assert await peer.end() == b""
 
 
@@ -297,7 +297,7 @@ async def test_accept_then_close_arrives_with_code_and_reason(busy: bool) -> Non
                     nursery.cancel_scope.cancel()
 
 
-async def test_a_close_waits_for_the_peers_answer_but_not_for_long() -> None:
+async def test_a_close_waits_for_the_peers_close_but_not_for_long() -> None:
     async def closing(scope: Any, receive: Receive, send: Send) -> None:
         await send({"type": "websocket.accept"})
         await send({"type": "websocket.close", "code": 4000})
@@ -339,7 +339,7 @@ async def test_a_ping_is_answered_though_the_application_is_busy() -> None:
         ]
 
 
-async def test_a_peer_that_answers_no_ping_is_dropped_within_two_intervals() -> None:
+async def test_a_peer_that_is_silent_after_a_ping_is_dropped_within_two_intervals() -> None:
     """Half-open: no bytes arrive, not even an end. The application sees 1006."""
     app = RecordingApplication()
     async with serving(app, ping_interval=0.2) as served, socket_to(served) as peer:
@@ -347,7 +347,7 @@ async def test_a_peer_that_answers_no_ping_is_dropped_within_two_intervals() -> 
         with pytest.raises(ConnectionEnded):
             await peer.frame()
         await wait_until(lambda: app.ends == [1006])
-        assert served.counts.pings_unanswered == 1
+        assert served.counts.pings_without_pong == 1
 
 
 @pytest.mark.parametrize("sign", [PONG, TEXT])
@@ -356,7 +356,7 @@ async def test_any_frame_keeps_a_peer_alive(sign: int) -> None:
         for _ in range(6):
             payload = (await peer.frame_of(PING)).payload
             await peer.send(frame(sign, payload))
-        assert served.counts.pings_unanswered == 0
+        assert served.counts.pings_without_pong == 0
 
 
 # --- an application that does not receive -----------------------------------------------------------------
@@ -409,7 +409,7 @@ async def test_an_application_that_is_slow_gets_everything_in_order() -> None:
     [({"type": "websocket.accept"}, b" 101 "), ({"type": "websocket.close"}, b" 403 ")],
     ids=["accepted", "refused"],
 )
-async def test_a_half_close_before_the_accept_waits_for_the_answer(
+async def test_a_half_close_before_the_accept_waits_for_the_response(
     decision: dict[str, Any], status: bytes
 ) -> None:
     """As after any other request; frames before it are still processed."""

@@ -150,7 +150,7 @@ async def test_the_socket_holds_early_frames_back() -> None:
         await peer.send(UPGRADE + b"\r\n" + frame(TEXT, b"early"))
         answered = []
         with trio.move_on_after(SOON), suppress(ConnectionEnded):
-            answered = [(await peer.answer()).status]
+            answered = [(await peer.response()).status]
         assert answered != [101], needless("WebSocket.receive (bytes before the 101)")
 
 
@@ -161,7 +161,7 @@ async def test_the_exchange_closes_what_quart_trio_cancels() -> None:
             async with connected(found.served) as peer:
                 await peer.send(GET.replace(b"HTTP/1.1", b"HTTP/1.0"))
                 left_open.append(not await ends(peer))
-    assert any(left_open), needless("AsgiExchange.send, PeerConnection._answered")
+    assert any(left_open), needless("AsgiExchange.send, PeerConnection._responded")
 
 
 async def test_connections_idle_timer() -> None:
@@ -213,8 +213,8 @@ async def test_message_buffer_counts_bytes() -> None:
 
 async def test_no_extension_is_accepted() -> None:
     async with stock(echo) as found, connected(found.served) as peer:
-        answer = await peer.upgrade(headers=b"Sec-WebSocket-Extensions: permessage-deflate\r\n")
-        assert "sec-websocket-extensions" in answer.headers, needless("plain_handshake (extensions)")
+        response = await peer.upgrade(headers=b"Sec-WebSocket-Extensions: permessage-deflate\r\n")
+        assert "sec-websocket-extensions" in response.headers, needless("plain_handshake (extensions)")
 
 
 async def test_the_socket_checks_its_pings() -> None:
@@ -233,7 +233,7 @@ async def test_the_socket_keeps_a_close_that_meets_data() -> None:
     async with stock(application(websocket=refusing)) as found, socket_to(found.served) as peer:
         assert (await peer.frame()).close[0] == 1008
         with pytest.raises(ConnectionEnded), trio.fail_after(10 * SOON):
-            await peer.more()  # it has not waited for our answer
+            await peer.more()  # it has not waited for our response
 
 
 async def test_sends_that_never_yield() -> None:

@@ -42,7 +42,7 @@ async def test_a_head_has_a_timeout_from_its_first_byte(before: bytes) -> None:
         await peer.send(b"GET / HTTP/1.1\r\n")
         async with trio.open_nursery() as nursery:
             nursery.start_soon(_drip, peer.stream, b"X: y\r\n")
-            assert (await peer.answer()).status == 408
+            assert (await peer.response()).status == 408
             assert await peer.end() == b""
             nursery.cancel_scope.cancel()
         assert served.counts.timeouts == 1
@@ -58,7 +58,7 @@ async def _drip(stream: trio.SocketStream, data: bytes) -> None:
             pass
 
 
-async def test_a_silent_connection_is_closed_without_an_answer() -> None:
+async def test_a_silent_connection_is_closed_without_a_response() -> None:
     async with serving(echo, idle_time=0.1) as served, connected(served) as peer:
         assert await peer.end() == b""
 
@@ -81,7 +81,7 @@ async def test_a_request_after_a_blank_line_has_its_time_from_its_own_first_byte
     """A head that is begun is awaited for `head_time` alone, a blank line before it or not."""
     async with serving(echo, head_time=0.2, idle_time=60.0) as served, connected(served) as peer:
         await peer.send(b"\r", b"\nG")
-        assert (await peer.answer()).status == 408
+        assert (await peer.response()).status == 408
 
 
 async def test_a_body_may_not_pause_for_long() -> None:
@@ -95,7 +95,7 @@ async def test_a_body_has_a_timeout_from_its_first_byte() -> None:
         await peer.send(POST)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(_drip, peer.stream, b"x")
-            assert (await peer.answer()).status == 408
+            assert (await peer.response()).status == 408
             nursery.cancel_scope.cancel()
 
 
@@ -222,10 +222,10 @@ async def test_one_connection_too_many_gets_a_503() -> None:
     async with serving(echo, connections=2) as served, connected(served) as one, connected(served) as two:
         assert (await one.ask(GET)).status == (await two.ask(GET)).status == 200
         async with connected(served) as three:
-            answer = await three.ask(GET)
-            assert answer.status == 503
-            assert answer.headers["connection"] == "close"
-            assert int(answer.headers["retry-after"]) > 0
+            response = await three.ask(GET)
+            assert response.status == 503
+            assert response.headers["connection"] == "close"
+            assert int(response.headers["retry-after"]) > 0
             assert await three.end() == b""
         assert served.counts.refused == 1
         assert (await one.ask(GET)).status == 200
@@ -243,7 +243,7 @@ async def test_one_address_cannot_use_all_connections() -> None:
     async with serving(echo, connections_per_address=1, uncounted_addresses=frozenset()) as served:
         async with connected(served) as one, connected(served) as two:
             assert (await one.ask(GET)).status == 200
-            assert (await two.answer()).status == 503
+            assert (await two.response()).status == 503
         plain = trio.socket.socket()
         await plain.bind(("127.0.0.2", 0))
         await plain.connect(served.address)
@@ -265,8 +265,8 @@ async def test_one_network_cannot_use_all_connections(monkeypatch: pytest.Monkey
         async with serving(echo, connections_per_address=1) as served, AsyncExitStack() as stack:
             for accepted in (True, False, True, True, False):
                 peer = await stack.enter_async_context(connected(served))
-                answer = await peer.ask(GET) if accepted else await peer.answer()
-                assert answer.status == (200 if accepted else 503)
+                response = await peer.ask(GET) if accepted else await peer.response()
+                assert response.status == (200 if accepted else 503)
     requests = [line["client"] for line in logs if line["event"] == "request"]
     assert requests == ["2001:db8::1", "2001:db8:0:1::1", "::ffff:192.0.2.7"]
 

@@ -1,4 +1,4 @@
-"""Long answers take turns with the other tasks."""
+"""Long responses take turns with the other tasks."""
 
 import trio
 from trio.abc import Instrument
@@ -16,19 +16,19 @@ class LoopTurns(Instrument):
         self.number += 1
 
 
-async def test_after_a_long_answer_each_further_one_waits_for_a_turn() -> None:
-    """Of answers that are due at once, each starts in a turn of its own, and other tasks run in each turn."""
+async def test_after_a_long_response_each_further_one_waits_for_a_turn() -> None:
+    """Responses that are due at once start in a turn each, and other tasks run in each turn."""
     turns, loop = Turns(), LoopTurns()
-    answers, others = list[int](), list[int]()
+    responses, others = list[int](), list[int]()
 
-    async def answer() -> None:
+    async def respond() -> None:
         if turns.spent:
             await turns.next()
-        answers.append(loop.number)
+        responses.append(loop.number)
         turns.spend(2 * TURN)
 
     async def other() -> None:
-        while len(answers) < 4:
+        while len(responses) < 4:
             others.append(loop.number)
             await trio.lowlevel.checkpoint()
         others.append(loop.number)
@@ -37,13 +37,13 @@ async def test_after_a_long_answer_each_further_one_waits_for_a_turn() -> None:
     turns.spend(2 * TURN)
     async with trio.open_nursery() as nursery:
         for _ in range(4):
-            nursery.start_soon(answer)
+            nursery.start_soon(respond)
         nursery.start_soon(other)
-    assert len(answers) == len(set(answers)) == 4, "two long answers in one turn of the loop"
-    assert set(answers) <= set(others), "a turn in which another task did not run"
+    assert len(responses) == len(set(responses)) == 4, "two long responses in one turn of the loop"
+    assert set(responses) <= set(others), "a turn in which another task did not run"
 
 
-async def test_a_short_answer_does_not_end_the_turn() -> None:
+async def test_a_short_response_does_not_end_the_turn() -> None:
     turns = Turns()
     turns.spend(TURN)
     assert not turns.spent

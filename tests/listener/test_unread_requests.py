@@ -1,11 +1,11 @@
-"""Unanswered requests are bounded, and the peer that has sent the most is refused."""
+"""Unread requests are bounded, and the peer that has sent the most is refused."""
 
 from typing import Any
 
 import pytest
 import trio
 
-from adapters.http_api.exchange import HttpAnswer
+from adapters.http_api.exchange import HttpResponse
 from tests.listener.harness import (
     UPGRADE,
     Receive,
@@ -48,7 +48,7 @@ async def test_a_body_is_counted_until_it_is_answered(way: str) -> None:
 
 @pytest.mark.parametrize("way", WAYS)
 async def test_beyond_the_bound_the_largest_sender_is_refused(way: str) -> None:
-    """503 with Retry-After, which it reads while it is sending; the others, also the last, get answers."""
+    """503 with Retry-After, which it reads while it is sending; the others, also the last, get responses."""
     async with (
         serving(echo, whole_requests=WholeFor(echo_whole), unread_bytes=5000) as served,
         connected(served) as large,
@@ -60,10 +60,10 @@ async def test_beyond_the_bound_the_largest_sender_is_refused(way: str) -> None:
             await peer.send(post(4000, way), b"x" * size)
             if peer is not small:
                 await wait_until(lambda: served.counts.unread_bytes == before + size)  # noqa: B023
-        answer = await large.answer()
-        assert (answer.status, answer.headers["connection"]) == (503, "close")
-        assert int(answer.headers["retry-after"]) > 0
-        assert b'"code":"busy"' in answer.body
+        response = await large.response()
+        assert (response.status, response.headers["connection"]) == (503, "close")
+        assert int(response.headers["retry-after"]) > 0
+        assert b'"code":"busy"' in response.body
         await large.send(b"x" * 500)
         assert await large.end() == b""
         assert (await middle.ask(b"x" * 2500)).status == 200
@@ -84,7 +84,7 @@ async def test_an_address_has_a_bound_of_its_own() -> None:
         await one.send(post(4000), b"x" * 1200)
         await wait_until(lambda: served.counts.unread_bytes == 3100)
         await two.send(post(4000), b"x" * 900)
-        assert (await one.answer()).status == 503
+        assert (await one.response()).status == 503
         assert (await two.ask(b"x" * 3100)).status == 200
         assert (await other.ask(b"x" * 2100)).status == 200
 
@@ -99,7 +99,7 @@ async def test_the_application_sees_a_disconnect_for_a_shed_body() -> None:
     app = application(http=reading)
     async with serving(app, unread_bytes=1000) as served, connected(served) as peer:
         await peer.send(post(4000, "asgi"), b"x" * 1001)
-        assert (await peer.answer()).status == 503
+        assert (await peer.response()).status == 503
         await wait_until(lambda: heard[-1:] == ["http.disconnect"])
 
 
@@ -122,9 +122,9 @@ async def test_a_request_that_is_being_answered_is_not_shed() -> None:
         await peer.send(post(4500, "asgi"), b"x" * 4500)
         await begun.wait()
         await other.send(post(4000, "asgi"), b"x" * 1000)
-        assert (await other.answer()).status == 503
+        assert (await other.response()).status == 503
         going_on.set()
-        assert (await peer.answer()).body == b"4500"
+        assert (await peer.response()).body == b"4500"
 
 
 async def test_heads_count_too() -> None:
@@ -133,12 +133,12 @@ async def test_heads_count_too() -> None:
         await one.send(b"GET / HTTP/1.1\r\nX: " + b"x" * 4000)
         await wait_until(lambda: served.counts.unread_bytes > 4000)
         await two.send(b"GET / HTTP/1.1\r\nX: " + b"x" * 2000)
-        assert (await one.answer()).status == 503
+        assert (await one.response()).status == 503
         assert (await two.ask(b"\r\nHost: test\r\n\r\n")).status == 200
 
 
 async def test_frames_before_the_accept_count_too() -> None:
-    """The largest sender is reset: a handshake has no second answer."""
+    """The largest sender is reset: a handshake has no second response."""
 
     async def undecided(scope: dict[str, Any], receive: Receive, send: Send) -> None:
         await receive()
@@ -157,9 +157,9 @@ async def test_a_large_body_is_refused_by_its_head() -> None:
     """Like a small one, in any form; a request that is not refused goes through ASGI with its body."""
     asked = list[str]()
 
-    async def refuse(head: Any) -> HttpAnswer | None:
+    async def refuse(head: Any) -> HttpResponse | None:
         asked.append(head.path)
-        return HttpAnswer(401, b"no") if "x" in head.headers else await refuses_nothing(head)
+        return HttpResponse(401, b"no") if "x" in head.headers else await refuses_nothing(head)
 
     offered = WholeFor(echo_whole, refusal=refuse, body_bytes=10)
     chunked = b"POST /%61 HTTP/1.1\r\nHost: test\r\nTransfer-Encoding: chunked\r\n"
@@ -169,8 +169,8 @@ async def test_a_large_body_is_refused_by_its_head() -> None:
             (post(20, "asgi")[:-2], b"x" * 20),
             (chunked, b"1\r\nx\r\n0\r\n\r\n"),
         ):
-            answer = await peer.ask(head + b"X: y\r\n\r\n")
-            assert (answer.status, answer.body) == (401, b"no")
+            response = await peer.ask(head + b"X: y\r\n\r\n")
+            assert (response.status, response.body) == (401, b"no")
             assert (await peer.ask(body, head + b"\r\n", body)).body.startswith(b"POST /a? x")
         assert asked == ["/a"] * 6
         assert served.counts.requests == 6

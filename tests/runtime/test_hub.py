@@ -29,7 +29,7 @@ from messaging_core.frames import PlainFrame, PlainMessage
 from messaging_core.ids import ChatId, MessageId, SessionId, UserId
 from messaging_core.limits import Limits
 from messaging_core.models import Actor, Chat, Message, MessageType
-from messaging_core.profiles import PLAIN, Answer, Carry, Close, Profile, SocketEffect
+from messaging_core.profiles import PLAIN, Carry, Close, Profile, Reply, SocketEffect
 from messaging_core.sockets import OUR_FAULT, RESTARTING, SLOW_CONSUMER, payloads
 
 NOW = datetime(2024, 11, 4, 14, 30, tzinfo=UTC)
@@ -334,7 +334,7 @@ def commands(message: str | bytes) -> Sequence[SocketEffect]:
         raise RuntimeError(message)
     match message:
         case "ping":
-            return (Answer(b"pong"),)
+            return (Reply(b"pong"),)
         case "go":
             return (Close(4000, "gone"),)
         case _:
@@ -342,7 +342,7 @@ def commands(message: str | bytes) -> Sequence[SocketEffect]:
 
 
 FULL = Profile(named, receive=commands, counts=True, silence=45.0, keepalive=b"keepalive")
-"""A profile that shows every message and typing by name, and answers."""
+"""A profile that shows every message and typing by name, and replies."""
 
 
 class Encoder:
@@ -457,8 +457,8 @@ async def test_a_socket_that_counts_receives_events_in_order_without_gaps(nurser
 # --- what clients send --------------------------------------------------------------------------------------
 
 
-async def test_a_clients_message_is_answered_carried_out_or_closes(nursery: trio.Nursery) -> None:
-    """An answer goes to the one socket, a command to who carries it out; a close is the last thing."""
+async def test_a_clients_message_gets_a_reply_is_carried_out_or_closes(nursery: trio.Nursery) -> None:
+    """A reply goes to the one socket, a command to its handler; a close is the last frame."""
     line, other = Line(nursery, 1000), Line(nursery, 1000)
     hub = Hub(Limits(), Encoder())
     carried: list[tuple[Subscription, object]] = []

@@ -30,7 +30,7 @@ async def test_only_a_few_large_pages_are_read_at_a_time(
         async with line_to(server, []) as line:
             more = (ANOTHER_FORM,) if number % 2 else ()
             target = f"/messages?chat_id={scene.chat}&limit=200"
-            statuses.append((await line.answer(get(scene.alice, target), *more)).status)
+            statuses.append((await line.response(get(scene.alice, target), *more)).status)
 
     async with trio.open_nursery() as nursery:
         with monkeypatch.context() as patch:

@@ -69,7 +69,7 @@ def rendered_classes(type_: Any) -> Iterator[type]:
 @each_endpoint
 def test_responses_are_views(endpoint: Endpoint) -> None:
     """No response renders a model of the domain, whose new fields would appear on the wire."""
-    for rendered in (endpoint.answers, ProblemJson):
+    for rendered in (endpoint.response, ProblemJson):
         assert all(issubclass(class_, View) for class_ in rendered_classes(rendered))
 
 
@@ -438,7 +438,7 @@ async def test_a_message_costs_its_recipients() -> None:
 
 async def test_a_response_costs_its_bytes() -> None:
     """Part 6: a permit for each part of the response that a permit covers, charged when its size is known."""
-    limits = Limits(request_rate=Rate(0.01, 8), answer_bytes_per_permit=1024)
+    limits = Limits(request_rate=Rate(0.01, 8), response_bytes_per_permit=1024)
     async with serving(limits, rate_limits=True) as server, browser(server) as http:
         alice, bob = await register(server, http, "Alice"), await register(server, http, "Bob")
         chat = await bob.direct_chat_with(alice)
@@ -475,7 +475,7 @@ async def test_concurrent_large_responses_end_with_the_debt(
     """
     for module in (operations.messages, message_routes):
         monkeypatch.setattr(module, "MESSAGES_AT_ONCE", 2)
-    limits = Limits(request_rate=Rate(0.01, 8), answer_bytes_per_permit=2048)
+    limits = Limits(request_rate=Rate(0.01, 8), response_bytes_per_permit=2048)
     async with serving(limits, rate_limits=True) as server, browser(server) as http:
         alice, bob = await register(server, http, "Alice"), await register(server, http, "Bob")
         chat = await bob.direct_chat_with(alice)

@@ -8,7 +8,7 @@ from adapters.http_api.endpoints import API, Auth, Endpoint
 from adapters.http_api.routes import ENDPOINTS
 from adapters.listener.whole_requests import MAX_BODY
 from adapters.quart_app.config import HttpConfig
-from tests.listener.harness import Answer, RawPeer
+from tests.listener.harness import RawPeer, RawResponse
 from tests.server.calls import CALLS, Scene, path_of
 from tests.server.clients import ORIGIN, expect, new_key
 from tests.server.quick_path.both_ways import ANOTHER_FORM, bearer, get, line_to
@@ -33,7 +33,7 @@ def head(method: str, path: str, *fields: tuple[str, str]) -> bytes:
     return "\r\n".join([*lines, "Host: test", "", ""]).encode()
 
 
-def code(response: Answer) -> str:
+def code(response: RawResponse) -> str:
     return str(json.loads(response.body)["code"])
 
 
@@ -66,7 +66,7 @@ async def test_the_connection_continues_after_the_unread_body(
     async with line_to(server, []) as line:
         assert (await line.peer.ask(head("POST", f"{API}/messages", *WAYS[way]))).status == 401
         await line.peer.send(body)
-        assert (await line.answer(get(scene.alice, "/users/me"))).status == 200
+        assert (await line.response(get(scene.alice, "/users/me"))).status == 200
 
 
 @pytest.mark.parametrize("way", ["short", "framework"])
@@ -79,7 +79,7 @@ async def test_a_401_from_the_head_consumes_no_key(server: ServerHere, scene: Sc
         for status in (401, 201):
             token = () if status == 401 else (bearer(scene.alice),)
             await line.peer.send(head("POST", f"{API}/messages", *fields, *token), body)
-            response = await line.peer.answer()
+            response = await line.peer.response()
             assert response.status == status
             assert "idempotency-replayed" not in response.headers
 
@@ -95,7 +95,7 @@ async def test_a_session_that_ends_during_the_body_is_refused(server: ServerHere
 
 async def refused_as_too_large(peer: RawPeer, most: int) -> None:
     """Check for a 413 that says how much is allowed, and for the end of the connection."""
-    response = await peer.answer()
+    response = await peer.response()
     assert (response.status, code(response)) == (413, "body_too_large")
     assert f"larger than {most} bytes" in json.loads(response.body)["detail"]
     assert response.headers["connection"] == "close"

@@ -15,7 +15,7 @@ class BrokenNetwork:
 
     address: str = ""
     """PostgreSQL's address through this proxy."""
-    drops_commit_answer: bool = False
+    drops_commit_response: bool = False
     """Forwards the next COMMIT, and closes the connection before its response."""
     dropped: trio.Event = field(factory=trio.Event)
     """Set after it has dropped a response or swallowed data."""
@@ -56,8 +56,8 @@ class BrokenNetwork:
 
     async def _back(self, near: trio.SocketStream, far: trio.SocketStream) -> None:
         async for data in far:
-            if self.drops_commit_answer and b"COMMIT\x00" in data:
-                self.drops_commit_answer = False
+            if self.drops_commit_response and b"COMMIT\x00" in data:
+                self.drops_commit_response = False
                 self.dropped.set()
                 return
             if self.stalls:

@@ -86,11 +86,11 @@ async def test_a_commit_whose_response_is_lost_succeeds(between: BrokenNetwork) 
     async with opened(between.address) as storage:
 
         def operation(tx: Transaction) -> tuple[int, MessageId]:
-            between.drops_commit_answer = True
+            between.drops_commit_response = True
             return send(tx)
 
         first = await storage.transact(operation, committed=notified.append)
-        assert not between.drops_commit_answer
+        assert not between.drops_commit_response
         second = await storage.transact(send, committed=notified.append)
         assert notified == [first, second] == await storage.read(written)
 
@@ -119,7 +119,7 @@ async def test_a_transaction_without_changes_needs_no_response(between: BrokenNe
 
         def operation(tx: Transaction) -> str:
             assert tx.lock_chat(CHAT) is not None
-            between.drops_commit_answer = between.refuses_connections = True
+            between.drops_commit_response = between.refuses_connections = True
             return "looked"
 
         assert await storage.transact(operation, committed=notified.append) == "looked"
@@ -134,7 +134,7 @@ async def test_only_the_caller_of_a_lost_commit_waits_for_its_outcome(between: B
     async with opened(between.address) as storage:
 
         def operation(tx: Transaction) -> tuple[int, MessageId]:
-            between.drops_commit_answer = between.refuses_connections = True
+            between.drops_commit_response = between.refuses_connections = True
             return send(tx)
 
         async def first() -> None:
@@ -168,7 +168,7 @@ async def test_closing_leaves_an_outcome_unknown(between: BrokenNetwork) -> None
 
     async def send_and_lose(storage: Storage) -> None:
         def operation(tx: Transaction) -> tuple[int, MessageId]:
-            between.drops_commit_answer = between.refuses_connections = True
+            between.drops_commit_response = between.refuses_connections = True
             return send(tx)
 
         try:

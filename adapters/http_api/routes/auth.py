@@ -9,7 +9,7 @@ from adapters.http_api.endpoints import (
     Per,
     Writes,
 )
-from adapters.http_api.exchange import REPLAYED, HttpAnswer, HttpRequest, json_answer
+from adapters.http_api.exchange import REPLAYED, HttpRequest, HttpResponse, json_response
 from adapters.http_api.views import SignedInJson, TokenPairJson, signed_in_json, token_pair_json
 from adapters.http_api.wire import encode
 from adapters.runtime import Messaging
@@ -25,7 +25,7 @@ from messaging_core.errors import (
 )
 
 
-async def register(command: RegisterUser, request: HttpRequest, messaging: Messaging) -> HttpAnswer:
+async def register(command: RegisterUser, request: HttpRequest, messaging: Messaging) -> HttpResponse:
     registered = await messaging.register(
         command,
         device=_device(request),
@@ -35,24 +35,24 @@ async def register(command: RegisterUser, request: HttpRequest, messaging: Messa
         privacy=messaging.privacy_at(request.host),
     )
     replayed = (REPLAYED,) if registered.replayed else ()
-    return json_answer(201, encode(signed_in_json(registered.result)), (*replayed, *NO_STORE))
+    return json_response(201, encode(signed_in_json(registered.result)), (*replayed, *NO_STORE))
 
 
-async def log_in(command: LogIn, request: HttpRequest, messaging: Messaging) -> HttpAnswer:
+async def log_in(command: LogIn, request: HttpRequest, messaging: Messaging) -> HttpResponse:
     privacy = messaging.privacy_at(request.host)
     signed_in = await messaging.log_in(
         command, device=_device(request), network=request.network, privacy=privacy
     )
-    return json_answer(200, encode(signed_in_json(signed_in)), NO_STORE)
+    return json_response(200, encode(signed_in_json(signed_in)), NO_STORE)
 
 
-async def refresh(command: RefreshTokens, request: HttpRequest, messaging: Messaging) -> HttpAnswer:
+async def refresh(command: RefreshTokens, request: HttpRequest, messaging: Messaging) -> HttpResponse:
     del request
-    return json_answer(200, encode(token_pair_json(await messaging.refresh(command))), NO_STORE)
+    return json_response(200, encode(token_pair_json(await messaging.refresh(command))), NO_STORE)
 
 
 NO_STORE = (("cache-control", "no-store"),)
-"""RFC 6749 5.1: no cache may store an answer that holds tokens."""
+"""RFC 6749 5.1: no cache may store a response that holds tokens."""
 
 
 def _device(request: HttpRequest) -> str:
@@ -67,7 +67,7 @@ ENDPOINTS = (
         command=RegisterUser,
         does=Handles(register, takes_key=True),
         status=201,
-        answers=SignedInJson,
+        response=SignedInJson,
         refusals=(EmailTaken, IdempotencyKeyReused),
         unavailable=("storage_unavailable", "busy"),
         auth=Auth.NONE,
@@ -79,7 +79,7 @@ ENDPOINTS = (
         summary="Sign in: a new session",
         command=LogIn,
         does=Handles(log_in),
-        answers=SignedInJson,
+        response=SignedInJson,
         refusals=(InvalidCredentials,),
         unavailable=("storage_unavailable", "busy"),
         auth=Auth.NONE,
@@ -91,7 +91,7 @@ ENDPOINTS = (
         summary="Exchange a refresh token for the next pair; concurrent and repeated exchanges agree",
         command=RefreshTokens,
         does=Handles(refresh),
-        answers=TokenPairJson,
+        response=TokenPairJson,
         refusals=(RefreshTokenInvalid, RefreshTokenExpired, RefreshTokenReused),
         auth=Auth.NONE,
         limits=(Limit("refresh_rate", Per.SESSION),),
@@ -103,6 +103,6 @@ ENDPOINTS = (
         command=LogOut,
         does=Writes(operations.log_out),
         status=204,
-        answers=None,
+        response=None,
     ),
 )

@@ -47,7 +47,7 @@ ENDPOINTS = (
         summary="My chats, latest activity first: an array of 1,000, or with a limit or a cursor a page",
         command=ListChats,
         does=ReadsInParts(list_chats),
-        answers=list[ChatViewJson] | ChatPageJson,
+        response=list[ChatViewJson] | ChatPageJson,
     ),
     Endpoint(
         method="POST",
@@ -56,13 +56,13 @@ ENDPOINTS = (
         command=CreateGroup,
         does=Writes(operations.create_group, chat_json),
         status=201,
-        answers=ChatViewJson,
+        response=ChatViewJson,
         refusals=(TooManyChats, IdempotencyKeyReused),
         limits=(
             Limit("group_rate", Per.USER, for_creations=True),
             Limit("group_people_rate", Per.USER, (Cost.MEMBERS,)),
             Limit("group_people_address_rate", Per.ADDRESS, (Cost.MEMBERS,)),
-            Limit("request_rate", Per.USER, (Cost.MEMBERS, Cost.ANSWER)),
+            Limit("request_rate", Per.USER, (Cost.MEMBERS, Cost.RESPONSE)),
         ),
     ),
     Endpoint(
@@ -71,7 +71,7 @@ ENDPOINTS = (
         summary="One chat",
         command=GetChat,
         does=Reads(operations.get_chat, chat_json),
-        answers=ChatViewJson,
+        response=ChatViewJson,
         refusals=(ChatNotFound, NotAParticipant),
     ),
     Endpoint(
@@ -80,7 +80,7 @@ ENDPOINTS = (
         summary="The direct chat with a person, created if there is none",
         command=OpenDirectChat,
         does=Writes(operations.open_direct_chat, chat_json),
-        answers=ChatViewJson,
+        response=ChatViewJson,
         refusals=(DirectChatWithSelf, UserNotFound, TooManyChats, IdempotencyKeyReused),
         stranger_limits=STRANGER_LIMITS,
     ),

@@ -3,7 +3,7 @@
 from attrs import frozen
 
 from adapters.http_api.endpoints import Auth, Endpoint, Handles
-from adapters.http_api.exchange import HttpAnswer, HttpRequest, json_answer
+from adapters.http_api.exchange import HttpRequest, HttpResponse, json_response
 from adapters.http_api.problems import Unavailable
 from adapters.http_api.views import View
 from adapters.http_api.wire import encode
@@ -24,12 +24,12 @@ class StatusJson(View, frozen=True, gc=False):
     status: str
 
 
-async def health(command: CheckHealth, request: HttpRequest, messaging: Messaging) -> HttpAnswer:
+async def health(command: CheckHealth, request: HttpRequest, messaging: Messaging) -> HttpResponse:
     del command, request, messaging
-    return json_answer(200, encode(StatusJson("ok")))
+    return json_response(200, encode(StatusJson("ok")))
 
 
-async def readiness(command: CheckReadiness, request: HttpRequest, messaging: Messaging) -> HttpAnswer:
+async def readiness(command: CheckReadiness, request: HttpRequest, messaging: Messaging) -> HttpResponse:
     del command, request
     if messaging.hub.draining:
         detail = "The server is shutting down. Send requests elsewhere."
@@ -38,7 +38,7 @@ async def readiness(command: CheckReadiness, request: HttpRequest, messaging: Me
     if trouble is not None:
         raise Unavailable(trouble, code="bus_unavailable", retry_after=2)
     await messaging.check_storage()
-    return json_answer(200, encode(StatusJson("ready")))
+    return json_response(200, encode(StatusJson("ready")))
 
 
 ENDPOINTS = (
@@ -48,7 +48,7 @@ ENDPOINTS = (
         summary="Is the process alive",
         command=CheckHealth,
         does=Handles(health),
-        answers=StatusJson,
+        response=StatusJson,
         unavailable=(),
         auth=Auth.NONE,
         limits=(),
@@ -59,7 +59,7 @@ ENDPOINTS = (
         summary="Is the process ready for requests: storage and bus respond, and it is not shutting down",
         command=CheckReadiness,
         does=Handles(readiness),
-        answers=StatusJson,
+        response=StatusJson,
         unavailable=("draining", "bus_unavailable", "storage_unavailable"),
         auth=Auth.NONE,
         limits=(),

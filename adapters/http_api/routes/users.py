@@ -13,7 +13,7 @@ ENDPOINTS = (
         summary="Who am I",
         command=GetOwnUser,
         does=Reads(operations.get_own_user, user_json),
-        answers=UserViewJson,
+        response=UserViewJson,
     ),
     Endpoint(
         method="GET",
@@ -21,7 +21,7 @@ ENDPOINTS = (
         summary="Find the person with a tag, with or without @, in any case of letters",
         command=FindUserByTag,
         does=Reads(operations.find_user_by_tag, user_json),
-        answers=UserViewJson,
+        response=UserViewJson,
         refusals=(UserNotFound,),
     ),
     Endpoint(
@@ -30,7 +30,7 @@ ENDPOINTS = (
         summary="One person",
         command=GetUser,
         does=Reads(operations.get_user, user_json),
-        answers=UserViewJson,
+        response=UserViewJson,
         refusals=(UserNotFound,),
         stranger_limits=STRANGER_LIMITS,
     ),

@@ -1,4 +1,4 @@
-"""Finds the outcome of a COMMIT whose answer was lost.
+"""Finds the outcome of a COMMIT whose response was lost.
 
 PostgreSQL gives the status of a transaction by its number (xid), as long as it is the same server without a
 crash in between. A server that crashed, or a standby in its place, may not have recorded that it assigned the
@@ -51,7 +51,7 @@ class Backend:
 def find_outcome(
     server: PostgresqlServer, xid: str, backend: Backend, *, ending: Event
 ) -> CommitOutcome | None:
-    """The outcome of the transaction `xid`; retries until the server answers.
+    """The outcome of the transaction `xid`; retries until the server responds.
 
     `backend` is the process of the lost connection: if the server has crashed since, a transaction that is
     not known to be rolled back is unknown. Returns None once `ending` is set.

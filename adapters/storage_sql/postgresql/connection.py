@@ -64,8 +64,8 @@ class PostgresqlConnection:
         commit = self._open().execute("COMMIT")
         self._end_pipeline()
         if commit.statusmessage != "COMMIT":
-            # PostgreSQL answers so if a statement failed and the operation suppressed the error.
-            raise errors.InFailedSqlTransaction(f"PostgreSQL answered COMMIT with {commit.statusmessage}")
+            # PostgreSQL responds so if a statement failed and the operation suppressed the error.
+            raise errors.InFailedSqlTransaction(f"PostgreSQL responded to COMMIT with {commit.statusmessage}")
         self._members.commit()
 
     def end_read(self) -> None:
@@ -109,7 +109,7 @@ class PostgresqlConnection:
         return self._backend
 
     def abort(self) -> None:
-        """Make a wait for the server fail at once, because the server no longer answers."""
+        """Make a wait for the server fail at once, because the server no longer responds."""
         with self._open_lock:
             connection = self._connection
             if connection is None or connection.closed:

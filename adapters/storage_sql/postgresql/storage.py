@@ -255,7 +255,7 @@ class PostgresqlStorage:
 
 @frozen
 class _LostCommit:
-    """A COMMIT whose answer was lost with the connection."""
+    """A COMMIT whose response was lost with the connection."""
 
     xid: str
     backend: Backend

@@ -10,15 +10,15 @@ from typing import Any, cast
 import trio
 from attrs import define, field
 
-from adapters.http_api.exchange import HttpAnswer
+from adapters.http_api.exchange import HttpResponse
 from adapters.listener import ListenerConfig
-from adapters.listener.answers import closing_response
 from adapters.listener.h11_request import Pieces, RequestHead, SocketRequest
 from adapters.listener.heads import HeadReader
 from adapters.listener.http1 import BodyPart, Http1, HttpEvent, HttpPhase, HttpSignal
 from adapters.listener.refused_request import RefusedRequest
+from adapters.listener.responses import closing_response
 from adapters.listener.websocket import SocketEffects, SocketMessage, SocketRefusal, WebSocket
-from adapters.listener.whole_requests import PlainHead, answer_head
+from adapters.listener.whole_requests import PlainHead, response_head
 from tests.listener.harness import TIMES, RawPeer
 
 STEPS = 10_000
@@ -31,14 +31,14 @@ class MachineConnection:
 
     limits: ListenerConfig
     whole: bool
-    """Whether plain requests are answered by one call."""
+    """Whether one call responds to plain requests."""
     now: float = 0.0
     sent: bytearray = field(factory=bytearray)
     """Bytes for the peer."""
     over: bool = False
     reset: bool = False
-    answered_whole: list[str] = field(factory=list)
-    """The paths of requests that were answered by one call."""
+    responded_whole: list[str] = field(factory=list)
+    """The paths of requests that one call responded to."""
     socket: WebSocket | None = None
     http: Http1 = field(init=False)
     _head: RequestHead | PlainHead | None = None
@@ -87,7 +87,7 @@ class MachineConnection:
             self._perform(effects or ())
             return effects is not None
         if self.http.phase is HttpPhase.WHOLE:
-            return self._answer_whole()
+            return self._respond_whole()
         event = self.http.next_event(self.now)
         if event is not None:
             self._handle(event)
@@ -114,11 +114,11 @@ class MachineConnection:
         elif isinstance(event, BodyPart):
             self._body += event.data
         elif event is HttpSignal.BODY_ENDED:
-            self._answer()
+            self._respond()
         elif event is HttpSignal.OVER:
             self.over = True
 
-    def _answer(self) -> None:
+    def _respond(self) -> None:
         head, request = cast("RequestHead", self._head), self.http.request
         path, _, query = head.target.partition(b"?")
         body = b"%b %b?%b %b" % (head.method, path, query, self._body)
@@ -127,20 +127,20 @@ class MachineConnection:
         if head.method != b"HEAD":
             self._send(request.response_part(body))
         self._send(request.end_response())
-        assert self.http.answered(self.now)
+        assert self.http.responded(self.now)
         self.over = self.http.phase is HttpPhase.OVER
 
-    def _answer_whole(self) -> bool:
+    def _respond_whole(self) -> bool:
         body = self.http.whole_body()
         if body is None:
             return False
         head = cast("PlainHead", self._head)
-        self.answered_whole.append(head.path)
+        self.responded_whole.append(head.path)
         echo = b"%b %b?%b %b" % (head.method.encode(), head.path.encode(), head.query, body)
-        answer = HttpAnswer(200, echo)
-        self.sent += answer_head(answer, close=head.last, requested=head.last) + answer.body
+        response = HttpResponse(200, echo)
+        self.sent += response_head(response, close=head.last, requested=head.last) + response.body
         self.over = head.last
-        return self.http.whole_answered(self.now, last=head.last)
+        return self.http.whole_responded(self.now, last=head.last)
 
     def _send(self, pieces: Pieces) -> None:
         self.sent += b"".join(pieces)

@@ -45,7 +45,7 @@ def in_body() -> Http1:
     return http
 
 
-def in_answer() -> Http1:
+def in_response() -> Http1:
     http = begin(GET)
     http.take_in_pieces(0.0)
     assert http.next_event(0.0) is HttpSignal.BODY_ENDED
@@ -75,7 +75,7 @@ WAYS: dict[HttpPhase, Callable[[], Http1]] = {
     HttpPhase.CHOICE: lambda: begin(GET),
     HttpPhase.WHOLE: in_whole,
     HttpPhase.BODY: in_body,
-    HttpPhase.ANSWER: in_answer,
+    HttpPhase.RESPONSE: in_response,
     HttpPhase.REST: in_rest,
     HttpPhase.SOCKET: in_socket,
     HttpPhase.OVER: over,
@@ -86,7 +86,7 @@ DEADLINES = {
     HttpPhase.CHOICE: inf,
     HttpPhase.WHOLE: LIMITS.body_idle_time,
     HttpPhase.BODY: LIMITS.body_idle_time,
-    HttpPhase.ANSWER: inf,
+    HttpPhase.RESPONSE: inf,
     HttpPhase.REST: LIMITS.body_idle_time,
     HttpPhase.SOCKET: inf,
     HttpPhase.OVER: inf,
@@ -125,8 +125,8 @@ def test_time_ends_each_phase(phase: HttpPhase) -> None:
     if phase in {HttpPhase.WHOLE, HttpPhase.BODY}:
         with pytest.raises(RefusedRequest) as refused:
             http.expire()
-        answer = http.refuse(refused.value.status, [], b"late")
-        assert answer.startswith(b"HTTP/1.1 408 ")
+        response = http.refuse(refused.value.status, [], b"late")
+        assert response.startswith(b"HTTP/1.1 408 ")
     else:
         assert http.expire() is HttpSignal.OVER
     assert http.phase is HttpPhase.OVER
@@ -140,7 +140,7 @@ def handshaking() -> WebSocket:
     return WebSocket.begin(KEY, LIMITS, 0.0)
 
 
-def answering() -> WebSocket:
+def responding() -> WebSocket:
     socket = handshaking()
     socket.begin_response()
     return socket
@@ -166,7 +166,7 @@ def closing() -> WebSocket:
 
 SOCKET_WAYS: dict[SocketPhase, tuple[Callable[[], WebSocket], float]] = {
     SocketPhase.HANDSHAKE: (handshaking, LIMITS.handshake_time),
-    SocketPhase.ANSWERING: (answering, LIMITS.handshake_time),
+    SocketPhase.RESPONSE: (responding, LIMITS.handshake_time),
     SocketPhase.REFUSED: (refused, inf),
     SocketPhase.OPEN: (opened, LIMITS.ping_interval),
     SocketPhase.CLOSING: (closing, LIMITS.linger_time),
@@ -181,8 +181,8 @@ def test_each_socket_phase_has_its_deadline(phase: SocketPhase) -> None:
     assert way().deadline == deadline
 
 
-def test_a_peer_that_answers_no_ping_is_reset() -> None:
-    """After two intervals; any byte of it counts as an answer."""
+def test_a_peer_that_is_silent_after_a_ping_is_reset() -> None:
+    """After two intervals; any byte of it counts as a response."""
     socket = opened()
     assert socket.expire(25.0) == (b"\x89\x00",)
     socket.receive(frame(TEXT, b"x"), 26.0)

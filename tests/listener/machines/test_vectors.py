@@ -15,7 +15,7 @@ async def test_a_shape_gets_what_it_must(vector: dict[str, Any], whole: bool) ->
     peer, connection = machine_peer(whole=whole, **vector.get("numbers", {}))
     await play(vector, peer)
     if vector["then"] == "open":
-        assert ("/another" in connection.answered_whole) == whole
+        assert ("/another" in connection.responded_whole) == whole
 
 
 @pytest.mark.parametrize("whole", [False, True], ids=["through h11", "whole"])

@@ -31,14 +31,14 @@ async def test_a_body_is_bytes() -> None:
     body = b"\r\n\r\n" + GET + bytes(range(256))
     async with serving(echo, whole_requests=SAYS) as served, connected(served) as peer:
         assert (await peer.ask(post(len(body)) + body + GET)).body == b"whole POST /a? " + body
-        assert (await peer.answer()).body == b"whole GET /a? "
+        assert (await peer.response()).body == b"whole GET /a? "
 
 
 async def test_a_get_may_have_a_body() -> None:
     async with serving(echo, whole_requests=SAYS) as served, connected(served) as peer:
         head = b"GET /a HTTP/1.1\r\nHost: test\r\nContent-Length: 2\r\n\r\n"
         assert (await peer.ask(head + b"xy" + GET)).body == b"whole GET /a? xy"
-        assert (await peer.answer()).body == b"whole GET /a? "
+        assert (await peer.response()).body == b"whole GET /a? "
 
 
 @pytest.mark.parametrize(
@@ -55,18 +55,18 @@ async def test_a_large_body_goes_through_asgi(bound: int, offered: WholeFor, num
     async with serving(echo, whole_requests=offered, **numbers) as served, connected(served) as peer:
         assert (await peer.ask(post(bound), b"x" * bound)).body == b"whole POST /a? " + b"x" * bound
         body = b"x" * (bound + 1)
-        answer = await peer.ask(post(bound + 1), body)
+        response = await peer.ask(post(bound + 1), body)
         if "body_bytes" in numbers:
-            assert answer.status == 413
+            assert response.status == 413
         else:
-            assert answer.body == b"POST /a? " + body
+            assert response.body == b"POST /a? " + body
 
 
 async def test_an_end_within_a_body_is_a_400() -> None:
     async with serving(echo, whole_requests=SAYS) as served, connected(served) as peer:
         await peer.send(post(5) + b"Hell")
         await peer.half_close()
-        assert (await peer.answer()).status == 400
+        assert (await peer.response()).status == 400
         assert await peer.end() == b""
 
 
@@ -77,7 +77,7 @@ async def test_a_body_has_a_timeout(before: bytes, numbers: dict[str, Any]) -> N
     async with serving(echo, whole_requests=SAYS, **numbers) as served, connected(served) as peer:
         if before:
             await peer.ask(before)
-        answer = await peer.ask(post(5), b"Hell")
-        assert (answer.status, answer.headers["content-type"]) == (408, "application/problem+json")
+        response = await peer.ask(post(5), b"Hell")
+        assert (response.status, response.headers["content-type"]) == (408, "application/problem+json")
         assert await peer.end() == b""
         assert served.counts.timeouts == 1

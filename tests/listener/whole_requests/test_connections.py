@@ -4,7 +4,7 @@ import pytest
 import trio
 import trio.testing
 
-from adapters.http_api.exchange import HttpAnswer, HttpRequest
+from adapters.http_api.exchange import HttpRequest, HttpResponse
 from tests.listener.harness import (
     TEXT,
     UPGRADE,
@@ -24,18 +24,18 @@ async def test_pipelined_requests_are_answered_in_order(number: int) -> None:
         body = b"body"
         await peer.send(b"".join(post(4, path=b"/%d" % n) + body for n in range(number)))
         for n in range(number):
-            assert (await peer.answer()).body == b"whole POST /%d? body" % n
+            assert (await peer.response()).body == b"whole POST /%d? body" % n
         assert served.counts.requests == number
 
 
 async def test_other_tasks_run_between_pipelined_requests() -> None:
-    """Although the answers themselves never wait."""
+    """Although the responses themselves never wait."""
     begun, turns = trio.Event(), list[str]()
 
-    async def answer(asked: HttpRequest) -> HttpAnswer:
-        turns.append("answer")
+    async def responding(asked: HttpRequest) -> HttpResponse:
+        turns.append("response")
         begun.set()
-        return HttpAnswer(200, b"ok")
+        return HttpResponse(200, b"ok")
 
     async def other() -> None:
         await begun.wait()
@@ -44,34 +44,34 @@ async def test_other_tasks_run_between_pipelined_requests() -> None:
             await trio.lowlevel.checkpoint()
 
     async with (
-        serving(echo, whole_requests=WholeFor(answer)) as served,
+        serving(echo, whole_requests=WholeFor(responding)) as served,
         connected(served) as peer,
         trio.open_nursery() as nursery,
     ):
         nursery.start_soon(other)
         await peer.send(GET * 40)
         for _ in range(40):
-            await peer.answer()
+            await peer.response()
     assert turns.index("other") <= 2
     assert turns[: turns.index("other") + 40].count("other") > 15
 
 
 async def test_no_request_overtakes_another() -> None:
-    """The next one waits for the answer, in the kernel if there are many."""
+    """The next one waits for the response, in the kernel if there are many."""
     going_on, begun = trio.Event(), list[str]()
 
-    async def answer(asked: HttpRequest) -> HttpAnswer:
+    async def responding(asked: HttpRequest) -> HttpResponse:
         begun.append(asked.path)
         await going_on.wait()
         return await say_whole(asked)
 
-    async with serving(echo, whole_requests=WholeFor(answer)) as served, connected(served) as peer:
+    async with serving(echo, whole_requests=WholeFor(responding)) as served, connected(served) as peer:
         await peer.send(post(0, path=b"/1") + post(0, path=b"/2"))
         await wait_until(lambda: bool(begun))
         await trio.testing.wait_all_tasks_blocked()
         assert begun == ["/1"]
         going_on.set()
-        assert [(await peer.answer()).body for _ in range(2)] == [b"whole POST /1? ", b"whole POST /2? "]
+        assert [(await peer.response()).body for _ in range(2)] == [b"whole POST /1? ", b"whole POST /2? "]
 
 
 @pytest.mark.parametrize("pipelined", [False, True])
@@ -87,7 +87,7 @@ async def test_both_paths_alternate_on_one_connection(first: int, pipelined: boo
     async with serving(echo, whole_requests=SAYS) as served, connected(served) as peer:
         if pipelined:
             await peer.send(b"".join(requests))
-            answered = [(await peer.answer()).body for _ in requests]
+            answered = [(await peer.response()).body for _ in requests]
         else:
             answered = [(await peer.ask(request)).body for request in requests]
         assert answered == expected
@@ -99,16 +99,16 @@ async def test_a_socket_may_follow() -> None:
     async with serving(echo, whole_requests=SAYS) as served, connected(served) as peer:
         assert (await peer.ask(GET)).status == 200
         await peer.send(GET + UPGRADE + b"\r\n" + frame(TEXT, b"hi"))
-        assert (await peer.answer()).body == b"whole GET /a? "
-        assert (await peer.answer()).status == 101
+        assert (await peer.response()).body == b"whole GET /a? "
+        assert (await peer.response()).status == 101
         assert (await peer.frame()).payload == b"hi"
 
 
-async def test_invalid_bytes_after_a_request_are_refused_after_its_answer() -> None:
+async def test_invalid_bytes_after_a_request_are_refused_after_its_response() -> None:
     async with serving(echo, whole_requests=SAYS) as served, connected(served) as peer:
         await peer.send(GET + b"\x00\x01\r\n\r\n")
-        assert (await peer.answer()).status == 200
-        assert (await peer.answer()).status == 400
+        assert (await peer.response()).status == 200
+        assert (await peer.response()).status == 400
         assert await peer.end() == b""
         assert (served.counts.requests, served.counts.bad_requests) == (1, 1)
 
@@ -133,19 +133,19 @@ async def test_a_100_comes_before_the_body() -> None:
 async def test_connection_close_ends_the_connection() -> None:
     """With `Connection: close` it is answered, the connection ends, and what follows it is not served."""
     async with serving(echo, whole_requests=SAYS) as served, connected(served) as peer:
-        answer = await peer.ask(post(1, b"Connection: close") + b"x" + GET)
-        assert (answer.body, answer.headers["connection"]) == (b"whole POST /a? x", "close")
+        response = await peer.ask(post(1, b"Connection: close") + b"x" + GET)
+        assert (response.body, response.headers["connection"]) == (b"whole POST /a? x", "close")
         assert await peer.end() == b""
         assert served.counts.requests == 1
 
 
 async def test_a_half_close_after_a_request_does_not_cancel_it() -> None:
-    """The answers arrive, then the end."""
+    """The responses arrive, then the end."""
     async with serving(echo, whole_requests=SAYS) as served, connected(served) as peer:
         await peer.send(GET + post(1) + b"x")
         await peer.half_close()
-        assert (await peer.answer()).body == b"whole GET /a? "
-        assert (await peer.answer()).body == b"whole POST /a? x"
+        assert (await peer.response()).body == b"whole GET /a? "
+        assert (await peer.response()).body == b"whole POST /a? x"
         assert await peer.end() == b""
 
 
@@ -160,7 +160,7 @@ async def test_each_request_has_a_timeout_of_its_own() -> None:
             assert (await peer.ask(post(1), b"x")).status == 200
 
 
-async def test_an_idle_connection_is_closed_without_an_answer() -> None:
+async def test_an_idle_connection_is_closed_without_a_response() -> None:
     async with serving(echo, whole_requests=SAYS, idle_time=0.1) as served, connected(served) as peer:
         await peer.ask(GET)
         assert await peer.end() == b""

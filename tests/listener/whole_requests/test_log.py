@@ -6,9 +6,9 @@ import pytest
 from structlog.testing import capture_logs
 from structlog.typing import EventDict
 
-from adapters.http_api.exchange import HttpAnswer, HttpRequest
+from adapters.http_api.exchange import HttpRequest, HttpResponse
 from tests.listener.harness import (
-    Answer,
+    RawResponse,
     WholeFor,
     application,
     connected,
@@ -22,8 +22,8 @@ from tests.listener.whole_requests.both_ways import both, failing, post, say_who
 async def test_the_log_line_is_the_same_for_both_paths() -> None:
     """One line, the same except for the time, without a query or a header field."""
 
-    async def answer(asked: HttpRequest) -> HttpAnswer:
-        return HttpAnswer(201, b"12345", (("x-request-id", "r-1"),))
+    async def responding(asked: HttpRequest) -> HttpResponse:
+        return HttpResponse(201, b"12345", (("x-request-id", "r-1"),))
 
     async def through_asgi(scope: Any, receive: Any, send: Any) -> None:
         await respond(send, 201, b"12345", (b"x-request-id", b"r-1"))
@@ -31,7 +31,7 @@ async def test_the_log_line_is_the_same_for_both_paths() -> None:
     secrets = (b"Authorization: Bearer secret", b"Cookie: secret", b"Referer: https://a/?token=secret")
     with capture_logs() as logs:
         app = application(http=through_asgi)
-        async with serving(app, whole_requests=WholeFor(answer)) as served, connected(served) as peer:
+        async with serving(app, whole_requests=WholeFor(responding)) as served, connected(served) as peer:
             short, long = await both(peer, path=b"/a?token=secret", fields=secrets)
             assert short == long
     short_line, long_line = requests_in(logs)
@@ -58,9 +58,9 @@ def requests_in(logs: list[EventDict]) -> list[dict[str, Any]]:
 
 
 @pytest.mark.parametrize("status", [400, 408, 500])
-async def test_the_listeners_own_answer_is_the_same_both_ways(status: int) -> None:
+async def test_the_listeners_own_response_is_the_same_both_ways(status: int) -> None:
     """If the body does not arrive or the application fails: the same bytes, log line and counters."""
-    lines, counts, answers = list[list[dict[str, Any]]](), list[tuple[int, ...]](), list[Answer]()
+    lines, counts, responses = list[list[dict[str, Any]]](), list[tuple[int, ...]](), list[RawResponse]()
 
     async def broken(scope: Any, receive: Any, send: Any) -> None:
         if status == 500:
@@ -76,15 +76,15 @@ async def test_the_listeners_own_answer_is_the_same_both_ways(status: int) -> No
                 await peer.send(post(5) + (b"Hello" if status == 500 else b"Hell"))
                 if status == 400:
                     await peer.half_close()
-                answers.append(await peer.answer())
-                assert answers[-1].headers.pop("date")
+                responses.append(await peer.response())
+                assert responses[-1].headers.pop("date")
                 assert await peer.end() == b""
         seen = served.counts
         counts.append((seen.bad_requests, seen.timeouts, seen.application_errors))
         lines.append(requests_in(logs))
-    assert answers[0].status == status
-    assert answers[1] == answers[0]
-    assert list(answers[1].headers) == list(answers[0].headers)
+    assert responses[0].status == status
+    assert responses[1] == responses[0]
+    assert list(responses[1].headers) == list(responses[0].headers)
     assert len(lines[0]) == 1
     assert lines[1] == lines[0]
     assert counts[1] == counts[0]

@@ -7,7 +7,7 @@ import pytest
 import trio
 import trio.testing
 
-from adapters.http_api.exchange import HttpAnswer, HttpRequest
+from adapters.http_api.exchange import HttpRequest, HttpResponse
 from tests.listener.harness import (
     LONG,
     ConnectionEnded,
@@ -28,13 +28,13 @@ async def waiting(*, drain_time: float = LONG) -> AsyncIterator[tuple[RunningLis
     """A peer whose request is being answered, once the event is set."""
     begun, going_on = trio.Event(), trio.Event()
 
-    async def answer(asked: HttpRequest) -> HttpAnswer:
+    async def responding(asked: HttpRequest) -> HttpResponse:
         begun.set()
         await going_on.wait()
         return await say_whole(asked)
 
     async with (
-        serving(echo, whole_requests=WholeFor(answer), drain_time=drain_time) as served,
+        serving(echo, whole_requests=WholeFor(responding), drain_time=drain_time) as served,
         connected(served) as peer,
     ):
         await peer.send(GET + GET)
@@ -55,8 +55,8 @@ async def test_at_the_end_a_request_in_flight_is_answered() -> None:
         served.shutdown.set()
         await trio.testing.wait_all_tasks_blocked()
         going_on.set()
-        answer = await peer.answer()
-        assert (answer.body, answer.headers["connection"]) == (b"whole GET /a? ", "close")
+        response = await peer.response()
+        assert (response.body, response.headers["connection"]) == (b"whole GET /a? ", "close")
         assert await peer.end() == b""
         assert served.counts.requests == 1
 
@@ -68,13 +68,13 @@ async def test_at_the_end_a_body_may_still_arrive() -> None:
         await trio.testing.wait_all_tasks_blocked()
         served.shutdown.set()
         await trio.testing.wait_all_tasks_blocked()
-        answer = await peer.ask(b"o")
-        assert (answer.body, answer.headers["connection"]) == (b"whole POST /a? Hello", "close")
+        response = await peer.ask(b"o")
+        assert (response.body, response.headers["connection"]) == (b"whole POST /a? Hello", "close")
         assert await peer.end() == b""
 
 
-async def test_an_answer_does_not_delay_the_end() -> None:
-    """After `drain_time` an answer in progress is cancelled."""
+async def test_a_response_does_not_delay_the_end() -> None:
+    """After `drain_time` a response in progress is cancelled."""
     async with waiting(drain_time=0.5) as (served, peer, _):
         served.shutdown.set()
         with trio.fail_after(PATIENCE):
@@ -88,4 +88,4 @@ async def test_cancelling_the_server_ends_it_at_once() -> None:
         with trio.fail_after(PATIENCE):
             await served.ended.wait()
         with pytest.raises(ConnectionEnded):
-            await peer.answer()
+            await peer.response()

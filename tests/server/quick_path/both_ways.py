@@ -69,7 +69,7 @@ class Line:
     quick: list[str] = field(factory=list)
     """The requests that have taken the quick path."""
 
-    async def answer(self, asked: Asks, *more: tuple[str, str]) -> Came:
+    async def response(self, asked: Asks, *more: tuple[str, str]) -> Came:
         await self.peer.send(asked.written(*more))
         line, *fields = (await self.peer.until(b"\r\n\r\n"))[:-4].split(b"\r\n")
         dateless = tuple(b"date" if each.startswith(b"date: ") else each for each in fields)
@@ -80,22 +80,22 @@ class Line:
 
     async def both(self, asked: Asks, *, quick: bool = True) -> Came:
         """The response to the plain form, which takes the quick path if `quick`; the other is equal."""
-        plain, other = await self.answers(asked, quick=quick)
+        plain, other = await self.responses(asked, quick=quick)
         assert shown(plain) == shown(other)
         return plain
 
-    async def answers(self, asked: Asks, *, quick: bool = True) -> tuple[Came, Came]:
+    async def responses(self, asked: Asks, *, quick: bool = True) -> tuple[Came, Came]:
         """The responses to the plain form, which takes the quick path if `quick`, and to the other form."""
         before = len(self.quick)
-        plain = await self.answer(asked)
+        plain = await self.response(asked)
         assert len(self.quick) == before + quick, f"the way of {asked}"
-        other = await self.answer(asked, ANOTHER_FORM)
+        other = await self.response(asked, ANOTHER_FORM)
         assert len(self.quick) == before + quick, f"the way of {asked} in the other form"
         return plain, other
 
     async def all(self, asked: Mapping[str, Asks], *, quick: bool = True) -> dict[str, Came]:
         """The responses to all of these requests, each of which must be equal on both ways."""
-        came = {name: await self.answers(one, quick=quick) for name, one in asked.items()}
+        came = {name: await self.responses(one, quick=quick) for name, one in asked.items()}
         plain = {name: shown(ways[0]) for name, ways in came.items()}
         other = {name: shown(ways[1]) for name, ways in came.items()}
         assert {name: (plain[name], other[name]) for name in came if plain[name] != other[name]} == {}

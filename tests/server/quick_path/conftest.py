@@ -13,14 +13,14 @@ from tests.server.servers import ServerHere
 @pytest.fixture
 def quick() -> Iterator[list[str]]:
     """The requests that take the quick path."""
-    taken, answer = list[str](), Route.answer
+    taken, respond = list[str](), Route.respond
 
     async def noted(route: Route, asked: Any) -> Any:
         taken.append(f"{asked.method} {asked.path}")
-        return await answer(route, asked)
+        return await respond(route, asked)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Route, "answer", noted)
+        patch.setattr(Route, "respond", noted)
         yield taken
 
 

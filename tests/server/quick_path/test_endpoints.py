@@ -38,7 +38,7 @@ async def test_every_endpoint_responds_equally(line: Line, scene: Scene, endpoin
         await both_log_out(line, scene, asked)
         return
     if endpoint.takes_key:
-        first = await line.answer(asked)
+        first = await line.response(asked)
         assert (first.status, first.value(b"idempotency-replayed")) == (endpoint.status, None)
     for origin in (None, ORIGIN):
         came = await line.both(asked if origin is None else asked.but(("Origin", origin)))
@@ -53,10 +53,10 @@ async def both_log_out(line: Line, scene: Scene, asked: Asks) -> None:
     other = await log_in(scene.alice.server, scene.http, "Alice")
     fields = tuple(field for field in asked.fields if field[0] != "Authorization")
     before = len(line.quick)
-    plain = await line.answer(evolve(asked, fields=(*fields, bearer(scene.alice))))
+    plain = await line.response(evolve(asked, fields=(*fields, bearer(scene.alice))))
     assert len(line.quick) == before + 1
     keyless = tuple(field for field in fields if field[0] != "Idempotency-Key")
-    other_response = await line.answer(evolve(asked, fields=(*keyless, bearer(other))), ANOTHER_FORM)
+    other_response = await line.response(evolve(asked, fields=(*keyless, bearer(other))), ANOTHER_FORM)
     assert len(line.quick) == before + 1
     assert plain.status == 204
     for person in (scene.alice, other):

@@ -63,7 +63,7 @@ async def test_the_quick_path_can_be_off(quick: list[str]) -> None:
         line_to(server, quick) as line,
     ):
         alice = await register(server, http, "Alice")
-        assert (await line.answer(get(alice, "/users/me"))).status == 200
+        assert (await line.response(get(alice, "/users/me"))).status == 200
         async with alice.socket() as socket:
             bob = await register(server, http, "Bob")
             await bob.send(await bob.direct_chat_with(alice))

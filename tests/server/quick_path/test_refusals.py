@@ -197,7 +197,7 @@ async def test_a_key_for_another_request_is_refused(line: Line, scene: Scene) ->
     """422, on whichever way the key was used first."""
     for way in ((), (ANOTHER_FORM,)):
         key = ("Idempotency-Key", new_key())
-        assert (await line.answer(to_bob(scene, key), *way)).status == 201
+        assert (await line.response(to_bob(scene, key), *way)).status == 201
         came = await line.both(to_bob(scene, key, content="Another"))
         assert (came.status, json.loads(came.body)["code"]) == (422, "idempotency_key_reused")
 
@@ -206,8 +206,8 @@ async def test_a_key_counts_on_both_ways(line: Line, scene: Scene) -> None:
     """A request on one way is replayed on the other."""
     for first, second in (((), (ANOTHER_FORM,)), ((ANOTHER_FORM,), ())):
         asked = to_bob(scene, ("Idempotency-Key", new_key()))
-        done = await line.answer(asked, *first)
-        replayed = await line.answer(asked, *second)
+        done = await line.response(asked, *first)
+        replayed = await line.response(asked, *second)
         assert (done.status, replayed.status) == (201, 201)
         assert replayed.body == done.body
         assert replayed.value(b"idempotency-replayed") == b"true"
@@ -243,7 +243,7 @@ async def test_too_many_requests_are_refused_equally(quick: list[str]) -> None:
             came = await refused_both_ways(line, refused)
             assert (came.status, json.loads(came.body)["code"]) == (429, "too_many_requests")
             assert 90 <= int(came.value(b"retry-after") or b"") <= 100
-        assert (await line.answer(log_in_with())).status == 200
+        assert (await line.response(log_in_with())).status == 200
         assert (await refused_both_ways(line, log_in_with())).status == 429
 
 
@@ -256,7 +256,7 @@ async def refused_both_ways(line: Line, asked: Asks) -> Came:
         )
         return evolve(came, fields=lengthless, body=re.sub(rb"in [0-9.]+ s", b"soon", came.body))
 
-    plain, other = await line.answers(asked)
+    plain, other = await line.responses(asked)
     assert shown(timeless(plain)) == shown(timeless(other))
     return plain
 

@@ -144,7 +144,7 @@ async def test_an_unneeded_body_is_ignored_equally(line: Line, scene: Scene, met
     path = {"GET": "/users/me", "DELETE": f"/messages/{scene.message}", "POST": "/auth/logout"}[method]
     person = scene.alice if method != "POST" else scene.bob
     asked = Asks(method, API + path, (ID, bearer(person), ("Idempotency-Key", "k")), b"{nonsense")
-    came = await line.answer(asked)
+    came = await line.response(asked)
     assert came.status == (200 if method == "GET" else 204)
     if method != "POST":  # by then the session has ended
         came = await line.both(asked)

@@ -1,4 +1,4 @@
-"""Unsent answers are stored once, are bounded, and do not harm other peers."""
+"""Unsent responses are stored once, are bounded, and do not harm other peers."""
 
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 from trio.testing import wait_all_tasks_blocked
 
-from adapters.http_api.exchange import HttpAnswer, HttpRequest
+from adapters.http_api.exchange import HttpRequest, HttpResponse
 from adapters.listener import ASGIApp
-from adapters.listener.unsent import UnsentAnswers
+from adapters.listener.unsent import UnsentResponses
 from adapters.listener.writer import PeerWriter
 from tests.listener.harness import (
     RawPeer,
@@ -25,7 +25,7 @@ from tests.listener.harness import (
 )
 
 LARGE = 8_000_000
-"""Bytes: more than the kernel accepts of an unread answer."""
+"""Bytes: more than the kernel accepts of an unread response."""
 FILE = bytes(LARGE)
 
 
@@ -35,30 +35,30 @@ def get(size: int = LARGE, *, method: bytes = b"GET", asgi: bool = False) -> byt
 
 
 async def sized(scope: dict[str, Any], receive: Receive, send: Send) -> None:
-    """Answers with as many bytes as the path says, through ASGI."""
+    """Responds with as many bytes as the path says, through ASGI."""
     await respond(send, 200, FILE if scope["path"] == f"/{LARGE}" else bytes(int(scope["path"][1:])))
 
 
 APP: ASGIApp = application(http=sized)
 
 
-class SizedAnswers:
+class SizedResponses:
     """The same in one call; records the paths."""
 
     def __init__(self) -> None:
         self.asked: list[str] = []
-        self.whole = WholeFor(self.answer)
+        self.whole = WholeFor(self.respond)
 
-    async def answer(self, asked: HttpRequest) -> HttpAnswer:
+    async def respond(self, asked: HttpRequest) -> HttpResponse:
         self.asked.append(asked.path)
-        return HttpAnswer(200, bytes(int(asked.path[1:])))
+        return HttpResponse(200, bytes(int(asked.path[1:])))
 
 
 @asynccontextmanager
 async def stalled(
     served: RunningListener, request: bytes, address: str = "127.0.0.1"
 ) -> AsyncIterator[RawPeer]:
-    """A peer that does not read its answer, which fills the kernel's buffers."""
+    """A peer that does not read its response, which fills the kernel's buffers."""
     async with connected(served, receive_buffer=4096, address=address) as peer:
         before = served.counts.unsent_bytes
         await peer.send(request)
@@ -67,30 +67,30 @@ async def stalled(
 
 
 @pytest.mark.parametrize("asgi", [False, True], ids=["whole", "asgi"])
-async def test_an_unread_answer_counts_until_it_is_read(asgi: bool) -> None:
+async def test_an_unread_response_counts_until_it_is_read(asgi: bool) -> None:
     """Its bytes once, for there is one copy; reading and disconnecting release them."""
-    async with serving(APP, whole_requests=SizedAnswers().whole) as served:
+    async with serving(APP, whole_requests=SizedResponses().whole) as served:
         async with stalled(served, get(asgi=asgi)) as peer:
             assert served.counts.unsent_bytes == LARGE
-            assert (await peer.answer()).body == FILE
+            assert (await peer.response()).body == FILE
             await wait_until(lambda: not served.counts.unsent_bytes)
         async with stalled(served, get(asgi=asgi)):
             pass
         await wait_until(lambda: not served.counts.unsent_bytes)
 
 
-async def test_an_answer_that_is_read_is_not_counted() -> None:
-    """The hot path: an answer that the kernel accepts at once never reaches the ledger."""
+async def test_a_response_that_is_read_is_not_counted() -> None:
+    """The hot path: a response that the kernel accepts at once never reaches the ledger."""
     noted = list[int]()
-    counting = UnsentAnswers.counting
+    counting = UnsentResponses.counting
 
-    def note(unsent: Any, holder: Any, address: str, answer: bytes) -> Any:
-        noted.append(len(answer))
-        return counting(unsent, holder, address, answer)
+    def note(unsent: Any, holder: Any, address: str, response: bytes) -> Any:
+        noted.append(len(response))
+        return counting(unsent, holder, address, response)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(UnsentAnswers, "counting", note)
-        async with serving(APP, whole_requests=SizedAnswers().whole) as served, connected(served) as peer:
+        patch.setattr(UnsentResponses, "counting", note)
+        async with serving(APP, whole_requests=SizedResponses().whole) as served, connected(served) as peer:
             for size in (0, 100, 10_000):
                 assert len((await peer.ask(get(size))).body) == size
                 assert len((await peer.ask(get(size, asgi=True))).body) == size
@@ -117,15 +117,15 @@ async def test_an_object_counts_once_for_all_its_readers() -> None:
                 await other.send(get())
             await wait_until(lambda: written.count(id(FILE)) == 11)
             assert served.counts.unsent_bytes == LARGE
-            assert (await peer.answer()).body == FILE
+            assert (await peer.response()).body == FILE
             assert served.counts.unsent_bytes == LARGE  # that of the others
-            assert (await others[0].answer()).body == FILE
+            assert (await others[0].response()).body == FILE
             assert served.counts.unsent_shed == 0
 
 
 async def test_beyond_the_bound_the_largest_is_reset_and_not_the_last() -> None:
-    """A request other than GET has taken effect, and is answered; small answers are always sent."""
-    offered = SizedAnswers().whole
+    """A request other than GET has taken effect, and gets its response; small responses are always sent."""
+    offered = SizedResponses().whole
     async with (
         serving(APP, whole_requests=offered, unsent_bytes=LARGE * 2, write_time=60.0) as served,
         stalled(served, get(LARGE, method=b"POST")) as first,
@@ -135,8 +135,8 @@ async def test_beyond_the_bound_the_largest_is_reset_and_not_the_last() -> None:
         assert served.counts.unsent_shed == 1
         assert (await first.gone()).reset
         assert served.counts.unsent_bytes == LARGE * 2 - 3
-        assert len((await third.answer()).body) == LARGE - 2
-        assert len((await second.answer()).body) == LARGE - 1
+        assert len((await third.response()).body) == LARGE - 2
+        assert len((await second.response()).body) == LARGE - 1
 
 
 async def test_an_address_has_a_bound_of_its_own() -> None:
@@ -146,19 +146,19 @@ async def test_an_address_has_a_bound_of_its_own() -> None:
         "uncounted_addresses": frozenset[str](),
     }
     async with (
-        serving(APP, whole_requests=SizedAnswers().whole, **numbers) as served,
+        serving(APP, whole_requests=SizedResponses().whole, **numbers) as served,
         stalled(served, get(method=b"POST"), "127.0.0.2") as other,
         stalled(served, get(method=b"POST")) as first,
         stalled(served, get(LARGE - 1, method=b"POST"), "127.0.0.1"),
     ):
         assert (await first.gone()).reset
         assert served.counts.unsent_shed == 1
-        assert (await other.answer()).body == FILE
+        assert (await other.response()).body == FILE
 
 
-async def test_a_large_answer_without_room_waits_and_is_built_again() -> None:
-    """It is not in memory meanwhile; small answers overtake it."""
-    sized = SizedAnswers()
+async def test_a_large_response_without_room_waits_and_is_built_again() -> None:
+    """It is not in memory meanwhile; small responses overtake it."""
+    sized = SizedResponses()
     numbers: dict[str, Any] = {"unsent_bytes": LARGE + 1000, "unsent_wait": 60.0}
     async with (
         serving(APP, whole_requests=sized.whole, **numbers) as served,
@@ -170,14 +170,14 @@ async def test_a_large_answer_without_room_waits_and_is_built_again() -> None:
         await wait_until(lambda: len(sized.asked) == 2)
         assert len((await other.ask(get(10_000))).body) == 10_000
         assert served.counts.unsent_bytes == LARGE
-        assert (await slow.answer()).body == FILE
-        assert len((await waiting.answer()).body) == LARGE - 1
+        assert (await slow.response()).body == FILE
+        assert len((await waiting.response()).body) == LARGE - 1
         assert sized.asked == [f"/{LARGE}", f"/{LARGE - 1}", "/10000", f"/{LARGE - 1}"]
 
 
-async def test_a_large_answer_without_room_is_a_503() -> None:
+async def test_a_large_response_without_room_is_a_503() -> None:
     """The connection stays open; the same request is not executed again only to be refused."""
-    sized = SizedAnswers()
+    sized = SizedResponses()
     numbers: dict[str, Any] = {"unsent_bytes": LARGE + 1000, "unsent_wait": 0.05}
     async with (
         serving(APP, whole_requests=sized.whole, **numbers) as served,
@@ -185,22 +185,22 @@ async def test_a_large_answer_without_room_is_a_503() -> None:
         connected(served) as peer,
     ):
         for _ in range(3):
-            answer = await peer.ask(get(LARGE - 1))
-            assert (answer.status, answer.headers["retry-after"]) == (503, "5")
+            response = await peer.ask(get(LARGE - 1))
+            assert (response.status, response.headers["retry-after"]) == (503, "5")
         assert sized.asked == [f"/{LARGE}", f"/{LARGE - 1}"]
         assert served.counts.unsent_refused == 3
-        # Another caller's answer at the same path may be small: it is built before it is judged.
+        # Another caller's response at the same path may be small: it is built before it is judged.
         another = get(LARGE - 1)[:-2] + b"Authorization: Bearer another\r\n\r\n"
         assert (await peer.ask(another)).status == 503
         assert sized.asked == [f"/{LARGE}", f"/{LARGE - 1}", f"/{LARGE - 1}"]
         assert len((await peer.ask(get(1000))).body) == 1000
 
 
-async def test_a_large_answer_leaves_half_of_the_room_to_others() -> None:
-    """So large answers cannot use the room that small ones need."""
+async def test_a_large_response_leaves_half_of_the_room_to_others() -> None:
+    """So large responses cannot use the room that small ones need."""
     numbers: dict[str, Any] = {"unsent_bytes": LARGE * 2, "unsent_wait": 0.05}
     async with (
-        serving(APP, whole_requests=SizedAnswers().whole, **numbers) as served,
+        serving(APP, whole_requests=SizedResponses().whole, **numbers) as served,
         stalled(served, get()),
         connected(served) as peer,
     ):
@@ -209,7 +209,7 @@ async def test_a_large_answer_leaves_half_of_the_room_to_others() -> None:
 
 
 async def test_a_slow_reader_is_shed_for_an_address_that_holds_less(monkeypatch: pytest.MonkeyPatch) -> None:
-    """After its `GRACE`: a few slow readers do not block large answers for all others."""
+    """After its `GRACE`: a few slow readers do not block large responses for all others."""
     monkeypatch.setattr("adapters.listener.unsent.GRACE", 0.0)
     numbers: dict[str, Any] = {
         "unsent_bytes": LARGE + 1000,
@@ -217,7 +217,7 @@ async def test_a_slow_reader_is_shed_for_an_address_that_holds_less(monkeypatch:
         "uncounted_addresses": frozenset[str](),
     }
     async with (
-        serving(APP, whole_requests=SizedAnswers().whole, **numbers) as served,
+        serving(APP, whole_requests=SizedResponses().whole, **numbers) as served,
         stalled(served, get()) as slow,
         connected(served) as same,
         connected(served, address="127.0.0.2") as other,
@@ -227,25 +227,25 @@ async def test_a_slow_reader_is_shed_for_an_address_that_holds_less(monkeypatch:
         assert (await slow.gone()).reset
 
 
-async def test_a_pipelined_request_is_not_answered_before_the_last_answer_is_sent() -> None:
-    """One answer waits for a peer at a time."""
-    sized = SizedAnswers()
+async def test_a_pipelined_request_is_not_answered_before_the_last_response_is_sent() -> None:
+    """One response waits for a peer at a time."""
+    sized = SizedResponses()
     async with serving(APP, whole_requests=sized.whole) as served, stalled(served, get() + get(10)) as peer:
         await wait_all_tasks_blocked()
         assert sized.asked == [f"/{LARGE}"]
-        assert (await peer.answer()).body == FILE
-        assert len((await peer.answer()).body) == 10
+        assert (await peer.response()).body == FILE
+        assert len((await peer.response()).body) == 10
 
 
-async def test_requests_behind_an_unread_answer_are_counted_too() -> None:
-    """As unanswered requests."""
+async def test_requests_behind_an_unread_response_are_counted_too() -> None:
+    """As unread requests."""
     ahead = get(10) * 100
     async with (
-        serving(APP, whole_requests=SizedAnswers().whole) as served,
+        serving(APP, whole_requests=SizedResponses().whole) as served,
         stalled(served, get() + ahead) as peer,
     ):
         assert served.counts.unread_bytes == len(ahead)
-        assert (await peer.answer()).body == FILE
+        assert (await peer.response()).body == FILE
         for _ in range(100):
-            await peer.answer()
+            await peer.response()
         await wait_until(lambda: not served.counts.unread_bytes)

@@ -19,8 +19,8 @@ async def test_a_last_request_gets_equal_responses(
     asked = get(scene.alice, "/users/me")
     quick.clear()
     async with line_to(server, quick) as one, line_to(server, quick) as two:
-        plain = await one.answer(asked, ("Connection", "close"))
-        other = await two.answer(asked, ("Connection", "close, x"))
+        plain = await one.response(asked, ("Connection", "close"))
+        other = await two.response(asked, ("Connection", "close, x"))
         assert (await one.peer.end(), await two.peer.end()) == (b"", b"")
     assert quick == ["GET /api/v1/users/me"]
     assert plain.value(b"Connection") == b"close"
@@ -45,7 +45,7 @@ async def test_at_shutdown_the_responses_are_equal(
     came = dict[str, Came]()
 
     async def ask(way: str, line: Line, *more: tuple[str, str]) -> None:
-        came[way] = await line.answer(asked, *more)
+        came[way] = await line.response(asked, *more)
 
     async with line_to(server, quick) as one, line_to(server, quick) as two, trio.open_nursery() as nursery:
         nursery.start_soon(ask, "plain", one)
