@@ -32,6 +32,7 @@ from sqlalchemy import (
 from sqlalchemy.engine import Dialect
 from sqlalchemy.sql import ClauseElement
 
+from adapters.storage_sql.members import COLUMNS
 from adapters.storage_sql.statements import Statements
 from adapters.storage_sql.tables import (
     chats,
@@ -50,13 +51,7 @@ from adapters.storage_sql.tables import (
 from messaging_core.events import CREATED
 
 CHAT_COLUMNS = tuple([column for column in chats.c if column.name not in {"deleted_at", "deleted_by"}])
-MEMBER_COLUMNS = (
-    members.c.user_id,
-    members.c.role,
-    members.c.joined_at,
-    members.c.first_sequence,
-    members.c.reads_from,
-)
+MEMBER_COLUMNS = tuple([members.c[name] for name in COLUMNS])
 RESPONSE_COLUMNS = ("fingerprint", "status", "resource_kind", "resource_id", "created_at")
 """Columns of a stored response besides its key."""
 
@@ -87,7 +82,6 @@ def compile_statements(dialect: Dialect, *, among: Among, upsert: Upsert, replac
     in_chat = messages.c.chat_id == bindparam("chat_id")
     theirs = members.alias("theirs")
     in_order = select(messages.c.id, messages.c.sequence).where(in_chat)
-    added = [column.name for column in members.c if column.name not in {"chat_id", "position"}]
     ending = ("last", "chat_id")
 
     def kept(*conditions: ColumnElement[bool]) -> ClauseElement:
@@ -95,7 +89,7 @@ def compile_statements(dialect: Dialect, *, among: Among, upsert: Upsert, replac
         last = bindparam("last", type_=former_members.c.last_sequence.type)
         columns = (members.c.chat_id, last, *MEMBER_COLUMNS)
         found = select(*columns).where(members.c.chat_id == bindparam("chat_id"), *conditions)
-        return insert(former_members).from_select(former_members.c.keys(), found)
+        return insert(former_members).from_select(("chat_id", "last_sequence", *COLUMNS), found)
 
     changeable = [column.name for column in messages.c if column.name not in {"id", "chat_id", "sequence"}]
     return Statements(
@@ -182,9 +176,7 @@ def compile_statements(dialect: Dialect, *, among: Among, upsert: Upsert, replac
             "chat_id",
         ),
         ended_members=compiled(
-            select(
-                *[former_members.c[column.name] for column in MEMBER_COLUMNS], former_members.c.last_sequence
-            )
+            select(*[former_members.c[name] for name in COLUMNS], former_members.c.last_sequence)
             .where(
                 former_members.c.chat_id == bindparam("chat_id"),
                 former_members.c.last_sequence >= bindparam("since"),
@@ -278,7 +270,7 @@ def compile_statements(dialect: Dialect, *, among: Among, upsert: Upsert, replac
         insert_password_hash=inserted(password_hashes),
         store_session=stored(sessions),
         insert_chat=inserted(chats, *[column.name for column in CHAT_COLUMNS]),
-        insert_member=inserted(members),
+        insert_member=inserted(members, "chat_id", "position", *COLUMNS),
         insert_direct_chat=inserted(direct_chats),
         advance_chat=compiled(
             update(chats)
@@ -293,14 +285,14 @@ def compile_statements(dialect: Dialect, *, among: Among, upsert: Upsert, replac
         # Behind all members that the chat has; the first position is the creator's.
         add_member=compiled(
             insert(members).from_select(
-                members.c.keys(),
+                ("chat_id", "position", *COLUMNS),
                 select(
                     bindparam("chat_id", type_=members.c.chat_id.type),
                     func.coalesce(func.max(members.c.position), literal_column("1")) + literal_column("1"),
-                    *[bindparam(name, type_=members.c[name].type) for name in added],
+                    *[bindparam(name, type_=members.c[name].type) for name in COLUMNS],
                 ).where(members.c.chat_id == bindparam("of_chat")),
             ),
-            *("chat_id", *added, "of_chat"),
+            *("chat_id", *COLUMNS, "of_chat"),
         ),
         count_member=compiled(
             update(chats)

@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 from json import JSONDecoder, JSONEncoder
 from typing import Any, Literal, assert_never
 
+from adapters.storage_sql.driver import Row
 from messaging_core.events import (
     THE_CHAT,
     ChatSubject,
@@ -24,15 +25,11 @@ from messaging_core.models import (
     MessageType,
     Resource,
     ResourceKind,
-    Role,
     Session,
     StoredResponse,
     Tombstone,
     User,
 )
-from messaging_core.positions import FOUNDER, Range
-
-Row = tuple[Any, ...]
 
 Kind = Literal["user", "session", "chat", "message"]
 KINDS: tuple[Kind, ...] = ("user", "session", "chat", "message")
@@ -150,34 +147,6 @@ def excerpt_of(row: Row, member_ids: tuple[UserId, ...] = ()) -> Excerpt:
         member_count,
         member_ids,
     )
-
-
-def member_row(chat: Chat, position: int, member: Member) -> Row:
-    return (chat.id, position, *added_member_row(member))
-
-
-def added_member_row(member: Member) -> Row:
-    """The columns of a membership besides its chat and its position."""
-    range_ = member.range
-    return (
-        member.user_id,
-        member.role.value,
-        seconds(member.joined_at),
-        range_.first,
-        range_.reads_from,
-    )
-
-
-def member_of(row: Row) -> Member:
-    user_id, role, joined_at, first, reads_from = row
-    # The one object for nearly all members, by which `may_see` knows a founder at once.
-    range_ = FOUNDER if first == 1 else Range(first, reads_from)
-    return Member(user_id, Role(role), moment(joined_at), range_)
-
-
-def ended_member_of(row: Row) -> Member:
-    user_id, role, joined_at, first, reads_from, last = row
-    return Member(user_id, Role(role), moment(joined_at), Range(first, reads_from, last))
 
 
 def tombstone_of(row: Row) -> Tombstone:

@@ -151,7 +151,7 @@ members = Table(
     Index("ix_members_user_id_chat_id", "user_id", "chat_id", unique=True),
     sqlite_with_rowid=False,
 )
-"""The memberships that last."""
+"""The memberships that last; `adapters.storage_sql.members` reads and writes their columns."""
 Index(
     "ix_members_chat_id_role",
     members.c.chat_id,

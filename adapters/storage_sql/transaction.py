@@ -1,24 +1,19 @@
 """Runs the compiled statements on a raw driver connection, for reads and changes."""
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
-from typing import Any, Protocol, assert_never
+from typing import Protocol, assert_never
 
+from adapters.storage_sql.driver import Cursor, DriverConnection, ManyParameter, Row
+from adapters.storage_sql.members import MemberReader, MemberWriter
 from adapters.storage_sql.rows import (
-    MEMBERS_VERSION,
     Kind,
-    Row,
-    added_member_row,
     changed_message_row,
     chat_of,
-    chat_row,
-    ended_member_of,
     entry_of,
     entry_row,
     excerpt_of,
     key_row,
-    member_of,
-    member_row,
     message_of,
     message_row,
     seconds,
@@ -31,14 +26,12 @@ from adapters.storage_sql.rows import (
     user_row,
 )
 from adapters.storage_sql.statements import Statements
-from messaging_core.chats import shown_members
 from messaging_core.effects import (
     AdvanceChat,
     AppendEvent,
     ChangeMessage,
     DeleteChat,
     EndMembership,
-    MembershipEffect,
     StorageEffect,
     StoreChat,
     StoreMember,
@@ -67,45 +60,10 @@ BEYOND = MAX_ID + 1
 """Greater than every identifier and sequence number."""
 
 
-class Cursor(Protocol):
-    """The parts of a driver's cursor that are used."""
-
-    @property
-    def rowcount(self) -> int: ...
-
-    def fetchone(self) -> Any: ...
-
-    def fetchall(self) -> list[Any]: ...
-
-    def executemany(self, sql: str, parameters: Iterable[Row], /) -> object: ...
-
-
-class DriverConnection(Protocol):
-    """The parts of a driver's connection that are used."""
-
-    def execute(self, sql: str, parameters: Row, /) -> Cursor: ...
-
-    def cursor(self) -> Cursor: ...
-
-
-class VersionedMembers(Protocol):
-    """A cache of chats' members, by the version in the chat's row."""
-
-    def get(self, chat_id: ChatId, version: int) -> tuple[Member, ...] | None: ...
-
-    def put(self, chat_id: ChatId, version: int, members: tuple[Member, ...]) -> None: ...
-
-
 class IdSource(Protocol):
     """Draws new identifiers."""
 
     def next(self, kind: Kind) -> int: ...
-
-
-class ManyParameter(Protocol):
-    """Converts many numbers into one parameter of a statement."""
-
-    def __call__(self, numbers: Iterable[int], /) -> object: ...
 
 
 class SqlReader:
@@ -116,10 +74,9 @@ class SqlReader:
         connection: DriverConnection,
         statements: Statements,
         *,
-        members: VersionedMembers,
+        members: MemberReader,
         many: ManyParameter,
     ) -> None:
-        self._connection = connection
         self._execute = connection.execute
         self._sql = statements
         self._members = members
@@ -157,8 +114,7 @@ class SqlReader:
         return None if row is None else tombstone_of(row)
 
     def ended_members(self, chat_id: ChatId, since: int) -> Sequence[Member]:
-        rows = self._execute(self._sql.ended_members, (chat_id, since)).fetchall()
-        return [ended_member_of(row) for row in rows]
+        return self._members.former_members(chat_id, since)
 
     def direct_chat(self, one: UserId, other: UserId) -> Chat | None:
         pair = (min(one, other), max(one, other))
@@ -170,16 +126,7 @@ class SqlReader:
 
     def excerpts(self, sizes: Mapping[ChatId, int], viewer: UserId) -> Mapping[ChatId, Chat | Excerpt]:
         rows = self._execute(self._sql.chats_shared, (viewer, self._many([*sizes]))).fetchall()
-        return {row[0]: self._excerpt(row, viewer, sizes[row[0]]) for row in rows}
-
-    def _excerpt(self, chat: Row, viewer: UserId, size: int) -> Chat | Excerpt:
-        (*_, member_count) = chat
-        if member_count <= size:
-            return self._chat(chat)
-        part = (chat[0], size)
-        ranked = [user_id for (user_id,) in self._execute(self._sql.ranked_members, part).fetchall()]
-        first = [user_id for (user_id,) in self._execute(self._sql.first_members, part).fetchall()]
-        return excerpt_of(chat, shown_members((viewer,), ranked, first, count=size))
+        return self._members.excerpts(rows, sizes, viewer)
 
     def shares_chat(self, one: UserId, other: UserId) -> bool:
         return self._execute(self._sql.shares_chat, (one, other)).fetchone() is not None
@@ -247,16 +194,7 @@ class SqlReader:
         return None if row is None else self._chat(row)
 
     def _chat(self, row: Row) -> Chat:
-        return chat_of(row, self._members_of(row))
-
-    def _members_of(self, chat: Row) -> tuple[Member, ...]:
-        chat_id, version = chat[0], chat[MEMBERS_VERSION]
-        members = self._members.get(chat_id, version)
-        if members is None:
-            rows = self._execute(self._sql.members, (chat_id,)).fetchall()
-            members = tuple([member_of(row) for row in rows])
-            self._members.put(chat_id, version, members)
-        return members
+        return chat_of(row, self._members.members(row))
 
 
 class SqlTransaction(SqlReader):
@@ -267,11 +205,12 @@ class SqlTransaction(SqlReader):
         connection: DriverConnection,
         statements: Statements,
         *,
-        members: VersionedMembers,
+        members: MemberReader,
         many: ManyParameter,
         ids: IdSource,
     ) -> None:
         super().__init__(connection, statements, members=members, many=many)
+        self._member_writer = MemberWriter(connection, statements, self._changed)
         self._ids = ids
 
     lock_chat = SqlReader.chat
@@ -314,7 +253,7 @@ class SqlTransaction(SqlReader):
                 self._execute(self._sql.insert_email_key, (email_key, user.id))
                 self._execute(self._sql.insert_password_hash, (user.id, password_hash))
             case StoreChat() | StoreMember() | EndMembership() | DeleteChat():
-                self._change_members(effect)
+                self._member_writer.apply(effect)
             case _:  # pragma: no cover - the type checker proves it unreachable
                 assert_never(effect)
 
@@ -328,45 +267,9 @@ class SqlTransaction(SqlReader):
         """How many rows a statement changed."""
         return statement.rowcount
 
-    def _change_members(self, effect: MembershipEffect) -> None:
-        match effect:
-            case StoreChat(chat):
-                self._store_chat(chat)
-            case StoreMember(chat_id, member):
-                self._execute(self._sql.add_member, (chat_id, *added_member_row(member), chat_id))
-                self._execute(self._sql.count_member, (1, chat_id))
-            case EndMembership(chat_id, user_id, last):
-                self._end_membership(chat_id, user_id, last)
-            case DeleteChat(tombstone):
-                self._delete_chat(tombstone)
-            case _:  # pragma: no cover - the type checker proves it unreachable
-                assert_never(effect)
-
-    def _end_membership(self, chat_id: ChatId, user_id: UserId, last: int) -> None:
-        self._execute(self._sql.keep_former_member, (last, chat_id, user_id))
-        if self._changed(self._execute(self._sql.remove_member, (chat_id, user_id))) == 0:
-            raise LookupError(f"user {user_id} is no member of chat {chat_id}")
-        self._execute(self._sql.count_member, (-1, chat_id))
-
-    def _delete_chat(self, tombstone: Tombstone) -> None:
-        chat_id, last = tombstone.chat_id, tombstone.sequence
-        self._execute(self._sql.keep_former_members, (last, chat_id))
-        self._execute(self._sql.remove_members, (chat_id,))
-        deletion = (last, seconds(tombstone.deleted_at), tombstone.deleted_by, chat_id)
-        if self._changed(self._execute(self._sql.delete_chat, deletion)) == 0:
-            raise LookupError(f"there is no chat {chat_id} to delete")
-
     def _advance(self, chat: Chat) -> None:
         if self._changed(self._execute(self._sql.advance_chat, self._advanced(chat))) == 0:
             raise LookupError(f"there is no chat {chat.id} to advance")
 
     def _advanced(self, chat: Chat) -> Row:
         return (chat.sequence, seconds(chat.active_at), chat.last_message_id, chat.id)
-
-    def _store_chat(self, chat: Chat) -> None:
-        self._execute(self._sql.insert_chat, chat_row(chat, members_version=1))
-        rows = [member_row(chat, position, member) for position, member in enumerate(chat.members, 1)]
-        self._connection.cursor().executemany(self._sql.insert_member, rows)
-        if not chat.is_group:
-            low, high = sorted(chat.member_ids)
-            self._execute(self._sql.insert_direct_chat, (low, high, chat.id))

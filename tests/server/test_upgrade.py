@@ -11,8 +11,9 @@ import httpx
 import pytest
 
 from adapters.security import JwtSigner, Keyring
+from adapters.storage_sql.driver import Row
 from adapters.storage_sql.postgresql.schema import upgrade_postgresql
-from adapters.storage_sql.rows import Row, seconds
+from adapters.storage_sql.rows import seconds
 from adapters.storage_sql.schema import upgrade_sqlite
 from messaging_core.ids import SessionId, UserId
 from messaging_core.models import AccessClaims, RefreshClaims

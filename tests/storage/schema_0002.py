@@ -2,7 +2,8 @@
 
 from collections.abc import Callable
 
-from adapters.storage_sql.rows import Row, entry_row, message_of, message_row
+from adapters.storage_sql.driver import Row
+from adapters.storage_sql.rows import entry_row, message_of, message_row
 from messaging_core.effects import StoreMessage
 from messaging_core.events import creation
 from messaging_core.ids import ChatId, UserId

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from adapters.storage_sql.rows import Row
+from adapters.storage_sql.driver import Row
 from messaging_core.ids import UserId
 from messaging_core.models import IdempotencyKey, Resource, ResourceKind, StoredResponse
 from messaging_core.ports import Storage

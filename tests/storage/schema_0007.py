@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from adapters.storage_sql.rows import Row
+from adapters.storage_sql.driver import Row
 from messaging_core.models import EmailForms
 from messaging_core.ports import Storage
 from messaging_core.users import email_keys

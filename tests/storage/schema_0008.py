@@ -2,7 +2,8 @@
 
 from collections.abc import Callable
 
-from adapters.storage_sql.rows import Row, moment
+from adapters.storage_sql.driver import Row
+from adapters.storage_sql.rows import moment
 from messaging_core.effects import Decision, StorageEffect
 from messaging_core.ids import ChatId, UserId
 from messaging_core.members import add_member, delete_chat, remove_member

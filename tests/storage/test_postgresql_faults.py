@@ -438,7 +438,7 @@ async def test_the_title_and_the_members_of_a_chat_are_of_one_version(
         change_once = once(change)
 
         def operation(tx: Any) -> Chat | Excerpt:
-            tx._members = ChangingCache(change_once)
+            tx._members._staged = ChangingCache(change_once)
             return look(tx)
 
         found = await storage.transact(operation)

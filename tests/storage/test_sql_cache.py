@@ -17,9 +17,10 @@ from hypothesis import strategies as st
 
 from adapters.storage_sql import open_sqlite
 from adapters.storage_sql.sqlite import cache
-from adapters.storage_sql.sqlite.cache import CachedReader, CommittedCache, WeightedCache, tail_of
+from adapters.storage_sql.sqlite.cache import CachedReader, CommittedCache, tail_of
 from adapters.storage_sql.sqlite.file import connect_reader
 from adapters.storage_sql.sqlite.storage import SqliteStorage, sqlite_statements
+from adapters.storage_sql.weighted_cache import WeightedCache
 from messaging_core.chats import head
 from messaging_core.effects import (
     AdvanceChat,

@@ -26,7 +26,7 @@ from adapters.storage_sql.postgresql.commit_order import CommitOrder, CommitTick
 from adapters.storage_sql.postgresql.commit_outcome import Backend, CommitOutcome, find_outcome
 from adapters.storage_sql.postgresql.config import PostgresqlConfig
 from adapters.storage_sql.postgresql.connection import PostgresqlConnection
-from adapters.storage_sql.postgresql.members import MembersCache
+from adapters.storage_sql.postgresql.members import MembersCache, MembersChanged
 from adapters.storage_sql.postgresql.schema import check_schema
 from adapters.storage_sql.postgresql.server import (
     PostgresqlServer,
@@ -35,10 +35,7 @@ from adapters.storage_sql.postgresql.server import (
     is_unavailable,
     one_line,
 )
-from adapters.storage_sql.postgresql.transaction import (
-    MembersChanged,
-    postgresql_statements,
-)
+from adapters.storage_sql.postgresql.transaction import postgresql_statements
 from adapters.storage_sql.thread_pool import Call, ThreadPool
 from adapters.storage_sql.worker_thread import LoopPauses
 from messaging_core.ports import OutcomeUnknown, Reader, Storage, StorageUnavailable, Transaction

@@ -2,8 +2,6 @@
 
 from collections.abc import Hashable, Mapping
 from hashlib import blake2b
-from itertools import groupby
-from operator import itemgetter
 from typing import Any, assert_never
 
 from attrs import frozen
@@ -31,27 +29,12 @@ from adapters.storage_sql.core_statements import (
     compile_statements,
     text_of,
 )
-from adapters.storage_sql.rows import (
-    KINDS,
-    MEMBERS_VERSION,
-    Kind,
-    Row,
-    chat_of,
-    excerpt_of,
-    member_of,
-    session_of,
-)
+from adapters.storage_sql.driver import Cursor, DriverConnection, Row
+from adapters.storage_sql.postgresql.members import StagedMembers, VersionedMemberReader
+from adapters.storage_sql.rows import KINDS, Kind, session_of
 from adapters.storage_sql.statements import Statements
 from adapters.storage_sql.tables import chats, direct_chats, identifiers, members, sessions
-from adapters.storage_sql.transaction import (
-    Cursor,
-    DriverConnection,
-    ManyParameter,
-    SqlReader,
-    SqlTransaction,
-    VersionedMembers,
-)
-from messaging_core.chats import excerpt, ranked, shown_members
+from adapters.storage_sql.transaction import SqlReader, SqlTransaction
 from messaging_core.effects import (
     AdvanceChat,
     AppendEvent,
@@ -67,7 +50,7 @@ from messaging_core.effects import (
     StoreUser,
 )
 from messaging_core.ids import ChatId, SessionId, UserId
-from messaging_core.models import Chat, Excerpt, IdempotencyKey, Member, Session, StoredResponse
+from messaging_core.models import Chat, IdempotencyKey, Session, StoredResponse
 
 
 @frozen
@@ -84,26 +67,8 @@ class LockStatements:
     session: str
     key: str
     members: str
-    excerpts: str
     transaction_number: str
     next: Mapping[Kind, str]
-
-
-EXCERPTS = """
-SELECT wanted.id, chats.members_version, found.ranking,
-    found.user_id, found.role, found.joined_at, found.first_sequence, found.reads_from
-FROM unnest(%s::bigint[], %s::bigint[]) AS wanted (id, size)
-JOIN chats ON chats.id = wanted.id
-CROSS JOIN LATERAL (
-    (SELECT 1 AS ranking, members.* FROM members
-     WHERE chat_id = wanted.id AND role <> 'member' ORDER BY role DESC, position LIMIT wanted.size)
-    UNION ALL
-    (SELECT 2 AS ranking, members.* FROM members
-     WHERE chat_id = wanted.id ORDER BY position LIMIT wanted.size)
-) AS found
-ORDER BY wanted.id, found.ranking, found.position
-"""
-"""The owners, admins and first members of many chats, in one round trip."""
 
 
 def postgresql_statements() -> tuple[Statements, LockStatements]:
@@ -154,7 +119,6 @@ def postgresql_statements() -> tuple[Statements, LockStatements]:
             dialect,
             "chat_id",
         ),
-        excerpts=EXCERPTS,
         transaction_number=text_of(select(xid), dialect),
         next={kind: text_of(select(_next_of(kind)), dialect) for kind in KINDS},
     )
@@ -182,63 +146,7 @@ def _replace(table: Table) -> Insert:
     return statement.on_conflict_do_update(constraint=unique, set_=rest).inline()
 
 
-class MembersChanged(Exception):
-    """A chat's members changed between two statements without its lock: run the operation again."""
-
-
-class _MembersLoader:
-    """Loads a chat's members of the version in its row."""
-
-    _execute: Any
-    _sql: Statements
-    _locks: LockStatements
-    _members: VersionedMembers
-    _many: ManyParameter
-
-    def _members_of(self, chat: Row) -> tuple[Member, ...]:
-        chat_id, version = chat[0], chat[MEMBERS_VERSION]
-        cached = self._members.get(chat_id, version)
-        if cached is not None:
-            return cached
-        rows = self._execute(self._locks.members, (chat_id,)).fetchall()
-        if not rows or rows[0][0] != version:
-            raise MembersChanged
-        found = tuple([member_of(row[1:]) for row in rows if row[1] is not None])
-        self._members.put(chat_id, version, found)
-        return found
-
-    def excerpts(self, sizes: Mapping[ChatId, int], viewer: UserId) -> Mapping[ChatId, Chat | Excerpt]:
-        rows = self._execute(self._sql.chats_shared, (viewer, self._many([*sizes]))).fetchall()
-        found: dict[ChatId, Chat | Excerpt] = {}
-        missing: dict[ChatId, Row] = {}
-        for row in rows:
-            members = self._members.get(row[0], row[MEMBERS_VERSION])
-            if members is None:
-                missing[row[0]] = row
-            else:
-                found[row[0]] = excerpt(chat_of(row, members), viewer, sizes[row[0]])
-        if missing:
-            wanted = (list(missing), [sizes[chat_id] for chat_id in missing])
-            rows = self._execute(self._locks.excerpts, wanted).fetchall()
-            for chat_id, parts in groupby(rows, key=itemgetter(0)):
-                found[chat_id] = self._excerpt_of(missing[chat_id], [*parts], viewer, sizes[chat_id])
-        return found
-
-    def _excerpt_of(self, chat: Row, parts: list[Row], viewer: UserId, size: int) -> Chat | Excerpt:
-        """The chat with the members in its rows of `EXCERPTS`."""
-        chat_id, version, member_count = chat[0], chat[MEMBERS_VERSION], chat[-1]
-        if parts[0][1] != version:
-            raise MembersChanged
-        ranks = [member_of(part[3:]) for part in parts if part[2] == 1]
-        first = tuple([member_of(part[3:]) for part in parts if part[2] != 1])
-        if member_count <= size:
-            self._members.put(chat_id, version, first)
-            return chat_of(chat, first)
-        rankings = ([member.user_id for member in group] for group in (ranked(ranks), first))
-        return excerpt_of(chat, shown_members((viewer,), *rankings, count=size))
-
-
-class PostgresqlReader(_MembersLoader, SqlReader):
+class PostgresqlReader(SqlReader):
     """A `messaging_core.ports.Reader` of one snapshot."""
 
     def __init__(
@@ -247,13 +155,13 @@ class PostgresqlReader(_MembersLoader, SqlReader):
         statements: Statements,
         locks: LockStatements,
         *,
-        members: VersionedMembers,
+        members: StagedMembers,
     ) -> None:
-        super().__init__(connection, statements, members=members, many=list)
-        self._locks = locks
+        reader = VersionedMemberReader(connection, statements, locks.members, members)
+        super().__init__(connection, statements, members=reader, many=list)
 
 
-class PostgresqlTransaction(_MembersLoader, SqlTransaction):
+class PostgresqlTransaction(SqlTransaction):
     """A `messaging_core.ports.Transaction` at READ COMMITTED: rows without a lock may change meanwhile.
 
     `lock_keys` has a key for each object that it has locked or stored.
@@ -265,9 +173,10 @@ class PostgresqlTransaction(_MembersLoader, SqlTransaction):
         statements: Statements,
         locks: LockStatements,
         *,
-        members: VersionedMembers,
+        members: StagedMembers,
     ) -> None:
-        super().__init__(connection, statements, members=members, many=list, ids=self)
+        reader = VersionedMemberReader(connection, statements, locks.members, members)
+        super().__init__(connection, statements, members=reader, many=list, ids=self)
         self._locks = locks
         self._message_id: int | None = None
         self.lock_keys: set[Hashable] = set()

@@ -6,20 +6,17 @@ keeps them out of the cache during it, when a view may show either state, and ca
 """
 
 from bisect import bisect_right
-from collections.abc import Callable, Collection, Hashable, ItemsView, Mapping, Sequence
-from typing import Generic, NamedTuple, TypeVar, assert_never
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import NamedTuple, assert_never
 
 from attrs import define, evolve, field
 
-from adapters.storage_sql.rows import PAYLOAD, Row
+from adapters.storage_sql.driver import DriverConnection, ManyParameter, Row
+from adapters.storage_sql.members import MAX_CACHED_MEMBERS, MemberReader, change_by, weight_of
+from adapters.storage_sql.rows import PAYLOAD
 from adapters.storage_sql.statements import Statements
-from adapters.storage_sql.transaction import (
-    DriverConnection,
-    IdSource,
-    ManyParameter,
-    SqlReader,
-    SqlTransaction,
-)
+from adapters.storage_sql.transaction import IdSource, SqlReader, SqlTransaction
+from adapters.storage_sql.weighted_cache import WeightedCache
 from messaging_core.chats import excerpt
 from messaging_core.effects import (
     AdvanceChat,
@@ -37,52 +34,16 @@ from messaging_core.effects import (
     StoreUser,
 )
 from messaging_core.ids import ChatId, MessageId, UserId
-from messaging_core.models import Chat, Excerpt, Member, Message, User
-
-K = TypeVar("K", bound=Hashable)
-V = TypeVar("V")
+from messaging_core.models import Chat, Excerpt, Message, User
 
 MAX_CACHED_USERS = 50_000
 """About 600 bytes each."""
-MAX_CACHED_MEMBERS = 200_000
-"""VersionedMembers of all cached chats, about 120 bytes each; a chat itself counts as four."""
 MAX_CACHED_CHAT_IDS = 500_000
 """Chat ids in all cached lists of a user's chats, some 40 bytes each; a list itself counts as four."""
 MAX_CACHED_CHARACTERS = 32_000_000
 """Characters of all cached messages; what a message takes besides its text counts as 600."""
 TAIL_LENGTH = 64
 """Cached messages of a chat: a page of the usual size and one more message fit."""
-
-
-class WeightedCache(Generic[K, V]):
-    """Values by key, bounded by their total weight; evicts the value that was put longest ago."""
-
-    def __init__(self, capacity: int, weigh: Callable[[V], int]) -> None:
-        self._capacity = capacity
-        self._weigh = weigh
-        self._values: dict[K, V] = {}
-        self._weights: dict[K, int] = {}
-        self.weight = 0
-        self.get = self._values.get
-
-    def put(self, key: K, value: V) -> None:
-        self.drop(key)
-        weight = self._weigh(value)
-        while self._values and self.weight + weight > self._capacity:
-            self.drop(next(iter(self._values)))
-        self._values[key] = value
-        self._weights[key] = weight
-        self.weight += weight
-
-    def drop(self, key: K) -> None:
-        if self._values.pop(key, None) is not None:
-            self.weight -= self._weights.pop(key)
-
-    def items(self) -> ItemsView[K, V]:
-        return self._values.items()
-
-    def __len__(self) -> int:
-        return len(self._values)
 
 
 class Tail(NamedTuple):
@@ -123,7 +84,7 @@ class CommittedCache:
     def __init__(self, *, max_members: int = MAX_CACHED_MEMBERS) -> None:
         self.users: WeightedCache[UserId, User] = WeightedCache(MAX_CACHED_USERS, lambda _: 1)
         self.chats: WeightedCache[ChatId, Chat] = WeightedCache(
-            max_members, lambda chat: 4 + len(chat.members)
+            max_members, lambda chat: weight_of(chat.members)
         )
         self.chat_ids: WeightedCache[UserId, tuple[ChatId, ...]] = WeightedCache(
             MAX_CACHED_CHAT_IDS, lambda ids: 4 + len(ids)
@@ -257,30 +218,13 @@ class StagedChanges:
                 assert_never(effect)
 
     def _change_members(self, effect: MembershipEffect) -> None:
-        match effect:
-            case StoreChat(chat):
-                self._chats[chat.id] = chat
-                self._changed_chats.add(chat.id)
-                self._changed_members.update(chat.member_ids)
-            case StoreMember(chat_id, member):
-                self._put_changed(chat_id, lambda before: evolve(before, members=(*before.members, member)))
-                self._changed_members.add(member.user_id)
-            case EndMembership(chat_id, user_id):
-                self._put_changed(chat_id, lambda before: _without(before, user_id))
-                self._changed_members.add(user_id)
-            case DeleteChat(tombstone, member_ids):
-                self._chats.pop(tombstone.chat_id, None)
-                self._changed_chats.add(tombstone.chat_id)
-                self._changed_members.update(member_ids)
-            case _:
-                assert_never(effect)
-
-    def _put_changed(self, chat_id: ChatId, change: Callable[[Chat], Chat]) -> None:
-        """Stage the chat after a change, if its state before is known."""
-        before = self.chat(chat_id)
-        if before is not None:
-            self._chats[chat_id] = change(before)
+        chat_id, chat, user_ids = change_by(effect, self.chat)
+        if chat is None:
+            self._chats.pop(chat_id, None)
+        else:
+            self._chats[chat_id] = chat
         self._changed_chats.add(chat_id)
+        self._changed_members.update(user_ids)
 
     def begin_commit(self) -> None:
         """Drop what the commit changes."""
@@ -333,20 +277,6 @@ def _advanced(chat: Chat, to: Chat) -> Chat:
     return evolve(chat, sequence=to.sequence, active_at=to.active_at, last_message_id=to.last_message_id)
 
 
-def _without(chat: Chat, user_id: UserId) -> Chat:
-    return evolve(chat, members=tuple([each for each in chat.members if each.user_id != user_id]))
-
-
-class _NoMembersCache:
-    """VersionedMembers are cached with their chats, and nowhere else."""
-
-    def get(self, _chat_id: ChatId, _version: int) -> None:
-        return None
-
-    def put(self, chat_id: ChatId, version: int, members: tuple[Member, ...]) -> None:
-        pass
-
-
 class CachedReader(SqlReader):
     """Reads the committed state, from the cache where possible.
 
@@ -362,7 +292,8 @@ class CachedReader(SqlReader):
         many: ManyParameter,
         will_decode: Callable[[int], None] = lambda _: None,
     ) -> None:
-        super().__init__(connection, statements, members=_NoMembersCache(), many=many)
+        members = MemberReader(connection, statements)
+        super().__init__(connection, statements, members=members, many=many)
         self._committed = committed
         self._will_decode = will_decode
 
@@ -421,7 +352,12 @@ class CachedReader(SqlReader):
                 missing[chat_id] = size
             elif chat.member(viewer) is not None:
                 found[chat_id] = excerpt(chat, viewer, size) if len(chat.members) > size else chat
-        return {**found, **super().excerpts(missing, viewer)} if missing else found
+        if missing:
+            for chat_id, shown in super().excerpts(missing, viewer).items():
+                if isinstance(shown, Chat):
+                    self._committed.put_chat(shown)
+                found[chat_id] = shown
+        return found
 
     def messages_before(
         self, chat_id: ChatId, before_id: MessageId | None, count: int, since: int = 1
@@ -452,7 +388,9 @@ class CachedTransaction(SqlTransaction):
         many: ManyParameter,
         ids: IdSource,
     ) -> None:
-        super().__init__(connection, statements, members=_NoMembersCache(), many=many, ids=ids)
+        super().__init__(
+            connection, statements, members=MemberReader(connection, statements), many=many, ids=ids
+        )
         self._staged = staged
 
     def user(self, user_id: UserId) -> User | None:

@@ -17,8 +17,8 @@ from typing import TypeVar
 
 from outcome import Value
 
+from adapters.storage_sql.driver import Row
 from adapters.storage_sql.event_loop import end_turn, raise_if_cancelled
-from adapters.storage_sql.rows import Row
 from adapters.storage_sql.sqlite.cache import CachedReader, CommittedCache, Load
 from adapters.storage_sql.sqlite.errors import error_for_caller, is_unavailable
 from adapters.storage_sql.sqlite.loop_turns import LoopTurns

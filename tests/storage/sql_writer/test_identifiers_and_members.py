@@ -7,7 +7,7 @@ import pytest
 from attrs import evolve
 
 from adapters.storage_sql import open_sqlite
-from adapters.storage_sql.postgresql.members import MembersCache
+from adapters.storage_sql.postgresql.members import MembersCache, Versioned
 from adapters.storage_sql.sqlite.storage import SqliteStorage
 from messaging_core.effects import ChangeMessage, StoreChat
 from messaging_core.ids import ChatId, MessageId, UserId
@@ -84,16 +84,16 @@ async def test_a_changed_message_keeps_its_position(storage: SqliteStorage) -> N
     assert await storage.read(history) == [first, second]
 
 
-def test_the_members_cache_is_bounded() -> None:
-    """Beyond its bound the cache evicts the oldest entry; putting a chat again replaces its entry."""
+def test_members_are_cached_by_version() -> None:
+    """The cache has one version of a chat's members, the last one; beyond its bound it evicts chats."""
     members = tuple(Member(UserId(number), Role.MEMBER, NOW) for number in range(1, 5))
-    cache = MembersCache(max_members=10)
-    cache.put(ChatId(1), 1, members)
-    cache.put(ChatId(2), 1, members)
-    cache.put(ChatId(2), 2, members[:3])
+    cache = MembersCache(max_members=16)
+    cache.put(ChatId(1), Versioned(1, members))
+    cache.put(ChatId(2), Versioned(1, members))
+    cache.put(ChatId(2), Versioned(2, members[:3]))
     assert cache.get(ChatId(1), 1) is members
     assert cache.get(ChatId(2), 1) is None
-    cache.put(ChatId(3), 1, members)
+    cache.put(ChatId(3), Versioned(1, members))
     assert cache.get(ChatId(1), 1) is None
     assert cache.get(ChatId(2), 2) == members[:3]
     assert cache.get(ChatId(3), 1) is members

@@ -46,7 +46,7 @@ def history(reader: Reader) -> list[MessageId]:
 def raw(tx: Transaction) -> Callable[..., Any]:
     """The driver's own `execute`."""
     assert isinstance(tx, SqlTransaction)
-    return tx._connection.execute
+    return tx._execute
 
 
 class Held(Exception):
