@@ -48,7 +48,8 @@ from attrs import define, field
 from adapters.listener.config import ListenerConfig
 from adapters.listener.h11_request import H11Request, NoPiece, RequestHead, SocketRequest
 from adapters.listener.heads import HeadReader
-from adapters.listener.refused_request import NOT_WELL_FORMED, Headers, RefusedRequest
+from adapters.listener.refused_request import Headers, RefusedRequest
+from adapters.listener.request_body import take_whole_body
 from adapters.listener.socket_handshake import handshake_beyond_doubt
 from adapters.listener.whole_requests import PlainHead, plain_head
 
@@ -104,6 +105,9 @@ HTTP_MOVES: Final[Mapping[HttpPhase, Mapping[HttpMove, HttpPhase]]] = {
 }
 """What may happen in a phase, and the phase after it; anything else is an error of the driver."""
 
+_RECEIVED_BY_APP = frozenset({HttpPhase.BODY, HttpPhase.RESPONSE})
+"""The phases in which the application has received a body through h11, and has not responded to it."""
+
 
 class BodyPart(NamedTuple):
     """A piece of the body, for the application."""
@@ -120,6 +124,15 @@ class HttpSignal(Enum):
     """Bytes were processed, and nothing of them is for the application."""
     OVER = auto()
     """The connection must end, without a response."""
+
+
+def request_beyond_doubt(head: bytes) -> PlainHead | SocketRequest | None:
+    """The request of a head that is understood without h11; None for all others."""
+    plain = plain_head(head)
+    if plain is None or not plain.upgrade:
+        return plain
+    handshake = handshake_beyond_doubt(plain.method, plain.fields)
+    return None if handshake is None else SocketRequest(head.split(b" ", 2)[1], handshake)
 
 
 HttpEvent = PlainHead | RequestHead | SocketRequest | BodyPart | HttpSignal
@@ -203,11 +216,8 @@ class Http1:
     @property
     def unread(self) -> int:
         """The same, and those of the body that the application has received and not responded to."""
-        size, phase = len(self._received), self.phase
-        if phase is HttpPhase.HEAD:  # as after each whole request
-            return size
-        given = phase is HttpPhase.BODY or phase is HttpPhase.RESPONSE
-        return size + (self.request.size if given else 0)
+        size = len(self._received)
+        return size + self.request.size if self.phase in _RECEIVED_BY_APP else size
 
     @property
     def has_input(self) -> bool:
@@ -238,20 +248,18 @@ class Http1:
 
     def expire(self) -> HttpSignal:
         """The deadline has passed: the connection ends, silently if it was idle. Raises `RefusedRequest`."""
-        phase = self.phase
         if self.request.too_large:
             detail = f"The body is larger than {self._limits.body_bytes} bytes."
             raise RefusedRequest(413, detail, code="body_too_large")
-        if self.heads.begun or phase is HttpPhase.BODY or phase is HttpPhase.WHOLE:
+        if self.heads.begun or self.phase in {HttpPhase.BODY, HttpPhase.WHOLE}:
             raise RefusedRequest(408, "The request took too long to arrive.", code="request_timeout")
         return self._end()
 
     def refuse(self, status: int, headers: Headers, body: bytes) -> bytes:
         """End the connection; returns the bytes of this response, none if one has begun."""
-        request = self.request
-        may_respond = self.phase is not HttpPhase.REST and not request.response_begun
+        may_respond = self.phase is not HttpPhase.REST and not self.request.response_begun
         self._move("over")
-        return request.refusal(status, headers, body) if may_respond else b""
+        return self.request.refusal(status, headers, body) if may_respond else b""
 
     # --- heads ---------------------------------------------------------------------------------------------
 
@@ -260,21 +268,16 @@ class Http1:
         head = self.heads.next(self._received, now, ended=self._peer_ended, closing=closing)
         if not head:
             return None if head is None else self._end()
-        plain, self._head = None, head
-        if self._limits.quick_path:
-            plain = plain_head(head)
-        if plain is None:
-            return self.take_in_pieces(now)
-        if not plain.upgrade:
-            self.phase = HTTP_MOVES[self.phase]["plain head"]
-            return plain
-        handshake = handshake_beyond_doubt(plain.method, plain.fields)
-        if handshake is None:
-            return self.take_in_pieces(now)
-        self._move("upgrade")
-        self._head = b""
-        self.request.skip(head)
-        return SocketRequest(head.split(b" ", 2)[1], handshake)
+        request = request_beyond_doubt(head) if self._limits.quick_path else None
+        if request is None or isinstance(request, PlainHead):
+            self._head = head
+            if request is None:
+                return self.take_in_pieces(now)
+            self._move("plain head")
+        else:
+            self.request.skip(head)
+            self._move("upgrade")
+        return request
 
     def take_in_pieces(self, now: float) -> RequestHead | SocketRequest:
         """The head goes to h11, and its body to ASGI. Raises `RefusedRequest`."""
@@ -298,32 +301,24 @@ class Http1:
 
     def take_whole(self, length: int, now: float) -> None:
         """The application responds to the plain head, with a body of `length` bytes, by one call."""
-        self.phase = HTTP_MOVES[self.phase]["whole"]
+        self._move("whole")
         self._head = b""
         self._left = length
         if len(self._received) < length:
             self.began = self._progressed = now
 
     def whole_body(self) -> bytes | None:
-        """The body of a whole request; None if a part is missing. Raises `RefusedRequest` if it ends
-        early.
-        """
-        if len(self._received) < self._left:
-            if self._peer_ended:
-                raise RefusedRequest(400, NOT_WELL_FORMED)
-            return None
-        body = bytes(self._received[: self._left])
-        del self._received[: self._left]
-        return body
+        """The body of a whole request; None if a part is missing. Raises `RefusedRequest`."""
+        return take_whole_body(self._received, self._left, ended=self._peer_ended)
 
     def whole_responded(self, now: float, *, last: bool) -> bool:
         """The whole request has its response: await the next, or end after the `last`.
 
         Returns whether `next_event` may have an event without further bytes.
         """
-        self.phase = HTTP_MOVES[self.phase]["over" if last else "responded"]
+        self._move("over" if last else "responded")
         self.began = now
-        return bool(self._received) or self._peer_ended or self.draining
+        return self.has_input
 
     def whole_refused(self, *, last: bool) -> bool:
         """The same for a request that has its response by its head: drop its body first."""
@@ -371,10 +366,9 @@ class Http1:
         False if the response is incomplete: then the connection must be reset, because in HTTP/1.0 its
         orderly end would mark the end of the body.
         """
-        request = self.request
-        if request.response_incomplete or not request.response_complete or self.draining:
+        if self.draining or not self.request.response_complete:
             self._move("over")
-            return not request.response_incomplete
+            return not self.request.response_incomplete
         if self.phase is HttpPhase.RESPONSE:
             self._move("responded")
             self._await_request(now)

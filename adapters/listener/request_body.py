@@ -3,6 +3,7 @@
 from adapters.listener.chunks import ChunkedBody
 from adapters.listener.config import ListenerConfig
 from adapters.listener.head import Fields
+from adapters.listener.refused_request import NOT_WELL_FORMED, RefusedRequest
 
 
 class RequestBody:
@@ -40,3 +41,17 @@ class RequestBody:
             return data
         self.too_large = True
         return data[: max(0, len(data) - excess + 1)]
+
+
+def take_whole_body(received: bytearray, length: int, *, ended: bool) -> bytes | None:
+    """Remove and return a body of this length; None while a part of it is missing.
+
+    Raises `RefusedRequest` if the peer has ended its side before.
+    """
+    if len(received) < length:
+        if ended:
+            raise RefusedRequest(400, NOT_WELL_FORMED)
+        return None
+    body = bytes(received[:length])
+    del received[:length]
+    return body
