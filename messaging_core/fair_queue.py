@@ -1,10 +1,14 @@
 """A bounded queue that is fair between the flows that fill it.
 
-Items wait by flow, and flows take turns, one item a turn. So the first item of a flow waits for at most one
-item of each other flow, however many they have. When the queue is full, the newest item of the greediest flow
-makes room for an item of a less greedy one (McKenney, "Stochastic Fairness Queueing", 1990). A flow is as
-greedy as it has items waiting and recent requests, refused ones included. So neither one long flow nor many
-flows that come back again and again keep a new one out.
+Items wait by flow. The flow with the fewest recent requests goes first, refused requests included, and flows
+with as many take turns, one item a turn ("least attained service": Kleinrock, "Queueing Systems", vol. 2,
+1976). So however many flows come back again and again, and however many items they have, the item of a new
+flow waits for no more than those of other new flows. When the queue is full, the newest item of the greediest
+flow makes room for an item of a less greedy one (McKenney, "Stochastic Fairness Queueing", 1990). A flow is
+as greedy as it has items waiting and recent requests.
+
+Credit distinguishes flows that are all new: a flow with credit goes before flows without, and its first
+requests do not count against it. The caller gives it.
 """
 
 from collections import Counter, deque
@@ -15,6 +19,13 @@ T = TypeVar("T")
 
 RECENT_REQUESTS = 10_000
 """Requests that count as recent: a minute of 160 networks that log in as often as each may."""
+
+CREDITED_FLOWS = 10_000
+"""Flows whose credit is remembered, some 2 MB; further credit replaces the one that was given first."""
+
+FREE_REQUESTS = 10
+"""Recent requests of a flow with credit that do not count: as many attempts as an e-mail has at once
+(`login_rate`). So who mistypes a password stays ahead of flows that were never seen before."""
 
 
 class FairQueue(Generic[T]):
@@ -30,6 +41,8 @@ class FairQueue(Generic[T]):
         """The flows of the last requests, the latest last."""
         self._requests: Counter[Hashable] = Counter()
         """How often each flow is in `_recent`."""
+        self._credited: dict[Hashable, None] = {}
+        """The flows with credit, in the order in which they last received it."""
 
     def __len__(self) -> int:
         return self._count
@@ -58,14 +71,28 @@ class FairQueue(Generic[T]):
         self._count += 1
         return evicted
 
+    def credit(self, flow: Hashable) -> None:
+        """Prefer the flow to others with as few requests: an item of it has proved useful."""
+        self._credited.pop(flow, None)
+        self._credited[flow] = None
+        if len(self._credited) > CREDITED_FLOWS:
+            del self._credited[next(iter(self._credited))]
+
+    def _counted(self, flow: Hashable) -> int:
+        """The flow's recent requests, without those that its credit covers."""
+        return max(0, self._requests[flow] - FREE_REQUESTS * (flow in self._credited))
+
     def _greed(self, flow: Hashable) -> int:
-        return len(self._waiting.get(flow, ())) + self._requests[flow]
+        return len(self._waiting.get(flow, ())) + self._counted(flow)
+
+    def _rank(self, flow: Hashable) -> tuple[int, bool]:
+        return self._counted(flow), flow not in self._credited
 
     def pop(self) -> T:
-        """Remove and return the oldest item of the flow whose turn it is; raises `LookupError` if empty."""
+        """Remove and return the oldest item of the flow that is next; raises `LookupError` if empty."""
         if not self._waiting:
             raise LookupError("nothing waits")
-        flow = next(iter(self._waiting))
+        flow = min(self._waiting, key=self._rank)  # of equals the first, whose last turn is the longest ago
         items = self._waiting.pop(flow)
         item = items.popleft()
         if items:

@@ -81,7 +81,7 @@ class Settings:
     Anybody may send it, so it is less than `body_bytes`; usual bodies have some hundred bytes."""
     hashing_threads: int = field(default=1, validator=ge(1))
     """Passwords that are hashed at a time; each takes a core and 19 MiB. At most 64 more wait, at most 32 of
-    one address, and addresses take turns; 503 beyond."""
+    one address, 503 beyond; the address with the fewest recent ones goes first."""
     strict_settings: bool = False
     """Whether an unknown variable that begins with MESSAGING_ prevents the start, as an unknown name in the
     TOML file always does; otherwise the server logs a warning. On in deploy/messaging.toml."""

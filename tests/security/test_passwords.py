@@ -132,30 +132,52 @@ async def test_the_queue_is_bounded(turns: Turns) -> None:
     assert set(turns.done) == {"one", "two", "three", "four"}
 
 
-async def test_networks_take_turns(turns: Turns) -> None:
-    """However many passwords of one network wait, another's waits for one of them and the one in work."""
+async def test_a_new_network_goes_first(turns: Turns) -> None:
+    """However many passwords of one network wait, another's waits for the one in work only."""
     await turns.enqueue("flood", count=20)
     await turns.enqueue("victim")
-    await turns.hash_next(3)
-    assert turns.done == ["flood", "flood", "victim"]
+    await turns.hash_next(2)
+    assert turns.done == ["flood", "victim"]
     await turns.enqueue("victim", count=2)
-    await turns.hash_next(18 + 2)
-    assert turns.done[3:8] == ["flood", "flood", "victim", "flood", "victim"]
+    await turns.enqueue("other", count=3)
+    await turns.hash_next(26 - 2)
+    assert turns.done[2:8] == ["flood", "victim", "other", "victim", "other", "other"]
+
+
+async def test_a_network_with_a_right_password_goes_before_others_as_new(turns: Turns) -> None:
+    """A right password is to the credit of its network; a wrong one and one for no account are not."""
+    hasher = turns.hasher
+    kept = await Argon2Hasher().hash("password123", network=HERE)
+    hasher._argon2 = Argon2Hasher()._argon2
+    for network, password_hash, password in (
+        ("wrong", kept, "password124"),
+        ("unknown", None, "password123"),
+        ("right", kept, "password123"),
+    ):
+        assert await hasher.matches(password_hash, password, network=network) == (network == "right")
+    hasher._argon2 = turns  # type: ignore[assignment]
+    for network in ("in work", "new", "wrong", "unknown", "right"):
+        await turns.enqueue(network)
+    await turns.hash_next(5)
+    assert turns.done == ["in work", "right", "new", "wrong", "unknown"]
 
 
 async def test_networks_that_come_back_keep_no_new_one_out(turns: Turns) -> None:
-    """While more networks than the queue holds ask again after each turn, a new one is hashed in its turn."""
+    """While more networks than the queue holds ask again after each turn, a new one goes before them."""
     networks = [f"flood {number}" for number in range(QUEUE + 6)]
-    for network in networks:
+    for network in ("at work", *networks):
         await turns.enqueue(network)
     for _ in range(3):
         await turns.hash_next(10)
         for network in turns.done[-10:]:
             await turns.enqueue(network)
+    came_back = set(turns.done) - {"at work"}  # whose first password did not have to wait
     await turns.enqueue("victim")
     assert "victim" not in turns.busy
     await turns.hash_next(QUEUE + 1)
-    assert "victim" in turns.done
+    in_work, *then = turns.done[-QUEUE - 1 :]
+    assert in_work not in came_back
+    assert came_back.isdisjoint(then[: then.index("victim")])
 
 
 async def test_a_cancelled_caller_takes_no_turn(turns: Turns) -> None:
