@@ -2,11 +2,9 @@
 
 from collections.abc import Iterable
 from time import time
-from urllib.parse import unquote
 
 import trio
 from hypercorn.typing import (
-    ConnectionState,
     WebsocketAcceptEvent,
     WebsocketResponseBodyEvent,
     WebsocketResponseStartEvent,
@@ -20,6 +18,7 @@ from adapters.listener.logs import decoded_fields, log_request
 from adapters.listener.peer import Peer
 from adapters.listener.refused_request import Headers, RefusedRequest
 from adapters.listener.responses import closing_response
+from adapters.listener.scopes import common_scope
 from adapters.listener.socket_handshake import SWITCHING
 from adapters.listener.websocket import SocketPhase, WebSocket
 
@@ -47,22 +46,14 @@ class AsgiHandshake:
         self._machine = machine
         self._started = time()
         offered = dict(request.fields).get(b"sec-websocket-protocol", b"").decode("ascii")
-        path, _, query = request.target.partition(b"?")
         self.scope: WebsocketScope = {
             "type": "websocket",
             "asgi": {"spec_version": "2.3", "version": "3.0"},
             "scheme": "wss" if http.heads.secure else "ws",
             "http_version": "1.1",
-            "path": unquote(path.decode("ascii")),
-            "raw_path": path,
-            "query_string": query,
-            "root_path": peer.shared.hypercorn.root_path,
-            "headers": request.fields,
-            "client": http.heads.client,
-            "server": peer.server,
-            "state": ConnectionState(peer.shared.state.copy()),
             "subprotocols": [each.strip() for each in offered.split(",")] if offered else [],
             "extensions": {"websocket.http.response": {}},
+            **common_scope(request.target, request.fields, http, peer),
         }
 
     async def accept(self, message: WebsocketAcceptEvent) -> bool:

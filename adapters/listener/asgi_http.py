@@ -3,10 +3,9 @@
 from collections.abc import Awaitable, Callable, Iterable
 from enum import Enum, auto
 from time import time
-from urllib.parse import unquote
 
 import trio
-from hypercorn.typing import ASGISendEvent, ConnectionState, HTTPResponseStartEvent, HTTPScope
+from hypercorn.typing import ASGISendEvent, HTTPResponseStartEvent, HTTPScope
 from hypercorn.utils import UnexpectedMessageError, build_and_validate_headers, suppress_body
 
 from adapters.listener.h11_request import Pieces, RequestHead
@@ -16,6 +15,7 @@ from adapters.listener.logs import decoded_fields, log_request
 from adapters.listener.peer import Peer
 from adapters.listener.refused_request import Headers, RefusedRequest
 from adapters.listener.responses import closing_response
+from adapters.listener.scopes import common_scope
 
 
 class ResponseState(Enum):
@@ -67,22 +67,14 @@ class AsgiExchange:
         self._started = time()
         self.closed = False
         """Whether the exchange is over for the connection: what the application sends is dropped."""
-        path, _, query = request.target.partition(b"?")
         self._scope: HTTPScope = {
             "type": "http",
             "asgi": {"spec_version": "2.1", "version": "3.0"},
             "http_version": request.version,
             "method": request.method.decode(),
             "scheme": "https" if http.heads.secure else "http",
-            "path": unquote(path.decode("ascii")),
-            "raw_path": path,
-            "query_string": query,
-            "root_path": peer.shared.hypercorn.root_path,
-            "headers": request.fields,
-            "client": http.heads.client,
-            "server": peer.server,
-            "state": ConnectionState(peer.shared.state.copy()),
             "extensions": {},
+            **common_scope(request.target, request.fields, http, peer),
         }
 
     # --- called by the reader ------------------------------------------------------------------------------

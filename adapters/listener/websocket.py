@@ -35,7 +35,7 @@ from collections.abc import Iterable, Mapping
 from enum import Enum, IntEnum, auto
 from io import BytesIO, StringIO
 from math import inf
-from typing import Final, Literal, NamedTuple, Self, cast
+from typing import Final, Literal, NamedTuple, Self
 
 from attrs import define, field
 from wsproto.frame_protocol import Frame, FrameProtocol, Opcode, ParseFailed
@@ -371,7 +371,7 @@ class WebSocket:
         if frame.opcode is Opcode.PONG or self.phase is not SocketPhase.OPEN:
             return ()
         if frame.opcode is Opcode.PING:
-            return (bytes(self._frames.pong(cast("bytes", payload))),)
+            return (bytes(self._frames.pong(payload)),)  # type: ignore[arg-type] # a ping's is bytes
         if not self._buffer.add(payload):
             return self._fail(CloseCode.TOO_BIG, "message_too_big", EndCause.FAILED, now)
         return (SocketMessage(self._buffer.take()),) if frame.message_finished else ()

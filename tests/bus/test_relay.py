@@ -10,7 +10,7 @@ import trio
 from attrs import evolve
 from trio.abc import Clock
 
-from adapters.runtime import Hub, Messaging
+from adapters.runtime import Hub
 from adapters.runtime.messaging import SWEEP_SECONDS
 from adapters.storage_memory import MemoryStorage
 from messaging_core.errors import ChatNotFound, SessionRevoked
@@ -22,10 +22,8 @@ from tests.bus.world import (
     LIMITS,
     NOW,
     TYPISTS,
-    PlainHasher,
-    PlainSigner,
     Process,
-    plain_email,
+    plain_messaging,
     processes,
     start,
     token,
@@ -598,15 +596,7 @@ async def test_outlived_responses_and_sessions_are_deleted_at_start(autojump_clo
 async def test_a_single_process_delivers_directly(autojump_clock: Clock) -> None:
     """Without a bus an event goes from its commit directly to the hub."""
     hub = Hub(LIMITS, written)
-    messaging = Messaging(
-        storage=MemoryStorage(),
-        hub=hub,
-        signer=PlainSigner(),
-        hasher=PlainHasher(),
-        parse_email=plain_email,
-        limits=LIMITS,
-        now=lambda: NOW,
-    )
+    messaging = plain_messaging(MemoryStorage(), hub)
     assert messaging.relay is None
     assert messaging._deliver == hub.deliver
     assert hub.gone is None

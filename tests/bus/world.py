@@ -273,19 +273,26 @@ def token(actor: Actor, generation: int = 1) -> str:
     return f"{actor.user_id}.{actor.session_id}.{generation}"
 
 
-def start(nursery: trio.Nursery, storage: Storage, bus: Bus | None) -> Process:
-    """Start a process, whose tasks run in this nursery."""
-    messaging = Messaging(
+def plain_messaging(
+    storage: Storage, hub: Hub, bus: Bus | None = None, *, limits: Limits = LIMITS
+) -> Messaging:
+    """A process's `Messaging` without cryptography, whose clock stands still."""
+    return Messaging(
         storage=storage,
-        hub=RecordingHub(LIMITS, written),
+        hub=hub,
         signer=PlainSigner(),
         hasher=PlainHasher(),
         parse_email=plain_email,
-        limits=LIMITS,
+        limits=limits,
         now=lambda: NOW,
         random_bytes=bytes,
         bus=bus,
     )
+
+
+def start(nursery: trio.Nursery, storage: Storage, bus: Bus | None) -> Process:
+    """Start a process, whose tasks run in this nursery."""
+    messaging = plain_messaging(storage, RecordingHub(LIMITS, written), bus)
     nursery.start_soon(messaging.keep_house)
     return Process(messaging, nursery, bus)
 

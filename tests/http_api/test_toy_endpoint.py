@@ -15,14 +15,14 @@ from adapters.http_api.openapi import describe
 from adapters.http_api.routes import ENDPOINTS
 from adapters.http_api.views import View
 from adapters.http_api.wire import encode
-from adapters.runtime import Hub, Messaging
+from adapters.runtime import Hub
 from adapters.storage_memory import MemoryStorage
 from messaging_core.commands import RegisterUser
 from messaging_core.ids import UserId
 from messaging_core.limits import Limits, Rate
 from messaging_core.operations import Context, Query
 from messaging_core.privacy import Privacy
-from tests.bus.world import NOW, PlainHasher, PlainSigner, plain_email
+from tests.bus.world import plain_messaging
 
 # --- the three places ---
 
@@ -93,16 +93,7 @@ async def no_body(most_bytes: int) -> bytes | None:
 
 @pytest.fixture
 async def toys() -> Toys:
-    messaging = Messaging(
-        storage=MemoryStorage(),
-        hub=Hub(LIMITS, encode),
-        signer=PlainSigner(),
-        hasher=PlainHasher(),
-        parse_email=plain_email,
-        limits=LIMITS,
-        now=lambda: NOW,
-        random_bytes=bytes,
-    )
+    messaging = plain_messaging(MemoryStorage(), Hub(LIMITS, encode), limits=LIMITS)
     command = RegisterUser("alice@test.com", "password123", "Alice")
     registered = await messaging.register(
         command, device="", network="", key=None, path="", privacy=Privacy()

@@ -125,6 +125,18 @@ async def browser(server: Served) -> AsyncIterator[httpx.AsyncClient]:
         yield client
 
 
+@asynccontextmanager
+async def calling_from(server: Served, address: str) -> AsyncIterator[httpx.AsyncClient]:
+    """A client of the API with this address, one of 127.0.0.0/8."""
+    async with httpx.AsyncClient(
+        base_url=f"{server.address}/api/v1",
+        transport=httpx.AsyncHTTPTransport(local_address=address),
+        trust_env=False,
+        timeout=PATIENCE,
+    ) as client:
+        yield client
+
+
 def expect(response: httpx.Response, status: int, code: str | None = None) -> Any:
     """The body of a response that must have this status, and, if it is an error, this code."""
     assert response.status_code == status, f"{response.request.url}: {response.status_code} {response.text}"

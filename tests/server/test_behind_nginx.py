@@ -16,7 +16,7 @@ from adapters.listener import ListenerConfig, parse_proxies
 from messaging_core.limits import Limits, Rate
 from tests.listener.harness import CLOSE, PING, TEXT, UPGRADE, RawPeer, wait_until
 from tests.patience import PATIENCE
-from tests.server.clients import expect, is_a_problem, log_in, register
+from tests.server.clients import calling_from, expect, is_a_problem, log_in, register
 from tests.server.nginx import CLAIMED, SITE, Nginx, nginx_before
 from tests.server.servers import ServerHere, serving
 
@@ -75,18 +75,6 @@ async def front(
 
 
 @asynccontextmanager
-async def calling_from(front: Front, address: str) -> AsyncIterator[httpx.AsyncClient]:
-    """A client of nginx with this address."""
-    async with httpx.AsyncClient(
-        base_url=f"{front.server.address}/api/v1",
-        transport=httpx.AsyncHTTPTransport(local_address=address),
-        trust_env=False,
-        timeout=PATIENCE,
-    ) as client:
-        yield client
-
-
-@asynccontextmanager
 async def socket_from(
     front: Front, address: str, token: str, *, claimed: str | None = None
 ) -> AsyncIterator[RawPeer]:
@@ -106,7 +94,7 @@ async def socket_from(
 
 async def test_messages_arrive_with_each_clients_address(front: Front) -> None:
     """Sockets open, messages and pings arrive; the log has the real address of each client."""
-    async with calling_from(front, ALICES) as hers, calling_from(front, BOBS) as his:
+    async with calling_from(front.server, ALICES) as hers, calling_from(front.server, BOBS) as his:
         hers.headers["X-Forwarded-For"] = FORGED
         alice = await register(front.server, hers, "Alice")
         bob = await register(front.server, his, "Bob")
@@ -129,7 +117,7 @@ async def test_messages_arrive_with_each_clients_address(front: Front) -> None:
 
 async def test_close_codes_pass_nginx(front: Front) -> None:
     """The client receives 1008 for an invalid token, and 1012 for a restart."""
-    async with calling_from(front, ALICES) as hers:
+    async with calling_from(front.server, ALICES) as hers:
         alice = await register(front.server, hers, "Alice")
     async with socket_from(front, ALICES, "none") as refused:
         assert (await refused.frame_of(CLOSE)).close == (1008, "token_invalid")
@@ -146,7 +134,7 @@ async def wrong_password(http: httpx.AsyncClient, **headers: str) -> int:
 @pytest.mark.parametrize("quick_path", [True, False])
 async def test_rates_hold_for_each_client(front: Front) -> None:
     """A client that guesses passwords limits no other client, and gains nothing by forged addresses."""
-    async with calling_from(front, ALICES) as hers, calling_from(front, BOBS) as his:
+    async with calling_from(front.server, ALICES) as hers, calling_from(front.server, BOBS) as his:
         await register(front.server, hers, "Alice")
         assert [await wrong_password(his) for _ in range(3)] == [401, 401, 429]
         assert await wrong_password(his, **{"X-Forwarded-For": FORGED}) == 429
@@ -180,7 +168,7 @@ async def test_one_network_does_not_use_up_all_connections(front: Front) -> None
                 await client.get(f"{front.server.address}/health", headers={CLAIMED: address})
             ).status_code
 
-    async with calling_from(front, ALICES) as hers:
+    async with calling_from(front.server, ALICES) as hers:
         alice = await register(front.server, hers, "Alice")
     for holder, same, others in rows:
         async with socket_from(front, ALICES, alice.access_token, claimed=holder):
@@ -191,7 +179,7 @@ async def test_one_network_does_not_use_up_all_connections(front: Front) -> None
 @pytest.mark.parametrize("trusted", ["", "192.0.2.0/24"])
 async def test_an_untrusted_proxy_is_one_client(front: Front) -> None:
     """By default the header is ignored, and all clients count as the proxy."""
-    async with calling_from(front, ALICES) as hers, calling_from(front, BOBS) as his:
+    async with calling_from(front.server, ALICES) as hers, calling_from(front.server, BOBS) as his:
         assert [await wrong_password(his) for _ in range(2)] == [401, 401]
         assert await wrong_password(hers) == 429
     assert front.clients("request", "/api/v1/auth/login") == [PROXY] * 3
@@ -199,7 +187,7 @@ async def test_an_untrusted_proxy_is_one_client(front: Front) -> None:
 
 async def test_the_server_refuses_what_is_too_large(front: Front) -> None:
     """The client gets the server's own response, which a page can read; nginx's has no CORS headers."""
-    async with calling_from(front, ALICES) as hers:
+    async with calling_from(front.server, ALICES) as hers:
         response = await hers.post("/auth/register", content=b" " * (2**20 + 1))
     expect(response, 413, "body_too_large")
     is_a_problem(response)

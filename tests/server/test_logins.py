@@ -5,8 +5,6 @@
 
 import threading
 from collections import Counter
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any
 
@@ -20,22 +18,11 @@ from adapters.security.passwords import QUEUE_OF_NETWORK
 from messaging_core.limits import Limits, Rate
 from tests.listener.harness import wait_until
 from tests.patience import PATIENCE
-from tests.server.clients import PASSWORD, browser, expect, register
-from tests.server.servers import ServerHere, serving
+from tests.server.clients import PASSWORD, browser, calling_from, expect, register
+from tests.server.servers import serving
 
 BY_NAME = {endpoint.name: endpoint for endpoint in ENDPOINTS}
 FLOOD, VICTIM = "127.0.0.2", "127.0.0.1"
-
-
-@asynccontextmanager
-async def calling_from(server: ServerHere, address: str) -> AsyncIterator[httpx.AsyncClient]:
-    async with httpx.AsyncClient(
-        base_url=f"{server.address}/api/v1",
-        transport=httpx.AsyncHTTPTransport(local_address=address),
-        trust_env=False,
-        timeout=PATIENCE,
-    ) as client:
-        yield client
 
 
 @pytest.mark.parametrize("quick_path", [True, False])

@@ -5,8 +5,6 @@ from math import inf
 
 import pytest
 
-from adapters.listener import ListenerConfig
-from adapters.listener.heads import HeadReader
 from adapters.listener.http1 import Http1, HttpPhase, HttpSignal
 from adapters.listener.refused_request import RefusedRequest
 from adapters.listener.websocket import (
@@ -17,58 +15,23 @@ from adapters.listener.websocket import (
     SocketRefusal,
     WebSocket,
 )
-from tests.listener.harness import KEY, TEXT, close_frame, frame
-
-LIMITS = ListenerConfig()
-GET = b"GET / HTTP/1.1\r\nHost: test\r\n\r\n"
-POST = b"POST / HTTP/1.1\r\nHost: test\r\nContent-Length: 3\r\n\r\n"
-
-
-def begin(sent: bytes = b"") -> Http1:
-    """A connection whose peer has sent these bytes at the time 0."""
-    http = Http1(LIMITS, HeadReader(LIMITS, ("127.0.0.1", 1)), 0.0)
-    if sent:
-        http.receive(sent, 0.0)
-        http.next_event(0.0)
-    return http
-
-
-def in_whole() -> Http1:
-    http = begin(POST)
-    http.take_whole(3, 0.0)
-    return http
-
-
-def in_body() -> Http1:
-    http = begin(POST)
-    http.take_in_pieces(0.0)
-    return http
-
-
-def in_response() -> Http1:
-    http = begin(GET)
-    http.take_in_pieces(0.0)
-    assert http.next_event(0.0) is HttpSignal.BODY_ENDED
-    return http
-
-
-def in_rest() -> Http1:
-    http = in_whole()
-    http.whole_refused(last=False)
-    return http
-
-
-def over() -> Http1:
-    http = begin()
-    http.receive(b"", 0.0)
-    assert http.next_event(0.0) is HttpSignal.OVER
-    return http
-
-
-def in_socket() -> Http1:
-    head = b"GET / HTTP/1.1\r\nHost: test\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
-    return begin(head + b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: " + KEY + b"\r\n\r\n")
-
+from tests.listener.harness import TEXT, close_frame, frame
+from tests.listener.machines.ways import (
+    GET,
+    LIMITS,
+    begin,
+    closing,
+    handshaking,
+    in_body,
+    in_response,
+    in_rest,
+    in_socket,
+    in_whole,
+    opened,
+    over,
+    refused,
+    responding,
+)
 
 WAYS: dict[HttpPhase, Callable[[], Http1]] = {
     HttpPhase.HEAD: begin,
@@ -134,34 +97,6 @@ def test_time_ends_each_phase(phase: HttpPhase) -> None:
 
 
 # --- WebSocket ---------------------------------------------------------------------------------------------
-
-
-def handshaking() -> WebSocket:
-    return WebSocket.begin(KEY, LIMITS, 0.0)
-
-
-def responding() -> WebSocket:
-    socket = handshaking()
-    socket.begin_response()
-    return socket
-
-
-def refused() -> WebSocket:
-    socket = handshaking()
-    socket.refuse()
-    return socket
-
-
-def opened() -> WebSocket:
-    socket = handshaking()
-    assert socket.accept(None, (), 0.0).startswith(b"HTTP/1.1 101 ")
-    return socket
-
-
-def closing() -> WebSocket:
-    socket = opened()
-    socket.close(1000, "", 0.0)
-    return socket
 
 
 SOCKET_WAYS: dict[SocketPhase, tuple[Callable[[], WebSocket], float]] = {
