@@ -90,7 +90,7 @@ def is_alive(pid: int) -> bool:
         return False
 
 
-def over(command: Sequence[str] = STAND_IN, *, workers: int = 3, patience: float = 30) -> list[str]:
+def supervisor(command: Sequence[str] = STAND_IN, *, workers: int = 3, patience: float = 30) -> list[str]:
     """The command line of a supervisor whose workers run `command`."""
     return [sys.executable, "-m", "tests.cli.supervising", str(workers), str(patience), *command]
 

@@ -11,14 +11,14 @@ import pytest
 import trio
 
 from adapters.cli.address import shared_address
-from tests.cli.supervisors import identity_over, is_alive, over, refuses, serving, supervised
+from tests.cli.supervisors import identity_over, is_alive, refuses, serving, supervised, supervisor
 
 # --- serving ------------------------------------------------------------------------------------------------
 
 
 async def test_connections_are_spread_over_the_workers(tmp_path: Path) -> None:
     """All workers listen on one free port, and each gets a share of the connections."""
-    async with serving(tmp_path, over()) as it:
+    async with serving(tmp_path, supervisor()) as it:
         identities = [await it.ask() for _ in range(100)]
         assert {number for number, _ in identities} == {1, 2, 3}
         assert dict(identities) == it.serving()
@@ -28,7 +28,7 @@ async def test_connections_are_spread_over_the_workers(tmp_path: Path) -> None:
 
 async def test_a_worker_that_is_killed_is_started_again(tmp_path: Path) -> None:
     """A killed worker is replaced at once; connections in between wait for it, and none is refused."""
-    async with serving(tmp_path, over()) as it:
+    async with serving(tmp_path, supervisor()) as it:
         before = it.serving()
         os.kill(before[2], signal.SIGKILL)
         await it.until(lambda: not is_alive(before[2]))
@@ -44,7 +44,7 @@ async def test_a_worker_that_is_killed_is_started_again(tmp_path: Path) -> None:
 
 async def test_a_supervisor_whose_log_cannot_be_written_replaces_its_workers(tmp_path: Path) -> None:
     """The line about a worker's death is lost; its replacement is started."""
-    program = ["sh", "-c", 'exec "$@" 2>/dev/full', "sh", *over(workers=1)]
+    program = ["sh", "-c", 'exec "$@" 2>/dev/full', "sh", *supervisor(workers=1)]
     async with serving(tmp_path, program) as it:
         _, pid = await it.ask()
         os.kill(pid, signal.SIGKILL)
@@ -55,7 +55,7 @@ async def test_a_supervisor_whose_log_cannot_be_written_replaces_its_workers(tmp
 
 async def test_a_worker_that_dies_repeatedly_is_started_after_pauses(tmp_path: Path) -> None:
     """During a pause the other workers get all connections; once the worker can start, it serves again."""
-    async with serving(tmp_path, over()) as it:
+    async with serving(tmp_path, supervisor()) as it:
         (tmp_path / "cannot-start").write_text("2", encoding="ascii")
         os.kill(it.serving()[2], signal.SIGKILL)
         await it.until(lambda: len(it.events("worker_died")) >= 3)
@@ -75,7 +75,7 @@ async def test_a_worker_that_dies_repeatedly_is_started_after_pauses(tmp_path: P
 async def test_a_worker_that_cannot_start_ends_the_supervisor(tmp_path: Path) -> None:
     """The supervisor ends with the worker's error and status, and starts none again."""
     (tmp_path / "cannot-start").write_text("1 2 3", encoding="ascii")
-    async with supervised(tmp_path, over()) as it:
+    async with supervised(tmp_path, supervisor()) as it:
         assert await it.wait() == 1
         assert [line for line in it.lines if "Error" in line] == ["Error: this worker cannot start"]
         assert len(it.events("worker_started")) == 1
@@ -84,7 +84,7 @@ async def test_a_worker_that_cannot_start_ends_the_supervisor(tmp_path: Path) ->
 async def test_a_later_worker_that_cannot_start_ends_the_supervisor_too(tmp_path: Path) -> None:
     """The workers that serve already drain."""
     (tmp_path / "cannot-start").write_text("3", encoding="ascii")
-    async with supervised(tmp_path, over()) as it:
+    async with supervised(tmp_path, supervisor()) as it:
         assert await it.wait() == 1
         assert [line for line in it.lines if "Error" in line] == ["Error: this worker cannot start"]
         assert [line["worker"] for line in it.events("worker_started")].count(3) == 1
@@ -93,14 +93,14 @@ async def test_a_later_worker_that_cannot_start_ends_the_supervisor_too(tmp_path
 @pytest.mark.parametrize("status", [0, 3])
 async def test_a_worker_that_ends_before_it_serves_is_a_failure(tmp_path: Path, status: int) -> None:
     """The supervisor ends with the worker's status, or with 1 if that is 0."""
-    async with supervised(tmp_path, over((sys.executable, "-c", f"raise SystemExit({status})"))) as it:
+    async with supervised(tmp_path, supervisor((sys.executable, "-c", f"raise SystemExit({status})"))) as it:
         assert await it.wait() == (status or 1)
         assert len(it.events("worker_started")) == 1
 
 
 async def test_a_command_that_does_not_exist_is_an_error(tmp_path: Path) -> None:
     """The supervisor logs the error and ends with status 1."""
-    async with supervised(tmp_path, over(("./nothing",))) as it:
+    async with supervised(tmp_path, supervisor(("./nothing",))) as it:
         assert await it.wait() == 1
         assert any("nothing" in line for line in it.lines)
 
@@ -111,7 +111,7 @@ async def test_a_command_that_does_not_exist_is_an_error(tmp_path: Path) -> None
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGQUIT])
 async def test_at_the_first_signal_every_worker_drains(tmp_path: Path, number: signal.Signals) -> None:
     """Open connections get their responses, new ones are refused, and the status is 0."""
-    async with serving(tmp_path, over()) as it:
+    async with serving(tmp_path, supervisor()) as it:
         waiting = [await it.connect() for _ in range(20)]
         for stream in waiting:
             await stream.send_all(b"wait")
@@ -128,7 +128,7 @@ async def test_at_the_first_signal_every_worker_drains(tmp_path: Path, number: s
 
 async def test_at_the_second_signal_the_supervisor_ends_at_once(tmp_path: Path) -> None:
     """A second signal ends the supervisor although a worker still drains."""
-    async with serving(tmp_path, over()) as it, await it.connect() as stream:
+    async with serving(tmp_path, supervisor()) as it, await it.connect() as stream:
         await stream.send_all(b"wait")
         it.process.terminate()
         await it.until(lambda: refuses(it.port))
@@ -138,7 +138,7 @@ async def test_at_the_second_signal_the_supervisor_ends_at_once(tmp_path: Path) 
 async def test_a_worker_that_does_not_drain_is_killed(tmp_path: Path) -> None:
     """A worker that does not end within its time is killed, and the supervisor's status is 1."""
     (tmp_path / "deaf").write_text("2", encoding="ascii")
-    async with serving(tmp_path, over(patience=0.3)) as it:
+    async with serving(tmp_path, supervisor(patience=0.3)) as it:
         assert await it.end() == 1
         assert [line["worker"] for line in it.events("worker_killed")] == [2]
         assert sorted(line["status"] for line in it.events("worker_ended")) == [0, 0, 137]
@@ -146,7 +146,7 @@ async def test_a_worker_that_does_not_drain_is_killed(tmp_path: Path) -> None:
 
 async def test_a_supervisor_that_is_killed_leaves_no_orphans(tmp_path: Path) -> None:
     """The workers of a killed supervisor drain: a request in flight gets its response."""
-    async with serving(tmp_path, over()) as it:
+    async with serving(tmp_path, supervisor()) as it:
         stream = await it.connect()
         await stream.send_all(b"wait")
         await it.end(signal.SIGKILL)
@@ -158,7 +158,7 @@ async def test_a_supervisor_that_is_killed_leaves_no_orphans(tmp_path: Path) -> 
 
 async def test_a_signal_during_the_start_ends_the_supervisor(tmp_path: Path) -> None:
     """A signal before any worker serves ends the supervisor with status 0."""
-    async with supervised(tmp_path, over((sys.executable, "-c", "import time; time.sleep(60)"))) as it:
+    async with supervised(tmp_path, supervisor((sys.executable, "-c", "import time; time.sleep(60)"))) as it:
         await it.until(lambda: bool(it.events("worker_started")))
         assert await it.end() == 0
         assert len(it.events("worker_started")) == 1
@@ -166,7 +166,7 @@ async def test_a_signal_during_the_start_ends_the_supervisor(tmp_path: Path) -> 
 
 async def test_a_supervisor_ignores_other_signals(tmp_path: Path) -> None:
     """SIGUSR1 and SIGUSR2 are logged and change nothing."""
-    async with serving(tmp_path, over()) as it:
+    async with serving(tmp_path, supervisor()) as it:
         before = it.serving()
         for number in (signal.SIGUSR1, signal.SIGUSR2):
             it.process.send_signal(number)
@@ -178,7 +178,7 @@ async def test_a_supervisor_ignores_other_signals(tmp_path: Path) -> None:
 
 async def test_a_terminals_ctrl_c_is_for_the_supervisor_alone(tmp_path: Path) -> None:
     """Each worker has its own process group, so that it does not get the signal of the terminal as well."""
-    async with serving(tmp_path, over()) as it:
+    async with serving(tmp_path, supervisor()) as it:
         groups = {os.getpgid(pid) for pid in it.serving().values()}
         assert len(groups) == 3
         assert os.getpgid(it.process.pid) not in groups
@@ -189,7 +189,7 @@ async def test_a_terminals_ctrl_c_is_for_the_supervisor_alone(tmp_path: Path) ->
 
 async def test_sighup_replaces_all_workers_without_a_refusal(tmp_path: Path) -> None:
     """Each new worker serves, on the same socket, before the old one drains."""
-    async with serving(tmp_path, over()) as it:
+    async with serving(tmp_path, supervisor()) as it:
         before = it.serving()
         asking = True
         identities: list[tuple[int, int]] = []
@@ -214,7 +214,7 @@ async def test_sighup_replaces_all_workers_without_a_refusal(tmp_path: Path) -> 
 
 async def test_a_new_worker_that_cannot_start_replaces_none(tmp_path: Path) -> None:
     """If a new worker fails, for example over a wrong setting, the old ones stay until the next SIGHUP."""
-    async with serving(tmp_path, over()) as it:
+    async with serving(tmp_path, supervisor()) as it:
         before = it.serving()
         (tmp_path / "cannot-start").write_text("1 2 3", encoding="ascii")
         it.process.send_signal(signal.SIGHUP)

@@ -1,4 +1,4 @@
-"""The hub: every socket of the audience, in order, and none that slows another."""
+"""The hub: every socket of the audience receives its events in order, and none slows another."""
 
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -41,8 +41,8 @@ def written(frame: PlainFrame) -> bytes:
     return str(frame.data.id).encode()
 
 
-class Line:
-    """A transport that takes at once what it has room for, and by a writer everything."""
+class LimitedTransport:
+    """Writes `room` bytes at once, and all others by a task, unless `blocked`; records what it writes."""
 
     def __init__(self, nursery: trio.Nursery, room: int = 0) -> None:
         self.room = room
@@ -95,17 +95,17 @@ def connected(hub: Hub, actor: Actor) -> Iterator[Subscription]:
 
 
 async def settled() -> None:
-    """Everything that can happen without more being asked has happened."""
+    """Wait until every task waits."""
     await trio.testing.wait_all_tasks_blocked()
 
 
 async def closed(socket: Subscription) -> tuple[list[str], Close | None]:
-    """What a socket writes until it is closed, and how it is."""
+    """The messages that a socket writes, and its close."""
     async with trio.open_nursery() as nursery:
-        line = Line(nursery)
-        socket.attach(line)
+        transport = LimitedTransport(nursery)
+        socket.attach(transport)
         await settled()
-    return line.messages, line.closed
+    return transport.messages, transport.closed
 
 
 def created(number: int, *audience: UserId) -> Deliver:
@@ -131,8 +131,8 @@ def hub() -> Hub:
     return Hub(Limits(outbox_frames=4, sockets_per_user=2), written)
 
 
-async def test_every_socket_of_the_audience_hears_it(hub: Hub) -> None:
-    """Two tabs of one user and the other user's socket all hear an event; a stranger's does not."""
+async def test_every_socket_of_the_audience_receives_an_event(hub: Hub) -> None:
+    """Two sockets of one user and one of the other user receive it; a stranger's socket does not."""
     with (
         connected(hub, ALICE) as tab,
         connected(hub, ALICE) as other_tab,
@@ -147,8 +147,8 @@ async def test_every_socket_of_the_audience_hears_it(hub: Hub) -> None:
         assert await closed(strangers) == ([], RESTARTING)
 
 
-async def test_what_a_plain_socket_does_not_know_is_not_sent(hub: Hub) -> None:
-    """A new chat is no event of profile 1."""
+async def test_a_plain_socket_receives_only_events_of_profile_1(hub: Hub) -> None:
+    """`chat.created` is no event of it."""
     with connected(hub, ALICE) as socket:
         entry = LogEntry(ChatId(1), 1, "chat.created", THE_CHAT, NOW)
         hub.deliver(Deliver(ChatCreated(CHAT), (UserId(1),), entry))
@@ -158,43 +158,41 @@ async def test_what_a_plain_socket_does_not_know_is_not_sent(hub: Hub) -> None:
 
 
 @pytest.mark.parametrize("room", range(12))
-async def test_nothing_is_overtaken_or_lost(hub: Hub, room: int, nursery: trio.Nursery) -> None:
-    """However much of the frames the line takes at once, all come out whole and in order."""
-    line = Line(nursery, room)
+async def test_frames_arrive_whole_and_in_order(hub: Hub, room: int, nursery: trio.Nursery) -> None:
+    """Wherever the transport stops amid a frame."""
+    transport = LimitedTransport(nursery, room)
     with connected(hub, ALICE) as socket:
-        socket.attach(line)
+        socket.attach(transport)
         for number in range(1, 5):
             hub.deliver(created(number, UserId(1)))
             if number % 2:
                 hub.flush()
         await settled()
-        assert line.messages == ["1", "2", "3", "4"]
-        line.room = 100
+        assert transport.messages == ["1", "2", "3", "4"]
+        transport.room = 100
         hub.deliver(created(5, UserId(1)))
         hub.flush()
-        assert line.messages == ["1", "2", "3", "4", "5"], "an idle line takes a frame at once"
+        assert transport.messages == ["1", "2", "3", "4", "5"], "an idle transport writes a frame at once"
         hub.drain()
         await settled()
-        assert line.closed == RESTARTING
+        assert transport.closed == RESTARTING
 
 
-async def test_what_one_turn_delivers_in_a_chat_leaves_by_one_write(hub: Hub, nursery: trio.Nursery) -> None:
-    """A commit holds many messages; each socket of a busy group gets them in one go, and no task is made."""
-    line = Line(nursery, room=100)
+async def test_the_frames_of_one_turn_are_written_together(hub: Hub, nursery: trio.Nursery) -> None:
+    """A commit may hold many messages: each socket needs one write for them, and no task."""
+    transport = LimitedTransport(nursery, room=100)
     with connected(hub, ALICE) as socket:
-        socket.attach(line)
+        socket.attach(transport)
         for number in range(1, 5):
             hub.deliver(created(number, UserId(1)))
-        assert line.messages == []
+        assert transport.messages == []
         await settled()
-        assert (line.messages, line.writes, line.writers) == (["1", "2", "3", "4"], 1, 0)
+        assert (transport.messages, transport.writes, transport.writers) == (["1", "2", "3", "4"], 1, 0)
 
 
-async def test_an_audience_that_changes_in_one_turn_hears_only_its_own(
-    hub: Hub, nursery: trio.Nursery
-) -> None:
-    """Who has come into a chat between two messages of one commit gets the second and not the first."""
-    alices, bobs = Line(nursery, room=100), Line(nursery, room=100)
+async def test_an_audience_may_change_within_one_turn(hub: Hub, nursery: trio.Nursery) -> None:
+    """A user who joins between two messages of one commit receives the second and not the first."""
+    alices, bobs = LimitedTransport(nursery, room=100), LimitedTransport(nursery, room=100)
     with connected(hub, ALICE) as alice, connected(hub, BOB) as bob:
         alice.attach(alices)
         bob.attach(bobs)
@@ -204,37 +202,37 @@ async def test_an_audience_that_changes_in_one_turn_hears_only_its_own(
         assert (alices.messages, bobs.messages) == (["1", "2"], ["2"])
 
 
-async def test_what_leaves_at_a_time_is_bounded(nursery: trio.Nursery) -> None:
-    """What would be larger than one write goes in several: it would count as written while it waits."""
+async def test_a_write_is_bounded(nursery: trio.Nursery) -> None:
+    """A larger bundle leaves by several writes: what a transport has accepted counts as sent."""
     hub = Hub(Limits(), lambda frame: str(frame.data.id).encode() * 20_000)
-    line = Line(nursery, room=1_000_000)
+    transport = LimitedTransport(nursery, room=1_000_000)
     with connected(hub, ALICE) as socket:
-        socket.attach(line)
+        socket.attach(transport)
         for number in range(1, 9):
             hub.deliver(created(number, UserId(1)))
         await settled()
-        assert line.writes == 3
-        assert [message[0] for message in line.messages] == list("12345678")
+        assert transport.writes == 3
+        assert [message[0] for message in transport.messages] == list("12345678")
 
 
 async def test_a_slow_consumer_is_closed_alone(hub: Hub, nursery: trio.Nursery) -> None:
-    """A socket that is not read is closed with 4408 at its bound; the others get everything."""
-    stuck, line = Line(nursery), Line(nursery, room=1000)
+    """A socket whose outbox is full is closed with 4408; the others receive everything."""
+    stuck, transport = LimitedTransport(nursery), LimitedTransport(nursery, room=1000)
     stuck.blocked = True
     with connected(hub, ALICE) as slow, connected(hub, BOB) as quick:
         slow.attach(stuck)
-        quick.attach(line)
+        quick.attach(transport)
         for number in range(1, 8):
             hub.deliver(created(number, UserId(1), UserId(2)))
             await settled()
-        assert line.messages == ["1", "2", "3", "4", "5", "6", "7"]
-        assert line.closed is None
+        assert transport.messages == ["1", "2", "3", "4", "5", "6", "7"]
+        assert transport.closed is None
         nursery.cancel_scope.cancel()
         assert slow.protocol.closing == SLOW_CONSUMER
 
 
-async def test_a_close_comes_after_what_waits(hub: Hub) -> None:
-    """What was queued before a close is still written; what comes after it is not."""
+async def test_a_close_follows_the_queued_frames(hub: Hub) -> None:
+    """Frames queued before the close are written first; later ones are dropped."""
     with connected(hub, ALICE) as socket:
         hub.deliver(created(1, UserId(1)))
         hub.close_session(SessionId(1), "session_revoked")
@@ -243,17 +241,17 @@ async def test_a_close_comes_after_what_waits(hub: Hub) -> None:
 
 
 async def test_a_close_reaches_an_idle_socket(hub: Hub, nursery: trio.Nursery) -> None:
-    """The end of a session reaches a socket on which nothing happens."""
-    line = Line(nursery)
+    """A session's end closes a socket that has no frames to write."""
+    transport = LimitedTransport(nursery)
     with connected(hub, ALICE) as socket:
-        socket.attach(line)
+        socket.attach(transport)
         await settled()
         hub.close_session(SessionId(1), "session_revoked")
         await settled()
-        assert (line.messages, line.closed) == ([], Close(1008, "session_revoked"))
+        assert (transport.messages, transport.closed) == ([], Close(1008, "session_revoked"))
 
 
-async def test_only_the_ended_sessions_sockets_close(hub: Hub) -> None:
+async def test_only_sockets_of_the_ended_session_close(hub: Hub) -> None:
     """Another session of the same user stays connected."""
     other = Actor(UserId(1), SessionId(9))
     with connected(hub, ALICE) as ended, connected(hub, other) as stays:
@@ -265,7 +263,7 @@ async def test_only_the_ended_sessions_sockets_close(hub: Hub) -> None:
 
 
 async def test_a_user_has_a_bounded_number_of_sockets(hub: Hub) -> None:
-    """One more than allowed is refused, and a place that is given back can be taken again."""
+    """One more is refused; after one of them ends, another may open."""
     with connected(hub, ALICE):
         with connected(hub, ALICE), pytest.raises(TooManySockets), connected(hub, ALICE):
             pass
@@ -275,16 +273,16 @@ async def test_a_user_has_a_bounded_number_of_sockets(hub: Hub) -> None:
     assert hub.sessions() == set()
 
 
-async def test_who_comes_while_draining_is_sent_away(hub: Hub) -> None:
-    """A socket that opens during shutdown is closed with 1012 like the others."""
+async def test_a_socket_that_opens_while_draining_is_closed(hub: Hub) -> None:
+    """With 1012, as the others."""
     hub.drain()
     with connected(hub, ALICE) as late:
         assert await closed(late) == ([], RESTARTING)
 
 
-async def test_a_connection_that_is_over_is_left_alone(hub: Hub, nursery: trio.Nursery) -> None:
-    """Its writer ends without writing what waits, and a second end changes nothing."""
-    stuck = Line(nursery)
+async def test_an_ended_connection_is_not_written_to(hub: Hub, nursery: trio.Nursery) -> None:
+    """Its writer ends without the queued frames, and a second end changes nothing."""
+    stuck = LimitedTransport(nursery)
     ended: list[UserId] = []
     hub.gone = ended.append
     socket = hub.connect(ALICE)
@@ -298,8 +296,8 @@ async def test_a_connection_that_is_over_is_left_alone(hub: Hub, nursery: trio.N
     assert ended == [UserId(1)]
 
 
-async def test_one_of_several_sockets_ends(hub: Hub) -> None:
-    """The user is gone with the last socket, not with the first."""
+async def test_a_user_is_gone_with_the_last_socket(hub: Hub) -> None:
+    """The end of another socket does not call `gone`."""
     ended: list[UserId] = []
     hub.gone = ended.append
     first, last = hub.connect(ALICE), hub.connect(ALICE)
@@ -366,18 +364,18 @@ class Encoder:
 TYPING = DeliverEphemeral(Typing(ChatId(1), UserId(2), is_typing=True), (UserId(1), UserId(2)))
 
 
-async def test_an_event_is_encoded_once_for_each_profile_that_listens(nursery: trio.Nursery) -> None:
-    """Not at all where nobody of the audience listens, and once for all sockets of a profile."""
+async def test_an_event_is_encoded_once_for_each_profile_in_use(nursery: trio.Nursery) -> None:
+    """Not at all without a socket of the audience, and once for all sockets of a profile."""
     encoder = Encoder()
     hub = Hub(Limits(), encoder)
     hub.deliver(created(1, UserId(1), UserId(2)))
     hub.connect(Actor(UserId(3), SessionId(3)))
     hub.flush()
     assert encoder.encoded == []
-    plain, full = Line(nursery, 1000), Line(nursery, 1000)
-    for line, profile in ((plain, PLAIN), (full, FULL)):
+    plain, full = LimitedTransport(nursery, 1000), LimitedTransport(nursery, 1000)
+    for transport, profile in ((plain, PLAIN), (full, FULL)):
         for actor in (ALICE, BOB):
-            hub.connect(actor, profile).attach(line)
+            hub.connect(actor, profile).attach(transport)
     hub.deliver(created(2, UserId(1), UserId(2)))
     hub.deliver(TYPING)
     hub.flush()
@@ -388,42 +386,42 @@ async def test_an_event_is_encoded_once_for_each_profile_that_listens(nursery: t
 
 async def test_an_event_that_cannot_be_encoded_loses_no_other(nursery: trio.Nursery) -> None:
     """A fault in one event, or in one profile, is logged, and the others are delivered."""
-    line = Line(nursery, 1000)
+    transport = LimitedTransport(nursery, 1000)
     hub = Hub(Limits(), Encoder())
-    hub.connect(ALICE, Profile(lambda event, _: event)).attach(Line(nursery))
-    hub.connect(BOB).attach(line)
+    hub.connect(ALICE, Profile(lambda event, _: event)).attach(LimitedTransport(nursery))
+    hub.connect(BOB).attach(transport)
     with capture_logs() as logs:
         hub.deliver(created(1, UserId(1), UserId(2)))
         hub.flush()
     assert [each["event"] for each in logs if each["log_level"] == "error"] == [
         "An event could not be encoded"
     ]
-    assert line.messages == ["1"]
+    assert transport.messages == ["1"]
 
 
 async def test_durable_and_ephemeral_events_keep_their_order(nursery: trio.Nursery) -> None:
     """In a turn, an ephemeral event leaves between the durable ones that surround it."""
-    line = Line(nursery, 1000)
+    transport = LimitedTransport(nursery, 1000)
     hub = Hub(Limits(), Encoder())
-    hub.connect(BOB, FULL).attach(line)
+    hub.connect(BOB, FULL).attach(transport)
     hub.deliver(created(1, UserId(2)))
     hub.deliver(TYPING)
     hub.deliver(created(2, UserId(2)))
     await settled()
-    assert line.messages == ["message.created 1", "typing None", "message.created 2"]
-    assert line.writes == 3
+    assert transport.messages == ["message.created 1", "typing None", "message.created 2"]
+    assert transport.writes == 3
 
 
-async def test_a_stuck_socket_sheds_what_is_ephemeral(nursery: trio.Nursery) -> None:
-    """Ephemeral events never close a socket, and a durable one takes their place."""
-    stuck = Line(nursery)
+async def test_a_stuck_socket_sheds_ephemeral_frames(nursery: trio.Nursery) -> None:
+    """They never close a socket, and durable ones replace them."""
+    stuck = LimitedTransport(nursery)
     hub = Hub(Limits(outbox_frames=4), Encoder())
     socket = hub.connect(BOB, FULL)
     hub.deliver(created(1, UserId(2)))
     for _ in range(10):
         hub.deliver(TYPING)
     hub.flush()
-    assert socket.protocol.waiting == 2, "ephemeral frames fill half of it"
+    assert socket.protocol.waiting == 2, "ephemeral frames fill half of the outbox"
     for number in (2, 3, 4):
         hub.deliver(created(number, UserId(2)))
     hub.flush()
@@ -434,11 +432,11 @@ async def test_a_stuck_socket_sheds_what_is_ephemeral(nursery: trio.Nursery) -> 
 
 
 async def test_a_socket_that_counts_receives_events_in_order_without_gaps(nursery: trio.Nursery) -> None:
-    """An event beyond a gap is left to the log; what the profile does not show is counted all the same."""
-    line = Line(nursery, 1000)
+    """An event after a gap is left to replay; an event that the profile does not show counts too."""
+    transport = LimitedTransport(nursery, 1000)
     hub = Hub(Limits(), Encoder())
     socket = hub.connect(BOB, FULL)
-    socket.attach(line)
+    socket.attach(transport)
     hub.deliver(created(1, UserId(2)))
     hub.deliver(
         Deliver(ChatCreated(CHAT), (UserId(2),), LogEntry(ChatId(1), 2, "chat.created", THE_CHAT, NOW))
@@ -448,7 +446,7 @@ async def test_a_socket_that_counts_receives_events_in_order_without_gaps(nurser
     hub.flush()
     hub.deliver(created(5, UserId(2)))
     hub.flush()
-    assert line.messages == ["message.created 1", "message.created 3"]
+    assert transport.messages == ["message.created 1", "message.created 3"]
     positions = socket.protocol.positions
     assert positions is not None
     assert (dict(positions.accepted), list(positions.behind)) == ({ChatId(1): 3}, [ChatId(1)])
@@ -459,44 +457,44 @@ async def test_a_socket_that_counts_receives_events_in_order_without_gaps(nurser
 
 async def test_a_clients_message_gets_a_reply_is_carried_out_or_closes(nursery: trio.Nursery) -> None:
     """A reply goes to the one socket, a command to its handler; a close is the last frame."""
-    line, other = Line(nursery, 1000), Line(nursery, 1000)
+    transport, other = LimitedTransport(nursery, 1000), LimitedTransport(nursery, 1000)
     hub = Hub(Limits(), Encoder())
     carried: list[tuple[Subscription, object]] = []
     hub.carry_out = lambda subscription, command: carried.append((subscription, command))
     socket = hub.connect(ALICE, FULL)
-    socket.attach(line)
+    socket.attach(transport)
     hub.connect(ALICE, FULL).attach(other)
     for message in ("ping", b"typing", "go", "ping", "too late"):
         socket.receive(message)
     await settled()
-    assert (line.messages, line.closed) == (["pong"], Close(4000, "gone"))
+    assert (transport.messages, transport.closed) == (["pong"], Close(4000, "gone"))
     assert (other.messages, other.closed) == ([], None)
     assert carried == [(socket, b"typing")]
 
 
 async def test_a_message_that_cannot_be_handled_closes_its_own_socket(nursery: trio.Nursery) -> None:
-    """A fault in what a client's message does ends that socket with 1011, and no other."""
-    line, other = Line(nursery, 1000), Line(nursery, 1000)
+    """The exception closes that socket with 1011, and no other."""
+    transport, other = LimitedTransport(nursery, 1000), LimitedTransport(nursery, 1000)
     hub = Hub(Limits(), Encoder())
     socket, bobs = hub.connect(ALICE, FULL), hub.connect(BOB, FULL)
-    socket.attach(line)
+    socket.attach(transport)
     bobs.attach(other)
-    bobs.receive("a command that nobody carries out")
+    bobs.receive("a command without a handler")
     socket.receive("fail")
     await settled()
-    assert (line.closed, other.closed) == (OUR_FAULT, None)
+    assert (transport.closed, other.closed) == (OUR_FAULT, None)
 
 
 async def test_profile_1_ignores_every_message(hub: Hub, nursery: trio.Nursery) -> None:
-    """Whatever the client sends, it receives its events and nothing else."""
-    line = Line(nursery, 1000)
+    """The client receives its events and nothing else."""
+    transport = LimitedTransport(nursery, 1000)
     with connected(hub, ALICE) as socket:
-        socket.attach(line)
+        socket.attach(transport)
         for message in ("ping", "fail", b"\xff", "x" * 100_000):
             socket.receive(message)
         hub.deliver(created(1, UserId(1)))
         await settled()
-        assert (line.messages, line.closed) == (["1"], None)
+        assert (transport.messages, transport.closed) == (["1"], None)
 
 
 # --- the time -----------------------------------------------------------------------------------------------
@@ -504,28 +502,28 @@ async def test_profile_1_ignores_every_message(hub: Hub, nursery: trio.Nursery) 
 
 async def test_a_silence_ends_with_a_keepalive(nursery: trio.Nursery, autojump_clock: Clock) -> None:
     """45 s after its last frame, and again after each further 45 s, until the socket ends."""
-    line, plain = Line(nursery, 10_000), Line(nursery, 1000)
+    transport, plain = LimitedTransport(nursery, 10_000), LimitedTransport(nursery, 1000)
     hub = Hub(Limits(), Encoder())
     hub.connect(ALICE).attach(plain)
     assert len(hub._alarms) == 0, "profile 1 has no deadline"
     await trio.sleep(10)
     socket = hub.connect(BOB, FULL)
-    socket.attach(line)
+    socket.attach(transport)
     await trio.sleep(44)
     hub.deliver(created(1, UserId(2)))
     await trio.sleep(44)
-    assert line.messages == ["message.created 1"]
+    assert transport.messages == ["message.created 1"]
     await trio.sleep(2)
-    assert line.messages == ["message.created 1", "keepalive"]
-    hub.connect(BOB, Profile(named, silence=10, keepalive=b"sooner")).attach(line)
+    assert transport.messages == ["message.created 1", "keepalive"]
+    hub.connect(BOB, Profile(named, silence=10, keepalive=b"sooner")).attach(transport)
     await trio.sleep(11)
-    assert line.messages[2:] == ["sooner"], "a later alarm may be due earlier"
+    assert transport.messages[2:] == ["sooner"], "a later alarm may be due earlier"
     await trio.sleep(60)
-    assert line.messages.count("keepalive") == 2
+    assert transport.messages.count("keepalive") == 2
     socket.end()
     await trio.sleep(200)
-    assert line.messages.count("keepalive") == 2
-    assert line.messages.count("sooner") >= 20
+    assert transport.messages.count("keepalive") == 2
+    assert transport.messages.count("sooner") >= 20
     assert len(hub._alarms) == 1
     assert plain.messages == []
 
@@ -564,9 +562,7 @@ async def test_a_fault_when_the_time_comes_stops_no_alarm(
 @pytest.mark.parametrize(
     ("participants", "named"), [(2, "info"), (10, "info"), (11, "debug"), (1000, "debug")]
 )
-async def test_each_who_hears_has_a_line_and_in_large_chats_one_line_counts_them(
-    participants: int, named: str
-) -> None:
+async def test_the_log_names_few_recipients_and_counts_many(participants: int, named: str) -> None:
     """INFO has a line for each of up to 10 recipients; for more, one line has their number."""
     audience = tuple(UserId(number) for number in range(1, participants + 1))
     hub = Hub(Limits(), written)

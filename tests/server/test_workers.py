@@ -10,7 +10,7 @@ from pathlib import Path
 import httpx
 import trio
 
-from tests.cli.supervisors import Supervised, is_alive, over, refuses, serving
+from tests.cli.supervisors import Supervised, is_alive, refuses, serving, supervisor
 from tests.patience import PATIENCE
 from tests.server.clients import OPEN_ITERATORS, browser, collect_open_iterators, expect, register
 from tests.server.servers import ServerProcess, command_line
@@ -30,7 +30,9 @@ async def two_workers(directory: Path, database: str) -> AsyncIterator[Supervise
 @asynccontextmanager
 async def one_worker(directory: Path) -> AsyncIterator[tuple[Supervised, ServerProcess]]:
     """A supervisor with one worker."""
-    async with serving(directory, over(command_line("serve", "--database", "memory:"), workers=1)) as it:
+    async with serving(
+        directory, supervisor(command_line("serve", "--database", "memory:"), workers=1)
+    ) as it:
         yield it, ServerProcess(f"http://127.0.0.1:{it.port}", it.process, it.log_file, it.output)
 
 

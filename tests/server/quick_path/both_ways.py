@@ -23,7 +23,7 @@ JSON = ("Content-Type", "application/json")
 
 
 @frozen
-class Asks:
+class ExactRequest:
     """A request, byte for byte."""
 
     method: str
@@ -31,7 +31,7 @@ class Asks:
     fields: Fields = ()
     body: bytes = b""
 
-    def but(self, *fields: tuple[str, str], **changes: Any) -> "Asks":
+    def but(self, *fields: tuple[str, str], **changes: Any) -> "ExactRequest":
         """The request with more fields, or other parts."""
         return evolve(self, fields=(*self.fields, *fields), **changes)
 
@@ -43,7 +43,7 @@ class Asks:
 
 
 @frozen
-class Came:
+class ExactResponse:
     """A response, byte for byte, without the value of Date."""
 
     line: bytes
@@ -69,50 +69,54 @@ class Line:
     quick: list[str] = field(factory=list)
     """The requests that have taken the quick path."""
 
-    async def response(self, asked: Asks, *more: tuple[str, str]) -> Came:
-        await self.peer.send(asked.written(*more))
+    async def response(self, request: ExactRequest, *more: tuple[str, str]) -> ExactResponse:
+        await self.peer.send(request.written(*more))
         line, *fields = (await self.peer.until(b"\r\n\r\n"))[:-4].split(b"\r\n")
         dateless = tuple(b"date" if each.startswith(b"date: ") else each for each in fields)
-        came = Came(line, dateless, b"")
-        if asked.method == "HEAD" or came.status == 204:
-            return came
-        return evolve(came, body=await self.peer.exactly(int(came.value(b"content-length") or b"")))
+        response = ExactResponse(line, dateless, b"")
+        if request.method == "HEAD" or response.status == 204:
+            return response
+        return evolve(response, body=await self.peer.exactly(int(response.value(b"content-length") or b"")))
 
-    async def both(self, asked: Asks, *, quick: bool = True) -> Came:
+    async def both(self, request: ExactRequest, *, quick: bool = True) -> ExactResponse:
         """The response to the plain form, which takes the quick path if `quick`; the other is equal."""
-        plain, other = await self.responses(asked, quick=quick)
+        plain, other = await self.responses(request, quick=quick)
         assert shown(plain) == shown(other)
         return plain
 
-    async def responses(self, asked: Asks, *, quick: bool = True) -> tuple[Came, Came]:
+    async def responses(
+        self, request: ExactRequest, *, quick: bool = True
+    ) -> tuple[ExactResponse, ExactResponse]:
         """The responses to the plain form, which takes the quick path if `quick`, and to the other form."""
         before = len(self.quick)
-        plain = await self.response(asked)
-        assert len(self.quick) == before + quick, f"the way of {asked}"
-        other = await self.response(asked, ANOTHER_FORM)
-        assert len(self.quick) == before + quick, f"the way of {asked} in the other form"
+        plain = await self.response(request)
+        assert len(self.quick) == before + quick, f"the way of {request}"
+        other = await self.response(request, ANOTHER_FORM)
+        assert len(self.quick) == before + quick, f"the way of {request} in the other form"
         return plain, other
 
-    async def all(self, asked: Mapping[str, Asks], *, quick: bool = True) -> dict[str, Came]:
+    async def all(
+        self, requests: Mapping[str, ExactRequest], *, quick: bool = True
+    ) -> dict[str, ExactResponse]:
         """The responses to all of these requests, each of which must be equal on both ways."""
-        came = {name: await self.responses(one, quick=quick) for name, one in asked.items()}
-        plain = {name: shown(ways[0]) for name, ways in came.items()}
-        other = {name: shown(ways[1]) for name, ways in came.items()}
-        assert {name: (plain[name], other[name]) for name in came if plain[name] != other[name]} == {}
-        return {name: ways[0] for name, ways in came.items()}
+        responses = {name: await self.responses(one, quick=quick) for name, one in requests.items()}
+        plain = {name: shown(ways[0]) for name, ways in responses.items()}
+        other = {name: shown(ways[1]) for name, ways in responses.items()}
+        assert {name: (plain[name], other[name]) for name in responses if plain[name] != other[name]} == {}
+        return {name: ways[0] for name, ways in responses.items()}
 
 
 TOKENS = re.compile(rb'"eyJ[-\w.]+"')
 OUR_IDS = re.compile(rb"\b[0-9a-f]{16}\b")
 
 
-def shown(came: Came) -> Came:
+def shown(response: ExactResponse) -> ExactResponse:
     """The parts that must be equal: without tokens and generated request ids."""
     fields = tuple(
-        OUR_IDS.sub(b"ours", line) if line.startswith(b"x-request-id") else line for line in came.fields
+        OUR_IDS.sub(b"ours", line) if line.startswith(b"x-request-id") else line for line in response.fields
     )
-    body = TOKENS.sub(b'"token"', came.body)
-    return evolve(came, fields=fields, body=re.sub(rb'(?<="request_id":")[0-9a-f]{16}"', b'ours"', body))
+    body = TOKENS.sub(b'"token"', response.body)
+    return evolve(response, fields=fields, body=re.sub(rb'(?<="request_id":")[0-9a-f]{16}"', b'ours"', body))
 
 
 @asynccontextmanager
@@ -127,11 +131,11 @@ def bearer(person: Person) -> tuple[str, str]:
     return ("Authorization", f"Bearer {person.access_token}")
 
 
-def get(person: Person, target: str) -> Asks:
-    return Asks("GET", API + target, (ID, bearer(person)))
+def get(person: Person, target: str) -> ExactRequest:
+    return ExactRequest("GET", API + target, (ID, bearer(person)))
 
 
-def sent(method: str, target: str, body: Any, *fields: tuple[str, str]) -> Asks:
+def sent(method: str, target: str, body: Any, *fields: tuple[str, str]) -> ExactRequest:
     """A request with JSON, or with these bytes."""
     raw = body if isinstance(body, bytes) else json.dumps(body).encode()
-    return Asks(method, API + target, (ID, ("Content-Type", "application/json"), *fields), raw)
+    return ExactRequest(method, API + target, (ID, ("Content-Type", "application/json"), *fields), raw)

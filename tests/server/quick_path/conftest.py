@@ -15,9 +15,9 @@ def quick() -> Iterator[list[str]]:
     """The requests that take the quick path."""
     taken, respond = list[str](), Route.respond
 
-    async def noted(route: Route, asked: Any) -> Any:
-        taken.append(f"{asked.method} {asked.path}")
-        return await respond(route, asked)
+    async def noted(route: Route, request: Any) -> Any:
+        taken.append(f"{request.method} {request.path}")
+        return await respond(route, request)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Route, "respond", noted)

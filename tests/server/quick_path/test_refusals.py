@@ -16,8 +16,8 @@ from tests.server.quick_path.both_ways import (
     ANOTHER_FORM,
     ID,
     JSON,
-    Asks,
-    Came,
+    ExactRequest,
+    ExactResponse,
     Line,
     bearer,
     get,
@@ -27,27 +27,27 @@ from tests.server.quick_path.both_ways import (
 )
 from tests.server.servers import ServerHere, serving
 
-Asking = Callable[[Scene], Asks]
+RequestIn = Callable[[Scene], ExactRequest]
 
 
-def to_bob(scene: Scene, *fields: tuple[str, str], body: Any = None, **values: Any) -> Asks:
+def to_bob(scene: Scene, *fields: tuple[str, str], body: Any = None, **values: Any) -> ExactRequest:
     message = {"chat_id": scene.chat, "type": "text", "content": "Hello!", **values}
     return sent("POST", "/messages", message if body is None else body, bearer(scene.alice), *fields)
 
 
-def log_in_with(**values: Any) -> Asks:
+def log_in_with(**values: Any) -> ExactRequest:
     return sent("POST", "/auth/login", {"email": "alice@test.com", "password": PASSWORD, **values})
 
 
-def to_login(body: bytes, *fields: tuple[str, str]) -> Asks:
-    return Asks("POST", f"{API}/auth/login", (ID, *fields), body)
+def to_login(body: bytes, *fields: tuple[str, str]) -> ExactRequest:
+    return ExactRequest("POST", f"{API}/auth/login", (ID, *fields), body)
 
 
-def as_nobody(*fields: tuple[str, str]) -> Asks:
-    return Asks("GET", f"{API}/users/me", (ID, *fields))
+def as_nobody(*fields: tuple[str, str]) -> ExactRequest:
+    return ExactRequest("GET", f"{API}/users/me", (ID, *fields))
 
 
-REFUSED: dict[str, tuple[int, str, Asking]] = {
+REFUSED: dict[str, tuple[int, str, RequestIn]] = {
     "malformed JSON": (400, "malformed_json", lambda scene: to_bob(scene, body=b'{"chat_id": 1')),
     "no body": (400, "malformed_json", lambda _: to_login(b"", JSON)),
     "a body that is not UTF-8": (400, "malformed_json", lambda scene: to_bob(scene, body=b'{"a": "\xff"}')),
@@ -89,7 +89,7 @@ REFUSED: dict[str, tuple[int, str, Asking]] = {
     "another's message": (
         403,
         "not_the_author",
-        lambda scene: Asks("DELETE", f"{API}/messages/{scene.message}", (ID, bearer(scene.bob))),
+        lambda scene: ExactRequest("DELETE", f"{API}/messages/{scene.message}", (ID, bearer(scene.bob))),
     ),
     "an unknown user": (404, "user_not_found", lambda scene: get(scene.alice, "/users/999")),
     "an unknown tag": (404, "user_not_found", lambda scene: get(scene.alice, "/users/search?tag=nobody")),
@@ -97,7 +97,7 @@ REFUSED: dict[str, tuple[int, str, Asking]] = {
     "an unknown message": (
         404,
         "message_not_found",
-        lambda scene: Asks("DELETE", f"{API}/messages/999", (ID, bearer(scene.alice))),
+        lambda scene: ExactRequest("DELETE", f"{API}/messages/999", (ID, bearer(scene.alice))),
     ),
     "an e-mail that is taken": (
         409,
@@ -155,7 +155,11 @@ REFUSED: dict[str, tuple[int, str, Asking]] = {
         "unknown_parameter",
         lambda scene: get(scene.alice, "/messages?chat_id=1&offset=50"),
     ),
-    "a parameter where none is taken": (422, "unknown_parameter", lambda _: Asks("GET", "/health?x", (ID,))),
+    "a parameter where none is taken": (
+        422,
+        "unknown_parameter",
+        lambda _: ExactRequest("GET", "/health?x", (ID,)),
+    ),
     "a parameter beside a body": (
         422,
         "unknown_parameter",
@@ -164,7 +168,7 @@ REFUSED: dict[str, tuple[int, str, Asking]] = {
     "a parameter of a deletion": (
         422,
         "unknown_parameter",
-        lambda scene: Asks("DELETE", f"{API}/messages/999?force=1", (ID, bearer(scene.alice))),
+        lambda scene: ExactRequest("DELETE", f"{API}/messages/999?force=1", (ID, bearer(scene.alice))),
     ),
 }
 
@@ -174,13 +178,13 @@ async def test_every_refusal_is_equal(line: Line, scene: Scene, origin: str | No
     """Status, header fields, body and the request's id in the log are equal."""
     carol = await register(scene.alice.server, scene.http, "Carol")
     assert await carol.direct_chat_with(scene.bob) == 2
-    asked = {name: asking(scene) for name, (_, _, asking) in REFUSED.items()}
+    requests = {name: asking(scene) for name, (_, _, asking) in REFUSED.items()}
     if origin is not None:
-        asked = {name: one.but(("Origin", origin)) for name, one in asked.items()}
-    came = await line.all(asked)
-    statuses = {name: (one.status, json.loads(one.body)["code"]) for name, one in came.items()}
+        requests = {name: one.but(("Origin", origin)) for name, one in requests.items()}
+    responses = await line.all(requests)
+    statuses = {name: (one.status, json.loads(one.body)["code"]) for name, one in responses.items()}
     assert statuses == {name: (status, code) for name, (status, code, _) in REFUSED.items()}
-    for one in came.values():
+    for one in responses.values():
         assert json.loads(one.body)["request_id"] == "r-1"
         assert one.value(b"content-type") == b"application/problem+json"
 
@@ -189,8 +193,8 @@ async def test_a_deleted_message_is_a_conflict(line: Line, scene: Scene) -> None
     """409 for an author who edits a deleted message."""
     path = f"/messages/{scene.message}"
     expect(await scene.alice.ask("DELETE", path), 204)
-    came = await line.both(sent("PATCH", path, {"content": "x"}, bearer(scene.alice)))
-    assert (came.status, json.loads(came.body)["code"]) == (409, "message_deleted")
+    response = await line.both(sent("PATCH", path, {"content": "x"}, bearer(scene.alice)))
+    assert (response.status, json.loads(response.body)["code"]) == (409, "message_deleted")
 
 
 async def test_a_key_for_another_request_is_refused(line: Line, scene: Scene) -> None:
@@ -198,16 +202,16 @@ async def test_a_key_for_another_request_is_refused(line: Line, scene: Scene) ->
     for way in ((), (ANOTHER_FORM,)):
         key = ("Idempotency-Key", new_key())
         assert (await line.response(to_bob(scene, key), *way)).status == 201
-        came = await line.both(to_bob(scene, key, content="Another"))
-        assert (came.status, json.loads(came.body)["code"]) == (422, "idempotency_key_reused")
+        response = await line.both(to_bob(scene, key, content="Another"))
+        assert (response.status, json.loads(response.body)["code"]) == (422, "idempotency_key_reused")
 
 
 async def test_a_key_counts_on_both_ways(line: Line, scene: Scene) -> None:
     """A request on one way is replayed on the other."""
     for first, second in (((), (ANOTHER_FORM,)), ((ANOTHER_FORM,), ())):
-        asked = to_bob(scene, ("Idempotency-Key", new_key()))
-        done = await line.response(asked, *first)
-        replayed = await line.response(asked, *second)
+        request = to_bob(scene, ("Idempotency-Key", new_key()))
+        done = await line.response(request, *first)
+        replayed = await line.response(request, *second)
         assert (done.status, replayed.status) == (201, 201)
         assert replayed.body == done.body
         assert replayed.value(b"idempotency-replayed") == b"true"
@@ -217,15 +221,15 @@ async def test_a_token_that_was_valid_is_refused_equally(
     server: ServerHere, line: Line, scene: Scene
 ) -> None:
     """An expired token and one of an ended session get different 401s, equal on both ways."""
-    asked = get(scene.alice, "/users/me")
-    assert (await line.both(asked)).status == 200
+    request = get(scene.alice, "/users/me")
+    assert (await line.both(request)).status == 200
     other = await log_in(server, scene.http, "Bob")
     expect(await scene.alice.ask("POST", "/auth/logout"), 204)
-    came = await line.both(asked)
-    assert (came.status, json.loads(came.body)["code"]) == (401, "session_revoked")
+    response = await line.both(request)
+    assert (response.status, json.loads(response.body)["code"]) == (401, "session_revoked")
     server.clock.advance(hours=1)
-    came = await line.both(get(other, "/users/me"))
-    assert (came.status, json.loads(came.body)["code"]) == (401, "token_expired")
+    response = await line.both(get(other, "/users/me"))
+    assert (response.status, json.loads(response.body)["code"]) == (401, "token_expired")
 
 
 async def test_too_many_requests_are_refused_equally(quick: list[str]) -> None:
@@ -237,26 +241,26 @@ async def test_too_many_requests_are_refused_equally(quick: list[str]) -> None:
         line_to(server, quick) as line,
     ):
         alice = await register(server, http, "Alice")
-        asked = get(alice, "/users/me")
-        assert (await line.both(asked)).status == 200
-        for refused in (asked, asked.but(("Origin", ORIGIN))):
-            came = await refused_both_ways(line, refused)
-            assert (came.status, json.loads(came.body)["code"]) == (429, "too_many_requests")
-            assert 90 <= int(came.value(b"retry-after") or b"") <= 100
+        request = get(alice, "/users/me")
+        assert (await line.both(request)).status == 200
+        for refused in (request, request.but(("Origin", ORIGIN))):
+            response = await refused_both_ways(line, refused)
+            assert (response.status, json.loads(response.body)["code"]) == (429, "too_many_requests")
+            assert 90 <= int(response.value(b"retry-after") or b"") <= 100
         assert (await line.response(log_in_with())).status == 200
         assert (await refused_both_ways(line, log_in_with())).status == 429
 
 
-async def refused_both_ways(line: Line, asked: Asks) -> Came:
+async def refused_both_ways(line: Line, request: ExactRequest) -> ExactResponse:
     """Equal except for the elapsed time."""
 
-    def timeless(came: Came) -> Came:
+    def timeless(response: ExactResponse) -> ExactResponse:
         lengthless = tuple(
-            each for each in came.fields if not each.startswith((b"content-length", b"retry-"))
+            each for each in response.fields if not each.startswith((b"content-length", b"retry-"))
         )
-        return evolve(came, fields=lengthless, body=re.sub(rb"in [0-9.]+ s", b"soon", came.body))
+        return evolve(response, fields=lengthless, body=re.sub(rb"in [0-9.]+ s", b"soon", response.body))
 
-    plain, other = await line.responses(asked)
+    plain, other = await line.responses(request)
     assert shown(timeless(plain)) == shown(timeless(other))
     return plain
 
@@ -266,15 +270,15 @@ async def test_server_errors_are_equal(
     server: ServerHere, line: Line, scene: Scene, monkeypatch: pytest.MonkeyPatch, status: int
 ) -> None:
     """The connection continues after either."""
-    asked = get(scene.alice, "/chats").but(("Origin", ORIGIN))
+    request = get(scene.alice, "/chats").but(("Origin", ORIGIN))
     with monkeypatch.context() as patch:
         if status == 500:
             patch.setattr(server.messaging, "read", None)
-            came = await line.both(asked)
+            response = await line.both(request)
         else:
             server.messaging.hub.draining = True
-            came = await line.both(Asks("GET", "/ready", (ID, ("Origin", ORIGIN))))
+            response = await line.both(ExactRequest("GET", "/ready", (ID, ("Origin", ORIGIN))))
             server.messaging.hub.draining = False
-        assert came.status == status
-        assert came.value(b"connection") is None
-    assert (await line.both(asked)).status == 200
+        assert response.status == status
+        assert response.value(b"connection") is None
+    assert (await line.both(request)).status == 200

@@ -8,7 +8,7 @@ import pytest
 from adapters.http_api.endpoints import API
 from tests.server.calls import Scene
 from tests.server.clients import ORIGIN
-from tests.server.quick_path.both_ways import ID, JSON, Asks, Fields, Line, bearer, get
+from tests.server.quick_path.both_ways import ID, JSON, ExactRequest, Fields, Line, bearer, get
 
 QUERIES = [
     "/users/search?tag=bob",
@@ -49,8 +49,8 @@ QUERIES = [
 
 async def test_queries_are_parsed_equally(line: Line, scene: Scene) -> None:
     """Escapes, repetitions, missing and malformed parameters."""
-    came = await line.all({target: get(scene.alice, target) for target in QUERIES})
-    assert {one.status for one in came.values()} == {200, 404, 422}
+    responses = await line.all({target: get(scene.alice, target) for target in QUERIES})
+    assert {one.status for one in responses.values()} == {200, 404, 422}
 
 
 IDS = ["r-2", "A.b_c-9", "x" * 64, "x" * 65, "", "a b", "a,b", "\xe4", '"', "<script>", "a;b", "r\t1"]
@@ -59,12 +59,12 @@ IDS = ["r-2", "A.b_c-9", "x" * 64, "x" * 65, "", "a b", "a,b", "\xe4", '"', "<sc
 async def test_request_ids_are_handled_equally(line: Line, scene: Scene) -> None:
     """A valid id is returned; for any other the server generates one."""
     for target in ("/users/me", "/users/999"):
-        asked = {
-            request_id: Asks("GET", API + target, (("X-Request-ID", request_id), bearer(scene.alice)))
+        requests = {
+            request_id: ExactRequest("GET", API + target, (("X-Request-ID", request_id), bearer(scene.alice)))
             for request_id in IDS
         }
-        for request_id, came in (await line.all(asked)).items():
-            returned = (came.value(b"x-request-id") or b"").decode()
+        for request_id, response in (await line.all(requests)).items():
+            returned = (response.value(b"x-request-id") or b"").decode()
             if re.fullmatch(r"[A-Za-z0-9._-]{1,64}", request_id):
                 assert returned == request_id
             else:
@@ -106,8 +106,8 @@ VARIED: dict[str, Callable[[Scene], Fields]] = {
 async def test_header_fields_are_parsed_equally(line: Line, scene: Scene) -> None:
     """Repeated, empty, unusual and irrelevant header fields."""
     for target in ("/users/me", "/users/999"):
-        asked = Asks("GET", API + target, (bearer(scene.alice),))
-        await line.all({name: asked.but(*fields(scene)) for name, fields in VARIED.items()})
+        request = ExactRequest("GET", API + target, (bearer(scene.alice),))
+        await line.all({name: request.but(*fields(scene)) for name, fields in VARIED.items()})
 
 
 BODIES: dict[str, tuple[Fields, bytes]] = {
@@ -133,9 +133,11 @@ BODIES: dict[str, tuple[Fields, bytes]] = {
 @pytest.mark.parametrize("path", ["/auth/login", "/auth/register", "/auth/refresh"])
 async def test_bodies_are_parsed_equally(line: Line, path: str) -> None:
     """Bodies of any content type and any contents."""
-    asked = {name: Asks("POST", API + path, (ID, *fields), body) for name, (fields, body) in BODIES.items()}
-    came = await line.all(asked)
-    assert {one.status for one in came.values()} == {400, 415, 422}
+    requests = {
+        name: ExactRequest("POST", API + path, (ID, *fields), body) for name, (fields, body) in BODIES.items()
+    }
+    responses = await line.all(requests)
+    assert {one.status for one in responses.values()} == {400, 415, 422}
 
 
 @pytest.mark.parametrize("method", ["GET", "DELETE", "POST"])
@@ -143,9 +145,9 @@ async def test_an_unneeded_body_is_ignored_equally(line: Line, scene: Scene, met
     """By endpoints that read, that delete, and that have no body."""
     path = {"GET": "/users/me", "DELETE": f"/messages/{scene.message}", "POST": "/auth/logout"}[method]
     person = scene.alice if method != "POST" else scene.bob
-    asked = Asks(method, API + path, (ID, bearer(person), ("Idempotency-Key", "k")), b"{nonsense")
-    came = await line.response(asked)
-    assert came.status == (200 if method == "GET" else 204)
+    request = ExactRequest(method, API + path, (ID, bearer(person), ("Idempotency-Key", "k")), b"{nonsense")
+    response = await line.response(request)
+    assert response.status == (200 if method == "GET" else 204)
     if method != "POST":  # by then the session has ended
-        came = await line.both(asked)
+        response = await line.both(request)
     assert (await line.both(get(scene.alice, "/users/me"))).status == 200
