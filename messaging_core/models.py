@@ -62,7 +62,7 @@ class Session:
     nonce: bytes | None
     """16 random bytes that its tokens carry; None for a session from before there were nonces.
 
-    After a backup is restored, identifiers are assigned again: the nonce distinguishes the two sessions.
+    It distinguishes two sessions to which a restored backup of an older version has assigned one identifier.
     """
 
 

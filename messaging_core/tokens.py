@@ -2,7 +2,7 @@
 
 A session counts its refreshes in `generation`. Its two current tokens name the session, the generation and
 the session's random `nonce`; no token is stored. A token is valid only for the session with its nonce,
-because identifiers are assigned again after a backup is restored. A refresh token of
+even if an identifier was assigned twice, as by a restored backup of an older version. A refresh token of
 
 - the current generation moves the session to the next generation;
 - the previous generation returns the same successor: always within the grace period of 30 seconds (a loading

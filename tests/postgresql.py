@@ -54,6 +54,18 @@ def new_database_with_tables(name: str = "messaging_test") -> Iterator[str]:
         yield address
 
 
+def break_all(address: str) -> int:
+    """Make the server end every other connection to the database; returns their number."""
+    with connect(address) as connection:
+        return len(
+            connection.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+                "WHERE datname = current_database() AND pid <> pg_backend_pid() "
+                "AND backend_type = 'client backend'"
+            ).fetchall()
+        )
+
+
 def empty(address: str) -> None:
     """Delete all rows, and restart the sequences."""
     with connect(address) as connection:

@@ -39,17 +39,26 @@ class Cluster:
         """Restart it as after a power cut: nothing is finished, and the log is replayed."""
         self._run("pg_ctl", "restart", "-w", "-m", "immediate", "-l", str(self.directory / "log"))
 
+    def follow(self) -> None:
+        """Make it a standby, of no server."""
+        (self.directory / "data" / "standby.signal").touch()
+        self._run("pg_ctl", "restart", "-w", "-l", str(self.directory / "log"))
+
+    def promote(self) -> None:
+        """End its time as a standby; it begins a new timeline."""
+        self._run("pg_ctl", "promote", "-w")
+
     def stop(self) -> None:
         self._run("pg_ctl", "stop", "-m", "immediate")
 
     def _run(self, program: str, *arguments: str) -> None:
-        command = [_path(program), "-D", str(self.directory / "data"), *arguments]
+        command = [path_of(program), "-D", str(self.directory / "data"), *arguments]
         if os.getuid() == 0:
             command = ["runuser", "-u", "postgres", "--", *command]
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL, cwd=self.directory)
 
 
-def _path(program: str) -> str:
+def path_of(program: str) -> str:
     """The path of a program; Debian has one for each version, outside of PATH."""
     beside = sorted(Path("/usr/lib/postgresql").glob(f"*/bin/{program}"))
     path = str(beside[-1]) if beside else shutil.which(program)

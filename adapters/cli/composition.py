@@ -103,8 +103,10 @@ async def run_server(
             ),
         )
         host, port = settings.bind
+        replaced: list[str] = []
         async with trio.open_nursery() as nursery:
             nursery.start_soon(_drain, shutdown, messaging)
+            nursery.start_soon(_end_if_replaced, storage, shutdown, replaced)
             listen = evolve(settings.listener, host=host, port=port, refusal_headers=REFUSAL_HEADERS)
             try:
                 quick = app.api if listen.quick_path else None
@@ -124,6 +126,8 @@ async def run_server(
                     raise
                 log.exception("The modules for pages could not be loaded; the next request for one retries")
             loaded()
+        if replaced:
+            raise NotNow(replaced[0])  # the exit status asks for a restart
 
 
 def must_be_shareable(settings: Settings) -> None:
@@ -164,6 +168,20 @@ def first_of(group: BaseExceptionGroup[Exception]) -> BaseException:
 async def _drain(shutdown: trio.Event, messaging: Messaging) -> None:
     await shutdown.wait()
     messaging.hub.drain()
+
+
+async def _end_if_replaced(storage: Storage, shutdown: trio.Event, replaced: list[str]) -> None:
+    """Shut down, with the reason in `replaced`, once the database has another incarnation."""
+
+    async def stop_waiting() -> None:
+        await shutdown.wait()
+        nursery.cancel_scope.cancel()
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(stop_waiting)
+        replaced.append(await storage.replaced())
+        log.critical(replaced[0])
+        shutdown.set()
 
 
 def _bus(settings: Settings) -> Bus | None:

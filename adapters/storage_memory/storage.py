@@ -1,5 +1,6 @@
 """The reference storage of the core behind the asynchronous port, on trio."""
 
+import secrets
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -18,6 +19,7 @@ class MemoryStorage:
 
     def __init__(self) -> None:
         self.world = World()
+        self.incarnation = secrets.token_hex(8)
 
     async def transact(
         self, operation: Callable[[Transaction], T], *, committed: Callable[[T], None] | None = None
@@ -32,3 +34,7 @@ class MemoryStorage:
     async def read(self, query: Callable[[Reader], T]) -> T:
         await trio.lowlevel.checkpoint()
         return self.world.read(query)
+
+    async def replaced(self) -> str:
+        """Never returns: the storage is this object."""
+        return await trio.sleep_forever()

@@ -27,6 +27,7 @@ protected_from_ctrl_c = trio.lowlevel.enable_ki_protection
 """Decorates a function that Ctrl-C must not interrupt between two of its waits."""
 
 sleep = trio.sleep
+sleep_forever = trio.sleep_forever
 end_turn = trio.lowlevel.checkpoint
 """Let the other tasks run; raises the cancellation of a cancelled caller."""
 raise_if_cancelled = trio.lowlevel.checkpoint_if_cancelled

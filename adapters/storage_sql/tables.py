@@ -251,3 +251,14 @@ stored_responses = Table(
     Column("created_at", _Int64, nullable=False),
     UniqueConstraint("user_id", "key", "path", "method"),
 )
+
+incarnations = Table(
+    "incarnations",
+    metadata,
+    Column("number", _Int64, primary_key=True, autoincrement=False),
+    Column("name", Text, nullable=False),
+    # The file, or the server and database, that the row was written in; the row of a copy names the original.
+    Column("bound_to", Text, nullable=False),
+    Column("drawn_at", _Int64, nullable=False),
+)
+"""The incarnations of the log: the last one counts, the others are for people."""

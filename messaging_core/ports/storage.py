@@ -79,6 +79,21 @@ class Storage(Protocol):
         """Run `query` on a consistent view; does not wait for a transaction."""
 
     @property
+    def incarnation(self) -> str:
+        """A short text that names this life of the chats' logs, from the opening on.
+
+        It stays while the stored state only goes on. A state that may be an earlier one, such as a restored
+        backup, gets another one, and then repeats no identifier that was drawn before.
+        """
+
+    async def replaced(self) -> str:
+        """Wait until the stored state is of another incarnation; returns what happened, for people.
+
+        From then on every call raises `StorageUnavailable`: what this process knows need not hold any more.
+        Another process must open the storage.
+        """
+
+    @property
     def trouble(self) -> str | None:
         """Why every commit is refused, if the storage knows it without trying; reads may still succeed."""
 

@@ -1,9 +1,10 @@
-"""A restored backup, on both databases, by the page's commands: later tokens are invalid."""
+"""A restored backup, on both databases, by the page's commands: nothing of the lost time counts."""
 
 import os
 import re
+import sqlite3
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from pathlib import Path
 
 import jwt
@@ -12,12 +13,12 @@ import trio
 from attrs import evolve, frozen
 from psycopg.conninfo import conninfo_to_dict
 
-from tests.postgresql import SERVER, address_of, new_database, new_database_with_tables
-from tests.server.clients import Person, browser, expect, log_in, register
+from adapters.storage_sql import open_sqlite
+from adapters.storage_sql.postgresql.storage import open_postgresql
+from tests.postgresql import SERVER, address_of, break_all, connect, new_database, new_database_with_tables
+from tests.server.clients import FAULTS_EXPECTED, Person, browser, expect, log_in, register
 from tests.server.servers import ServerProcess, process
 from tests.server.test_deployment import shown, tool
-
-LIFTS = "1000000"
 
 
 @frozen
@@ -38,11 +39,20 @@ class Sqlite:
         (self.directory / "backups").mkdir()
         await run(self._here(shown("sqlite3 /var/lib/messaging/messaging.db", "VACUUM")))
 
-    async def restore(self, *, lift: bool) -> None:
+    async def restore(self) -> None:
         await run(self._here(shown("rm -f /var/lib/messaging/messaging.db-wal")))
         await run(self._here(shown("install -o messaging -m 600 /var/backups/messaging")))
-        if lift:
-            await run(self._here(shown("sqlite3 /var/lib/messaging/messaging.db", LIFTS)))
+
+    async def lower_counters(self) -> None:
+        """Open it once, and set the counters back to those of the backup."""
+        path = self.directory / "messaging.db"
+        with closing(sqlite3.connect(path)) as connection:
+            counters = connection.execute("SELECT last, kind FROM sequences").fetchall()
+        async with open_sqlite(path):
+            pass
+        with closing(sqlite3.connect(path)) as connection, connection:
+            connection.executemany("UPDATE sequences SET last = ? WHERE kind = ?", counters)
+        (self.directory / "messaging.db.lock").unlink()  # has a note by which this change is noticed
 
 
 @frozen
@@ -67,12 +77,21 @@ class Postgresql:
     async def back_up(self) -> None:
         await run(self._here(shown("pg_dump")))
 
-    async def restore(self, *, lift: bool) -> None:
+    async def restore(self) -> None:
         await run(self._here(shown("createdb")))
         await run(self._here(shown("pg_restore")))
-        if lift:
-            await run(self._here(shown("psql", LIFTS)))
         (self.directory / "restored").touch()
+
+    async def lower_counters(self) -> None:
+        """Open it once, and set the counters back to those of the backup."""
+        address = address_of(f"{self.name}_restored")
+        with connect(address) as connection:
+            counters = connection.execute("SELECT sequencename, last_value FROM pg_sequences").fetchall()
+            async with open_postgresql(address):
+                pass
+            for name, last in counters:
+                if last is not None:
+                    connection.execute("SELECT setval(%s, %s)", [name, last])
 
 
 Database = Sqlite | Postgresql
@@ -124,7 +143,8 @@ async def test_tokens_from_after_the_backup_are_invalid(database: Database) -> N
         await database.back_up()
         first = await register(server, http, "First")
         await server.stop()
-    await database.restore(lift=False)
+    await database.restore()
+    await database.lower_counters()
     async with server_on(database, "--refresh-rate", "0.01:2") as server, browser(server) as http:
         second = await register(server, http, "Second")
         assert session_of(second) == session_of(first)
@@ -146,7 +166,7 @@ async def test_tokens_from_after_the_backup_are_invalid(database: Database) -> N
 
 
 async def test_a_restore_repeats_no_identifier(database: Database) -> None:
-    """With the page's command no identifier is assigned again, so `after_id` of a client misses nothing."""
+    """No identifier is assigned again, so that `after_id` of a client misses nothing, and the log says so."""
     async with server_on(database) as server, browser(server) as http:
         alice, bob = await register(server, http, "Alice"), await register(server, http, "Bob")
         chat = await alice.direct_chat_with(bob)
@@ -156,8 +176,9 @@ async def test_a_restore_repeats_no_identifier(database: Database) -> None:
         newest_chat = await alice.direct_chat_with(carol)
         newest = [await alice.send(chat) for _ in range(100)][-1]["id"]
         await server.stop()
-    await database.restore(lift=True)
+    await database.restore()
     async with server_on(database) as server, browser(server) as http:
+        assert server.log.count("has a new incarnation") == 1
         alice = await log_in(server, http, "Alice")
         dave = await register(server, http, "Dave")
         assert dave.id > carol.id
@@ -166,3 +187,26 @@ async def test_a_restore_repeats_no_identifier(database: Database) -> None:
         sent = [(await alice.send(chat))["id"] for _ in range(3)]
         response = await alice.ask("GET", f"/messages?chat_id={chat}&after_id={newest}&limit=200")
         assert [message["id"] for message in expect(response, 200)["messages"]] == sent[::-1]
+
+
+async def test_a_server_ends_when_its_database_is_replaced(tmp_path: Path) -> None:
+    """It refuses requests, closes its sockets so that clients reconnect, and ends; the next one starts."""
+    with new_database_with_tables("messaging_test_replaced") as address:
+        database = Postgresql(tmp_path, address.rpartition("/")[2])
+        async with server_on(database) as server, browser(server) as http:
+            alice = await register(server, http, "Alice")
+            async with alice.socket() as socket:
+                with connect(address) as connection:
+                    connection.execute(
+                        "UPDATE incarnations SET bound_to = bound_to"
+                    )  # as a restore: a new row
+                break_all(address)
+                response = await alice.ask("GET", "/chats", extensions=FAULTS_EXPECTED)
+                expect(response, 503, "storage_unavailable")
+                code, _ = await socket.closed()
+                assert code == 1012
+            assert await server.wait() == 1
+            assert "the log has another incarnation" in server.log
+        async with server_on(database) as server, browser(server) as http:
+            alice = evolve(alice, server=server, http=http)
+            assert expect(await alice.ask("GET", "/users/me"), 200) == alice.user

@@ -20,7 +20,7 @@ from messaging_core.ids import ChatId, MessageId
 from messaging_core.models import Chat, Excerpt, Member, User
 from messaging_core.ports import Storage, StorageUnavailable, Transaction
 from tests.patience import PATIENCE
-from tests.postgresql import connect
+from tests.postgresql import break_all, connect
 from tests.storage.broken_network import BrokenNetwork, network
 from tests.storage.ctrl_c import interrupted
 from tests.storage.people import ALICE, CHAT, NOW, OTHER_CHAT, prepare, send, written
@@ -45,18 +45,6 @@ async def opened(address: str, config: PostgresqlConfig | None = None) -> AsyncI
             assert isinstance(storage, PostgresqlStorage)
             await storage.transact(prepare)
             yield storage
-
-
-def break_all(address: str) -> int:
-    """Make the server end every other connection to the database; returns their number."""
-    with connect(address) as connection:
-        return len(
-            connection.execute(
-                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
-                "WHERE datname = current_database() AND pid <> pg_backend_pid() "
-                "AND backend_type = 'client backend'"
-            ).fetchall()
-        )
 
 
 def once(action: Callable[[], object]) -> Callable[[], None]:

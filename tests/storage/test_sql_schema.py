@@ -73,7 +73,7 @@ def test_stored_responses_survive_their_new_layouts(path: Path) -> None:
     _make(path, "0001")
     with closing(sqlite3.connect(path)) as connection, connection:
         rows = [(7, "POST", "/x", f"key{n}", b"f", 201, b'{"id":%d}' % n, 100 - n) for n in range(3)]
-        connection.executemany("INSERT INTO responses VALUES (?, ?, ?, ?, ?, ?, ?, ?)", rows)
+        connection.executemany("INSERT INTO answers VALUES (?, ?, ?, ?, ?, ?, ?, ?)", rows)
     upgrade_sqlite(path)
     with closing(sqlite3.connect(path)) as connection:
         stored = connection.execute("SELECT * FROM stored_responses ORDER BY id").fetchall()

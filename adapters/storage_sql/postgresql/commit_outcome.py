@@ -21,7 +21,7 @@ RETRY_EVERY = 0.25
 
 log = logging.getLogger(__name__)
 
-_INCARNATION = """SELECT pg_postmaster_start_time()::text || '/' || coalesce(stats_reset::text, '')
+_SERVER_RUN = """SELECT pg_postmaster_start_time()::text || '/' || coalesce(stats_reset::text, '')
 FROM pg_stat_bgwriter"""
 """Changes with each start and each crash: PostgreSQL resets its statistics when it recovers from a crash."""
 
@@ -39,13 +39,13 @@ class Backend:
     """The server's process at the other end of a connection."""
 
     pid: int
-    incarnation: str
+    server_run: str
     """Distinguishes the server from itself after a crash, and from a standby."""
 
     @classmethod
     def of(cls, connection: PsycopgConnection) -> "Backend":
         """The process of this connection; raises `psycopg.Error`."""
-        return cls(connection.info.backend_pid, _incarnation(connection))
+        return cls(connection.info.backend_pid, _server_run(connection))
 
 
 def find_outcome(
@@ -69,13 +69,13 @@ def find_outcome(
                 return None
 
 
-def _incarnation(connection: PsycopgConnection) -> str:
-    row = connection.execute(_INCARNATION).fetchone()
+def _server_run(connection: PsycopgConnection) -> str:
+    row = connection.execute(_SERVER_RUN).fetchone()
     return str(row and row[0])
 
 
 def _look_up(connection: PsycopgConnection, xid: str, backend: Backend) -> CommitOutcome | None:
-    same = _incarnation(connection) == backend.incarnation
+    same = _server_run(connection) == backend.server_run
     try:
         row = connection.execute("SELECT pg_xact_status(%s::xid8)", (xid,)).fetchone()
     except errors.InvalidParameterValue:

@@ -16,6 +16,7 @@ from psycopg import errors
 from psycopg.pq import TransactionStatus
 
 from adapters.storage_sql.postgresql.commit_outcome import Backend
+from adapters.storage_sql.postgresql.incarnation import Incarnation
 from adapters.storage_sql.postgresql.members import MembersCache, StagedMembers
 from adapters.storage_sql.postgresql.server import PostgresqlServer, PsycopgConnection, is_lost
 from adapters.storage_sql.postgresql.transaction import (
@@ -39,8 +40,10 @@ class PostgresqlConnection:
         server: PostgresqlServer,
         statements: tuple[Statements, LockStatements],
         members: MembersCache,
+        incarnation: Incarnation,
     ) -> None:
         self._server = server
+        self._incarnation = incarnation
         self._statements = statements
         self._members = StagedMembers(members)
         self._connection: PsycopgConnection | None = None
@@ -58,6 +61,10 @@ class PostgresqlConnection:
         """Begin a read of one snapshot; raises the same."""
         connection = self._begin(_BEGIN_READ)
         return PostgresqlReader(connection, *self._statements, members=self._members)
+
+    def compare_incarnation(self) -> None:
+        """Raise `StorageUnavailable` if the log has another incarnation; outside of transactions."""
+        self._incarnation.check(self._open())
 
     def commit(self) -> None:
         """Commit; raises `psycopg.Error`, and if the connection `is_lost` then, the outcome is unknown."""
@@ -121,6 +128,7 @@ class PostgresqlConnection:
         self.discard()
 
     def _begin(self, statement: str) -> PsycopgConnection:
+        self._incarnation.refuse_if_replaced()
         connection = self._open()
         self._pipeline = connection.pipeline()
         self._pipeline.__enter__()
@@ -136,16 +144,12 @@ class PostgresqlConnection:
         connection = self._connection
         if connection is None:
             connection = self._server.connect()
-            self._backend = _backend(connection)
+            try:
+                self._incarnation.check(connection)
+                self._backend = Backend.of(connection)
+            except BaseException:
+                connection.close()
+                raise
             with self._open_lock:
                 self._connection = connection
         return connection
-
-
-def _backend(connection: PsycopgConnection) -> Backend:
-    """The server's process of a new connection; closes the connection if the query for it fails."""
-    try:
-        return Backend.of(connection)
-    except BaseException:
-        connection.close()
-        raise

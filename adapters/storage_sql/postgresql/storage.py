@@ -14,6 +14,7 @@ from attrs import frozen
 from outcome import Error, Outcome, Value
 
 from adapters.storage_sql.event_loop import (
+    Gate,
     LoopEnded,
     at_most,
     in_thread,
@@ -26,6 +27,7 @@ from adapters.storage_sql.postgresql.commit_order import CommitOrder, CommitTick
 from adapters.storage_sql.postgresql.commit_outcome import Backend, CommitOutcome, find_outcome
 from adapters.storage_sql.postgresql.config import PostgresqlConfig
 from adapters.storage_sql.postgresql.connection import PostgresqlConnection
+from adapters.storage_sql.postgresql.incarnation import Incarnation
 from adapters.storage_sql.postgresql.members import MembersCache, MembersChanged
 from adapters.storage_sql.postgresql.schema import check_schema
 from adapters.storage_sql.postgresql.server import (
@@ -48,6 +50,8 @@ MAX_RUNS = 10
 """Runs of an operation at most; among conflicting transactions, one succeeds each time."""
 DEADLINE_CHECK_EVERY = 0.5
 """Seconds between two checks for calls that exceed `database_time`."""
+COMPARE_EVERY = 10.0
+"""Seconds between two comparisons of the incarnation, which take a millisecond."""
 
 
 @asynccontextmanager
@@ -57,41 +61,61 @@ async def open_postgresql(address: str, config: PostgresqlConfig | None = None) 
     On leaving, it finishes the accepted transactions. Raises `DatabaseUnusable`.
     """
     server = PostgresqlServer(address, config or PostgresqlConfig())
-    await in_thread(_check, server)
-    storage = PostgresqlStorage(server)
+    incarnation = await in_thread(_check, server)
+    storage = PostgresqlStorage(server, incarnation)
     try:
         yield storage
     finally:
         await storage.close()
 
 
-def _check(server: PostgresqlServer) -> None:
+def _check(server: PostgresqlServer) -> Incarnation:
+    incarnation = Incarnation()
     with server.errors_of_opening(), server.connect() as connection:
         check_server(connection, name=server.name)
         check_schema(connection, name=server.name)
+        incarnation.bind(connection, database=server.name)
+    return incarnation
 
 
 class PostgresqlStorage:
     """A `messaging_core.ports.Storage` over connections to one database."""
 
-    trouble: str | None = None
-    """Always None: a read finds out whether the server is reachable."""
-
-    def __init__(self, server: PostgresqlServer) -> None:
+    def __init__(self, server: PostgresqlServer, incarnation: Incarnation) -> None:
         self._server = server
+        self._incarnation = incarnation
+        self._replaced = Gate()
         self._time = server.config.database_time
         self._order = CommitOrder()
         members = MembersCache()
         statements = postgresql_statements()
 
         def connections(count: int) -> list[PostgresqlConnection]:
-            return [PostgresqlConnection(server, statements, members) for _ in range(count)]
+            return [PostgresqlConnection(server, statements, members, incarnation) for _ in range(count)]
 
         pauses = LoopPauses()
         self._writers = ThreadPool("writer", connections(server.config.database_writers), pauses)
         self._readers = ThreadPool("reader", connections(server.config.database_readers), pauses)
+        incarnation.notify = self._notify_replaced
         self._ending = Event()
         self._end_checks = start_task(self._check_deadlines)
+        self._end_comparison = start_task(self._compare_incarnations)
+
+    @property
+    def incarnation(self) -> str:
+        """See `messaging_core.ports.Storage`."""
+        return self._incarnation.name
+
+    @property
+    def trouble(self) -> str | None:
+        """Whether the database was replaced; a read finds out whether the server is reachable."""
+        return self._incarnation.trouble
+
+    async def replaced(self) -> str:
+        """See `messaging_core.ports.Storage`: a new connection notices, or the next comparison."""
+        while self._incarnation.trouble is None:
+            await self._replaced.park()
+        return self._incarnation.trouble
 
     async def transact(
         self, operation: Callable[[Transaction], T], *, committed: Callable[[T], None] | None = None
@@ -113,6 +137,7 @@ class PostgresqlStorage:
 
         If the outcome of a COMMIT is not found within twice `database_time`, it stays unknown.
         """
+        self._end_comparison()
         with shielded():
             with at_most(2 * self._time):
                 await self._readers.close()
@@ -127,6 +152,17 @@ class PostgresqlStorage:
             await sleep(DEADLINE_CHECK_EVERY)
             self._writers.enforce_timeout(self._time)
             self._readers.enforce_timeout(self._time)
+
+    async def _compare_incarnations(self) -> None:
+        # A dump that is restored into the same database ends no connection.
+        while True:
+            await sleep(COMPARE_EVERY)
+            with suppress(StorageUnavailable, psycopg.Error):
+                await self._readers.call(self._compare, may_abandon=True)
+
+    def _notify_replaced(self) -> None:
+        with suppress(LoopEnded):
+            self._writers.loop.run_soon(self._replaced.unpark_all)
 
     # --- on the threads ------------------------------------------------------------------------------------
 
@@ -152,6 +188,14 @@ class PostgresqlStorage:
         # The caller need not wait for the end of a transaction without changes.
         self._readers.resolve_from_thread(call, Value(self._with_retries(connection, call, attempt)))
         connection.end_read()
+
+    def _compare(self, connection: PostgresqlConnection, _call: Call[PostgresqlConnection]) -> Outcome[None]:
+        try:
+            connection.compare_incarnation()
+        except psycopg.Error as error:
+            connection.roll_back(error)
+            raise
+        return Value(None)
 
     def _with_retries(
         self, connection: PostgresqlConnection, call: Call[PostgresqlConnection], attempt: Callable[[], T]

@@ -5,8 +5,9 @@ import os
 import sqlite3
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
+from typing import TextIO
 
 from adapters.storage_sql.errors import DatabaseUnusable
 from adapters.storage_sql.revision import NEWEST
@@ -37,11 +38,48 @@ READER_PRAGMAS: Mapping[str, str | int] = {
 }
 
 _HEADER = b"SQLite format 3\x00"
+_LEFT = "left with "
+"""How the note in the side file begins that says in what state the file was left."""
+
+
+class OwnedFile:
+    """A file that this process has locked, and its side file, which says in what state an owner left it."""
+
+    def __init__(self, descriptor: int, side: TextIO, left: str) -> None:
+        self.descriptor = descriptor
+        """Open on the file."""
+        self._side = side
+        self._left = left
+
+    @property
+    def has_changed(self) -> bool:
+        """Whether another program wrote to the file after an owner had closed it, and before `accept`."""
+        return self._left not in {"", self._state()}
+
+    def accept(self) -> None:
+        """The change is dealt with: forget it."""
+        self._left = ""
+        self._write(f"pid {os.getpid()}")
+
+    def leave(self) -> None:
+        """Note the state in which the file is left."""
+        self._write(self._left if self.has_changed else self._state())
+
+    def _write(self, text: str) -> None:
+        with suppress(OSError):  # without a note, a change in between is not noticed
+            self._side.seek(0)
+            self._side.truncate()
+            self._side.write(text)
+            self._side.flush()
+
+    def _state(self) -> str:
+        found = os.fstat(self.descriptor)
+        return f"{_LEFT}{found.st_size} bytes of {found.st_mtime_ns}"
 
 
 @contextmanager
-def owned(path: Path) -> Iterator[int]:
-    """Lock the file for this process, under every name of the file; yields a descriptor that is open on it.
+def owned(path: Path) -> Iterator[OwnedFile]:
+    """Lock the file for this process, under every name of the file.
 
     Creates a missing file, readable by its owner only; creates no side files next to a file that is not a
     database. One lock is on a side file, which stays and names the owner's process. The other one, on Linux,
@@ -59,19 +97,26 @@ def owned(path: Path) -> Iterator[int]:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            owner = file.read().strip()
+            owner = file.readline().strip()
             raise DatabaseUnusable(
                 f"The database {path} is in use by another process{owner and f' ({owner})'}. Stop that one, "
                 "or name another file: one process owns an SQLite file, and serves all clients."
             ) from None
         except OSError as error:
             raise _unwritable(path, error) from None
+        left = next((line for line in file.read().splitlines() if line.startswith(_LEFT)), "")
+        file.seek(0)
         file.truncate()
-        file.write(f"pid {os.getpid()}")
+        # The note stays until it is dealt with, in case that this process is killed before.
+        file.write(f"pid {os.getpid()}\n{left}")
         file.flush()
         with _open_database(path) as database:
             _lock_inode(path, database)
-            yield database
+            found = OwnedFile(database, file, left)
+            try:
+                yield found
+            finally:
+                found.leave()
 
 
 @contextmanager
@@ -122,7 +167,7 @@ def prepare(path: Path) -> str | None:
         raise DatabaseUnusable(f"SQLite is {sqlite3.sqlite_version} here; {oldest} or newer is needed.")
     with _open_database(path):
         pass
-    with _explained(path):
+    with explained(path):
         if _has_newest_schema(path):
             return NEWEST
         # Importing it takes a fifth of a server's start, and there is seldom anything to upgrade.
@@ -145,16 +190,21 @@ def _refuse_other_files(path: Path) -> None:
 
 def _has_newest_schema(path: Path) -> bool:
     """The first check of an upgrade, without importing what an upgrade needs."""
-    with closing(_connect(path, "rw", {"busy_timeout": 60_000})) as connection:
+    with closing(connect_plainly(path)) as connection:
         table = connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'alembic_version'").fetchone()
         if table is None:
             return False
         return connection.execute("SELECT version_num FROM alembic_version").fetchall() == [(NEWEST,)]
 
 
+def connect_plainly(path: Path) -> sqlite3.Connection:
+    """Open a connection that leaves the file's journal mode as it is; for short transactions at the start."""
+    return _connect(path, "rw", {"busy_timeout": 60_000, "synchronous": "FULL"})
+
+
 def connect_writer(path: Path) -> sqlite3.Connection:
     """Open the writing connection, in WAL mode; raises `DatabaseUnusable`."""
-    with _explained(path):
+    with explained(path):
         connection = _connect(path, "rw", WRITER_PRAGMAS)
         (mode,) = connection.execute("PRAGMA journal_mode = WAL").fetchone()
     if mode != "wal":
@@ -168,7 +218,7 @@ def connect_writer(path: Path) -> sqlite3.Connection:
 
 def connect_reader(path: Path) -> sqlite3.Connection:
     """Open the reading connection; the writing one must be open. Raises `DatabaseUnusable`."""
-    with _explained(path):
+    with explained(path):
         connection = _connect(path, "ro", READER_PRAGMAS)
         # SQLite opens the write-ahead log with the first read, so read now, while the log still has its name.
         connection.execute("SELECT 1 FROM sqlite_master").fetchone()
@@ -190,7 +240,8 @@ def _connect(path: Path, mode: str, pragmas: Mapping[str, str | int]) -> sqlite3
 
 
 @contextmanager
-def _explained(path: Path) -> Iterator[None]:
+def explained(path: Path) -> Iterator[None]:
+    """Raise `DatabaseUnusable` for SQLite's errors."""
     try:
         yield
     except sqlite3.Error as error:

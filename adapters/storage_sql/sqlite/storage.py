@@ -6,11 +6,12 @@ from contextlib import asynccontextmanager, closing, suppress
 from pathlib import Path
 from typing import TypeVar
 
-from adapters.storage_sql.event_loop import in_thread, shielded, sleep, start_task
+from adapters.storage_sql.event_loop import in_thread, shielded, sleep, sleep_forever, start_task
 from adapters.storage_sql.rows import Kind
 from adapters.storage_sql.sqlite.cache import CachedTransaction, CommittedCache, StagedChanges
 from adapters.storage_sql.sqlite.file import connect_reader, connect_writer, owned, prepare
 from adapters.storage_sql.sqlite.file_watch import SCAN_EVERY, FileWatch
+from adapters.storage_sql.sqlite.incarnation import bind_incarnation
 from adapters.storage_sql.sqlite.loop_turns import LoopTurns
 from adapters.storage_sql.sqlite.reads import SqliteReads, many
 from adapters.storage_sql.sqlite.writer import Writer
@@ -36,14 +37,16 @@ async def open_sqlite(path: Path) -> AsyncIterator[Storage]:
     """
     name = await in_thread(path.absolute)
     path = await in_thread(path.resolve)
-    with owned(path) as descriptor:
+    with owned(path) as file:
         await in_thread(prepare, path)
+        incarnation = await in_thread(bind_incarnation, path, file)
         with (
             closing(connect_writer(path)) as writing,
             closing(connect_reader(path)) as reading,
             closing(connect_reader(path)) as reading_in_thread,
         ):
-            storage = SqliteStorage(writing, (reading, reading_in_thread), FileWatch(name, path, descriptor))
+            watch = FileWatch(name, path, file.descriptor)
+            storage = SqliteStorage(writing, (reading, reading_in_thread), watch, incarnation)
             try:
                 yield storage
             finally:
@@ -61,7 +64,9 @@ class SqliteStorage:
         writing: sqlite3.Connection,
         reading: tuple[sqlite3.Connection, sqlite3.Connection],
         watch: FileWatch,
+        incarnation: str,
     ) -> None:
+        self.incarnation = incarnation
         statements = sqlite_statements()
         committed = CommittedCache()
         self._writing = writing
@@ -89,6 +94,10 @@ class SqliteStorage:
     async def read(self, query: Callable[[Reader], T]) -> T:
         """See `messaging_core.ports.Storage`: on the event loop, or in a thread where it takes long."""
         return await self._reads.read(query)
+
+    async def replaced(self) -> str:
+        """Never returns: a replaced file is `trouble`, and stays open."""
+        return await sleep_forever()
 
     async def close(self) -> None:
         """Finish the accepted transactions and reads, and copy the log into the file; safe to repeat, not

@@ -86,6 +86,14 @@ class ValueRules:
             assert stored.ts.utcoffset() == timedelta(0)
             assert (await chat_of(storage, chat.id)).active_at.utcoffset() == timedelta(0)
 
+    async def test_incarnation(self, storage: Storage) -> None:
+        """The incarnation is a short text, and stays while the storage is open."""
+        name = storage.incarnation
+        assert 0 < len(name) <= 64
+        assert name.isascii()
+        await pair(storage)
+        assert storage.incarnation == name
+
     async def test_identifiers(self, storage: Storage) -> None:
         """New ids are positive, unique, and greater than all earlier ones, those of a rollback included."""
 
