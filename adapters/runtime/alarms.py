@@ -19,11 +19,11 @@ class Timed(Protocol):
         """By trio's clock; infinite where there is none."""
 
     def tick(self, now: float) -> None:
-        """Do what is due, which is nothing if the deadline has moved."""
+        """Do the work of the deadline; none if it has moved."""
 
 
 class Alarms:
-    """The deadlines that were set; each thing has one alarm, until its deadline is infinite."""
+    """Calls each object's `tick` at its deadline, and again at each next one until that is infinite."""
 
     def __init__(self) -> None:
         self._alarms: list[tuple[float, int, Timed]] = []
@@ -58,5 +58,5 @@ class Alarms:
                 try:
                     timed.tick(now)
                 except Exception:
-                    log.exception("What was due could not be done")
+                    log.exception("A deadline's callback failed")
                 self.set(timed)

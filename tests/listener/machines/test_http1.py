@@ -60,6 +60,8 @@ def test_a_handshake_is_the_same_with_and_without_h11(quick_path: bool) -> None:
     assert http.take_rest() == (b"early", False)
     http.request.begin_response(401, [], [], last=True)
     assert b"transfer-encoding: chunked" in b"".join(http.request.end_response()).lower()
+    http.release()
+    assert not http.request.begun, "an open socket holds a parser"
 
 
 @pytest.mark.parametrize(("quick_path", "kind"), [(True, PlainHead), (False, RequestHead)])
