@@ -169,7 +169,7 @@ GROWS_IN_NFC = 3
 """A text has at most three times as many code points in NFC."""
 
 _LONGEST_RUN = 30
-"""Consecutive marks; no script needs as many. From the Stream-Safe Text Format of UAX #15."""
+"""The most consecutive marks, more than any script needs (UAX #15, Stream-Safe Text Format)."""
 _DECOMPOSE_TO_MARKS = frozenset("\u0f73\u0f75\u0f81")
 """Characters with combining class 0 whose normal form is two marks."""
 

@@ -1,4 +1,4 @@
-"""In which order a process delivers what many processes commit, and how it detects a gap.
+"""Orders the events that many processes commit by their numbers in each chat's log, and detects gaps.
 
 For each chat with a member here, a process keeps its *position*: the number up to which it has delivered the
 chat's log. Its own commits and the signals of others arrive in any order, twice or not at all. The next event
@@ -99,7 +99,7 @@ class Sequences:
         self._count -= len(self._held.pop(chat_id, ()))
 
     def take(self, chat_id: ChatId, sequence: int, deliveries: Deliveries) -> Sequence[Deliver]:
-        """The deliveries that are due now that a number of a followed chat has arrived."""
+        """Note the arrival of a number of a followed chat; returns the deliveries that are due then."""
         position = self._positions[chat_id]
         if sequence <= position:
             return ()
@@ -118,8 +118,7 @@ class Sequences:
     def read(
         self, chat_id: ChatId, entries: Iterable[tuple[int, tuple[Deliver, ...]]], *, through: int | None
     ) -> Sequence[Deliver]:
-        """The deliveries that are due now that the log was read, from the chat's position on or from below
-        it.
+        """Note entries of a chat's log, read from its position or from below; returns the due deliveries.
 
         `through` is the greatest number known before the read that reached the log's end, and None where the
         end was not reached. A number up to `through` that the log lacks was never committed, or was removed
@@ -143,7 +142,7 @@ class Sequences:
         return due
 
     def skip_to(self, chat_id: ChatId, position: int) -> Sequence[Deliver]:
-        """Move a chat's position on; the held deliveries beyond it that are due then."""
+        """Move a chat's position on; returns the held deliveries that are due then."""
         if position > self._positions[chat_id]:
             self._drop(chat_id, position)
             self._positions[chat_id] = position
@@ -194,8 +193,8 @@ class Following:
         """The chats that only former members here know, each with the number up to which it was delivered, or
         which is below the baseline."""
         self._loose: dict[ChatId, int] = {}
-        """The chats that were begun below the number that concerns a user here, with that position: the next
-        reading of the log finds the number."""
+        """Chats that are followed from a position below the first event that concerns a user here, with that
+        position: the next reading of the log finds the event."""
         self.spilt = False
         """Whether an early signal was dropped for want of room: a comparison must find its event."""
 
@@ -216,7 +215,7 @@ class Following:
     # --- users come and go ---
 
     def come(self, user_id: UserId) -> bool:
-        """Note a user's socket that the hub knows; whether the user's chats must be read for `settle`."""
+        """Note that a user's socket opened; returns whether the user's chats must be read for `settle`."""
         if user_id in self._settled:
             return False
         self._coming[user_id] += 1
@@ -231,10 +230,10 @@ class Following:
         followed: Collection[ChatId] = (),
         over: Mapping[ChatId, int] = MappingProxyType({}),
     ) -> Sequence[Deliver]:
-        """The deliveries that are due now that a user's chats were read, after `come`.
+        """Follow a user's chats, which were read after `come`; returns the deliveries that are due then.
 
-        `followed` names those that were followed already: of these nothing else needs to be known. `over` has
-        the ends of the user's memberships of other chats.
+        `followed` names the user's chats that were followed already, and so were not read. `over` has the
+        ends of the user's memberships of other chats.
         """
         due: list[Deliver] = []
         self._stop_waiting(user_id)
@@ -265,7 +264,7 @@ class Following:
         return self.sequences.skip_to(chat_id, position)
 
     def turn_away(self, user_id: UserId) -> Sequence[Deliver]:
-        """The deliveries that are due now that a user's chats could not be read, after `come`."""
+        """Note that a user's chats could not be read after `come`; returns the due deliveries."""
         self._stop_waiting(user_id)
         return self._arrive_again()
 
@@ -276,9 +275,7 @@ class Following:
     # --- signals ---
 
     def arrive(self, signal: Deliver | Reference) -> Sequence[Deliver] | None:
-        """The deliveries that are due now that an event was committed; None where no user here is
-        concerned.
-        """
+        """Note a signal; returns the deliveries that are due then, or None if it concerns no user here."""
         if isinstance(signal, Deliver):
             chat_id, sequence = signal.entry.chat_id, signal.entry.sequence
             deliveries: Deliveries = (signal,)
@@ -303,7 +300,7 @@ class Following:
         return ()
 
     def _named(self, signal: Deliver | Reference) -> Collection[UserId]:
-        """The users of whom a signal says that it concerns them."""
+        """The users whom a signal names."""
         if isinstance(signal, Deliver) or signal.audience is not None:
             return signal.audience or ()
         # An older chat with members here is followed already: only a new one is looked up.
@@ -333,14 +330,14 @@ class Following:
     def read(
         self, chat_id: ChatId, entries: Iterable[tuple[int, tuple[Deliver, ...]]], *, through: int | None
     ) -> Sequence[Deliver]:
-        """The deliveries that are due now that a chat's log was read: `Sequences.read`."""
+        """Note that a chat's log was read, as `Sequences.read` does; returns the due deliveries."""
         self._loose.pop(chat_id, None)
         return self._leaving(self.sequences.read(chat_id, entries, through=through))
 
     def skip(self, chat_id: ChatId, *, through: int) -> None:
-        """Note that no settled user may see anything of a chat beyond its position.
+        """Note that no settled user may see an event of a chat beyond its position.
 
-        `through` is the greatest number known before that was read. While a user comes, who may be a member,
+        `through` is the greatest number known before this was read. While a user comes, who may be a member,
         the gap stays.
         """
         if chat_id in self.sequences and not self._coming:
@@ -348,7 +345,7 @@ class Following:
             self._stop_if_idle(chat_id)
 
     def _leaving(self, due: Sequence[Deliver]) -> Sequence[Deliver]:
-        """The deliveries; stops following a chat if the last of them ends the last membership here."""
+        """Return the deliveries; stop following a chat if the last of them ends the last membership here."""
         if due and isinstance(due[-1].event, ENDINGS):
             last = due[-1]
             staying = () if isinstance(last.event, ChatDeleted) else last.audience
@@ -358,7 +355,7 @@ class Following:
         return due
 
     def _stop_if_idle(self, chat_id: ChatId) -> None:
-        """Stop following a chat, unless a later number of it, or a user who may be a member, is to come.
+        """Stop following a chat, unless a later number or a user who may be a member is expected.
 
         Otherwise the next comparison decides.
         """

@@ -251,7 +251,7 @@ class Positions:
         return False
 
     def catch_up(self, chat_id: ChatId, position: int) -> None:
-        """Note that the events up to `position` were accepted otherwise, as from the log."""
+        """Note that the socket has accepted a chat's events up to `position`, by replay for example."""
         self._accepted[chat_id] = position
         self._behind.discard(chat_id)
 
@@ -341,9 +341,9 @@ class SocketProtocol:
         return bundle.joined if self._state is IDLE else self._queue(bundle)
 
     def stall(self, bundle: Bundle, accepted: int) -> bytes | None:
-        """Note that the connection accepted only so many bytes of an offer: a writer is needed.
+        """Note that the connection accepted only `accepted` bytes of an offer; start a writer then.
 
-        It begins with the rest of an offer that was accepted in part. None as in `deliver`.
+        The writer's first bytes are the rest of an offer that was accepted in part. None as in `deliver`.
         """
         self._state = BUSY
         return b"" if accepted else self._queue(bundle)

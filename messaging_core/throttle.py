@@ -31,9 +31,9 @@ def permits_for(units: int, covered: int) -> int:
 
 
 def take(bucket: Bucket | None, rate: Rate, *, now: float, cost: int = 1) -> Bucket:
-    """The bucket after taking `cost` permits; None is a full bucket. Raises `TooManyRequests`.
+    """The bucket after taking `cost` permits. Raises `TooManyRequests`.
 
-    A cost above `burst` is granted by a full bucket, which is then in debt.
+    A `bucket` of None is full. A full bucket grants a cost above `burst` too, and is then in debt.
     """
     permits = (
         rate.burst

@@ -29,8 +29,8 @@ COMMANDS = {
 """The module of each command, which defines it under the same name."""
 
 COLLECT_AFTER = 20_000
-"""New surviving objects that trigger a garbage collection. With Python's 700, young objects are collected
-every few requests, and permanent ones are scanned a hundred times while a server loads."""
+"""The increase in objects that starts a garbage collection. With Python's default, 700, one starts every few
+requests, and a hundred scan the permanent objects while a server loads."""
 
 
 class PackageMissing(click.ClickException):

@@ -19,7 +19,7 @@ OPTIONS = "OPTIONS"
 _HAS_BODY = frozenset({"content-length", "transfer-encoding"})
 
 ReadBody = Callable[[int], Awaitable[bytes | None]]
-"""Reads a request's body of at most so many bytes; None as soon as it is larger."""
+"""Reads a request's body; returns None as soon as it is larger than the argument, in bytes."""
 
 
 class Route:

@@ -50,7 +50,10 @@ class PeerWriter:
         return self._lock
 
     def write_now(self, frame: bytes) -> int:
-        """Write as much as the kernel accepts now, nothing if another write is pending; returns the bytes."""
+        """Write as many bytes as the kernel accepts now, and return their number.
+
+        Writes none while another write is pending.
+        """
         if self._tcp.broken or self._rest or (self._lock is not None and self._lock.locked()):
             return 0
         try:
@@ -62,7 +65,7 @@ class PeerWriter:
         return written
 
     def _write_both_now(self, head: bytes, body: bytes) -> tuple[bytes, ...]:
-        """The same for two pieces; returns the pieces of which no byte has been written."""
+        """Write two pieces in the same way; returns those of which no byte has been written."""
         if self._tcp.broken or self._rest or (self._lock is not None and self._lock.locked()):
             return head, body
         try:

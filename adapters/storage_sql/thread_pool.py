@@ -51,7 +51,7 @@ Work = Callable[[ConnectionT, "Call[ConnectionT]"], Outcome[Any] | None]
 
 @define(eq=False)
 class Call(Generic[ConnectionT]):
-    """A caller, and its work."""
+    """A call in the queue or in a thread."""
 
     work: Work[ConnectionT]
     caller: Caller | None

@@ -46,7 +46,10 @@ async def serving_with(
 
 
 async def checked(server: ServerHere, *only: str, event_timeout: float = TIMEOUT) -> CheckResult:
-    """The result of a check of these rows, by default of all; a response has 30 s by default."""
+    """Check a server's rows, all by default.
+
+    With the default `event_timeout`, responses and rows may take ten times as long as usual.
+    """
     plan = CheckPlan(server.address, only=only, timeout=event_timeout)
     if event_timeout != TIMEOUT:
         return await run_check(plan)

@@ -229,7 +229,7 @@ def test_any_moves(moves: list[tuple[int, int, int]]) -> None:
 
 
 async def test_an_idle_adopted_socket_has_no_task() -> None:
-    """There may be hundreds of thousands."""
+    """A task would take more memory than the rest of the socket."""
     async with adopted() as first:
         await wait_all_tasks_blocked()
         tasks = _tasks()

@@ -85,7 +85,7 @@ class MemberRules:
         assert [member.range is FOUNDER for member in members] == [True, True, False]
 
     async def test_a_member_leaves(self, storage: Storage) -> None:
-        """A former member has no part in the chat; the membership stays, with its end."""
+        """The chat no longer lists or shows itself to them; their membership stays stored, with its end."""
         alice, bob, carol = await people(storage, "alice", "bob", "carol")
         chat = await storage.transact(lambda tx: add_group(tx, alice, bob, carol))
         former = Member(bob.id, Role.MEMBER, NOW, Range(1, 1, 2))
