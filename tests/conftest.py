@@ -2,8 +2,12 @@
 
 import os
 from collections.abc import Generator, Iterator
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from trio.testing import MockClock
 
 # The contract suites and the helpers of these folders use plain asserts; rewritten, they show the values.
 pytest.register_assert_rewrite("messaging_core.testing", "tests.server", "tests.listener")
@@ -51,6 +55,14 @@ def pytest_make_collect_report() -> Generator[None, pytest.CollectReport, pytest
     report = yield
     _refuse_to_skip(report)
     return report
+
+
+@pytest.fixture
+def clock() -> "MockClock":
+    """Real time, which the test can move forward: so a timeout expires when it must, and at no other time."""
+    from trio.testing import MockClock  # noqa: PLC0415 - tests load this module without trio
+
+    return MockClock(rate=1.0)
 
 
 @pytest.fixture(scope="session")

@@ -426,13 +426,13 @@ class StoredRefusals:
             passing.status, passing.body = self._stored.setdefault(key, (passing.status, passing.body))
 
 
-def late_at(path: str, seconds: float) -> Layer:
-    """Delays requests to this path."""
+def late_at(path: str, wait: Callable[[], Awaitable[None]]) -> Layer:
+    """Lets requests to this path wait."""
 
     def layer(app: App) -> App:
         async def layered(scope: Any, receive: Any, send: Any) -> None:
             if scope["type"] == "http" and scope["path"] == f"{API}{path}":
-                await trio.sleep(seconds)
+                await wait()
             await app(scope, receive, send)
 
         return layered

@@ -4,7 +4,9 @@ import socket
 
 import pytest
 import trio
+from trio.testing import MockClock
 
+from adapters.checklist import running
 from adapters.checklist.judging import ChecklistRow, RowOutcome, RowVerdict
 from adapters.checklist.phrases import LANGUAGES
 from adapters.checklist.running import CannotRun, CheckPlan, base_of, run_check
@@ -105,11 +107,15 @@ async def test_a_server_that_never_responds() -> None:
     assert "0.5 s" in raised.value.reason.en
 
 
-async def test_a_path_that_responds_too_late() -> None:
+async def test_a_path_that_responds_too_late(clock: MockClock) -> None:
     """A request that times out fails its row, and the rows that need it are not judged."""
-    async with serving_with(faults.late_at("/chats/direct", 1.5)) as server:
-        with trio.fail_after(PATIENCE):
-            result = await checked(server, event_timeout=0.2)
+
+    async def wait_too_long() -> None:
+        clock.jump(TIMEOUT * running.RESPONSE_TIMEOUTS + 1)
+        await trio.testing.wait_all_tasks_blocked()
+
+    async with serving_with(faults.late_at("/chats/direct", wait_too_long)) as server:
+        result = await checked(server)
     assert rows(result, RowVerdict.FAILS) == {"C8"}
     assert rows(result, RowVerdict.NOT_JUDGED) == {"C3", "C4", "C5", "C10", "P1", "P2"}
 

@@ -6,12 +6,14 @@ import pytest
 import trio
 from quart import ResponseReturnValue, request, websocket
 from quart_trio import QuartTrio
+from trio.testing import MockClock, wait_all_tasks_blocked
 
 from adapters.listener import ASGIApp
 from adapters.listener.writer import PeerWriter
 from tests.listener.harness import (
     BINARY,
     CLOSE,
+    LONG,
     RawPeer,
     Receive,
     Send,
@@ -66,11 +68,14 @@ async def test_the_last_response_of_a_connection_closes_it(head: bytes) -> None:
                 assert await peer.end() == b""
 
 
-async def test_the_idle_timeout_applies_after_each_request() -> None:
+async def test_the_idle_timeout_applies_after_each_request(clock: MockClock) -> None:
     """After a request as before the first one."""
-    async with serving(quart_application(), idle_time=0.2) as served, connected(served) as peer:
+    async with serving(quart_application(), idle_time=30) as served, connected(served) as peer:
         for _ in range(3):
             assert (await peer.ask(GET)).status == 200
+            await wait_all_tasks_blocked()
+            clock.jump(20)
+        clock.jump(20)
         assert await peer.end() == b""
 
 
@@ -104,9 +109,11 @@ async def test_after_an_early_response_only_a_bounded_rest_is_read() -> None:
         await wait_until(lambda: not served.counts.open_connections)
 
 
-async def test_after_an_early_response_the_rest_has_a_timeout() -> None:
-    async with serving(quart_application(), body_idle_time=0.2) as served, connected(served) as peer:
+async def test_after_an_early_response_the_rest_has_a_timeout(clock: MockClock) -> None:
+    async with serving(quart_application(), body_idle_time=30) as served, connected(served) as peer:
         assert (await peer.ask(POST)).status == 401
+        await wait_all_tasks_blocked()
+        clock.jump(31)
         assert await peer.end() == b""
 
 
@@ -212,16 +219,15 @@ async def test_a_body_beyond_the_bound_leaves_the_response_to_the_application() 
 
     chunked = b" HTTP/1.1\r\nHost: test\r\nTransfer-Encoding: chunked\r\n\r\n" + b"800\r\n" + b"x" * 2048
     app = application(http=counting)
-    async with serving(app, body_bytes=1000, refusal_time=0.1) as served:
-        async with connected(served) as peer:
-            response = await peer.ask(b"POST /own" + chunked)
-            assert (response.status, response.body) == (413, b"1001")
-            assert await peer.end() == b""
-        async with connected(served) as peer:
-            response = await peer.ask(b"POST /" + chunked)
-            assert (response.status, response.headers["connection"]) == (413, "close")
-            assert b'"code":"body_too_large"' in response.body
-            assert await peer.end() == b""
+    async with serving(app, body_bytes=1000, refusal_time=LONG) as served, connected(served) as peer:
+        response = await peer.ask(b"POST /own" + chunked)
+        assert (response.status, response.body) == (413, b"1001")
+        assert await peer.end() == b""
+    async with serving(app, body_bytes=1000, refusal_time=0.1) as served, connected(served) as peer:
+        response = await peer.ask(b"POST /" + chunked)
+        assert (response.status, response.headers["connection"]) == (413, "close")
+        assert b'"code":"body_too_large"' in response.body
+        assert await peer.end() == b""
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import pytest
 import trio
 from hypercorn.app_wrappers import ASGIWrapper
 from hypercorn.utils import LifespanFailureError
-from trio.testing import wait_all_tasks_blocked
+from trio.testing import MockClock, wait_all_tasks_blocked
 
 from adapters.listener import LifespanEnded, ListenerConfig, serve
 from adapters.listener.connection import PeerConnection
@@ -68,7 +68,7 @@ async def test_fifty_of_fifty_sockets_are_closed_with_1012() -> None:
     assert codes == [1012] * 50
 
 
-async def test_the_application_may_close_its_sockets_itself() -> None:
+async def test_the_application_may_close_its_sockets_itself(clock: MockClock) -> None:
     """It has `drain_socket_time` for that; the listener closes only the others."""
     shutdown = trio.Event()
 
@@ -82,7 +82,7 @@ async def test_the_application_may_close_its_sockets_itself() -> None:
 
     app = application(websocket=own)
     async with (
-        serving(app, drain_socket_time=0.5, drain_time=5.0) as served,
+        serving(app, drain_socket_time=30, drain_time=LONG) as served,
         connected(served) as one,
         connected(served) as two,
     ):
@@ -91,7 +91,10 @@ async def test_the_application_may_close_its_sockets_itself() -> None:
         served.shutdown.set()
         shutdown.set()
         assert (await one.frame()).close[0] == 4001
+        await wait_all_tasks_blocked()
+        clock.jump(31)
         assert (await two.frame()).close[0] == 1012
+        await two.send(close_frame(1012))
 
 
 async def test_a_request_in_flight_is_answered_and_its_connection_closed() -> None:
@@ -252,7 +255,7 @@ async def test_a_socket_whose_peer_never_closes_ends_in_time() -> None:
 
 async def test_a_new_connection_gets_one_response() -> None:
     """Accepted or in the backlog, before or after its request: it was not refused, so it gets a response."""
-    async with serving(echo, drain_time=5.0, drain_socket_time=4.0) as served, AsyncExitStack() as peers:
+    async with serving(echo, drain_time=LONG, drain_socket_time=LONG) as served, AsyncExitStack() as peers:
         early = await peers.enter_async_context(connected(served))
         await wait_until(lambda: served.counts.accepted == 1)
         served.shutdown.set()
@@ -274,7 +277,7 @@ async def test_all_connections_in_the_backlog_are_answered(monkeypatch: pytest.M
         await trio.sleep_forever()
 
     monkeypatch.setattr(TcpListener, "wait", wait)
-    async with serving(echo, backlog=2, drain_time=5.0, drain_socket_time=4.0) as served:
+    async with serving(echo, backlog=2, drain_time=LONG, drain_socket_time=LONG) as served:
         waiting = [socket.create_connection(served.address) for _ in range(3)]
         served.shutdown.set()
         for plain in waiting:

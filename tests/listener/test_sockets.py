@@ -8,10 +8,12 @@ from typing import Any
 import pytest
 import trio
 import trio.testing
+from trio.testing import MockClock, wait_all_tasks_blocked
 
 from tests.listener.harness import (
     BINARY,
     CLOSE,
+    LONG,
     PING,
     PONG,
     TEXT,
@@ -297,14 +299,16 @@ async def test_accept_then_close_arrives_with_code_and_reason(busy: bool) -> Non
                     nursery.cancel_scope.cancel()
 
 
-async def test_a_close_waits_for_the_peers_close_but_not_for_long() -> None:
+async def test_a_close_waits_for_the_peers_close_but_not_for_long(clock: MockClock) -> None:
     async def closing(scope: Any, receive: Receive, send: Send) -> None:
         await send({"type": "websocket.accept"})
         await send({"type": "websocket.close", "code": 4000})
 
-    async with serving(application(websocket=closing), linger_time=0.3) as served, socket_to(served) as peer:
+    async with serving(application(websocket=closing), linger_time=30) as served, socket_to(served) as peer:
         assert (await peer.frame()).close[0] == 4000
+        await wait_all_tasks_blocked()
         assert served.counts.open_connections == 1
+        clock.jump(31)
         with trio.fail_after(PATIENCE), pytest.raises(ConnectionEnded):
             await peer.more()
 
@@ -351,9 +355,11 @@ async def test_a_peer_that_is_silent_after_a_ping_is_dropped_within_two_interval
 
 
 @pytest.mark.parametrize("sign", [PONG, TEXT])
-async def test_any_frame_keeps_a_peer_alive(sign: int) -> None:
-    async with serving(RecordingApplication(), ping_interval=0.1) as served, socket_to(served) as peer:
+async def test_any_frame_keeps_a_peer_alive(sign: int, clock: MockClock) -> None:
+    async with serving(RecordingApplication(), ping_interval=30) as served, socket_to(served) as peer:
         for _ in range(6):
+            await wait_all_tasks_blocked()
+            clock.jump(31)
             payload = (await peer.frame_of(PING)).payload
             await peer.send(frame(sign, payload))
         assert served.counts.pings_without_pong == 0
@@ -374,7 +380,7 @@ async def test_an_application_that_does_not_receive_has_a_bounded_inbox_and_then
             heard.append(await receive())
 
     app = application(websocket=deaf)
-    async with serving(app, stall_time=0.3, inbox_messages=8, abandon_time=5) as served:
+    async with serving(app, stall_time=0.3, inbox_messages=8, abandon_time=LONG) as served:
         async with socket_to(served) as peer, trio.open_nursery() as nursery:
             nursery.start_soon(peer.flood, frame(TEXT, b"x" * 50))
             assert (await peer.frame()).close == (1011, "not_read")

@@ -16,6 +16,7 @@ from hypercorn.logging import AccessLogAtoms
 from hypercorn.trio import serve
 from quart import ResponseReturnValue, websocket
 from quart_trio import QuartTrio
+from trio.testing import MockClock
 
 from adapters.listener import ListenerCounts
 from tests.listener.harness import (
@@ -164,10 +165,12 @@ async def test_the_exchange_closes_what_quart_trio_cancels() -> None:
     assert any(left_open), needless("AsgiExchange.send, PeerConnection._responded")
 
 
-async def test_connections_idle_timer() -> None:
+async def test_connections_idle_timer(clock: MockClock) -> None:
     """Stock keep-alive connections never time out after their first request."""
-    async with stock(quart_application(), keep_alive_timeout=0.1) as found, connected(found.served) as peer:
+    async with stock(quart_application(), keep_alive_timeout=30) as found, connected(found.served) as peer:
         assert (await peer.ask(GET)).status == 200
+        await trio.testing.wait_all_tasks_blocked()
+        clock.jump(60)
         assert not await ends(peer), needless("PeerConnection (deadlines of its reader)")
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import trio
 from structlog.testing import capture_logs
-from trio.testing import wait_all_tasks_blocked
+from trio.testing import MockClock, wait_all_tasks_blocked
 
 from adapters.listener import ListenerConfig
 from tests.listener.harness import (
@@ -65,14 +65,17 @@ async def test_a_silent_connection_is_closed_without_a_response() -> None:
 
 @pytest.mark.parametrize("before", [b"", GET])
 @pytest.mark.parametrize("stray", [(b"\r",), (b"\r", b"\n"), (b"\r\n\r", b"\n\r\n")])
-async def test_a_blank_line_starts_no_request(stray: tuple[bytes, ...], before: bytes) -> None:
+async def test_a_blank_line_starts_no_request(
+    stray: tuple[bytes, ...], before: bytes, clock: MockClock
+) -> None:
     """In any number of segments (RFC 9112, 2.2): the connection stays idle, with the idle timeout."""
-    async with serving(echo, head_time=0.1, idle_time=0.3) as served, connected(served) as peer:
+    async with serving(echo, head_time=10, idle_time=30) as served, connected(served) as peer:
         if before:
             assert (await peer.ask(before)).status == 200
         for part in stray:
             await peer.send(part)
             await wait_all_tasks_blocked()
+        clock.jump(31)
         assert await peer.end() == b""
         assert served.counts.timeouts == 0
 
@@ -157,7 +160,7 @@ async def test_a_peer_that_does_not_read_is_reset(kind: str) -> None:
         assert (await peer.gone()).reset
 
 
-async def test_a_slow_reader_is_served() -> None:
+async def test_a_slow_reader_is_served(clock: MockClock) -> None:
     """The deadline applies to each piece, not to the whole."""
     size = 1_000_000
 
@@ -165,7 +168,7 @@ async def test_a_slow_reader_is_served() -> None:
         await respond(send, 200, bytes(size))
 
     app = application(http=large)
-    async with serving(app, write_time=0.5) as served, connected(served, receive_buffer=SMALL) as peer:
+    async with serving(app, write_time=60) as served, connected(served, receive_buffer=SMALL) as peer:
         await peer.send(GET)
         await peer.until(b"\r\n\r\n")
         began = trio.current_time()
@@ -174,8 +177,9 @@ async def test_a_slow_reader_is_served() -> None:
             size = min(left, 50_000)
             await peer.exactly(size)
             left -= size
-            await trio.sleep(0.04)
-        assert trio.current_time() - began > 0.5
+            await wait_all_tasks_blocked()
+            clock.jump(4)
+        assert trio.current_time() - began > 60
 
 
 async def test_a_send_to_a_disconnected_peer_lets_other_tasks_run() -> None:

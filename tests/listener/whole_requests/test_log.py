@@ -67,10 +67,11 @@ async def test_the_listeners_own_response_is_the_same_both_ways(status: int) -> 
             raise RuntimeError("a bug")
         await echo(scope, receive, send)
 
+    times: dict[str, Any] = {"body_idle_time": 0.2} if status == 408 else {}
     for offered in (None, WholeFor(failing if status == 500 else say_whole)):
         with capture_logs() as logs:
             async with (
-                serving(application(http=broken), whole_requests=offered, body_idle_time=0.2) as served,
+                serving(application(http=broken), whole_requests=offered, **times) as served,
                 connected(served) as peer,
             ):
                 await peer.send(post(5) + (b"Hello" if status == 500 else b"Hell"))
