@@ -47,10 +47,11 @@ def test_an_ended_session_drops_all_of_its_tokens() -> None:
 def test_a_verdict_from_before_an_ending_is_not_cached(end: Callable[[Admissions], None]) -> None:
     """A verification that began before a session ended, or before signals were missed, is not cached."""
     admissions = Admissions()
-    endings = admissions.endings
-    end(admissions)
-    admissions.keep("a", ALICE, until=NOW, endings=endings)
-    assert admissions.actor("a", now=NOW - SECOND) is None
+    for _ in range(3):
+        endings = admissions.endings
+        end(admissions)
+        admissions.keep("a", ALICE, until=NOW, endings=endings)
+        assert admissions.actor("a", now=NOW - SECOND) is None
     admissions.keep("b", BOB, until=NOW, endings=admissions.endings)
     assert admissions.actor("b", now=NOW - SECOND) == BOB
 
@@ -59,7 +60,8 @@ def test_an_ending_without_cached_tokens_counts_too() -> None:
     """`endings` grows although no token of the session is cached, because one may be under verification."""
     admissions = Admissions()
     admissions.end(SessionId(9))
-    assert admissions.endings == 1
+    admissions.end_all()
+    assert admissions.endings == 2
 
 
 def test_the_number_is_bounded() -> None:
