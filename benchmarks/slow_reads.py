@@ -1,19 +1,22 @@
-"""Measures for how long single reads of a large SQLite file hold the event loop.
+"""Measures for how long single reads and transactions of a large SQLite file hold the event loop.
 
     python -m benchmarks.slow_reads [--messages 1000000] [--members 10000] [--chats 2000] [--database FILE]
 
 Seeds a new SQLite file, or uses the one that an earlier run with the same sizes left at `--database`: one
 person in many groups of ten, one of the groups with so many members, and a fifth of the messages in that one,
-the last of which have large payloads. Each read runs three times, with an empty cache of objects. The table
-shows the longest step of the event loop, in milliseconds of its thread's processor time and of wall-clock
-time, and the milliseconds until the caller has the result, alone and beside a loop that is always busy; of
-each the least of the three, because other programs only add to it.
+the last of which have large payloads. Each read and transaction runs three times, with an empty cache of
+objects; transactions are rolled back. The table shows the longest step of the event loop, in milliseconds of
+its thread's processor time and of wall-clock time, and the milliseconds until the caller has the result,
+alone and beside a loop that is always busy; of each the least of the three, because other programs only add
+to it.
 """
 
 import argparse
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -23,9 +26,9 @@ from attrs import evolve
 
 from adapters.storage_sql import open_sqlite
 from benchmarks.chat_lists import LongestStep
-from messaging_core.effects import AdvanceChat, StoreChat, StoreMessage, StoreUser
+from messaging_core.effects import AdvanceChat, DeleteChat, StoreChat, StoreMessage, StoreUser
 from messaging_core.ids import ChatId, MessageId, UserId
-from messaging_core.models import Chat, Member, Message, MessageType, Role, User
+from messaging_core.models import Chat, Member, Message, MessageType, Role, Tombstone, User
 from messaging_core.ports import Reader, Storage, Transaction
 
 NOW = datetime(2024, 11, 4, 14, 30, tzinfo=UTC)
@@ -59,16 +62,21 @@ def people(number: int) -> Steps:
 
 
 def chats(number: int, members: int) -> Steps:
+    ids: list[ChatId] = []
+
+    def draw(tx: Transaction) -> None:
+        ids[:] = [tx.next_chat_id() for _ in range(BATCH)]
+
     def store(tx: Transaction) -> None:
-        for _ in range(BATCH):
-            id_ = tx.next_chat_id()
+        for id_ in ids:
             others = range(2 + id_ * (GROUP - 1), 1 + (id_ + 1) * (GROUP - 1))
             user_ids = range(1, members + 1) if id_ == LARGE else (ONE, *others)
             everybody = tuple([Member(UserId(user_id), Role.MEMBER, NOW) for user_id in user_ids])
             tx.apply(StoreChat(Chat(id_, f"Group {id_}", True, NOW, everybody, 0, NOW, None)))
 
     for _ in range(0, number, BATCH):
-        yield store
+        yield draw
+        yield store  # runs twice where a chat is too large for the event loop
 
 
 def messages(chat_id: ChatId, number: int) -> Steps:
@@ -137,8 +145,31 @@ def queries(sizes: argparse.Namespace) -> dict[str, Query]:
     }
 
 
-async def held(storage: Storage, query: Query, *, busy: bool) -> tuple[float, float, float]:
-    """Seconds of the longest step, of processor and wall-clock time, and until the read returns."""
+class Undone(Exception):
+    """Rolls a transaction back."""
+
+
+def operations(sizes: argparse.Namespace) -> dict[str, Callable[[Transaction], object]]:
+    everybody = [UserId(number) for number in range(1, sizes.members + 1)]
+
+    def create(tx: Transaction) -> None:
+        members = tuple([Member(user_id, Role.MEMBER, NOW) for user_id in tx.users(everybody)])
+        tx.apply(StoreChat(Chat(tx.next_chat_id(), "Group", True, NOW, members, 0, NOW, None)))
+        raise Undone
+
+    def delete(tx: Transaction) -> None:
+        tx.apply(DeleteChat(Tombstone(LARGE, 1, NOW, None), tuple(everybody)))
+        raise Undone
+
+    return {
+        "lock a chat of many members": lambda tx: tx.lock_chat(LARGE),
+        "create such a chat": create,
+        "delete such a chat": delete,
+    }
+
+
+async def held(call: Callable[[], Awaitable[object]], *, busy: bool) -> tuple[float, float, float]:
+    """Seconds of the longest step, of processor and wall-clock time, and until the call returns."""
     longest, done = LongestStep(), False
 
     async def keep_busy() -> None:
@@ -155,7 +186,8 @@ async def held(storage: Storage, query: Query, *, busy: bool) -> tuple[float, fl
         trio.lowlevel.add_instrument(longest)
         await trio.lowlevel.checkpoint()
         started = perf_counter()
-        await storage.read(query)
+        with suppress(Undone):
+            await call()
         took = perf_counter() - started
         await trio.lowlevel.checkpoint()
         trio.lowlevel.remove_instrument(longest)
@@ -163,15 +195,27 @@ async def held(storage: Storage, query: Query, *, busy: bool) -> tuple[float, fl
     return longest.cpu, longest.wall, took
 
 
+async def _read(query: Query, storage: Storage) -> None:
+    await storage.read(query)
+
+
+async def _transact(operation: Callable[[Transaction], object], storage: Storage) -> None:
+    await storage.transact(operation)
+
+
 async def measure(path: Path, sizes: argparse.Namespace) -> None:
     print(f"{'ms':44} {'held: cpu':>10} {'wall':>8} {'result':>8} {'busy: wall':>12} {'result':>8}")
-    for name, query in queries(sizes).items():
+    calls: dict[str, Callable[[Storage], Awaitable[object]]] = {
+        **{name: partial(_read, query) for name, query in queries(sizes).items()},
+        **{name: partial(_transact, operation) for name, operation in operations(sizes).items()},
+    }
+    for name, call in calls.items():
         figures = []
         for _ in range(ROUNDS):
             async with open_sqlite(path) as storage:
-                alone = await held(storage, query, busy=False)
+                alone = await held(partial(call, storage), busy=False)
             async with open_sqlite(path) as storage:
-                figures.append((*alone, *(await held(storage, query, busy=True))[1:]))
+                figures.append((*alone, *(await held(partial(call, storage), busy=True))[1:]))
         cpu, wall, result, busy_wall, busy_result = (
             1000 * min(column) for column in zip(*figures, strict=True)
         )

@@ -38,8 +38,8 @@ KINDS: tuple[Kind, ...] = ("user", "session", "chat", "message")
 NO_USER = 0
 """Means "no account yet" in a key, where NULL would equal nothing, itself included."""
 
-MEMBERS_VERSION = -2
-"""The index of the column `members_version` in a chat's row."""
+MEMBERS_VERSION, MEMBER_COUNT = -2, -1
+"""The indices of these columns in a chat's row."""
 
 PAYLOAD = 5
 """The index of the payload's text in a message's row."""

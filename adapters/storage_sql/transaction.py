@@ -32,6 +32,7 @@ from messaging_core.effects import (
     ChangeMessage,
     DeleteChat,
     EndMembership,
+    MembershipEffect,
     StorageEffect,
     StoreChat,
     StoreMember,
@@ -253,7 +254,7 @@ class SqlTransaction(SqlReader):
                 self._execute(self._sql.insert_email_key, (email_key, user.id))
                 self._execute(self._sql.insert_password_hash, (user.id, password_hash))
             case StoreChat() | StoreMember() | EndMembership() | DeleteChat():
-                self._member_writer.apply(effect)
+                self._change_members(effect)
             case _:  # pragma: no cover - the type checker proves it unreachable
                 assert_never(effect)
 
@@ -266,6 +267,9 @@ class SqlTransaction(SqlReader):
     def _changed(self, statement: Cursor) -> int:
         """How many rows a statement changed."""
         return statement.rowcount
+
+    def _change_members(self, effect: MembershipEffect) -> None:
+        self._member_writer.apply(effect)
 
     def _advance(self, chat: Chat) -> None:
         if self._changed(self._execute(self._sql.advance_chat, self._advanced(chat))) == 0:

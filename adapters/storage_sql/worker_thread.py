@@ -1,6 +1,7 @@
 """A thread for what would block the event loop, and the pauses that let it run beside a busy loop."""
 
 import logging
+import sys
 from collections.abc import Callable
 from contextlib import suppress
 from queue import SimpleQueue
@@ -17,6 +18,10 @@ PAUSE_EVERY = 0.002
 """Seconds between two pauses of a busy event loop."""
 PAUSE_SECONDS = 0.00005
 """Seconds of a pause; waking the loop's thread takes the system about as long again."""
+
+SWITCH_INTERVAL = 0.0001
+"""Seconds for which a thread keeps the interpreter's lock while the loop wants it. The loop releases the
+lock at each system call; with Python's default it would wait 0.005 each time."""
 
 Work = Callable[[], object]
 
@@ -108,3 +113,21 @@ class LoopPauses(TurnObserver):
                 self.pause()
             else:
                 self.may_be_needed = False
+
+
+class ShortSwitches:
+    """Keeps the interpreter's switch interval short while threads run interpreted code beside the loop."""
+
+    def __init__(self) -> None:
+        self._usual_interval = sys.getswitchinterval()
+        self._threads = 0
+
+    def begin(self) -> None:
+        """A thread begins to run interpreted code; on the loop, like `end`."""
+        self._threads += 1
+        sys.setswitchinterval(SWITCH_INTERVAL)
+
+    def end(self) -> None:
+        self._threads -= 1
+        if not self._threads:
+            sys.setswitchinterval(self._usual_interval)

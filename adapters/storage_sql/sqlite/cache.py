@@ -13,7 +13,8 @@ from attrs import define, evolve, field
 
 from adapters.storage_sql.driver import DriverConnection, ManyParameter, Row
 from adapters.storage_sql.members import MAX_CACHED_MEMBERS, MemberReader, change_by, weight_of
-from adapters.storage_sql.rows import PAYLOAD
+from adapters.storage_sql.rows import MEMBER_COUNT, PAYLOAD
+from adapters.storage_sql.sqlite.loop_limit import LoopLimit
 from adapters.storage_sql.statements import Statements
 from adapters.storage_sql.transaction import IdSource, SqlReader, SqlTransaction
 from adapters.storage_sql.weighted_cache import WeightedCache
@@ -34,7 +35,7 @@ from messaging_core.effects import (
     StoreUser,
 )
 from messaging_core.ids import ChatId, MessageId, UserId
-from messaging_core.models import Chat, Excerpt, Message, User
+from messaging_core.models import Chat, Excerpt, Member, Message, User
 
 MAX_CACHED_USERS = 50_000
 """About 600 bytes each."""
@@ -176,27 +177,32 @@ class StagedChanges:
         """Users who joined or left a chat, the members of new and deleted chats included."""
         self._tails: dict[ChatId, Tail] = {}
         """The former tails of the chats whose messages were changed."""
+        # Cached after the transaction, because the thread may load them while the loop uses the cache.
+        self._loaded_users: dict[UserId, User] = {}
+        self._loaded_chats: dict[ChatId, Chat] = {}
 
     def user(self, user_id: UserId) -> User | None:
         """The user in the transaction's state, if it is cached."""
-        return self._users.get(user_id) or self.committed.users.get(user_id)
+        return (
+            self._users.get(user_id) or self.committed.users.get(user_id) or self._loaded_users.get(user_id)
+        )
 
     def chat(self, chat_id: ChatId) -> Chat | None:
         """The chat in the transaction's state, if it is cached."""
         if chat_id in self._changed_chats:
             return self._chats.get(chat_id)
-        return self.committed.chats.get(chat_id)
+        return self.committed.chats.get(chat_id) or self._loaded_chats.get(chat_id)
 
     def cache_loaded_user(self, user: User) -> None:
         """Cache a user who was read from the file and not stored since the last commit."""
-        self.committed.put_user(user)
+        self._loaded_users[user.id] = user
 
     def cache_loaded_chat(self, chat: Chat) -> None:
         """Cache a chat that was read from the file."""
         if chat.id in self._changed_chats:
             self._chats[chat.id] = chat
         else:
-            self.committed.put_chat(chat)
+            self._loaded_chats[chat.id] = chat
 
     def apply(self, effect: StorageEffect) -> None:
         """Record the changes of an effect."""
@@ -263,6 +269,11 @@ class StagedChanges:
         """Discard the changes; what was dropped is read again when it is needed."""
         committed = self.committed
         committed.changing_users = committed.changing_chats = committed.changing_members = ()
+        for user in self._loaded_users.values():
+            committed.put_user(user)
+        for chat_id, chat in self._loaded_chats.items():
+            if chat_id not in self._changed_chats:
+                committed.put_chat(chat)
         self._begin()
 
 
@@ -376,8 +387,23 @@ class CachedReader(SqlReader):
         return super()._messages_of(rows)
 
 
+class _LimitedMemberReader(MemberReader):
+    """Loads the members of a chat if the limit allows it."""
+
+    def __init__(self, connection: DriverConnection, statements: Statements, limit: LoopLimit) -> None:
+        super().__init__(connection, statements)
+        self._limit = limit
+
+    def members(self, chat: Row) -> tuple[Member, ...]:
+        self._limit.check(chat[MEMBER_COUNT])
+        return super().members(chat)
+
+
 class CachedTransaction(SqlTransaction):
-    """Changes the committed state; reads from the cache what is cached and unchanged."""
+    """Changes the committed state; reads from the cache what is cached and unchanged.
+
+    Raises `TooLargeForLoop`.
+    """
 
     def __init__(
         self,
@@ -385,13 +411,14 @@ class CachedTransaction(SqlTransaction):
         statements: Statements,
         *,
         staged: StagedChanges,
+        limit: LoopLimit,
         many: ManyParameter,
         ids: IdSource,
     ) -> None:
-        super().__init__(
-            connection, statements, members=MemberReader(connection, statements), many=many, ids=ids
-        )
+        members = _LimitedMemberReader(connection, statements, limit)
+        super().__init__(connection, statements, members=members, many=many, ids=ids)
         self._staged = staged
+        self._limit = limit
 
     def user(self, user_id: UserId) -> User | None:
         return self._staged.user(user_id) or super().user(user_id)
@@ -400,7 +427,9 @@ class CachedTransaction(SqlTransaction):
         get = self._staged.user
         found = {user_id: user for user_id in user_ids if (user := get(user_id)) is not None}
         if len(found) < len(user_ids):
-            for user_id, user in super().users([each for each in user_ids if each not in found]).items():
+            missing = [user_id for user_id in user_ids if user_id not in found]
+            self._limit.check(len(missing))
+            for user_id, user in super().users(missing).items():
                 self._staged.cache_loaded_user(user)
                 found[user_id] = user
         return found
@@ -418,3 +447,7 @@ class CachedTransaction(SqlTransaction):
     def apply(self, effect: StorageEffect) -> None:
         super().apply(effect)
         self._staged.apply(effect)
+
+    def _change_members(self, effect: MembershipEffect) -> None:
+        self._limit.check(len(change_by(effect, self._staged.chat).user_ids))
+        super()._change_members(effect)

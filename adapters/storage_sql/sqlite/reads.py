@@ -24,7 +24,7 @@ from adapters.storage_sql.sqlite.errors import error_for_caller, is_unavailable
 from adapters.storage_sql.sqlite.loop_turns import LoopTurns
 from adapters.storage_sql.statements import Statements
 from adapters.storage_sql.thread_pool import Call, ThreadPool
-from adapters.storage_sql.worker_thread import LoopPauses
+from adapters.storage_sql.worker_thread import LoopPauses, ShortSwitches
 from messaging_core.ports import Reader, StorageUnavailable
 
 T = TypeVar("T")
@@ -42,9 +42,6 @@ PAYLOAD_CHARACTERS = 200_000
 """Characters of messages' payloads that one query decodes on the loop, in some 4 ms."""
 MAX_WAITING = 1000
 """Reads that wait for the thread; beyond it, callers are refused at once."""
-SWITCH_INTERVAL = 0.0001
-"""Seconds for which the thread keeps the interpreter's lock while the loop wants it. The loop releases the
-lock at each system call; with Python's default it would wait 0.005 each time."""
 
 
 class SqliteReads:
@@ -59,6 +56,7 @@ class SqliteReads:
         *,
         loop_turns: LoopTurns,
         pauses: LoopPauses,
+        switches: ShortSwitches,
     ) -> None:
         self.budget = _Budget()
         self._view = _LoopView(on_loop, self.budget)
@@ -74,9 +72,7 @@ class SqliteReads:
         self._read_seconds = 0.0
         """Seconds of reads in that turn."""
         self._threads = ThreadPool("reader", [_ThreadConnection(in_thread)], pauses, max_waiting=MAX_WAITING)
-        self._in_thread = 0
-        """Callers that wait for the thread."""
-        self._usual_interval = sys.getswitchinterval()
+        self._switches = switches
         self._closed = False
 
     async def read(self, query: Callable[[Reader], T]) -> T:
@@ -118,17 +114,14 @@ class SqliteReads:
 
     async def _read_in_thread(self, query: Callable[[Reader], T]) -> T:
         load = self._committed.begin_load()
-        self._in_thread += 1
-        sys.setswitchinterval(SWITCH_INTERVAL)
+        self._switches.begin()
         try:
             result: T = await self._threads.call(partial(self._run, query, load), may_abandon=True)
             self._committed.keep(load)
             return result
         finally:
             self._committed.end_load(load)
-            self._in_thread -= 1
-            if not self._in_thread:
-                sys.setswitchinterval(self._usual_interval)
+            self._switches.end()
 
     # --- on the thread -------------------------------------------------------------------------------------
 

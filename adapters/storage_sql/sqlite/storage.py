@@ -12,11 +12,12 @@ from adapters.storage_sql.sqlite.cache import CachedTransaction, CommittedCache,
 from adapters.storage_sql.sqlite.file import connect_reader, connect_writer, owned, prepare
 from adapters.storage_sql.sqlite.file_watch import SCAN_EVERY, FileWatch
 from adapters.storage_sql.sqlite.incarnation import bind_incarnation
+from adapters.storage_sql.sqlite.loop_limit import LoopLimit
 from adapters.storage_sql.sqlite.loop_turns import LoopTurns
 from adapters.storage_sql.sqlite.reads import SqliteReads, many
 from adapters.storage_sql.sqlite.writer import Writer
 from adapters.storage_sql.statements import Statements, read_statements
-from adapters.storage_sql.worker_thread import LoopPauses
+from adapters.storage_sql.worker_thread import LoopPauses, ShortSwitches
 from messaging_core.ports import Reader, Storage, Transaction
 
 T = TypeVar("T")
@@ -74,9 +75,16 @@ class SqliteStorage:
         self._watch = watch
         self._watch.scan()  # the readers have read, so the side files exist
         self._loop_turns = LoopTurns()
-        pauses = LoopPauses()
-        self._reads = SqliteReads(*reading, statements, committed, loop_turns=self._loop_turns, pauses=pauses)
-        self._writer = Writer(self._session, self._loop_turns, pauses)
+        pauses, switches = LoopPauses(), ShortSwitches()
+        self._reads = SqliteReads(
+            *reading,
+            statements,
+            committed,
+            loop_turns=self._loop_turns,
+            pauses=pauses,
+            switches=switches,
+        )
+        self._writer = Writer(self._session, self._loop_turns, pauses, switches)
         self._closed = False
         self._end_watch = start_task(self._keep_watch)
 
@@ -137,11 +145,12 @@ class SqliteWriteSession:
         check_file: Callable[[], None] = lambda: None,
     ) -> None:
         self.connection = connection
+        self.limit = LoopLimit()
         self._staged = StagedChanges(committed)
         self._ids = _IdCounters(connection, statements)
         self._check_file = check_file
         self.transaction = CachedTransaction(
-            connection, statements, staged=self._staged, many=many, ids=self._ids
+            connection, statements, staged=self._staged, limit=self.limit, many=many, ids=self._ids
         )
 
     def end(self) -> None:

@@ -3,6 +3,9 @@
 `commit_policy` decides when a transaction begins, which operations share it, whether the loop or the thread
 commits it, and when a checkpoint is due. The writer does so.
 
+An operation that is too large for the loop leaves its batch, and runs alone in the thread, where it may load
+and store the people of a large chat. The thread commits, too.
+
 An operation that is refused has changed nothing yet, so the others of its batch go on. If an operation fails
 after a change, or the commit fails, the whole transaction is rolled back, and each of its operations runs
 again in a transaction of its own.
@@ -33,8 +36,9 @@ from adapters.storage_sql.event_loop import (
 )
 from adapters.storage_sql.sqlite.commit_policy import CommitPolicy
 from adapters.storage_sql.sqlite.errors import error_for_caller, is_unavailable
+from adapters.storage_sql.sqlite.loop_limit import LoopLimit, TooLargeForLoop
 from adapters.storage_sql.sqlite.loop_turns import LoopTurns
-from adapters.storage_sql.worker_thread import LoopPauses, WorkerThread
+from adapters.storage_sql.worker_thread import LoopPauses, ShortSwitches, WorkerThread
 from messaging_core.ports import StorageUnavailable, Transaction
 
 log = logging.getLogger(__name__)
@@ -58,6 +62,10 @@ class WriteSession(Protocol):
     @property
     def transaction(self) -> Transaction: ...
 
+    @property
+    def limit(self) -> LoopLimit:
+        """What `transaction` may do on the thread that runs it."""
+
     def before_commit(self) -> None: ...
 
     def after_commit(self) -> None: ...
@@ -73,6 +81,8 @@ class _Job:
     """The caller, once it waits for the outcome."""
     outcome: Outcome[Any] | None = None
     """The outcome, if there is one before the caller waits."""
+    is_large: bool = False
+    """Whether the operation was found too large for the event loop."""
 
     def run(self, function: Callable[[V], T], argument: V) -> T:
         """Call `function` in the caller's context, so that its log lines show the caller's `request_id`."""
@@ -97,14 +107,17 @@ class _Job:
 class Writer:
     """Runs operations in order of arrival; created and used on the event loop."""
 
-    def __init__(self, session: WriteSession, loop_turns: LoopTurns, pauses: LoopPauses) -> None:
+    def __init__(
+        self, session: WriteSession, loop_turns: LoopTurns, pauses: LoopPauses, switches: ShortSwitches
+    ) -> None:
         self._session = session
+        self._switches = switches
         self._has_been_idle = loop_turns.idle_detector()
         self._policy = CommitPolicy(session.connection.total_changes)
         self._max_waiting = MAX_WAITING
         self._waiting: dict[_Job, None] = {}
         self._retries: deque[_Job] = deque()
-        """Jobs of a failed batch, each to run again in a transaction of its own."""
+        """Jobs of a failed batch, and large ones, each to run again in a transaction of its own."""
         self._batch: deque[_Job] = deque()
         """The jobs of the current transaction; they can no longer be cancelled."""
         self._outcomes: list[Outcome[Any]] = []
@@ -257,34 +270,73 @@ class Writer:
         try:
             if self._retries:
                 batch.append(self._retries.popleft())
-                self._outcomes.append(self._outcome_of(batch[0]))
+                if batch[0].is_large:
+                    self._run_large(batch[0])
+                    return
+                self._run(batch[0])
             else:
                 while self._waiting and policy.batch_has_room(len(batch), monotonic() - started):
                     job = next(iter(self._waiting))
                     del self._waiting[job]
                     batch.append(job)
-                    self._outcomes.append(self._outcome_of(job))
-            policy.batch_ended(len(batch))
+                    self._run(job)
+        except BaseException as error:  # noqa: BLE001 - goes to the caller
+            self._fail_batch(error)
+        else:
+            self._end_batch()
+
+    def _run(self, job: _Job) -> None:
+        """Run the last job of the batch; one that turns out to be large leaves the batch."""
+        outcome = self._outcome_of(job)
+        if job.is_large:
+            self._retries.append(self._batch.pop())
+        else:
+            self._outcomes.append(outcome)
+
+    def _run_large(self, job: _Job) -> None:
+        self._session.limit.is_on_loop = False
+        self._switches.begin()
+        self._run_in_thread(lambda: self._outcome_of(job), self._after_large)
+
+    def _after_large(self, outcome: Outcome[Outcome[Any]]) -> None:
+        self._switches.end()
+        self._session.limit.is_on_loop = True
+        if isinstance(outcome, Value):
+            self._outcomes.append(outcome.value)
+            self._end_batch()
+        elif isinstance(outcome, Error):
+            self._fail_batch(outcome.error)
+
+    def _end_batch(self) -> None:
+        """Commit the transaction of a batch whose operations have all run."""
+        policy = self._policy
+        policy.batch_ended(len(self._batch))
+        try:
             self._session.before_commit()
         except BaseException as error:  # noqa: BLE001 - goes to the caller
-            self._roll_back()
-            self._after_failure(error)
+            self._fail_batch(error)
+            return
+        if policy.commit_begins(self._session.connection.total_changes):
+            self._run_in_thread(self._commit, self._after_commit)
         else:
-            if policy.commit_begins(self._session.connection.total_changes):
-                self._run_in_thread(self._commit, self._after_commit)
-            else:
-                self._after_commit(capture(self._commit))
+            self._after_commit(capture(self._commit))
+
+    def _fail_batch(self, error: BaseException) -> None:
+        self._roll_back()
+        self._after_failure(error)
 
     def _outcome_of(self, job: _Job) -> Outcome[Any]:
         connection = self._session.connection
         changes = connection.total_changes
         outcome: Outcome[Any] = capture(job.run, job.operation, self._session.transaction)
-        if isinstance(outcome, Error) and (
-            connection.total_changes != changes
-            or not connection.in_transaction
-            or is_unavailable(outcome.error)
-        ):
-            raise outcome.error
+        if isinstance(outcome, Error):
+            job.is_large = isinstance(outcome.error, TooLargeForLoop)
+            if (
+                connection.total_changes != changes
+                or not connection.in_transaction
+                or is_unavailable(outcome.error)
+            ):
+                raise outcome.error
         return outcome
 
     def _after_commit(self, commit: Outcome[None]) -> None:
@@ -300,7 +352,7 @@ class Writer:
         """Retry the jobs of a transaction that was rolled back, or fail its only job."""
         self._session.after_rollback()
         self._outcomes = [Error(error_for_caller(error))]
-        if len(self._batch) > 1:
+        if len(self._batch) > 1 or isinstance(error, TooLargeForLoop):
             self._retries.extend(self._batch)
             self._batch.clear()
             self._outcomes = []
