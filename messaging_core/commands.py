@@ -156,3 +156,16 @@ class ListMessages:
     before_id: MessageId | None = None
     after_id: MessageIdOrZero | None = None
     around_id: MessageId | None = None
+
+
+@frozen
+class ReportTyping:
+    """Repeat it every few seconds while somebody types, as it is soon forgotten."""
+
+    chat_id: ChatId
+    is_typing: bool
+
+
+@frozen
+class ListTypists:
+    chat_id: ChatId

@@ -325,7 +325,7 @@ EVENTS: Final = (
         "typing",
         Typing,
         subject=None,
-        audience=_members,
+        audience=lambda event, chat: tuple([each for each in chat.member_ids if each != event.user_id]),
         facts=lambda event: Facts(data=asdict(event)),
         replay=lambda _, facts: _typing(facts.data),
         plain=lambda _: None,

@@ -94,6 +94,10 @@ class Limits:
     history_page_max: int = field(default=200, validator=[ge(1), le(1000)])
     """Messages in the largest page; more than 50 are read in parts, and other requests run between the
     parts."""
+    typing_time: timedelta = field(default=timedelta(seconds=10), validator=ge(timedelta(seconds=2)))
+    """How long a report that somebody types holds; clients repeat it meanwhile."""
+    typing_members: int = field(default=100, validator=[ge(2), le(10_000)])
+    """People in the largest chat in which it is announced who types: each report costs a delivery to each."""
     device_characters: int = field(default=200, validator=ge(16))
     """Characters of a User-Agent that are stored as the name of a session."""
     sockets_per_user: int = field(default=20, validator=ge(1))

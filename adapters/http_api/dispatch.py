@@ -101,7 +101,7 @@ class Dispatcher:
         if isinstance(endpoint.does, Handles):
             return await endpoint.does.function(command, request, messaging)
         privacy = messaging.privacy_at(request.headers.get("host"))
-        context = Context(_known(actor), messaging.now(), limits, privacy)
+        context = Context(_known(actor), messaging.now(), limits, privacy, messaging.typists)
         if endpoint.stranger_limits and self._throttles is not None:
             # Before the look-up, so that a stranger and an unknown id cost the same.
             knows = await messaging.read(operations.knows(command.user_id, context))

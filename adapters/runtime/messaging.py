@@ -34,6 +34,7 @@ from messaging_core.ports import (
     TokenSigner,
     Transaction,
 )
+from messaging_core.presence import Typists
 from messaging_core.privacy import Privacy, shown
 from messaging_core.profiles import PLAIN, Profile
 
@@ -142,12 +143,14 @@ class Messaging:
         self._refused_to_write = False
         """Whether the storage has refused a commit, and no later check has found that it has room."""
         self._deliver: Callable[[Deliver], None] = hub.deliver
+        self.typists = Typists(limits)
         if bus is not None:
             self.relay = Relay(
                 bus,
                 storage=storage,
                 hub=hub,
                 admissions=self._admissions,
+                deliver_ephemeral=self._deliver_ephemeral,
                 close_ended=lambda: self.close_sockets_of_ended_sessions(hub.sessions()),
             )
             self._deliver = self.relay.deliver
@@ -216,7 +219,7 @@ class Messaging:
                 case Deliver():
                     self._deliver(effect)
                 case DeliverEphemeral():
-                    self.hub.deliver(effect)
+                    self._deliver_ephemeral(effect)
                     if self.relay is not None:
                         self.relay.signal(effect)
                 case CloseSockets(session_id, reason):
@@ -226,6 +229,11 @@ class Messaging:
                         self.relay.signal(effect)
                 case _:
                     assert_never(effect)
+
+    def _deliver_ephemeral(self, delivery: DeliverEphemeral) -> None:
+        """Remember and deliver what happened here or, by its signal, in another process."""
+        self.typists.note(delivery.event, self.now())
+        self.hub.deliver(delivery)
 
     # --- sessions ---
 

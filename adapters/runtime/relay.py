@@ -76,6 +76,7 @@ class Relay:
         storage: Storage,
         hub: Hub,
         admissions: Admissions,
+        deliver_ephemeral: Callable[[DeliverEphemeral], None],
         close_ended: Callable[[], Awaitable[None]],
     ) -> None:
         self.counts = Counts()
@@ -83,6 +84,7 @@ class Relay:
         self._storage = storage
         self._hub = hub
         self._admissions = admissions
+        self._deliver_ephemeral = deliver_ephemeral
         self._close_ended = close_ended
         self._following = Following()
         self._liveness = Liveness(bus.publisher, now=trio.current_time())
@@ -184,7 +186,7 @@ class Relay:
             case Deliver() | Reference():
                 self._leave(self._following.arrive(signal) or ())
             case DeliverEphemeral():
-                self._hub.deliver(signal)
+                self._deliver_ephemeral(signal)
             case CloseSockets(session_id, reason):
                 self._admissions.end(session_id)
                 self._hub.close_session(session_id, reason)

@@ -25,6 +25,7 @@ from messaging_core.operations.messages import (
     send_message,
 )
 from messaging_core.operations.once import Executed, once_only
+from messaging_core.operations.presence import list_typists, report_typing
 from messaging_core.operations.users import find_user_by_tag, get_own_user, get_user, knows
 
 __all__ = (
@@ -49,6 +50,7 @@ __all__ = (
     "get_user",
     "knows",
     "list_chats",
+    "list_typists",
     "log_out",
     "log_part",
     "once_only",
@@ -58,6 +60,7 @@ __all__ = (
     "page_of_messages",
     "register",
     "registration_request",
+    "report_typing",
     "rotate",
     "send_message",
     "session",

@@ -10,6 +10,7 @@ from messaging_core.effects import CloseSockets, Decision, Deliver, DeliverEphem
 from messaging_core.limits import Limits
 from messaging_core.models import Actor
 from messaging_core.ports import Reader, Transaction
+from messaging_core.presence import Typists
 from messaging_core.privacy import Privacy
 
 T = TypeVar("T")
@@ -46,6 +47,8 @@ class Context:
     now: datetime
     limits: Limits
     privacy: Privacy
+    typists: Typists | None = None
+    """Who types, as far as this process knows."""
 
 
 def apply_decision(tx: Transaction, decision: Decision[Any]) -> list[DeliveryEffect]:

@@ -76,23 +76,27 @@ async def test_a_message_reaches_every_socket_on_every_process_once(
 async def test_an_ephemeral_event_reaches_every_process_and_no_log(
     broker: MemoryBroker, autojump_clock: Clock
 ) -> None:
-    """An ephemeral event of a decision reaches the members on every process, and is in no log."""
+    """An ephemeral event of a decision reaches the others on every process, and is in no log."""
     async with (
         two(broker) as (here, there, alice, bob, chat),
         here.socket(alice, TYPISTS) as alices,
+        here.socket(bob, TYPISTS) as bobs_here,
         there.socket(bob, TYPISTS) as bobs,
         there.socket(bob) as plain,
     ):
         await here.type(alice, chat)
-        for socket in (alices, bobs):
+        for socket in (bobs_here, bobs):
             await socket.wait_until(lambda socket: socket.events == [("typing", chat, alice.user_id, "True")])
+        assert alices.events == []
+        for process in (here, there):
+            assert process.messaging.typists.of_chat(chat, process.messaging.now()) == (alice.user_id,)
         await here.send(alice, chat)
         broker.faults.loss = 1.0
         await here.type(alice, chat)
         await trio.sleep(LATE)
         broker.faults.loss = 0.0
         await trio.sleep(LATE)
-        assert len(alices.events) == 2, "the one of this process is not lost"
+        assert len(bobs_here.events) == 2, "the one of this process is not lost"
         assert len(bobs.events) == 1, "no log has it, so it is lost with its signal"
         assert plain.messages() == [1]
 

@@ -116,8 +116,9 @@ def test_an_ephemeral_event_is_rebuilt_from_its_facts(event: EphemeralEvent) -> 
 
 @given(values.chats(), values.ephemeral_events)
 def test_an_ephemeral_event_is_delivered_and_not_logged(chat: Chat, event: EphemeralEvent) -> None:
-    """Its delivery goes to the chat's members, and the log refuses it."""
-    assert announce_ephemeral(chat, event) == DeliverEphemeral(event, chat.member_ids)
+    """Its delivery goes to the chat's other members, and the log refuses it."""
+    others = tuple(user_id for user_id in chat.member_ids if user_id != event.user_id)
+    assert announce_ephemeral(chat, event) == DeliverEphemeral(event, others)
     with pytest.raises(TypeError, match="is ephemeral"):
         log_entry(chat.id, 1, event, NOW)  # type: ignore[arg-type]
 

@@ -20,6 +20,7 @@ def test_defaults() -> None:
     assert limits.message_characters == 4000
     assert limits.group_members == 1000
     assert limits.sockets_per_user == 20
+    assert (limits.typing_time, limits.typing_members) == (timedelta(seconds=10), 100)
     assert (limits.password_min_characters, limits.password_max_characters) == (8, 128)
     assert (limits.history_page, limits.history_page_max) == (50, 200)
     assert (limits.chats_per_user, limits.chats_listed, limits.chats_page_max) == (2000, 1000, 200)
@@ -56,6 +57,8 @@ BOUNDS: dict[str, tuple[Any, Any]] = {
     "message_payload_depth": (1, 100),
     "history_page": (1, 200),
     "history_page_max": (1, 1000),
+    "typing_time": (timedelta(seconds=2), None),
+    "typing_members": (2, 10_000),
     "device_characters": (16, None),
     "sockets_per_user": (1, None),
     "outbox_frames": (2, None),

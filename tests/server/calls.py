@@ -53,6 +53,8 @@ CALLS: dict[str, Callable[[Scene], Values]] = {
     },
     "EditMessage": lambda scene: {"message_id": scene.message, "content": "Edited", "payload": None},
     "DeleteMessage": lambda scene: {"message_id": scene.message},
+    "ReportTyping": lambda scene: {"chat_id": scene.chat, "is_typing": True},
+    "ListTypists": lambda scene: {"chat_id": scene.chat},
     "CheckHealth": lambda _: {},
     "CheckReadiness": lambda _: {},
 }

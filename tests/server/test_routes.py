@@ -217,6 +217,10 @@ REFUSED: dict[str, tuple[str, dict[str, Any], type[Refused]]] = {
         {"title": "T", "member_ids": [2], "is_group": False},
         errors.Invalid,
     ),
+    "typing nowhere": ("ReportTyping", {"chat_id": 999, "is_typing": True}, errors.ChatNotFound),
+    "typing in others' chat": ("ReportTyping", {"chat_id": 2, "is_typing": True}, errors.NotAParticipant),
+    "typists of nothing": ("ListTypists", {"chat_id": 999}, errors.ChatNotFound),
+    "typists of others' chat": ("ListTypists", {"chat_id": 2}, errors.NotAParticipant),
     "e-mail taken": (
         "RegisterUser",
         {"email": "bob@test.com", "password": "password123", "display_name": "Bob"},
