@@ -97,6 +97,7 @@ def messages(chat_id: ChatId, number: int) -> Steps:
                 None,
                 None,
                 sequence,
+                sequence,
             )
             tx.apply(StoreMessage(message))
             chat = evolve(chat, sequence=sequence, last_message_id=message.id, active_at=message.ts)

@@ -20,7 +20,7 @@ from messaging_core.constraints import (
     constrained,
 )
 from messaging_core.ids import ChatId, MessageId, MessageIdOrZero, UserId
-from messaging_core.models import MessageType
+from messaging_core.models import History, MessageType, Role
 
 EMAIL = Text(
     "email_characters",
@@ -124,6 +124,58 @@ class CreateGroup:
     title: str = field(metadata=constrained(TITLE))
     member_ids: tuple[UserId, ...] = field(metadata=constrained(Identifiers("group_members")))
     is_group: Literal[True] = True
+    history: History = History.JOINED
+
+
+@frozen
+class UpdateGroup:
+    """Change a group; omitted fields stay, and null removes the avatar."""
+
+    chat_id: ChatId
+    title: str | Unset = field(default=UNSET, metadata=constrained(TITLE))
+    avatar_url: str | Unset | None = field(default=UNSET, metadata=constrained(AVATAR_URL))
+    history: History | Unset = UNSET
+
+
+@frozen
+class DeleteGroup:
+    chat_id: ChatId
+
+
+@frozen
+class ListMembers:
+    """A page of a chat's members, in the order in which they joined."""
+
+    chat_id: ChatId
+    limit: int | None = field(default=None, metadata=constrained(Count("members_page_max")))
+    cursor: str | None = None
+    """The `next_cursor` of the page above."""
+
+
+@frozen
+class AddMembers:
+    """Add one person, or several: all of them or none."""
+
+    chat_id: ChatId
+    user_id: UserId | None = None
+    user_ids: tuple[UserId, ...] | None = field(
+        default=None, metadata=constrained(Identifiers("members_added"))
+    )
+
+
+@frozen
+class ChangeRole:
+    chat_id: ChatId
+    user_id: UserId
+    role: Role
+
+
+@frozen
+class RemoveMember:
+    """Remove a person from a group, or leave it: the own id."""
+
+    chat_id: ChatId
+    user_id: UserId
 
 
 @frozen

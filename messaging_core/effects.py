@@ -10,7 +10,7 @@ from attrs import frozen
 
 from messaging_core.events import DurableEvent, EphemeralEvent, LogEntry
 from messaging_core.ids import ChatId, SessionId, UserId
-from messaging_core.models import Chat, Member, Message, Session, StoredResponse, Tombstone, User
+from messaging_core.models import Chat, Member, Message, Role, Session, StoredResponse, Tombstone, User
 
 T_co = TypeVar("T_co", covariant=True)
 
@@ -46,11 +46,27 @@ class AdvanceChat:
 
 
 @frozen
+class ChangeChat:
+    """Store a chat's new `title`, `avatar_url` and `history`, and no other field."""
+
+    chat: Chat
+
+
+@frozen
 class StoreMember:
     """Store a new membership; its person becomes the last in the order of the chat's members."""
 
     chat_id: ChatId
     member: Member
+
+
+@frozen
+class StoreRole:
+    """Store a member's new role; their place in the order of the chat's members stays."""
+
+    chat_id: ChatId
+    user_id: UserId
+    role: Role
 
 
 @frozen
@@ -138,11 +154,12 @@ class CloseSockets:
     reason: str
 
 
-MembershipEffect = StoreChat | StoreMember | EndMembership | DeleteChat
+MembershipEffect = StoreChat | StoreMember | StoreRole | EndMembership | DeleteChat
 StorageEffect = (
     StoreUser
     | StoreSession
     | MembershipEffect
+    | ChangeChat
     | AdvanceChat
     | StoreMessage
     | ChangeMessage

@@ -119,6 +119,28 @@ class AlreadyAMember(Refused):
     sentence = "This person is a member of the chat already."
 
 
+class MemberNotFound(Refused):
+    code = "member_not_found"
+    sentence = "This person is not a member of the chat."
+
+
+class InsufficientRole(Refused):
+    """The caller's role in the group does not include the right; see `messaging_core.rights`."""
+
+    code = "insufficient_role"
+    sentence = "Your role in this group does not allow this."
+
+
+class LastOwner(Refused):
+    code = "last_owner"
+    sentence = "You are the group's only owner. Make another member an owner first, or leave the group."
+
+
+class NotAGroup(Refused):
+    code = "not_a_group"
+    sentence = "This is a direct chat: it has no title, roles or members that can be changed."
+
+
 class NotTheAuthor(Refused):
     code = "not_the_author"
     sentence = "Only the author of a message may change it."

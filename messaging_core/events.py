@@ -15,7 +15,7 @@ from attrs import asdict, field, frozen
 
 from messaging_core.frames import PlainFrame, plain_message
 from messaging_core.ids import ChatId, MessageId, UserId
-from messaging_core.models import Chat, Member, Message, Tombstone
+from messaging_core.models import Chat, History, Member, Message, Tombstone
 from messaging_core.positions import FOUNDER, may_see
 
 # --- durable events -----------------------------------------------------------------------------------------
@@ -24,6 +24,16 @@ from messaging_core.positions import FOUNDER, may_see
 @frozen
 class ChatCreated:
     chat: Chat
+
+
+@frozen
+class ChatUpdated:
+    """What a chat is called and looks like, and what its new members read, after a change of any of these."""
+
+    chat_id: ChatId
+    title: str
+    avatar_url: str | None
+    history: History
 
 
 @frozen
@@ -40,6 +50,15 @@ class MemberAdded:
     member: Member
     member_count: int
     """How many members the chat has after the event, or now where it is replayed."""
+
+
+@frozen
+class MemberUpdated:
+    """A member has another role."""
+
+    member: Member
+    member_count: int
+    """How many members the chat has."""
 
 
 @frozen
@@ -112,8 +131,10 @@ class Custom:
 
 DurableEvent = (
     ChatCreated
+    | ChatUpdated
     | ChatDeleted
     | MemberAdded
+    | MemberUpdated
     | MemberRemoved
     | MessageCreated
     | MessageUpdated
@@ -269,9 +290,19 @@ def _typing(data: Mapping[str, Any] | None) -> Typing | None:
             return None
 
 
+def _chat_updated(facts: Facts) -> ChatUpdated | None:
+    if facts.chat is not None:
+        return ChatUpdated(facts.chat.id, facts.chat.title, facts.chat.avatar_url, facts.chat.history)
+    match facts.data:
+        case {"chat_id": int(chat_id), "title": str(title), "avatar_url": avatar_url, "history": history}:
+            return ChatUpdated(ChatId(chat_id), title, avatar_url, History(history))
+        case _:
+            return None
+
+
 def _about_member(
     name: str,
-    event: type[MemberAdded | MemberRemoved],
+    event: type[MemberAdded | MemberUpdated | MemberRemoved],
     audience: Callable[[Any, Chat], tuple[UserId, ...]],
 ) -> EventKind:
     return EventKind(
@@ -298,6 +329,15 @@ EVENTS: Final = (
         plain=lambda _: None,
     ),
     EventKind(
+        "chat.updated",
+        ChatUpdated,
+        subject=lambda _: THE_CHAT,
+        audience=_members,
+        facts=lambda event: Facts(data=asdict(event)),
+        replay=lambda _, facts: _chat_updated(facts),
+        plain=lambda _: None,
+    ),
+    EventKind(
         "chat.deleted",
         ChatDeleted,
         subject=lambda _: THE_CHAT,
@@ -307,6 +347,7 @@ EVENTS: Final = (
         plain=lambda _: None,
     ),
     _about_member("member.added", MemberAdded, lambda event, chat: (*chat.member_ids, event.member.user_id)),
+    _about_member("member.updated", MemberUpdated, _members),
     _about_member("member.removed", MemberRemoved, _members),
     # No range needs to be looked at: all members joined before the message, which is new.
     _about_message(CREATED, MessageCreated, CREATED, _members),

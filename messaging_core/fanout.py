@@ -12,6 +12,7 @@ from attrs import evolve
 from messaging_core.effects import (
     AdvanceChat,
     AppendEvent,
+    ChangeChat,
     ChangeMessage,
     DeleteChat,
     Deliver,
@@ -22,11 +23,13 @@ from messaging_core.effects import (
     StoreChat,
     StoreMember,
     StoreMessage,
+    StoreRole,
 )
 from messaging_core.events import (
     ChatCreated,
     ChatDeleted,
     ChatSubject,
+    ChatUpdated,
     Custom,
     CustomSubject,
     DurableEvent,
@@ -36,6 +39,7 @@ from messaging_core.events import (
     MemberAdded,
     MemberRemoved,
     MemberSubject,
+    MemberUpdated,
     MessageCreated,
     MessageDeleted,
     MessageSubject,
@@ -74,6 +78,8 @@ def announce(chat: Chat, event: DurableEvent, *, now: datetime) -> tuple[Effect,
                         sequence,
                         active_at=message.ts,
                         last_message_id=message.id,
+                        history=chat.history,
+                        avatar_url=chat.avatar_url,
                     )
                 ),
             )
@@ -86,6 +92,14 @@ def announce(chat: Chat, event: DurableEvent, *, now: datetime) -> tuple[Effect,
             stored = (DeleteChat(tombstone, chat.member_ids),)
         case MemberAdded(member):
             stored = (StoreMember(chat.id, member), AdvanceChat(evolve(chat, sequence=sequence)))
+        case ChatUpdated(_, title, avatar_url, history):
+            changed = evolve(chat, title=title, avatar_url=avatar_url, history=history, sequence=sequence)
+            stored = (ChangeChat(changed), AdvanceChat(changed))
+        case MemberUpdated(member):
+            stored = (
+                StoreRole(chat.id, member.user_id, member.role),
+                AdvanceChat(evolve(chat, sequence=sequence)),
+            )
         case MemberRemoved(member):
             stored = (
                 EndMembership(chat.id, member.user_id, sequence),
@@ -97,6 +111,24 @@ def announce(chat: Chat, event: DurableEvent, *, now: datetime) -> tuple[Effect,
             assert_never(event)
     entry = log_entry(chat.id, sequence, event, now)
     return (*stored, AppendEvent(entry), Deliver(event, people, entry))
+
+
+def announce_added(chat: Chat, added: Sequence[Member], *, now: datetime) -> tuple[Effect, ...]:
+    """The effects of people who join together: one event each, all with one audience, which includes them.
+
+    So the hub writes all these events to a socket at once. The members' range begins with the first event.
+    """
+    people = (*chat.member_ids, *[member.user_id for member in added])
+    count = chat.member_count + len(added)
+    last = evolve(chat, sequence=chat.sequence + len(added))
+    stored: list[Effect] = [*[StoreMember(chat.id, member) for member in added], AdvanceChat(last)]
+    deliveries = []
+    for number, member in enumerate(added, chat.sequence + 1):
+        event = MemberAdded(member, count)
+        entry = log_entry(chat.id, number, event, now)
+        stored.append(AppendEvent(entry))
+        deliveries.append(Deliver(event, people, entry))
+    return (*stored, *deliveries)
 
 
 def announce_ephemeral(chat: Chat, event: EphemeralEvent) -> DeliverEphemeral:

@@ -18,6 +18,8 @@ from messaging_core.limits import Limits
 from messaging_core.models import (
     ChatView,
     IdempotencyKey,
+    MemberPage,
+    MemberView,
     Message,
     Resource,
     ResourceKind,
@@ -59,7 +61,7 @@ class IdempotentRequest:
     """As sent: responses that were stored up to schema 0003 have the fingerprint of the body."""
 
 
-Shown = Message | ChatView | UserView | User | None
+Shown = Message | ChatView | UserView | User | MemberView | MemberPage | None
 """What the response to a request with a key can show."""
 
 
@@ -98,5 +100,9 @@ def resource_of(shown: Shown) -> Resource | None:
             return Resource(ResourceKind.CHAT, shown.id)
         case User() | UserView():
             return Resource(ResourceKind.USER, shown.id)
+        case MemberView():
+            return Resource(ResourceKind.MEMBER, shown.user.id)
+        case MemberPage():
+            return Resource(ResourceKind.MEMBER, shown.members[0].user.id)
         case _:
             assert_never(shown)

@@ -67,6 +67,12 @@ class Limits:
     """Longest title of a group, in NFC without white space at its ends."""
     group_members: int = field(default=1000, validator=[ge(2), le(100_000)])
     """People in one group, its owner included; one message costs one delivery to each."""
+    members_added: int = field(default=100, validator=[ge(1), le(1000)])
+    """People whom one request adds to a group; each is an event of its own for every member."""
+    members_page: int = field(default=100, validator=[ge(1), le(200)])
+    """Members in a page whose request has no limit."""
+    members_page_max: int = field(default=200, validator=[ge(1), le(1000)])
+    """Members in the largest page."""
     chats_per_user: int = field(default=2000, validator=[ge(1), le(100_000)])
     """Chats that one user may create: groups, and direct chats that they opened first. Chats that others
     create with them do not count, so no user can exhaust another's limit."""
@@ -83,6 +89,9 @@ class Limits:
     in the order in which they joined."""
     participants_listed_in_all: int = field(default=10_000, validator=[ge(10), le(1_000_000)])
     """Participants in a whole list, some 1.5 MB; beyond them, chats show at most 10 each."""
+    last_messages_characters: int = field(default=1_048_576, validator=[ge(0), le(100_000_000)])
+    """Characters of the last messages in a list of chats; further chats show none. Senders choose how long
+    their messages are, so they must not choose how long other people's lists are."""
     message_characters: int = field(default=4000, validator=[ge(1), le(100_000)])
     """Code points in a message's content, counted in NFC; the content is stored as sent."""
     message_payload_bytes: int = field(default=32_768, validator=[ge(256), le(1_048_576)])
@@ -154,6 +163,8 @@ class Limits:
             raise ValueError("history_page is above history_page_max: the default page would be refused")
         if self.chats_page > self.chats_page_max:
             raise ValueError("chats_page is above chats_page_max: the default page would be refused")
+        if self.members_page > self.members_page_max:
+            raise ValueError("members_page is above members_page_max: the default page would be refused")
         if self.participants_listed_in_all < PARTICIPANTS_LISTED_LEAST * self.chats_listed:
             raise ValueError(
                 f"participants_listed_in_all is below {PARTICIPANTS_LISTED_LEAST} for each of chats_listed:"

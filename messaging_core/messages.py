@@ -9,6 +9,7 @@ from typing import Any
 
 from attrs import evolve
 
+from messaging_core import rights
 from messaging_core.characters import is_blank
 from messaging_core.commands import (
     EditMessage,
@@ -30,8 +31,12 @@ from messaging_core.events import MessageCreated, MessageDeleted, MessageUpdated
 from messaging_core.fanout import announce
 from messaging_core.ids import MessageId, UserId
 from messaging_core.limits import Limits
-from messaging_core.models import Chat, Member, Message, Page, Role
+from messaging_core.models import Chat, Member, Message, MessageType, Page
 from messaging_core.positions import may_see
+from messaging_core.rights import Right
+
+OTHER_CHARACTERS = 250
+"""Characters of a message's JSON besides its content and its payload."""
 
 
 def found(message: Message | None) -> Message:
@@ -80,6 +85,7 @@ def send_message(
         edited_at=None,
         deleted_at=None,
         sequence=chat.sequence + 1,
+        revision=chat.sequence + 1,
     )
     return _announced(chat, MessageCreated(message), now)
 
@@ -102,6 +108,7 @@ def edit_message(
         _require_substance(None, None)
     message = found(message)
     chat, _ = _reader(chat, message, editor)
+    _require_an_author(message)
     if message.author_id != editor:
         raise NotTheAuthor
     if message.deleted_at is not None:
@@ -109,7 +116,7 @@ def edit_message(
     content = message.content if command.content is UNSET else command.content
     payload = message.payload if command.payload is UNSET else command.payload
     _require_substance(content, payload)
-    edited = evolve(message, content=content, payload=payload, edited_at=now)
+    edited = evolve(message, content=content, payload=payload, edited_at=now, revision=chat.sequence + 1)
     return _announced(chat, MessageUpdated(edited), now)
 
 
@@ -127,13 +134,22 @@ def delete_message(
     """
     message = found(message)
     chat, member = _reader(chat, message, deleter)
-    moderates = chat.is_group and member.role in {Role.OWNER, Role.ADMIN}
+    _require_an_author(message)
+    moderates = chat.is_group and rights.includes(member.role, Right.DELETE_MESSAGES)
     if message.author_id != deleter and not moderates:
         raise NotTheAuthor("Only the author of a message, or an admin of its group, may delete it.")
     if message.deleted_at is not None:
         return Decision(None)
-    deleted = evolve(message, content=None, payload={"deleted": True}, deleted_at=now)
+    deleted = evolve(
+        message, content=None, payload={"deleted": True}, deleted_at=now, revision=chat.sequence + 1
+    )
     return Decision(None, _announced(chat, MessageDeleted(deleted), now).effects)
+
+
+def characters_of(message: Message) -> int:
+    """About how many characters a message has as JSON."""
+    payload = 0 if message.payload is None else len(str(message.payload))
+    return OTHER_CHARACTERS + len(message.content or "") + payload
 
 
 def check_page(command: ListMessages, limits: Limits) -> int:
@@ -191,6 +207,12 @@ def _reader(chat: Chat | None, message: Message, user_id: UserId) -> tuple[Chat,
     if not _is_seen(message, chat, member):
         raise MessageNotFound
     return chat, member
+
+
+def _require_an_author(message: Message) -> None:
+    """Raise `NotTheAuthor` for a system message: see `rights`."""
+    if message.type is MessageType.SYSTEM:
+        raise NotTheAuthor("The server wrote this message: nobody may change or delete it.")
 
 
 def _is_seen(message: Message, chat: Chat, member: Member) -> bool:

@@ -80,6 +80,15 @@ class Role(StrEnum):
     MEMBER = "member"
 
 
+class History(StrEnum):
+    """From where a new member reads a chat; fixed for each member when they join."""
+
+    ALL = "all"
+    """From its beginning."""
+    JOINED = "joined"
+    """From their joining on."""
+
+
 @frozen
 class Member:
     """A person's membership of a chat; one that has ended is found by `Reader.ended_members` only."""
@@ -105,6 +114,9 @@ class Chat:
     active_at: datetime
     """When its last message was sent; without a message, when it was created."""
     last_message_id: MessageId | None
+    history: History = History.ALL
+    """What people who join from now on read."""
+    avatar_url: str | None = None
 
     @property
     def member_ids(self) -> tuple[UserId, ...]:
@@ -147,7 +159,12 @@ class Excerpt(NamedTuple):
     last_message_id: MessageId | None
     member_count: int
     """How many members the chat has."""
+    sequence: int
+    history: History
+    avatar_url: str | None
     member_ids: tuple[UserId, ...] = ()
+    viewer: Member | None = None
+    """The membership of whom it is for; None where it is for nobody in particular."""
 
 
 class ChatView(NamedTuple):
@@ -156,10 +173,31 @@ class ChatView(NamedTuple):
     chat: Chat | Excerpt
     participants: tuple[UserView, ...]
     """The chat's people, or some of many."""
+    role: Role
+    """The participant's own."""
+    last_message: "Message | None"
+    """As it is shown; None where the participant may read none, or where a list has no room for it."""
 
     @property
     def id(self) -> ChatId:
         return self.chat.id
+
+
+class MemberView(NamedTuple):
+    """A member as another one sees them."""
+
+    user: UserView
+    role: Role
+    joined_at: datetime
+
+
+@frozen
+class MemberPage:
+    """Some members of a chat."""
+
+    members: tuple[MemberView, ...]
+    next_cursor: str | None = None
+    """The `cursor` of the page below; None on the last page."""
 
 
 @frozen
@@ -197,6 +235,8 @@ class Message:
     deleted_at: datetime | None
     sequence: int
     """The number of its creation in its chat's log: who may not see that, may not see the message."""
+    revision: int
+    """The number of its last change; of its creation at first."""
 
 
 @frozen
@@ -250,6 +290,8 @@ class ResourceKind(StrEnum):
     MESSAGE = "message"
     CHAT = "chat"
     USER = "user"
+    MEMBER = "member"
+    """A member, or the first of several, of the chat that the request's path names."""
 
 
 @frozen

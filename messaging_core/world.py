@@ -8,7 +8,7 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime
 from itertools import count as count_from
-from typing import TypeVar, assert_never
+from typing import Any, TypeVar, assert_never
 
 from attrs import Factory, evolve, frozen
 
@@ -16,6 +16,7 @@ from messaging_core.chats import excerpt
 from messaging_core.effects import (
     AdvanceChat,
     AppendEvent,
+    ChangeChat,
     ChangeMessage,
     DeleteChat,
     DeliveryEffect,
@@ -26,6 +27,7 @@ from messaging_core.effects import (
     StoreMember,
     StoreMessage,
     StoreResponse,
+    StoreRole,
     StoreSession,
     StoreUser,
 )
@@ -37,6 +39,7 @@ from messaging_core.models import (
     IdempotencyKey,
     Member,
     Message,
+    Role,
     Session,
     StoredResponse,
     Tombstone,
@@ -144,6 +147,9 @@ class _WorldReader:
     def message(self, message_id: MessageId) -> Message | None:
         return self._tables.messages.get(message_id)
 
+    def last_messages(self, message_ids: Mapping[ChatId, MessageId]) -> Mapping[ChatId, Message]:
+        return {chat_id: self._tables.messages[message_id] for chat_id, message_id in message_ids.items()}
+
     def messages_before(
         self, chat_id: ChatId, before_id: MessageId | None, count: int, since: int = 1
     ) -> Sequence[Message]:
@@ -212,15 +218,9 @@ class _WorldTransaction(_WorldReader):
                 self._add(tables.password_hashes, user.id, password_hash)
             case StoreSession(session):
                 self._put(tables.sessions, session.id, session)
-            case AdvanceChat(chat):
-                advanced = evolve(
-                    tables.chats[chat.id],
-                    sequence=chat.sequence,
-                    active_at=chat.active_at,
-                    last_message_id=chat.last_message_id,
-                )
-                self._put(tables.chats, chat.id, advanced)
-            case StoreChat() | StoreMember() | EndMembership() | DeleteChat():
+            case AdvanceChat() | ChangeChat():
+                self._change_chat(effect)
+            case StoreChat() | StoreMember() | StoreRole() | EndMembership() | DeleteChat():
                 self._change_members(effect)
             case StoreMessage(message):
                 self._store_message(message)
@@ -255,6 +255,21 @@ class _WorldTransaction(_WorldReader):
         while self._undo:
             self._undo.pop()()
 
+    def _change_chat(self, effect: AdvanceChat | ChangeChat) -> None:
+        chat = effect.chat
+        match effect:
+            case AdvanceChat():
+                changes: dict[str, Any] = {
+                    "sequence": chat.sequence,
+                    "active_at": chat.active_at,
+                    "last_message_id": chat.last_message_id,
+                }
+            case ChangeChat():
+                changes = {"title": chat.title, "avatar_url": chat.avatar_url, "history": chat.history}
+            case _:
+                assert_never(effect)
+        self._put(self._tables.chats, chat.id, evolve(self._tables.chats[chat.id], **changes))
+
     def _change_members(self, effect: MembershipEffect) -> None:
         tables = self._tables
         match effect:
@@ -262,6 +277,8 @@ class _WorldTransaction(_WorldReader):
                 self._store_chat(chat)
             case StoreMember(chat_id, member):
                 self._store_member(chat_id, member)
+            case StoreRole(chat_id, user_id, role):
+                self._store_role(chat_id, user_id, role)
             case EndMembership(chat_id, user_id, last):
                 self._end_membership(chat_id, user_id, last)
             case DeleteChat(tombstone, member_ids):
@@ -284,6 +301,13 @@ class _WorldTransaction(_WorldReader):
         chat = self._tables.chats[chat_id]
         self._add(self._tables.chats_of.setdefault(member.user_id, {}), chat_id, None)
         self._put(self._tables.chats, chat_id, evolve(chat, members=(*chat.members, member)))
+
+    def _store_role(self, chat_id: ChatId, user_id: UserId, role: Role) -> None:
+        chat = self._tables.chats[chat_id]
+        if chat.member(user_id) is None:
+            raise LookupError(f"{user_id} is no member of chat {chat_id}")
+        members = tuple([evolve(m, role=role) if m.user_id == user_id else m for m in chat.members])
+        self._put(self._tables.chats, chat_id, evolve(chat, members=members))
 
     def _end_membership(self, chat_id: ChatId, user_id: UserId, last: int) -> None:
         tables = self._tables

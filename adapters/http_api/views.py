@@ -12,7 +12,17 @@ from msgspec import Struct
 
 from adapters.runtime.messaging import SignedIn, TokenPair
 from messaging_core.ids import ChatId, MessageId, UserId
-from messaging_core.models import ChatView, Message, MessageType, Page, UserView
+from messaging_core.models import (
+    ChatView,
+    History,
+    MemberPage,
+    MemberView,
+    Message,
+    MessageType,
+    Page,
+    Role,
+    UserView,
+)
 
 SUFFIX = "Json"
 
@@ -32,22 +42,6 @@ class UserViewJson(View, frozen=True, gc=False):
     created_at: datetime
 
 
-class ChatViewJson(View, frozen=True, gc=False):
-    """A chat; `participants` holds only some of many, `participants_count` is the number of all."""
-
-    id: ChatId
-    title: str
-    is_group: bool
-    created_at: datetime
-    participants: list[UserViewJson]
-    participants_count: int
-
-
-class ChatPageJson(View, frozen=True, gc=False):
-    chats: list[ChatViewJson]
-    next_cursor: str | None
-
-
 class MessageJson(View, frozen=True, gc=False):
     id: MessageId
     chat_id: ChatId
@@ -59,6 +53,49 @@ class MessageJson(View, frozen=True, gc=False):
     reply_to_id: MessageId | None
     edited_at: datetime | None
     deleted_at: datetime | None
+    revision: int
+
+
+class ChatViewJson(View, frozen=True, gc=False):
+    """A chat as one of its participants sees it.
+
+    `participants` holds only some of many, `participants_count` is the number of all. `updated_at` is when it
+    was last active, `sequence` the number of its last event, `history` what people who join it read.
+    `last_message` is null where the reader may read none, and in a list beyond a million characters of them.
+    """
+
+    id: ChatId
+    title: str
+    is_group: bool
+    created_at: datetime
+    participants: list[UserViewJson]
+    participants_count: int
+    my_role: Role
+    last_message: MessageJson | None
+    sequence: int
+    updated_at: datetime
+    history: History
+    avatar_url: str | None
+
+
+class MemberViewJson(View, frozen=True, gc=False):
+    user: UserViewJson
+    role: Role
+    joined_at: datetime
+
+
+class MemberPageJson(View, frozen=True, gc=False):
+    members: list[MemberViewJson]
+    next_cursor: str | None
+
+
+class AddedMembersJson(View, frozen=True, gc=False):
+    members: list[MemberViewJson]
+
+
+class ChatPageJson(View, frozen=True, gc=False):
+    chats: list[ChatViewJson]
+    next_cursor: str | None
 
 
 class PageJson(View, frozen=True, gc=False):
@@ -102,14 +139,41 @@ def user_json(found: UserView) -> UserViewJson:
 def chats_json(found: Iterable[ChatView]) -> list[ChatViewJson]:
     return [
         ChatViewJson(
-            chat.id, chat.title, chat.is_group, chat.created_at, users_json(participants), chat.member_count
+            chat.id,
+            chat.title,
+            chat.is_group,
+            chat.created_at,
+            users_json(participants),
+            chat.member_count,
+            role,
+            None if last_message is None else message_json(last_message),
+            chat.sequence,
+            chat.active_at,
+            chat.history,
+            chat.avatar_url,
         )
-        for chat, participants in found
+        for chat, participants, role, last_message in found
     ]
 
 
 def chat_json(found: ChatView) -> ChatViewJson:
     return chats_json((found,))[0]
+
+
+def members_json(found: Iterable[MemberView]) -> list[MemberViewJson]:
+    return [MemberViewJson(user_json(each.user), each.role, each.joined_at) for each in found]
+
+
+def member_json(found: MemberView) -> MemberViewJson:
+    return members_json((found,))[0]
+
+
+def member_page_json(found: MemberPage) -> MemberPageJson:
+    return MemberPageJson(members_json(found.members), found.next_cursor)
+
+
+def added_members_json(found: MemberPage) -> AddedMembersJson:
+    return AddedMembersJson(members_json(found.members))
 
 
 def messages_json(found: Iterable[Message]) -> list[MessageJson]:
@@ -125,6 +189,7 @@ def messages_json(found: Iterable[Message]) -> list[MessageJson]:
             each.reply_to_id,
             each.edited_at,
             each.deleted_at,
+            each.revision,
         )
         for each in found
     ]

@@ -198,7 +198,14 @@ def compile_statements(dialect: Dialect, *, among: Among, upsert: Upsert, replac
             .limit(bindparam("count")),
             *("chat_id", "count"),
         ),
+        own_memberships=compiled(
+            select(members.c.chat_id, *MEMBER_COLUMNS).where(
+                members.c.user_id == bindparam("user_id"), among(members.c.chat_id, "chat_ids")
+            ),
+            *("user_id", "chat_ids"),
+        ),
         message=compiled(select(messages).where(messages.c.id == bindparam("id")), "id"),
+        last_messages=compiled(select(messages).where(among(messages.c.id, "ids")), "ids"),
         # No condition on the chat: with one, an engine might search all of that chat's messages.
         message_numbers=compiled(
             select(messages.c.chat_id, messages.c.id, messages.c.sequence).where(
@@ -282,6 +289,16 @@ def compile_statements(dialect: Dialect, *, among: Among, upsert: Upsert, replac
             ),
             *("new_sequence", "new_active_at", "new_last_message_id", "of_chat"),
         ),
+        change_chat=compiled(
+            update(chats)
+            .where(chats.c.id == bindparam("of_chat"))
+            .values(
+                title=bindparam("new_title"),
+                avatar_url=bindparam("new_avatar_url"),
+                history=bindparam("new_history"),
+            ),
+            *("new_title", "new_avatar_url", "new_history", "of_chat"),
+        ),
         # Behind all members that the chat has; the first position is the creator's.
         add_member=compiled(
             insert(members).from_select(
@@ -302,6 +319,12 @@ def compile_statements(dialect: Dialect, *, among: Among, upsert: Upsert, replac
                 member_count=chats.c.member_count + bindparam("more"),
             ),
             *("more", "of_chat"),
+        ),
+        store_role=compiled(
+            update(members)
+            .where(members.c.chat_id == bindparam("of_chat"), members.c.user_id == bindparam("of_user"))
+            .values(role=bindparam("new_role")),
+            *("new_role", "of_chat", "of_user"),
         ),
         keep_former_member=compiled(kept(members.c.user_id == bindparam("user_id")), *ending, "user_id"),
         remove_member=compiled(

@@ -21,7 +21,14 @@ from adapters.storage_sql.driver import Cursor, DriverConnection, Row
 from adapters.storage_sql.rows import chat_of, chat_row, excerpt_of, moment, seconds
 from adapters.storage_sql.statements import Statements
 from messaging_core.chats import shown_members
-from messaging_core.effects import DeleteChat, EndMembership, MembershipEffect, StoreChat, StoreMember
+from messaging_core.effects import (
+    DeleteChat,
+    EndMembership,
+    MembershipEffect,
+    StoreChat,
+    StoreMember,
+    StoreRole,
+)
 from messaging_core.ids import ChatId, UserId
 from messaging_core.models import Chat, Excerpt, Member, Role, Tombstone
 from messaging_core.positions import FOUNDER, Range
@@ -85,6 +92,15 @@ def change_by(effect: MembershipEffect, cached: Callable[[ChatId], Chat | None])
             before = cached(chat_id)
             after = before and evolve(before, members=(*before.members, member))
             return MembershipChange(chat_id, after, (member.user_id,))
+        case StoreRole(chat_id, user_id, role):
+            before = cached(chat_id)
+            after = before and evolve(
+                before,
+                members=tuple(
+                    [evolve(each, role=role) if each.user_id == user_id else each for each in before.members]
+                ),
+            )
+            return MembershipChange(chat_id, after, ())
         case EndMembership(chat_id, user_id):
             before = cached(chat_id)
             after = before and evolve(
@@ -116,6 +132,11 @@ class MemberReader:
         """See `messaging_core.ports.ChatReader.ended_members`."""
         rows = self._execute(self._sql.ended_members, (chat_id, since)).fetchall()
         return [member_of(row[:-1], last=row[-1]) for row in rows]
+
+    def own_memberships(self, user_id: UserId, chat_ids: object) -> dict[ChatId, Member]:
+        """A user's memberships in some chats, by chat."""
+        rows = self._execute(self._sql.own_memberships, (user_id, chat_ids)).fetchall()
+        return {row[0]: member_of(row[1:]) for row in rows}
 
     def excerpts(
         self, chats: Sequence[Row], sizes: Mapping[ChatId, int], viewer: UserId
@@ -155,6 +176,11 @@ class MemberWriter:
             case StoreMember(chat_id, member):
                 self._execute(self._sql.add_member, (chat_id, *values_of(member), chat_id))
                 self._version_members(chat_id, more=1)
+            case StoreRole(chat_id, user_id, role):
+                stored = self._execute(self._sql.store_role, (role._value_, chat_id, user_id))
+                if self._rows_changed(stored) == 0:
+                    raise LookupError(f"user {user_id} is no member of chat {chat_id}")
+                self._version_members(chat_id, more=0)
             case EndMembership(chat_id, user_id, last):
                 self._end_membership(chat_id, user_id, last)
                 self._version_members(chat_id, more=-1)

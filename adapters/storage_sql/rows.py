@@ -19,6 +19,7 @@ from messaging_core.ids import UserId
 from messaging_core.models import (
     Chat,
     Excerpt,
+    History,
     IdempotencyKey,
     Member,
     Message,
@@ -46,6 +47,7 @@ PAYLOAD = 5
 
 # A look-up here takes a tenth of the time of a call of the class.
 _TYPES = {type_.value: type_ for type_ in MessageType}
+_HISTORIES = {history.value: history for history in History}
 
 _encode = JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
 _decode = JSONDecoder().decode
@@ -116,13 +118,15 @@ def chat_row(chat: Chat, *, members_version: int) -> Row:
         chat.sequence,
         seconds(chat.active_at),
         chat.last_message_id,
+        chat.avatar_url,
+        chat.history._value_,
         members_version,
         len(chat.members),
     )
 
 
 def chat_of(row: Row, members: tuple[Member, ...]) -> Chat:
-    id_, title, is_group, created_at, sequence, active_at, last_message_id, _, _ = row
+    id_, title, is_group, created_at, sequence, active_at, last_message_id, avatar_url, history, _, _ = row
     return Chat(
         id_,
         title,
@@ -132,11 +136,14 @@ def chat_of(row: Row, members: tuple[Member, ...]) -> Chat:
         sequence,
         moment(active_at),
         last_message_id,
+        _HISTORIES[history] if is_group else History.ALL,
+        avatar_url,
     )
 
 
 def excerpt_of(row: Row, member_ids: tuple[UserId, ...] = ()) -> Excerpt:
-    id_, title, is_group, created_at, _, active_at, last_message_id, _, member_count = row
+    id_, title, is_group, created_at, sequence, active_at, last_message_id = row[:7]
+    avatar_url, history, _, member_count = row[7:]
     return Excerpt(
         id_,
         title,
@@ -145,6 +152,9 @@ def excerpt_of(row: Row, member_ids: tuple[UserId, ...] = ()) -> Excerpt:
         moment(active_at),
         last_message_id,
         member_count,
+        sequence,
+        _HISTORIES[history] if is_group else History.ALL,
+        avatar_url,
         member_ids,
     )
 
@@ -167,17 +177,19 @@ def message_row(message: Message) -> Row:
         _seconds_or_none(message.edited_at),
         _seconds_or_none(message.deleted_at),
         message.sequence,
+        None if message.revision == message.sequence else message.revision,
     )
 
 
 def changed_message_row(message: Message) -> Row:
     """The columns that may change, and then the message's id."""
-    id_, _chat_id, *changeable, _sequence = message_row(message)
-    return (*changeable, id_)
+    id_, _chat_id, *changeable, _sequence, revision = message_row(message)
+    return (*changeable, revision, id_)
 
 
 def message_of(row: Row) -> Message:
-    id_, chat_id, author_id, type_, content, payload, ts, reply_to_id, edited_at, deleted_at, sequence = row
+    id_, chat_id, author_id, type_, content, payload, ts = row[:7]
+    reply_to_id, edited_at, deleted_at, sequence, revision = row[7:]
     return Message(
         id_,
         chat_id,
@@ -190,6 +202,7 @@ def message_of(row: Row) -> Message:
         _moment_or_none(edited_at),
         _moment_or_none(deleted_at),
         sequence,
+        revision or sequence,
     )
 
 

@@ -28,7 +28,9 @@ class Statements:
     ended_members: str
     ranked_members: str
     first_members: str
+    own_memberships: str
     message: str
+    last_messages: str
     message_numbers: str
     last_message_number: str
     next_message_number: str
@@ -44,8 +46,10 @@ class Statements:
     insert_member: str
     insert_direct_chat: str
     advance_chat: str
+    change_chat: str
     add_member: str
     count_member: str
+    store_role: str
     keep_former_member: str
     remove_member: str
     keep_former_members: str

@@ -123,6 +123,9 @@ chats = Table(
     # Like every column that refers to a message, it has no foreign key: deleting a message would search
     # whole tables.
     Column("last_message_id", _Int64),
+    Column("avatar_url", Text),
+    # What people who join a group read; nobody joins a direct chat, and its value has no meaning.
+    Column("history", Text, nullable=False, server_default=text("'joined'")),
     # Grows by one in every transaction that changes the members or their roles.
     Column("members_version", _Int64, nullable=False),
     # Stored, so that a list of chats does not count a thousand rows for each of them.
@@ -206,6 +209,8 @@ messages = Table(
     Column("deleted_at", _Int64),
     # The sequence of its `message.created`, which has no row in `events`.
     Column("sequence", _Int64, nullable=False),
+    # The sequence of its last change; null while it has not changed.
+    Column("revision", _Int64),
     # One index for the history and the log: reading a page costs the page, wherever it is. In a chat,
     # identifiers and sequence numbers grow together.
     Index("ix_messages_chat_id_sequence", "chat_id", "sequence", unique=True),

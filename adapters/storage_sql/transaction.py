@@ -29,6 +29,7 @@ from adapters.storage_sql.statements import Statements
 from messaging_core.effects import (
     AdvanceChat,
     AppendEvent,
+    ChangeChat,
     ChangeMessage,
     DeleteChat,
     EndMembership,
@@ -38,6 +39,7 @@ from messaging_core.effects import (
     StoreMember,
     StoreMessage,
     StoreResponse,
+    StoreRole,
     StoreSession,
     StoreUser,
 )
@@ -127,7 +129,12 @@ class SqlReader:
 
     def excerpts(self, sizes: Mapping[ChatId, int], viewer: UserId) -> Mapping[ChatId, Chat | Excerpt]:
         rows = self._execute(self._sql.chats_shared, (viewer, self._many([*sizes]))).fetchall()
-        return self._members.excerpts(rows, sizes, viewer)
+        found = self._members.excerpts(rows, sizes, viewer)
+        large = [chat for chat in found.values() if isinstance(chat, Excerpt) and chat.viewer is None]
+        if large:
+            own = self._members.own_memberships(viewer, self._many([chat.id for chat in large]))
+            found.update({chat.id: chat._replace(viewer=own[chat.id]) for chat in large})
+        return found
 
     def shares_chat(self, one: UserId, other: UserId) -> bool:
         return self._execute(self._sql.shares_chat, (one, other)).fetchone() is not None
@@ -142,6 +149,10 @@ class SqlReader:
     def message(self, message_id: MessageId) -> Message | None:
         row = self._execute(self._sql.message, (message_id,)).fetchone()
         return None if row is None else message_of(row)
+
+    def last_messages(self, message_ids: Mapping[ChatId, MessageId]) -> Mapping[ChatId, Message]:
+        rows = self._execute(self._sql.last_messages, (self._many(message_ids.values()),)).fetchall()
+        return {message.chat_id: message for message in self._messages_of(rows)}
 
     def messages_before(
         self, chat_id: ChatId, before_id: MessageId | None, count: int, since: int = 1
@@ -243,8 +254,7 @@ class SqlTransaction(SqlReader):
             case StoreResponse(response):
                 self._execute(self._sql.store_response, stored_response_row(response))
             case ChangeMessage(message):
-                if self._changed(self._execute(self._sql.change_message, changed_message_row(message))) == 0:
-                    raise LookupError(f"there is no message {message.id} to change")
+                self._change("message", message.id, self._sql.change_message, changed_message_row(message))
             case AppendEvent(entry):
                 self._execute(self._sql.append_event, entry_row(entry))
             case StoreSession(session):
@@ -253,7 +263,10 @@ class SqlTransaction(SqlReader):
                 self._execute(self._sql.insert_user, user_row(user))
                 self._execute(self._sql.insert_email_key, (email_key, user.id))
                 self._execute(self._sql.insert_password_hash, (user.id, password_hash))
-            case StoreChat() | StoreMember() | EndMembership() | DeleteChat():
+            case ChangeChat(chat):
+                changed = (chat.title, chat.avatar_url, chat.history._value_, chat.id)
+                self._change("chat", chat.id, self._sql.change_chat, changed)
+            case StoreChat() | StoreMember() | StoreRole() | EndMembership() | DeleteChat():
                 self._change_members(effect)
             case _:  # pragma: no cover - the type checker proves it unreachable
                 assert_never(effect)
@@ -263,6 +276,10 @@ class SqlTransaction(SqlReader):
         old_responses = self._execute(self._sql.forget_responses, (FORGOTTEN_AT_ONCE, seconds(responses)))
         old_sessions = self._execute(self._sql.forget_sessions, (over, over, FORGOTTEN_AT_ONCE))
         return self._changed(old_responses) + self._changed(old_sessions)
+
+    def _change(self, kind: Kind, id_: int, statement: str, parameters: Row) -> None:
+        if self._changed(self._execute(statement, parameters)) == 0:
+            raise LookupError(f"there is no {kind} {id_} to change")
 
     def _changed(self, statement: Cursor) -> int:
         """How many rows a statement changed."""

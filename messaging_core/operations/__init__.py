@@ -15,6 +15,16 @@ from messaging_core.operations.accounts import (
 )
 from messaging_core.operations.base import Context, Operation, Part, Query, Reading, apply_decision
 from messaging_core.operations.chats import create_group, get_chat, list_chats, open_direct_chat
+from messaging_core.operations.groups import (
+    add_members,
+    change_role,
+    delete_group,
+    list_members,
+    member_changed,
+    members_added,
+    remove_member,
+    update_group,
+)
 from messaging_core.operations.logs import LogPart, log_part
 from messaging_core.operations.messages import (
     MESSAGES_AT_ONCE,
@@ -37,10 +47,13 @@ __all__ = (
     "Part",
     "Query",
     "Reading",
+    "add_members",
     "apply_decision",
+    "change_role",
     "confirm",
     "create_group",
     "credentials",
+    "delete_group",
     "delete_message",
     "edit_message",
     "find_user_by_tag",
@@ -50,9 +63,12 @@ __all__ = (
     "get_user",
     "knows",
     "list_chats",
+    "list_members",
     "list_typists",
     "log_out",
     "log_part",
+    "member_changed",
+    "members_added",
     "once_only",
     "open_direct_chat",
     "open_session",
@@ -60,10 +76,12 @@ __all__ = (
     "page_of_messages",
     "register",
     "registration_request",
+    "remove_member",
     "report_typing",
     "rotate",
     "send_message",
     "session",
     "sessions",
     "try_to_write",
+    "update_group",
 )

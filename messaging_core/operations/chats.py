@@ -1,18 +1,20 @@
 """Chats, and lists of them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from types import MappingProxyType
 
-from attrs import frozen
+from attrs import evolve, frozen
 
-from messaging_core import chats, privacy
+from messaging_core import chats, messages, privacy, system_messages
+from messaging_core.avatars import AvatarHosts
 from messaging_core.commands import CreateGroup, GetChat, ListChats, OpenDirectChat
 from messaging_core.effects import Decision
-from messaging_core.ids import ChatId, UserId
-from messaging_core.models import Chat, ChatPage, ChatView, Excerpt, User, UserView
+from messaging_core.ids import MAX_ID, ChatId, UserId
+from messaging_core.models import Chat, ChatPage, ChatView, Excerpt, Member, Message, User, UserView
 from messaging_core.operations.base import Context, Operation, Part, Query, Reading
 from messaging_core.ports import Reader, Transaction
+from messaging_core.positions import may_see
 
 CHATS_AT_ONCE = 2500
 """Chats of one person that one query reads, in some 5 ms; only other people can add a person to more."""
@@ -31,8 +33,10 @@ def list_chats(command: ListChats, context: Context) -> Reading[ChatPage]:
     while isinstance(scanned, _PartialScan):
         scanned = yield partial(scan, found=scanned.found, after=scanned.after)
     yield Part(scanned.page)
+    room = scanned.room
     for sizes in scanned.rest:
-        views: tuple[ChatView, ...] = yield partial(_views, sizes=sizes, context=context)
+        views: tuple[ChatView, ...]
+        views, room = yield partial(_views, sizes=sizes, context=context, room=room)
         yield Part(ChatPage(views, scanned.page.next_cursor))
 
 
@@ -52,6 +56,8 @@ class _FirstPart:
 
     page: ChatPage
     rest: Sequence[Mapping[ChatId, int]]
+    room: int
+    """Characters of last messages that the others may show."""
 
 
 def _scan(
@@ -72,8 +78,9 @@ def _scan(
     whole = {
         chat.id: chat for chat in listed if isinstance(chat, Chat) and len(chat.members) == sizes[chat.id]
     }
-    views = _views(reader, sizes=first, whole=whole, context=context)
-    return _FirstPart(ChatPage(views, next_cursor), rest)
+    room = context.limits.last_messages_characters
+    views, room = _views(reader, sizes=first, whole=whole, context=context, room=room)
+    return _FirstPart(ChatPage(views, next_cursor), rest, room)
 
 
 def _views(
@@ -82,16 +89,73 @@ def _views(
     sizes: Mapping[ChatId, int],
     whole: Mapping[ChatId, Chat] = MappingProxyType({}),
     context: Context,
-) -> tuple[ChatView, ...]:
-    """Chats of the actor, each with `sizes` participants; `whole` holds those already read in that size."""
+    room: int,
+) -> tuple[tuple[ChatView, ...], int]:
+    """Chats of the actor, each with `sizes` participants; `whole` holds those already read in that size.
+
+    The first ones, whose last messages have `room` characters together, show these. Returns the room left,
+    too.
+    """
     found: Mapping[ChatId, Chat | Excerpt] = whole
     if missing := sizes.keys() - whole.keys():
         excerpts = reader.excerpts({chat_id: sizes[chat_id] for chat_id in missing}, context.actor.user_id)
         found = {**whole, **excerpts}
     # Read `member_ids` once for each chat: the property builds them at each access.
     shown = [(found[chat_id], found[chat_id].member_ids) for chat_id in sizes if chat_id in found]
-    people = _seen(context, reader.users({user_id for _, user_ids in shown for user_id in user_ids}))
-    return tuple([ChatView(chat, tuple([people[id_] for id_ in user_ids])) for chat, user_ids in shown])
+    people = seen(context, reader.users({user_id for _, user_ids in shown for user_id in user_ids}))
+    viewer = context.actor.user_id
+    own = {chat.id: _membership(chat, viewer) for chat, _ in shown}
+    last, room = _last_messages(reader, [(chat, own[chat.id]) for chat, _ in shown], room)
+    hosts = context.privacy.avatar_hosts
+    views = tuple(
+        [
+            ChatView(
+                chat if chat.avatar_url is None else _with_avatar(chat, hosts),
+                tuple([people[id_] for id_ in user_ids]),
+                own[chat.id].role,
+                last.get(chat.id),
+            )
+            for chat, user_ids in shown
+        ]
+    )
+    return views, room
+
+
+def _membership(chat: Chat | Excerpt, viewer: UserId) -> Member:
+    """The viewer's own membership of a chat of theirs."""
+    member = chat.member(viewer) if isinstance(chat, Chat) else chat.viewer
+    if member is None:
+        raise TypeError(f"chat {chat.id} is shown to {viewer}, who is no member of it")
+    return member
+
+
+def _last_messages(
+    reader: Reader, found: Iterable[tuple[Chat | Excerpt, Member]], room: int
+) -> tuple[dict[ChatId, Message], int]:
+    """The last messages of the first chats, as they are shown, of `room` characters in all; the room left."""
+    wanted = {
+        chat.id: chat.last_message_id for chat, _ in found if room > 0 and chat.last_message_id is not None
+    }
+    read = reader.last_messages(wanted) if wanted else {}
+    last: list[Message] = []
+    for chat, member in found:
+        message = read.get(chat.id)
+        if message is None or not may_see(member.range, chat.sequence, message.sequence):
+            continue
+        characters = messages.characters_of(message)
+        if characters > room:
+            room = 0
+            break
+        room -= characters
+        last.append(message)
+    return {message.chat_id: message for message in system_messages.shown(last, reader.users)}, room
+
+
+def _with_avatar(chat: Chat | Excerpt, hosts: AvatarHosts) -> Chat | Excerpt:
+    """The chat, without an avatar that may not be loaded."""
+    if chat.avatar_url is None or hosts.admits(chat.avatar_url):
+        return chat
+    return evolve(chat, avatar_url=None) if isinstance(chat, Chat) else chat._replace(avatar_url=None)
 
 
 def get_chat(command: GetChat, context: Context) -> Query[ChatView]:
@@ -135,22 +199,36 @@ def create_group(command: CreateGroup, context: Context) -> Operation[ChatView]:
             limits=context.limits,
         )
         shown = chats.excerpt(decision.result, actor, context.limits.participants_shown)
-        return Decision(_shown_to(context, shown, people), decision.effects)
+        owner = decision.result.members[0]
+        return Decision(_shown_to(context, shown, people, owner), decision.effects)
 
     return operation
 
 
-def view(reader: Reader, chat: Chat, context: Context) -> ChatView:
+def view(reader: Reader, chat: Chat, context: Context, *, created: Message | None = None) -> ChatView:
+    """A chat of the actor; `created` is its last message where that is not stored yet."""
+    member = _membership(chat, context.actor.user_id)
+    last = created
+    if last is None and chat.last_message_id is not None:
+        last = _last_messages(reader, ((chat, member),), MAX_ID)[0].get(chat.id)
     shown = chats.excerpt(chat, context.actor.user_id, context.limits.participants_shown)
-    return _shown_to(context, shown, reader.users(shown.member_ids))
+    return _shown_to(context, shown, reader.users(shown.member_ids), member, last)
 
 
-def _shown_to(context: Context, shown: Chat | Excerpt, users: Mapping[UserId, User]) -> ChatView:
+def _shown_to(
+    context: Context,
+    shown: Chat | Excerpt,
+    users: Mapping[UserId, User],
+    member: Member,
+    last: Message | None = None,
+) -> ChatView:
     """A chat of the actor, with its people as the actor sees them."""
-    people = _seen(context, users)
-    return ChatView(shown, tuple([people[user_id] for user_id in shown.member_ids]))
+    people = seen(context, users)
+    participants = tuple([people[user_id] for user_id in shown.member_ids])
+    shown = _with_avatar(shown, context.privacy.avatar_hosts)
+    return ChatView(shown, participants, member.role, last)
 
 
-def _seen(context: Context, users: Mapping[UserId, User]) -> Mapping[UserId, UserView]:
+def seen(context: Context, users: Mapping[UserId, User]) -> Mapping[UserId, UserView]:
     """People in chats of the actor, as the actor sees them."""
     return privacy.participants_shown(users, viewer=context.actor.user_id, privacy=context.privacy)

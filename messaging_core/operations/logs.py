@@ -10,6 +10,7 @@ from messaging_core.fanout import replay
 from messaging_core.ids import ChatId, UserId
 from messaging_core.ports import Reader
 from messaging_core.positions import first_seen
+from messaging_core.system_messages import shown
 
 
 @frozen
@@ -41,6 +42,8 @@ def log_part(
     for entry in entries:
         subject = entry.subject
         message = reader.message(subject.message_id) if isinstance(subject, MessageSubject) else None
+        if message is not None:
+            message = shown((message,), reader.users)[0]
         delivery = replay(entry, members, chat=chat, tombstone=tombstone, message=message)
         replayed.append((entry.sequence, () if delivery is None else (delivery,)))
     return LogPart(tuple(replayed), is_last=len(entries) < count)

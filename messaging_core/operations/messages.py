@@ -4,7 +4,9 @@ from collections.abc import Generator, Sequence
 from functools import partial
 from typing import Any
 
-from messaging_core import chats, messages
+from attrs import evolve
+
+from messaging_core import chats, messages, system_messages
 from messaging_core.commands import DeleteMessage, EditMessage, ListMessages, SendMessage
 from messaging_core.ids import ChatId, MessageId, UserId
 from messaging_core.models import Chat, Message, Page
@@ -56,6 +58,11 @@ def page_of_messages(command: ListMessages, context: Context, size: int) -> Quer
     """A page by one query; `size` comes from `messages.check_page`."""
 
     def query(reader: Reader) -> Page:
+        page = read(reader)
+        messages_shown = system_messages.shown(page.messages, reader.users)
+        return page if messages_shown is page.messages else evolve(page, messages=tuple(messages_shown))
+
+    def read(reader: Reader) -> Page:
         chat, since = _bounds(reader, command.chat_id, context.actor.user_id)
         if command.after_id is not None:
             newer = reader.messages_after(chat, MessageId(command.after_id), size + 1, since)
@@ -109,8 +116,10 @@ def _some(
 ) -> Sequence[Message]:
     chat, since = _bounds(reader, chat_id, actor)
     if anchor is None or older:
-        return reader.messages_before(chat, anchor, count, since)
-    return reader.messages_after(chat, anchor, count, since)
+        found = reader.messages_before(chat, anchor, count, since)
+    else:
+        found = reader.messages_after(chat, anchor, count, since)
+    return system_messages.shown(found, reader.users)
 
 
 def _bounds(reader: Reader, chat_id: ChatId, actor: UserId) -> tuple[ChatId, int]:

@@ -1,6 +1,6 @@
 """What a storage knows of messages."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from messaging_core.ids import ChatId, MessageId
@@ -11,6 +11,9 @@ class MessageReader(Protocol):
     """The reads of messages; see `Reader`."""
 
     def message(self, message_id: MessageId) -> Message | None: ...
+
+    def last_messages(self, message_ids: Mapping[ChatId, MessageId]) -> Mapping[ChatId, Message]:
+        """Messages by their chat: those of `message_ids`, which are `last_message_id` of these chats."""
 
     def messages_before(
         self, chat_id: ChatId, before_id: MessageId | None, count: int, since: int = 1

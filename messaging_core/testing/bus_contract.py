@@ -119,7 +119,7 @@ NOW = datetime(2024, 11, 4, 14, 30, tzinfo=UTC)
 MEMBERS = tuple(Member(user_id, Role.MEMBER, NOW) for user_id in AUDIENCE)
 CHAT = Chat(ChatId(5), 'A "group"', True, NOW, MEMBERS, 1, NOW, None)
 MESSAGE = Message(
-    MessageId(2**53 - 1), CHAT.id, AUDIENCE[0], MessageType.TEXT, "Hello", None, NOW, None, None, None, 1
+    MessageId(2**53 - 1), CHAT.id, AUDIENCE[0], MessageType.TEXT, "Hello", None, NOW, None, None, None, 1, 1
 )
 
 
@@ -128,7 +128,7 @@ def delivery(
 ) -> Deliver:
     """An event of the test chat with this number in the log."""
     if event is None:
-        event = MessageCreated(evolve(MESSAGE, content=f"number {number}", sequence=number))
+        event = MessageCreated(evolve(MESSAGE, content=f"number {number}", sequence=number, revision=number))
     *_, effect = announce(evolve(CHAT, sequence=number - 1), event, now=NOW)
     assert isinstance(effect, Deliver)
     return evolve(effect, audience=audience)

@@ -20,19 +20,18 @@ from messaging_core.commands import (
     OpenDirectChat,
     RegisterUser,
     SendMessage,
+    UpdateGroup,
 )
+from messaging_core.constraints import UNSET, Unset
 from messaging_core.effects import Decision
 from messaging_core.errors import Refused
+from messaging_core.groups import update_group
 from messaging_core.idempotency import IdempotentRequest, replayed, store
 from messaging_core.ids import MAX_ID, ChatId, MessageId, SessionId, UserId
 from messaging_core.limits import Limits
-from messaging_core.members import add_member, delete_chat, remove_member
+from messaging_core.members import add_members, delete_chat, give_role, remove_member
 from messaging_core.messages import delete_message, edit_message, send_message
-from messaging_core.models import (
-    IdempotencyKey,
-    MessageType,
-    Resource,
-)
+from messaging_core.models import History, IdempotencyKey, MessageType, Resource, Role
 from messaging_core.operations import apply_decision
 from messaging_core.ports import Reader, Storage, Transaction
 from messaging_core.testing import strategies as values
@@ -208,15 +207,52 @@ class _CreateGroup:
 @frozen
 class _Join:
     chat: int
-    user: int
+    users: tuple[int, ...]
     reads_all: bool
 
     def run(self, scene: _Scene) -> object:
-        user_id = scene.user(self.user)
-        if scene.tx.user(user_id) is None:
+        user_ids = tuple(scene.tx.users({scene.user(user) for user in self.users}))
+        if not user_ids:
             return None
         chat = scene.tx.lock_chat(scene.chat(self.chat))
-        return enact(scene.tx, add_member(chat, user_id, reads_all=self.reads_all, now=scene.now))
+        return enact(scene.tx, add_members(chat, sorted(user_ids), reads_all=self.reads_all, now=scene.now))
+
+
+@frozen
+class _GiveRole:
+    chat: int
+    member: int
+    role: Role
+
+    def run(self, scene: _Scene) -> object:
+        chat = scene.tx.lock_chat(scene.chat(self.chat))
+        if chat is None:
+            return None
+        user_id = chat.member_ids[self.member % len(chat.members)]
+        return enact(scene.tx, give_role(chat, user_id, self.role, now=scene.now))
+
+
+@frozen
+class _UpdateGroup:
+    chat: int
+    title: str | Unset
+    avatar_url: str | Unset | None
+    history: History | Unset
+
+    def run(self, scene: _Scene) -> object:
+        chat_id = scene.chat(self.chat)
+        chat = scene.tx.lock_chat(chat_id)
+        actor = scene.user(0) if chat is None else chat.member_ids[0]
+        decision = update_group(
+            chat,
+            UpdateGroup(chat_id, self.title, self.avatar_url, self.history),
+            actor=actor,
+            people=scene.tx.users({actor}),
+            message_id=scene.draw(scene.tx.next_message_id, scene.known.messages),
+            now=scene.now,
+            limits=LIMITS,
+        )
+        return enact(scene.tx, decision)
 
 
 @frozen
@@ -328,6 +364,8 @@ _Step = (
     | _OpenDirectChat
     | _CreateGroup
     | _Join
+    | _GiveRole
+    | _UpdateGroup
     | _Leave
     | _DeleteChat
     | _Send
@@ -439,6 +477,7 @@ def _everything(known: _Known) -> Callable[[Reader], list[object]]:
             [dict(reader.positions([user_id])) for user_id in known.users],
             dict(reader.positions(known.users)),
             [reader.message(message_id) for message_id in known.messages],
+            dict(reader.last_messages(_last_messages(reader, known))),
             [list(reader.log(chat_id, after, 3)) for chat_id in known.chats for after in (0, 2)],
             [list(reader.messages_before(chat_id, None, 100)) for chat_id in known.chats],
             [
@@ -453,6 +492,11 @@ def _everything(known: _Known) -> Callable[[Reader], list[object]]:
         ]
 
     return look
+
+
+def _last_messages(reader: Reader, known: _Known) -> dict[ChatId, MessageId]:
+    chats = (reader.chat(chat_id) for chat_id in known.chats)
+    return {chat.id: chat.last_message_id for chat in chats if chat and chat.last_message_id}
 
 
 _numbers = st.integers(0, 7)
@@ -472,8 +516,16 @@ _steps = st.one_of(
     st.builds(_Register, st.sampled_from(["alice", "bob", "carol", "dave", "erin"])),
     st.builds(_OpenDirectChat, _numbers, _numbers),
     st.builds(_CreateGroup, values.texts(max_size=20), _numbers, st.lists(_numbers, max_size=4).map(tuple)),
-    st.builds(_Join, _numbers, _numbers, st.booleans()),
-    st.builds(_Join, _numbers, _numbers, st.booleans()),
+    st.builds(_Join, _numbers, st.lists(_numbers, min_size=1, max_size=3).map(tuple), st.booleans()),
+    st.builds(_Join, _numbers, st.tuples(_numbers), st.booleans()),
+    st.builds(_GiveRole, _numbers, _numbers, st.sampled_from(Role)),
+    st.builds(
+        _UpdateGroup,
+        _numbers,
+        st.just(UNSET) | values.texts(max_size=20),
+        st.just(UNSET) | values.avatar_urls,
+        st.just(UNSET) | st.sampled_from(History),
+    ),
     st.builds(_Leave, _numbers, _numbers),
     st.builds(_DeleteChat, _numbers, _numbers),
     st.builds(_OpenSession, _numbers, values.nonces),

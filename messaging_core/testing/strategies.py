@@ -17,6 +17,7 @@ from messaging_core.events import (
     EphemeralEvent,
     Facts,
     MemberAdded,
+    MemberUpdated,
     MessageCreated,
     Typing,
     rebuild,
@@ -26,6 +27,7 @@ from messaging_core.ids import MAX_ID, ChatId, MessageId, SessionId, UserId
 from messaging_core.limits import Rate
 from messaging_core.models import (
     Chat,
+    History,
     IdempotencyKey,
     Member,
     Message,
@@ -94,13 +96,15 @@ json_values = st.recursive(
 payloads: st.SearchStrategy[dict[str, Any]] = st.dictionaries(_keys, json_values, max_size=4)
 """JSON objects whose numbers JavaScript represents exactly."""
 
+avatar_urls = st.none() | st.just("https://example.com/a.png")
+
 users = st.builds(
     User,
     id=user_ids,
     email=emails,
     display_name=texts(max_size=64),
     tag=tags,
-    avatar_url=st.none() | st.just("https://example.com/a.png"),
+    avatar_url=avatar_urls,
     created_at=times,
 )
 
@@ -159,6 +163,8 @@ def chats(draw: st.DrawFn, *, is_group: bool | None = None) -> Chat:
         sequence,
         created_at + timedelta(seconds=draw(st.integers(0, 10**7))),
         draw(st.none() | message_ids),
+        draw(st.sampled_from(History)) if group else History.ALL,
+        draw(avatar_urls) if group else None,
     )
 
 
@@ -171,6 +177,7 @@ def messages(draw: st.DrawFn, *, chat: Chat | None = None, is_new: bool = False)
     last = 10**9 if chat is None else chat.sequence
     content, payload = draw(_substance())
     ts = draw(times)
+    number = last + 1 if is_new else draw(st.integers(1, last))
     return Message(
         draw(message_ids),
         draw(chat_ids) if chat is None else chat.id,
@@ -182,7 +189,8 @@ def messages(draw: st.DrawFn, *, chat: Chat | None = None, is_new: bool = False)
         draw(st.none() | message_ids),
         draw(st.none() | st.just(ts + timedelta(seconds=1))),
         None,
-        last + 1 if is_new else draw(st.integers(1, last)),
+        number,
+        number if is_new else draw(st.integers(number, last)),
     )
 
 
@@ -192,7 +200,10 @@ def events(draw: st.DrawFn, *, chat: Chat | None = None) -> DurableEvent:
     kind = draw(st.sampled_from([kind for kind in EVENTS if kind.is_durable]))
     of = draw(chats()) if chat is None else chat
     number = of.sequence + 1
-    if kind.event is MemberAdded:
+    if kind.event is MemberUpdated:
+        member = evolve(draw(st.sampled_from(of.members)), role=draw(st.sampled_from(Role)))
+        count = of.member_count
+    elif kind.event is MemberAdded:
         user_id = draw(user_ids.filter(lambda each: of.member(each) is None))
         member = Member(user_id, Role.MEMBER, draw(times), joining(number, reads_all=draw(st.booleans())))
         count = of.member_count + 1
@@ -224,12 +235,13 @@ register_commands = st.builds(
     email=emails,
     password=st.text(ascii_lowercase, min_size=8, max_size=128),
     display_name=texts(max_size=64),
-    avatar_url=st.none() | st.just("https://example.com/a.png"),
+    avatar_url=avatar_urls,
 )
 create_group_commands = st.builds(
     CreateGroup,
     title=texts(max_size=128),
     member_ids=st.lists(user_ids, max_size=6).map(tuple),
+    history=st.sampled_from(History),
 )
 
 

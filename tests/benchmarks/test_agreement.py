@@ -22,6 +22,10 @@ def test_seeded_ids_and_other_numbers_and_texts_are_compared() -> None:
     assert alike(value) == value
 
 
+def test_keys_that_peers_lack_are_not_compared() -> None:
+    assert alike({"id": 1, "revision": 2, "my_role": "owner"}) == {"id": 1}
+
+
 def test_the_order_of_keys_is_compared() -> None:
     assert json.dumps(alike({"b": 1, "a": 2})) == '{"b": 1, "a": 2}'
 

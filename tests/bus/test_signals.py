@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from adapters.signals import MalformedEnvelope, Outgoing, read_envelope
 from adapters.signals.wire import HEAD_BYTES, pack, write_envelope, write_signal
 from messaging_core.effects import CloseSockets, Deliver, DeliverEphemeral, DeliveryEffect
-from messaging_core.events import MemberAdded, MemberRemoved, Typing
+from messaging_core.events import MemberAdded, MemberRemoved, MemberUpdated, Typing
 from messaging_core.fanout import announce, announce_ephemeral
 from messaging_core.ids import ChatId, SessionId, UserId
 from messaging_core.signals import Envelope, Reference
@@ -66,7 +66,11 @@ def test_a_signal_fits(sent: Deliver, most: int) -> None:
     """
     payload = write_envelope("x", 1, 0.0, [written(sent, most)])
     (signal,) = read_envelope(payload, own="me").signals
-    about = sent.event.member.user_id if isinstance(sent.event, MemberAdded | MemberRemoved) else None
+    about = (
+        sent.event.member.user_id
+        if isinstance(sent.event, MemberAdded | MemberUpdated | MemberRemoved)
+        else None
+    )
     reference = Reference(sent.entry.chat_id, sent.entry.sequence, sent.audience, about)
     assert signal in (sent, reference, evolve(reference, audience=None))
     assert len(written(sent, most)) <= most

@@ -41,7 +41,7 @@ from messaging_core.errors import (
 from messaging_core.events import THE_CHAT, ChatCreated, LogEntry
 from messaging_core.ids import ChatId, MessageId, UserId
 from messaging_core.limits import Limits
-from messaging_core.models import Chat, Excerpt, Member, Role, User
+from messaging_core.models import Chat, Excerpt, History, Member, Role, User
 from messaging_core.testing import strategies as values
 
 NOW = datetime(2024, 11, 4, 14, 30, tzinfo=UTC)
@@ -122,7 +122,7 @@ def test_creating_a_group() -> None:
         Member(CAROL.id, Role.MEMBER, NOW),
         Member(BOB.id, Role.MEMBER, NOW),
     )
-    chat = Chat(ChatId(5), "Título", True, NOW, members, 1, NOW, None)
+    chat = Chat(ChatId(5), "Título", True, NOW, members, 1, NOW, None, History.JOINED)
     entry = LogEntry(ChatId(5), 1, "chat.created", THE_CHAT, NOW)
     assert decision == Decision(
         chat, (StoreChat(chat), AppendEvent(entry), Deliver(ChatCreated(chat), chat.member_ids, entry))
@@ -220,8 +220,20 @@ def test_the_members_of_an_excerpt(chat: Chat, data: st.DataObject) -> None:
         assert shown is chat
         return
     assert head(shown) == head(chat)
-    times = (chat.created_at, chat.active_at, chat.last_message_id)
-    assert head(chat) == Excerpt(chat.id, chat.title, chat.is_group, *times, len(members))
+    assert head(chat) == Excerpt(
+        chat.id,
+        chat.title,
+        chat.is_group,
+        chat.created_at,
+        chat.active_at,
+        chat.last_message_id,
+        len(members),
+        chat.sequence,
+        chat.history,
+        chat.avatar_url,
+    )
+    assert isinstance(shown, Excerpt)
+    assert shown.viewer == chat.member(viewer)
 
     def rank(member: Member) -> tuple[bool, bool, bool, int]:
         others = (member.user_id != viewer, member.role is not Role.OWNER, member.role is Role.MEMBER)
@@ -344,7 +356,7 @@ def test_a_chat_without_messages_comes_after_one_with_a_message() -> None:
 
 def excerpt_with(last_message_id: int | None, chat_id: int) -> Excerpt:
     message_id = None if last_message_id is None else MessageId(last_message_id)
-    return Excerpt(ChatId(chat_id), "", True, NOW, NOW, message_id, 2, ())
+    return Excerpt(ChatId(chat_id), "", True, NOW, NOW, message_id, 2, 1, History.ALL, None)
 
 
 @pytest.mark.parametrize("limit", [0, 201])
@@ -356,7 +368,7 @@ def test_a_page_is_bounded(limit: int) -> None:
 
 @given(st.lists(st.integers(1, 1000), max_size=300))
 def test_parts_are_bounded(sizes: list[int]) -> None:
-    """A part of a list holds at most 100 chats and 1,000 participants; the parts together are the list."""
+    """A part of a list holds at most 50 chats and 1,000 participants; the parts together are the list."""
     whole = {ChatId(number): size for number, size in enumerate(sizes)}
     found = slices(whole)
     assert [item for part in found for item in part.items()] == list(whole.items())

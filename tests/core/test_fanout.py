@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from messaging_core.effects import (
     AdvanceChat,
     AppendEvent,
+    ChangeChat,
     ChangeMessage,
     DeleteChat,
     Deliver,
@@ -19,12 +20,14 @@ from messaging_core.effects import (
     StoreChat,
     StoreMember,
     StoreMessage,
+    StoreRole,
 )
 from messaging_core.events import (
     EVENTS,
     OWN_NAMESPACES,
     ChatCreated,
     ChatDeleted,
+    ChatUpdated,
     Custom,
     DurableEvent,
     EphemeralEvent,
@@ -32,6 +35,7 @@ from messaging_core.events import (
     Facts,
     MemberAdded,
     MemberRemoved,
+    MemberUpdated,
     MessageCreated,
     MessageDeleted,
     MessageSubject,
@@ -55,8 +59,10 @@ from messaging_core.testing import strategies as values
 NOW = datetime(2024, 11, 4, 14, 30, tzinfo=UTC)
 NAMES = {
     ChatCreated: "chat.created",
+    ChatUpdated: "chat.updated",
     ChatDeleted: "chat.deleted",
     MemberAdded: "member.added",
+    MemberUpdated: "member.updated",
     MemberRemoved: "member.removed",
     MessageCreated: "message.created",
     MessageUpdated: "message.updated",
@@ -206,6 +212,12 @@ def test_every_event_is_stored_logged_and_delivered_in_this_order(data: st.DataO
         case MemberAdded(member):
             people = (*people, member.user_id)
             assert stored == [StoreMember(chat.id, member), AdvanceChat(moved), AppendEvent(entry)]
+        case ChatUpdated(_, title, avatar_url, history):
+            changed = evolve(moved, title=title, avatar_url=avatar_url, history=history)
+            assert stored == [ChangeChat(changed), AdvanceChat(changed), AppendEvent(entry)]
+        case MemberUpdated(member):
+            role = StoreRole(chat.id, member.user_id, member.role)
+            assert stored == [role, AdvanceChat(moved), AppendEvent(entry)]
         case MemberRemoved(member):
             ending = EndMembership(chat.id, member.user_id, number)
             assert stored == [ending, AdvanceChat(moved), AppendEvent(entry)]
@@ -220,6 +232,18 @@ def test_every_event_is_stored_logged_and_delivered_in_this_order(data: st.DataO
         case Custom():
             assert stored == [AdvanceChat(moved), AppendEvent(entry)]
     assert delivery == Deliver(event, people, entry)
+
+
+@given(values.chats(), values.chats())
+def test_a_changed_chat_is_rebuilt_from_its_present_state(chat: Chat, now: Chat) -> None:
+    """Replay shows what the chat is called now; a signal carries what the event says, not the members."""
+    event = ChatUpdated(chat.id, chat.title, chat.avatar_url, chat.history)
+    assert kind_of(event).facts(event).chat is None
+    entry = delivery_of(chat, event).entry
+    again = replay(entry, now.members, chat=now)
+    assert again is not None
+    assert again.event == ChatUpdated(now.id, now.title, now.avatar_url, now.history)
+    assert replay(entry, chat.members) is None
 
 
 @given(
@@ -251,6 +275,9 @@ def after(chat: Chat, event: Event) -> tuple[Chat | None, Tombstone | None, tupl
             return None, tombstone, tuple(evolve(m, range=ended(m.range, number)) for m in chat.members)
         case MemberAdded(member):
             return evolve(chat, sequence=number, members=(*chat.members, member)), None, ()
+        case MemberUpdated(member):
+            others = tuple(member if each.user_id == member.user_id else each for each in chat.members)
+            return evolve(chat, sequence=number, members=others), None, ()
         case MemberRemoved(member):
             others = tuple(each for each in chat.members if each.user_id != member.user_id)
             return evolve(chat, sequence=number, members=others), None, (member,)
@@ -293,7 +320,7 @@ def test_replay_excludes_later_and_former_members() -> None:
         for number, range_ in enumerate((FOUNDER, Range(7, 1), Range(1, 1, 4)), 1)
     )
     message = Message(
-        MessageId(9), ChatId(5), founder.user_id, MessageType.TEXT, "", None, NOW, None, None, None, 1
+        MessageId(9), ChatId(5), founder.user_id, MessageType.TEXT, "", None, NOW, None, None, None, 1, 1
     )
     audiences = []
     for number in (4, 5, 6, 7):

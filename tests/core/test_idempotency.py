@@ -23,11 +23,15 @@ from messaging_core.models import (
     Chat,
     ChatView,
     IdempotencyKey,
+    MemberPage,
+    MemberView,
     Message,
     Resource,
     ResourceKind,
+    Role,
     StoredResponse,
     User,
+    UserView,
 )
 from messaging_core.testing import strategies as values
 
@@ -140,8 +144,15 @@ def test_storing_a_response() -> None:
 @given(values.messages(), values.users)
 def test_resources(message: Message, user: User) -> None:
     """A stored response names the message, chat or user that it shows, and copies nothing of it."""
-    chat = ChatView(Chat(ChatId(5), "Trip", True, NOW, (), 1, NOW, None), ())
+    chat = ChatView(Chat(ChatId(5), "Trip", True, NOW, (), 1, NOW, None), (), Role.OWNER, None)
+    person = UserView(user.id, None, user.display_name, user.tag, None, NOW)
+    member = MemberView(person, Role.MEMBER, NOW)
     assert resource_of(message) == Resource(ResourceKind.MESSAGE, message.id)
     assert resource_of(user) == Resource(ResourceKind.USER, user.id)
     assert resource_of(chat) == Resource(ResourceKind.CHAT, 5)
     assert resource_of(None) is None
+    assert (
+        resource_of(member)
+        == resource_of(MemberPage((member, member)))
+        == Resource(ResourceKind.MEMBER, user.id)
+    )

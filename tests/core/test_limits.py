@@ -24,6 +24,7 @@ def test_defaults() -> None:
     assert (limits.password_min_characters, limits.password_max_characters) == (8, 128)
     assert (limits.history_page, limits.history_page_max) == (50, 200)
     assert (limits.chats_per_user, limits.chats_listed, limits.chats_page_max) == (2000, 1000, 200)
+    assert (limits.members_added, limits.members_page, limits.members_page_max) == (100, 100, 200)
     assert (limits.participants_shown, limits.participants_listed) == (1000, 100)
     assert limits.participants_listed_in_all == 10_000
     assert limits.group_rate == Rate(per_second=20 / 3600, burst=20)
@@ -45,6 +46,9 @@ BOUNDS: dict[str, tuple[Any, Any]] = {
     "avatar_url_characters": (64, 8192),
     "title_characters": (1, 512),
     "group_members": (2, 100_000),
+    "members_added": (1, 1000),
+    "members_page": (1, 200),
+    "members_page_max": (1, 1000),
     "chats_per_user": (1, 100_000),
     "chats_listed": (1, 10_000),
     "chats_page": (1, 200),
@@ -52,6 +56,7 @@ BOUNDS: dict[str, tuple[Any, Any]] = {
     "participants_shown": (10, 10_000),
     "participants_listed": (10, 1000),
     "participants_listed_in_all": (10, 1_000_000),
+    "last_messages_characters": (0, 100_000_000),
     "message_characters": (1, 100_000),
     "message_payload_bytes": (256, 1_048_576),
     "message_payload_depth": (1, 100),
@@ -73,6 +78,7 @@ ROOMY: dict[str, Any] = {
     "message_characters": 100,
     "history_page": 1,
     "chats_page": 1,
+    "members_page": 1,
     "chats_listed": 1,
     "participants_listed_in_all": 1_000_000,
 }
@@ -107,6 +113,7 @@ def test_a_value_beyond_its_range_is_refused(name: str) -> None:
         {"password_min_characters": 129},
         {"history_page": 50, "history_page_max": 49},
         {"chats_page": 50, "chats_page_max": 49},
+        {"members_page": 100, "members_page_max": 99},
         {"participants_listed_in_all": 9_999, "chats_listed": 1000},
         {"access_ttl": timedelta(days=8), "refresh_ttl": timedelta(days=7)},
         {"outbox_bytes": 65_536, "message_payload_bytes": 65_536},
@@ -129,6 +136,7 @@ LARGEST_MESSAGE = 32_768 + CONTENT_BYTES * 4000 + FRAME_OVERHEAD_BYTES
         {"password_min_characters": 128},
         {"history_page": 50, "history_page_max": 50},
         {"chats_page": 50, "chats_page_max": 50},
+        {"members_page": 100, "members_page_max": 100},
         {"participants_listed_in_all": 10_000, "chats_listed": 1000},
         {"access_ttl": timedelta(days=7), "refresh_ttl": timedelta(days=7)},
         {"outbox_bytes": LARGEST_MESSAGE, "message_payload_bytes": 32_768, "message_characters": 4000},

@@ -49,7 +49,7 @@ CHAT = Chat(
     NOW,
     None,
 )
-MESSAGE = Message(MessageId(9), CHAT.id, ALICE, MessageType.TEXT, "hello", None, NOW, None, None, None, 4)
+MESSAGE = Message(MessageId(9), CHAT.id, ALICE, MessageType.TEXT, "hello", None, NOW, None, None, None, 4, 4)
 HELLO = SendMessage(CHAT.id, MessageType.TEXT, "hello")
 
 
@@ -97,7 +97,7 @@ def wrong(refused: pytest.ExceptionInfo[Invalid]) -> list[tuple[str, str]]:
 
 def test_sending() -> None:
     """Sending stores the message under its event's number, advances the chat, then delivers to members."""
-    message = evolve(MESSAGE, ts=LATER, sequence=7)
+    message = evolve(MESSAGE, ts=LATER, sequence=7, revision=7)
     advanced = evolve(CHAT, sequence=7, active_at=LATER, last_message_id=message.id)
     entry = LogEntry(CHAT.id, 7, "message.created", MessageSubject(message.id), LATER)
     assert send() == Decision(
@@ -194,7 +194,7 @@ def test_replying() -> None:
 
 def test_editing() -> None:
     """An edited message has the time of the edit; the chat's last activity and last message do not change."""
-    edited = evolve(MESSAGE, content="hi", edited_at=LATER)
+    edited = evolve(MESSAGE, content="hi", edited_at=LATER, revision=7)
     entry = LogEntry(CHAT.id, 7, "message.updated", MessageSubject(MESSAGE.id), LATER)
     assert edit(EditMessage(MESSAGE.id, "hi")) == Decision(
         edited,
@@ -271,7 +271,7 @@ def test_who_may_edit() -> None:
 def test_deleting() -> None:
     """A deleted message keeps its place, author and time, without its content and payload."""
     message = evolve(MESSAGE, payload={"a": 1}, reply_to_id=MessageId(2), edited_at=NOW)
-    gone = evolve(message, content=None, payload={"deleted": True}, deleted_at=LATER)
+    gone = evolve(message, content=None, payload={"deleted": True}, deleted_at=LATER, revision=7)
     entry = LogEntry(CHAT.id, 7, "message.deleted", MessageSubject(MESSAGE.id), LATER)
     assert delete(message=message) == Decision(
         None,

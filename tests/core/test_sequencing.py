@@ -31,7 +31,18 @@ ALICE, BOB, CAROL = UserId(1), UserId(2), UserId(3)
 
 def event(sequence: int, *audience: UserId, chat: ChatId = CHAT) -> Deliver:
     message = Message(
-        MessageId(sequence), chat, ALICE, MessageType.TEXT, "", None, NOW, None, None, None, sequence
+        MessageId(sequence),
+        chat,
+        ALICE,
+        MessageType.TEXT,
+        "",
+        None,
+        NOW,
+        None,
+        None,
+        None,
+        sequence,
+        sequence,
     )
     entry = LogEntry(chat, sequence, "message.created", MessageSubject(message.id), NOW)
     return Deliver(MessageCreated(message), audience or (ALICE, BOB), entry)

@@ -22,7 +22,7 @@ from messaging_core.chats import open_direct_chat
 from messaging_core.commands import OpenDirectChat
 from messaging_core.ids import ChatId, UserId
 from messaging_core.limits import Limits
-from messaging_core.models import Chat, ChatView, Message, Page, User, UserView
+from messaging_core.models import Chat, ChatView, Message, Page, Role, User, UserView
 from messaging_core.testing import strategies as values
 
 NOW = datetime(2024, 11, 4, 14, 30, tzinfo=UTC)
@@ -75,15 +75,17 @@ def test_a_new_field_of_a_user_is_not_sent(user: User) -> None:
     assert encode(signed_in_json(with_secret(signed_in))) == encode(signed_in_json(signed_in))
 
 
-@given(values.users, values.users)
-def test_a_new_field_of_a_chat_is_not_sent(user: User, other: User) -> None:
-    """Neither of the chat, nor of its participants."""
+@given(values.users, values.users, values.messages())
+def test_a_new_field_of_a_chat_is_not_sent(user: User, other: User, message: Message) -> None:
+    """Neither of the chat, nor of its participants, nor of its last message."""
     if user.id == other.id:
         return
     chat = direct_chat(user, other)
     participants = tuple(map(view_of, (user, other)))
-    longer = ChatView(with_secret(chat), tuple(map(with_secret, participants)))
-    assert encode(chat_json(longer)) == encode(chat_json(ChatView(chat, participants)))
+    longer = ChatView(
+        with_secret(chat), tuple(map(with_secret, participants)), Role.MEMBER, with_secret(message)
+    )
+    assert encode(chat_json(longer)) == encode(chat_json(ChatView(chat, participants, Role.MEMBER, message)))
 
 
 def test_the_keys_are_the_contracts() -> None:

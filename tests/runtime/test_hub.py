@@ -121,6 +121,7 @@ def created(number: int, *audience: UserId) -> Deliver:
         None,
         None,
         number,
+        number,
     )
     entry = LogEntry(ChatId(1), number, "message.created", MessageSubject(message.id), NOW)
     return Deliver(MessageCreated(message), audience, entry)

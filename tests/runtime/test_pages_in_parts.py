@@ -36,9 +36,8 @@ def fill(tx: Transaction, count: int) -> None:
     tx.apply(StoreChat(Chat(CHAT, "", True, NOW, (Member(MEMBER, Role.OWNER, NOW),), 0, NOW, None)))
     for number in range(1, count + 1):
         # Identifiers have gaps, as if other chats had the ones between.
-        message = Message(
-            MessageId(2 * number), CHAT, MEMBER, MessageType.TEXT, "x", None, NOW, None, None, None, number
-        )
+        id_, kind = MessageId(2 * number), MessageType.TEXT
+        message = Message(id_, CHAT, MEMBER, kind, "x", None, NOW, None, None, None, number, number)
         tx.apply(StoreMessage(message))
 
 

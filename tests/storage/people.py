@@ -34,7 +34,18 @@ def send(tx: Transaction, content: str = "hello", chat_id: ChatId = CHAT) -> tup
     assert chat is not None
     number = chat.sequence + 1
     message = Message(
-        tx.next_message_id(), chat_id, ALICE, MessageType.TEXT, content, None, NOW, None, None, None, number
+        tx.next_message_id(),
+        chat_id,
+        ALICE,
+        MessageType.TEXT,
+        content,
+        None,
+        NOW,
+        None,
+        None,
+        None,
+        number,
+        number,
     )
     tx.apply(StoreMessage(message))
     tx.apply(AdvanceChat(evolve(chat, sequence=number, last_message_id=message.id)))

@@ -26,6 +26,8 @@ LOGS: list[Row] = [
     (2, 2, "message.created", 2, 7),
     (2, 3, "message.created", 4, 8),
 ]
+REVISIONS = {1: [(3, 4, 5), (1, 2, 3)], 2: [(4, 3, 3), (2, 2, 2)]}
+"""Of each chat's messages, newest first: the id, the sequence, and the sequence of the last change."""
 TABLES = {
     "INSERT INTO users VALUES (?, ?, ?, ?, ?, ?)": [
         (7, "a@test.com", "A", "a", None, 5),
@@ -55,8 +57,10 @@ async def check_0002(storage: Storage) -> None:
         for chat_id in (1, 2):
             log = [entry_row(entry)[:5] for entry in reader.log(ChatId(chat_id), 0, 100)]
             assert log == [row for row in LOGS if row[0] == chat_id]
-            history = [message_row(each)[:-1] for each in reader.messages_before(ChatId(chat_id), None, 9)]
-            assert history == [row for row in reversed(MESSAGES) if row[1] == chat_id]
+            history = reader.messages_before(ChatId(chat_id), None, 9)
+            rows = [message_row(each)[: len(MESSAGES[0])] for each in history]
+            assert rows == [row for row in reversed(MESSAGES) if row[1] == chat_id]
+            assert [(each.id, each.sequence, each.revision) for each in history] == REVISIONS[chat_id]
         assert [chat.member_count for chat in reader.chats_of(UserId(7), None, 9)] == [1, 2]
 
     await storage.read(look)
@@ -64,7 +68,7 @@ async def check_0002(storage: Storage) -> None:
     def go_on(tx: Transaction) -> None:
         chat = tx.lock_chat(ChatId(1))
         assert chat is not None
-        message = message_of((5, *MESSAGES[0][1:], chat.sequence + 1))
+        message = message_of((5, *MESSAGES[0][1:], chat.sequence + 1, None))
         tx.apply(StoreMessage(message))
         assert tx.log(ChatId(1), 5, 9) == [creation(message)]
 

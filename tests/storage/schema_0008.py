@@ -7,6 +7,7 @@ from adapters.storage_sql.rows import moment
 from messaging_core.effects import Decision, StorageEffect
 from messaging_core.ids import ChatId, UserId
 from messaging_core.members import add_member, delete_chat, remove_member
+from messaging_core.models import History
 from messaging_core.ports import Storage, Transaction
 from messaging_core.positions import FOUNDER, Range, Reach
 
@@ -49,6 +50,8 @@ async def check_0008(storage: Storage) -> None:
         chat = await storage.read(lambda reader, id_=chat_id: reader.chat(id_))  # type: ignore[misc]
         assert chat is not None
         assert [member.range is FOUNDER for member in chat.members] == [True, True]
+        assert chat.history is (History.JOINED if chat.is_group else History.ALL)
+        assert chat.avatar_url is None
         assert await storage.read(lambda reader, id_=chat.id: list(reader.ended_members(id_, 0))) == []  # type: ignore[misc]
 
     def change(tx: Transaction) -> None:

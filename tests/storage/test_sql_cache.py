@@ -53,6 +53,7 @@ def a_message(id_: int, chat_id: int, content: str = "hello", sequence: int | No
     return Message(
         *(MessageId(id_), ChatId(chat_id), UserId(1), MessageType.TEXT, content, None, NOW, None, None, None),
         number,
+        number,
     )
 
 

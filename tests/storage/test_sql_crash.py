@@ -38,7 +38,7 @@ def send(tx):
     chat = tx.lock_chat(ChatId(1))
     message = Message(
         tx.next_message_id(), chat.id, UserId(1), MessageType.TEXT, "x" * 200, None, NOW, None, None, None,
-        chat.sequence + 1
+        chat.sequence + 1, chat.sequence + 1
     )
     tx.apply(StoreMessage(message))
     tx.apply(AdvanceChat(evolve(chat, sequence=chat.sequence + 1, last_message_id=message.id)))

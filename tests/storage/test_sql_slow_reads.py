@@ -52,7 +52,7 @@ def prepare(tx: Transaction) -> None:
 
 def message(id_: int, content: str | None = "hello", payload: dict[str, Any] | None = None) -> Message:
     type_ = MessageType.TEXT if payload is None else MessageType.FILE
-    return Message(MessageId(id_), CHAT, UserId(1), type_, content, payload, NOW, None, None, None, id_)
+    return Message(MessageId(id_), CHAT, UserId(1), type_, content, payload, NOW, None, None, None, id_, id_)
 
 
 def send(tx: Transaction) -> None:

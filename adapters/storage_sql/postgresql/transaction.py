@@ -38,6 +38,7 @@ from adapters.storage_sql.transaction import SqlReader, SqlTransaction
 from messaging_core.effects import (
     AdvanceChat,
     AppendEvent,
+    ChangeChat,
     ChangeMessage,
     DeleteChat,
     EndMembership,
@@ -46,6 +47,7 @@ from messaging_core.effects import (
     StoreMember,
     StoreMessage,
     StoreResponse,
+    StoreRole,
     StoreSession,
     StoreUser,
 )
@@ -221,9 +223,9 @@ class PostgresqlTransaction(SqlTransaction):
                 self.lock_keys.add(("chat", chat.id))
             case StoreSession(session):
                 self.lock_keys.add(("session", session.id))
-            case StoreMessage() | ChangeMessage() | AdvanceChat() | AppendEvent():
+            case StoreMessage() | ChangeMessage() | ChangeChat() | AdvanceChat() | AppendEvent():
                 pass  # their chat is locked, which recorded its key
-            case StoreMember() | EndMembership() | DeleteChat():
+            case StoreMember() | StoreRole() | EndMembership() | DeleteChat():
                 pass  # their chat is locked, too
             case StoreUser() | StoreResponse():
                 pass  # a second one violates a unique constraint, or waits for the key's lock

@@ -22,6 +22,7 @@ from messaging_core.chats import excerpt
 from messaging_core.effects import (
     AdvanceChat,
     AppendEvent,
+    ChangeChat,
     ChangeMessage,
     DeleteChat,
     EndMembership,
@@ -31,6 +32,7 @@ from messaging_core.effects import (
     StoreMember,
     StoreMessage,
     StoreResponse,
+    StoreRole,
     StoreSession,
     StoreUser,
 )
@@ -214,7 +216,14 @@ class StagedChanges:
                 if before is not None:
                     self._chats[chat.id] = _advanced(before, chat)
                 self._changed_chats.add(chat.id)
-            case StoreChat() | StoreMember() | EndMembership() | DeleteChat():
+            case ChangeChat(chat):
+                before = self.chat(chat.id)
+                if before is not None:
+                    self._chats[chat.id] = evolve(
+                        before, title=chat.title, avatar_url=chat.avatar_url, history=chat.history
+                    )
+                self._changed_chats.add(chat.id)
+            case StoreChat() | StoreMember() | StoreRole() | EndMembership() | DeleteChat():
                 self._change_members(effect)
             case StoreUser(user):
                 self._users[user.id] = user
@@ -279,10 +288,11 @@ class StagedChanges:
 
 def _advanced(chat: Chat, to: Chat) -> Chat:
     """The chat with the columns that `AdvanceChat` stores, and no others."""
-    if chat.members is to.members and (chat.title, chat.is_group, chat.created_at) == (
-        to.title,
-        to.is_group,
-        to.created_at,
+    if (
+        chat.members is to.members
+        and chat.history is to.history
+        and (chat.title, chat.is_group, chat.created_at, chat.avatar_url)
+        == (to.title, to.is_group, to.created_at, to.avatar_url)
     ):
         return to
     return evolve(chat, sequence=to.sequence, active_at=to.active_at, last_message_id=to.last_message_id)
@@ -369,6 +379,18 @@ class CachedReader(SqlReader):
                     self._committed.put_chat(shown)
                 found[chat_id] = shown
         return found
+
+    def last_messages(self, message_ids: Mapping[ChatId, MessageId]) -> Mapping[ChatId, Message]:
+        get = self._committed.tails.get
+        found: dict[ChatId, Message] = {}
+        missing: dict[ChatId, MessageId] = {}
+        for chat_id, message_id in message_ids.items():
+            tail = get(chat_id)
+            if tail is not None and tail.messages and tail.messages[0].id == message_id:
+                found[chat_id] = tail.messages[0]
+            else:
+                missing[chat_id] = message_id
+        return {**found, **super().last_messages(missing)} if missing else found
 
     def messages_before(
         self, chat_id: ChatId, before_id: MessageId | None, count: int, since: int = 1

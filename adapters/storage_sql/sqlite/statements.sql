@@ -30,7 +30,7 @@ FROM sessions
 WHERE sessions.id = ?
 
 -- chat
-SELECT chats.id, chats.title, chats.is_group, chats.created_at, chats.sequence, chats.active_at, chats.last_message_id, chats.members_version, chats.member_count
+SELECT chats.id, chats.title, chats.is_group, chats.created_at, chats.sequence, chats.active_at, chats.last_message_id, chats.avatar_url, chats.history, chats.members_version, chats.member_count
 FROM chats
 WHERE chats.id = ? AND chats.deleted_at IS NULL
 
@@ -40,7 +40,7 @@ FROM chats
 WHERE chats.id = ? AND chats.deleted_at IS NOT NULL
 
 -- direct_chat
-SELECT chats.id, chats.title, chats.is_group, chats.created_at, chats.sequence, chats.active_at, chats.last_message_id, chats.members_version, chats.member_count
+SELECT chats.id, chats.title, chats.is_group, chats.created_at, chats.sequence, chats.active_at, chats.last_message_id, chats.avatar_url, chats.history, chats.members_version, chats.member_count
 FROM chats JOIN direct_chats ON direct_chats.chat_id = chats.id
 WHERE direct_chats.low_user_id = ? AND direct_chats.high_user_id = ?
 
@@ -57,13 +57,13 @@ WHERE members.user_id = ? AND theirs.user_id = ?
  LIMIT 1 OFFSET 0
 
 -- chats_of
-SELECT chats.id, chats.title, chats.is_group, chats.created_at, chats.sequence, chats.active_at, chats.last_message_id, chats.members_version, chats.member_count
+SELECT chats.id, chats.title, chats.is_group, chats.created_at, chats.sequence, chats.active_at, chats.last_message_id, chats.avatar_url, chats.history, chats.members_version, chats.member_count
 FROM chats JOIN members ON members.chat_id = chats.id
 WHERE members.user_id = ? AND members.chat_id > ? ORDER BY members.chat_id
  LIMIT ? OFFSET 0
 
 -- chats_shared
-SELECT chats.id, chats.title, chats.is_group, chats.created_at, chats.sequence, chats.active_at, chats.last_message_id, chats.members_version, chats.member_count
+SELECT chats.id, chats.title, chats.is_group, chats.created_at, chats.sequence, chats.active_at, chats.last_message_id, chats.avatar_url, chats.history, chats.members_version, chats.member_count
 FROM chats JOIN members ON members.chat_id = chats.id
 WHERE members.user_id = ? AND members.chat_id IN (SELECT anon_1.value
 FROM json_each(?) AS anon_1)
@@ -104,10 +104,22 @@ FROM members
 WHERE members.chat_id = ? ORDER BY members.position
  LIMIT ? OFFSET 0
 
+-- own_memberships
+SELECT members.chat_id, members.user_id, members.role, members.joined_at, members.first_sequence, members.reads_from
+FROM members
+WHERE members.user_id = ? AND members.chat_id IN (SELECT anon_1.value
+FROM json_each(?) AS anon_1)
+
 -- message
-SELECT messages.id, messages.chat_id, messages.author_id, messages.type, messages.content, messages.payload, messages.ts, messages.reply_to_id, messages.edited_at, messages.deleted_at, messages.sequence
+SELECT messages.id, messages.chat_id, messages.author_id, messages.type, messages.content, messages.payload, messages.ts, messages.reply_to_id, messages.edited_at, messages.deleted_at, messages.sequence, messages.revision
 FROM messages
 WHERE messages.id = ?
+
+-- last_messages
+SELECT messages.id, messages.chat_id, messages.author_id, messages.type, messages.content, messages.payload, messages.ts, messages.reply_to_id, messages.edited_at, messages.deleted_at, messages.sequence, messages.revision
+FROM messages
+WHERE messages.id IN (SELECT anon_1.value
+FROM json_each(?) AS anon_1)
 
 -- message_numbers
 SELECT messages.chat_id, messages.id, messages.sequence
@@ -127,13 +139,13 @@ WHERE messages.chat_id = ? AND messages.sequence >= ? ORDER BY messages.sequence
  LIMIT 1 OFFSET 0
 
 -- messages_before
-SELECT messages.id, messages.chat_id, messages.author_id, messages.type, messages.content, messages.payload, messages.ts, messages.reply_to_id, messages.edited_at, messages.deleted_at, messages.sequence
+SELECT messages.id, messages.chat_id, messages.author_id, messages.type, messages.content, messages.payload, messages.ts, messages.reply_to_id, messages.edited_at, messages.deleted_at, messages.sequence, messages.revision
 FROM messages
 WHERE messages.chat_id = ? AND messages.sequence < ? AND messages.sequence >= ? ORDER BY messages.sequence DESC
  LIMIT ? OFFSET 0
 
 -- messages_after
-SELECT messages.id, messages.chat_id, messages.author_id, messages.type, messages.content, messages.payload, messages.ts, messages.reply_to_id, messages.edited_at, messages.deleted_at, messages.sequence
+SELECT messages.id, messages.chat_id, messages.author_id, messages.type, messages.content, messages.payload, messages.ts, messages.reply_to_id, messages.edited_at, messages.deleted_at, messages.sequence, messages.revision
 FROM messages
 WHERE messages.chat_id = ? AND messages.sequence > ? ORDER BY messages.sequence
  LIMIT ? OFFSET 0
@@ -168,7 +180,7 @@ INSERT INTO password_hashes (user_id, hash) VALUES (?, ?)
 INSERT INTO sessions (id, user_id, device, created_at, refreshed_at, expires_at, generation, confirmed, ended_at, nonce) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO UPDATE SET user_id = excluded.user_id, device = excluded.device, created_at = excluded.created_at, refreshed_at = excluded.refreshed_at, expires_at = excluded.expires_at, generation = excluded.generation, confirmed = excluded.confirmed, ended_at = excluded.ended_at, nonce = excluded.nonce
 
 -- insert_chat
-INSERT INTO chats (id, title, is_group, created_at, sequence, active_at, last_message_id, members_version, member_count) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
+INSERT INTO chats (id, title, is_group, created_at, sequence, active_at, last_message_id, avatar_url, history, members_version, member_count) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 
 -- insert_member
 INSERT INTO members (chat_id, position, user_id, role, joined_at, first_sequence, reads_from) VALUES (?, ?, ?, ?, ?, ?, ?)
@@ -179,6 +191,9 @@ INSERT INTO direct_chats (low_user_id, high_user_id, chat_id) VALUES (?, ?, ?)
 -- advance_chat
 UPDATE chats SET sequence=?, active_at=?, last_message_id=? WHERE chats.id = ?
 
+-- change_chat
+UPDATE chats SET title=?, avatar_url=?, history=? WHERE chats.id = ?
+
 -- add_member
 INSERT INTO members (chat_id, position, user_id, role, joined_at, first_sequence, reads_from) SELECT ? AS anon_1, coalesce(max(members.position), 1) + 1 AS anon_2, ? AS anon_3, ? AS anon_4, ? AS anon_5, ? AS anon_6, ? AS anon_7
 FROM members
@@ -186,6 +201,9 @@ WHERE members.chat_id = ?
 
 -- count_member
 UPDATE chats SET members_version=(chats.members_version + 1), member_count=(chats.member_count + ?) WHERE chats.id = ?
+
+-- store_role
+UPDATE members SET role=? WHERE members.chat_id = ? AND members.user_id = ?
 
 -- keep_former_member
 INSERT INTO former_members (chat_id, last_sequence, user_id, role, joined_at, first_sequence, reads_from) SELECT members.chat_id, ? AS anon_1, members.user_id, members.role, members.joined_at, members.first_sequence, members.reads_from
@@ -207,10 +225,10 @@ DELETE FROM members WHERE members.chat_id = ?
 UPDATE chats SET sequence=?, members_version=(chats.members_version + 1), member_count=0, deleted_at=?, deleted_by=? WHERE chats.id = ? AND chats.deleted_at IS NULL
 
 -- insert_message
-INSERT INTO messages (id, chat_id, author_id, type, content, payload, ts, reply_to_id, edited_at, deleted_at, sequence) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+INSERT INTO messages (id, chat_id, author_id, type, content, payload, ts, reply_to_id, edited_at, deleted_at, sequence, revision) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 
 -- change_message
-UPDATE messages SET author_id=?, type=?, content=?, payload=?, ts=?, reply_to_id=?, edited_at=?, deleted_at=? WHERE messages.id = ?
+UPDATE messages SET author_id=?, type=?, content=?, payload=?, ts=?, reply_to_id=?, edited_at=?, deleted_at=?, revision=? WHERE messages.id = ?
 
 -- append_event
 INSERT INTO events (chat_id, sequence, name, message_id, at, data, user_id) VALUES (?, ?, ?, ?, ?, ?, ?)

@@ -1,16 +1,18 @@
 """Memberships: how they begin and end, what stays of them, and what stays of a deleted chat."""
 
 from datetime import timedelta
+from functools import partial
 
 import pytest
+from attrs import evolve
 
 from messaging_core.chats import excerpt
-from messaging_core.effects import EndMembership, StoreMember
+from messaging_core.effects import EndMembership, StorageEffect, StoreMember, StoreRole
 from messaging_core.errors import Refused
 from messaging_core.events import THE_CHAT, LogEntry, MemberSubject
 from messaging_core.ids import MAX_ID, ChatId, MessageId
-from messaging_core.members import add_member, delete_chat, remove_member
-from messaging_core.models import Chat, Member, Role, Tombstone, User
+from messaging_core.members import add_member, add_members, delete_chat, give_role, remove_member
+from messaging_core.models import Chat, Excerpt, Member, Role, Tombstone, User
 from messaging_core.ports import Reader, Storage, Transaction
 from messaging_core.positions import FOUNDER, Range, Reach
 from messaging_core.testing.storage_contract.operations import (
@@ -37,6 +39,10 @@ def leave(tx: Transaction, chat_id: ChatId, user: User) -> Chat:
 
 def delete(tx: Transaction, chat_id: ChatId, user: User) -> Tombstone:
     return enact(tx, delete_chat(tx.lock_chat(chat_id), deleted_by=user.id, now=LATER))
+
+
+def _apply(effect: StorageEffect, tx: Transaction) -> None:
+    tx.apply(effect)
 
 
 class MemberRules:
@@ -75,6 +81,51 @@ class MemberRules:
         await storage.transact(operation)
         await storage.read(look)
         await storage.transact(look)
+
+    async def test_members_join_together(self, storage: Storage) -> None:
+        """Several new members of one operation have one range, and an entry of the log each."""
+        alice, bob, carol = await people(storage, "alice", "bob", "carol")
+        chat = await storage.transact(lambda tx: add_group(tx, alice))
+        both = (bob.id, carol.id)
+        decided = await storage.transact(
+            lambda tx: enact(tx, add_members(tx.lock_chat(chat.id), both, reads_all=False, now=LATER))
+        )
+        assert [member.range for member in decided.members[1:]] == [Range(2, 2)] * 2
+
+        def look(reader: Reader) -> None:
+            assert reader.chat(chat.id) == decided
+            assert [entry.subject for entry in reader.log(chat.id, 1, 9)] == [*map(MemberSubject, both)]
+
+        await storage.read(look)
+        await storage.transact(look)
+
+    async def test_a_member_has_another_role(self, storage: Storage) -> None:
+        """Only the role changes; a shortened chat shows admins first, and has the viewer's membership."""
+        alice, bob, carol = await people(storage, "alice", "bob", "carol")
+        chat = await storage.transact(lambda tx: add_group(tx, alice, bob, carol))
+
+        def look(reader: Reader) -> None:
+            found = reader.chat(chat.id)
+            assert found is not None
+            roles = [Role.OWNER, Role.MEMBER, Role.ADMIN]
+            assert [member.role for member in found.members] == roles
+            assert found == evolve(chat, members=found.members, sequence=2)
+            for viewer in (alice, bob, carol):
+                shown = reader.excerpts({chat.id: 2}, viewer.id)[chat.id]
+                assert shown == excerpt(found, viewer.id, 2)
+                assert isinstance(shown, Excerpt)
+                assert shown.viewer == found.member(viewer.id)
+
+        def operation(tx: Transaction) -> None:
+            enact(tx, give_role(tx.lock_chat(chat.id), carol.id, Role.ADMIN, now=LATER))
+            look(tx)
+
+        await storage.read(lambda reader: reader.excerpts({chat.id: 2}, bob.id))
+        await storage.transact(operation)
+        await storage.read(look)
+        await storage.transact(look)
+        await chat_of(storage, chat.id)
+        await storage.read(look)
 
     async def test_founders_are_known_at_sight(self, storage: Storage) -> None:
         """The range of a founder is the object `FOUNDER`, so that `may_see` need not compare numbers."""
@@ -260,7 +311,8 @@ class MemberRules:
         with pytest.raises(Exception) as raised:  # noqa: PT011 - each storage has its own exception
             await storage.transact(lambda tx: tx.apply(StoreMember(chat.id, again)))
         assert not isinstance(raised.value, Refused)
-        with pytest.raises(LookupError):
-            await storage.transact(lambda tx: tx.apply(EndMembership(chat.id, carol.id, 2)))
+        for effect in (EndMembership(chat.id, carol.id, 2), StoreRole(chat.id, carol.id, Role.ADMIN)):
+            with pytest.raises(LookupError):
+                await storage.transact(partial(_apply, effect))
         assert await chat_of(storage, chat.id) == before
         assert await storage.read(lambda reader: list(reader.ended_members(chat.id, 0))) == []

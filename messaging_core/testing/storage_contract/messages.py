@@ -1,6 +1,7 @@
 """Messages, a chat's history and its log."""
 
 from datetime import timedelta
+from functools import partial
 
 import pytest
 from attrs import evolve
@@ -38,6 +39,7 @@ class MessageRules:
             reply_to_id=first.id,
             edited_at=NOW + timedelta(seconds=1),
             deleted_at=NOW + timedelta(seconds=2),
+            revision=7,
         )
         await storage.transact(lambda tx: tx.apply(ChangeMessage(changed)))
         assert await storage.read(lambda reader: reader.message(second.id)) == changed
@@ -47,7 +49,7 @@ class MessageRules:
     async def test_message_types(self, storage: Storage, kind: MessageType) -> None:
         """Every message type is read back as itself."""
         alice, _, chat = await pair(storage)
-        message = Message(MessageId(1), chat.id, alice.id, kind, "x", None, NOW, None, None, None, 2)
+        message = Message(MessageId(1), chat.id, alice.id, kind, "x", None, NOW, None, None, None, 2, 2)
         await storage.transact(lambda tx: tx.apply(StoreMessage(message)))
         stored = await storage.read(lambda reader: reader.message(message.id))
         assert stored == message
@@ -120,6 +122,33 @@ class MessageRules:
         await storage.read(look)
         await storage.transact(look)
 
+    async def test_last_messages(self, storage: Storage) -> None:
+        """The last messages of chats are read together, in their present state."""
+        alice, bob, chat = await pair(storage)
+        other = await storage.transact(lambda tx: add_group(tx, alice, bob))
+        for chat_id in (chat.id, other.id, chat.id):
+            await storage.transact(partial(add_message, chat_id=chat_id, author=alice.id))
+        first, second = [(await history_of(storage, each.id))[0] for each in (chat, other)]
+        command = EditMessage(first.id, "changed")
+        edited = await storage.transact(
+            lambda tx: enact(
+                tx,
+                edit_message(tx.lock_chat(chat.id), first, command, editor=alice.id, now=NOW, limits=LIMITS),
+            )
+        )
+        assert (edited.sequence, edited.revision) == (3, 4)
+
+        def look(reader: Reader) -> None:
+            wanted = {chat.id: first.id, other.id: second.id}
+            assert reader.last_messages(wanted) == {chat.id: edited, other.id: second}
+            assert reader.last_messages({other.id: second.id}) == {other.id: second}
+            assert reader.last_messages({}) == {}
+
+        await storage.read(look)
+        await storage.transact(look)
+        await history_of(storage, chat.id)
+        await storage.read(look)
+
     async def test_the_history_from_a_number_on(self, storage: Storage) -> None:
         """A reader who may read from a number on gets full pages of the messages from that number on."""
         alice, bob, chat = await pair(storage)
@@ -156,7 +185,7 @@ class MessageRules:
         """Changing a message that was never stored raises `LookupError` and changes nothing."""
         alice, _, chat = await pair(storage)
         message = Message(
-            MessageId(7), chat.id, alice.id, MessageType.TEXT, "x", None, NOW, None, None, None, 2
+            MessageId(7), chat.id, alice.id, MessageType.TEXT, "x", None, NOW, None, None, None, 2, 2
         )
         with pytest.raises(LookupError):
             await storage.transact(lambda tx: tx.apply(ChangeMessage(message)))

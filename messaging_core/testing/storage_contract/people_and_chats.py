@@ -7,10 +7,10 @@ import pytest
 from attrs import evolve
 
 from messaging_core.chats import excerpt, head, sort_key
-from messaging_core.effects import AdvanceChat, StoreChat, StoreSession, StoreUser
+from messaging_core.effects import AdvanceChat, ChangeChat, StoreChat, StoreSession, StoreUser
 from messaging_core.errors import Refused
 from messaging_core.ids import MAX_ID, ChatId, MessageId, SessionId, UserId
-from messaging_core.models import Chat, IdempotencyKey, Member, Role
+from messaging_core.models import Chat, History, IdempotencyKey, Member, Role
 from messaging_core.ports import Reader, Storage, Transaction
 from messaging_core.positions import Reach
 from messaging_core.testing.storage_contract.operations import (
@@ -185,6 +185,30 @@ class PeopleAndChatsRules:
         assert await chat_of(storage, chat.id) == evolve(
             before, sequence=7, active_at=later, last_message_id=None
         )
+
+    async def test_changing_a_chat(self, storage: Storage) -> None:
+        """`ChangeChat` changes the chat's title, avatar and history, and nothing else."""
+        alice, bob = await people(storage, "alice", "bob")
+        before = await storage.transact(lambda tx: add_group(tx, alice, bob))
+        assert before.history is History.JOINED
+        after = evolve(before, title="Trip", avatar_url="https://example.com/a.png", history=History.ALL)
+        stranger = evolve(after, members=(), sequence=7, active_at=NOW + timedelta(hours=1))
+
+        def operation(tx: Transaction) -> None:
+            tx.apply(ChangeChat(stranger))
+            assert tx.lock_chat(before.id) == after
+
+        def look(reader: Reader) -> None:
+            assert reader.chat(before.id) == after
+            assert [head(chat) for chat in reader.chats_of(bob.id, None, 9)] == [head(after)]
+
+        await chat_of(storage, before.id)
+        await storage.transact(operation)
+        await storage.read(look)
+        await storage.transact(lambda tx: tx.apply(ChangeChat(evolve(after, avatar_url=None))))
+        assert (await chat_of(storage, before.id)).avatar_url is None
+        with pytest.raises(LookupError):
+            await storage.transact(lambda tx: tx.apply(ChangeChat(evolve(after, id=ChatId(MAX_ID)))))
 
     async def test_direct_chats(self, storage: Storage) -> None:
         """A direct chat is found by its two members in either order; a group of two is no direct chat."""
