@@ -71,6 +71,7 @@ endif
 # Tests without a server and a database: the rules, their runtime, and the simulation of several processes.
 QUICK := tests/core tests/runtime tests/security tests/storage/test_commit_policy.py \
 	tests/storage/test_storage_contract_memory.py tests/bus/test_signals.py tests/bus/test_relay.py \
+	tests/bus/test_relay_of_members.py tests/bus/test_relay_of_sessions.py \
 	tests/bus/test_simulation.py tests/bus/test_bus_contract_memory.py tests/http_api \
 	tests/listener/machines
 

@@ -1,7 +1,6 @@
 """The rules of the relay, on an autojump clock and over a bus with faults."""
 
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
@@ -13,44 +12,23 @@ from trio.abc import Clock
 from adapters.runtime import Hub
 from adapters.runtime.messaging import SWEEP_SECONDS
 from adapters.storage_memory import MemoryStorage
-from messaging_core.errors import ChatNotFound, SessionRevoked
-from messaging_core.ids import ChatId, SessionId
-from messaging_core.models import Actor, IdempotencyKey, StoredResponse
+from messaging_core.errors import SessionRevoked
+from messaging_core.ids import SessionId
+from messaging_core.models import IdempotencyKey, StoredResponse
 from messaging_core.ports import FORGOTTEN_AT_ONCE, OutcomeUnknown, StorageUnavailable, Transaction
 from messaging_core.testing.memory_bus import Faults, MemoryBroker
 from tests.bus.world import (
+    LATE,
     LIMITS,
     NOW,
     TYPISTS,
-    Process,
     plain_messaging,
-    processes,
     start,
     token,
+    trouble,
+    two,
     written,
 )
-
-LATE = 2.0
-"""Seconds within which a process finds an event without a signal: a silence, then a comparison."""
-
-
-@pytest.fixture
-def broker() -> MemoryBroker:
-    return MemoryBroker()
-
-
-@asynccontextmanager
-async def two(broker: MemoryBroker) -> AsyncIterator[tuple[Process, Process, Actor, Actor, ChatId]]:
-    """Two processes, Alice and Bob, and their chat."""
-    async with processes(broker.bus) as (here, there):
-        alice, bob = await here.register("alice"), await here.register("bob")
-        yield here, there, alice, bob, await here.open_chat(alice, bob)
-
-
-def trouble(process: Process) -> str | None:
-    relay = process.messaging.relay
-    assert relay is not None
-    return relay.trouble
 
 
 async def test_a_message_reaches_every_socket_on_every_process_once(
@@ -208,109 +186,6 @@ async def test_a_new_chat_whose_signal_is_lost_is_found(broker: MemoryBroker, au
             await late.wait_until(lambda socket: socket.messages() == [251])
 
 
-# --- members ------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("fault", [Faults(), Faults(reference=1.0), Faults(loss=1.0)])
-async def test_an_old_chat_is_read_from_the_joining(
-    broker: MemoryBroker, fault: Faults, autojump_clock: Clock
-) -> None:
-    """Who is added to a chat with a long log receives it from there, and the log is read from there too.
-
-    This holds whether the signal arrives whole, as a reference, or not at all.
-    """
-    async with two(broker) as (here, there, alice, bob, _):
-        chat = await here.open_group(alice, await here.register("carol"))
-        for _ in range(500):
-            await here.send(alice, chat)
-        async with there.socket(bob) as bobs:
-            assert there.messaging.relay is not None
-            before = there.messaging.relay.counts.read
-            broker.faults = fault
-            await here.add(chat, bob)
-            await here.send(alice, chat)
-            await trio.sleep(0.01)
-            broker.faults = Faults()
-            await bobs.wait_until(lambda socket: socket.messages() == [501], within=LATE)
-            assert there.delivered_to(bob) == [(chat, 502), (chat, 503)]
-            assert there.messaging.relay.counts.read - before <= 2
-
-
-@pytest.mark.parametrize("fault", [Faults(), Faults(reference=1.0), Faults(loss=1.0)])
-async def test_a_removal_is_the_last_thing_that_is_delivered(
-    broker: MemoryBroker, fault: Faults, autojump_clock: Clock
-) -> None:
-    """A removed person receives what was before, their removal, and nothing later, whatever is lost."""
-    async with two(broker) as (here, there, alice, bob, _):
-        chat = await here.open_group(alice, bob)
-        async with there.socket(bob) as bobs, there.socket(alice) as alices:
-            broker.faults = fault
-            for _ in range(2):
-                await here.send(alice, chat)
-            await here.remove(chat, bob)
-            await here.send(alice, chat)
-            await trio.sleep(0.01)
-            broker.faults = Faults()
-            await alices.wait_until(lambda socket: socket.messages() == [1, 2, 3], within=LATE)
-            assert bobs.messages() == [1, 2]
-            assert there.delivered_to(bob)[-3:] == [(chat, 2), (chat, 3), (chat, 4)]
-
-
-async def test_nobody_receives_what_was_sent_before_they_joined(
-    broker: MemoryBroker, autojump_clock: Clock
-) -> None:
-    """Who joins in the same second as a message, which is replayed for another, does not receive it."""
-    async with two(broker) as (here, there, alice, bob, _):
-        carol = await here.register("carol")
-        chat = await here.open_group(alice, bob)
-        async with there.socket(bob) as bobs, there.socket(carol) as carols:
-            broker.faults = Faults(loss=1.0)
-            await here.send(alice, chat, "before")
-            await here.add(chat, carol, reads_all=True)
-            await here.send(alice, chat, "after")
-            await trio.sleep(0.01)
-            broker.faults = Faults()
-            await bobs.wait_until(lambda socket: socket.messages() == [1, 2], within=LATE)
-            assert carols.messages() == [2]
-
-
-async def test_joining_again_reads_nothing_of_the_time_between(
-    broker: MemoryBroker, autojump_clock: Clock
-) -> None:
-    """A former member who joins again receives the events of both memberships only."""
-    async with two(broker) as (here, there, alice, bob, _):
-        chat = await here.open_group(alice, bob)
-        async with there.socket(bob) as bobs:
-            await here.send(alice, chat)
-            await here.remove(chat, bob)
-            for _ in range(300):
-                await here.send(alice, chat)
-            await here.add(chat, bob)
-            await here.send(alice, chat)
-            await bobs.wait_until(lambda socket: socket.messages() == [1, 302], within=LATE)
-            assert [number for _, number in there.delivered_to(bob)[-4:]] == [2, 3, 304, 305]
-            assert there.messaging.relay is not None
-            assert there.messaging.relay.counts.read <= 2
-
-
-async def test_a_deleted_chat_is_found_although_its_signal_is_lost(
-    broker: MemoryBroker, autojump_clock: Clock
-) -> None:
-    """The deletion is the last thing that its members receive."""
-    async with two(broker) as (here, there, alice, bob, _):
-        chat = await here.open_group(alice, bob)
-        async with there.socket(bob) as bobs:
-            broker.faults = Faults(loss=1.0)
-            await here.send(alice, chat)
-            await here.delete_chat(chat)
-            await trio.sleep(0.01)
-            broker.faults = Faults()
-            await bobs.wait_until(lambda socket: socket.messages() == [1], within=LATE)
-            assert there.delivered_to(bob)[-1] == (chat, 3)
-            with pytest.raises(ChatNotFound):
-                await here.send(alice, chat)
-
-
 # --- references, replay, outages ----------------------------------------------------------------------------
 
 
@@ -383,115 +258,6 @@ async def test_a_deaf_subscription_is_built_anew(broker: MemoryBroker, autojump_
         assert there.bus.is_deaf is False
 
 
-# --- sessions -----------------------------------------------------------------------------------------------
-
-
-async def refused(process: Process, actor: Actor) -> None:
-    with pytest.raises(SessionRevoked):
-        await process.messaging.authenticate(token(actor))
-
-
-async def test_a_session_that_ends_elsewhere_ends_here(broker: MemoryBroker, autojump_clock: Clock) -> None:
-    """Its sockets close with 1008, and cached verdicts on its tokens end."""
-    async with two(broker) as (here, there, _, bob, _), there.socket(bob) as bobs:
-        assert await there.messaging.authenticate(token(bob)) == bob
-        await here.log_out(bob)
-        await bobs.wait_until(lambda socket: socket.closed == "1008 session_revoked")
-        await refused(there, bob)
-
-
-def lost_signal(broker: MemoryBroker, here: Process, there: Process) -> None:
-    broker.faults = Faults(loss=1.0)
-
-
-def outage(broker: MemoryBroker, here: Process, there: Process) -> None:
-    broker.faults = Faults(is_down=True)
-    here.bus.rebuild()
-    there.bus.rebuild()
-
-
-def death(broker: MemoryBroker, here: Process, there: Process) -> None:
-    here.bus.kill()
-
-
-def deafness(broker: MemoryBroker, here: Process, there: Process) -> None:
-    there.bus.is_deaf = True
-
-
-def slowness(broker: MemoryBroker, here: Process, there: Process) -> None:
-    broker.faults = Faults(delay=30.0)
-
-
-@pytest.mark.parametrize("fault", [lost_signal, outage, death, deafness, slowness])
-@pytest.mark.parametrize("lasts", [0.01, 10.0])
-async def test_tokens_of_an_ended_session_are_refused_within_a_second_whatever_the_bus_does(
-    broker: MemoryBroker,
-    fault: Callable[[MemoryBroker, Process, Process], None],
-    lasts: float,
-    autojump_clock: Clock,
-) -> None:
-    """Every process refuses the tokens of an ended session after a second, however long the fault lasts."""
-    async with two(broker) as (here, there, _, bob, _), there.socket(bob) as bobs:
-        assert await there.messaging.authenticate(token(bob)) == bob
-        fault(broker, here, there)
-        await here.log_out(bob)
-        with trio.move_on_after(lasts):
-            await trio.sleep(1.0)
-            await refused(there, bob)
-            await trio.sleep_forever()
-        if lasts < 1:
-            broker.faults = Faults()
-            await trio.sleep(1.0 - lasts)
-            await refused(there, bob)
-        await bobs.wait_until(lambda socket: socket.closed == "1008 session_revoked", within=LATE)
-
-
-@pytest.mark.parametrize("elsewhere", [False, True])
-async def test_a_session_that_ends_during_its_sockets_admission_closes_the_socket(
-    broker: MemoryBroker, elsewhere: bool, monkeypatch: pytest.MonkeyPatch, autojump_clock: Clock
-) -> None:
-    """A session that ends after its check and before its socket is registered still closes the socket."""
-    async with two(broker) as (here, there, _, bob, _):
-        read = there.messaging.read
-
-        async def read_and_end(query: Any) -> Any:
-            found = await read(query)
-            monkeypatch.setattr(there.messaging, "read", read)
-            await (here if elsewhere else there).log_out(bob)
-            await trio.sleep(LATE)  # until the signal has arrived
-            return found
-
-        monkeypatch.setattr(there.messaging, "read", read_and_end)
-        async with there.socket(bob) as bobs:
-            await bobs.wait_until(lambda socket: socket.closed == "1008 session_revoked", within=0.01)
-
-
-async def test_a_cached_token_costs_no_read_while_the_bus_is_heard(
-    broker: MemoryBroker, monkeypatch: pytest.MonkeyPatch, autojump_clock: Clock
-) -> None:
-    """A verified token costs no read of the storage while the bus works, and one each time otherwise."""
-    async with two(broker) as (here, _, alice, _, _):
-        reads = 0
-        read = here.messaging.read
-
-        async def counted(query: Any) -> Any:
-            nonlocal reads
-            reads += 1
-            return await read(query)
-
-        monkeypatch.setattr(here.messaging, "read", counted)
-        await here.messaging.authenticate(token(alice))
-        before = reads
-        await here.messaging.authenticate(token(alice))
-        assert reads == before
-        broker.faults = Faults(is_down=True)
-        await broker.disrupt()
-        await trio.sleep(LATE)
-        before = reads
-        await here.messaging.authenticate(token(alice))
-        assert reads == before + 1
-
-
 # --- faults of the storage, and our own ---------------------------------------------------------------------
 
 
@@ -551,28 +317,6 @@ async def test_chats_without_open_sockets_are_dropped(broker: MemoryBroker, auto
         relay.compare_soon()
         await trio.sleep(1)
         assert list(relay._following.sequences.positions) == []
-
-
-async def test_an_unknown_outcome_in_a_single_process_ends_cached_verdicts(
-    autojump_clock: Clock, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Without a bus too, a log-out whose outcome was unknown and that was committed ends the token."""
-    async with trio.open_nursery() as nursery:
-        here = start(nursery, storage := MemoryStorage(), None)
-        alice = await here.register("alice")
-        assert await here.messaging.authenticate(token(alice)) == alice
-        transact_well = storage.transact
-
-        async def transact(operation: Callable[[Transaction], object], **_: object) -> None:
-            await transact_well(operation)
-            raise OutcomeUnknown
-
-        with monkeypatch.context() as patch:
-            patch.setattr(storage, "transact", transact)
-            with pytest.raises(OutcomeUnknown):
-                await here.log_out(alice)
-        await refused(here, alice)
-        nursery.cancel_scope.cancel()
 
 
 async def test_outlived_responses_and_sessions_are_deleted_at_start(autojump_clock: Clock) -> None:

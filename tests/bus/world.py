@@ -34,6 +34,7 @@ from messaging_core.ports import Bus, Reader, Storage, Transaction
 from messaging_core.privacy import Privacy
 from messaging_core.profiles import PLAIN, Profile
 from messaging_core.sockets import payloads
+from messaging_core.testing.memory_bus import MemoryBroker
 
 T = TypeVar("T")
 
@@ -308,3 +309,21 @@ async def processes(make_bus: Callable[[], Bus], count: int = 2) -> AsyncIterato
         await trio.sleep(1)  # for the comparison with which each process starts
         yield started
         nursery.cancel_scope.cancel()
+
+
+LATE = 2.0
+"""Seconds within which a process finds an event without a signal: a silence, then a comparison."""
+
+
+@asynccontextmanager
+async def two(broker: MemoryBroker) -> AsyncIterator[tuple[Process, Process, Actor, Actor, ChatId]]:
+    """Two processes, Alice and Bob, and their chat."""
+    async with processes(broker.bus) as (here, there):
+        alice, bob = await here.register("alice"), await here.register("bob")
+        yield here, there, alice, bob, await here.open_chat(alice, bob)
+
+
+def trouble(process: Process) -> str | None:
+    relay = process.messaging.relay
+    assert relay is not None
+    return relay.trouble
