@@ -1,7 +1,9 @@
-"""The storage notices that its file was deleted, renamed or replaced, refuses commits, and logs it once."""
+"""The storage notices that its file was deleted, replaced, truncated …, refuses commits, and logs it once."""
 
 import logging
+import os
 import sqlite3
+import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import closing
@@ -77,6 +79,32 @@ def delete_index(path: Path) -> None:
     path.with_name(f"{path.name}-shm").unlink()
 
 
+def truncate(path: Path) -> None:
+    os.truncate(path, 0)
+
+
+def truncate_in_part(path: Path) -> None:
+    os.truncate(path, 2 * 4096)
+
+
+def in_other_process(program: str, path: Path) -> None:
+    """Run a program on the file: if this process closed the file, it would lose its locks."""
+    program = f"import os, shutil, sqlite3; path = {str(path)!r}; {program}"
+    subprocess.run([sys.executable, "-c", program], check=True)
+
+
+def overwrite(path: Path) -> None:
+    """Copy a backup over the file, which keeps its inode."""
+    in_other_process(
+        """sqlite3.connect(path).execute(f"VACUUM INTO '{path}.backup'"); shutil.copyfile(path + '.backup', path)""",
+        path,
+    )
+
+
+def overwrite_with_text(path: Path) -> None:
+    in_other_process("open(path, 'r+').write('text')", path)
+
+
 HAPPENINGS: dict[Callable[[Path], None], str] = {
     delete: "was deleted under the running server",
     rename: "was renamed or moved under the running server",
@@ -112,7 +140,27 @@ async def test_trouble_is_noticed_without_a_commit(
     assert str(path) in line
 
 
-@pytest.mark.parametrize("happening", [delete, rename, move_directory, replace], ids=lambda one: one.__name__)
+@pytest.mark.parametrize(
+    "damage", [truncate, truncate_in_part, overwrite, overwrite_with_text], ids=lambda damage: damage.__name__
+)
+async def test_damage_is_noticed_without_a_commit(
+    storage: Storage, path: Path, caplog: pytest.LogCaptureFixture, damage: Callable[[Path], None]
+) -> None:
+    """A file that was truncated or overwritten in place is noticed, too; pages that it has lost stay lost."""
+    damage(path)
+    await wait_until(lambda: storage.trouble is not None)
+    for _ in range(3):
+        with pytest.raises(StorageUnavailable, match="docs/deployment"):
+            await storage.transact(partial(send, content="meanwhile"))
+    (line,) = critical(caplog)
+    assert f"{path} was truncated or overwritten under the running server" in line
+
+
+@pytest.mark.parametrize(
+    "happening",
+    [delete, rename, move_directory, replace, truncate, truncate_in_part],
+    ids=lambda one: one.__name__,
+)
 async def test_the_next_commit_is_refused(
     storage: Storage, path: Path, caplog: pytest.LogCaptureFixture, happening: Callable[[Path], None]
 ) -> None:
@@ -145,19 +193,25 @@ HARMLESS = [
     "sqlite3.connect(path).execute('SELECT * FROM users').fetchall()",
     """sqlite3.connect(path).execute(f"VACUUM INTO '{path}.backup'")""",
     "os.unlink(path + '.link')",
+    "connection = sqlite3.connect(path, isolation_level=None); connection.execute('CREATE TABLE large (x)'); "
+    "connection.execute('INSERT INTO large VALUES (zeroblob(1000000))'); "
+    "connection.execute('PRAGMA wal_checkpoint(TRUNCATE)')",
+    "connection = sqlite3.connect(path, isolation_level=None); connection.execute('DROP TABLE large'); "
+    "connection.execute('VACUUM'); connection.execute('PRAGMA wal_checkpoint(TRUNCATE)')",
 ]
-"""Run by other processes, because closing a file releases the locks that the same process has on it."""
 
 
 async def test_harmless_actions_are_no_trouble(storage: Storage, path: Path) -> None:
-    """A further name of the file, a shell, a backup and a checkpoint cause no trouble."""
+    """A further name of the file, a shell, a backup, a VACUUM and checkpoints cause no trouble."""
     assert isinstance(storage, SqliteStorage)
+    sizes = []
     for harmless in HARMLESS:
-        program = f"import os, sqlite3; path = {str(path)!r}; {harmless}"
-        await trio.run_process([sys.executable, "-c", program])
+        await trio.to_thread.run_sync(in_other_process, harmless, path)
+        sizes.append(path.stat().st_size)
         storage._watch.scan()
         assert storage.trouble is None, harmless
         await storage.transact(partial(send, content=harmless))
+    assert sizes[-2] - sizes[-1] > 900_000
     storage._session.connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     storage._watch.scan()
     assert storage.trouble is None
@@ -176,6 +230,19 @@ async def test_an_unreadable_directory_is_no_trouble(
         patch.setattr("adapters.storage_sql.sqlite.file_watch.os.stat", refuse)
         await storage.transact(partial(send, content="meanwhile"))
     assert storage.trouble is None
+
+
+async def test_a_truncated_file_stays_in_trouble(storage: Storage, path: Path) -> None:
+    """Its old size and header do not bring the lost pages back: only a restart ends the trouble."""
+    assert isinstance(storage, SqliteStorage)
+    header, size = path.with_name("header"), path.stat().st_size
+    in_other_process(f"shutil.copyfile(path, {str(header)!r})", path)
+    truncate(path)
+    storage._watch.scan()
+    trouble = storage.trouble
+    in_other_process(f"shutil.copyfile({str(header)!r}, path); os.truncate(path, {size})", path)
+    storage._watch.scan()
+    assert storage.trouble == trouble is not None
 
 
 async def test_a_file_with_its_name_back_is_written_again(
