@@ -49,8 +49,10 @@ ANY_PASSWORD = Text(
 DISPLAY_NAME = Text("display_name_characters", form=NormalForm.NAME, example="Alice")
 AVATAR_URL = Text(
     "avatar_url_characters",
-    pattern=r"https?://[^\s]+",
-    expected="an http or https address",
+    form=NormalForm.URL,
+    # Browsers decode a host's escapes, which may stand for any character.
+    pattern=r"https?://[^\s%/?#\\]+([/?#\\][^\s]*)?",
+    expected="an http or https address, with no % in its host",
     example=None,  # the setting avatar_hosts may refuse any
 )
 TITLE = Text("title_characters", form=NormalForm.NAME, example="Friday evening")

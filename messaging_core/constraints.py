@@ -53,6 +53,8 @@ class NormalForm(Enum):
     needs them."""
     ADDRESS = auto()
     """NFC, without invisible characters."""
+    URL = auto()
+    """As sent, without invisible characters: another form might be another resource."""
     SECRET = auto()
     """NFKC (NIST SP 800-63B 5.1.1.2): the same keys give the same secret on every device."""
 
@@ -181,7 +183,7 @@ _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 def longest_as_sent(constraint: Text, limits: Limits) -> int:
     """The most code points that a text may have before it is normalised, without white space at its ends."""
     maximum: int = getattr(limits, constraint.maximum)
-    is_measured_as_sent = constraint.form is NormalForm.AS_SENT and not constraint.any_spelling
+    is_measured_as_sent = constraint.form in _AS_SENT and not constraint.any_spelling
     return maximum if is_measured_as_sent else SHRINKS * maximum
 
 
@@ -213,13 +215,14 @@ def _text(constraint: Text, sent: str, limits: Limits) -> tuple[str, _Violation 
 
 _COUNTED = NormalForm.COUNTED
 _NAME = NormalForm.NAME
-_ADDRESS = NormalForm.ADDRESS
+_ADDRESSES = frozenset([NormalForm.ADDRESS, NormalForm.URL])
+_AS_SENT = frozenset([NormalForm.AS_SENT, NormalForm.URL])
 
 
 def normalised(form: NormalForm, text: str) -> str:
     """A text in its normal form; normalising it again changes nothing."""
     match form:
-        case NormalForm.AS_SENT | NormalForm.COUNTED:
+        case NormalForm.AS_SENT | NormalForm.COUNTED | NormalForm.URL:
             return text
         case NormalForm.NAME:
             return normalize("NFC", text.strip())
@@ -260,7 +263,7 @@ def _character_violation(constraint: Text, value: str, start: int) -> _Violation
         return "control_character", "has a control character or a line break"
     if constraint.form is _NAME:
         index = unsafe_in_name(value)
-    elif constraint.form is _ADDRESS:
+    elif constraint.form in _ADDRESSES:
         index = unsafe_in_address(value)
     else:
         return None

@@ -6,7 +6,7 @@ from datetime import datetime
 
 from attrs import evolve, field, frozen
 
-from messaging_core.characters import SHRINKS
+from messaging_core.characters import SHRINKS, described
 from messaging_core.commands import LogIn, RegisterUser
 from messaging_core.constraints import check
 from messaging_core.effects import Decision, StoreUser
@@ -73,7 +73,22 @@ def _read_email(email: str, limits: Limits, parse_email: EmailParser) -> tuple[s
         raise Invalid(FieldError("email", "malformed", f"must be an e-mail address: {reason}")) from None
     normalised = normalise_email(forms.unicode)
     _check_length(normalised, limits)
+    _refuse_twin(normalised)
     return normalised, email_keys(email, forms)
+
+
+def _refuse_twin(email: str) -> None:
+    """Raise `Invalid` for a character that stands for others, as full-width letters do for ASCII letters.
+
+    Otherwise two accounts could have e-mails that only their width distinguishes. The domain has none.
+    """
+    local = email.rpartition("@")[0]
+    if unicodedata.is_normalized("NFKC", local):
+        return
+    plain = unicodedata.normalize("NFKC", local)
+    odd = next(each for each in local if not unicodedata.is_normalized("NFKC", each))
+    message = f"has the character {described(odd)} before the @: write {plain}"
+    raise Invalid(FieldError("email", "compatibility_character", message))
 
 
 def _check_length(email: str, limits: Limits) -> None:

@@ -17,7 +17,7 @@ SENTENCE_CHARACTERS = 200
 def parse_email(email: str) -> EmailForms:
     """A `messaging_core.ports.EmailParser`: checks syntax and Unicode only, and looks nothing up.
 
-    It accepts any domain, also one that no mail from elsewhere reaches: `localhost`, `test`,
+    It accepts any domain with a period, also one that no mail from elsewhere reaches, such as
     `intranet.local`. It refuses comments, quotes, display names and IP addresses.
     """
     return _parser()(email)
@@ -35,9 +35,7 @@ def _parser() -> Callable[[str], EmailForms]:
         if len(email.encode(errors="replace")) > MOST_BYTES:
             raise EmailMalformed(f"the email address has more than {MOST_BYTES} bytes")
         try:
-            found = email_validator.validate_email(
-                email, check_deliverability=False, globally_deliverable=False
-            )
+            found = email_validator.validate_email(email, check_deliverability=False)
         except (email_validator.EmailNotValidError, UnicodeError) as error:
             reason = str(error).rstrip(".")[:SENTENCE_CHARACTERS]
             raise EmailMalformed(reason[:1].lower() + reason[1:]) from None

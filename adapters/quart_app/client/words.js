@@ -120,6 +120,7 @@ export const WORDS = {
       control_character: "This contains characters that are not allowed.",
       unstorable_character: "This contains characters that are not allowed.",
       invisible_character: "This contains an invisible character. Delete the text and type it again.",
+      compatibility_character: "This contains a character that looks like another. Type plain letters.",
     },
     field_errors: {
       "password.too_short": "The password needs at least 8 characters.",
@@ -241,6 +242,7 @@ export const WORDS = {
       control_character: "Здесь есть недопустимые символы.",
       unstorable_character: "Здесь есть недопустимые символы.",
       invisible_character: "Здесь есть невидимый символ. Сотрите и введите заново.",
+      compatibility_character: "Здесь есть символ, похожий на другой. Введите обычные буквы.",
     },
     field_errors: {
       "password.too_short": "Пароль должен быть не короче 8 символов.",

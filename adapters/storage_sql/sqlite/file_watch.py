@@ -109,8 +109,8 @@ class FileWatch:
     def _find_damage(self, size: int) -> str | None:
         """Whether the file was truncated or overwritten in place.
 
-        A VACUUM by another program may shrink the file, too: it counts as a change, and the header has the new
-        size by then. A backup has counted fewer changes.
+        A VACUUM by another program may shrink the file, too: it counts as a change, and the header has the
+        new size by then. A backup has counted fewer changes.
         """
         if self._damage is None:
             header = os.pread(self._descriptor, HEADER.size, 0).ljust(HEADER.size, b"\x00")
