@@ -48,6 +48,11 @@ LARGE_READS = 2
 known. They share the event loop with all other requests, so more at a time would not finish earlier."""
 
 
+OF_SENDERS = Limit("request_rate", Per.ADDRESS)
+"""For malformed requests to endpoints that have no rate for each user or address; nothing else takes from
+these buckets."""
+
+
 class Dispatcher:
     """Responds to requests for declared endpoints; `throttles` is None when rate limits are off."""
 
@@ -197,12 +202,13 @@ class Dispatcher:
             raise
 
     def _malformed(self, endpoint: Endpoint, request: HttpRequest, actor: Actor | None) -> list[Permits]:
-        """The permits of a malformed request, of the endpoint's fastest rate whose key needs no command."""
+        """The permits of a malformed request, of the endpoint's fastest rate whose key needs no command.
+
+        Where there is none, as where tokens are refreshed, the sender's address pays.
+        """
         limits = self._messaging.limits
         found = [limit for limit in endpoint.limits if limit.per in (Per.USER, Per.ADDRESS)]
-        if not found:
-            return []
-        limit = max(found, key=lambda each: float(getattr(limits, each.rate).per_second))
+        limit = max(found or [OF_SENDERS], key=lambda each: float(getattr(limits, each.rate).per_second))
         cost = 1 + len(request.body) // MALFORMED_BYTES_PER_PERMIT
         return [(limit.rate, self._key(limit, actor, None, request), getattr(limits, limit.rate), cost)]
 

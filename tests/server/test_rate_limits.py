@@ -150,6 +150,21 @@ async def test_a_malformed_request_costs_its_parsing(body: bytes) -> None:
         assert await ask(body_of_message) == 429
 
 
+async def test_a_malformed_refresh_costs_its_sender() -> None:
+    """Where there is no rate for addresses, a body of an address in debt is not parsed; tokens are."""
+    limits = Limits(request_rate=Rate(0.01, 3))
+    async with serving(limits, rate_limits=True) as server, browser(server) as http:
+        alice = await register(server, http, "Alice")
+        malformed = b'{"refresh_token": ' + b"[" * 16_384
+        for status in (400, 400, 429):
+            response = await http.post(
+                "/auth/refresh", content=malformed, headers={"Content-Type": "application/json"}
+            )
+            expect(response, status)
+        expect(await http.post("/auth/refresh", json={"refresh_token": alice.refresh_token}), 200)
+        expect(await http.post("/auth/refresh", json={"refresh_token": "x"}), 401)
+
+
 async def test_a_message_costs_its_recipients() -> None:
     """Part 6: charged after the commit, into debt, which Retry-After includes; a replay has no recipients."""
     limits = Limits(message_rate=Rate(0.5, 3), deliveries_per_permit=1)

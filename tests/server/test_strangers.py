@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Sequence
 import httpx
 import pytest
 
-from adapters.http_api.endpoints import STRANGER_LIMITS, Per
+from adapters.http_api.endpoints import STRANGER_LIMITS, Cost, Per
 from adapters.http_api.routes import ENDPOINTS
 from messaging_core.ids import MAX_ID
 from messaging_core.limits import Limits, Rate
@@ -145,3 +145,12 @@ def test_endpoints_with_a_user_id_are_limited() -> None:
     naming = {endpoint.name for endpoint in ENDPOINTS if "user_id" in endpoint.command.__annotations__}
     assert naming == {endpoint.name for endpoint in ENDPOINTS if endpoint.stranger_limits}
     assert {"GetUser", "OpenDirectChat"} <= naming
+
+
+def test_endpoints_with_lists_of_user_ids_are_limited() -> None:
+    """A request with a list of users' ids costs permits for each, of the user and of the address."""
+    for endpoint in ENDPOINTS:
+        fields = [str(field) for field in endpoint.command.__annotations__.values()]
+        if any("tuple[messaging_core.ids.UserId" in field for field in fields):
+            limits = {limit.rate for limit in endpoint.limits if Cost.MEMBERS in limit.costs}
+            assert {"group_people_rate", "group_people_address_rate"} <= limits, endpoint.name
