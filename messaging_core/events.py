@@ -13,7 +13,17 @@ from typing import Any, Final, Literal
 
 from attrs import asdict, field, frozen
 
-from messaging_core.frames import PlainFrame, plain_message
+from messaging_core.frames import (
+    ChatDeletedData,
+    ChatUpdatedData,
+    ForViewer,
+    MemberAddedData,
+    MemberData,
+    PlainFrame,
+    TypingData,
+    Views,
+    plain_message,
+)
 from messaging_core.ids import ChatId, MessageId, UserId
 from messaging_core.models import Chat, History, Member, Message, Tombstone
 from messaging_core.positions import FOUNDER, may_see
@@ -89,7 +99,9 @@ class MessageDeleted:
 
 OWN_NAMESPACES: Final = frozenset(
     {
+        "ack",
         "chat",
+        "error",
         "hello",
         "keepalive",
         "me",
@@ -98,6 +110,7 @@ OWN_NAMESPACES: Final = frozenset(
         "presence",
         "reaction",
         "resumed",
+        "resync_required",
         "typing",
         "user",
     }
@@ -223,6 +236,16 @@ class Facts:
 
 
 @frozen
+class Needs:
+    """What a frame of profile 2 shows beyond its event, and must be read for its viewer."""
+
+    user_id: UserId | None = None
+    """A person."""
+    chat: bool = False
+    """The chat as it is now."""
+
+
+@frozen
 class EventKind:
     """A row of `EVENTS`; the functions take an event of the row's class."""
 
@@ -239,6 +262,13 @@ class EventKind:
     """The event of that name as it is now; None where what it is about is gone."""
     plain: Callable[[Any], PlainFrame | None]
     """What profile 1 shows."""
+    full: Callable[[Any, Any, Views, ForViewer], object]
+    """The data of what profile 2 shows of the event with this log entry, or with none."""
+    needs: Callable[[Any, UserId], Needs] | None = None
+    """What must be read to show it to a user in profile 2; None where it is the same for all readers.
+
+    Such an event is shown from the log, so it must be durable.
+    """
 
     @property
     def is_durable(self) -> bool:
@@ -279,6 +309,7 @@ def _about_message(
         facts=lambda event: Facts(message=event.message),
         replay=lambda _, facts: None if facts.message is None else event(facts.message),
         plain=lambda event: PlainFrame(plain_name, plain_message(event.message)),
+        full=lambda event, _, views, __: views.message(event.message),
     )
 
 
@@ -300,11 +331,30 @@ def _chat_updated(facts: Facts) -> ChatUpdated | None:
             return None
 
 
+def _member_data(
+    event: MemberUpdated | MemberRemoved, entry: LogEntry, views: Views, more: ForViewer
+) -> MemberData:
+    member = event.member
+    user = None if more.user is None else views.user(more.user)
+    return MemberData(entry.chat_id, user, member.role, member.joined_at, event.member_count)
+
+
+def _added_data(event: MemberAdded, entry: LogEntry, views: Views, more: ForViewer) -> MemberAddedData:
+    member = event.member
+    user = None if more.user is None else views.user(more.user)
+    chat = None if more.chat is None else views.chat(more.chat)
+    return MemberAddedData(entry.chat_id, user, member.role, member.joined_at, event.member_count, chat)
+
+
 def _about_member(
     name: str,
     event: type[MemberAdded | MemberUpdated | MemberRemoved],
     audience: Callable[[Any, Chat], tuple[UserId, ...]],
+    full: Callable[[Any, LogEntry, Views, ForViewer], object],
+    *,
+    shows_chat: bool = False,
 ) -> EventKind:
+    """`shows_chat`: whether the person whom it is about sees the chat in it."""
     return EventKind(
         name,
         event,
@@ -313,6 +363,10 @@ def _about_member(
         facts=lambda event: Facts(member=event.member, member_count=event.member_count),
         replay=lambda _, facts: None if facts.member is None else event(facts.member, facts.member_count),
         plain=lambda _: None,
+        full=full,
+        needs=lambda event, viewer: Needs(
+            event.member.user_id, chat=shows_chat and event.member.user_id == viewer
+        ),
     )
 
 
@@ -327,6 +381,8 @@ EVENTS: Final = (
         facts=lambda event: Facts(chat=event.chat),
         replay=lambda _, facts: None if facts.chat is None else ChatCreated(facts.chat),
         plain=lambda _: None,
+        full=lambda _, __, views, more: None if more.chat is None else views.chat(more.chat),
+        needs=lambda _, __: Needs(chat=True),
     ),
     EventKind(
         "chat.updated",
@@ -336,6 +392,7 @@ EVENTS: Final = (
         facts=lambda event: Facts(data=asdict(event)),
         replay=lambda _, facts: _chat_updated(facts),
         plain=lambda _: None,
+        full=lambda event, *_: ChatUpdatedData(event.chat_id, event.title, event.avatar_url, event.history),
     ),
     EventKind(
         "chat.deleted",
@@ -345,10 +402,17 @@ EVENTS: Final = (
         facts=lambda event: Facts(tombstone=event.tombstone),
         replay=lambda _, facts: None if facts.tombstone is None else ChatDeleted(facts.tombstone),
         plain=lambda _: None,
+        full=lambda event, *_: ChatDeletedData(event.tombstone.chat_id, event.tombstone.deleted_by),
     ),
-    _about_member("member.added", MemberAdded, lambda event, chat: (*chat.member_ids, event.member.user_id)),
-    _about_member("member.updated", MemberUpdated, _members),
-    _about_member("member.removed", MemberRemoved, _members),
+    _about_member(
+        "member.added",
+        MemberAdded,
+        lambda event, chat: (*chat.member_ids, event.member.user_id),
+        _added_data,
+        shows_chat=True,
+    ),
+    _about_member("member.updated", MemberUpdated, _members, _member_data),
+    _about_member("member.removed", MemberRemoved, _members, _member_data),
     # No range needs to be looked at: all members joined before the message, which is new.
     _about_message(CREATED, MessageCreated, CREATED, _members),
     _about_message("message.updated", MessageUpdated, "message.updated", _readers_of_message),
@@ -361,6 +425,7 @@ EVENTS: Final = (
         facts=lambda event: Facts(data=event.data),
         replay=lambda name, facts: None if facts.data is None else Custom(name, facts.data),
         plain=lambda _: None,
+        full=lambda event, *_: event.data,
     ),
     EventKind(
         "typing",
@@ -370,12 +435,19 @@ EVENTS: Final = (
         facts=lambda event: Facts(data=asdict(event)),
         replay=lambda _, facts: _typing(facts.data),
         plain=lambda _: None,
+        full=lambda event, *_: TypingData(event.chat_id, event.user_id, event.is_typing),
     ),
 )
 """Every kind of event."""
 
 _BY_CLASS: Final = MappingProxyType({kind.event: kind for kind in EVENTS})
 _BY_NAME: Final = MappingProxyType({kind.name: kind for kind in EVENTS})
+
+
+MESSAGE_EVENTS: Final = frozenset(
+    kind.name for kind in EVENTS if kind.event in (MessageCreated, MessageUpdated, MessageDeleted)
+)
+"""The names of the events that show a whole message."""
 
 
 def kind_of(event: Event) -> EventKind:

@@ -136,15 +136,15 @@ def announce_ephemeral(chat: Chat, event: EphemeralEvent) -> DeliverEphemeral:
     return DeliverEphemeral(event, kind_of(event).audience(event, chat))
 
 
-def replay(
+def revived(
     entry: LogEntry,
     members: Sequence[Member],
     *,
     chat: Chat | None = None,
     tombstone: Tombstone | None = None,
     message: Message | None = None,
-) -> Deliver | None:
-    """The delivery of a log's entry with the current state of its subject; None where the subject is gone.
+) -> DurableEvent | None:
+    """The event of a log's entry with the current state of its subject; None where the subject is gone.
 
     `members` are the memberships of the chat that last, and those that ended with the entry's number or
     later. One of `chat` and `tombstone` is None. `message` is that of a `MessageSubject`.
@@ -167,8 +167,20 @@ def replay(
             facts = Facts(data=data)
         case _:
             assert_never(subject)
-    event = rebuild(entry.name, facts)
+    return rebuild(entry.name, facts)
+
+
+def replay(
+    entry: LogEntry,
+    members: Sequence[Member],
+    *,
+    chat: Chat | None = None,
+    tombstone: Tombstone | None = None,
+    message: Message | None = None,
+) -> Deliver | None:
+    """The delivery of a log's entry, as `revived`, to all who may see it."""
+    event = revived(entry, members, chat=chat, tombstone=tombstone, message=message)
     if event is None:
         return None
-    created = entry.sequence if facts.message is None else facts.message.sequence
+    created = entry.sequence if message is None else message.sequence
     return Deliver(event, readers(members, entry.sequence, created), entry)

@@ -1,13 +1,20 @@
-"""What a socket of profile 1 receives: two event names, and the checklist's seven keys of a message."""
+"""What a socket receives, encoded as JSON: the keys and their order are the wire's.
 
-from collections.abc import Mapping
+Profile 1 has two event names, and the checklist's seven keys of a message. Profile 2 has a frame for every
+event. What both its frames and responses show (a message, a chat, a person) has one description, that of
+responses: `Views` makes it.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Literal
 
 from attrs import frozen
 
-from messaging_core.ids import ChatId, MessageId, UserId
-from messaging_core.models import Message, MessageType
+from messaging_core.ids import ChatId, MessageId, SessionId, UserId
+from messaging_core.models import ChatView, History, Message, MessageType, Role, UserView
+
+# --- profile 1 ----------------------------------------------------------------------------------------------
 
 
 @frozen(slots=False)
@@ -41,3 +48,145 @@ def plain_message(message: Message) -> PlainMessage:
         message.payload,
         message.ts,
     )
+
+
+# --- profile 2 ----------------------------------------------------------------------------------------------
+
+
+@frozen
+class Views:
+    """The functions that make what a response shows of a model, which a frame shows too."""
+
+    user: Callable[[UserView], object]
+    chat: Callable[[ChatView], object]
+    message: Callable[[Message], object]
+
+
+@frozen
+class ForViewer:
+    """What a frame shows beyond its event, as its reader sees it; None where it shows no such thing."""
+
+    user: UserView | None = None
+    """The person whom the event is about."""
+    chat: ChatView | None = None
+    """The chat as it is now."""
+
+
+NOTHING_MORE = ForViewer()
+
+
+@frozen(slots=False)
+class Frame:
+    """A frame that shows no event of a log."""
+
+    event: str
+    data: object
+
+
+@frozen(slots=False)
+class NumberedFrame:
+    """A frame that shows an event of a chat's log, or a chat, with the number up to which it is true."""
+
+    event: str
+    chat_id: ChatId
+    sequence: int
+    data: object
+
+
+@frozen(slots=False)
+class ChatUpdatedData:
+    """The data of `chat.updated`."""
+
+    id: ChatId
+    title: str
+    avatar_url: str | None
+    history: History
+
+
+@frozen(slots=False)
+class ChatDeletedData:
+    """The data of `chat.deleted`."""
+
+    id: ChatId
+    deleted_by: UserId | None
+
+
+@frozen(slots=False)
+class MemberData:
+    """The data of `member.updated` and `member.removed`; `user` is null where the account is gone."""
+
+    chat_id: ChatId
+    user: object | None
+    role: Role
+    joined_at: datetime
+    participants_count: int
+
+
+@frozen(slots=False)
+class MemberAddedData:
+    """The data of `member.added`; `chat` is the Chat for the person who was added, null for the others."""
+
+    chat_id: ChatId
+    user: object | None
+    role: Role
+    joined_at: datetime
+    participants_count: int
+    chat: object | None
+
+
+@frozen(slots=False)
+class TypingData:
+    """The data of `typing`."""
+
+    chat_id: ChatId
+    user_id: UserId
+    is_typing: bool
+
+
+@frozen(slots=False)
+class ShownLimits:
+    """The bounds that a client must know."""
+
+    message_characters: int
+    message_payload_bytes: int
+    group_members: int
+    frame_bytes: int
+    resume_bytes: int
+    commands_queued: int
+
+
+@frozen(slots=False)
+class HelloData:
+    """The data of `hello`, the first frame of a socket."""
+
+    user: object
+    session_id: SessionId
+    log: str
+    """The incarnation of the log: numbers of another one mean nothing."""
+    server_time: datetime
+    limits: ShownLimits
+
+
+@frozen(slots=False)
+class ResumedChat:
+    """A chat of the person, and the number up to which the client has received it."""
+
+    id: ChatId
+    sequence: int
+
+
+@frozen(slots=False)
+class ResumedData:
+    """The data of `resumed`, the frame between the missed events and the live ones."""
+
+    chats: Sequence[ResumedChat]
+    users: Sequence[object]
+    """The people whose names or pictures have changed."""
+
+
+@frozen(slots=False)
+class ResyncRequiredData:
+    """The data of `resync_required`: the client fetches everything, in `retry_after` seconds."""
+
+    reason: Literal["other_log", "unknown_number"]
+    retry_after: int

@@ -116,6 +116,16 @@ class Limits:
     outbox_bytes: int = field(default=1_048_576, validator=ge(65_536))
     """Bytes queued for one socket; beyond it the socket is closed as a slow consumer. Multiplied by the
     number of sockets it bounds the memory."""
+    command_bytes: int = field(default=65_536, validator=ge(1024))
+    """Bytes of a message from the client of a socket of profile 2, other than `resume`; 1009 beyond."""
+    commands_queued: int = field(default=16, validator=ge(1))
+    """Commands that wait on one socket, one of which is carried out at a time; `error` beyond."""
+    resume_bytes: int = field(default=262_144, validator=ge(1024))
+    """Bytes of a `resume`: the positions of some 20,000 chats; 1009 beyond."""
+    resumed_events: int = field(default=2000, validator=ge(1))
+    """Missed events that one resumption sends; a chat with more is sent as a `chat.resync`."""
+    resumed_bytes: int = field(default=4_194_304, validator=ge(65_536))
+    """Bytes of missed events that one resumption sends; after them, chats are sent as `chat.resync`."""
 
     login_rate: Rate = field(default=Rate(per_second=10 / 60, burst=10))
     """Attempts to log in, per e-mail and address."""

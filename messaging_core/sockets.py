@@ -11,10 +11,15 @@ close, effects, and the next deadline come out. `WriteState` says who writes:
     UNOPENED --open--> IDLE --deliver--> (the caller offers the frames at once) --stall, close--> BUSY
     UNOPENED --open, if something waits--> BUSY --next_write: bytes--> BUSY --next_write: nothing--> IDLE
     BUSY --next_write: a close--> ENDED
+
+A socket whose profile counts has `Positions`: it accepts a chat's live events without gaps, and is behind in
+a chat whose next event it was not given, or whose next event is shown from the log. Its caller reads the log
+from the position on, as fast as the outbox drains. A socket that resumes leaves out every event until its
+client has said what it has, and the caller has sent the rest.
 """
 
 from collections import deque
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from enum import Enum
 from math import inf
 
@@ -22,7 +27,7 @@ from attrs import define, frozen
 
 from messaging_core.ids import ChatId
 from messaging_core.limits import Limits
-from messaging_core.profiles import Close, Profile, SocketEffect
+from messaging_core.profiles import Carry, Close, Profile, Reply, Resume, SocketEffect
 
 # --- frames -------------------------------------------------------------------------------------------------
 
@@ -82,6 +87,8 @@ class Bundle:
     is_ephemeral: bool = False
     span: Span | None = None
     """The events of a log that the frames show, those included that the profile does not show."""
+    is_deferred: bool = False
+    """Whether its event is shown from the log, so that here are no frames of it."""
 
     @classmethod
     def of(cls, payload: bytes, *, is_ephemeral: bool = False) -> "Bundle":
@@ -117,6 +124,30 @@ def bundles(
     if frames or log_of is not None:
         made.append(_bundle(frames, is_ephemeral, log_of, first, last))
     return made
+
+
+class Deferred(Enum):
+    """In place of a payload: the event is shown from the log."""
+
+    DEFERRED = "deferred"
+
+
+DEFERRED = Deferred.DEFERRED
+
+
+def counted_bundles(shown: Iterable[tuple[int, bytes | Deferred | None]], chat_id: ChatId) -> list[Bundle]:
+    """The `bundles` of a profile that counts; each deferred event is one of its own."""
+    made: list[Bundle] = []
+    run: list[tuple[int, bytes | None]] = []
+    for number, payload in shown:
+        if payload is DEFERRED:
+            if run:
+                made += bundles(run, log_of=chat_id)
+                run = []
+            made.append(Bundle((), b"", span=Span(chat_id, number, number), is_deferred=True))
+        else:
+            run.append((number, payload))
+    return made + bundles(run, log_of=chat_id) if run else made
 
 
 def _bundle(
@@ -225,35 +256,68 @@ class Positions:
     A chat without a position begins with its next event.
     """
 
-    __slots__ = ("_accepted", "_behind")
+    __slots__ = ("_accepted", "_behind", "is_held")
 
-    def __init__(self) -> None:
+    def __init__(self, *, is_held: bool = False) -> None:
+        self.is_held = is_held
+        """Whether every event is left out, because the client is still sent what it missed."""
         self._accepted: dict[ChatId, int] = {}
-        self._behind: set[ChatId] = set()
+        self._behind: dict[ChatId, int] = {}
 
     @property
     def accepted(self) -> Mapping[ChatId, int]:
         return self._accepted
 
     @property
-    def behind(self) -> Collection[ChatId]:
-        """The chats with events beyond a gap, which were left out: read their logs from the position on."""
+    def behind(self) -> Mapping[ChatId, int]:
+        """The last number that was left out of each chat whose log must be read from the position on.
+
+        A chat without a position here was new while all events were held.
+        """
         return self._behind
 
     def accept(self, span: Span) -> bool:
         """Whether these events are the next ones, which counts them as accepted."""
         position = self._accepted.get(span.chat_id)
-        if position is None or span.first == position + 1:
+        if not self.is_held and (
+            span.first == position + 1 if position is not None else span.chat_id not in self._behind
+        ):
             self._accepted[span.chat_id] = span.last
             return True
-        if span.last > position:
-            self._behind.add(span.chat_id)
+        if position is None or span.last > position:
+            self._behind[span.chat_id] = max(span.last, self._behind.get(span.chat_id, 0))
         return False
 
+    def defer(self, span: Span) -> None:
+        """Leave out events that are to be read from the log; a chat without a position begins with them."""
+        if not self.is_held and span.chat_id not in self._behind:
+            self._accepted.setdefault(span.chat_id, span.first - 1)
+        if span.last > self._accepted.get(span.chat_id, 0):
+            self._behind[span.chat_id] = max(span.last, self._behind.get(span.chat_id, 0))
+
+    def resume(self, accepted: Mapping[ChatId, int], behind: Mapping[ChatId, int]) -> None:
+        """Note what the client of a held socket has, and the chats with more."""
+        self._accepted.update(accepted)
+        for chat_id, number in behind.items():
+            self._behind[chat_id] = max(number, self._behind.get(chat_id, 0))
+        for chat_id, number in list(self._behind.items()):
+            if number <= self._accepted.get(chat_id, 0):
+                del self._behind[chat_id]
+
     def catch_up(self, chat_id: ChatId, position: int) -> None:
-        """Note that the socket has accepted a chat's events up to `position`, by replay for example."""
+        """Note that the socket has accepted a chat's events up to `position`, by replay for example.
+
+        The chat stays behind if a later event was left out meanwhile.
+        """
         self._accepted[chat_id] = position
-        self._behind.discard(chat_id)
+        if self._behind.get(chat_id, 0) <= position:
+            self._behind.pop(chat_id, None)
+
+    def begin_anew(self) -> None:
+        """Forget everything: each chat begins with its next event."""
+        self._accepted.clear()
+        self._behind.clear()
+        self.is_held = False
 
 
 # --- the protocol -------------------------------------------------------------------------------------------
@@ -263,6 +327,14 @@ GONE = Close(1006, "")
 OUR_FAULT = Close(1011, "internal_error")
 RESTARTING = Close(1012, "restarting")
 SLOW_CONSUMER = Close(4408, "slow_consumer")
+TOO_BIG = Close(1009, "message_too_big")
+RESUME_LATE = Close(4410, "resume_late")
+"""The client, which asked to resume, has sent nothing in time; it may connect again."""
+RESUME_EXPECTED = Close(4510, "resume_expected")
+"""The first message of a client that asked to resume was another one, or malformed: a fault of the client."""
+
+RESUME_SECONDS = 10.0
+"""Time in which a client that asked to resume must send its positions."""
 
 
 class WriteState(Enum):
@@ -291,54 +363,113 @@ class SocketProtocol:
     A method that returns true asks for a writer: a loop that writes what `next_write` returns.
     """
 
-    __slots__ = ("_limits", "_outbox", "_spoke_at", "_state", "closing", "positions", "profile")
+    __slots__ = (
+        "_commands",
+        "_limits",
+        "_outbox",
+        "_resume_by",
+        "_spoke_at",
+        "_state",
+        "awaits_resume",
+        "closing",
+        "is_carrying",
+        "positions",
+        "profile",
+    )
 
-    def __init__(self, profile: Profile, limits: Limits) -> None:
+    def __init__(self, profile: Profile, limits: Limits, *, resumes: bool = False) -> None:
         self.profile = profile
         self.closing: Close | None = None
         """The close that is due; from then on no frame is accepted."""
-        self.positions = Positions() if profile.counts else None
+        self.positions = Positions(is_held=resumes) if profile.counts else None
+        self.is_carrying = False
+        """Whether a command that others wait for is carried out."""
         self._limits = limits
         self._outbox: Outbox | None = None
         self._state = UNOPENED
         self._spoke_at = inf
         """When the socket last accepted a frame, or was opened."""
+        self.awaits_resume = resumes and profile.counts
+        """Whether the client's first message, its positions, is due."""
+        self._resume_by = inf
+        self._commands: deque[Carry] | None = None
+        """The commands that wait for their turn."""
 
     @property
     def deadline(self) -> float:
         """When `tick` is due, by the caller's clock; infinite where it is not."""
-        return inf if self.closing is not None else self._spoke_at + self.profile.silence
+        if self.closing is not None:
+            return inf
+        due = self._spoke_at + self.profile.silence
+        return min(due, self._resume_by) if self.awaits_resume else due
 
     @property
     def waiting(self) -> int:
         """The count of frames in the outbox."""
         return 0 if self._outbox is None else len(self._outbox)
 
+    @property
+    def is_behind(self) -> bool:
+        """Whether logs must be read, and their events put, for live events to be accepted again."""
+        positions = self.positions
+        return (
+            positions is not None
+            and bool(positions.behind)
+            and not positions.is_held
+            and self.closing is None
+        )
+
+    def has_room(self, bundle: Bundle) -> bool:
+        """Whether a bundle may be put that is not live: half of the outbox is for live events.
+
+        A single frame may, whatever its size, while nothing waits.
+        """
+        waiting, size = (0, 0) if self._outbox is None else (len(self._outbox), self._outbox.size)
+        if not waiting and len(bundle.frames) == 1:
+            return True
+        return (
+            waiting + len(bundle.frames) <= self._limits.outbox_frames // 2
+            and size + len(bundle.joined) <= self._limits.outbox_bytes // 2
+        )
+
     def open(self, now: float) -> bool:
         """Note that frames can be written from now on."""
         if self._state is ENDED:
             return False
         self._spoke_at = now
+        self._resume_by = now + RESUME_SECONDS
         waits = self._outbox is not None or self.closing is not None
         self._state = BUSY if waits else IDLE
         return waits
 
     def deliver(self, bundle: Bundle, now: float) -> bytes | None:
-        """The bytes to offer to the connection now; none where the bundle waits, or is left out.
+        """The bytes of live events to offer to the connection now; none where they wait, or are left out.
 
         Report an offer that was not accepted whole to `stall`. None, once, if a durable frame does not fit:
         from then on the socket is closing as a slow consumer.
         """
         if self.closing is not None:
             return b""
-        if (
-            self.positions is not None
-            and bundle.span is not None
-            and not (self.positions.accept(bundle.span) and bundle.frames)
-        ):
+        if self.positions is not None and not self._accepts(bundle, self.positions):
             return b""
         self._spoke_at = now
         return bundle.joined if self._state is IDLE else self._queue(bundle)
+
+    def put(self, bundle: Bundle, now: float) -> bytes | None:
+        """The same for frames that are not live: replies, and what was missed."""
+        if self.closing is not None:
+            return b""
+        self._spoke_at = now
+        return bundle.joined if self._state is IDLE else self._queue(bundle)
+
+    @staticmethod
+    def _accepts(bundle: Bundle, positions: Positions) -> bool:
+        if bundle.span is None:
+            return not positions.is_held
+        if bundle.is_deferred:
+            positions.defer(bundle.span)
+            return False
+        return positions.accept(bundle.span) and bool(bundle.frames)
 
     def stall(self, bundle: Bundle, accepted: int) -> bytes | None:
         """Note that the connection accepted only `accepted` bytes of an offer; start a writer then.
@@ -359,12 +490,51 @@ class SocketProtocol:
 
     def receive(self, message: str | bytes) -> Sequence[SocketEffect]:
         """What a message of the client asks for; nothing once the socket is closing."""
-        return () if self.closing is not None else self.profile.receive(message)
+        if self.closing is not None:
+            return ()
+        if self.positions is None:
+            return self.profile.receive(message)
+        limits = self._limits
+        if _size(message) > (limits.resume_bytes if self.awaits_resume else limits.command_bytes):
+            return (TOO_BIG,)
+        effects = self.profile.receive(message)
+        if self.awaits_resume:
+            if [type(effect) for effect in effects] != [Resume]:
+                return (RESUME_EXPECTED,)
+            self.awaits_resume = False
+            return effects
+        return tuple([due for effect in effects if (due := self._due(effect)) is not None])
 
-    def tick(self, now: float) -> Bundle | None:
-        """The bundle to deliver because the socket has been silent."""
+    def _due(self, effect: SocketEffect) -> SocketEffect | None:
+        """The effect, or a reply in its place; None if it waits."""
+        if isinstance(effect, Resume):
+            return Reply(self.profile.refuse("resume_unexpected", effect))
+        if not isinstance(effect, Carry) or not effect.in_turn:
+            return effect
+        if not self.is_carrying:
+            self.is_carrying = True
+            return effect
+        if self._commands is None:
+            self._commands = deque()
+        if len(self._commands) == self._limits.commands_queued:
+            return Reply(self.profile.refuse("too_many_commands", effect))
+        self._commands.append(effect)
+        return None
+
+    def carried(self) -> Carry | None:
+        """Note that the command in turn has ended; the next one, if one waits and the socket stays open."""
+        if self.closing is None and self._commands:
+            return self._commands.popleft()
+        self._commands = None
+        self.is_carrying = False
+        return None
+
+    def tick(self, now: float) -> Bundle | Close | None:
+        """The bundle to put because the socket has been silent, or the close because its client was."""
         if now < self.deadline:
             return None
+        if self.awaits_resume and now >= self._resume_by:
+            return RESUME_LATE
         return Bundle.of(self.profile.keepalive, is_ephemeral=True)
 
     def close(self, close: Close) -> bool:
@@ -397,3 +567,8 @@ class SocketProtocol:
         self._outbox = None
         self._state = IDLE if self.closing is None else ENDED
         return self.closing
+
+
+def _size(message: str | bytes) -> int:
+    """Bytes of a message, in UTF-8."""
+    return len(message) if isinstance(message, bytes) or message.isascii() else len(message.encode())

@@ -100,6 +100,7 @@ async def run_server(
                 handshake_time=settings.listener.handshake_time,
                 docs=settings.docs,
                 client=settings.client,
+                socket_profile=settings.socket_profile,
             ),
         )
         host, port = settings.bind

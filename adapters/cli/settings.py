@@ -72,6 +72,9 @@ class Settings:
     any where --bind is a loopback address, otherwise own."""
     rate_limits: bool = True
     """Whether requests are limited in rate; turn it off for load tests only."""
+    socket_profile: str = "1"
+    """The profile of a socket whose handshake names none: 1, the checklist's two events; or 2, every event,
+    with numbers to resume from, and commands."""
     docs: bool = True
     """Whether /docs and /openapi.json are served."""
     client: bool = True
@@ -267,6 +270,7 @@ OF_THEIR_OWN: dict[str, click.ParamType[Any]] = {
     "avatar_hosts": Hosts(),
     "email_visibility": Values(EmailVisibility),
     "database_connect_time": Seconds(whole=True),
+    "socket_profile": click.Choice(["1", "2"]),
     "log_level": click.Choice(["debug", "info", "warning", "error"]),
     "log_format": click.Choice(["auto", "console", "json"]),
 }

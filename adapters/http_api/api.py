@@ -11,6 +11,7 @@ from adapters.http_api.problems import body_too_large, too_much_unsent, without_
 from adapters.http_api.request_ids import request_id
 from adapters.http_api.router import NO_VALUES, Router
 from adapters.http_api.routes import ENDPOINTS
+from adapters.http_api.sockets import SocketCommands
 from adapters.runtime import Messaging
 from adapters.runtime.throttles import Throttles
 
@@ -101,6 +102,7 @@ class HttpApi:
     ) -> None:
         self.cors = Cors(config.cors_origins)
         dispatcher = Dispatcher(messaging, Throttles(clock) if config.rate_limits else None)
+        messaging.hub.carry_out = SocketCommands(dispatcher).carry_out
         self._router = Router(
             (endpoint, Route(dispatcher, endpoint, self.cors, config.largest_body(endpoint)))
             for endpoint in endpoints

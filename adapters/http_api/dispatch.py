@@ -93,14 +93,50 @@ class Dispatcher:
             REQUEST_ID.reset(before)
         return None
 
+    async def carry_out(
+        self,
+        endpoint: Endpoint,
+        request: HttpRequest,
+        actor: Actor,
+        *,
+        request_id: str,
+        committed: Callable[[HttpResponse], None],
+    ) -> HttpResponse:
+        """The response to a request of a known caller, the client of a socket, as `respond` for all others.
+
+        Of a write with an Idempotency-Key, `committed` is called with it before its events are delivered; it
+        must not fail.
+        """
+        before = REQUEST_ID.set(request_id)
+        try:
+            return await self._performed(
+                endpoint, request, {}, actor, request_id=request_id, committed=committed
+            )
+        except Exception as error:  # noqa: BLE001 - as above
+            return explained(error, request, request_id=request_id)
+        finally:
+            REQUEST_ID.reset(before)
+
     async def _granted(
         self, endpoint: Endpoint, request: HttpRequest, path_values: Mapping[str, str], request_id: str
     ) -> HttpResponse:
-        messaging = self._messaging
-        limits = messaging.limits
         actor = None
         if endpoint.auth is Auth.SESSION:
-            actor = await messaging.authenticate(bearer_token(request.headers.get("authorization")))
+            actor = await self._messaging.authenticate(bearer_token(request.headers.get("authorization")))
+        return await self._performed(endpoint, request, path_values, actor, request_id=request_id)
+
+    async def _performed(
+        self,
+        endpoint: Endpoint,
+        request: HttpRequest,
+        path_values: Mapping[str, str],
+        actor: Actor | None,
+        *,
+        request_id: str,
+        committed: Callable[[HttpResponse], None] | None = None,
+    ) -> HttpResponse:
+        messaging = self._messaging
+        limits = messaging.limits
         command = self._parse(endpoint, request, path_values, actor)
         self._throttle(endpoint.limits, actor, command, request)
         if isinstance(endpoint.does, Handles):
@@ -114,17 +150,24 @@ class Dispatcher:
         does, is_large = _by_size(endpoint.does, command, limits)
         match does:
             case Writes(operation, show):
+
+                def note(executed: Executed) -> None:
+                    if committed is not None:
+                        committed(self._response_to(show, executed, request_id))
+
                 try:
                     executed = await messaging.execute_once(
                         operation(command, context),
                         _idempotent(request, command, context),
                         status=endpoint.status,
                         context=context,
+                        committed=None if committed is None else note,
                     )
                 except Refused:
                     self._return_permits(endpoint, context.actor)
                     raise
-                response = self._response_to(endpoint, show, executed, context.actor, request_id)
+                self._settle(endpoint, executed, context.actor)
+                response = self._response_to(show, executed, request_id)
             case Reads(query, show):
                 result = await messaging.read(query(command, context))
                 response = json_response(endpoint.status, encode(show(result)))
@@ -138,21 +181,21 @@ class Dispatcher:
             self._charge(endpoint, Cost.RESPONSE, len(response.body), context.actor)
         return response
 
-    def _response_to(
-        self,
-        endpoint: Endpoint,
-        show: Callable[[Any], object] | None,
-        executed: Executed,
-        actor: Actor,
-        request_id: str,
-    ) -> HttpResponse:
-        """The response to a write; charges its deliveries, and returns the permits that a replay took."""
+    def _settle(self, endpoint: Endpoint, executed: Executed, actor: Actor) -> None:
+        """Charge the deliveries of a write, and return the permits that a replay took."""
         if executed.people_reached > self._messaging.limits.deliveries_per_permit:
             self._charge(endpoint, Cost.DELIVERIES, executed.people_reached, actor)
+        if executed.replayed:
+            self._return_permits(endpoint, actor)
+
+    @staticmethod
+    def _response_to(
+        show: Callable[[Any], object] | None, executed: Executed, request_id: str
+    ) -> HttpResponse:
+        """The response to a write."""
         headers: Headers = ()
         if executed.replayed:
             headers = (REPLAYED,)
-            self._return_permits(endpoint, actor)
             if isinstance(executed.result, Refused):
                 return refused(executed.result, request_id=request_id, headers=headers)
         body = b"" if show is None else encode(show(executed.result))

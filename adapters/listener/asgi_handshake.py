@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from time import time
+from typing import Any, cast
 
 import trio
 from hypercorn.typing import (
@@ -21,6 +22,9 @@ from adapters.listener.responses import closing_response
 from adapters.listener.scopes import common_scope
 from adapters.listener.socket_handshake import SWITCHING
 from adapters.listener.websocket import SocketPhase, WebSocket
+
+MESSAGE_BYTES = "message_bytes"
+"""A key of websocket.accept: the largest message of this socket's peer, if that is more than the limit."""
 
 UNLOGGED = "unlogged"
 """A key of websocket.accept: true if the application logs the socket itself."""
@@ -66,7 +70,13 @@ class AsgiHandshake:
         subprotocol = message.get("subprotocol")
         if subprotocol is not None and subprotocol not in self.scope["subprotocols"]:
             raise ValueError(f"the client has not offered the subprotocol {subprotocol}")
-        response = self._machine.accept(subprotocol, message.get("headers", ()), trio.current_time())
+        more = cast("dict[str, Any]", message)
+        response = self._machine.accept(
+            subprotocol,
+            message.get("headers", ()),
+            trio.current_time(),
+            message_bytes=int(more.get(MESSAGE_BYTES, 0)),
+        )
         self._http.release()
         self._peer.shared.counts.open_sockets += 1
         await self._peer.writer.write(response)

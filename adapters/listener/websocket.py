@@ -297,16 +297,26 @@ class WebSocket:
 
     # --- what the application does -------------------------------------------------------------------------
 
-    def accept(self, subprotocol: str | None, fields: Iterable[tuple[bytes, bytes]], now: float) -> bytes:
+    def accept(
+        self,
+        subprotocol: str | None,
+        fields: Iterable[tuple[bytes, bytes]],
+        now: float,
+        *,
+        message_bytes: int = 0,
+    ) -> bytes:
         """Open the socket; returns the bytes of the 101.
 
-        Raises `ValueError` for header fields that cannot be sent; then nothing has changed.
+        `message_bytes` raises the limit of this socket's messages. Raises `ValueError` for header fields that
+        cannot be sent; then nothing has changed.
         """
         response = accepting_response(self._key, subprotocol, fields)
         self._move("accept")
         self.open = True
         self._alarm = now + self._limits.ping_interval
         self._frames = FrameProtocol(client=False, extensions=[])
+        if message_bytes > self._limits.message_bytes:
+            self._buffer = MessageBuffer(message_bytes)
         held, self._held, self._key = self._held, b"", b""
         if held:
             self._parse(held)

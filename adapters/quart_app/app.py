@@ -89,7 +89,12 @@ def create_app(messaging: Messaging, config: HttpConfig) -> Application:
     return Application(
         messaging,
         framework=LazyApp(partial(_make_framework, api, config, messaging)),
-        socket=SocketEndpoint(messaging, config.cors_origins, _refusals(messaging, config)),
+        socket=SocketEndpoint(
+            messaging,
+            config.cors_origins,
+            _refusals(messaging, config),
+            profile=config.socket_profile,
+        ),
         api=api,
     )
 

@@ -11,6 +11,8 @@ class HttpConfig(ApiConfig):
 
     handshake_time: float = 10.0
     """Seconds within which a socket's handshake must have its response."""
+    socket_profile: str = "1"
+    """The profile of sockets that name none."""
     docs: bool = True
     """Whether `/docs` and `/openapi.json` are served."""
     client: bool = True

@@ -15,12 +15,13 @@ from hypercorn.typing import ASGIReceiveCallable, ASGISendCallable, WebsocketSco
 
 from adapters.http_api.cors import origin_allowed
 from adapters.http_api.dispatch import bearer_token
+from adapters.http_api.sockets import PROFILES
 from adapters.quart_app.refusals import RepeatedRefusals
 from adapters.runtime import Messaging, Subscription, TooManySockets
-from adapters.runtime.hub import POLICY_VIOLATION, TOO_MANY_SOCKETS, Transport
+from adapters.runtime.hub import NOBODY, POLICY_VIOLATION, TOO_MANY_SOCKETS, Caller, Transport
 from messaging_core.errors import TokenInvalid, Unauthenticated
 from messaging_core.ports import StorageUnavailable
-from messaging_core.profiles import PLAIN, PROFILES, Close
+from messaging_core.profiles import Close
 from messaging_core.sockets import OUR_FAULT, payloads
 
 log = structlog.get_logger(__name__)
@@ -37,6 +38,9 @@ once for many sockets."""
 UNLOGGED = "unlogged"
 """A key of the accept event; the project's listener then logs no line about the socket."""
 
+MESSAGE_BYTES = "message_bytes"
+"""A key of the accept event: the largest message of this socket's client, for the project's listener."""
+
 BEARER = "bearer"
 """The subprotocol that a client offers together with a token where it cannot set a header."""
 
@@ -51,9 +55,16 @@ class SocketEndpoint:
     """
 
     def __init__(
-        self, messaging: Messaging, origins: Collection[str], refusals: RepeatedRefusals | None = None
+        self,
+        messaging: Messaging,
+        origins: Collection[str],
+        refusals: RepeatedRefusals | None = None,
+        *,
+        profile: str = "1",
     ) -> None:
+        """`profile` is that of a socket whose handshake names none."""
         self._messaging = messaging
+        self._profile = profile
         self._origins = origins
         self._refusals = refusals
 
@@ -71,7 +82,9 @@ class SocketEndpoint:
             # The hub knows the socket before the client sees it open, so that it misses no event after that.
             admitted = await self._admit(handshake, stack)
             repeated = isinstance(admitted, Close) and await self._delay(handshake, admitted, scope, receive)
-            await _accept(send, handshake, logged=not repeated)
+            resumes = not isinstance(admitted, Close) and admitted.protocol.awaits_resume
+            largest = self._messaging.limits.resume_bytes if resumes else None
+            await _accept(send, handshake, logged=not repeated, message_bytes=largest)
             if isinstance(admitted, Close):
                 await _close(send, admitted)
                 return
@@ -101,11 +114,13 @@ class SocketEndpoint:
         if origin is not None and not origin_allowed(origin, self._origins):
             return ORIGIN_NOT_ALLOWED
         name = handshake.query("profile")
-        profile = PLAIN if name is None else PROFILES.get(name)
+        profile = PROFILES.get(self._profile if name is None else name)
         if profile is None:
             return PROFILE_UNKNOWN
+        resumes = profile.counts and handshake.query("resume") == "1"
+        caller = handshake.caller if profile.counts else NOBODY
         try:
-            socket = await self._messaging.connect(handshake.token(), profile)
+            socket = await self._messaging.connect(handshake.token(), profile, caller=caller, resumes=resumes)
             stack.callback(socket.end)
         except Unauthenticated as error:
             return Close(POLICY_VIOLATION, error.code)
@@ -158,6 +173,7 @@ class _Handshake:
     def __init__(self, scope: WebsocketScope) -> None:
         self.headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
         self.offered = list(scope["subprotocols"])
+        self.caller = Caller(self.headers.get("host"), scope["client"][0] if scope["client"] else "")
         self._query = parse_qs(scope["query_string"].decode("latin-1"), keep_blank_values=True)
 
     def query(self, name: str) -> str | None:
@@ -175,11 +191,15 @@ class _Handshake:
         raise TokenInvalid
 
 
-async def _accept(send: ASGISendCallable, handshake: _Handshake, *, logged: bool = True) -> None:
+async def _accept(
+    send: ASGISendCallable, handshake: _Handshake, *, logged: bool, message_bytes: int | None
+) -> None:
     subprotocol = BEARER if BEARER in handshake.offered else None
     accept: Any = {"type": "websocket.accept", "subprotocol": subprotocol, "headers": []}
     if not logged:
         accept[UNLOGGED] = True
+    if message_bytes is not None:
+        accept[MESSAGE_BYTES] = message_bytes
     await send(accept)
 
 

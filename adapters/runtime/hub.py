@@ -2,25 +2,37 @@
 
 import logging
 from collections.abc import Awaitable, Callable, Collection, Sequence
+from functools import partial
 from math import inf
-from typing import Any, Protocol, assert_never
+from typing import Any, NamedTuple, Protocol, assert_never
 
 import structlog
 import trio
 
 from adapters.runtime.alarms import Alarms
 from messaging_core.effects import Deliver, DeliverEphemeral
-from messaging_core.events import MessageCreated, event_name
+from messaging_core.events import Event, LogEntry, MessageCreated, event_name
 from messaging_core.ids import ChatId, SessionId, UserId
 from messaging_core.limits import Limits
 from messaging_core.models import Actor
-from messaging_core.profiles import PLAIN, Carry, Close, Profile, Reply, SocketEffect
-from messaging_core.sockets import OUR_FAULT, RESTARTING, Bundle, SocketProtocol, bundles
+from messaging_core.profiles import PLAIN, Carry, Close, Profile, Reply, Resume, SocketEffect
+from messaging_core.sockets import (
+    DEFERRED,
+    OUR_FAULT,
+    RESTARTING,
+    Bundle,
+    Deferred,
+    SocketProtocol,
+    bundles,
+    counted_bundles,
+)
 
 log = structlog.get_logger(__name__)
 
 
 POLICY_VIOLATION = 1008
+RETURNS_PER_SECOND = 200
+"""How many clients of a restarting server are asked to come back in each second."""
 TOO_MANY_SOCKETS = Close(4429, "too_many_sockets")
 
 
@@ -50,6 +62,18 @@ NAMED_IN_LOG = 10
 """Largest audience whose users INFO lines name; a line takes some 30 us of the loop."""
 
 
+class Caller(NamedTuple):
+    """Where a socket's handshake came from, as far as its commands depend on it."""
+
+    host: str | None
+    """The Host header."""
+    address: str
+    """The peer's address; empty if unknown."""
+
+
+NOBODY = Caller(None, "")
+
+
 class Subscription:
     """One open socket: whose it is, its protocol, and its connection.
 
@@ -57,14 +81,30 @@ class Subscription:
     frames wait: an idle socket has no task.
     """
 
-    __slots__ = ("_hub", "_transport", "actor", "protocol")
+    __slots__ = (
+        "_catches_up",
+        "_hub",
+        "_room",
+        "_transport",
+        "_turn_over",
+        "actor",
+        "caller",
+        "protocol",
+    )
 
-    def __init__(self, actor: Actor, protocol: SocketProtocol, hub: "Hub") -> None:
+    def __init__(self, actor: Actor, protocol: SocketProtocol, hub: "Hub", caller: Caller = NOBODY) -> None:
         self.actor = actor
+        self.caller = caller
         self.protocol = protocol
         self._hub = hub
-        self._transport: Transport
+        self._transport: Transport | None = None
         """From `attach` on; the protocol asks for no write before."""
+        self._catches_up = False
+        """Whether a task sends what was missed."""
+        self._room: trio.Event | None = None
+        """Set when nothing waits any more, and at the end."""
+        self._turn_over: trio.Event | None = None
+        """Set when the command that is carried out has ended, and at the end."""
 
     def attach(self, transport: Transport) -> None:
         """Start writing frames, those that wait already first."""
@@ -72,20 +112,41 @@ class Subscription:
         if self.protocol.open(trio.current_time()):
             transport.start_soon(self._write)
         self._hub.schedule(self)
+        self.catch_up()
 
     def send(self, bundle: Bundle, now: float) -> None:
-        """Write or queue a bundle; a full outbox closes the socket as a slow consumer."""
+        """Write or queue a bundle of live events; a full outbox closes the socket as a slow consumer."""
         offered = self.protocol.deliver(bundle, now)
         if offered:
+            accepted = self._transport.offer(offered)  # type: ignore[union-attr] # the protocol is open
+            if accepted == len(offered):
+                return
+            offered = self._stall(bundle, accepted)
+        if offered is None:
+            self._log_slow()
+
+    def put(self, bundle: Bundle) -> None:
+        """Write or queue frames that are not live events, as `send`."""
+        offered = self.protocol.put(bundle, trio.current_time())
+        if offered and self._transport is not None:
             accepted = self._transport.offer(offered)
             if accepted == len(offered):
                 return
-            offered = self.protocol.stall(bundle, accepted)
-            self._transport.start_soon(self._write)
+            offered = self._stall(bundle, accepted)
         if offered is None:
-            log.warning(
-                "WebSocket closed: too slow", user_id=self.actor.user_id, waiting=self.protocol.waiting
-            )
+            self._log_slow()
+
+    def _stall(self, bundle: Bundle, accepted: int) -> bytes | None:
+        offered = self.protocol.stall(bundle, accepted)
+        self._start_soon(self._write)
+        return offered
+
+    def _start_soon(self, task: Callable[[], Awaitable[None]]) -> None:
+        if self._transport is not None:
+            self._transport.start_soon(task)
+
+    def _log_slow(self) -> None:
+        log.warning("WebSocket closed: too slow", user_id=self.actor.user_id, waiting=self.protocol.waiting)
 
     def receive(self, message: str | bytes) -> None:
         """Do what a message of the client asks for; never waits, and never fails.
@@ -102,10 +163,13 @@ class Subscription:
     def _do(self, effect: SocketEffect) -> None:
         match effect:
             case Reply(payload):
-                self.send(Bundle.of(payload), trio.current_time())
+                self.put(Bundle.of(payload))
             case Carry(command):
                 if self._hub.carry_out is not None:
                     self._hub.carry_out(self, command)
+            case Resume():
+                if self._hub.resume is not None:
+                    self._catch_up_with(partial(self._hub.resume, self, effect))
             case Close():
                 self.close(effect)
             case _:
@@ -117,29 +181,93 @@ class Subscription:
         return self.protocol.deadline
 
     def tick(self, now: float) -> None:
-        """Send what is due because of the time."""
-        bundle = self.protocol.tick(now)
-        if bundle is not None:
-            self.send(bundle, now)
+        """Send what is due because of the time, or close the socket."""
+        due = self.protocol.tick(now)
+        if isinstance(due, Close):
+            self.close(due)
+        elif due is not None:
+            self.put(due)
 
     def close(self, close: Close) -> None:
         """Close the socket after the frames that wait; the first of several closes counts."""
         if self.protocol.close(close):
-            self._transport.start_soon(self._write)
+            self._start_soon(self._write)
+        self._wake()
+
+    # --- what was missed, and commands in turn ---
+
+    def catch_up(self) -> None:
+        """Have the logs of chats that the socket is behind in read, unless that happens already."""
+        if self.protocol.is_behind and not self._catches_up and self._hub.catch_up is not None:
+            self._catch_up_with(partial(self._hub.catch_up, self))
+
+    def _catch_up_with(self, task: Callable[[], Awaitable[None]]) -> None:
+        async def run() -> None:
+            try:
+                await task()
+            except Exception:
+                log.exception("A WebSocket could not be sent what it missed", user_id=self.actor.user_id)
+                self.close(OUR_FAULT)
+            self._catches_up = False
+            self.catch_up()
+
+        if self._transport is not None:
+            self._catches_up = True
+            self._transport.start_soon(run)
+
+    async def drained(self) -> bool:
+        """Wait until no frame waits in the outbox; false if the socket is closing."""
+        while self.protocol.closing is None and self.protocol.waiting:
+            self._room = self._room or trio.Event()
+            await self._room.wait()
+        return self.protocol.closing is None
+
+    def start_soon(self, task: Callable[[], Awaitable[None]]) -> None:
+        """Run a command's task, which does not outlive the connection."""
+        self._start_soon(task)
+
+    def carried(self) -> None:
+        """The command in turn has ended: carry out the next one."""
+        following = self.protocol.carried()
+        if self._turn_over is not None:
+            self._turn_over.set()
+            self._turn_over = None
+        if following is not None:
+            self._do(following)
+
+    async def turn_over(self) -> None:
+        """Wait until the command that is carried out has ended, so that its reply leaves before its event."""
+        if self.protocol.is_carrying and self.protocol.closing is None:
+            self._turn_over = self._turn_over or trio.Event()
+            await self._turn_over.wait()
+
+    def _wake(self) -> None:
+        for event in (self._room, self._turn_over):
+            if event is not None:
+                event.set()
+        self._room = self._turn_over = None
+
+    # --- the end ---
 
     def end(self) -> None:
         """Note that the connection is over; repeating it changes nothing."""
         self._hub.disconnect(self)
+        self._wake()
 
     async def _write(self) -> None:
         """Write until nothing waits; a close frame is the last."""
         transport = self._transport
+        if transport is None:
+            return
         await transport.write(b"")  # the rest of an offer
         while (output := self.protocol.next_write()) is not None:
             if isinstance(output, Close):
                 await transport.close(output.code, output.reason)
                 return
             await transport.write(output)
+            if self._room is not None and not self.protocol.waiting:
+                self._room.set()
+                self._room = None
 
 
 class Hub:
@@ -151,7 +279,7 @@ class Hub:
 
     def __init__(self, limits: Limits, encode: Callable[[Any], bytes]) -> None:
         self._limits = limits
-        self._encode = encode
+        self.encode = encode
         self._subscriptions: dict[Profile, dict[UserId, tuple[Subscription, ...]]] = {}
         """By profile, so that an audience's sockets of a profile are found without asking each for it."""
         self._waiting: dict[ChatId, list[Deliver | DeliverEphemeral]] = {}
@@ -164,17 +292,35 @@ class Hub:
         """Called when a user's last socket is disconnected."""
         self.carry_out: Callable[[Subscription, object], None] | None = None
         """Carries out the command of a client; it must not wait. None where no profile has commands."""
+        self.catch_up: Callable[[Subscription], Awaitable[None]] | None = None
+        """Sends a socket the events that it left out. None where no profile counts, as for `resume`."""
+        self.resume: Callable[[Subscription, Resume], Awaitable[None]] | None = None
+        """Sends a socket what its client missed before it connected."""
 
-    def connect(self, actor: Actor, profile: Profile = PLAIN) -> Subscription:
-        """A socket that receives every delivery from now until `disconnect`; raises `TooManySockets`."""
+    def connect(
+        self,
+        actor: Actor,
+        profile: Profile = PLAIN,
+        *,
+        caller: Caller = NOBODY,
+        resumes: bool = False,
+        greeting: object = None,
+    ) -> Subscription:
+        """A socket that receives every delivery from now until `disconnect`, after its greeting.
+
+        One that resumes receives none until its client has sent its positions. Raises `TooManySockets`.
+        """
         self.flush()
         if len(self._of_user(actor.user_id)) >= self._limits.sockets_per_user:
             raise TooManySockets
-        subscription = Subscription(actor, SocketProtocol(profile, self._limits), self)
+        protocol = SocketProtocol(profile, self._limits, resumes=resumes)
+        subscription = Subscription(actor, protocol, self, caller)
         own = self._subscriptions.setdefault(profile, {})
         own[actor.user_id] = (*own.get(actor.user_id, ()), subscription)
+        if greeting is not None:
+            subscription.put(Bundle.of(self.encode(greeting)))
         if self.draining:
-            subscription.close(RESTARTING)
+            subscription.close(_restarting(profile, 0))
         return subscription
 
     def disconnect(self, subscription: Subscription) -> None:
@@ -272,9 +418,13 @@ class Hub:
                         log.exception(
                             "A WebSocket could not be written to", user_id=subscription.actor.user_id
                         )
+            if profile.counts:
+                for subscription in listening:
+                    subscription.catch_up()
 
     def _bundles(self, profile: Profile, deliveries: Sequence[Deliver | DeliverEphemeral]) -> list[Bundle]:
-        log_of: ChatId | None = None
+        if profile.counts and isinstance(deliveries[0], Deliver):
+            return self._counted_bundles(profile, deliveries[0].entry.chat_id, deliveries)
         is_ephemeral = True
         shown: list[tuple[int, bytes | None]] = []
         for delivery in deliveries:
@@ -284,17 +434,28 @@ class Hub:
                 is_ephemeral = False
                 entry = delivery.entry
                 number = entry.sequence
-                if profile.counts:
-                    log_of = entry.chat_id
-            payload = None
-            try:
-                frame = profile.show(delivery.event, entry)
-                if frame is not None:
-                    payload = self._encode(frame)
-            except Exception:
-                log.exception("An event could not be encoded", event_name=event_name(delivery.event))
-            shown.append((number, payload))
-        return bundles(shown, log_of=log_of, is_ephemeral=is_ephemeral)
+            shown.append((number, self._payload(profile, delivery.event, entry)))
+        return bundles(shown, is_ephemeral=is_ephemeral)
+
+    def _counted_bundles(
+        self, profile: Profile, chat_id: ChatId, deliveries: Sequence[Deliver | DeliverEphemeral]
+    ) -> list[Bundle]:
+        shown: list[tuple[int, bytes | Deferred | None]] = []
+        for delivery in deliveries:
+            if isinstance(delivery, Deliver):
+                event, entry = delivery.event, delivery.entry
+                deferred = profile.defers(event)
+                payload = DEFERRED if deferred else self._payload(profile, event, entry)
+                shown.append((entry.sequence, payload))
+        return counted_bundles(shown, chat_id)
+
+    def _payload(self, profile: Profile, event: Event, entry: LogEntry | None) -> bytes | None:
+        try:
+            frame = profile.show(event, entry)
+            return None if frame is None else self.encode(frame)
+        except Exception:
+            log.exception("An event could not be encoded", event_name=event_name(event))
+            return None
 
     def schedule(self, subscription: Subscription) -> None:
         """Have a socket's `tick` called at its deadlines."""
@@ -311,8 +472,8 @@ class Hub:
         """Close every socket, and every later one, with 1012: the server is about to restart."""
         self.flush()
         self.draining = True
-        for subscription in self._all():
-            subscription.close(RESTARTING)
+        for number, subscription in enumerate(self._all()):
+            subscription.close(_restarting(subscription.protocol.profile, number))
 
     def sessions(self) -> Collection[SessionId]:
         """The sessions that have a socket here."""
@@ -328,3 +489,11 @@ class Hub:
             for own in subscriptions.values()
             for subscription in own
         ]
+
+
+def _restarting(profile: Profile, number: int) -> Close:
+    """The close of the socket with this number among all; a profile that counts is given a time to return."""
+    if not profile.counts:
+        return RESTARTING
+    seconds = 1 + number // RETURNS_PER_SECOND
+    return Close(RESTARTING.code, f"{RESTARTING.reason}; retry_after={seconds}")

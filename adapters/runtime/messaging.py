@@ -12,13 +12,15 @@ from anyascii import anyascii
 from attrs import frozen
 
 from adapters.runtime.admissions import Admissions
-from adapters.runtime.hub import Hub, Subscription
+from adapters.runtime.catch_up import CatchUp
+from adapters.runtime.hub import NOBODY, Caller, Hub, Subscription
 from adapters.runtime.relay import Relay, parts
 from messaging_core import operations, tokens, users
 from messaging_core.avatars import AvatarHosts
-from messaging_core.commands import LogIn, RefreshTokens, RegisterUser
+from messaging_core.commands import GetOwnUser, LogIn, RefreshTokens, RegisterUser
 from messaging_core.effects import CloseSockets, Decision, Deliver, DeliverEphemeral, DeliveryEffect
 from messaging_core.errors import IdempotencyKeyReused, Refused
+from messaging_core.frames import Frame, HelloData, ShownLimits
 from messaging_core.idempotency import IdempotentRequest, Shown
 from messaging_core.ids import ChatId, SessionId
 from messaging_core.limits import Limits
@@ -142,6 +144,7 @@ class Messaging:
         """Delivers commits between processes; None where this is the only process."""
         self._refused_to_write = False
         """Whether the storage has refused a commit, and no later check has found that it has room."""
+        CatchUp(storage, hub, limits, self.context_of)
         self._deliver: Callable[[Deliver], None] = hub.deliver
         self.typists = Typists(limits)
         if bus is not None:
@@ -164,15 +167,25 @@ class Messaging:
         """
         return (await self._decide(operation)).result
 
-    async def _decide(self, operation: Operation[T]) -> Decision[T]:
-        """The operation's decision, once it is durable."""
+    async def _decide(
+        self, operation: Operation[T], committed: Callable[[Decision[T]], None] | None = None
+    ) -> Decision[T]:
+        """The operation's decision, once it is durable; `committed` is called before its deliveries."""
 
         def transaction(tx: Transaction) -> tuple[Decision[T], list[DeliveryEffect]]:
             decision = operation(tx)
             return decision, operations.apply_decision(tx, decision)
 
+        perform: Callable[[tuple[Decision[T], list[DeliveryEffect]]], None] = self._perform
+        if committed is not None:
+            noted = committed
+
+            def perform(decided: tuple[Decision[T], list[DeliveryEffect]]) -> None:
+                noted(decided[0])
+                self._perform(decided)
+
         try:
-            decision, _ = await self._storage.transact(transaction, committed=self._perform)
+            decision, _ = await self._storage.transact(transaction, committed=perform)
         except StorageUnavailable as error:
             self._refused_to_write = True
             if isinstance(error, OutcomeUnknown):
@@ -189,13 +202,20 @@ class Messaging:
         *,
         status: int,
         context: Context,
+        committed: Callable[[Executed], None] | None = None,
     ) -> Executed:
-        """The result of `operation`, or of the earlier request with the same key."""
+        """The result of `operation`, or of the earlier request with the same key.
+
+        With a `request`, `committed` is called after the commit and before the deliveries; it must not fail.
+        """
         if request is None:
             decision = await self._decide(operation)
             return Executed(decision.result, status, False, decision.people_reached())
         once = operations.once_only(operation, request, status=status, context=context)
-        return (await self._decide(once)).result
+        if committed is None:
+            return (await self._decide(once)).result
+        noted = committed
+        return (await self._decide(once, lambda decision: noted(decision.result))).result
 
     async def read(self, query: Query[T]) -> T:
         return await self._storage.read(query)
@@ -266,15 +286,21 @@ class Messaging:
             self._admissions.keep(token, actor, until=until, endings=endings)
         return actor
 
-    async def connect(self, token: str, profile: Profile = PLAIN) -> Subscription:
+    async def connect(
+        self, token: str, profile: Profile = PLAIN, *, caller: Caller = NOBODY, resumes: bool = False
+    ) -> Subscription:
         """A socket for an access token's actor, registered at the hub until `hub.disconnect`.
 
-        It receives every event from now on, and is closed if its session ends meanwhile.
+        It receives every event from now on, and is closed if its session ends meanwhile. Where the profile
+        counts, it is greeted first; one that resumes receives nothing more until its client has sent its
+        positions.
+
         Raises `Unauthenticated`, `TooManySockets`, `StorageUnavailable`.
         """
         endings = self._admissions.endings
         actor = await self.authenticate(token)
-        socket = self.hub.connect(actor, profile)
+        greeting = await self._greeting(actor, profile, caller) if profile.counts else None
+        socket = self.hub.connect(actor, profile, caller=caller, resumes=resumes, greeting=greeting)
         try:
             if self.relay is not None:
                 await self.relay.follow(actor.user_id)
@@ -285,6 +311,30 @@ class Messaging:
             self.hub.disconnect(socket)
             raise
         return socket
+
+    async def _greeting(self, actor: Actor, profile: Profile, caller: Caller) -> Frame:
+        context = self._context(actor, caller)
+        user = await self.read(operations.get_own_user(GetOwnUser(), context))
+        limits = self.limits
+        bounds = ShownLimits(
+            message_characters=limits.message_characters,
+            message_payload_bytes=limits.message_payload_bytes,
+            group_members=limits.group_members,
+            frame_bytes=limits.command_bytes,
+            resume_bytes=limits.resume_bytes,
+            commands_queued=limits.commands_queued,
+        )
+        data = HelloData(
+            profile.show_user(user), actor.session_id, self._storage.incarnation, context.now, bounds
+        )
+        return Frame("hello", data)
+
+    def context_of(self, socket: Subscription) -> Context:
+        """The context of what is read and carried out for a socket, now."""
+        return self._context(socket.actor, socket.caller)
+
+    def _context(self, actor: Actor, caller: Caller) -> Context:
+        return Context(actor, self.now(), self.limits, self.privacy_at(caller.host))
 
     async def register(
         self,

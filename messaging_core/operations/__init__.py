@@ -14,7 +14,13 @@ from messaging_core.operations.accounts import (
     try_to_write,
 )
 from messaging_core.operations.base import Context, Operation, Part, Query, Reading, apply_decision
-from messaging_core.operations.chats import create_group, get_chat, list_chats, open_direct_chat
+from messaging_core.operations.chats import (
+    chat_views,
+    create_group,
+    get_chat,
+    list_chats,
+    open_direct_chat,
+)
 from messaging_core.operations.groups import (
     add_members,
     change_role,
@@ -25,7 +31,14 @@ from messaging_core.operations.groups import (
     remove_member,
     update_group,
 )
-from messaging_core.operations.logs import LogPart, log_part
+from messaging_core.operations.logs import (
+    LogPart,
+    MissedEvent,
+    MissedEvents,
+    log_part,
+    missed_events,
+    reaches,
+)
 from messaging_core.operations.messages import (
     MESSAGES_AT_ONCE,
     delete_message,
@@ -43,6 +56,8 @@ __all__ = (
     "Context",
     "Executed",
     "LogPart",
+    "MissedEvent",
+    "MissedEvents",
     "Operation",
     "Part",
     "Query",
@@ -50,6 +65,7 @@ __all__ = (
     "add_members",
     "apply_decision",
     "change_role",
+    "chat_views",
     "confirm",
     "create_group",
     "credentials",
@@ -69,11 +85,13 @@ __all__ = (
     "log_part",
     "member_changed",
     "members_added",
+    "missed_events",
     "once_only",
     "open_direct_chat",
     "open_session",
     "page_in_parts",
     "page_of_messages",
+    "reaches",
     "register",
     "registration_request",
     "remove_member",

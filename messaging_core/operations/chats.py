@@ -110,7 +110,7 @@ def _views(
     views = tuple(
         [
             ChatView(
-                chat if chat.avatar_url is None else _with_avatar(chat, hosts),
+                chat if chat.avatar_url is None else with_avatar(chat, hosts),
                 tuple([people[id_] for id_ in user_ids]),
                 own[chat.id].role,
                 last.get(chat.id),
@@ -151,7 +151,7 @@ def _last_messages(
     return {message.chat_id: message for message in system_messages.shown(last, reader.users)}, room
 
 
-def _with_avatar(chat: Chat | Excerpt, hosts: AvatarHosts) -> Chat | Excerpt:
+def with_avatar(chat: Chat | Excerpt, hosts: AvatarHosts) -> Chat | Excerpt:
     """The chat, without an avatar that may not be loaded."""
     if chat.avatar_url is None or hosts.admits(chat.avatar_url):
         return chat
@@ -215,6 +215,14 @@ def view(reader: Reader, chat: Chat, context: Context, *, created: Message | Non
     return _shown_to(context, shown, reader.users(shown.member_ids), member, last)
 
 
+def chat_views(chat_ids: Sequence[ChatId], context: Context) -> Query[tuple[ChatView, ...]]:
+    """Those of the chats of which the actor is a member, as a list shows them."""
+    sizes = dict.fromkeys(chat_ids, context.limits.participants_listed)
+    return lambda reader: _views(
+        reader, sizes=sizes, context=context, room=context.limits.last_messages_characters
+    )[0]
+
+
 def _shown_to(
     context: Context,
     shown: Chat | Excerpt,
@@ -225,7 +233,7 @@ def _shown_to(
     """A chat of the actor, with its people as the actor sees them."""
     people = seen(context, users)
     participants = tuple([people[user_id] for user_id in shown.member_ids])
-    shown = _with_avatar(shown, context.privacy.avatar_hosts)
+    shown = with_avatar(shown, context.privacy.avatar_hosts)
     return ChatView(shown, participants, member.role, last)
 
 

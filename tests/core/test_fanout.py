@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 from typing import get_args
 
 import pytest
-from attrs import astuple, evolve, fields
+from attrs import asdict, astuple, evolve, fields
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -33,13 +33,16 @@ from messaging_core.events import (
     EphemeralEvent,
     Event,
     Facts,
+    LogEntry,
     MemberAdded,
     MemberRemoved,
+    MemberSubject,
     MemberUpdated,
     MessageCreated,
     MessageDeleted,
     MessageSubject,
     MessageUpdated,
+    Needs,
     Typing,
     creation,
     event_name,
@@ -50,10 +53,30 @@ from messaging_core.events import (
     rebuild_ephemeral,
 )
 from messaging_core.fanout import announce, announce_ephemeral, replay
-from messaging_core.frames import PlainFrame, PlainMessage
+from messaging_core.frames import (
+    NOTHING_MORE,
+    ForViewer,
+    Frame,
+    MemberAddedData,
+    MemberData,
+    PlainFrame,
+    PlainMessage,
+    Views,
+)
 from messaging_core.ids import ChatId, MessageId, UserId
-from messaging_core.models import Chat, Member, Message, MessageType, Role, Tombstone
+from messaging_core.models import (
+    Chat,
+    ChatView,
+    Member,
+    Message,
+    MessageType,
+    Role,
+    Tombstone,
+    User,
+    UserView,
+)
 from messaging_core.positions import FOUNDER, Range, ended
+from messaging_core.profiles import full
 from messaging_core.testing import strategies as values
 
 NOW = datetime(2024, 11, 4, 14, 30, tzinfo=UTC)
@@ -148,6 +171,67 @@ def test_profile_1_shows_created_and_updated_messages_only(event: Event) -> None
         message.payload,
         message.ts,
     )
+
+
+VIEWS = Views(
+    user=lambda user: ("user", user), chat=lambda chat: ("chat", chat), message=lambda m: ("message", m)
+)
+
+
+@given(values.events(), values.ephemeral_events)
+def test_profile_2_shows_every_event_under_its_name(event: DurableEvent, ephemeral: EphemeralEvent) -> None:
+    """A durable event has its chat and its number at the root, an ephemeral one has neither."""
+    profile = full(VIEWS, receive=lambda _: (), refuse=lambda *_: b"", keepalive=b"{}")
+    entry = LogEntry(ChatId(5), 7, event_name(event), MessageSubject(MessageId(1)), NOW)
+    frame = profile.show(event, entry)
+    assert (frame.event, frame.chat_id, frame.sequence) == (event_name(event), 5, 7)
+    if isinstance(event, MessageCreated | MessageUpdated | MessageDeleted):
+        assert frame.data == ("message", event.message)
+    assert profile.defers(event) == (kind_of(event).needs is not None)
+    frame = profile.show(ephemeral, None)
+    assert isinstance(frame, Frame)
+    assert (frame.event, asdict(frame.data)) == (event_name(ephemeral), asdict(ephemeral))  # type: ignore[arg-type]
+    assert not profile.defers(ephemeral)
+
+
+PERSON = User(UserId(3), "carol@test.com", "Carol", "carol", None, NOW)
+SEEN = UserView(*astuple(PERSON))
+CHAT_SEEN = ChatView(Chat(ChatId(5), "Team", True, NOW, (), 7, NOW, None), (SEEN,), Role.MEMBER, None)
+CAROL = Member(UserId(3), Role.ADMIN, NOW)
+
+
+@pytest.mark.parametrize(
+    ("event", "needs", "data"),
+    [
+        (
+            ChatCreated(Chat(ChatId(5), "", True, NOW, (), 1, NOW, None)),
+            Needs(chat=True),
+            ("chat", CHAT_SEEN),
+        ),
+        (
+            MemberAdded(CAROL, 4),
+            Needs(UserId(3), chat=True),
+            MemberAddedData(ChatId(5), ("user", SEEN), Role.ADMIN, NOW, 4, ("chat", CHAT_SEEN)),
+        ),
+        (
+            MemberRemoved(CAROL, 3),
+            Needs(UserId(3)),
+            MemberData(ChatId(5), ("user", SEEN), Role.ADMIN, NOW, 3),
+        ),
+    ],
+)
+def test_what_an_event_shows_of_people_and_chats_is_read_for_its_viewer(
+    event: DurableEvent, needs: Needs, data: object
+) -> None:
+    """The person it is about, and the chat, which of a new member only that person sees."""
+    kind = kind_of(event)
+    assert kind.needs is not None
+    assert kind.needs(event, UserId(3)) == needs
+    assert kind.needs(event, UserId(9)).chat == isinstance(event, ChatCreated)
+    entry = LogEntry(ChatId(5), 7, event_name(event), MemberSubject(UserId(3)), NOW)
+    assert kind.full(event, entry, VIEWS, ForViewer(SEEN, CHAT_SEEN)) == data
+    gone = kind.full(event, entry, VIEWS, NOTHING_MORE)
+    assert gone is None or (gone.user, getattr(gone, "chat", None)) == (None, None)  # type: ignore[attr-defined]
 
 
 def test_the_plain_frame() -> None:

@@ -4,23 +4,29 @@ from collections.abc import Sequence
 from itertools import pairwise
 from math import inf
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from messaging_core.ids import ChatId
 from messaging_core.limits import Limits
-from messaging_core.profiles import PLAIN, PROFILES, Close, Profile, Reply, SocketEffect
+from messaging_core.profiles import PLAIN, Carry, Close, Profile, Refusal, Reply, Resume, SocketEffect
 from messaging_core.sockets import (
+    DEFERRED,
     GONE,
     RESTARTING,
+    RESUME_EXPECTED,
+    RESUME_LATE,
     SLOW_CONSUMER,
+    TOO_BIG,
     WRITE_BYTES,
     Bundle,
     Positions,
     SocketProtocol,
     Span,
     bundles,
+    counted_bundles,
     payloads,
     text_frame,
 )
@@ -91,7 +97,7 @@ class ProtocolMachine(RuleBasedStateMachine):
         else:
             self.put(bundle, room, expected=False)
             assert self.protocol.positions is not None
-            assert chat in self.protocol.positions.behind
+            assert self.protocol.positions.behind[chat] == self.numbers[chat]
 
     @rule(count=st.integers(1, 3), room=st.integers(0, 30))
     def deliver_ephemeral(self, count: int, room: int) -> None:
@@ -112,7 +118,7 @@ class ProtocolMachine(RuleBasedStateMachine):
         assert effects == (() if self.protocol.closing is not None else echo(message))
         for effect in effects:
             assert isinstance(effect, Reply)
-            self.put(Bundle.of(effect.payload, is_ephemeral=False), room, expected=True)
+            self.put(Bundle.of(effect.payload, is_ephemeral=False), room, expected=True, live=False)
 
     @rule(seconds=st.sampled_from([0.0, 1.0, SILENCE - 1.0, SILENCE]), room=st.integers(0, 30))
     def wait(self, seconds: float, room: int) -> None:
@@ -121,8 +127,9 @@ class ProtocolMachine(RuleBasedStateMachine):
         bundle = self.protocol.tick(self.now)
         assert (bundle is not None) == due
         if bundle is not None:
+            assert isinstance(bundle, Bundle)
             assert list(payloads(bundle.joined)) == [b"still here"]
-            self.put(bundle, room, expected=True)
+            self.put(bundle, room, expected=True, live=False)
             assert self.protocol.deadline == (inf if self.protocol.closing else self.now + SILENCE)
 
     @precondition(lambda self: self.has_writer)
@@ -153,9 +160,9 @@ class ProtocolMachine(RuleBasedStateMachine):
         self.frames += 1
         return b"%d" % self.frames
 
-    def put(self, bundle: Bundle, room: int, *, expected: bool) -> None:
-        """Deliver a bundle into a connection with some room."""
-        output = self.protocol.deliver(bundle, self.now)
+    def put(self, bundle: Bundle, room: int, *, expected: bool, live: bool = True) -> None:
+        """Deliver or put a bundle into a connection with some room."""
+        output = (self.protocol.deliver if live else self.protocol.put)(bundle, self.now)
         if expected:
             self.sent += [(frame, bundle.is_ephemeral) for frame in bundle.frames]
         else:
@@ -243,9 +250,177 @@ def test_profile_1_has_no_deadline_and_counts_nothing() -> None:
         assert protocol.deliver(bundle, 2.0) == bundle.joined
 
 
-def test_the_profiles() -> None:
-    """`profile=1` is the checklist's, and there is no other."""
-    assert dict(PROFILES) == {"1": PLAIN}
+# --- resuming -----------------------------------------------------------------------------------------------
+
+
+def asks(message: str | bytes) -> Sequence[SocketEffect]:
+    """What the letters of a message ask for."""
+    known: dict[str, SocketEffect] = {
+        "r": Resume("log", {ChatId(1): 5}),
+        "c": Carry("command", in_turn=True),
+        "n": Carry("at once"),
+        "p": Reply(b"pong"),
+    }
+    return tuple(known[letter] for letter in str(message) if letter in known)
+
+
+def refuses(reason: Refusal, effect: Carry | Resume) -> bytes:
+    del effect
+    return reason.encode()
+
+
+ASKING = Profile(lambda *_: None, receive=asks, refuse=refuses, counts=True, silence=SILENCE)
+ONE, OTHER = ChatId(1), ChatId(2)
+
+
+def event(number: int, chat: ChatId = ONE) -> Bundle:
+    (bundle,) = bundles([(number, b"event")], log_of=chat)
+    return bundle
+
+
+def resuming(limits: Limits = SMALL) -> SocketProtocol:
+    protocol = SocketProtocol(ASKING, limits, resumes=True)
+    protocol.open(100.0)
+    return protocol
+
+
+def test_a_socket_that_resumes_leaves_out_live_events_until_its_client_has_the_missed_ones() -> None:
+    """Durable ones are noted for the log, ephemeral ones are lost; replies and missed events pass."""
+    protocol = resuming()
+    positions = protocol.positions
+    assert positions is not None
+    assert protocol.deliver(event(7), 100.0) == b""
+    (deferred,) = counted_bundles([(3, DEFERRED)], OTHER)
+    assert protocol.deliver(deferred, 100.0) == b""
+    assert protocol.deliver(Bundle.of(b"typing", is_ephemeral=True), 100.0) == b""
+    assert protocol.put(Bundle.of(b"hello"), 100.0) == text_frame(b"hello")
+    assert protocol.receive("r") == asks("r")
+    positions.resume({ONE: 5, ChatId(3): 9}, {ONE: 6, ChatId(3): 9})
+    assert dict(positions.behind) == {ONE: 7, OTHER: 3}, "what was heard counts, and chat 3 misses nothing"
+    assert not protocol.is_behind, "it is not live yet"
+    assert protocol.deliver(event(8), 100.0) == b""
+    positions.catch_up(ONE, 7)
+    assert positions.behind[ONE] == 8
+    positions.catch_up(ONE, 8)
+    positions.catch_up(OTHER, 3)
+    assert dict(positions.behind) == {}
+    positions.is_held = False
+    assert protocol.deliver(event(9), 100.0)
+    assert protocol.deliver(event(10, ChatId(3)), 100.0)
+    assert dict(positions.accepted) == {ONE: 9, OTHER: 3, ChatId(3): 10}
+
+
+def test_a_client_that_starts_over_is_live_at_once() -> None:
+    """Its positions are forgotten: each chat begins with its next event."""
+    protocol = resuming()
+    assert protocol.positions is not None
+    protocol.deliver(event(7), 100.0)
+    protocol.positions.resume({OTHER: 1}, {OTHER: 2})
+    protocol.positions.begin_anew()
+    assert not protocol.is_behind
+    assert protocol.deliver(event(9), 100.0)
+    assert dict(protocol.positions.accepted) == {ONE: 9}
+
+
+@pytest.mark.parametrize("message", ["", "p", "c", "rp", "x"])
+def test_the_first_message_of_a_client_that_resumes_is_its_positions(message: str) -> None:
+    """With any other one the socket is closed, with a code after which the client does not come back."""
+    assert resuming().receive(message) == (RESUME_EXPECTED,)
+    assert 4500 <= RESUME_EXPECTED.code <= 4999
+
+
+def test_positions_that_come_late_close_the_socket() -> None:
+    """The client has 10 s, and may try again; in time, the socket's deadline is that of its silence."""
+    protocol = resuming()
+    assert protocol.deadline == 110.0
+    assert protocol.tick(109.9) is None
+    assert protocol.tick(110.0) == RESUME_LATE
+    assert 4000 <= RESUME_LATE.code <= 4499
+    in_time = resuming()
+    in_time.receive("r")
+    assert in_time.deadline == 100.0 + SILENCE
+
+
+def test_positions_are_expected_once() -> None:
+    """Later ones, and those of a client that did not ask to resume, are refused."""
+    for protocol in (resuming(), SocketProtocol(ASKING, SMALL)):
+        if protocol.awaits_resume:
+            protocol.receive("r")
+        assert protocol.receive("rp") == (Reply(b"resume_unexpected"), Reply(b"pong"))
+
+
+def test_a_message_that_is_too_big_closes_the_socket() -> None:
+    """The bounds are in bytes of UTF-8: one for positions, and one for everything else."""
+    limits = Limits(command_bytes=1024, resume_bytes=2048)
+    for first, size in ((True, 2048), (False, 1024)):
+        for message in ("x" * size, b"x" * size, "é" * (size // 2)):
+            protocol = SocketProtocol(ASKING, limits, resumes=first)
+            assert protocol.receive(message) == ((RESUME_EXPECTED,) if first else ())
+            assert protocol.receive(message[:-1] + message[:2]) == (TOO_BIG,)  # type: ignore[operator]
+    assert SocketProtocol(PLAIN, limits).receive("x" * 10_000) == ()
+
+
+# --- what is shown from the log -----------------------------------------------------------------------------
+
+
+def test_an_event_that_is_shown_from_the_log_puts_its_chat_behind() -> None:
+    """Later events of the chat are left out until the log was read; those of others are not."""
+    protocol = SocketProtocol(ASKING, SMALL)
+    protocol.open(1.0)
+    made = counted_bundles([(4, b"a"), (5, None), (6, DEFERRED), (7, b"b")], ONE)
+    assert [(bundle.span, bundle.is_deferred) for bundle in made] == [
+        (Span(ONE, 4, 5), False),
+        (Span(ONE, 6, 6), True),
+        (Span(ONE, 7, 7), False),
+    ]
+    assert [protocol.deliver(bundle, 1.0) for bundle in made] == [text_frame(b"a"), b"", b""]
+    assert protocol.positions is not None
+    assert (protocol.positions.accepted[ONE], protocol.positions.behind[ONE]) == (5, 7)
+    assert protocol.is_behind
+    (new,) = counted_bundles([(1, DEFERRED)], OTHER)
+    protocol.deliver(new, 1.0)
+    assert (protocol.positions.accepted[OTHER], protocol.positions.behind[OTHER]) == (0, 1)
+    protocol.positions.catch_up(OTHER, 1)
+    protocol.deliver(new, 1.0)
+    assert OTHER not in protocol.positions.behind, "it was accepted from the log already"
+    assert counted_bundles([], ONE) == []
+
+
+def test_the_half_of_the_outbox_is_for_live_events() -> None:
+    """What is not live has room in the other half, or alone in an empty outbox."""
+    protocol = SocketProtocol(ASKING, Limits(outbox_frames=4, outbox_bytes=100_000, message_characters=1))
+    one, two, three = (Bundle([b"x"] * count, b"x" * count) for count in (1, 2, 3))
+    large = Bundle.of(b"x" * 60_000)
+    assert [protocol.has_room(each) for each in (one, two, three, large)] == [True, True, False, True]
+    protocol.put(one, 1.0)
+    assert [protocol.has_room(each) for each in (one, two, large)] == [True, False, False]
+
+
+# --- commands -----------------------------------------------------------------------------------------------
+
+
+def test_commands_take_turns() -> None:
+    """One is carried out at a time, and as many as the limit wait; a further one is refused."""
+    protocol = SocketProtocol(ASKING, Limits(commands_queued=2))
+    command = Carry("command", in_turn=True)
+    assert protocol.carried() is None
+    assert protocol.receive("c") == (command,)
+    assert protocol.receive("ccnc") == (Carry("at once"), Reply(b"too_many_commands"))
+    assert protocol.carried() == command
+    assert protocol.receive("c") == ()
+    assert protocol.is_carrying
+    assert [protocol.carried() for _ in range(3)] == [command, command, None]
+    assert protocol.receive("c") == (command,)
+
+
+def test_a_closing_socket_carries_out_no_waiting_command() -> None:
+    """The session may have ended."""
+    protocol = SocketProtocol(ASKING, SMALL)
+    protocol.receive("cc")
+    protocol.close(RESTARTING)
+    assert protocol.carried() is None
+    assert protocol.receive("c") == ()
+    assert protocol.put(Bundle.of(b"ack"), 1.0) == b""
 
 
 # --- the end ------------------------------------------------------------------------------------------------

@@ -83,6 +83,19 @@ def test_a_message_that_is_too_large_closes_with_1009() -> None:
     assert (socket.open, socket.ignores_app) == (False, True)
 
 
+@pytest.mark.parametrize(("asked", "bound"), [(0, 3), (2, 3), (4, 4)])
+def test_the_application_may_raise_the_bound_of_a_socket(asked: int, bound: int) -> None:
+    """With the accept, and never below the limit of all sockets."""
+    socket = WebSocket.begin(KEY, ListenerConfig(message_bytes=3), 0.0)
+    socket.accept(None, (), 0.0, message_bytes=asked)
+    socket.receive(frame(TEXT, b"x" * bound) + frame(TEXT, b"x" * (bound + 1)), 0.0)
+    assert socket.next_effects(0.0) == (SocketMessage("x" * bound),)
+    assert socket.next_effects(0.0) == (
+        from_server(CLOSE, b"\x03\xf1message_too_big"),
+        SocketEnd(EndCause.FAILED),
+    )
+
+
 def test_a_malformed_frame_closes_with_its_code_and_reason() -> None:
     """1002 for an unmasked frame; the reason is for people."""
     socket = receiving(from_server(TEXT, b"a"))

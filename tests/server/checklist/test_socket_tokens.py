@@ -131,10 +131,10 @@ async def test_c2_pages_of_unlisted_origins_are_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    ("profile", "exists"), [("1", True), ("2", False), ("", False), ("01", False), ("chat", False)]
+    ("profile", "exists"), [("1", True), ("3", False), ("", False), ("01", False), ("chat", False)]
 )
 async def test_a_socket_of_an_unknown_profile_is_closed(alice: Person, profile: str, exists: bool) -> None:
-    """The only profile is 1; any other closes with 4500, after which a client must not reconnect."""
+    """The profiles are 1 and 2; any other closes with 4500, after which a client must not reconnect."""
     async with open_socket(alice.server, f"?token={alice.access_token}&profile={profile}") as socket:
         if exists:
             await socket.connection.ping()

@@ -1,0 +1,193 @@
+"""The wire of sockets: profile 2, the messages of its clients, and how their commands are carried out.
+
+A command of a socket is an endpoint's: the same command, operation, rates, Idempotency-Key and refusals as
+over HTTP. To add one: write a row of `CLIENT_EVENTS`.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from types import MappingProxyType
+from typing import Annotated, Any, Final, assert_never, cast
+
+import msgspec
+import structlog
+from attrs import frozen
+
+from adapters.http_api.dispatch import Dispatcher
+from adapters.http_api.endpoints import Endpoint
+from adapters.http_api.exchange import HttpRequest, HttpResponse
+from adapters.http_api.problem_json import ProblemJson, problem
+from adapters.http_api.problems import refused
+from adapters.http_api.request_ids import request_id
+from adapters.http_api.routes import messages
+from adapters.http_api.views import MessageJson, View, chat_json, message_json, user_json
+from adapters.http_api.wire import encode
+from adapters.runtime import Subscription
+from messaging_core.commands import SendMessage
+from messaging_core.errors import FieldError, Invalid, TooManyRequests
+from messaging_core.frames import Frame, Views
+from messaging_core.ids import MAX_ID, ChatId
+from messaging_core.profiles import PLAIN, Carry, Profile, Refusal, Reply, Resume, SocketEffect, full
+from messaging_core.sockets import Bundle
+
+log = structlog.get_logger(__name__)
+
+CLIENT_REF_CHARACTERS = 16
+"""The shortest `client_ref`: drawn at random, none is drawn twice."""
+
+KEEPALIVE: Final = encode(Frame("keepalive", {}))
+
+
+class AckJson(View, frozen=True, gc=False):
+    """The data of `ack`: the command with this `client_ref` was carried out."""
+
+    client_ref: str
+    message: MessageJson
+
+
+class ErrorJson(View, frozen=True, gc=False):
+    """The data of `error`: the command was not carried out, or the message is none."""
+
+    client_ref: str | None
+    """Null where it is not known."""
+    problem: ProblemJson
+    retry_after: int | None
+    """Seconds after which the command may be repeated; null where repeating it is of no use."""
+
+
+@frozen
+class SocketCommand:
+    """A command of a client, for an endpoint."""
+
+    endpoint: Endpoint
+    body: bytes
+    client_ref: str
+
+
+class _Message(msgspec.Struct, gc=False):
+    event: str
+    data: msgspec.Raw = msgspec.Raw(b"{}")
+
+
+class _Reference(msgspec.Struct, gc=False):
+    client_ref: Any = None
+
+
+class _Positions(msgspec.Struct, gc=False):
+    log: str
+    chats: dict[Annotated[int, msgspec.Meta(ge=1, le=MAX_ID)], Annotated[int, msgspec.Meta(ge=0, le=MAX_ID)]]
+
+
+_MESSAGE = msgspec.json.Decoder(_Message)
+_REFERENCE = msgspec.json.Decoder(_Reference)
+_POSITIONS = msgspec.json.Decoder(_Positions)
+_MALFORMED = (msgspec.MsgspecError, RecursionError, UnicodeDecodeError)
+
+
+def receive(message: str | bytes) -> Sequence[SocketEffect]:
+    """What a client's message asks for; nothing if its name is unknown, and an `error` if it is malformed."""
+    try:
+        found = _MESSAGE.decode(message)
+        asks = CLIENT_EVENTS.get(found.event)
+        return () if asks is None else asks(found.data)
+    except _MALFORMED as error:
+        detail = f'The message is not {{"event": "...", "data": {{...}}}}: {error}.'
+        return (Reply(_error(problem(400, "malformed_message", detail, request_id=request_id(None)), None)),)
+
+
+def _ping(data: msgspec.Raw) -> Sequence[SocketEffect]:
+    del data
+    return (Reply(KEEPALIVE),)
+
+
+def _resume(data: msgspec.Raw) -> Sequence[SocketEffect]:
+    positions = _POSITIONS.decode(data)
+    return (Resume(positions.log, cast("Mapping[ChatId, int]", positions.chats)),)
+
+
+def _command(data: msgspec.Raw, *, endpoint: Endpoint) -> Sequence[SocketEffect]:
+    client_ref = _REFERENCE.decode(data).client_ref
+    if isinstance(client_ref, str) and len(client_ref) >= CLIENT_REF_CHARACTERS:
+        return (Carry(SocketCommand(endpoint, bytes(data), client_ref), in_turn=True),)
+    wrong = f"must be a string of at least {CLIENT_REF_CHARACTERS} random characters"
+    invalid = Invalid(FieldError("client_ref", "required" if client_ref is None else "malformed", wrong))
+    return (Reply(_error(refused(invalid, request_id=request_id(None)), None)),)
+
+
+SEND: Final = next(each for each in messages.ENDPOINTS if each.command is SendMessage)
+
+CLIENT_EVENTS: Final[Mapping[str, Callable[[msgspec.Raw], Sequence[SocketEffect]]]] = MappingProxyType(
+    {"ping": _ping, "resume": _resume, "message.send": partial(_command, endpoint=SEND)}
+)
+"""What a message asks for, from its data, by its `event`."""
+
+
+def _error(response: HttpResponse, client_ref: str | None) -> bytes:
+    headers = dict(response.headers)
+    retry_after = int(headers["retry-after"]) if "retry-after" in headers else None
+    body = cast("ProblemJson", msgspec.Raw(response.body))
+    return encode(Frame("error", ErrorJson(client_ref, body, retry_after)))
+
+
+def _refuse(reason: Refusal, effect: Carry | Resume) -> bytes:
+    client_ref = None
+    if isinstance(effect, Carry) and isinstance(effect.command, SocketCommand):
+        client_ref = effect.command.client_ref
+    match reason:
+        case "too_many_commands":
+            response = refused(TooManyRequests(1), request_id=request_id(None))
+        case "resume_unexpected":
+            detail = "Connect with resume=1, and send resume as the first message."
+            response = problem(409, reason, detail, request_id=request_id(None))
+        case _:
+            assert_never(reason)
+    return _error(response, client_ref)
+
+
+FULL: Final = full(
+    Views(user_json, chat_json, message_json), receive=receive, refuse=_refuse, keepalive=KEEPALIVE
+)
+"""Profile 2."""
+
+PROFILES: Final[Mapping[str, Profile]] = MappingProxyType({"1": PLAIN, "2": FULL})
+"""The profiles by the value of `profile` in the handshake's query."""
+
+
+class SocketCommands:
+    """Carries out the commands of sockets."""
+
+    def __init__(self, dispatcher: Dispatcher) -> None:
+        self._dispatcher = dispatcher
+
+    def carry_out(self, socket: Subscription, command: object) -> None:
+        """Begin to carry out a command; replies to its client with `ack`, before its event, or `error`."""
+        if not isinstance(command, SocketCommand):
+            raise TypeError(f"{type(command).__name__} is no command of a socket")
+        socket.start_soon(partial(self._carry_out, socket, command))
+
+    async def _carry_out(self, socket: Subscription, command: SocketCommand) -> None:
+        host, address = socket.caller
+        headers = {"idempotency-key": command.client_ref, **({} if host is None else {"host": host})}
+        endpoint = command.endpoint
+        request = HttpRequest(endpoint.method, endpoint.path, b"", headers, command.body, address)
+        replied: list[HttpResponse] = []
+
+        def reply(response: HttpResponse) -> None:
+            replied.append(response)
+            try:
+                socket.put(Bundle.of(_reply(response, command.client_ref)))
+            except Exception:
+                log.exception("A WebSocket could not be replied to", user_id=socket.actor.user_id)
+
+        response = await self._dispatcher.carry_out(
+            endpoint, request, socket.actor, request_id=request_id(None), committed=reply
+        )
+        if not replied:
+            reply(response)
+        socket.carried()
+
+
+def _reply(response: HttpResponse, client_ref: str) -> bytes:
+    if response.status >= 400:
+        return _error(response, client_ref)
+    return encode(Frame("ack", AckJson(client_ref, cast("MessageJson", msgspec.Raw(response.body)))))
