@@ -87,7 +87,7 @@ mutants: $(VENV)/.dev-installed ## Plant faults and name those that no test noti
 browser: $(VENV)/.dev-installed ## Test the reference client in Chromium, and its modules in Node.js
 	@command -v node >/dev/null || { echo "error: Node.js is needed to test the client's modules" >&2; exit 1; }
 	@node --test --test-reporter=dot tests/client/
-	@$(BIN)/pytest -m browser tests/client $(ARGS)
+	@$(BIN)/pytest -m browser --numprocesses 2 --dist loadfile tests/client $(ARGS)
 
 .PHONY: screenshots
 screenshots: $(VENV)/.dev-installed ## Take the pictures in docs/screenshots again

@@ -4,13 +4,13 @@ import os
 import random
 import socket
 import subprocess
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from time import monotonic, sleep
 
 import httpx
-from attrs import define
+from attrs import define, field
 
 from tests.patience import PATIENCE
 from tests.server.servers import command_line, environment
@@ -39,13 +39,18 @@ class Member:
     address: str
     command: Sequence[str]
     log_file: Path
+    variables: Mapping[str, str] = field(factory=dict)
     process: "subprocess.Popen[bytes] | None" = None
 
     def start(self) -> None:
         """Start it without waiting."""
         with self.log_file.open("ab") as log:
             self.process = subprocess.Popen(
-                self.command, stdout=log, stderr=log, env=environment(), cwd=self.log_file.parent
+                self.command,
+                stdout=log,
+                stderr=log,
+                env=environment(**self.variables),
+                cwd=self.log_file.parent,
             )
 
     def wait(self, path: str = "/ready") -> None:
@@ -90,7 +95,12 @@ def until(condition: Callable[[], bool], message: str) -> None:
 
 @contextmanager
 def fleet(
-    directory: Path, database: str, bus: str, *options: str, count: int = 2
+    directory: Path,
+    database: str,
+    bus: str,
+    *options: str,
+    count: int = 2,
+    variables: Mapping[str, str] | None = None,
 ) -> Iterator[Sequence[Member]]:
     """`count` ready processes, which end with the block."""
     members = []
@@ -100,7 +110,8 @@ def fleet(
             *("serve", "--bind", bound, "--database", database, "--bus", bus, "--signing-keys", KEYS),
             *("--no-rate-limits", *options),
         )
-        members.append(Member(f"http://{bound}", command, directory / f"log-{os.getpid()}-{number}"))
+        log_file = directory / f"log-{os.getpid()}-{number}"
+        members.append(Member(f"http://{bound}", command, log_file, variables or {}))
     try:
         for member in members:
             member.start()

@@ -104,6 +104,10 @@ def command_line(*arguments: str) -> list[str]:
     return [str(MESSAGING), *arguments]
 
 
+UNMEASURED = {"COVERAGE_PROCESS_CONFIG": "", "COVERAGE_PROCESS_START": ""}
+"""Variables for servers that a test kills: they are quicker, and what they measured would be lost."""
+
+
 def environment(**variables: str) -> dict[str, str]:
     """This process's environment, with no setting of the server but these."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("MESSAGING_")}

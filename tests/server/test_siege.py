@@ -8,9 +8,10 @@ import trio
 
 from tests.postgresql import new_database_with_tables
 from tests.server.fleet import fleet
+from tests.server.servers import UNMEASURED
 from tests.server.siege import Besieged, Plan, besiege, broken_bus, report, terminate
 
-PLAN = Plan(sockets=40, messages=800, senders=8, kill_every=0.5)
+PLAN = Plan(sockets=40, messages=400, senders=8, kill_every=0.5)
 
 
 @pytest.fixture(params=["postgresql", "nats"])
@@ -26,7 +27,7 @@ def test_acknowledged_messages_reach_every_socket_in_order(kind: str, tmp_path: 
     with (
         new_database_with_tables("messaging_test_siege") as database,
         broken_bus(kind, database) as (bus, restart_bus),
-        fleet(tmp_path, database, bus, count=3) as members,
+        fleet(tmp_path, database, bus, count=3, variables=UNMEASURED) as members,
     ):
         besieged = Besieged(members, restart_bus, partial(terminate, database))
         outcome = trio.run(besiege, PLAN, besieged)

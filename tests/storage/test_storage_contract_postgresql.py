@@ -16,7 +16,7 @@ PATIENT = PostgresqlConfig(database_time=120)
 
 
 class TestPostgresqlStorage(StorageContract):
-    programs = 30
+    programs = 20
 
     @pytest.fixture
     def open_storage(self, postgresql_tables: str) -> OpenStorage:

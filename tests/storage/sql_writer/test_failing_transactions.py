@@ -10,6 +10,7 @@ import pytest
 from attrs import evolve
 
 from adapters.storage_sql import worker_thread
+from adapters.storage_sql.sqlite import writer
 from adapters.storage_sql.sqlite.storage import SqliteStorage
 from messaging_core.effects import AdvanceChat
 from messaging_core.ids import ChatId, MessageId
@@ -105,8 +106,11 @@ async def test_a_full_disk(storage: SqliteStorage) -> None:
     await storage.transact(send_much)
 
 
-async def test_a_file_that_another_locks(storage: SqliteStorage, tmp_path: Path) -> None:
+async def test_a_file_that_another_locks(
+    storage: SqliteStorage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """While another program locks the file beyond the timeout, each caller gets `StorageUnavailable`."""
+    monkeypatch.setattr(writer, "LOCK_TIMEOUT", 0.1)
     await storage.transact(lambda tx: raw(tx)("PRAGMA busy_timeout = 0").fetchone())
     other = sqlite3.connect(tmp_path / "test.db", isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
