@@ -26,3 +26,12 @@ def network_of(address: str) -> str:
     if int(parsed) >> 32 == _NAT64:
         return str(IPv4Address(int(parsed) & 0xFFFF_FFFF))
     return f"{IPv6Address(int(parsed) >> 64 << 64)}/64"
+
+
+def site_of(network: str) -> str:
+    """The /48 of an IPv6 network as `network_of` writes it; any other network is its own site.
+
+    One customer may have a whole /48, and so 65,536 networks (RFC 6177).
+    """
+    prefix, _, length = network.partition("/")
+    return f"{IPv6Address(int(IPv6Address(prefix)) >> 80 << 80)}/48" if length else network

@@ -7,12 +7,13 @@ flow waits for no more than those of other new flows. When the queue is full, th
 flow makes room for an item of a less greedy one (McKenney, "Stochastic Fairness Queueing", 1990). A flow is
 as greedy as it has items waiting and recent requests.
 
-Credit distinguishes flows that are all new: a flow with credit goes before flows without, and its first
-requests do not count against it. The caller gives it.
+Two things distinguish flows that are all new. A flow with credit, which the caller gives, goes before flows
+without, and its first requests do not count against it. Then flows of a source with fewer recent requests go
+first: a source is one that may create many flows.
 """
 
 from collections import Counter, deque
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
@@ -29,10 +30,16 @@ FREE_REQUESTS = 10
 
 
 class FairQueue(Generic[T]):
-    """At most `of_flow` items of a flow, and `in_all` together, both at least 1."""
+    """At most `of_flow` items of a flow, and `in_all` together, both at least 1.
 
-    def __init__(self, *, of_flow: int, in_all: int) -> None:
+    `source_of` gives the source of a flow; each flow is its own source by default.
+    """
+
+    def __init__(
+        self, *, of_flow: int, in_all: int, source_of: Callable[[Hashable], Hashable] = lambda flow: flow
+    ) -> None:
         self._of_flow = of_flow
+        self._source_of = source_of
         self._in_all = in_all
         self._waiting: dict[Hashable, deque[T]] = {}
         """The items of each flow, oldest first; flows in the order of their turns."""
@@ -41,6 +48,9 @@ class FairQueue(Generic[T]):
         """The flows of the last requests, the latest last."""
         self._requests: Counter[Hashable] = Counter()
         """How often each flow is in `_recent`."""
+        self._sources: dict[Hashable, Hashable] = {}
+        """The sources of these flows."""
+        self._requests_of_sources: Counter[Hashable] = Counter()
         self._credited: dict[Hashable, None] = {}
         """The flows with credit, in the order in which they last received it."""
 
@@ -60,7 +70,8 @@ class FairQueue(Generic[T]):
         evicted: tuple[T, ...] = ()
         if self._count >= self._in_all:
             greediest = max(self._waiting, key=self._greed)
-            if self._greed(greediest) <= self._greed(flow) + 1:
+            greed, requests_of_source = self._greed(flow)
+            if self._greed(greediest) <= (greed + 1, requests_of_source + 1):
                 return (item,)
             items = self._waiting[greediest]
             evicted = (items.pop(),)
@@ -82,11 +93,15 @@ class FairQueue(Generic[T]):
         """The flow's recent requests, without those that its credit covers."""
         return max(0, self._requests[flow] - FREE_REQUESTS * (flow in self._credited))
 
-    def _greed(self, flow: Hashable) -> int:
-        return len(self._waiting.get(flow, ())) + self._counted(flow)
+    def _of_source(self, flow: Hashable) -> int:
+        """The recent requests of the flow's source."""
+        return self._requests_of_sources[self._sources.get(flow)]
 
-    def _rank(self, flow: Hashable) -> tuple[int, bool]:
-        return self._counted(flow), flow not in self._credited
+    def _greed(self, flow: Hashable) -> tuple[int, int]:
+        return len(self._waiting.get(flow, ())) + self._counted(flow), self._of_source(flow)
+
+    def _rank(self, flow: Hashable) -> tuple[int, bool, int]:
+        return self._counted(flow), flow not in self._credited, self._of_source(flow)
 
     def pop(self) -> T:
         """Remove and return the oldest item of the flow that is next; raises `LookupError` if empty."""
@@ -102,12 +117,21 @@ class FairQueue(Generic[T]):
 
     def _note(self, flow: Hashable) -> None:
         self._recent.append(flow)
+        if flow not in self._sources:
+            self._sources[flow] = self._source_of(flow)
         self._requests[flow] += 1
+        self._requests_of_sources[self._sources[flow]] += 1
         if len(self._recent) > RECENT_REQUESTS:
-            oldest = self._recent.popleft()
-            self._requests[oldest] -= 1
-            if not self._requests[oldest]:
-                del self._requests[oldest]
+            self._forget_request(self._recent.popleft())
+
+    def _forget_request(self, flow: Hashable) -> None:
+        source = self._sources[flow]
+        self._requests[flow] -= 1
+        self._requests_of_sources[source] -= 1
+        if not self._requests[flow]:
+            del self._requests[flow], self._sources[flow]
+        if not self._requests_of_sources[source]:
+            del self._requests_of_sources[source]
 
     def discard(self, flow: Hashable, item: T) -> None:
         """Remove an item; does nothing if it is not in the queue."""

@@ -1,7 +1,7 @@
 """Hashes passwords with argon2id (RFC 9106), in a few threads and never on the event loop.
 
 The network with the fewest recent requests goes first, and of those with as few, one whose user has given the
-right password: see `messaging_core.fair_queue`.
+right password, then one of a site with few recent requests: see `messaging_core.fair_queue`.
 """
 
 from functools import partial
@@ -11,6 +11,7 @@ import trio
 from argon2 import PasswordHasher, Type
 from argon2.exceptions import InvalidHashError, VerificationError, VerifyMismatchError
 
+from messaging_core.addresses import site_of
 from messaging_core.fair_queue import FairQueue
 from messaging_core.ports import PasswordHasherBusy
 
@@ -50,7 +51,9 @@ class Argon2Hasher:
         self._argon2 = PasswordHasher(ITERATIONS, MEMORY_KIB, LANES, type=Type.ID)
         self._limiter = trio.CapacityLimiter(threads)  # never full: `_idle` counts the same threads
         self._idle = threads
-        self._queue: FairQueue[_Waiter] = FairQueue(of_flow=QUEUE_OF_NETWORK, in_all=QUEUE)
+        self._queue: FairQueue[_Waiter] = FairQueue(
+            of_flow=QUEUE_OF_NETWORK, in_all=QUEUE, source_of=lambda network: site_of(str(network))
+        )
         # The hash of no password: verifying it costs the same work as any other hash, creating it none.
         self._decoy = f"$argon2id$v=19$m={MEMORY_KIB},t={ITERATIONS},p={LANES}${'A' * 22}${'A' * 43}"
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from messaging_core.addresses import network_of
+from messaging_core.addresses import network_of, site_of
 
 
 @pytest.mark.parametrize(
@@ -46,6 +46,21 @@ def test_a_64_is_one_network(address: IPv6Address, other: int) -> None:
             assert network_of(str(neighbour)) == network
     further = IPv6Address(int(address) ^ 1 << 64)
     assert network_of(str(further)) != network
+
+
+@given(st.ip_addresses(v=6), st.integers(0, 2**80 - 1))
+def test_a_48_is_one_site(address: IPv6Address, other: int) -> None:
+    """All networks of a /48 are one site, and no other network; an IPv4 address is a site."""
+    network = network_of(str(address))
+    site = site_of(network)
+    if not network.endswith("/64"):
+        assert site == network
+        return
+    assert address in IPv6Network(site)
+    neighbour = network_of(str(IPv6Address(int(address) >> 80 << 80 | other)))
+    if neighbour.endswith("/64"):
+        assert site_of(neighbour) == site
+    assert site_of(network_of(str(IPv6Address(int(address) ^ 1 << 80)))) != site
 
 
 @given(st.ip_addresses(v=4))

@@ -1,6 +1,7 @@
 """The fair queue: new flows go first and equals take turns, so no flow blocks a less greedy one."""
 
 from collections import Counter
+from collections.abc import Hashable
 from itertools import count, groupby, islice
 
 import pytest
@@ -12,6 +13,11 @@ from messaging_core import fair_queue
 from messaging_core.fair_queue import FREE_REQUESTS, FairQueue
 
 FLOWS = st.sampled_from("abcde")
+
+
+def source_of(flow: Hashable) -> Hashable:
+    """Two sources have two flows each, and one has one."""
+    return {"a": 1, "b": 1, "c": 2, "d": 2}.get(str(flow), 3)
 
 
 @given(st.lists(FLOWS, max_size=60))
@@ -94,9 +100,21 @@ def test_requests_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
     for flow in "aabcd":
         queue.push(flow, flow)
         queue.pop()
-    assert set(queue._requests) == set(queue._recent) == set("bcd")
+    assert set(queue._requests) == set(queue._sources) == set(queue._recent) == set("bcd")
+    assert sum(queue._requests_of_sources.values()) == 3
     queue.push("a", "a")
     assert queue.push("new", "new") == ("new",)
+
+
+def test_new_flows_of_one_source_keep_no_other_out() -> None:
+    """While one source fills the queue with new flows, a new flow of another source goes first."""
+    queue: FairQueue[str] = FairQueue(of_flow=1, in_all=3, source_of=lambda flow: str(flow)[0])
+    for number in range(9):
+        queue.push(f"a{number}", "a")
+    assert len(queue.push("b1", "b")) == 1
+    assert queue.push("a9", "a") == ("a",)
+    assert queue.push("b2", "b") == ("a",)
+    assert [queue.pop() for _ in range(3)] == ["b", "b", "a"]
 
 
 class FairQueueUse(RuleBasedStateMachine):
@@ -105,7 +123,7 @@ class FairQueueUse(RuleBasedStateMachine):
     @initialize(of_flow=st.integers(1, 4), in_all=st.integers(1, 8))
     def begin(self, of_flow: int, in_all: int) -> None:
         self.of_flow, self.in_all = of_flow, in_all
-        self.queue: FairQueue[int] = FairQueue(of_flow=of_flow, in_all=in_all)
+        self.queue: FairQueue[int] = FairQueue(of_flow=of_flow, in_all=in_all, source_of=source_of)
         self.waiting: dict[int, str] = {}
         """The flow of each waiting item."""
         self.turns: list[str] = []
@@ -117,8 +135,11 @@ class FairQueueUse(RuleBasedStateMachine):
     def counted(self, flow: str) -> int:
         return max(0, self.requests[flow] - FREE_REQUESTS * (flow in self.credited))
 
-    def greed(self, flow: str) -> int:
-        return self.count(flow) + self.counted(flow)
+    def of_source(self, flow: str) -> int:
+        return sum(n for each, n in self.requests.items() if source_of(each) == source_of(flow))
+
+    def greed(self, flow: str) -> tuple[int, int]:
+        return self.count(flow) + self.counted(flow), self.of_source(flow)
 
     def count(self, flow: str) -> int:
         return list(self.waiting.values()).count(flow)
@@ -132,17 +153,18 @@ class FairQueueUse(RuleBasedStateMachine):
     def push(self, flow: str) -> None:
         self.number += 1
         self.requests[flow] += 1
-        before, greed = self.count(flow), self.greed(flow)
-        most = max(map(self.greed, self.waiting.values()), default=0)
+        before, (greed, of_source) = self.count(flow), self.greed(flow)
+        most = max(map(self.greed, self.waiting.values()), default=(0, 0))
+        enough = greed + 1, of_source + 1
         full = len(self.waiting) == self.in_all
         removed = self.queue.push(flow, self.number)
-        if before >= self.of_flow or (full and most <= greed + 1):
+        if before >= self.of_flow or (full and most <= enough):
             assert removed == (self.number,)
             return
         if full:
             (evicted,) = removed
             owner = self.waiting[evicted]
-            assert self.greed(owner) == most > greed + 1
+            assert self.greed(owner) == most > enough
             assert evicted == max(item for item, each in self.waiting.items() if each == owner)
             self.remove(evicted)
         else:
@@ -162,7 +184,9 @@ class FairQueueUse(RuleBasedStateMachine):
         item = self.queue.pop()
         flow = self.waiting[item]
         assert item == min(each for each, owner in self.waiting.items() if owner == flow)
-        assert flow == min(self.turns, key=lambda each: (self.counted(each), each not in self.credited))
+        assert flow == min(
+            self.turns, key=lambda each: (self.counted(each), each not in self.credited, self.of_source(each))
+        )
         self.turns.remove(flow)
         self.turns.append(flow)
         self.remove(item)
