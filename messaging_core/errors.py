@@ -138,7 +138,7 @@ class LastOwner(Refused):
 
 class NotAGroup(Refused):
     code = "not_a_group"
-    sentence = "This is a direct chat: it has no title, roles or members that can be changed."
+    sentence = "This is a direct chat. Only groups can be changed, deleted, joined or left."
 
 
 class NotTheAuthor(Refused):

@@ -94,9 +94,10 @@ def may_delete(chat: Chat | None, actor: UserId) -> Chat:
 def named_in(command: AddMembers, limits: Limits) -> tuple[UserId, ...]:
     """The people whom the command adds, each once; raises `Invalid`."""
     check(command, limits)
-    if (command.user_id is None) == (command.user_ids is None):
-        both = "give either user_id or user_ids"
-        raise Invalid(FieldError("user_id", "conflict", both), FieldError("user_ids", "conflict", both))
+    if command.user_id is None and command.user_ids is None:
+        raise Invalid(FieldError("user_id", "required", "give user_id or user_ids"))
+    if command.user_id is not None and command.user_ids is not None:
+        raise Invalid(FieldError("user_ids", "conflict", "give user_id or user_ids, not both"))
     user_ids = tuple(dict.fromkeys(command.user_ids or ())) if command.user_id is None else (command.user_id,)
     if not user_ids:
         raise Invalid(FieldError("user_ids", "too_short", "is empty"))

@@ -17,7 +17,7 @@ class Right(StrEnum):
 
     LEAVE = "leave"
     EDIT = "change the title and the avatar"
-    CHANGE_HISTORY = "change what new members read (`history`)"
+    CHANGE_HISTORY = "change the history that new members read"
     DELETE_GROUP = "delete the group"
     ADD = "add people"
     REMOVE_MEMBER = "remove a member"
@@ -29,7 +29,7 @@ class Right(StrEnum):
     ADMIN_TO_MEMBER = "make an admin a member"
     OWNER_TO_ADMIN = "make another owner an admin"
     OWNER_TO_MEMBER = "make another owner a member"
-    STEP_DOWN = "take a lower role"
+    STEP_DOWN = "take a lower role themselves"
     DELETE_MESSAGES = "delete messages of others"
     CHANGE_SYSTEM_MESSAGES = "change or delete a system message"
 

@@ -27,7 +27,7 @@ from adapters.runtime.event_loop import places
 from adapters.runtime.messaging import Read
 from adapters.runtime.throttles import Permits, Throttles
 from messaging_core import idempotency, operations
-from messaging_core.commands import CreateGroup
+from messaging_core.commands import AddMembers, CreateGroup
 from messaging_core.errors import Refused, TokenInvalid, TokenMissing, TooManyRequests
 from messaging_core.idempotency import IdempotentRequest
 from messaging_core.limits import Limits
@@ -149,7 +149,7 @@ class Dispatcher:
             self._throttle(() if knows else endpoint.stranger_limits, actor, command, request)
         does, is_large = _by_size(endpoint.does, command, limits)
         match does:
-            case Writes(operation, show):
+            case Writes(operation, show, again):
 
                 def note(executed: Executed) -> None:
                     if committed is not None:
@@ -162,6 +162,7 @@ class Dispatcher:
                         status=endpoint.status,
                         context=context,
                         committed=None if committed is None else note,
+                        again=None if again is None else again(command, context),
                     )
                 except Refused:
                     self._return_permits(endpoint, context.actor)
@@ -371,8 +372,15 @@ def _by_size(
     return does, False
 
 
-def _known_cost(command: CreateGroup, limits: Limits) -> int:
-    return permits_for(len(command.member_ids), limits.members_per_permit)
+def _known_cost(command: CreateGroup | AddMembers, limits: Limits) -> int:
+    match command:
+        case CreateGroup():
+            named = len(command.member_ids)
+        case AddMembers():
+            named = len(command.user_ids or ())
+        case _:
+            assert_never(command)
+    return permits_for(named, limits.members_per_permit)
 
 
 def _known(actor: Actor | None) -> Actor:

@@ -39,7 +39,7 @@ class Cost(Enum):
     """The unit of a request's cost; the value names the bound in `Limits` of units that one permit covers."""
 
     MEMBERS = "members_per_permit"
-    """Members named in a new group's command: known in advance, so the bucket can refuse too many."""
+    """People named in a command who become members: known in advance, so the bucket can refuse too many."""
     DELIVERIES = "deliveries_per_permit"
     """Deliveries of the event: charged after the commit."""
     RESPONSE = "response_bytes_per_permit"
@@ -87,11 +87,13 @@ class ReadsInParts:
 class Writes:
     """An operation, carried out once per Idempotency-Key, and the function that shows its result on the wire.
 
-    Without `show` the response has no body.
+    Without `show` the response has no body. `again` reads what a replay shows, if a stored response's
+    resource alone does not say it: see `operations.once_only`.
     """
 
     operation: Callable[[Any, Context], Operation[Any]]
     show: Callable[[Any], View] | None = None
+    again: Callable[[Any, Context], Query[Any]] | None = None
 
 
 @frozen

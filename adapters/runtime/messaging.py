@@ -202,16 +202,17 @@ class Messaging:
         *,
         status: int,
         context: Context,
+        again: Query[Shown] | None = None,
         committed: Callable[[Executed], None] | None = None,
     ) -> Executed:
-        """The result of `operation`, or of the earlier request with the same key.
+        """The result of `operation`, or of the earlier request with the same key: `operations.once_only`.
 
         With a `request`, `committed` is called after the commit and before the deliveries; it must not fail.
         """
         if request is None:
             decision = await self._decide(operation)
             return Executed(decision.result, status, False, decision.people_reached())
-        once = operations.once_only(operation, request, status=status, context=context)
+        once = operations.once_only(operation, request, status=status, context=context, again=again)
         if committed is None:
             return (await self._decide(once)).result
         noted = committed

@@ -340,6 +340,16 @@ test("a chat that the list has in part is fetched by itself when it is opened, o
   assert.ok(!lacksPeople(store.state.chats[7]));
 });
 
+test("a chat is fetched again when it has changed, and once for changes that arrive together", async () => {
+  const { store, fetched, sync } = client();
+  await sync.everything();
+  await sync.unknownChat(7);
+  assert.deepEqual(fetched, [], "it is known");
+  await Promise.all([sync.changedChat(7), sync.changedChat(7)]);
+  assert.deepEqual(fetched, [7]);
+  assert.equal(store.state.users[3].display_name, "P3");
+});
+
 test("participants that could not be fetched are fetched at the next opening", async () => {
   let fails = true;
   const { store, sync } = client(async (id) => {

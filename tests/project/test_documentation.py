@@ -9,6 +9,7 @@ from sybil.document import Document
 from sybil.parsers.markdown import PythonCodeBlockParser
 
 from adapters.cli.main import main
+from messaging_core import rights
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -30,6 +31,11 @@ def test_python_examples_run(page: Path) -> None:
 def test_readme_has_a_python_example() -> None:
     """The README has a Python example, so that the test of examples is not empty."""
     assert "```python\n" in README
+
+
+def test_the_api_prints_the_rights() -> None:
+    """The table of rights in docs/api.md is the one that the decisions ask."""
+    assert rights.table() in (ROOT / "docs" / "api.md").read_text(encoding="utf-8")
 
 
 def test_make_targets_exist() -> None:

@@ -7,21 +7,37 @@ import httpx
 from attrs import frozen
 
 from adapters.http_api.endpoints import Auth, Endpoint
-from tests.server.clients import PASSWORD, Person, new_key
+from tests.server.clients import PASSWORD, Person, expect, new_key
 
 
 @frozen
 class Scene:
-    """Two people, their chat, and a message of Alice's in it."""
+    """Two people, their chat, a message of Alice's in it, and two groups of hers, with Bob and without."""
 
     alice: Person
     bob: Person
     chat: int
     message: int
+    group: int
+    alone: int
 
     @property
     def http(self) -> httpx.AsyncClient:
         return self.alice.http
+
+
+OTHERS_CHAT = 4
+"""The id of the first chat that is created beside the scene."""
+
+
+async def scene_of(alice: Person, bob: Person, chat: int) -> Scene:
+    """The scene around a direct chat of the two; it takes three requests of Alice's."""
+    message = (await alice.send(chat))["id"]
+    groups = [
+        expect(await alice.ask("POST", "/chats", {"title": "Trip", "member_ids": member_ids}), 201)["id"]
+        for member_ids in ([bob.id], [])
+    ]
+    return Scene(alice, bob, chat, message, *groups)
 
 
 Values = Mapping[str, Any]
@@ -40,7 +56,23 @@ CALLS: dict[str, Callable[[Scene], Values]] = {
     "FindUserByTag": lambda scene: {"tag": scene.bob.user["tag"]},
     "GetUser": lambda scene: {"user_id": scene.bob.id},
     "ListChats": lambda _: {"limit": 10, "cursor": "MS4yLjM"},
-    "CreateGroup": lambda scene: {"title": "Trip", "member_ids": [scene.bob.id], "is_group": True},
+    "CreateGroup": lambda scene: {
+        "title": "Trip",
+        "member_ids": [scene.bob.id],
+        "is_group": True,
+        "history": "all",
+    },
+    "UpdateGroup": lambda scene: {
+        "chat_id": scene.group,
+        "title": f"Trip {new_key()}",
+        "avatar_url": "https://files.example/trip.png",
+        "history": "all",
+    },
+    "DeleteGroup": lambda scene: {"chat_id": scene.group},
+    "ListMembers": lambda scene: {"chat_id": scene.group, "limit": 1, "cursor": "MS4x"},
+    "AddMembers": lambda scene: {"chat_id": scene.alone, "user_id": scene.bob.id},
+    "ChangeRole": lambda scene: {"chat_id": scene.group, "user_id": scene.bob.id, "role": "admin"},
+    "RemoveMember": lambda scene: {"chat_id": scene.group, "user_id": scene.bob.id},
     "GetChat": lambda scene: {"chat_id": scene.chat},
     "OpenDirectChat": lambda scene: {"user_id": scene.bob.id},
     "ListMessages": lambda scene: {"chat_id": scene.chat, "limit": 10, "before_id": 1000},

@@ -6,7 +6,7 @@ import httpx
 import pytest
 
 from adapters.listener import ListenerConfig
-from tests.server.calls import Scene
+from tests.server.calls import Scene, scene_of
 from tests.server.clients import Person, browser, register
 from tests.server.servers import ServerHere, serving
 
@@ -50,5 +50,5 @@ async def chat(alice: Person, bob: Person) -> int:
 
 @pytest.fixture
 async def scene(alice: Person, bob: Person, chat: int) -> Scene:
-    """Alice, Bob, their chat, and a message of Alice's in it."""
-    return Scene(alice, bob, chat, (await alice.send(chat))["id"])
+    """Alice, Bob, their chat, a message of Alice's in it, and two groups of hers."""
+    return await scene_of(alice, bob, chat)

@@ -15,7 +15,7 @@ from adapters.listener import ListenerConfig, parse_proxies
 from messaging_core import operations
 from messaging_core.limits import Limits, Rate
 from messaging_core.operations import Query
-from tests.server.calls import Scene, call
+from tests.server.calls import Scene, call, scene_of
 from tests.server.clients import PASSWORD, browser, expect, new_key, register
 from tests.server.servers import ServerHere, ServerProcess, process, serving
 
@@ -54,7 +54,7 @@ async def limited_scene(server: ServerHere, http: httpx.AsyncClient) -> Scene:
     """The scene, from three requests of Alice's at most."""
     alice, bob = await register(server, http, "Alice"), await register(server, http, "Bob")
     chat = await bob.direct_chat_with(alice)
-    return Scene(alice, bob, chat, (await alice.send(chat))["id"])
+    return await scene_of(alice, bob, chat)
 
 
 async def test_limits_are_per_user() -> None:

@@ -19,7 +19,7 @@ from messaging_core import errors
 from messaging_core.errors import Refused
 from messaging_core.frames import PlainFrame
 from tests.patience import PATIENCE
-from tests.server.calls import CALLS, Scene, call
+from tests.server.calls import CALLS, OTHERS_CHAT, Scene, call
 from tests.server.clients import expect, register
 from tests.server.servers import ServerHere
 
@@ -159,13 +159,22 @@ async def test_tokens_are_required_as_declared(scene: Scene, endpoint: Endpoint)
         expect(response, endpoint.status)
 
 
+GROUP_CALLS: dict[str, dict[str, Any]] = {
+    "UpdateGroup": {"title": "Journey"},
+    "DeleteGroup": {},
+    "AddMembers": {"user_id": 3},
+    "ChangeRole": {"user_id": 2, "role": "admin"},
+    "RemoveMember": {"user_id": 2},
+}
+"""Changes of a group, each with the values besides its chat."""
+
 REFUSED: dict[str, tuple[str, dict[str, Any], type[Refused]]] = {
     "unknown chat": ("GetChat", {"chat_id": 999}, errors.ChatNotFound),
-    "chat of others": ("GetChat", {"chat_id": 2}, errors.NotAParticipant),
+    "chat of others": ("GetChat", {"chat_id": OTHERS_CHAT}, errors.NotAParticipant),
     "unknown user": ("GetUser", {"user_id": 999}, errors.UserNotFound),
     "unknown tag": ("FindUserByTag", {"tag": "nobody"}, errors.UserNotFound),
     "history of an unknown chat": ("ListMessages", {"chat_id": 999}, errors.ChatNotFound),
-    "history of others": ("ListMessages", {"chat_id": 2}, errors.NotAParticipant),
+    "history of others": ("ListMessages", {"chat_id": OTHERS_CHAT}, errors.NotAParticipant),
     "into an unknown chat": (
         "SendMessage",
         {"chat_id": 999, "type": "text", "content": "x"},
@@ -173,7 +182,7 @@ REFUSED: dict[str, tuple[str, dict[str, Any], type[Refused]]] = {
     ),
     "into others' chat": (
         "SendMessage",
-        {"chat_id": 2, "type": "text", "content": "x"},
+        {"chat_id": OTHERS_CHAT, "type": "text", "content": "x"},
         errors.NotAParticipant,
     ),
     "as the system": ("SendMessage", {"chat_id": 1, "type": "system", "content": "x"}, errors.Invalid),
@@ -211,9 +220,41 @@ REFUSED: dict[str, tuple[str, dict[str, Any], type[Refused]]] = {
         errors.Invalid,
     ),
     "typing nowhere": ("ReportTyping", {"chat_id": 999, "is_typing": True}, errors.ChatNotFound),
-    "typing in others' chat": ("ReportTyping", {"chat_id": 2, "is_typing": True}, errors.NotAParticipant),
+    "typing in others' chat": (
+        "ReportTyping",
+        {"chat_id": OTHERS_CHAT, "is_typing": True},
+        errors.NotAParticipant,
+    ),
     "typists of nothing": ("ListTypists", {"chat_id": 999}, errors.ChatNotFound),
-    "typists of others' chat": ("ListTypists", {"chat_id": 2}, errors.NotAParticipant),
+    "typists of others' chat": ("ListTypists", {"chat_id": OTHERS_CHAT}, errors.NotAParticipant),
+    "members of an unknown chat": ("ListMembers", {"chat_id": 999}, errors.ChatNotFound),
+    "members of others": ("ListMembers", {"chat_id": OTHERS_CHAT}, errors.NotAParticipant),
+    "the last owner's step": (
+        "ChangeRole",
+        {"chat_id": 2, "user_id": 1, "role": "member"},
+        errors.LastOwner,
+    ),
+    "somebody twice": ("AddMembers", {"chat_id": 2, "user_ids": [2]}, errors.AlreadyAMember),
+    "nobody to add": ("AddMembers", {"chat_id": 2, "user_ids": [999]}, errors.Invalid),
+    "nothing to change": ("UpdateGroup", {"chat_id": 2}, errors.Invalid),
+    **{
+        f"{name} {where}": (name, {**values, "chat_id": chat_id}, refusal)
+        for name, values in GROUP_CALLS.items()
+        for where, chat_id, refusal in (
+            ("in an unknown chat", 999, errors.ChatNotFound),
+            ("in others' chat", OTHERS_CHAT, errors.NotAParticipant),
+            ("in a direct chat", 1, errors.NotAGroup),
+            ("as a mere member", 5, errors.InsufficientRole),
+        )
+    },
+    **{
+        f"{name} of no member": (
+            name,
+            {**GROUP_CALLS[name], "chat_id": 2, "user_id": 3},
+            errors.MemberNotFound,
+        )
+        for name in ("ChangeRole", "RemoveMember")
+    },
     "e-mail taken": (
         "RegisterUser",
         {"email": "bob@test.com", "password": "password123", "display_name": "Bob"},
@@ -224,13 +265,17 @@ REFUSED: dict[str, tuple[str, dict[str, Any], type[Refused]]] = {
 
 @pytest.fixture
 async def neighbours(server: ServerHere, scene: Scene) -> Scene:
-    """The scene, with messages 2 (Bob's) and 3 (deleted), and, in a chat of two others, message 4."""
+    """The scene, with messages 2 (Bob's) and 3 (deleted), and, in a chat of two others, message 4.
+
+    Chat 5 is a group of Bob's in which Alice is a member.
+    """
     await scene.bob.send(scene.chat)
     deleted = await scene.alice.send(scene.chat)
     expect(await scene.alice.ask("DELETE", f"/messages/{deleted['id']}"), 204)
     carol = await register(server, scene.http, "Carol")
     other = await carol.direct_chat_with(scene.bob)
     await carol.send(other)
+    await scene.bob.ask("POST", "/chats", {"title": "Bob's", "member_ids": [scene.alice.id]})
     return scene
 
 

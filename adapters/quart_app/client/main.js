@@ -130,7 +130,8 @@ class App {
     if (state.clock === before.clock) return;
     const known = before.logs[data.chat_id]?.byId[data.id];
     const arrived = async () => {
-      await this.sync.unknownChat(data.chat_id);
+      const isChange = data.type === "system"; // of the chat or its members
+      await (isChange ? this.sync.changedChat(data.chat_id) : this.sync.unknownChat(data.chat_id));
       if (event === "message.created" && !known && !isMine(state, data) && !isDeleted(data))
         this.announce(data);
     };
@@ -141,10 +142,13 @@ class App {
     const { state } = this.store;
     const chat = state.chats[message.chat_id];
     if (!chat || !this.shell) return;
-    const name = state.users[message.author_id]?.display_name ?? this.words.someone;
+    const isSystem = message.type === "system";
+    const name = isSystem
+      ? chatName(state, chat)
+      : (state.users[message.author_id]?.display_name ?? this.words.someone);
     const text = message.content ?? this.words.types[message.type];
     this.shell.announce(
-      chat.is_group ? this.words.said_in(name, chatName(state, chat), text) : this.words.said(name, text),
+      chat.is_group && !isSystem ? this.words.said_in(name, chatName(state, chat), text) : this.words.said(name, text),
     );
   }
 

@@ -134,7 +134,12 @@ export class Sync {
 
   /** Fetches a chat that is not in the list. */
   async unknownChat(chatId) {
-    if (this.store.state.chats[chatId] || this.#chats.has(chatId)) return this.#chats.get(chatId);
+    return this.store.state.chats[chatId] ? this.#chats.get(chatId) : this.changedChat(chatId);
+  }
+
+  /** Fetches a chat whose title, members or avatar are others now. */
+  async changedChat(chatId) {
+    if (this.#chats.has(chatId)) return this.#chats.get(chatId);
     const fetched = this.api
       .chat(chatId)
       .then((chat) => this.store.dispatch({ type: "chat/loaded", chat }))

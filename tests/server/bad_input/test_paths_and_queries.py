@@ -6,7 +6,7 @@ import pytest
 from adapters.http_api.endpoints import Endpoint
 from adapters.http_api.routes import ENDPOINTS
 from tests.patience import PATIENCE
-from tests.server.calls import CALLS, Scene
+from tests.server.calls import CALLS, Scene, path_of
 from tests.server.clients import ORIGIN, expect
 from tests.server.servers import ServerHere
 
@@ -61,13 +61,15 @@ async def test_every_value_in_every_path(server: ServerHere, scene: Scene, endpo
     for value in NUMBERS:
         if value == "01":
             continue  # 1 with a leading zero: valid
-        (name,) = endpoint.path_names
-        path = endpoint.path.replace(f"{{{name}}}", value)
-        body = {"content": "x"} if endpoint.has_body else None
-        address = httpx.URL(server.address).copy_with(raw_path=path.encode())
-        response = await scene.http.request(endpoint.method, address, json=body, headers=headers)
-        number = value.isascii() and value.isdigit()
-        assert response.status_code == (422 if number else 404), (value, response.text[:200])
+        for name in endpoint.path_names:
+            values = dict(CALLS[endpoint.name](scene))
+            path = path_of(endpoint, {**values, name: value})
+            body = {each: values[each] for each in endpoint.other_names if each in values}
+            address = httpx.URL(server.address).copy_with(raw_path=path.encode())
+            sent = body if endpoint.has_body else None
+            response = await scene.http.request(endpoint.method, address, json=sent, headers=headers)
+            number = value.isascii() and value.isdigit()
+            assert response.status_code == (422 if number else 404), (value, response.text[:200])
     assert server.state() == before
 
 
@@ -80,13 +82,14 @@ async def test_every_value_in_every_query(
         if value == "01" or (name == "after_id" and value in {"0", "-0"}):
             continue
         parameters = {**CALLS[endpoint.name](scene)}
-        for other in ("limit", "before_id"):  # keep only the required parameters
+        path = path_of(endpoint, parameters)
+        for other in ("limit", "before_id", "cursor"):  # keep only the required parameters
             parameters.pop(other, None)
         parameters.pop(name, None)
         query = "&".join(
             [f"{name}={value}", *(f"{key}={other_value}" for key, other_value in parameters.items())]
         )
-        address = httpx.URL(server.address).copy_with(raw_path=f"{endpoint.path}?{query}".encode())
+        address = httpx.URL(server.address).copy_with(raw_path=f"{path}?{query}".encode())
         headers = {"Authorization": f"Bearer {scene.alice.access_token}"}
         response = await scene.http.get(address, headers=headers)
         if name == "tag":

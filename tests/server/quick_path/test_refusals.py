@@ -10,7 +10,7 @@ from attrs import evolve
 
 from adapters.http_api.endpoints import API
 from messaging_core.limits import Limits, Rate
-from tests.server.calls import Scene
+from tests.server.calls import OTHERS_CHAT, Scene
 from tests.server.clients import ORIGIN, PASSWORD, browser, expect, log_in, new_key, register
 from tests.server.quick_path.both_ways import (
     ANOTHER_FORM,
@@ -85,7 +85,11 @@ REFUSED: dict[str, tuple[int, str, RequestIn]] = {
         "refresh_token_invalid",
         lambda scene: sent("POST", "/auth/refresh", {"refresh_token": scene.alice.access_token}),
     ),
-    "history of others": (403, "not_a_participant", lambda scene: get(scene.alice, "/messages?chat_id=2")),
+    "history of others": (
+        403,
+        "not_a_participant",
+        lambda scene: get(scene.alice, f"/messages?chat_id={OTHERS_CHAT}"),
+    ),
     "another's message": (
         403,
         "not_the_author",
@@ -177,7 +181,7 @@ REFUSED: dict[str, tuple[int, str, RequestIn]] = {
 async def test_every_refusal_is_equal(line: Line, scene: Scene, origin: str | None) -> None:
     """Status, header fields, body and the request's id in the log are equal."""
     carol = await register(scene.alice.server, scene.http, "Carol")
-    assert await carol.direct_chat_with(scene.bob) == 2
+    assert await carol.direct_chat_with(scene.bob) == OTHERS_CHAT
     requests = {name: asking(scene) for name, (_, _, asking) in REFUSED.items()}
     if origin is not None:
         requests = {name: one.but(("Origin", origin)) for name, one in requests.items()}

@@ -136,7 +136,7 @@ export class ChatList {
     const { words } = this.app;
     const text = isDeleted(message) ? words.deleted : (message.content ?? words.types[message.type]);
     if (isMine(state, message)) return words.said(words.you, text);
-    if (!chat.is_group) return text;
+    if (!chat.is_group || message.type === "system") return text;
     return words.said(state.users[message.author_id]?.display_name ?? words.gone, text);
   }
 
