@@ -1,8 +1,9 @@
 """What a reader may see of a chat: a membership is a range of numbers of the chat's log.
 
 A range goes from the number of its `member.added`, or of the chat's creation, to the number of its
-`member.removed` or of the chat's deletion, both included. `reads_from` is fixed when it begins. A range that
-has ended stays, and joining again begins another one.
+`member.removed` or of the chat's deletion, both included. The ranges of people who are added together begin
+with the first one's `member.added`. `reads_from` is fixed when a range begins. A range that has ended stays,
+and joining again begins another one.
 
 `may_see` decides about live events, replayed ones and history alike. A fact has the number of its event; it
 is about something with a creation number of its own, for a message's event the number of the message's

@@ -319,7 +319,8 @@ class Following:
         if isinstance(signal, Deliver) and isinstance(signal.event, MemberAdded):
             person = person_of(signal)
             if all(user_id == person or user_id not in self._settled for user_id in signal.audience):
-                since = sequence - 1
+                # Who joins with others receives the events of all of them, from the first one on.
+                since = signal.event.member.range.first - 1
         self._begin_loosely(chat_id, since)
         return self._leaving(self.sequences.take(chat_id, sequence, deliveries))
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from trio.testing import MockClock
 
 from messaging_core.ids import ChatId
-from messaging_core.models import Actor
+from messaging_core.models import Actor, Role
 from messaging_core.testing.memory_bus import Faults, MemoryBroker
 from tests.bus.world import Process, RecordingSocket, SlowStorage, start
 
@@ -114,6 +114,8 @@ class Simulation:
                 self.chat: 2,
                 self.join: 4,
                 self.remove: 4,
+                self.promote: 2,
+                self.rename: 2,
                 self.delete: 0.3,
                 self.socket: 6,
                 self.leave: 6,
@@ -168,15 +170,17 @@ class Simulation:
             await self.send(self.some_process(), chat)
 
     async def join(self, nursery: trio.Nursery) -> None:
-        """Add somebody, often a former member, and often with a message at once."""
+        """Add one or several people, often former members, and often with a message at once."""
         chats = [chat for chat in self.open_chats() if len(chat.members) < PEOPLE]
         if not chats:
             return
         chat = self.random.choice(chats)
-        person = self.random.choice([each for each in self.people if each not in chat.members])
-        await self.some_process().add(chat.id, person)
-        chat.members[person] = chat.sequence + 1
-        self.committed(chat)
+        others = [each for each in self.people if each not in chat.members]
+        joining = self.random.sample(others, self.random.randint(1, len(others)))
+        await self.some_process().add(chat.id, *joining)
+        chat.members |= dict.fromkeys(joining, chat.sequence + 1)
+        for _ in joining:
+            self.committed(chat)
         if self.random.random() < 0.5:
             await self.send(self.some_process(), chat)
 
@@ -196,6 +200,23 @@ class Simulation:
             await self.some_process().add(chat.id, person)
             chat.members[person] = chat.sequence + 1
             self.committed(chat)
+
+    async def promote(self, nursery: trio.Nursery) -> None:
+        if chats := self.open_chats():
+            chat = self.random.choice(chats)
+            person, role = self.random.choice(list(chat.members)), self.random.choice(list(Role))
+            if await self.some_process().give_role(chat.id, person, role):
+                self.committed(chat)
+
+    async def rename(self, nursery: trio.Nursery) -> None:
+        """Change a chat's title: an event, and then a system message."""
+        if chats := self.open_chats():
+            chat = self.random.choice(chats)
+            actor = self.random.choice(list(chat.members))
+            message_id = await self.some_process().rename(chat.id, actor, f"Title {chat.sequence}")
+            self.committed(chat)
+            self.committed(chat)
+            chat.messages[message_id] = chat.sequence
 
     async def delete(self, nursery: trio.Nursery) -> None:
         if chats := self.open_chats():

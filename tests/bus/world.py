@@ -7,7 +7,7 @@ from random import Random
 from typing import Any, TypeVar
 
 import trio
-from attrs import define, field
+from attrs import define, evolve, field
 
 from adapters.runtime import Hub, Messaging, Subscription
 from adapters.storage_memory import MemoryStorage
@@ -20,15 +20,26 @@ from messaging_core.commands import (
     OpenDirectChat,
     RegisterUser,
     SendMessage,
+    UpdateGroup,
 )
 from messaging_core.effects import Decision, Deliver, DeliverEphemeral
 from messaging_core.events import Typing
 from messaging_core.fanout import announce_ephemeral
 from messaging_core.frames import PlainFrame
+from messaging_core.groups import update_group
 from messaging_core.ids import ChatId, MessageId, SessionId, UserId
 from messaging_core.limits import Limits
-from messaging_core.members import add_member, delete_chat, remove_member
-from messaging_core.models import AccessClaims, Actor, Chat, EmailForms, Message, MessageType, RefreshClaims
+from messaging_core.members import add_members, delete_chat, give_role, remove_member
+from messaging_core.models import (
+    AccessClaims,
+    Actor,
+    Chat,
+    EmailForms,
+    Message,
+    MessageType,
+    RefreshClaims,
+    Role,
+)
 from messaging_core.operations import Context
 from messaging_core.ports import Bus, Reader, Storage, Transaction
 from messaging_core.privacy import Privacy
@@ -231,13 +242,44 @@ class Process:
         command = CreateGroup("A group", tuple(other.user_id for other in others))
         return (await self.messaging.execute(operations.create_group(command, self.context(actor)))).id
 
-    async def add(self, chat_id: ChatId, person: Actor, *, reads_all: bool = False) -> None:
-        """Add a member; nobody's rights are checked, as in the two functions below."""
+    async def add(self, chat_id: ChatId, *people: Actor, reads_all: bool = False) -> None:
+        """Add members together; nobody's rights are checked, as in the functions below."""
+        user_ids = [person.user_id for person in people]
 
         def operation(tx: Transaction) -> Decision[Chat]:
-            return add_member(tx.lock_chat(chat_id), person.user_id, reads_all=reads_all, now=NOW)
+            return add_members(tx.lock_chat(chat_id), user_ids, reads_all=reads_all, now=NOW)
 
         await self.messaging.execute(operation)
+
+    async def give_role(self, chat_id: ChatId, person: Actor, role: Role) -> bool:
+        """Give a member a role; whether they had another one."""
+
+        def operation(tx: Transaction) -> Decision[bool]:
+            chat = tx.lock_chat(chat_id)
+            decision = give_role(chat, person.user_id, role, now=NOW)
+            return Decision(decision.result is not chat, decision.effects)
+
+        return await self.messaging.execute(operation)
+
+    async def rename(self, chat_id: ChatId, actor: Actor, title: str) -> MessageId:
+        """Change a chat's title; the system message that says so."""
+
+        def operation(tx: Transaction) -> Decision[MessageId]:
+            chat = tx.lock_chat(chat_id)
+            assert chat is not None
+            decision = update_group(
+                evolve(chat, members=tuple([evolve(each, role=Role.OWNER) for each in chat.members])),
+                UpdateGroup(chat_id, title),
+                actor=actor.user_id,
+                people=tx.users({actor.user_id}),
+                message_id=tx.next_message_id(),
+                now=NOW,
+                limits=LIMITS,
+            )
+            assert decision.result.last_message_id is not None
+            return Decision(decision.result.last_message_id, decision.effects)
+
+        return await self.messaging.execute(operation)
 
     async def remove(self, chat_id: ChatId, person: Actor) -> None:
         await self.messaging.execute(lambda tx: remove_member(tx.lock_chat(chat_id), person.user_id, now=NOW))

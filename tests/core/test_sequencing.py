@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 
 import pytest
+from attrs import evolve
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -68,6 +69,14 @@ def member_event(
 def added(sequence: int, person: UserId, *others: UserId) -> Deliver:
     """A person joined; the others were members before."""
     return member_event(MemberAdded, sequence, person, *others)
+
+
+def added_with(first: int, sequence: int, person: UserId, *others: UserId) -> Deliver:
+    """A person joined together with others, whose first event has the number `first`."""
+    delivery = added(sequence, person, *others)
+    assert isinstance(delivery.event, MemberAdded)
+    member = evolve(delivery.event.member, range=Range(first, first))
+    return evolve(delivery, event=evolve(delivery.event, member=member))
 
 
 def removed(sequence: int, person: UserId, *others: UserId) -> Deliver:
@@ -402,6 +411,13 @@ def test_an_old_chat_is_followed_from_the_joining() -> None:
     assert following.sequences.position(CHAT) == 50_000
     assert not following.has_to_look
     assert numbers(following.arrive(event(50_001, ALICE))) == [50_001]
+
+
+def test_who_joined_with_others_receives_the_events_of_all() -> None:
+    """If their own event arrives first, those of the people who joined before them are read from the log."""
+    following = settled(ALICE)
+    assert following.arrive(added_with(50_000, 50_001, ALICE, BOB, CAROL)) == []
+    assert (following.sequences.position(CHAT), following.sequences.heard(CHAT)) == (49_999, 50_001)
 
 
 def test_others_here_who_joined_unheard_are_not_skipped() -> None:

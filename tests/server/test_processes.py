@@ -22,7 +22,17 @@ from adapters.checklist.socket_client import RecordedSocket
 from adapters.runtime.messaging import SWEEP_SECONDS
 from tests.bus.nats_server import NatsServer
 from tests.postgresql import new_database_with_tables
-from tests.server.clients import MESSAGE_KEYS, PASSWORD, Person, browser, expect, log_in, new_key, register
+from tests.server.clients import (
+    MESSAGE_KEYS,
+    PASSWORD,
+    Person,
+    browser,
+    expect,
+    log_in,
+    new_key,
+    open_socket,
+    register,
+)
 from tests.server.fleet import Member, fleet, free_fixed_port
 from tests.server.known_client import KnownClient, page_load
 from tests.server.test_races import MANY, at_once
@@ -184,6 +194,41 @@ async def test_p1_edits_and_deletions_appear_without_a_reload(two: Two) -> None:
 
 
 # --- races --------------------------------------------------------------------------------------------------
+
+
+async def test_a_member_is_added_and_removed_on_the_other_process(
+    two: Two, members: Sequence[Member]
+) -> None:
+    """A new member receives the group's events from their joining to their removal, and nothing later."""
+    async with browser(members[1]) as http_there:
+        carol = await register(members[1], http_there, f"Carol-{uuid4().hex[:8]}")
+        direct = await two.alice.direct_chat_with(carol)
+        created = await two.alice.ask("POST", "/chats", {"title": "Trip", "member_ids": [two.bob.id]})
+        chat = expect(created, 201)["id"]
+        path = f"/chats/{chat}/members"
+        async with open_socket(members[1], f"?token={carol.access_token}&profile=2") as socket:
+            assert (await socket.frame())["event"] == "hello"
+            added = {"user_ids": [carol.id]}
+            expect(await two.alice.ask("POST", path, added), 201)
+            expect(await two.alice_there.ask("PATCH", f"{path}/{carol.id}", {"role": "admin"}), 200)
+            await two.bob.send(chat, "to Carol, too")
+            expect(await two.alice.ask("DELETE", f"{path}/{carol.id}"), 204)
+            await two.alice.send(chat, "without Carol")
+            await two.alice.send(direct, "the end")
+            received: list[Any] = []
+            while not received or received[-1]["chat_id"] != direct:
+                received.append(await socket.frame())
+    assert [(frame["event"], frame["sequence"]) for frame in received[:-1]] == [
+        ("member.added", 2),
+        ("message.created", 3),
+        ("member.updated", 4),
+        ("message.created", 5),
+        ("member.removed", 6),
+    ]
+    first, joined, promoted, _, last = (frame["data"] for frame in received[:-1])
+    assert (first["user"]["id"], first["chat"]["my_role"]) == (carol.id, "member")
+    assert joined["content"].endswith(f" added {carol.user['display_name']}.")
+    assert (promoted["role"], last["user"]["id"]) == ("admin", carol.id)
 
 
 async def test_c8_direct_chat_raced_from_both_sides_on_two_processes(two: Two) -> None:
