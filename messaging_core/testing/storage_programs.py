@@ -31,9 +31,10 @@ from messaging_core.ids import MAX_ID, ChatId, MessageId, SessionId, UserId
 from messaging_core.limits import Limits
 from messaging_core.members import add_members, delete_chat, give_role, remove_member
 from messaging_core.messages import delete_message, edit_message, send_message
-from messaging_core.models import History, IdempotencyKey, MessageType, Resource, Role
-from messaging_core.operations import apply_decision
+from messaging_core.models import Actor, History, IdempotencyKey, MessageType, Resource, Role
+from messaging_core.operations import Context, apply_decision, chat_views, missed_events
 from messaging_core.ports import Reader, Storage, Transaction
+from messaging_core.privacy import Privacy
 from messaging_core.testing import strategies as values
 from messaging_core.tokens import open_session, refresh_claims, rotate
 from messaging_core.users import register
@@ -488,10 +489,20 @@ def _everything(known: _Known) -> Callable[[Reader], list[object]]:
                 for chat_id in known.chats
                 for message_id in known.messages
             ],
+            [
+                (missed_events(chat_id, 1, reading, count=3)(reader), chat_views((chat_id,), reading)(reader))
+                for reading in _contexts(known)
+                for chat_id in known.chats[-2:]
+            ],
             [reader.stored_response(key) for key in known.keys],
         ]
 
     return look
+
+
+def _contexts(known: _Known) -> list[Context]:
+    """That of a person who reads what they missed, once somebody is known."""
+    return [Context(Actor(user_id, SessionId(1)), NOW, LIMITS, Privacy()) for user_id in known.users[:1]]
 
 
 def _last_messages(reader: Reader, known: _Known) -> dict[ChatId, MessageId]:

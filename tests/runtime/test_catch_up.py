@@ -6,7 +6,6 @@ Over the memory storage, with real frames, on a clock that does not wait.
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from functools import partial
 from random import Random
 from typing import Any
 
@@ -26,10 +25,11 @@ from messaging_core.events import MemberSubject
 from messaging_core.ids import ChatId
 from messaging_core.limits import Limits, Rate
 from messaging_core.models import Actor, Message
-from messaging_core.ports import StorageUnavailable
+from messaging_core.ports import Bus, StorageUnavailable
 from messaging_core.positions import may_see
 from messaging_core.profiles import Close
 from messaging_core.sockets import OUR_FAULT, RESTARTING, RESUME_LATE, payloads
+from messaging_core.testing.memory_bus import Faults, MemoryBroker
 from tests.bus.world import NOW, PlainHasher, PlainSigner, Process, SlowStorage, plain_email, token
 
 LIMITS = Limits(sockets_per_user=100, outbox_frames=40, message_rate=Rate(per_second=1e-3, burst=10))
@@ -126,7 +126,27 @@ class Scene(Process):
 
 @asynccontextmanager
 async def scene(random: Random | None = None, limits: Limits = LIMITS) -> AsyncIterator[Scene]:
-    storage = SlowStorage(random or Random(0))
+    async with trio.open_nursery() as nursery:
+        yield process(nursery, SlowStorage(random or Random(0)), limits)
+        nursery.cancel_scope.cancel()
+
+
+@asynccontextmanager
+async def two_scenes(random: Random) -> AsyncIterator[list[Scene]]:
+    """Two processes over one storage, whose bus loses and doubles signals."""
+    storage, broker = SlowStorage(random), MemoryBroker(random)
+    async with trio.open_nursery() as nursery:
+        scenes = [process(nursery, storage, LIMITS, broker.bus()) for _ in range(2)]
+        for each in scenes:
+            nursery.start_soon(each.messaging.keep_house)
+            await each.wait_for_bus()
+        broker.faults = Faults(loss=0.1, duplication=0.1, reference=0.2)
+        yield scenes
+        broker.faults = Faults()
+        nursery.cancel_scope.cancel()
+
+
+def process(nursery: trio.Nursery, storage: SlowStorage, limits: Limits, bus: Bus | None = None) -> Scene:
     hub = Lossy(limits, encode)
     messaging = Messaging(
         storage=storage,
@@ -137,10 +157,9 @@ async def scene(random: Random | None = None, limits: Limits = LIMITS) -> AsyncI
         limits=limits,
         now=lambda: NOW,
         random_bytes=bytes,
+        bus=bus,
     )
-    async with trio.open_nursery() as nursery:
-        yield Scene(messaging, nursery, None)
-        nursery.cancel_scope.cancel()
+    return Scene(messaging, nursery, bus)
 
 
 def resume(log: str, chats: dict[str, int]) -> str:
@@ -221,54 +240,64 @@ async def visible_entries(
     return await scene.messaging.read(query)
 
 
+async def live_and_come_back(random: Random, here: Scene, there: Scene) -> None:
+    """Events happen on one process, at random, while Bob has sockets on the other one, or on the same.
+
+    One socket is there all the time, or until the second comes back in its place, in the middle of events.
+    """
+    people = await here.people("alice", "bob", "carol")
+    bob = people[1]
+    chats = [await here.open_group(people[0], *people[1:]) for _ in range(3)]
+    before = Line(there.nursery, random)
+    socket = await there.full(bob, before)
+    await before.until("hello")
+    for _ in range(random.randrange(40)):
+        await act(here, random, chats, people)
+    if random.random() < 0.5:
+        socket.end()
+    known = await here.latest(bob)
+    for _ in range(random.randrange(30)):
+        await act(here, random, chats, people)
+    back = Line(there.nursery, random)
+    again = await there.full(bob, back, resumes=True)
+    again.receive(resume(here.log, known))
+    for _ in range(random.randrange(30)):
+        await act(here, random, chats, people)
+    for each in (here, there):
+        each.messaging.hub.random = None  # type: ignore[attr-defined]
+    # The next event of a chat shows a socket that it has missed others.
+    for chat in chats:
+        if str(chat) not in await here.latest(bob):
+            await here.add(chat, bob, reads_all=True)
+        await here.send(people[0], chat)
+    await trio.sleep(100)
+    assert back.closed is None
+    frames = back.frames
+    resumed = [frame["event"] for frame in frames].index("resumed")
+    assert frames[0]["event"] == "hello"
+    assert all("sequence" in frame for frame in frames[1:resumed])
+    await nothing_is_missed(here, bob, frames, {ChatId(int(chat)): n for chat, n in known.items()})
+    if socket.protocol.closing is None:
+        await nothing_is_missed(here, bob, before.frames, dict.fromkeys(chats, -1))
+
+
 @pytest.mark.parametrize("seed", range(25))
 async def test_whatever_the_interleaving_no_event_is_missed_or_doubled(
     seed: int, autojump_clock: Clock
 ) -> None:
-    """Live events, gaps, joinings, lost deliveries, slow reads and slow connections, at random.
-
-    A socket that has been there all the time, and one that comes back in the middle, end up with the same.
-    """
+    """Live events, gaps, joinings, lost deliveries, slow reads and slow connections, in one process."""
     random = Random(seed)
     async with scene(random) as the:
-        people = await the.people("alice", "bob", "carol")
-        bob = people[1]
-        chats = [await the.open_group(people[0], *people[1:]) for _ in range(3)]
-        before = Line(the.nursery, random)
-        socket = await the.full(bob, before)
-        await before.until("hello")
-        since = dict.fromkeys(chats, -1)
         the.messaging.hub.random = random  # type: ignore[attr-defined]
-        for _ in range(random.randrange(40)):
-            await act(the, random, chats, people)
-        if random.random() < 0.5:
-            socket.end()
-        known = await the.latest(bob)
-        before_resume = {ChatId(int(chat)): number for chat, number in known.items()}
-        for _ in range(random.randrange(30)):
-            await act(the, random, chats, people)
-        back = Line(the.nursery, random)
-        again = await the.full(bob, back, resumes=True)
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(partial(trio.sleep, random.choice([0, 0.1, 2])))
-            again.receive(resume(the.log, known))
-            for _ in range(random.randrange(30)):
-                await act(the, random, chats, people)
-        the.messaging.hub.random = None  # type: ignore[attr-defined]
-        # An event that arrives shows each socket what it has missed of the chat.
-        for chat in chats:
-            if bob.user_id not in (await the.messaging.read(lambda reader: reader.chat(chat))).member_ids:  # type: ignore[union-attr]  # noqa: B023
-                await the.add(chat, bob, reads_all=True)
-            await the.send(people[0], chat)
-        await trio.sleep(1000)
-        assert back.closed is None
-        await nothing_is_missed(the, bob, back.frames, before_resume)
-        resumed = [frame["event"] for frame in back.frames].index("resumed")
-        assert not any("sequence" in frame for frame in before.frames[:1])
-        assert back.frames[0]["event"] == "hello"
-        assert all("sequence" in frame for frame in back.frames[1:resumed])
-        if socket.protocol.closing is None:
-            await nothing_is_missed(the, bob, before.frames, since)
+        await live_and_come_back(random, the, the)
+
+
+@pytest.mark.parametrize("seed", range(5))
+async def test_the_same_holds_for_sockets_on_another_process(seed: int, autojump_clock: Clock) -> None:
+    """Over a bus that loses and doubles signals, and refers to events that must then be read."""
+    random = Random(seed)
+    async with two_scenes(random) as (here, there):
+        await live_and_come_back(random, here, there)
 
 
 # --- resuming -----------------------------------------------------------------------------------------------

@@ -189,6 +189,14 @@ class Person:
         return expect(await self.ask("POST", "/messages", body, key=key), 201)
 
     @asynccontextmanager
+    async def full_socket(self, more: str = "") -> AsyncIterator[tuple["Socket", dict[str, Any]]]:
+        """A socket of profile 2, and the data of its `hello`."""
+        async with open_socket(self.server, f"?token={self.access_token}&profile=2{more}") as socket:
+            hello = await socket.frame()
+            assert (list(hello), hello["event"]) == (["event", "data"], "hello")
+            yield socket, hello["data"]
+
+    @asynccontextmanager
     async def socket(self) -> AsyncIterator["Socket"]:
         """A socket of this user, opened in the way of the checklist's client."""
         async with open_socket(self.server, f"?token={self.access_token}") as socket:
@@ -228,6 +236,16 @@ class Socket:
     async def frame(self, within: float = PATIENCE) -> Any:
         """The next frame's JSON, with its keys in order."""
         return json.loads(await self.text(within))
+
+    async def next_of(self, event: str, within: float = PATIENCE) -> dict[str, Any]:
+        """The next frame, which must show this event."""
+        frame: dict[str, Any] = await self.frame(within)
+        assert frame["event"] == event, frame
+        return frame
+
+    async def ask(self, event: str, **data: Any) -> None:
+        """Send a message of profile 2."""
+        await self.connection.send_message(json.dumps({"event": event, "data": data}))
 
     async def message(self, within: float = PATIENCE) -> Any:
         """The message in the next frame."""

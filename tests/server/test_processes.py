@@ -193,6 +193,26 @@ async def test_p1_edits_and_deletions_appear_without_a_reload(two: Two) -> None:
     assert shown == stored
 
 
+async def test_a_client_comes_back_on_another_process(two: Two) -> None:
+    """The numbers are the log's, not a process's; so is the order of a joining and what follows it."""
+    chat = await two.alice.direct_chat_with(two.bob)
+    async with two.bob.full_socket() as (socket, hello):
+        sent = await two.alice.send(chat, "Before")
+        last = await socket.next_of("message.created", SIGNALLED)
+        assert last["data"] == sent
+    missed = await two.alice.send(chat, "While he was away")
+    async with two.bob_there.full_socket("&resume=1") as (socket, hello_there):
+        assert hello_there["log"] == hello["log"]
+        await socket.ask("resume", log=hello["log"], chats={str(chat): last["sequence"]})
+        assert (await socket.next_of("message.created"))["data"] == missed
+        await socket.next_of("resumed")
+        body = {"title": "Trip", "member_ids": [two.alice.id, two.bob.id], "is_group": True}
+        group = expect(await two.alice_there.ask("POST", "/chats", body), 201)
+        assert (await socket.next_of("chat.created", SIGNALLED))["chat_id"] == group["id"]
+        sent = await two.alice.send(group["id"], "Hello all")
+        assert (await socket.next_of("message.created", SIGNALLED))["data"] == sent
+
+
 # --- races --------------------------------------------------------------------------------------------------
 
 

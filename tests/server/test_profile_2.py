@@ -1,16 +1,10 @@
 """Profile 2 over a real port, directly and through ASGI: what a client's author relies on."""
 
-import json
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from typing import Any
-
 import pytest
 
 from tests.server.clients import (
     MESSAGE_KEYS,
     Person,
-    Socket,
     browser,
     expect,
     new_key,
@@ -26,116 +20,96 @@ def quick_path(request: pytest.FixtureRequest) -> bool:
     return bool(request.param)
 
 
-@asynccontextmanager
-async def full(person: Person, more: str = "") -> AsyncIterator[tuple[Socket, dict[str, Any]]]:
-    """A socket of profile 2, and the data of its `hello`."""
-    async with open_socket(person.server, f"?token={person.access_token}&profile=2{more}") as socket:
-        hello = await socket.frame()
-        assert (list(hello), hello["event"]) == (["event", "data"], "hello")
-        yield socket, hello["data"]
-
-
-async def ask(socket: Socket, event: str, **data: Any) -> None:
-    await socket.connection.send_message(json.dumps({"event": event, "data": data}))
-
-
-async def next_of(socket: Socket, event: str) -> dict[str, Any]:
-    """The next frame, which must show this event."""
-    frame: dict[str, Any] = await socket.frame()
-    assert frame["event"] == event, frame
-    return frame
-
-
 async def test_a_day_of_a_client(server: ServerHere, alice: Person, bob: Person) -> None:
     """`hello`, a chat, messages of both ways, a replay, a refusal, and coming back to what was missed."""
-    async with full(alice) as (socket, hello), full(bob) as (bobs, _):
+    async with alice.full_socket() as (socket, hello), bob.full_socket() as (bobs, _):
         assert list(hello) == ["user", "session_id", "log", "server_time", "limits"]
         assert hello["user"] == alice.user
         assert hello["limits"]["message_characters"] == 4000
         chat = await alice.direct_chat_with(bob)
         for each in (socket, bobs):
-            made = await next_of(each, "chat.created")
+            made = await each.next_of("chat.created")
             assert list(made) == ["event", "chat_id", "sequence", "data"]
             assert (made["chat_id"], made["sequence"]) == (chat, 1)
             assert made["data"] == expect(await alice.ask("GET", f"/chats/{chat}"), 200)
         sent = await alice.send(chat, "Hello")
         for each in (socket, bobs):
-            frame = await next_of(each, "message.created")
+            frame = await each.next_of("message.created")
             assert (frame["chat_id"], frame["sequence"], frame["data"]) == (chat, 2, sent)
         key = new_key()
         body = {"chat_id": chat, "type": "text", "content": "By the socket"}
-        await ask(socket, "message.send", **body, client_ref=key)
-        ack = await next_of(socket, "ack")
+        await socket.ask("message.send", **body, client_ref=key)
+        ack = await socket.next_of("ack")
         assert (list(ack["data"]), ack["data"]["client_ref"]) == (["client_ref", "message"], key)
-        assert (await next_of(socket, "message.created"))["data"] == ack["data"]["message"]
-        assert (await next_of(bobs, "message.created"))["sequence"] == 3
+        assert (await socket.next_of("message.created"))["data"] == ack["data"]["message"]
+        assert (await bobs.next_of("message.created"))["sequence"] == 3
         again = await alice.ask("POST", "/messages", body, key=key)
         assert (again.json(), again.headers["Idempotency-Replayed"]) == (ack["data"]["message"], "true")
-        await ask(socket, "message.send", **body, client_ref=key)
-        assert await next_of(socket, "ack") == ack
-        await ask(socket, "message.send", chat_id=chat, type="text", content=" ", client_ref=key[::-1])
-        error = (await next_of(socket, "error"))["data"]
+        await socket.ask("message.send", **body, client_ref=key)
+        assert await socket.next_of("ack") == ack
+        await socket.ask("message.send", chat_id=chat, type="text", content=" ", client_ref=key[::-1])
+        error = (await socket.next_of("error"))["data"]
         assert list(error) == ["client_ref", "problem", "retry_after"]
         assert (error["client_ref"], error["retry_after"]) == (key[::-1], None)
         assert (error["problem"]["status"], error["problem"]["code"]) == (422, "validation_failed")
-        await ask(socket, "nobody.knows", this=1)
-        await ask(socket, "ping")
-        assert await next_of(socket, "keepalive") == {"event": "keepalive", "data": {}}
+        await socket.ask("nobody.knows", this=1)
+        await socket.ask("ping")
+        assert await socket.next_of("keepalive") == {"event": "keepalive", "data": {}}
     missed = await bob.send(chat, "While you were away")
-    async with full(alice, "&resume=1") as (socket, hello_again):
+    async with alice.full_socket("&resume=1") as (socket, hello_again):
         assert hello_again["log"] == hello["log"]
-        await ask(socket, "resume", log=hello["log"], chats={str(chat): 3})
-        assert (await next_of(socket, "message.created"))["data"] == missed
-        resumed = await next_of(socket, "resumed")
+        await socket.ask("resume", log=hello["log"], chats={str(chat): 3})
+        assert (await socket.next_of("message.created"))["data"] == missed
+        resumed = await socket.next_of("resumed")
         assert resumed["data"] == {"chats": [{"id": chat, "sequence": 4}], "users": []}
         live = await bob.send(chat, "And now")
-        assert (await next_of(socket, "message.created"))["data"] == live
+        assert (await socket.next_of("message.created"))["data"] == live
 
 
 async def test_a_deletion_and_an_edit_have_names_of_their_own(alice: Person, chat: int) -> None:
     """Unlike in profile 1, and each shows the whole message."""
-    async with full(alice) as (socket, _):
+    async with alice.full_socket() as (socket, _):
         message = await alice.send(chat)
-        await next_of(socket, "message.created")
+        await socket.next_of("message.created")
         edited = await alice.ask("PATCH", f"/messages/{message['id']}", {"content": "Changed"})
-        assert (await next_of(socket, "message.updated"))["data"] == expect(edited, 200)
+        assert (await socket.next_of("message.updated"))["data"] == expect(edited, 200)
         expect(await alice.ask("DELETE", f"/messages/{message['id']}"), 204)
-        deleted = await next_of(socket, "message.deleted")
+        deleted = await socket.next_of("message.deleted")
         assert (deleted["data"]["content"], deleted["data"]["deleted_at"]) != (message["content"], None)
 
 
 async def test_a_client_that_cannot_resume_starts_over(alice: Person, chat: int) -> None:
     """Of another log, or with a number above the server's: the server says so, and goes on live."""
-    async with full(alice) as (_, hello):
+    async with alice.full_socket() as (_, hello):
         pass
     for log, number, reason in (("other", 1, "other_log"), (hello["log"], 99, "unknown_number")):
-        async with full(alice, "&resume=1") as (socket, _):
-            await ask(socket, "resume", log=log, chats={str(chat): number})
-            frame = await next_of(socket, "resync_required")
+        async with alice.full_socket("&resume=1") as (socket, _):
+            await socket.ask("resume", log=log, chats={str(chat): number})
+            frame = await socket.next_of("resync_required")
             assert frame["data"]["reason"] == reason
             assert frame["data"]["retry_after"] >= 0
             await alice.send(chat)
-            await next_of(socket, "message.created")
+            await socket.next_of("message.created")
 
 
 async def test_what_is_wrong_with_a_resume_is_said_by_the_close(alice: Person) -> None:
     """A message that is none, and one beyond 256 KiB; up to there it is read."""
-    async with full(alice, "&resume=1") as (socket, _):
-        await ask(socket, "ping")
+    async with alice.full_socket("&resume=1") as (socket, _):
+        await socket.ask("ping")
         assert await socket.closed() == (4510, "resume_expected")
-    async with full(alice, "&resume=1") as (socket, _):
-        await ask(socket, "resume", log="x" * 262_144, chats={})
+    async with alice.full_socket("&resume=1") as (socket, _):
+        await socket.ask("resume", log="x" * 262_144, chats={})
         assert await socket.closed() == (1009, "message_too_big")
-    async with full(alice, "&resume=1") as (socket, hello):
-        await ask(socket, "resume", log=hello["log"], chats={}, padding="x" * 262_000)
-        await next_of(socket, "resumed")
-        await ask(socket, "message.send", content="x" * 65_536)
+    async with alice.full_socket("&resume=1") as (socket, hello):
+        await socket.ask("resume", log=hello["log"], chats={}, padding="x" * 262_000)
+        await socket.next_of("resumed")
+        await socket.ask("message.send", content="x" * 65_536)
         assert await socket.closed() == (1009, "message_too_big")
 
 
 async def test_a_restart_says_when_to_come_back(server: ServerHere, alice: Person) -> None:
     """The reason of a 1012 has the seconds; in profile 1 it stays as it is."""
-    async with full(alice) as (socket, _), alice.socket() as plain:
+    async with alice.full_socket() as (socket, _), alice.socket() as plain:
         server.messaging.hub.drain()
         assert await socket.closed() == (1012, "restarting; retry_after=1")
         assert await plain.closed() == (1012, "restarting")
@@ -150,6 +124,6 @@ async def test_the_profile_of_a_socket_that_names_none_is_a_setting() -> None:
             alice.socket() as socket,
             open_socket(server, f"?token={bob.access_token}&profile=1") as plain,
         ):
-            await next_of(socket, "hello")
+            await socket.next_of("hello")
             await alice.send(chat)
             assert list(await plain.message()) == MESSAGE_KEYS
