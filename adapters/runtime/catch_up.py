@@ -13,7 +13,7 @@ import structlog
 import trio
 
 from adapters.runtime.event_loop import places
-from adapters.runtime.hub import Hub, Subscription
+from adapters.runtime.hub import Hub, SocketOver, Subscription
 from adapters.runtime.relay import parts
 from messaging_core import operations
 from messaging_core.frames import Frame, NumberedFrame, ResumedChat, ResumedData, ResyncRequiredData
@@ -71,7 +71,7 @@ class CatchUp:
             self._start_over(socket, positions, "other_log")
             return
         async with self._places:
-            reaches = await self._read(operations.reaches(context))
+            reaches = await self._read(socket, operations.reaches(context))
         found = resumption(client.chats, reaches, limits=self._limits)
         if found is None:
             self._start_over(socket, positions, "unknown_number")
@@ -118,7 +118,7 @@ class CatchUp:
             return int(socket.protocol.closing is None)
         query = operations.missed_events(chat_id, after, context, count=EVENTS_AT_ONCE)
         async with self._places:
-            found = await self._read(query)
+            found = await self._read(socket, query)
         await socket.turn_over()
         if socket.protocol.closing is not None:
             return 0
@@ -160,7 +160,9 @@ class CatchUp:
             asked = left[:CHATS_AT_ONCE]
             heard = {chat_id: positions.behind.get(chat_id, 0) for chat_id in asked}
             async with self._places:
-                found = {each.id: each for each in await self._read(operations.chat_views(asked, context))}
+                found = {
+                    each.id: each for each in await self._read(socket, operations.chat_views(asked, context))
+                }
             for chat_id in asked:
                 current = found.get(chat_id)
                 if current is None:
@@ -190,14 +192,15 @@ class CatchUp:
     def _put(self, socket: Subscription, frame: Frame) -> None:
         socket.put(Bundle.of(self._hub.encode(frame)))
 
-    async def _read(self, query: Query[T]) -> T:
-        """The query's result, however long the storage does not answer."""
-        while True:
+    async def _read(self, socket: Subscription, query: Query[T]) -> T:
+        """The query's result, however long the storage does not answer; raises `SocketOver`."""
+        while socket.protocol.closing is None:
             try:
                 return await self._storage.read(query)
             except StorageUnavailable as error:
                 log.warning("The storage does not answer; a WebSocket waits", error=str(error))
             await trio.sleep(TRY_AGAIN_SECONDS)
+        raise SocketOver
 
 
 def _positions(socket: Subscription) -> Positions:

@@ -40,6 +40,10 @@ class TooManySockets(Exception):
     """The user has `sockets_per_user` open sockets in this process."""
 
 
+class SocketOver(Exception):
+    """The socket has ended, or is closing, while something was done for it."""
+
+
 class Transport(Protocol):
     """One connection: accepts frames at once while there is room, and otherwise through a writer task."""
 
@@ -205,6 +209,8 @@ class Subscription:
         async def run() -> None:
             try:
                 await task()
+            except SocketOver:
+                pass
             except Exception:
                 log.exception("A WebSocket could not be sent what it missed", user_id=self.actor.user_id)
                 self.close(OUR_FAULT)

@@ -486,6 +486,29 @@ async def test_a_storage_that_does_not_answer_is_asked_again(
         ]
 
 
+async def test_nothing_is_read_for_a_socket_that_has_ended(
+    autojump_clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not even while the storage does not answer."""
+    async with a_group() as (the, _, bob, chat):
+        socket = await the.full(bob, Line(the.nursery), resumes=True)
+        reads = []
+
+        async def fail(storage: SlowStorage, query: Any) -> Any:
+            await trio.lowlevel.checkpoint()
+            reads.append(query)
+            raise StorageUnavailable("gone")
+
+        monkeypatch.setattr(SlowStorage, "read", fail)
+        socket.receive(resume(the.log, {str(chat): 1}))
+        await trio.sleep(9.5)  # between two attempts
+        socket.end()
+        asked = len(reads)
+        assert asked > 1
+        await trio.sleep(100)
+        assert len(reads) == asked
+
+
 async def test_a_fault_in_catching_up_closes_that_socket(autojump_clock: Clock) -> None:
     """With 1011: its client comes back, and nobody else notices."""
     async with a_group() as (the, _, bob, chat):

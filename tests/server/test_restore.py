@@ -166,7 +166,10 @@ async def test_tokens_from_after_the_backup_are_invalid(database: Database) -> N
 
 
 async def test_a_restore_repeats_no_identifier(database: Database) -> None:
-    """No identifier is assigned again, so that `after_id` of a client misses nothing, and the log says so."""
+    """No identifier is assigned again, so that `after_id` of a client misses nothing, and the log says so.
+
+    A client that resumes by the numbers of the lost time starts over.
+    """
     async with server_on(database) as server, browser(server) as http:
         alice, bob = await register(server, http, "Alice"), await register(server, http, "Bob")
         chat = await alice.direct_chat_with(bob)
@@ -175,6 +178,8 @@ async def test_a_restore_repeats_no_identifier(database: Database) -> None:
         carol = await register(server, http, "Carol")
         newest_chat = await alice.direct_chat_with(carol)
         newest = [await alice.send(chat) for _ in range(100)][-1]["id"]
+        async with alice.full_socket() as (_, hello):
+            pass
         await server.stop()
     await database.restore()
     async with server_on(database) as server, browser(server) as http:
@@ -187,6 +192,9 @@ async def test_a_restore_repeats_no_identifier(database: Database) -> None:
         sent = [(await alice.send(chat))["id"] for _ in range(3)]
         response = await alice.ask("GET", f"/messages?chat_id={chat}&after_id={newest}&limit=200")
         assert [message["id"] for message in expect(response, 200)["messages"]] == sent[::-1]
+        async with alice.full_socket("&resume=1") as (socket, _):
+            await socket.ask("resume", log=hello["log"], chats={str(chat): 2})
+            assert (await socket.next_of("resync_required"))["data"]["reason"] == "other_log"
 
 
 async def test_a_server_ends_when_its_database_is_replaced(tmp_path: Path) -> None:
