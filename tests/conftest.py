@@ -1,6 +1,7 @@
 """Settings, hooks and fixtures for all tests."""
 
 import os
+import signal
 from collections.abc import Generator, Iterator
 from typing import TYPE_CHECKING
 
@@ -16,7 +17,12 @@ IN_CI = os.environ.get("CI", "").lower() in {"1", "true"}
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Configure Hypothesis without deadlines, so that no test fails on a slow machine."""
+    """Configure Hypothesis without deadlines, so that no test fails on a slow machine.
+
+    A shell starts a background command with these signals ignored; tests send them, to servers too.
+    """
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGQUIT, signal.SIG_DFL)
     if config.pluginmanager.hasplugin("hypothesispytest"):
         from hypothesis import Phase, settings  # noqa: PLC0415 - tests load this module without Hypothesis
 
