@@ -188,8 +188,20 @@ def changed_message_row(message: Message) -> Row:
 
 
 def message_of(row: Row) -> Message:
-    id_, chat_id, author_id, type_, content, payload, ts = row[:7]
-    reply_to_id, edited_at, deleted_at, sequence, revision = row[7:]
+    (
+        id_,
+        chat_id,
+        author_id,
+        type_,
+        content,
+        payload,
+        ts,
+        reply_to_id,
+        edited_at,
+        deleted_at,
+        sequence,
+        revision,
+    ) = row
     return Message(
         id_,
         chat_id,
