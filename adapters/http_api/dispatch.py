@@ -97,6 +97,7 @@ class Dispatcher:
         self,
         endpoint: Endpoint,
         request: HttpRequest,
+        path_values: Mapping[str, str],
         actor: Actor,
         *,
         request_id: str,
@@ -110,7 +111,7 @@ class Dispatcher:
         before = REQUEST_ID.set(request_id)
         try:
             return await self._performed(
-                endpoint, request, {}, actor, request_id=request_id, committed=committed
+                endpoint, request, path_values, actor, request_id=request_id, committed=committed
             )
         except Exception as error:  # noqa: BLE001 - as above
             return explained(error, request, request_id=request_id)

@@ -19,11 +19,11 @@ from adapters.http_api.exchange import HttpRequest, HttpResponse
 from adapters.http_api.problem_json import ProblemJson, problem
 from adapters.http_api.problems import refused
 from adapters.http_api.request_ids import request_id
-from adapters.http_api.routes import messages
+from adapters.http_api.routes import ENDPOINTS
 from adapters.http_api.views import MessageJson, View, chat_json, message_json, user_json
-from adapters.http_api.wire import encode
+from adapters.http_api.wire import MalformedJson, decode, encode
 from adapters.runtime import Subscription
-from messaging_core.commands import SendMessage
+from messaging_core.commands import ReportTyping, SendMessage
 from messaging_core.errors import FieldError, Invalid, TooManyRequests
 from messaging_core.frames import Frame, Views
 from messaging_core.ids import MAX_ID, ChatId
@@ -60,8 +60,21 @@ class SocketCommand:
     """A command of a client, for an endpoint."""
 
     endpoint: Endpoint
+    path_values: Mapping[str, str]
     body: bytes
-    client_ref: str
+    client_ref: str | None
+    """The Idempotency-Key, and the name of the command in the reply; None where success is not replied to."""
+
+
+@frozen
+class ClientEvent:
+    """A row of `CLIENT_EVENTS`."""
+
+    name: str
+    data: type[Any] | None
+    """The class that describes the data; None for none."""
+    asks: Callable[[msgspec.Raw], Sequence[SocketEffect]]
+    """What a message with this data asks for."""
 
 
 class _Message(msgspec.Struct, gc=False):
@@ -69,27 +82,24 @@ class _Message(msgspec.Struct, gc=False):
     data: msgspec.Raw = msgspec.Raw(b"{}")
 
 
-class _Reference(msgspec.Struct, gc=False):
-    client_ref: Any = None
+class ResumeData(msgspec.Struct, gc=False):
+    """The data of `resume`."""
 
-
-class _Positions(msgspec.Struct, gc=False):
     log: str
     chats: dict[Annotated[int, msgspec.Meta(ge=1, le=MAX_ID)], Annotated[int, msgspec.Meta(ge=0, le=MAX_ID)]]
 
 
 _MESSAGE = msgspec.json.Decoder(_Message)
-_REFERENCE = msgspec.json.Decoder(_Reference)
-_POSITIONS = msgspec.json.Decoder(_Positions)
-_MALFORMED = (msgspec.MsgspecError, RecursionError, UnicodeDecodeError)
+_POSITIONS = msgspec.json.Decoder(ResumeData)
+_MALFORMED = (msgspec.MsgspecError, RecursionError, UnicodeDecodeError, MalformedJson, Invalid)
 
 
 def receive(message: str | bytes) -> Sequence[SocketEffect]:
     """What a client's message asks for; nothing if its name is unknown, and an `error` if it is malformed."""
     try:
         found = _MESSAGE.decode(message)
-        asks = CLIENT_EVENTS.get(found.event)
-        return () if asks is None else asks(found.data)
+        kind = CLIENT_EVENTS.get(found.event)
+        return () if kind is None else kind.asks(found.data)
     except _MALFORMED as error:
         detail = f'The message is not {{"event": "...", "data": {{...}}}}: {error}.'
         return (Reply(_error(problem(400, "malformed_message", detail, request_id=request_id(None)), None)),)
@@ -105,21 +115,37 @@ def _resume(data: msgspec.Raw) -> Sequence[SocketEffect]:
     return (Resume(positions.log, cast("Mapping[ChatId, int]", positions.chats)),)
 
 
-def _command(data: msgspec.Raw, *, endpoint: Endpoint) -> Sequence[SocketEffect]:
-    client_ref = _REFERENCE.decode(data).client_ref
-    if isinstance(client_ref, str) and len(client_ref) >= CLIENT_REF_CHARACTERS:
-        return (Carry(SocketCommand(endpoint, bytes(data), client_ref), in_turn=True),)
-    wrong = f"must be a string of at least {CLIENT_REF_CHARACTERS} random characters"
-    invalid = Invalid(FieldError("client_ref", "required" if client_ref is None else "malformed", wrong))
-    return (Reply(_error(refused(invalid, request_id=request_id(None)), None)),)
+def _command(data: msgspec.Raw, *, endpoint: Endpoint, is_acked: bool) -> Sequence[SocketEffect]:
+    values = decode(bytes(data)) if endpoint.path_names or is_acked else {}
+    if not isinstance(values, dict):
+        raise MalformedJson("the data is not an object")
+    client_ref = values.get("client_ref") if is_acked else None
+    if is_acked and not (isinstance(client_ref, str) and len(client_ref) >= CLIENT_REF_CHARACTERS):
+        wrong = f"must be a string of at least {CLIENT_REF_CHARACTERS} random characters"
+        error = FieldError("client_ref", "required" if client_ref is None else "malformed", wrong)
+        return (Reply(_error(refused(Invalid(error), request_id=request_id(None)), None)),)
+    path_values = {name: str(values.get(name)) for name in endpoint.path_names}
+    return (Carry(SocketCommand(endpoint, path_values, bytes(data), client_ref), in_turn=True),)
 
 
-SEND: Final = next(each for each in messages.ENDPOINTS if each.command is SendMessage)
+def _carries(name: str, command: type[Any], *, is_acked: bool) -> ClientEvent:
+    """A row for the endpoint of this command; `is_acked`: whether the data has a `client_ref`."""
+    endpoint = next(each for each in ENDPOINTS if each.command is command)
+    return ClientEvent(name, command, partial(_command, endpoint=endpoint, is_acked=is_acked))
 
-CLIENT_EVENTS: Final[Mapping[str, Callable[[msgspec.Raw], Sequence[SocketEffect]]]] = MappingProxyType(
-    {"ping": _ping, "resume": _resume, "message.send": partial(_command, endpoint=SEND)}
+
+CLIENT_EVENTS: Final[Mapping[str, ClientEvent]] = MappingProxyType(
+    {
+        each.name: each
+        for each in (
+            ClientEvent("ping", None, _ping),
+            ClientEvent("resume", ResumeData, _resume),
+            _carries("message.send", SendMessage, is_acked=True),
+            _carries("typing", ReportTyping, is_acked=False),
+        )
+    }
 )
-"""What a message asks for, from its data, by its `event`."""
+"""What clients may send, by its `event`."""
 
 
 def _error(response: HttpResponse, client_ref: str | None) -> bytes:
@@ -167,27 +193,36 @@ class SocketCommands:
 
     async def _carry_out(self, socket: Subscription, command: SocketCommand) -> None:
         host, address = socket.caller
-        headers = {"idempotency-key": command.client_ref, **({} if host is None else {"host": host})}
+        key = command.client_ref
+        named = {"host": host, "idempotency-key": key}
+        headers = {name: value for name, value in named.items() if value is not None}
         endpoint = command.endpoint
         request = HttpRequest(endpoint.method, endpoint.path, b"", headers, command.body, address)
         replied: list[HttpResponse] = []
 
         def reply(response: HttpResponse) -> None:
             replied.append(response)
+            if key is None and response.status < 400:
+                return
             try:
-                socket.put(Bundle.of(_reply(response, command.client_ref)))
+                socket.put(Bundle.of(_reply(response, key)))
             except Exception:
                 log.exception("A WebSocket could not be replied to", user_id=socket.actor.user_id)
 
         response = await self._dispatcher.carry_out(
-            endpoint, request, socket.actor, request_id=request_id(None), committed=reply
+            endpoint,
+            request,
+            command.path_values,
+            socket.actor,
+            request_id=request_id(None),
+            committed=reply,
         )
         if not replied:
             reply(response)
         socket.carried()
 
 
-def _reply(response: HttpResponse, client_ref: str) -> bytes:
-    if response.status >= 400:
+def _reply(response: HttpResponse, client_ref: str | None) -> bytes:
+    if client_ref is None or response.status >= 400:
         return _error(response, client_ref)
     return encode(Frame("ack", AckJson(client_ref, cast("MessageJson", msgspec.Raw(response.body)))))

@@ -22,7 +22,7 @@ from adapters.runtime.catch_up import RESYNCS_PER_SECOND
 from messaging_core import operations
 from messaging_core.effects import Deliver, DeliverEphemeral
 from messaging_core.events import MemberSubject
-from messaging_core.ids import ChatId
+from messaging_core.ids import ChatId, SessionId, UserId
 from messaging_core.limits import Limits, Rate
 from messaging_core.models import Actor, Message
 from messaging_core.ports import Bus, StorageUnavailable
@@ -634,6 +634,23 @@ async def test_a_message_that_is_wrong_is_replied_to(
         problem = error["data"]["problem"]
         assert (problem["status"], problem["code"]) == (status, code), problem
         assert len(line.named("keepalive")) == 1
+
+
+async def test_typing_is_shown_to_the_others_and_not_replied_to(autojump_clock: Clock) -> None:
+    """Unless it is refused."""
+    async with commands() as (the, alice, chat):
+        bob = Actor(UserId(2), SessionId(2))
+        lines = Line(the.nursery), Line(the.nursery)
+        socket, _ = [await the.full(actor, line) for actor, line in zip((alice, bob), lines, strict=True)]
+        for number in (chat, 99, chat):
+            data = {"chat_id": number, "is_typing": True}
+            socket.receive(json.dumps({"event": "typing", "data": data}))
+        socket.receive(send(chat, 1))
+        own = (await lines[0].until("message.created"))[1:]
+        assert [frame["event"] for frame in own] == ["error", "ack", "message.created"]
+        assert (own[0]["data"]["client_ref"], own[0]["data"]["problem"]["code"]) == (None, "chat_not_found")
+        typing = {"event": "typing", "data": {"chat_id": chat, "user_id": alice.user_id, "is_typing": True}}
+        assert (await lines[1].until("message.created"))[1:-1] == [typing, typing]
 
 
 async def test_a_message_of_an_unknown_name_is_ignored(autojump_clock: Clock) -> None:

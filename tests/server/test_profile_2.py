@@ -78,6 +78,38 @@ async def test_a_deletion_and_an_edit_have_names_of_their_own(alice: Person, cha
         assert (deleted["data"]["content"], deleted["data"]["deleted_at"]) != (message["content"], None)
 
 
+async def test_what_happens_to_a_group_is_shown_to_each_member(alice: Person, bob: Person) -> None:
+    """Its changes, who joins, has another role and leaves, with the system messages between, and its end."""
+    body = {"title": "Trip", "member_ids": [], "is_group": True}
+    group = expect(await alice.ask("POST", "/chats", body), 201)["id"]
+    path = f"/chats/{group}"
+    async with alice.full_socket() as (socket, _), bob.full_socket() as (bobs, _):
+        expect(await alice.ask("POST", f"{path}/members", {"user_id": bob.id}), 201)
+        own, others = await bobs.next_of("member.added"), await socket.next_of("member.added")
+        assert others["data"] == {**own["data"], "chat": None}
+        assert (own["data"]["user"]["id"], own["data"]["participants_count"]) == (bob.id, 2)
+        assert own["data"]["chat"]["my_role"] == own["data"]["role"] == "member"
+        for each in (socket, bobs):
+            assert (await each.next_of("message.created"))["data"]["type"] == "system"
+        expect(await alice.ask("PATCH", path, {"title": "Journey"}), 200)
+        expect(await alice.ask("PATCH", f"{path}/members/{bob.id}", {"role": "admin"}), 200)
+        for each in (socket, bobs):
+            changed = await each.next_of("chat.updated")
+            assert list(changed["data"]) == ["id", "title", "avatar_url", "history"]
+            assert changed["data"]["title"] == "Journey"
+            await each.next_of("message.created")
+            assert (await each.next_of("member.updated"))["data"]["role"] == "admin"
+        expect(await bob.ask("DELETE", f"{path}/members/{bob.id}"), 204)
+        removed = await bobs.next_of("member.removed")
+        assert (await socket.next_of("member.removed")) == removed
+        assert list(removed["data"]) == ["chat_id", "user", "role", "joined_at", "participants_count"]
+        await socket.next_of("message.created")
+        expect(await alice.ask("DELETE", path), 204)
+        assert (await socket.next_of("chat.deleted"))["data"] == {"id": group, "deleted_by": alice.id}
+        await bobs.ask("ping")
+        await bobs.next_of("keepalive")
+
+
 async def test_a_client_that_cannot_resume_starts_over(alice: Person, chat: int) -> None:
     """Of another log, or with a number above the server's: the server says so, and goes on live."""
     async with alice.full_socket() as (_, hello):
