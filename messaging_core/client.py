@@ -1,0 +1,308 @@
+"""The client's end of profile 2: a reducer of frames and responses into what a client shows.
+
+It performs no I/O. Parsed frames and the bodies of responses go in; the state changes, and effects come out:
+frames to send on the socket, and paths to fetch. So a bot, a test and a user interface share it.
+
+    client = Client()
+    effects = client.receive(frame)             # of each frame of the socket, in order
+    effects = client.open_chat(5)               # `Fetch("/api/v1/messages?chat_id=5&limit=50", …)`
+    effects = client.fetched(fetch, body)       # the response to a `Fetch`, with the status 200
+    client.chats[5].chat["title"], client.chats[5].history
+
+On every connection, with `profile=2&resume=1`, the server's `hello` comes first; the client responds with the
+positions that it holds, and receives what it has missed. A client without a state receives all its chats in
+the same way. Reconnect with the same `Client` after a connection is lost.
+
+Objects are the JSON of the API, unchanged, so that a key which this version does not know is kept. Two
+numbers decide what is newer: a chat's `sequence`, up to which the chat is true, and a message's `revision`.
+"""
+
+from collections.abc import Iterable, Mapping
+from typing import Any, Final
+
+from attrs import Factory, define, frozen
+
+Json = Mapping[str, Any]
+
+API: Final = "/api/v1"
+HISTORY_PAGE: Final = 50
+"""Messages in a page of history that the client fetches."""
+PARTICIPANTS_HELD: Final = 100
+"""In a larger chat the server selects the participants that it shows, so the client fetches the chat."""
+
+
+# --- effects ------------------------------------------------------------------------------------------------
+
+
+@frozen
+class SendFrame:
+    """Send this frame, as JSON, on the socket."""
+
+    frame: Json
+
+
+@frozen
+class Fetch:
+    """Send `GET path`, and pass the response to `Client.fetched`."""
+
+    path: str
+    chat_id: int
+    """The chat that it is about."""
+    older_than: int | None = None
+    """The message before which a page of history ends; None for the newest page, or for a chat."""
+
+
+@frozen
+class Reconnect:
+    """Close the socket and connect again after so many seconds."""
+
+    after: float
+
+
+ClientEffect = SendFrame | Fetch | Reconnect
+
+
+# --- the state ----------------------------------------------------------------------------------------------
+
+
+@define
+class HeldChat:
+    """A chat as its client knows it."""
+
+    chat: dict[str, Any]
+    """The API's Chat."""
+    messages: dict[int, Json] = Factory(dict)
+    """Its messages by id, without gaps from the oldest that is held to the newest."""
+    has_older: bool | None = None
+    """Whether messages before the oldest one exist; None until a page of its history was fetched."""
+
+    @property
+    def sequence(self) -> int:
+        """The number of the last event that the chat includes: its position."""
+        number: int = self.chat["sequence"]
+        return number
+
+    @property
+    def history(self) -> tuple[Json, ...]:
+        """The messages held, newest first."""
+        return tuple([self.messages[id_] for id_ in sorted(self.messages, reverse=True)])
+
+
+@define
+class Client:
+    """The state of one client, which outlives its connections."""
+
+    user: Json | None = None
+    """Oneself, from `hello`."""
+    log: str | None = None
+    """The incarnation of the log whose numbers the client holds."""
+    chats: dict[int, HeldChat] = Factory(dict)
+    """One's chats by id."""
+    is_live: bool = False
+    """Whether everything that was missed has arrived, so that the next events are live ones."""
+    typing: set[tuple[int, int]] = Factory(set)
+    """Who types where: a chat's id, and a person's."""
+    presence: dict[int, Json] = Factory(dict)
+    """What is known of the people whom the socket watches, by id."""
+    _wanted: set[Fetch] = Factory(set)
+    """What was asked for and has not arrived."""
+
+    # --- what the user does ---
+
+    def open_chat(self, chat_id: int) -> tuple[ClientEffect, ...]:
+        """Fetch the newest page of a chat's history, unless the client holds it."""
+        held = self.chats.get(chat_id)
+        if held is None or held.has_older is not None:
+            return ()
+        return self._fetch(_page(chat_id))
+
+    def older(self, chat_id: int) -> tuple[ClientEffect, ...]:
+        """Fetch the page of history before the oldest message that is held, if there is one."""
+        held = self.chats.get(chat_id)
+        if held is None or not held.has_older:
+            return ()
+        return self._fetch(_page(chat_id, min(held.messages)))
+
+    def latest_first(self) -> list[HeldChat]:
+        """The chats in the order of a list: latest activity first."""
+        return sorted(self.chats.values(), key=_activity, reverse=True)
+
+    # --- the connection ---
+
+    def disconnected(self) -> None:
+        """Note that the socket is closed: who types and who is online is unknown until the next one opens."""
+        self.is_live = False
+        self.typing.clear()
+        self.presence.clear()
+
+    def receive(self, frame: Json) -> tuple[ClientEffect, ...]:
+        """Apply a frame of the socket; a frame of an unknown name changes nothing."""
+        data = frame["data"]
+        match frame["event"]:
+            case "hello":
+                return self._hello(data)
+            case "resumed":
+                self.is_live = True
+            case "resync_required":
+                self._forget()
+                return (Reconnect(float(data["retry_after"])),)
+            case "chat.resync":
+                return self._resync(data)
+            case "chat.created":
+                self._hold(data)
+            case "member.added" if data["chat"] is not None:
+                self._hold(data["chat"])
+            case _:
+                return self._fold(frame)
+        return ()
+
+    def _hello(self, data: Json) -> tuple[ClientEffect, ...]:
+        if self.log != data["log"]:
+            self._forget()
+        self.user, self.log = data["user"], data["log"]
+        positions = {str(chat_id): held.sequence for chat_id, held in self.chats.items()}
+        return (SendFrame({"event": "resume", "data": {"log": self.log, "chats": positions}}),)
+
+    def _forget(self) -> None:
+        self.chats.clear()
+        self._wanted.clear()
+        self.log = None
+        self.is_live = False
+
+    # --- responses ---
+
+    def fetched(self, fetch: Fetch, body: Any) -> tuple[ClientEffect, ...]:
+        """Apply the body of a response to a `Fetch`; one about a chat that was left changes nothing."""
+        if fetch not in self._wanted:
+            return ()
+        self._wanted.discard(fetch)
+        held = self.chats.get(fetch.chat_id)
+        if held is None:
+            return ()
+        if "messages" in body:
+            self._merge(held, body)
+        elif body["sequence"] >= held.sequence:
+            held.chat = dict(body)
+        return ()
+
+    def _fetch(self, fetch: Fetch) -> tuple[ClientEffect, ...]:
+        if fetch in self._wanted:
+            return ()
+        self._wanted.add(fetch)
+        return (fetch,)
+
+    def _merge(self, held: HeldChat, page: Json) -> None:
+        """Add a page of history, whose messages may be older than those that events have brought since."""
+        oldest = min(held.messages, default=None)
+        for message in page["messages"]:
+            _keep(held, message)
+        found = [message["id"] for message in page["messages"]]
+        reaches_back = oldest is None or not found or min(found) <= oldest
+        held.has_older = page["has_more"] if reaches_back else True
+
+    # --- events ---
+
+    def _hold(self, chat: Json) -> None:
+        held = self.chats.get(chat["id"])
+        if held is None:
+            self.chats[chat["id"]] = HeldChat(dict(chat))
+        elif chat["sequence"] >= held.sequence:
+            held.chat = dict(chat)
+
+    def _resync(self, chat: Json) -> tuple[ClientEffect, ...]:
+        """Begin a chat anew; its history is fetched again if the user had opened it."""
+        chat_id = chat["id"]
+        before = self.chats.get(chat_id)
+        wanted = {fetch for fetch in self._wanted if fetch.chat_id == chat_id}
+        self._wanted -= wanted
+        self.chats[chat_id] = HeldChat(dict(chat))
+        was_open = wanted or (before is not None and before.has_older is not None)
+        return self._fetch(_page(chat_id)) if was_open else ()
+
+    def _fold(self, frame: Json) -> tuple[ClientEffect, ...]:
+        """Apply an event of a chat's log, or an ephemeral one."""
+        data = frame["data"]
+        if "sequence" not in frame:
+            self._fold_ephemeral(frame["event"], data)
+            return ()
+        held = self.chats.get(frame["chat_id"])
+        if held is None or frame["sequence"] <= held.sequence:
+            if held is not None and frame["event"].startswith("message."):
+                self._message(held, data, is_new=False)
+            return ()
+        held.chat["sequence"] = frame["sequence"]
+        match frame["event"]:
+            case "message.created" | "message.updated" | "message.deleted" as name:
+                self._message(held, data, is_new=name == "message.created")
+            case "chat.updated":
+                held.chat |= {key: value for key, value in data.items() if key in held.chat}
+            case "chat.deleted":
+                del self.chats[frame["chat_id"]]
+            case "member.added" | "member.updated" | "member.removed" as name:
+                return self._member(held, name, data)
+        return ()
+
+    def _message(self, held: HeldChat, message: Json, *, is_new: bool) -> None:
+        last = held.chat["last_message"]
+        newest = 0 if last is None else last["id"]
+        if message["id"] in held.messages or message["id"] > newest or held.has_older is False:
+            _keep(held, message)
+            message = held.messages[message["id"]]
+        if message["id"] > newest or (message["id"] == newest and message["revision"] > last["revision"]):
+            held.chat["last_message"] = message
+        if is_new:
+            held.chat["updated_at"] = message["ts"]
+
+    def _member(self, held: HeldChat, name: str, data: Json) -> tuple[ClientEffect, ...]:
+        chat, person = held.chat, data["user"]
+        is_own = self.user is not None and person["id"] == self.user["id"]
+        if is_own and name == "member.removed":
+            del self.chats[chat["id"]]
+            return ()
+        if is_own:
+            chat["my_role"] = data["role"]
+        selected = max(chat["participants_count"], data["participants_count"]) > PARTICIPANTS_HELD
+        chat["participants_count"] = data["participants_count"]
+        if selected:
+            return self._fetch(Fetch(f"{API}/chats/{chat['id']}", chat["id"]))
+        if name != "member.updated":
+            others = [each for each in chat["participants"] if each["id"] != person["id"]]
+            chat["participants"] = [*others, person] if name == "member.added" else others
+        return ()
+
+    def _fold_ephemeral(self, name: str, data: Json) -> None:
+        match name:
+            case "typing":
+                where = (data["chat_id"], data["user_id"])
+                if data["is_typing"]:
+                    self.typing.add(where)
+                else:
+                    self.typing.discard(where)
+            case "presence":
+                self.presence[data["user_id"]] = data
+            case "user.updated" | "me.updated":
+                self._person(data)
+
+    def _person(self, person: Json) -> None:
+        if self.user is not None and self.user["id"] == person["id"]:
+            self.user = person
+        for held in self.chats.values():
+            people: Iterable[Json] = held.chat["participants"]
+            held.chat["participants"] = [person if each["id"] == person["id"] else each for each in people]
+
+
+def _page(chat_id: int, older_than: int | None = None) -> Fetch:
+    anchor = "" if older_than is None else f"&before_id={older_than}"
+    return Fetch(f"{API}/messages?chat_id={chat_id}&limit={HISTORY_PAGE}{anchor}", chat_id, older_than)
+
+
+def _keep(held: HeldChat, message: Json) -> None:
+    """Hold a message, unless the client has it as new or newer."""
+    known = held.messages.get(message["id"])
+    if known is None or message["revision"] > known["revision"]:
+        held.messages[message["id"]] = message
+
+
+def _activity(held: HeldChat) -> tuple[str, int, int]:
+    last = held.chat["last_message"]
+    return (held.chat["updated_at"], 0 if last is None else last["id"], held.chat["id"])
