@@ -142,7 +142,7 @@ class Client:
             case "hello":
                 return self._hello(data)
             case "resumed":
-                self.is_live = True
+                self._resumed(data)
             case "resync_required":
                 self._forget()
                 return (Reconnect(float(data["retry_after"])),)
@@ -162,6 +162,14 @@ class Client:
         self.user, self.log = data["user"], data["log"]
         positions = {str(chat_id): held.sequence for chat_id, held in self.chats.items()}
         return (SendFrame({"event": "resume", "data": {"log": self.log, "chats": positions}}),)
+
+    def _resumed(self, data: Json) -> None:
+        """Move each position past the events that this reader may not see."""
+        self.is_live = True
+        for chat in data["chats"]:
+            held = self.chats.get(chat["id"])
+            if held is not None:
+                held.chat["sequence"] = max(held.sequence, chat["sequence"])
 
     def _forget(self) -> None:
         self.chats.clear()

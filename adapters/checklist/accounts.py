@@ -14,7 +14,7 @@ from typing import Any
 
 from attrs import frozen
 
-from adapters.checklist.client import Client, Response, new_key
+from adapters.checklist.client import HttpClient, Response, new_key
 from adapters.checklist.findings import Finding, Stopped
 from adapters.checklist.phrases import Phrase, verbatim
 from adapters.checklist.recording import Exchange
@@ -58,7 +58,7 @@ class RegisteredAccount:
 class CheckRun:
     """The accounts and chats that this run has created; `timeout` is the seconds for an event."""
 
-    def __init__(self, client: Client, *, run_id: str, timeout: float) -> None:
+    def __init__(self, client: HttpClient, *, run_id: str, timeout: float) -> None:
         self.client = client
         self.run_id = run_id
         self.timeout = timeout

@@ -70,7 +70,7 @@ class Response:
         )
 
 
-class Client:
+class HttpClient:
     """Sends requests to one server as a page at `origin` does; `timeout` is the seconds for a response."""
 
     def __init__(self, base: str, *, origin: str, timeout: float, nursery: trio.Nursery) -> None:

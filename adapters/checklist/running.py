@@ -9,7 +9,7 @@ import trio
 from attrs import evolve, frozen
 
 from adapters.checklist.accounts import CheckRun
-from adapters.checklist.client import Client
+from adapters.checklist.client import HttpClient
 from adapters.checklist.findings import Finding, Stopped
 from adapters.checklist.judging import ChecklistRow, Probe, RowOutcome, RowVerdict
 from adapters.checklist.phrases import Phrase, verbatim
@@ -72,7 +72,7 @@ async def run_check(plan: CheckPlan, progress: Progress | None = None) -> CheckR
     """Check the server. Raises `CannotRun` if no server answers."""
     began, started = datetime.now(UTC).replace(microsecond=0), trio.current_time()
     async with trio.open_nursery() as nursery:
-        client = Client(
+        client = HttpClient(
             plan.base, origin=plan.origin, timeout=plan.timeout * RESPONSE_TIMEOUTS, nursery=nursery
         )
         try:
@@ -90,7 +90,7 @@ async def run_check(plan: CheckPlan, progress: Progress | None = None) -> CheckR
     return CheckResult(plan, judge.shown(), client.secrets, began, trio.current_time() - started)
 
 
-async def _trouble(client: Client) -> Phrase | None:
+async def _trouble(client: HttpClient) -> Phrase | None:
     """Why the server cannot be checked; None if it responds to a request."""
     response = await client.request("GET", "/users/me")
     if response.status is not None:

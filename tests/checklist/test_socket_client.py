@@ -7,7 +7,7 @@ import pytest
 import trio
 from wsproto import ConnectionType, WSConnection, events
 
-from adapters.checklist.client import Client
+from adapters.checklist.client import HttpClient
 from adapters.checklist.socket_client import RecordedSocket
 from tests.patience import PATIENCE
 
@@ -40,7 +40,7 @@ async def connected() -> AsyncIterator[tuple[RecordedSocket, ServerSide]]:
     """An open socket, and its server's side."""
     async with trio.open_nursery() as nursery:
         (listener,) = await trio.open_tcp_listeners(0, host="127.0.0.1")
-        client = Client(
+        client = HttpClient(
             f"http://127.0.0.1:{listener.socket.getsockname()[1]}",
             origin="http://localhost:5173",
             timeout=PATIENCE,

@@ -85,6 +85,12 @@ class TestConnecting:
         client.receive({"event": "resumed", "data": {"chats": [], "users": []}})
         assert client.is_live
 
+    def test_hidden_events(self, client: Client) -> None:
+        """`resumed` says how far each chat is, events that the reader may not see included."""
+        positions = [{"id": 5, "sequence": 4}, {"id": 6, "sequence": 1}]
+        client.receive({"event": "resumed", "data": {"chats": positions, "users": []}})
+        assert connected(client) == {"event": "resume", "data": {"log": LOG, "chats": {"5": 4}}}
+
     def test_again(self, client: Client) -> None:
         """A client that connects again says up to which number it has each chat, and forgets who types."""
         client.receive({"event": "typing", "data": {"chat_id": 5, "user_id": 2, "is_typing": True}})

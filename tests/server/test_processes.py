@@ -16,7 +16,7 @@ import trio
 from attrs import evolve, frozen
 
 from adapters.checklist import running
-from adapters.checklist.client import Client, Response
+from adapters.checklist.client import HttpClient, Response
 from adapters.checklist.judging import RowVerdict
 from adapters.checklist.socket_client import RecordedSocket
 from adapters.runtime.messaging import SWEEP_SECONDS
@@ -111,7 +111,7 @@ async def test_the_checklist_holds_with_alternating_processes(
     turn = cycle(member.address for member in members)
     addresses = dict.fromkeys((member.address for member in members), 0)
 
-    class Alternating(Client):
+    class Alternating(HttpClient):
         def _turn(self) -> None:
             self.base = next(turn)
             addresses[self.base] += 1
@@ -126,7 +126,7 @@ async def test_the_checklist_holds_with_alternating_processes(
             async with super().socket(query, label=label) as socket:
                 yield socket
 
-    monkeypatch.setattr(running, "Client", Alternating)
+    monkeypatch.setattr(running, "HttpClient", Alternating)
     result = await running.run_check(running.CheckPlan(members[0].address))
     findings = {outcome.row.id: outcome.findings for outcome in result.outcomes if outcome.findings}
     assert result.holds, findings
