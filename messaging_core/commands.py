@@ -223,3 +223,18 @@ class ReportTyping:
 @frozen
 class ListTypists:
     chat_id: ChatId
+
+
+@frozen
+class SendHeartbeat:
+    pass
+
+
+@frozen
+class GetPresence:
+    user_id: UserId
+
+
+@frozen
+class GetOwnPresence:
+    pass

@@ -4,13 +4,24 @@ Storage effects are applied inside the decision's transaction; delivery effects 
 its commit, or never.
 """
 
+from datetime import datetime
 from typing import Generic, TypeVar
 
 from attrs import frozen
 
 from messaging_core.events import DurableEvent, EphemeralEvent, LogEntry
 from messaging_core.ids import ChatId, SessionId, UserId
-from messaging_core.models import Chat, Member, Message, Role, Session, StoredResponse, Tombstone, User
+from messaging_core.models import (
+    Chat,
+    Member,
+    Message,
+    Role,
+    Session,
+    Sighting,
+    StoredResponse,
+    Tombstone,
+    User,
+)
 
 T_co = TypeVar("T_co", covariant=True)
 
@@ -124,6 +135,38 @@ class StoreResponse:
 
 
 @frozen
+class StoreLease:
+    """Store the lease of a process under a new name: until it expires, whom it holds is there."""
+
+    holder: str
+    until: datetime
+
+
+@frozen
+class HoldPresence:
+    """Hold a user by a lease; repeating it changes nothing."""
+
+    holder: str
+    user_id: UserId
+
+
+@frozen
+class EndPresence:
+    """Hold a user no longer by a lease."""
+
+    holder: str
+    user_id: UserId
+
+
+@frozen
+class StoreSighting:
+    """Store that a user was there; of the stored times and these, the later ones stay."""
+
+    user_id: UserId
+    sighting: Sighting
+
+
+@frozen
 class Deliver:
     """Send a logged event to every open socket of the audience, in the order of `sequence` within a chat.
 
@@ -154,6 +197,7 @@ class CloseSockets:
     reason: str
 
 
+PresenceEffect = StoreLease | HoldPresence | EndPresence | StoreSighting
 MembershipEffect = StoreChat | StoreMember | StoreRole | EndMembership | DeleteChat
 StorageEffect = (
     StoreUser
@@ -165,6 +209,7 @@ StorageEffect = (
     | ChangeMessage
     | AppendEvent
     | StoreResponse
+    | PresenceEffect
 )
 DeliveryEffect = Deliver | DeliverEphemeral | CloseSockets
 """The three kinds of delivery: durable, ephemeral, closing."""

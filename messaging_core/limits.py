@@ -107,6 +107,11 @@ class Limits:
     """How long a report that somebody types holds; clients repeat it meanwhile."""
     typing_members: int = field(default=100, validator=[ge(2), le(10_000)])
     """People in the largest chat in which it is announced who types: each report costs a delivery to each."""
+    presence_grace: timedelta = field(default=timedelta(seconds=60), validator=ge(timedelta(seconds=5)))
+    """How long somebody counts as online after their last socket has closed, so that a restart and a lost
+    connection are not seen."""
+    heartbeat_time: timedelta = field(default=timedelta(minutes=5), validator=ge(timedelta(seconds=30)))
+    """How long somebody counts as online after a heartbeat without a socket."""
     device_characters: int = field(default=200, validator=ge(16))
     """Characters of a User-Agent that are stored as the name of a session."""
     sockets_per_user: int = field(default=20, validator=ge(1))

@@ -145,6 +145,30 @@ class Tombstone:
     """None where nobody deleted it, or where their account is gone."""
 
 
+class PresenceStatus(StrEnum):
+    ONLINE = "online"
+    OFFLINE = "offline"
+
+
+@frozen
+class Sighting:
+    """That a user was there."""
+
+    at: datetime
+    until: datetime
+    """Until when they count as being there."""
+
+
+@frozen
+class Presence:
+    """Whether a user is there, as people who share a chat with them see it."""
+
+    user_id: UserId
+    status: PresenceStatus
+    last_seen: datetime | None
+    """Now, if they are there; None if they never were."""
+
+
 class Excerpt(NamedTuple):
     """A chat with some of its many members, or with none, for a list.
 

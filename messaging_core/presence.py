@@ -1,15 +1,138 @@
-"""Who types: announced to the others of a small chat, remembered for some seconds, and never stored."""
+"""Who is there, and who types.
+
+Users with a socket are held in the storage by the lease of their process, which prolongs it for all at once.
+If the process falls silent, its lease expires. A user who leaves counts as being there for `presence_grace`,
+so that a restart, or a connection that is lost for a moment, changes nobody's presence.
+
+Who types is announced to the others of a small chat, remembered for some seconds, and never stored.
+"""
 
 from collections import deque
-from datetime import datetime
+from datetime import datetime, timedelta
+from itertools import islice
+
+from attrs import frozen
 
 from messaging_core.commands import ReportTyping
-from messaging_core.effects import Decision
+from messaging_core.effects import (
+    Decision,
+    Effect,
+    EndPresence,
+    HoldPresence,
+    StoreLease,
+    StoreSighting,
+)
 from messaging_core.events import Typing
 from messaging_core.fanout import announce_ephemeral
 from messaging_core.ids import ChatId, UserId
 from messaging_core.limits import Limits
-from messaging_core.models import Chat
+from messaging_core.models import Chat, Presence, PresenceStatus, Sighting
+
+LEASE = timedelta(seconds=60)
+"""How long a process that has fallen silent still holds its users."""
+OLD_LEASE = timedelta(minutes=10)
+"""How long ago a lease has expired that may be deleted."""
+RENEW_AFTER = timedelta(seconds=20)
+"""How old a lease is when it is renewed."""
+CHANGES_AT_ONCE = 250
+"""Arrivals and departures in one transaction: some 5 ms."""
+
+# --- who is there -------------------------------------------------------------------------------------------
+
+
+def presence_of(user_id: UserId, sighting: Sighting | None, now: datetime) -> Presence:
+    """The presence of a user, as those see it who may."""
+    if sighting is None:
+        return Presence(user_id, PresenceStatus.OFFLINE, None)
+    if sighting.until > now:
+        return Presence(user_id, PresenceStatus.ONLINE, now)
+    return Presence(user_id, PresenceStatus.OFFLINE, sighting.at)
+
+
+def heartbeat(user_id: UserId, known: Sighting | None, *, now: datetime, limits: Limits) -> Decision[None]:
+    """Note that a user is there without a socket; stores nothing while the last heartbeat is young."""
+    until = now + limits.heartbeat_time
+    if known is not None and known.until > until - limits.heartbeat_time / 10:
+        return Decision(None)
+    return Decision(None, (StoreSighting(user_id, Sighting(now, until)),))
+
+
+@frozen
+class Changes:
+    """Users whose first socket in a process has opened, and whose last one has closed."""
+
+    came: tuple[UserId, ...] = ()
+    left: tuple[UserId, ...] = ()
+
+
+def update_lease(
+    holder: str, changes: Changes, *, is_new: bool, now: datetime, limits: Limits
+) -> Decision[None]:
+    """Hold and end what has changed, by a lease that was just renewed, or by a new one."""
+    effects: list[Effect] = [StoreLease(holder, now + LEASE)] if is_new else []
+    effects += [HoldPresence(holder, user_id) for user_id in sorted(changes.came)]
+    seen = Sighting(now, now + limits.presence_grace)
+    for user_id in sorted(changes.left):
+        effects += (EndPresence(holder, user_id), StoreSighting(user_id, seen))
+    return Decision(None, tuple(effects))
+
+
+class Attendance:
+    """Who has a socket in this process, and whom the storage holds for it."""
+
+    def __init__(self) -> None:
+        self._present: set[UserId] = set()
+        self._held: set[UserId] = set()
+        self._changed: dict[UserId, None] = {}
+        """Those who are in one of the two sets only, the oldest change first."""
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether there is nobody to hold, so that no lease is needed."""
+        return not (self._present or self._held)
+
+    @property
+    def has_changed(self) -> bool:
+        return bool(self._changed)
+
+    def come(self, user_id: UserId) -> None:
+        """A user has opened a socket, perhaps a further one."""
+        self._present.add(user_id)
+        self._compare(user_id)
+
+    def go(self, user_id: UserId) -> None:
+        """A user has closed their last socket."""
+        self._present.discard(user_id)
+        self._compare(user_id)
+
+    def changes(self) -> Changes:
+        """The oldest changes that the storage does not have, at most `CHANGES_AT_ONCE`."""
+        some = tuple(islice(self._changed, CHANGES_AT_ONCE))
+        return Changes(
+            tuple([user_id for user_id in some if user_id in self._present]),
+            tuple([user_id for user_id in some if user_id in self._held]),
+        )
+
+    def stored(self, changes: Changes) -> None:
+        """The storage has these changes."""
+        self._held.update(changes.came)
+        self._held.difference_update(changes.left)
+        for user_id in (*changes.came, *changes.left):
+            self._compare(user_id)
+
+    def begin_anew(self) -> None:
+        """The lease has expired: the storage holds nobody for this process any more."""
+        self._held.clear()
+        self._changed = dict.fromkeys(self._present)
+
+    def _compare(self, user_id: UserId) -> None:
+        if (user_id in self._present) == (user_id in self._held):
+            self._changed.pop(user_id, None)
+        else:
+            self._changed.setdefault(user_id)
+
+
+# --- who types ----------------------------------------------------------------------------------------------
 
 
 def report_typing(command: ReportTyping, chat: Chat, *, actor: UserId, limits: Limits) -> Decision[None]:

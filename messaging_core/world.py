@@ -21,14 +21,19 @@ from messaging_core.effects import (
     DeleteChat,
     DeliveryEffect,
     EndMembership,
+    EndPresence,
+    HoldPresence,
     MembershipEffect,
+    PresenceEffect,
     StorageEffect,
     StoreChat,
+    StoreLease,
     StoreMember,
     StoreMessage,
     StoreResponse,
     StoreRole,
     StoreSession,
+    StoreSighting,
     StoreUser,
 )
 from messaging_core.events import LogEntry, creation
@@ -41,6 +46,7 @@ from messaging_core.models import (
     Message,
     Role,
     Session,
+    Sighting,
     StoredResponse,
     Tombstone,
     User,
@@ -77,6 +83,11 @@ class _Tables:
     logs: dict[ChatId, list[LogEntry]] = Factory(dict)
     """Each chat's log; the entry of sequence n is the nth."""
     responses: dict[IdempotencyKey, StoredResponse] = Factory(dict)
+    sightings: dict[UserId, Sighting] = Factory(dict)
+    leases: dict[str, datetime] = Factory(dict)
+    """The end of each process's lease."""
+    presences: dict[UserId, dict[str, None]] = Factory(dict)
+    """The leases that hold each user."""
 
 
 class _WorldReader:
@@ -171,6 +182,17 @@ class _WorldReader:
         first = bisect_left(history, since, key=lambda message_id: messages[message_id].sequence)
         return history[first:] if first else history
 
+    def sighting(self, user_id: UserId) -> Sighting | None:
+        tables = self._tables
+        holders = tables.presences.get(user_id, ())
+        ends = [tables.leases[holder] for holder in holders if holder in tables.leases]
+        found = [Sighting(end, end) for end in ends]
+        if user_id in tables.sightings:
+            found.append(tables.sightings[user_id])
+        if not found:
+            return None
+        return Sighting(max(each.at for each in found), max(each.until for each in found))
+
     def stored_response(self, key: IdempotencyKey) -> StoredResponse | None:
         return self._tables.responses.get(key)
 
@@ -233,8 +255,8 @@ class _WorldTransaction(_WorldReader):
                 self._append(entry)
             case StoreResponse(response):
                 self._put(tables.responses, response.key, response)
-            case _:
-                assert_never(effect)
+            case _:  # the type checker proves that only those of presence are left
+                self._change_presence(effect)
 
     def forget_before(self, *, responses: datetime, sessions: datetime) -> int:
         old_responses = [key for key, each in self._tables.responses.items() if each.created_at < responses]
@@ -250,6 +272,30 @@ class _WorldTransaction(_WorldReader):
         for session_id in old_sessions:
             self._remove(self._tables.sessions, session_id)
         return len(old_responses) + len(old_sessions)
+
+    def renew_lease(self, holder: str, *, until: datetime, now: datetime) -> bool:
+        leases = self._tables.leases
+        lasts = holder in leases and leases[holder] >= now
+        if lasts:
+            self._put(leases, holder, until)
+        return lasts
+
+    def drop_leases(self, before: datetime) -> int:
+        tables = self._tables
+        old = {holder: until for holder, until in tables.leases.items() if until < before}
+        presences = sorted(
+            (holder, user_id)
+            for user_id, holders in tables.presences.items()
+            for holder in holders
+            if holder in old
+        )[:FORGOTTEN_AT_ONCE]
+        for holder, user_id in presences:
+            self._change_presence(StoreSighting(user_id, Sighting(old[holder], old[holder])))
+            self._change_presence(EndPresence(holder, user_id))
+        if len(presences) < FORGOTTEN_AT_ONCE:
+            for holder in old:
+                self._remove(tables.leases, holder)
+        return len(presences)
 
     def roll_back(self) -> None:
         while self._undo:
@@ -286,6 +332,23 @@ class _WorldTransaction(_WorldReader):
                     self._end_membership(tombstone.chat_id, user_id, tombstone.sequence)
                 self._remove(tables.chats, tombstone.chat_id)
                 self._add(tables.tombstones, tombstone.chat_id, tombstone)
+            case _:
+                assert_never(effect)
+
+    def _change_presence(self, effect: PresenceEffect) -> None:
+        tables = self._tables
+        match effect:
+            case StoreLease(holder, until):
+                self._add(tables.leases, holder, until)
+            case HoldPresence(holder, user_id):
+                self._put(tables.presences.setdefault(user_id, {}), holder, None)
+            case EndPresence(holder, user_id):
+                if holder in tables.presences.get(user_id, ()):
+                    self._remove(tables.presences[user_id], holder)
+            case StoreSighting(user_id, new):
+                old = tables.sightings.get(user_id, new)
+                later = Sighting(max(old.at, new.at), max(old.until, new.until))
+                self._put(tables.sightings, user_id, later)
             case _:
                 assert_never(effect)
 

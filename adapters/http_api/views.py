@@ -20,6 +20,8 @@ from messaging_core.models import (
     Message,
     MessageType,
     Page,
+    Presence,
+    PresenceStatus,
     Role,
     UserView,
 )
@@ -40,6 +42,14 @@ class UserViewJson(View, frozen=True, gc=False):
     tag: str
     avatar_url: str | None
     created_at: datetime
+
+
+class PresenceJson(View, frozen=True, gc=False):
+    """Whether a person is there; `last_seen` is now if they are, and null if they never were."""
+
+    user_id: UserId
+    status: PresenceStatus
+    last_seen: datetime | None
 
 
 class MessageJson(View, frozen=True, gc=False):
@@ -201,6 +211,10 @@ def message_json(found: Message) -> MessageJson:
 
 def page_json(found: Page) -> PageJson:
     return PageJson(messages_json(found.messages), found.has_more, found.next_cursor)
+
+
+def presence_json(presence: Presence) -> PresenceJson:
+    return PresenceJson(presence.user_id, presence.status, presence.last_seen)
 
 
 def token_pair_json(found: TokenPair) -> TokenPairJson:

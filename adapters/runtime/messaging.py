@@ -12,6 +12,7 @@ from anyascii import anyascii
 from attrs import frozen
 
 from adapters.runtime.admissions import Admissions
+from adapters.runtime.attendance import Attendant
 from adapters.runtime.catch_up import CatchUp
 from adapters.runtime.hub import NOBODY, Caller, Hub, Subscription
 from adapters.runtime.relay import Relay, parts
@@ -22,7 +23,7 @@ from messaging_core.effects import CloseSockets, Decision, Deliver, DeliverEphem
 from messaging_core.errors import IdempotencyKeyReused, Refused
 from messaging_core.frames import Frame, HelloData, ShownLimits
 from messaging_core.idempotency import IdempotentRequest, Shown
-from messaging_core.ids import ChatId, SessionId
+from messaging_core.ids import ChatId, SessionId, UserId
 from messaging_core.limits import Limits
 from messaging_core.models import Actor, Session, User, UserView
 from messaging_core.operations import Context, Executed, Operation, Part, Query, Reading
@@ -147,6 +148,8 @@ class Messaging:
         CatchUp(storage, hub, limits, self.context_of)
         self._deliver: Callable[[Deliver], None] = hub.deliver
         self.typists = Typists(limits)
+        self._attendant = Attendant(self.execute, self.now, limits)
+        hub.gone = self._gone
         if bus is not None:
             self.relay = Relay(
                 bus,
@@ -302,6 +305,7 @@ class Messaging:
         actor = await self.authenticate(token)
         greeting = await self._greeting(actor, profile, caller) if profile.counts else None
         socket = self.hub.connect(actor, profile, caller=caller, resumes=resumes, greeting=greeting)
+        self._attendant.come(actor.user_id)
         try:
             if self.relay is not None:
                 await self.relay.follow(actor.user_id)
@@ -336,6 +340,12 @@ class Messaging:
 
     def _context(self, actor: Actor, caller: Caller) -> Context:
         return Context(actor, self.now(), self.limits, self.privacy_at(caller.host))
+
+    def _gone(self, user_id: UserId) -> None:
+        """A user's last socket here has closed."""
+        self._attendant.go(user_id)
+        if self.relay is not None:
+            self.relay.gone(user_id)
 
     async def register(
         self,
@@ -441,6 +451,7 @@ class Messaging:
         async with trio.open_nursery() as nursery:
             if self.relay is not None:
                 nursery.start_soon(self.relay.run)
+            nursery.start_soon(self._attendant.run)
             nursery.start_soon(self._sweep)
 
     async def _sweep(self) -> None:
@@ -450,6 +461,8 @@ class Messaging:
                 if sweep % FORGET_EVERY == 0:
                     while count := await self.execute(operations.forget(self.now(), self.limits)):
                         log.debug("Deleted expired responses and sessions", count=count)
+                    while await self.execute(operations.drop_leases(self.now())):
+                        pass
                 await self.close_sockets_of_ended_sessions(self.hub.sessions())
                 if self.relay is not None:
                     self.relay.compare_soon()

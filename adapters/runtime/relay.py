@@ -94,7 +94,6 @@ class Relay:
         """Of the next comparison, for its log line."""
         self._compared_at = -inf
         self._work = trio.Event()
-        hub.gone = self._gone
 
     # --- what happens here ---
 
@@ -318,7 +317,8 @@ class Relay:
         if self._following.has_to_look:
             self._work.set()
 
-    def _gone(self, user_id: UserId) -> None:
+    def gone(self, user_id: UserId) -> None:
+        """Deliver nothing to a user any more, whose last socket has closed."""
         self._following.go(user_id)
         self._bus.unfollow(user_id)
 

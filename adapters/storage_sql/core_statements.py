@@ -17,8 +17,10 @@ from sqlalchemy import (
     Table,
     Text,
     bindparam,
+    case,
     cast,
     delete,
+    exists,
     func,
     insert,
     literal_column,
@@ -40,11 +42,14 @@ from adapters.storage_sql.tables import (
     email_keys,
     events,
     former_members,
+    leases,
     members,
     messages,
     password_hashes,
+    presences,
     sequences,
     sessions,
+    sightings,
     stored_responses,
     users,
 )
@@ -380,9 +385,82 @@ def compile_statements(dialect: Dialect, *, among: Among, upsert: Upsert, replac
             ),
             *("expired_before", "ended_before", "count"),
         ),
+        sighting=compiled(_sighting(), "user_id", "user_id"),
+        renew_lease=compiled(
+            update(leases)
+            .where(leases.c.holder == bindparam("of_holder"), leases.c.until >= bindparam("now"))
+            .values(until=bindparam("new_until")),
+            *("new_until", "of_holder", "now"),
+        ),
+        add_lease=inserted(leases),
+        hold_presence=compiled(
+            _insert_unless(
+                presences,
+                ("user_id", "holder"),
+                presences.c.user_id == bindparam("of_user"),
+                presences.c.holder == bindparam("of_holder"),
+            ),
+            *("user_id", "holder", "of_user", "of_holder"),
+        ),
+        end_presence=compiled(
+            delete(presences).where(
+                presences.c.user_id == bindparam("user_id"), presences.c.holder == bindparam("holder")
+            ),
+            *("user_id", "holder"),
+        ),
+        renew_sighting=compiled(
+            update(sightings)
+            .where(sightings.c.user_id == bindparam("of_user"))
+            .values(at=_later(sightings.c.at, "new_at"), until=_later(sightings.c.until, "new_until")),
+            *("new_at", "new_at", "new_until", "new_until", "of_user"),
+        ),
+        add_sighting=compiled(
+            _insert_unless(
+                sightings, ("user_id", "at", "until"), sightings.c.user_id == bindparam("of_user")
+            ),
+            *("user_id", "at", "until", "of_user"),
+        ),
+        old_presences=compiled(
+            select(presences.c.user_id, presences.c.holder, leases.c.until)
+            .join(leases, leases.c.holder == presences.c.holder)
+            .where(leases.c.until < bindparam("before"))
+            .limit(bindparam("count")),
+            *("before", "count"),
+        ),
+        drop_leases=compiled(
+            delete(leases).where(
+                leases.c.until < bindparam("before"),
+                ~exists(select(presences.c.holder).where(presences.c.holder == leases.c.holder)),
+            ),
+            "before",
+        ),
         sequences=compiled(select(sequences)),
         store_sequence=stored(sequences),
     )
+
+
+def _sighting() -> Select[Any]:
+    """The latest times of a user's own sighting and of the leases that hold them, or nulls."""
+    own = select(sightings.c.at, sightings.c.until).where(sightings.c.user_id == bindparam("user_id"))
+    held = (
+        select(leases.c.until.label("at"), leases.c.until)
+        .join(presences, presences.c.holder == leases.c.holder)
+        .where(presences.c.user_id == bindparam("user_id"))
+    )
+    found = union_all(own, held).subquery("found")
+    return select(func.max(found.c.at), func.max(found.c.until))
+
+
+def _later(column: ColumnElement[Any], name: str) -> ColumnElement[Any]:
+    new = bindparam(name, type_=column.type)
+    return case((column < new, new), else_=column)
+
+
+def _insert_unless(table: Table, names: tuple[str, ...], *found: ColumnElement[bool]) -> ClauseElement:
+    """Insert a row unless there is one on which the conditions hold."""
+    values = select(*(bindparam(name, type_=table.c[name].type) for name in names))
+    there: Select[Any] = select(literal_column("1")).select_from(table).where(*found)
+    return insert(table).from_select(names, values.where(~exists(there)))
 
 
 def _page_of_log(part: Select[Any], table: Table, name: str) -> Subquery:

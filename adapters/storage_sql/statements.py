@@ -61,6 +61,15 @@ class Statements:
     store_response: str
     forget_responses: str
     forget_sessions: str
+    sighting: str
+    renew_lease: str
+    add_lease: str
+    hold_presence: str
+    end_presence: str
+    renew_sighting: str
+    add_sighting: str
+    old_presences: str
+    drop_leases: str
     sequences: str
     store_sequence: str
 

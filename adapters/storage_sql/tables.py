@@ -257,6 +257,35 @@ stored_responses = Table(
     UniqueConstraint("user_id", "key", "path", "method"),
 )
 
+leases = Table(
+    "leases",
+    metadata,
+    Column("holder", Text, primary_key=True),
+    Column("until", _Int64, nullable=False, index=True),
+    sqlite_with_rowid=False,
+)
+"""The leases of processes, which prolong them for all whom they hold at once."""
+
+presences = Table(
+    "presences",
+    metadata,
+    Column("user_id", _Int64, nullable=False),
+    Column("holder", Text, nullable=False, index=True),
+    PrimaryKeyConstraint("user_id", "holder"),
+    sqlite_with_rowid=False,
+)
+"""Who has a socket in which process."""
+
+sightings = Table(
+    "sightings",
+    metadata,
+    Column("user_id", _Int64, primary_key=True, autoincrement=False),
+    Column("at", _Int64, nullable=False),
+    # Until when the user counts as being there.
+    Column("until", _Int64, nullable=False),
+)
+"""When each user was last there, apart from the leases that hold them."""
+
 incarnations = Table(
     "incarnations",
     metadata,

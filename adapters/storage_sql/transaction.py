@@ -16,6 +16,7 @@ from adapters.storage_sql.rows import (
     key_row,
     message_of,
     message_row,
+    moment,
     seconds,
     session_of,
     session_row,
@@ -33,14 +34,19 @@ from messaging_core.effects import (
     ChangeMessage,
     DeleteChat,
     EndMembership,
+    EndPresence,
+    HoldPresence,
     MembershipEffect,
+    PresenceEffect,
     StorageEffect,
     StoreChat,
+    StoreLease,
     StoreMember,
     StoreMessage,
     StoreResponse,
     StoreRole,
     StoreSession,
+    StoreSighting,
     StoreUser,
 )
 from messaging_core.events import LogEntry
@@ -52,6 +58,7 @@ from messaging_core.models import (
     Member,
     Message,
     Session,
+    Sighting,
     StoredResponse,
     Tombstone,
     User,
@@ -197,6 +204,10 @@ class SqlReader:
         row = self._execute(self._sql.stored_response, key_row(key)).fetchone()
         return None if row is None else stored_response_of(key, row)
 
+    def sighting(self, user_id: UserId) -> Sighting | None:
+        at, until = self._execute(self._sql.sighting, (user_id, user_id)).fetchone()
+        return None if at is None else Sighting(moment(at), moment(until))
+
     def log(self, chat_id: ChatId, after_sequence: int, count: int) -> Sequence[LogEntry]:
         part = (chat_id, after_sequence, count)
         rows = self._execute(self._sql.log, (*part, *part, count)).fetchall()
@@ -268,8 +279,8 @@ class SqlTransaction(SqlReader):
                 self._change("chat", chat.id, self._sql.change_chat, changed)
             case StoreChat() | StoreMember() | StoreRole() | EndMembership() | DeleteChat():
                 self._change_members(effect)
-            case _:  # pragma: no cover - the type checker proves it unreachable
-                assert_never(effect)
+            case _:  # the type checker proves that only those of presence are left
+                self._change_presence(effect)
 
     def forget_before(self, *, responses: datetime, sessions: datetime) -> int:
         over = seconds(sessions)
@@ -280,6 +291,34 @@ class SqlTransaction(SqlReader):
     def _change(self, kind: Kind, id_: int, statement: str, parameters: Row) -> None:
         if self._changed(self._execute(statement, parameters)) == 0:
             raise LookupError(f"there is no {kind} {id_} to change")
+
+    def renew_lease(self, holder: str, *, until: datetime, now: datetime) -> bool:
+        renewal = (seconds(until), holder, seconds(now))
+        return self._changed(self._execute(self._sql.renew_lease, renewal)) == 1
+
+    def drop_leases(self, before: datetime) -> int:
+        old = self._execute(self._sql.old_presences, (seconds(before), FORGOTTEN_AT_ONCE)).fetchall()
+        for user_id, holder, until in old:
+            self._change_presence(StoreSighting(user_id, Sighting(moment(until), moment(until))))
+            self._change_presence(EndPresence(holder, user_id))
+        if len(old) < FORGOTTEN_AT_ONCE:
+            self._execute(self._sql.drop_leases, (seconds(before),))
+        return len(old)
+
+    def _change_presence(self, effect: PresenceEffect) -> None:
+        match effect:
+            case StoreLease(holder, until):
+                self._execute(self._sql.add_lease, (holder, seconds(until)))
+            case HoldPresence(holder, user_id):
+                self._execute(self._sql.hold_presence, (user_id, holder, user_id, holder))
+            case EndPresence(holder, user_id):
+                self._execute(self._sql.end_presence, (user_id, holder))
+            case StoreSighting(user_id, sighting):
+                at, until_ = seconds(sighting.at), seconds(sighting.until)
+                self._execute(self._sql.renew_sighting, (at, at, until_, until_, user_id))
+                self._execute(self._sql.add_sighting, (user_id, at, until_, user_id))
+            case _:  # pragma: no cover - the type checker proves it unreachable
+                assert_never(effect)
 
     def _changed(self, statement: Cursor) -> int:
         """How many rows a statement changed."""

@@ -48,7 +48,15 @@ from messaging_core.operations.messages import (
     send_message,
 )
 from messaging_core.operations.once import Executed, once_only
-from messaging_core.operations.presence import list_typists, report_typing
+from messaging_core.operations.presence import (
+    drop_leases,
+    get_own_presence,
+    get_presence,
+    keep_lease,
+    list_typists,
+    report_typing,
+    send_heartbeat,
+)
 from messaging_core.operations.users import find_user_by_tag, get_own_user, get_user, knows
 
 __all__ = (
@@ -71,12 +79,16 @@ __all__ = (
     "credentials",
     "delete_group",
     "delete_message",
+    "drop_leases",
     "edit_message",
     "find_user_by_tag",
     "forget",
     "get_chat",
+    "get_own_presence",
     "get_own_user",
+    "get_presence",
     "get_user",
+    "keep_lease",
     "knows",
     "list_chats",
     "list_members",
@@ -97,6 +109,7 @@ __all__ = (
     "remove_member",
     "report_typing",
     "rotate",
+    "send_heartbeat",
     "send_message",
     "session",
     "sessions",

@@ -9,6 +9,7 @@ from messaging_core.ports.bus import Bus
 from messaging_core.ports.chats import ChatReader, ChatTransaction
 from messaging_core.ports.log import LogReader
 from messaging_core.ports.messages import MessageReader, MessageTransaction
+from messaging_core.ports.presence import PresenceReader, PresenceTransaction
 from messaging_core.ports.responses import ResponseReader, ResponseTransaction
 from messaging_core.ports.security import (
     EmailMalformed,
@@ -41,6 +42,8 @@ __all__ = (
     "OutcomeUnknown",
     "PasswordHasher",
     "PasswordHasherBusy",
+    "PresenceReader",
+    "PresenceTransaction",
     "Reader",
     "ResponseReader",
     "ResponseTransaction",

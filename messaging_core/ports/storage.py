@@ -9,6 +9,7 @@ from messaging_core.ports.accounts import AccountReader, AccountTransaction
 from messaging_core.ports.chats import ChatReader, ChatTransaction
 from messaging_core.ports.log import LogReader
 from messaging_core.ports.messages import MessageReader, MessageTransaction
+from messaging_core.ports.presence import PresenceReader, PresenceTransaction
 from messaging_core.ports.responses import ResponseReader, ResponseTransaction
 
 T = TypeVar("T")
@@ -17,7 +18,7 @@ FORGOTTEN_AT_ONCE = 250
 """Rows of a kind that one transaction deletes; it takes some 5 ms, for which others wait."""
 
 
-class Reader(AccountReader, ChatReader, MessageReader, LogReader, ResponseReader, Protocol):
+class Reader(AccountReader, ChatReader, MessageReader, LogReader, ResponseReader, PresenceReader, Protocol):
     """One consistent view of the committed state, and within a transaction also of its own changes.
 
     Look-ups return None for, or leave out, an object that does not exist.
@@ -25,7 +26,13 @@ class Reader(AccountReader, ChatReader, MessageReader, LogReader, ResponseReader
 
 
 class Transaction(
-    AccountTransaction, ChatTransaction, MessageTransaction, ResponseTransaction, Reader, Protocol
+    AccountTransaction,
+    ChatTransaction,
+    MessageTransaction,
+    ResponseTransaction,
+    PresenceTransaction,
+    Reader,
+    Protocol,
 ):
     """A view with changes, which are all committed together or not at all.
 

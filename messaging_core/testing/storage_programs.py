@@ -32,8 +32,9 @@ from messaging_core.limits import Limits
 from messaging_core.members import add_members, delete_chat, give_role, remove_member
 from messaging_core.messages import delete_message, edit_message, send_message
 from messaging_core.models import Actor, History, IdempotencyKey, MessageType, Resource, Role
-from messaging_core.operations import Context, apply_decision, chat_views, missed_events
+from messaging_core.operations import Context, apply_decision, chat_views, keep_lease, missed_events
 from messaging_core.ports import Reader, Storage, Transaction
+from messaging_core.presence import Changes
 from messaging_core.privacy import Privacy
 from messaging_core.testing import strategies as values
 from messaging_core.tokens import open_session, refresh_claims, rotate
@@ -65,6 +66,7 @@ class _Known:
         self.messages: list[MessageId] = []
         self.keys: list[IdempotencyKey] = []
         self.names: list[str] = []
+        self.leases: list[str] = []
 
     def copy(self) -> "_Known":
         copy = _Known()
@@ -358,6 +360,33 @@ class _Forget:
         )
 
 
+@frozen
+class _KeepLease:
+    """A new lease, or the renewal of one, and a user who comes or leaves."""
+
+    lease: int | None
+    user: int
+    comes: bool
+
+    def run(self, scene: _Scene) -> object:
+        known, user_id = scene.known.leases, scene.user(self.user)
+        changes = Changes((user_id,), ()) if self.comes else Changes((), (user_id,))
+        is_new = self.lease is None or not known
+        if is_new:
+            known.append(f"lease {len(known)}")
+        holder = known[-1] if self.lease is None else _around(known, self.lease, "")
+        keep = keep_lease(holder, changes, is_new=is_new, now=scene.now, limits=LIMITS)
+        return enact(scene.tx, keep(scene.tx))
+
+
+@frozen
+class _DropLeases:
+    before: timedelta
+
+    def run(self, scene: _Scene) -> object:
+        return scene.tx.drop_leases(scene.now - self.before)
+
+
 _Step = (
     _Register
     | _OpenSession
@@ -373,6 +402,8 @@ _Step = (
     | _Change
     | _Respond
     | _Forget
+    | _KeepLease
+    | _DropLeases
 )
 
 
@@ -495,6 +526,7 @@ def _everything(known: _Known) -> Callable[[Reader], list[object]]:
                 for chat_id in known.chats[-2:]
             ],
             [reader.stored_response(key) for key in known.keys],
+            [reader.sighting(user_id) for user_id in known.users],
         ]
 
     return look
@@ -548,6 +580,8 @@ _steps = st.one_of(
         st.sampled_from([b"f" * 16, b"g" * 16]),
         st.none() | values.resources,
     ),
+    st.builds(_KeepLease, st.none() | _numbers, _numbers, st.booleans()),
+    st.builds(_DropLeases, st.sampled_from([timedelta(0), timedelta(minutes=1)])),
     st.builds(
         _Forget,
         st.sampled_from([timedelta(0), timedelta(hours=1)]),

@@ -347,4 +347,3 @@ async def test_a_single_process_delivers_directly(autojump_clock: Clock) -> None
     messaging = plain_messaging(MemoryStorage(), hub)
     assert messaging.relay is None
     assert messaging._deliver == hub.deliver
-    assert hub.gone is None

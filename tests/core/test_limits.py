@@ -20,6 +20,7 @@ def test_defaults() -> None:
     assert limits.message_characters == 4000
     assert limits.group_members == 1000
     assert limits.sockets_per_user == 20
+    assert (limits.presence_grace, limits.heartbeat_time) == (timedelta(seconds=60), timedelta(minutes=5))
     assert (limits.typing_time, limits.typing_members) == (timedelta(seconds=10), 100)
     assert (limits.password_min_characters, limits.password_max_characters) == (8, 128)
     assert (limits.history_page, limits.history_page_max) == (50, 200)
@@ -64,6 +65,8 @@ BOUNDS: dict[str, tuple[Any, Any]] = {
     "history_page_max": (1, 1000),
     "typing_time": (timedelta(seconds=2), None),
     "typing_members": (2, 10_000),
+    "presence_grace": (timedelta(seconds=5), None),
+    "heartbeat_time": (timedelta(seconds=30), None),
     "device_characters": (16, None),
     "sockets_per_user": (1, None),
     "outbox_frames": (2, None),

@@ -1,4 +1,4 @@
-"""Who types is announced to the others of a small chat, and soon forgotten."""
+"""Who is there, by leases and sightings; and who types, which is soon forgotten."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -7,15 +7,33 @@ from attrs import evolve
 from hypothesis import given
 from hypothesis import strategies as st
 
+from messaging_core import presence
 from messaging_core.commands import ReportTyping
-from messaging_core.effects import DeliverEphemeral
+from messaging_core.effects import (
+    DeliverEphemeral,
+    EndPresence,
+    HoldPresence,
+    StoreLease,
+    StoreSighting,
+)
 from messaging_core.events import Typing
 from messaging_core.ids import ChatId, UserId
 from messaging_core.limits import Limits
-from messaging_core.models import Chat, Member, Role
-from messaging_core.presence import Typists, others_who_type, report_typing
+from messaging_core.models import Chat, Member, Presence, PresenceStatus, Role, Sighting
+from messaging_core.presence import (
+    LEASE,
+    Attendance,
+    Changes,
+    Typists,
+    heartbeat,
+    others_who_type,
+    presence_of,
+    report_typing,
+    update_lease,
+)
 
 NOW = datetime(2024, 11, 4, 14, 30, tzinfo=UTC)
+SECOND, MINUTE = timedelta(seconds=1), timedelta(minutes=1)
 ALICE, BOB, CAROL = UserId(1), UserId(2), UserId(3)
 LIMITS = Limits(typing_members=3)
 
@@ -75,3 +93,85 @@ def test_a_report_holds_for_some_seconds(reports: list[tuple[int, Typing]], late
         )
     typists.of_chat(ChatId(1), now + limits.typing_time)
     assert (typists._chats, len(typists._reports)) == ({}, 0)
+
+
+# --- who is there -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("sighting", "status", "last_seen"),
+    [
+        (None, "offline", None),
+        (Sighting(NOW - MINUTE, NOW + SECOND), "online", NOW),
+        (Sighting(NOW - MINUTE, NOW), "offline", NOW - MINUTE),
+    ],
+)
+def test_presence(sighting: Sighting | None, status: str, last_seen: datetime | None) -> None:
+    """Somebody is online until the end of their sighting, and was last seen at its time."""
+    assert presence_of(ALICE, sighting, NOW) == Presence(ALICE, PresenceStatus(status), last_seen)
+
+
+def test_a_heartbeat_lasts_some_minutes() -> None:
+    """The first one is stored, and each that prolongs it by more than a tenth; the others cost nothing."""
+    limits = Limits(heartbeat_time=5 * MINUTE)
+    seen = Sighting(NOW, NOW + 5 * MINUTE)
+    assert heartbeat(ALICE, None, now=NOW, limits=limits).effects == (StoreSighting(ALICE, seen),)
+    assert heartbeat(ALICE, seen, now=NOW + 29 * SECOND, limits=limits).effects == ()
+    assert heartbeat(ALICE, seen, now=NOW + 30 * SECOND, limits=limits).effects != ()
+
+
+def test_a_lease_is_updated_by_what_has_changed() -> None:
+    """A new lease is stored first; who has left counts as being there for the grace."""
+    changes = Changes(came=(BOB, ALICE), left=(CAROL,))
+    decided = update_lease("a", changes, is_new=True, now=NOW, limits=Limits(presence_grace=MINUTE))
+    assert decided.effects == (
+        StoreLease("a", NOW + LEASE),
+        HoldPresence("a", ALICE),
+        HoldPresence("a", BOB),
+        EndPresence("a", CAROL),
+        StoreSighting(CAROL, Sighting(NOW, NOW + MINUTE)),
+    )
+    again = update_lease("a", Changes(), is_new=False, now=NOW, limits=Limits())
+    assert again.effects == ()
+
+
+steps = st.lists(st.tuples(st.sampled_from(["come", "go", "store", "lose"]), st.integers(1, 4)), max_size=60)
+
+
+@given(steps, st.integers(1, 3))
+def test_the_storage_comes_to_hold_who_is_present(steps: list[tuple[str, int]], at_once: int) -> None:
+    """After any arrivals, departures and lost leases, stored changes make the storage hold who is there.
+
+    Somebody who comes and leaves between two stores costs nothing.
+    """
+    attendance, present, held = Attendance(), set[UserId](), set[UserId]()
+
+    def store() -> None:
+        changes = attendance.changes()
+        assert not held & set(changes.came)
+        assert held >= set(changes.left)
+        assert len(changes.came) + len(changes.left) <= at_once
+        held.update(changes.came)
+        held.difference_update(changes.left)
+        attendance.stored(changes)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(presence, "CHANGES_AT_ONCE", at_once)
+        for step, number in steps:
+            user_id = UserId(number)
+            match step:
+                case "come":
+                    attendance.come(user_id)
+                    present.add(user_id)
+                case "go":
+                    attendance.go(user_id)
+                    present.discard(user_id)
+                case "store":
+                    store()
+                case _:
+                    attendance.begin_anew()
+                    held.clear()
+            assert attendance.is_empty == (not present and not held)
+        while attendance.has_changed:
+            store()
+        assert held == present

@@ -1,8 +1,50 @@
-"""Who types, over REST."""
+"""Who is there, and who types, over REST."""
 
+from typing import Any
+
+import pytest
+import trio
+
+from adapters.runtime import attendance
+from tests.patience import PATIENCE
 from tests.server.calls import Scene
-from tests.server.clients import expect, register
+from tests.server.clients import Person, expect, register
 from tests.server.servers import ServerHere
+
+
+async def presence(viewer: Person, of: object = "me") -> Any:
+    return expect(await viewer.ask("GET", f"/presence/{of}"), 200)
+
+
+async def until(viewer: Person, of: Person, status: str) -> None:
+    with trio.fail_after(PATIENCE):
+        while (await presence(viewer, of.id))["status"] != status:  # noqa: ASYNC110 - over the network
+            await trio.sleep(0.01)
+
+
+async def test_who_is_there(scene: Scene, server: ServerHere, monkeypatch: pytest.MonkeyPatch) -> None:
+    """People who share a chat see who has a socket or a heartbeat, and for a minute who had a socket."""
+    monkeypatch.setattr(attendance, "GATHER_SECONDS", 0.01)
+    alice, bob = scene.alice, scene.bob
+    never = {"user_id": bob.id, "status": "offline", "last_seen": None}
+    assert await presence(bob) == await presence(alice, bob.id) == never
+    async with bob.socket():
+        await until(alice, bob, "online")
+        assert (await presence(bob))["status"] == "online"
+    server.clock.advance(seconds=30)
+    assert (await presence(alice, bob.id))["status"] == "online"
+    server.clock.advance(seconds=31)
+    await until(alice, bob, "offline")
+    seen = (await presence(alice, bob.id))["last_seen"]
+    expect(await bob.ask("POST", "/presence/heartbeat"), 204)
+    now = await presence(alice, bob.id)
+    assert now["status"] == "online"
+    assert now["last_seen"] > seen
+    server.clock.advance(minutes=5)
+    assert (await presence(alice, bob.id))["status"] == "offline"
+    carol = await register(server, scene.http, "Carol")
+    for unknown in (bob.id, 999):
+        expect(await carol.ask("GET", f"/presence/{unknown}"), 404, "user_not_found")
 
 
 async def test_who_types(scene: Scene, server: ServerHere) -> None:

@@ -219,6 +219,8 @@ REFUSED: dict[str, tuple[str, dict[str, Any], type[Refused]]] = {
         {"title": "T", "member_ids": [2], "is_group": False},
         errors.Invalid,
     ),
+    "presence of nobody": ("GetPresence", {"user_id": 999}, errors.UserNotFound),
+    "presence of a stranger": ("GetPresence", {"user_id": 3}, errors.UserNotFound),
     "typing nowhere": ("ReportTyping", {"chat_id": 999, "is_typing": True}, errors.ChatNotFound),
     "typing in others' chat": (
         "ReportTyping",

@@ -42,13 +42,17 @@ from messaging_core.effects import (
     ChangeMessage,
     DeleteChat,
     EndMembership,
+    EndPresence,
+    HoldPresence,
     StorageEffect,
     StoreChat,
+    StoreLease,
     StoreMember,
     StoreMessage,
     StoreResponse,
     StoreRole,
     StoreSession,
+    StoreSighting,
     StoreUser,
 )
 from messaging_core.ids import ChatId, SessionId, UserId
@@ -227,6 +231,8 @@ class PostgresqlTransaction(SqlTransaction):
                 pass  # their chat is locked, which recorded its key
             case StoreMember() | StoreRole() | EndMembership() | DeleteChat():
                 pass  # their chat is locked, too
+            case StoreLease() | HoldPresence() | EndPresence() | StoreSighting():
+                pass  # no event depends on their order
             case StoreUser() | StoreResponse():
                 pass  # a second one violates a unique constraint, or waits for the key's lock
             case _:

@@ -26,14 +26,18 @@ from messaging_core.effects import (
     ChangeMessage,
     DeleteChat,
     EndMembership,
+    EndPresence,
+    HoldPresence,
     MembershipEffect,
     StorageEffect,
     StoreChat,
+    StoreLease,
     StoreMember,
     StoreMessage,
     StoreResponse,
     StoreRole,
     StoreSession,
+    StoreSighting,
     StoreUser,
 )
 from messaging_core.ids import ChatId, MessageId, UserId
@@ -229,6 +233,8 @@ class StagedChanges:
                 self._users[user.id] = user
             case AppendEvent() | StoreSession() | StoreResponse():
                 pass  # none of these is cached
+            case StoreLease() | HoldPresence() | EndPresence() | StoreSighting():
+                pass  # neither is presence
             case _:
                 assert_never(effect)
 

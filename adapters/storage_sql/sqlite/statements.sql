@@ -246,6 +246,49 @@ FROM sessions
 WHERE sessions.expires_at < ? OR sessions.ended_at < ?
  LIMIT ? OFFSET 0)
 
+-- sighting
+SELECT max(found.at) AS max_1, max(found.until) AS max_2
+FROM (SELECT sightings.at AS at, sightings.until AS until
+FROM sightings
+WHERE sightings.user_id = ? UNION ALL SELECT leases.until AS at, leases.until AS until
+FROM leases JOIN presences ON presences.holder = leases.holder
+WHERE presences.user_id = ?) AS found
+
+-- renew_lease
+UPDATE leases SET until=? WHERE leases.holder = ? AND leases.until >= ?
+
+-- add_lease
+INSERT INTO leases (holder, until) VALUES (?, ?)
+
+-- hold_presence
+INSERT INTO presences (user_id, holder) SELECT ? AS anon_1, ? AS anon_2
+WHERE NOT (EXISTS (SELECT 1
+FROM presences
+WHERE presences.user_id = ? AND presences.holder = ?))
+
+-- end_presence
+DELETE FROM presences WHERE presences.user_id = ? AND presences.holder = ?
+
+-- renew_sighting
+UPDATE sightings SET at=CASE WHEN (sightings.at < ?) THEN ? ELSE sightings.at END, until=CASE WHEN (sightings.until < ?) THEN ? ELSE sightings.until END WHERE sightings.user_id = ?
+
+-- add_sighting
+INSERT INTO sightings (user_id, at, until) SELECT ? AS anon_1, ? AS anon_2, ? AS anon_3
+WHERE NOT (EXISTS (SELECT 1
+FROM sightings
+WHERE sightings.user_id = ?))
+
+-- old_presences
+SELECT presences.user_id, presences.holder, leases.until
+FROM presences JOIN leases ON leases.holder = presences.holder
+WHERE leases.until < ?
+ LIMIT ? OFFSET 0
+
+-- drop_leases
+DELETE FROM leases WHERE leases.until < ? AND NOT (EXISTS (SELECT presences.holder
+FROM presences
+WHERE presences.holder = leases.holder))
+
 -- sequences
 SELECT sequences.kind, sequences.last
 FROM sequences

@@ -36,6 +36,7 @@ from messaging_core.testing.storage_contract.committed import CommittedRules
 from messaging_core.testing.storage_contract.members import MemberRules
 from messaging_core.testing.storage_contract.messages import MessageRules
 from messaging_core.testing.storage_contract.people_and_chats import PeopleAndChatsRules
+from messaging_core.testing.storage_contract.presence import PresenceRules
 from messaging_core.testing.storage_contract.races import RaceRules
 from messaging_core.testing.storage_contract.stored_responses import StoredResponseRules
 from messaging_core.testing.storage_contract.values import ValueRules
@@ -51,6 +52,7 @@ class StorageContract(
     AtomicityRules,
     ValueRules,
     StoredResponseRules,
+    PresenceRules,
     MessageRules,
     MemberRules,
     PeopleAndChatsRules,
