@@ -30,6 +30,7 @@ from messaging_core import idempotency, operations
 from messaging_core.commands import AddMembers, CreateGroup
 from messaging_core.errors import Refused, TokenInvalid, TokenMissing, TooManyRequests
 from messaging_core.idempotency import IdempotentRequest
+from messaging_core.ids import UserId
 from messaging_core.limits import Limits
 from messaging_core.models import Actor, IdempotencyKey
 from messaging_core.operations import Context, Executed, Query
@@ -280,6 +281,20 @@ class Dispatcher:
                     )
                 )
             self._throttles.take(*permits)
+
+    def charge_resumption(self, user_id: UserId, size: int) -> float:
+        """Charge the bytes of a resumption as those of a response; the seconds until the debt is repaid."""
+        if self._throttles is None:
+            return 0.0
+        limits = self._messaging.limits
+        permits = permits_for(size, limits.response_bytes_per_permit)
+        owed = ("request_rate", user_id, limits.request_rate, permits)
+        self._throttles.charge(owed)
+        try:
+            self._throttles.refuse_debt(owed)
+        except TooManyRequests as debt:
+            return debt.retry_after
+        return 0.0
 
     def _charge(self, endpoint: Endpoint, cost: Cost, units: int, actor: Actor) -> None:
         """Charge the cost of finished work beyond the permit that it took in advance."""

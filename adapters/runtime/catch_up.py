@@ -17,7 +17,7 @@ from adapters.runtime.hub import Hub, SocketOver, Subscription
 from adapters.runtime.relay import parts
 from messaging_core import operations
 from messaging_core.frames import Frame, NumberedFrame, ResumedChat, ResumedData, ResyncRequiredData
-from messaging_core.ids import ChatId
+from messaging_core.ids import ChatId, UserId
 from messaging_core.limits import Limits
 from messaging_core.operations import Context, MissedEvents, Query
 from messaging_core.ports import Storage, StorageUnavailable
@@ -53,6 +53,11 @@ class CatchUp:
         self._context_of = context_of
         self._places = places(AT_ONCE)
         self._next_resync = 0.0
+        self.charge: Callable[[UserId, int], float] | None = None
+        """Charges a user for the bytes of a resumption; returns the seconds until their debt is repaid.
+
+        None where nothing is charged.
+        """
         hub.catch_up = self.catch_up
         hub.resume = self.resume
 
@@ -64,12 +69,16 @@ class CatchUp:
             pass
 
     async def resume(self, socket: Subscription, client: Resume) -> None:
-        """Send a socket what its client missed, then `resumed`; from then on it receives live events."""
+        """Send a socket what its client missed, then `resumed`; from then on it receives live events.
+
+        A user who resumes more than the rates allow is sent it slowly.
+        """
         positions = _positions(socket)
         context = self._context_of(socket)
         if client.log != self._storage.incarnation:
             self._start_over(socket, positions, "other_log")
             return
+        await self._pace(socket, 0)
         async with self._places:
             reaches = await self._read(socket, operations.reaches(context))
         found = resumption(client.chats, reaches, limits=self._limits)
@@ -87,6 +96,7 @@ class CatchUp:
                 if not count:
                     return
                 sent += count
+                await self._pace(socket, count)
             if chat_id in positions.behind and chat_id in own:
                 await self._show(socket, [chat_id], "chat.resync", context)
             elif chat_id in positions.behind:
@@ -156,6 +166,7 @@ class CatchUp:
         """Send chats as they are, each with its number, which becomes the socket's position."""
         positions = _positions(socket)
         left = list(chat_ids)
+        size = 0
         while left and await socket.drained():
             asked = left[:CHATS_AT_ONCE]
             heard = {chat_id: positions.behind.get(chat_id, 0) for chat_id in asked}
@@ -176,8 +187,11 @@ class CatchUp:
                     if not socket.protocol.has_room(bundle):
                         break
                     socket.put(bundle)
+                    size += len(bundle.joined)
                     positions.catch_up(chat_id, current.chat.sequence)
                 left.remove(chat_id)
+            await self._pace(socket, size)
+            size = 0
 
     def _start_over(
         self, socket: Subscription, positions: Positions, reason: Literal["other_log", "unknown_number"]
@@ -191,6 +205,11 @@ class CatchUp:
 
     def _put(self, socket: Subscription, frame: Frame) -> None:
         socket.put(Bundle.of(self._hub.encode(frame)))
+
+    async def _pace(self, socket: Subscription, size: int) -> None:
+        """Charge a part of a resumption, and wait while its user is in debt."""
+        if self.charge is not None:
+            await trio.sleep(self.charge(socket.actor.user_id, size))
 
     async def _read(self, socket: Subscription, query: Query[T]) -> T:
         """The query's result, however long the storage does not answer; raises `SocketOver`."""

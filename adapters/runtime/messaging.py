@@ -145,7 +145,7 @@ class Messaging:
         """Delivers commits between processes; None where this is the only process."""
         self._refused_to_write = False
         """Whether the storage has refused a commit, and no later check has found that it has room."""
-        CatchUp(storage, hub, limits, self.context_of)
+        self.catch_up = CatchUp(storage, hub, limits, self.context_of)
         self._deliver: Callable[[Deliver], None] = hub.deliver
         self.typists = Typists(limits)
         self._attendant = Attendant(self.execute, self.now, limits)

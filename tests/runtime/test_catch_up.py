@@ -404,6 +404,22 @@ async def test_clients_that_start_over_are_spread_over_time(autojump_clock: Cloc
         assert (min(seconds), max(seconds)) == (0, 2)
 
 
+async def test_resuming_has_the_rate_of_requests(autojump_clock: Clock) -> None:
+    """A user in debt is sent the next part when it is repaid, and is not refused."""
+    limits = Limits(request_rate=Rate(per_second=0.1, burst=2), response_bytes_per_permit=1024)
+    async with a_group(limits) as (the, alice, bob, chat):
+        HttpApi(the.messaging, ApiConfig(), trio.current_time)
+        begun = trio.current_time()
+        await comes_back(the, bob, {chat: 1})
+        assert trio.current_time() - begun < 1
+        for _ in range(20):
+            await the.send(alice, chat, "x" * 1000)
+        begun = trio.current_time()
+        _, missed = await comes_back(the, bob, {chat: 1})
+        assert len([frame for frame in missed if frame["event"] == "message.created"]) == 20
+        assert trio.current_time() - begun > 50
+
+
 async def test_a_client_that_sends_no_positions_is_closed(autojump_clock: Clock) -> None:
     """After 10 s, with a code after which it may try again."""
     async with a_group() as (the, _, bob, _chat):
