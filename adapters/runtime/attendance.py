@@ -17,6 +17,8 @@ from messaging_core.presence import RENEW_AFTER, Attendance
 
 log = structlog.get_logger(__name__)
 
+RETRY_SECONDS = 5.0
+"""Pause after a failed attempt to store."""
 GATHER_SECONDS = 1.0
 """Pause before changes are stored, in which further ones gather: a socket that reopens changes nothing."""
 
@@ -37,6 +39,7 @@ class Attendant:
         self._holder: str | None = None
         """The name of the lease; None where there is none."""
         self._work = trio.Event()
+        self._fails = False
 
     def come(self, user_id: UserId) -> None:
         """A user has opened a socket."""
@@ -64,12 +67,19 @@ class Attendant:
             self._work = trio.Event()
             try:
                 await self.store()
+                self._fails = False
             except StorageUnavailable as error:
-                log.warning("Presence could not be stored; it is tried again", error=str(error))
+                if not self._fails:  # once for an outage
+                    log.warning("Presence cannot be stored; it is tried again", error=str(error))
+                await self._try_again()
             except Exception:
-                log.exception("Presence could not be stored; it is tried again")
-            if self._attendance.has_changed:
-                self._work.set()
+                log.exception("Presence cannot be stored; it is tried again")
+                await self._try_again()
+
+    async def _try_again(self) -> None:
+        self._fails = True
+        self._work.set()
+        await trio.sleep(RETRY_SECONDS)
 
     async def store(self) -> None:
         """Store all changes, and renew the lease; raises `StorageUnavailable`."""
