@@ -11,6 +11,7 @@ import trio
 from attrs import evolve, frozen
 from structlog.testing import capture_logs
 from structlog.typing import EventDict
+from trio.testing import MockClock
 
 from adapters.listener import ListenerConfig, parse_proxies
 from messaging_core.limits import Limits, Rate
@@ -64,9 +65,7 @@ def changes() -> dict[str, str]:
 async def front(
     tmp_path: Path, trusted: str, quick_path: bool, changes: dict[str, str], logs: list[EventDict]
 ) -> AsyncIterator[Front]:
-    listener = ListenerConfig(
-        trusted_proxies=parse_proxies(trusted), quick_path=quick_path, ping_interval=0.2
-    )
+    listener = ListenerConfig(trusted_proxies=parse_proxies(trusted), quick_path=quick_path)
     async with (
         serving(LIMITS, listener=listener, rate_limits=True) as server,
         nginx_before(server.address, tmp_path, changes) as nginx,
@@ -92,7 +91,7 @@ async def socket_from(
         yield peer
 
 
-async def test_messages_arrive_with_each_clients_address(front: Front) -> None:
+async def test_messages_arrive_with_each_clients_address(front: Front, clock: MockClock) -> None:
     """Sockets open, messages and pings arrive; the log has the real address of each client."""
     async with calling_from(front.server, ALICES) as hers, calling_from(front.server, BOBS) as his:
         hers.headers["X-Forwarded-For"] = FORGED
@@ -106,6 +105,8 @@ async def test_messages_arrive_with_each_clients_address(front: Front) -> None:
             await alice.send(chat, "Hello Bob!")
             for peer in (one, other):
                 assert b"Hello Bob!" in (await peer.frame_of(TEXT)).payload
+            clock.jump(ListenerConfig().ping_interval + 1)
+            for peer in (one, other):
                 await peer.frame_of(PING)
     assert front.clients("request", "/api/v1/auth/register") == [ALICES, BOBS]
     assert front.clients("request", "/api/v1/messages") == [ALICES]
