@@ -132,7 +132,8 @@ chats = Table(
     Column("member_count", _Int64, nullable=False),
     # A deleted chat keeps its row, its log and its messages, and is found as a tombstone only.
     Column("deleted_at", _Int64),
-    # No foreign key, as SQLite would rebuild the table for it. Null where nobody deleted the chat.
+    # No foreign key, although its row of users exists: with one, deleting a user would search all chats.
+    # Null where nobody deleted the chat, and once that person's account is gone.
     Column("deleted_by", _Int64),
     CheckConstraint("id > 0", name="id"),
     CheckConstraint("sequence >= 0", name="sequence"),

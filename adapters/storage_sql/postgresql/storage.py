@@ -1,4 +1,4 @@
-"""The storage in PostgreSQL: transactions and reads on threads, shared with any xid of processes."""
+"""The storage in PostgreSQL: transactions and reads on threads, shared with any number of processes."""
 
 import logging
 from collections.abc import AsyncIterator, Callable
