@@ -99,8 +99,14 @@ def messages(chat_id: ChatId, number: int) -> Steps:
                 sequence,
                 sequence,
             )
-            tx.apply(StoreMessage(message))
-            chat = evolve(chat, sequence=sequence, last_message_id=message.id, active_at=message.ts)
+            tx.apply(StoreMessage(message, sequence))
+            chat = evolve(
+                chat,
+                sequence=sequence,
+                last_message_id=message.id,
+                active_at=message.ts,
+                message_count=sequence,
+            )
         tx.apply(AdvanceChat(chat))
 
     for _ in range(0, number, BATCH):

@@ -144,6 +144,7 @@ def head(chat: Chat | Excerpt) -> Excerpt:
         chat.sequence,
         chat.history,
         chat.avatar_url,
+        chat.message_count,
     )
 
 

@@ -11,6 +11,7 @@ from attrs import frozen
 
 from messaging_core.events import DurableEvent, EphemeralEvent, LogEntry
 from messaging_core.ids import ChatId, SessionId, UserId
+from messaging_core.marks import Mark
 from messaging_core.models import (
     Chat,
     Member,
@@ -51,9 +52,24 @@ class StoreChat:
 
 @frozen
 class AdvanceChat:
-    """Store a chat's new `sequence`, `active_at` and `last_message_id`, and no other field."""
+    """Store a chat's new `sequence`, `active_at`, `last_message_id` and `message_count`, and no other field.
+
+    The `marks` of a direct chat are merged with the stored ones, as by `AdvanceMark`.
+    """
 
     chat: Chat
+
+
+@frozen
+class AdvanceMark:
+    """Move a member's read mark in a chat forward.
+
+    It changes nothing where the stored mark is as far, or where the person is no member.
+    """
+
+    chat: Chat
+    user_id: UserId
+    mark: Mark
 
 
 @frozen
@@ -109,6 +125,8 @@ class StoreMessage:
     """
 
     message: Message
+    ordinal: int
+    """Its number among the messages of its chat: the chat's `message_count`, with this one."""
 
 
 @frozen
@@ -205,6 +223,7 @@ StorageEffect = (
     | MembershipEffect
     | ChangeChat
     | AdvanceChat
+    | AdvanceMark
     | StoreMessage
     | ChangeMessage
     | AppendEvent

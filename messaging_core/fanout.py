@@ -11,6 +11,7 @@ from attrs import evolve
 
 from messaging_core.effects import (
     AdvanceChat,
+    AdvanceMark,
     AppendEvent,
     ChangeChat,
     ChangeMessage,
@@ -50,6 +51,8 @@ from messaging_core.events import (
     readers,
     rebuild,
 )
+from messaging_core.ids import UserId
+from messaging_core.marks import NOTHING_READ, Mark, Marks
 from messaging_core.models import Chat, Member, Message, Tombstone
 from messaging_core.positions import may_see
 
@@ -63,35 +66,23 @@ def announce(chat: Chat, event: DurableEvent, *, now: datetime) -> tuple[Effect,
     sequence = chat.sequence + 1
     people = kind_of(event).audience(event, chat)
     match event:
-        case MessageCreated(message):
-            entry = creation(message)
-            stored: tuple[StorageEffect, ...] = (
-                StoreMessage(message),
-                AdvanceChat(
-                    # The hot path: `evolve` takes three times as long.
-                    Chat(
-                        chat.id,
-                        chat.title,
-                        chat.is_group,
-                        chat.created_at,
-                        chat.members,
-                        sequence,
-                        active_at=message.ts,
-                        last_message_id=message.id,
-                        history=chat.history,
-                        avatar_url=chat.avatar_url,
-                    )
-                ),
-            )
-            return (*stored, Deliver(event, people, entry))
+        case MessageCreated():
+            return _announce_message(chat, event, people)
         case MessageUpdated(message) | MessageDeleted(message):
-            stored = (ChangeMessage(message), AdvanceChat(evolve(chat, sequence=sequence)))
+            stored: tuple[StorageEffect, ...] = (
+                ChangeMessage(message),
+                AdvanceChat(evolve(chat, sequence=sequence)),
+            )
         case ChatCreated(created):
             stored = (StoreChat(evolve(created, sequence=sequence)),)
         case ChatDeleted(tombstone):
             stored = (DeleteChat(tombstone, chat.member_ids),)
         case MemberAdded(member):
-            stored = (StoreMember(chat.id, member), AdvanceChat(evolve(chat, sequence=sequence)))
+            stored = (
+                StoreMember(chat.id, member),
+                AdvanceMark(chat, member.user_id, _all_read(chat)),
+                AdvanceChat(evolve(chat, sequence=sequence)),
+            )
         case ChatUpdated(_, title, avatar_url, history):
             changed = evolve(chat, title=title, avatar_url=avatar_url, history=history, sequence=sequence)
             stored = (ChangeChat(changed), AdvanceChat(changed))
@@ -113,6 +104,31 @@ def announce(chat: Chat, event: DurableEvent, *, now: datetime) -> tuple[Effect,
     return (*stored, AppendEvent(entry), Deliver(event, people, entry))
 
 
+def _announce_message(chat: Chat, event: MessageCreated, people: tuple[UserId, ...]) -> tuple[Effect, ...]:
+    message = event.message
+    read = Mark(message.id, chat.message_count + 1)
+    # The hot path: `evolve` takes three times as long.
+    advanced = Chat(
+        chat.id,
+        chat.title,
+        chat.is_group,
+        chat.created_at,
+        chat.members,
+        chat.sequence + 1,
+        active_at=message.ts,
+        last_message_id=message.id,
+        history=chat.history,
+        avatar_url=chat.avatar_url,
+        message_count=read.ordinal,
+        marks=_moved(chat, message.author_id, read),
+    )
+    delivery = Deliver(event, people, creation(message))
+    if not chat.is_group or message.author_id is None:
+        return (StoreMessage(message, read.ordinal), AdvanceChat(advanced), delivery)
+    own = AdvanceMark(advanced, message.author_id, read)
+    return (StoreMessage(message, read.ordinal), AdvanceChat(advanced), own, delivery)
+
+
 def announce_added(chat: Chat, added: Sequence[Member], *, now: datetime) -> tuple[Effect, ...]:
     """The effects of people who join together: one event each, all with one audience, which includes them.
 
@@ -121,7 +137,12 @@ def announce_added(chat: Chat, added: Sequence[Member], *, now: datetime) -> tup
     people = (*chat.member_ids, *[member.user_id for member in added])
     count = chat.member_count + len(added)
     last = evolve(chat, sequence=chat.sequence + len(added))
-    stored: list[Effect] = [*[StoreMember(chat.id, member) for member in added], AdvanceChat(last)]
+    mark = _all_read(chat)
+    stored: list[Effect] = [
+        *[StoreMember(chat.id, member) for member in added],
+        *[AdvanceMark(chat, member.user_id, mark) for member in added],
+        AdvanceChat(last),
+    ]
     deliveries = []
     for number, member in enumerate(added, chat.sequence + 1):
         event = MemberAdded(member, count)
@@ -129,6 +150,19 @@ def announce_added(chat: Chat, added: Sequence[Member], *, now: datetime) -> tup
         stored.append(AppendEvent(entry))
         deliveries.append(Deliver(event, people, entry))
     return (*stored, *deliveries)
+
+
+def _moved(chat: Chat, user_id: UserId | None, mark: Mark) -> Marks:
+    """The chat's `marks` after a person has moved theirs."""
+    if chat.is_group:
+        return ()
+    first, second = chat.marks or (NOTHING_READ, NOTHING_READ)
+    return (mark, second) if chat.members[0].user_id == user_id else (first, mark)
+
+
+def _all_read(chat: Chat) -> Mark:
+    """The mark of who joins a chat now."""
+    return Mark(chat.last_message_id or NOTHING_READ.message_id, chat.message_count)
 
 
 def announce_ephemeral(chat: Chat, event: EphemeralEvent) -> DeliverEphemeral:

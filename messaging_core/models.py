@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 from attrs import frozen
 
 from messaging_core.ids import ChatId, MessageId, SessionId, UserId
+from messaging_core.marks import Marks
 from messaging_core.positions import FOUNDER, Range
 
 
@@ -117,6 +118,10 @@ class Chat:
     history: History = History.ALL
     """What people who join from now on read."""
     avatar_url: str | None = None
+    message_count: int = 0
+    """How many messages were sent, deleted ones included: the ordinal of the last one."""
+    marks: Marks = ()
+    """How far the two people of a direct chat have read; those of a group are read apart from it."""
 
     @property
     def member_ids(self) -> tuple[UserId, ...]:
@@ -186,6 +191,7 @@ class Excerpt(NamedTuple):
     sequence: int
     history: History
     avatar_url: str | None
+    message_count: int
     member_ids: tuple[UserId, ...] = ()
     viewer: Member | None = None
     """The membership of whom it is for; None where it is for nobody in particular."""

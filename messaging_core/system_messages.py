@@ -18,7 +18,7 @@ from typing import Any
 
 from attrs import evolve
 
-from messaging_core.effects import Decision, Deliver, Effect
+from messaging_core.effects import AdvanceChat, Decision, Deliver, Effect
 from messaging_core.events import MessageCreated
 from messaging_core.fanout import announce
 from messaging_core.ids import MessageId, UserId
@@ -64,12 +64,14 @@ def write(
         message_id, chat.id, None, MessageType.SYSTEM, None, facts, now, None, None, None, number, number
     )
     effects: list[Effect] = []
+    after = chat
     for effect in announce(chat, MessageCreated(message), now=now):
+        if isinstance(effect, AdvanceChat):
+            after = effect.chat
         if isinstance(effect, Deliver):
             effects.append(evolve(effect, event=MessageCreated(rendered(message, people))))
         else:
             effects.append(effect)
-    after = evolve(chat, sequence=number, active_at=now, last_message_id=message_id)
     return Decision(after, tuple(effects))
 
 

@@ -15,6 +15,7 @@ from attrs import Factory, evolve, frozen
 from messaging_core.chats import excerpt
 from messaging_core.effects import (
     AdvanceChat,
+    AdvanceMark,
     AppendEvent,
     ChangeChat,
     ChangeMessage,
@@ -38,6 +39,7 @@ from messaging_core.effects import (
 )
 from messaging_core.events import LogEntry, creation
 from messaging_core.ids import ChatId, MessageId, SessionId, UserId
+from messaging_core.marks import NOTHING_READ, Mark, marks_by, merged
 from messaging_core.models import (
     Chat,
     Excerpt,
@@ -71,6 +73,8 @@ class _Tables:
     direct_chats: dict[frozenset[UserId], ChatId] = Factory(dict)
     tombstones: dict[ChatId, Tombstone] = Factory(dict)
     chats_of: dict[UserId, dict[ChatId, None]] = Factory(dict)
+    group_marks: dict[ChatId, dict[UserId, Mark]] = Factory(dict)
+    ordinals: dict[MessageId, int] = Factory(dict)
     creators: dict[ChatId, UserId] = Factory(dict)
     """Who created each chat, until they leave it."""
     ended: dict[ChatId, list[Member]] = Factory(dict)
@@ -139,6 +143,32 @@ class _WorldReader:
         return {
             id_: excerpt(self._tables.chats[id_], viewer, size) for id_, size in sizes.items() if id_ in own
         }
+
+    def mark_at(self, chat_id: ChatId, message_id: MessageId) -> Mark:
+        history = self._tables.history.get(chat_id, [])
+        found = history[: bisect_right(history, message_id)][-1:]
+        return Mark(found[0], self._tables.ordinals[found[0]]) if found else NOTHING_READ
+
+    def marks(self, chat_id: ChatId) -> Mapping[UserId, Mark]:
+        chat = self._tables.chats.get(chat_id)
+        if chat is None:
+            return {}
+        if not chat.is_group:
+            return dict(zip(chat.member_ids, chat.marks or (NOTHING_READ, NOTHING_READ), strict=True))
+        marks = self._tables.group_marks.get(chat_id, {})
+        return {user_id: marks.get(user_id, NOTHING_READ) for user_id in chat.member_ids}
+
+    def own_marks(self, user_id: UserId, chat_ids: Collection[ChatId]) -> Mapping[ChatId, Mark]:
+        found = {chat_id: self.marks(chat_id) for chat_id in chat_ids}
+        return {chat_id: marks[user_id] for chat_id, marks in found.items() if user_id in marks}
+
+    def furthest_marks(self, user_id: UserId, chat_ids: Collection[ChatId]) -> Mapping[ChatId, Mark]:
+        found: dict[ChatId, Mark] = {}
+        for chat_id in chat_ids:
+            others = [mark for each, mark in self.marks(chat_id).items() if each != user_id]
+            if others:
+                found[chat_id] = max(others)
+        return found
 
     def shares_chat(self, one: UserId, other: UserId) -> bool:
         chats_of = self._tables.chats_of
@@ -240,12 +270,12 @@ class _WorldTransaction(_WorldReader):
                 self._add(tables.password_hashes, user.id, password_hash)
             case StoreSession(session):
                 self._put(tables.sessions, session.id, session)
-            case AdvanceChat() | ChangeChat():
+            case AdvanceChat() | ChangeChat() | AdvanceMark():
                 self._change_chat(effect)
             case StoreChat() | StoreMember() | StoreRole() | EndMembership() | DeleteChat():
                 self._change_members(effect)
-            case StoreMessage(message):
-                self._store_message(message)
+            case StoreMessage(message, ordinal):
+                self._store_message(message, ordinal)
                 self._append(creation(message))
             case ChangeMessage(message):
                 if message.id not in tables.messages:
@@ -301,7 +331,7 @@ class _WorldTransaction(_WorldReader):
         while self._undo:
             self._undo.pop()()
 
-    def _change_chat(self, effect: AdvanceChat | ChangeChat) -> None:
+    def _change_chat(self, effect: AdvanceChat | ChangeChat | AdvanceMark) -> None:
         chat = effect.chat
         match effect:
             case AdvanceChat():
@@ -309,7 +339,12 @@ class _WorldTransaction(_WorldReader):
                     "sequence": chat.sequence,
                     "active_at": chat.active_at,
                     "last_message_id": chat.last_message_id,
+                    "message_count": chat.message_count,
+                    "marks": merged(self._tables.chats[chat.id].marks, chat.marks),
                 }
+            case AdvanceMark(_, user_id, mark):
+                self._advance_mark(chat.id, user_id, mark)
+                return
             case ChangeChat():
                 changes = {"title": chat.title, "avatar_url": chat.avatar_url, "history": chat.history}
             case _:
@@ -381,6 +416,9 @@ class _WorldTransaction(_WorldReader):
         others = tuple([each for each in chat.members if each is not member])
         self._put(tables.chats, chat_id, evolve(chat, members=others))
         self._remove(tables.chats_of[user_id], chat_id)
+        marks = tables.group_marks.get(chat_id, {})
+        if user_id in marks:
+            self._remove(marks, user_id)
         if tables.creators.get(chat_id) == user_id:
             self._remove(tables.creators, chat_id)
         former = tables.ended.setdefault(chat_id, [])
@@ -388,8 +426,21 @@ class _WorldTransaction(_WorldReader):
         self._undo.append(former.pop)
         self._put(tables.ends.setdefault(user_id, {}), chat_id, last)
 
-    def _store_message(self, message: Message) -> None:
+    def _advance_mark(self, chat_id: ChatId, user_id: UserId, mark: Mark) -> None:
+        chat = self._tables.chats[chat_id]
+        marks = self.marks(chat_id)
+        if user_id not in marks:
+            return
+        if chat.is_group:
+            group_marks = self._tables.group_marks.setdefault(chat_id, {})
+            self._put(group_marks, user_id, max(mark, marks[user_id]))
+        else:
+            moved = merged(chat.marks, marks_by(user_id, mark, chat.member_ids))
+            self._put(self._tables.chats, chat_id, evolve(chat, marks=moved))
+
+    def _store_message(self, message: Message, ordinal: int) -> None:
         self._add(self._tables.messages, message.id, message)
+        self._add(self._tables.ordinals, message.id, ordinal)
         history = self._tables.history.setdefault(message.chat_id, [])
         history.append(message.id)
         self._undo.append(history.pop)

@@ -5,7 +5,7 @@ statements compiled once. A statement's parameters are positional, in the order 
 names them.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from sqlalchemy import (
@@ -34,7 +34,7 @@ from sqlalchemy import (
 from sqlalchemy.engine import Dialect
 from sqlalchemy.sql import ClauseElement
 
-from adapters.storage_sql.members import COLUMNS
+from adapters.storage_sql.members import COLUMNS, DIRECT_MARKS, MARK
 from adapters.storage_sql.statements import Statements
 from adapters.storage_sql.tables import (
     chats,
@@ -57,8 +57,21 @@ from messaging_core.events import CREATED
 
 CHAT_COLUMNS = tuple([column for column in chats.c if column.name not in {"deleted_at", "deleted_by"}])
 MEMBER_COLUMNS = tuple([members.c[name] for name in COLUMNS])
+MESSAGE_COLUMNS = tuple([column for column in messages.c if column.name != "ordinal"])
 RESPONSE_COLUMNS = ("fingerprint", "status", "resource_kind", "resource_id", "created_at")
 """Columns of a stored response besides its key."""
+
+
+def _mark_column(of_group: str, of_first: str, of_second: str) -> ColumnElement[Any]:
+    return case(
+        (chats.c.is_group, members.c[of_group]),
+        (members.c.position == literal_column("1"), chats.c[of_first]),
+        else_=chats.c[of_second],
+    )
+
+
+MARK_COLUMNS = tuple(map(_mark_column, MARK, DIRECT_MARKS[:2], DIRECT_MARKS[2:]))
+"""A member's mark, in a direct chat or a group."""
 
 Among = Callable[[ColumnElement[Any], str], ColumnElement[bool]]
 """`column IN (a parameter with many values)`, in an engine's dialect."""
@@ -66,11 +79,16 @@ Among = Callable[[ColumnElement[Any], str], ColumnElement[bool]]
 Upsert = Callable[[Table], ClauseElement]
 """Insert a row of all columns, or replace all columns but the key of the row that has its key."""
 
+Greater = Callable[[ColumnElement[Any], ColumnElement[Any]], ColumnElement[Any]]
+"""The greater one of two values."""
+
 Replace = Callable[[Table], Insert]
 """Insert a row, and delete a row with the same values in a unique constraint."""
 
 
-def compile_statements(dialect: Dialect, *, among: Among, upsert: Upsert, replace: Replace) -> Statements:
+def compile_statements(
+    dialect: Dialect, *, among: Among, upsert: Upsert, replace: Replace, greater: Greater
+) -> Statements:
     """Compile every statement for `dialect`, whose placeholders must be positional."""
 
     def compiled(statement: ClauseElement, *parameters: str) -> str:
@@ -96,7 +114,15 @@ def compile_statements(dialect: Dialect, *, among: Among, upsert: Upsert, replac
         found = select(*columns).where(members.c.chat_id == bindparam("chat_id"), *conditions)
         return insert(former_members).from_select(("chat_id", "last_sequence", *COLUMNS), found)
 
-    changeable = [column.name for column in messages.c if column.name not in {"id", "chat_id", "sequence"}]
+    def further(columns: Iterable[str], table: Table) -> dict[str, ColumnElement[Any]]:
+        """Sets columns to a parameter where that is greater."""
+        return {name: greater(table.c[name], bindparam(f"new_{name}")) for name in columns}
+
+    advanced = ("sequence", "active_at", "last_message_id", "message_count")
+    new: dict[str, Any] = {name: bindparam(f"new_{name}") for name in advanced}
+    of_members = members.join(chats, chats.c.id == members.c.chat_id)
+    fixed = {"id", "chat_id", "sequence", "ordinal"}
+    changeable = [column.name for column in messages.c if column.name not in fixed]
     return Statements(
         user=compiled(select(users).where(users.c.id == bindparam("id")), "id"),
         users=compiled(select(users).where(among(users.c.id, "ids")), "ids"),
@@ -209,8 +235,35 @@ def compile_statements(dialect: Dialect, *, among: Among, upsert: Upsert, replac
             ),
             *("user_id", "chat_ids"),
         ),
-        message=compiled(select(messages).where(messages.c.id == bindparam("id")), "id"),
-        last_messages=compiled(select(messages).where(among(messages.c.id, "ids")), "ids"),
+        mark_before=compiled(
+            select(messages.c.id, messages.c.ordinal)
+            .where(in_chat, messages.c.sequence < bindparam("before_sequence"))
+            .order_by(messages.c.sequence.desc())
+            .limit(1),
+            *("chat_id", "before_sequence"),
+        ),
+        marks=compiled(
+            select(members.c.user_id, *MARK_COLUMNS)
+            .select_from(of_members)
+            .where(members.c.chat_id == bindparam("chat_id"))
+            .order_by(members.c.position),
+            "chat_id",
+        ),
+        own_marks=compiled(
+            select(members.c.chat_id, *MARK_COLUMNS)
+            .select_from(of_members)
+            .where(members.c.user_id == bindparam("user_id"), among(members.c.chat_id, "chat_ids")),
+            *("user_id", "chat_ids"),
+        ),
+        furthest_marks=compiled(
+            select(members.c.chat_id, *[func.max(column) for column in MARK_COLUMNS])
+            .select_from(of_members)
+            .where(among(members.c.chat_id, "chat_ids"), members.c.user_id != bindparam("user_id"))
+            .group_by(members.c.chat_id),
+            *("chat_ids", "user_id"),
+        ),
+        message=compiled(select(*MESSAGE_COLUMNS).where(messages.c.id == bindparam("id")), "id"),
+        last_messages=compiled(select(*MESSAGE_COLUMNS).where(among(messages.c.id, "ids")), "ids"),
         # No condition on the chat: with one, an engine might search all of that chat's messages.
         message_numbers=compiled(
             select(messages.c.chat_id, messages.c.id, messages.c.sequence).where(
@@ -226,7 +279,7 @@ def compile_statements(dialect: Dialect, *, among: Among, upsert: Upsert, replac
             *("chat_id", "from_sequence"),
         ),
         messages_before=compiled(
-            select(messages)
+            select(*MESSAGE_COLUMNS)
             .where(
                 in_chat,
                 messages.c.sequence < bindparam("before_sequence"),
@@ -237,7 +290,7 @@ def compile_statements(dialect: Dialect, *, among: Among, upsert: Upsert, replac
             *("chat_id", "before_sequence", "since", "count"),
         ),
         messages_after=compiled(
-            select(messages)
+            select(*MESSAGE_COLUMNS)
             .where(in_chat, messages.c.sequence > bindparam("after_sequence"))
             .order_by(messages.c.sequence)
             .limit(bindparam("count")),
@@ -285,14 +338,28 @@ def compile_statements(dialect: Dialect, *, among: Among, upsert: Upsert, replac
         insert_member=inserted(members, "chat_id", "position", *COLUMNS),
         insert_direct_chat=inserted(direct_chats),
         advance_chat=compiled(
+            update(chats).where(chats.c.id == bindparam("of_chat")).values(new),
+            *_new(advanced),
+            "of_chat",
+        ),
+        advance_direct_chat=compiled(
             update(chats)
             .where(chats.c.id == bindparam("of_chat"))
-            .values(
-                sequence=bindparam("new_sequence"),
-                active_at=bindparam("new_active_at"),
-                last_message_id=bindparam("new_last_message_id"),
-            ),
-            *("new_sequence", "new_active_at", "new_last_message_id", "of_chat"),
+            .values({**new, **further(DIRECT_MARKS, chats)}),
+            *_new((*advanced, *DIRECT_MARKS)),
+            "of_chat",
+        ),
+        advance_direct_marks=compiled(
+            update(chats).where(chats.c.id == bindparam("of_chat")).values(further(DIRECT_MARKS, chats)),
+            *_new(DIRECT_MARKS),
+            "of_chat",
+        ),
+        advance_mark=compiled(
+            update(members)
+            .where(members.c.user_id == bindparam("of_user"), members.c.chat_id == bindparam("of_chat"))
+            .values(further(MARK, members)),
+            *_new(MARK),
+            *("of_user", "of_chat"),
         ),
         change_chat=compiled(
             update(chats)
@@ -461,6 +528,10 @@ def _insert_unless(table: Table, names: tuple[str, ...], *found: ColumnElement[b
     values = select(*(bindparam(name, type_=table.c[name].type) for name in names))
     there: Select[Any] = select(literal_column("1")).select_from(table).where(*found)
     return insert(table).from_select(names, values.where(~exists(there)))
+
+
+def _new(names: Iterable[str]) -> tuple[str, ...]:
+    return tuple(f"new_{name}" for name in names)
 
 
 def _page_of_log(part: Select[Any], table: Table, name: str) -> Subquery:

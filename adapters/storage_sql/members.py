@@ -4,6 +4,8 @@ Both databases use this module; beside it, only `tables`, `core_statements` and 
 
 - A new field of a membership: a column in `tables.members` and `tables.former_members` with a revision, then
   `COLUMNS`, `values_of` and `member_of` here; then run `make statements`.
+- A read mark is no such field, because it changes with every message: no cache has the marks of groups. The
+  people of a direct chat have theirs in the chat's row, and in `Chat.marks`.
 - A new effect on memberships, in `messaging_core.effects.MembershipEffect`: `MemberWriter.apply` stores it,
   and `change_by` says what it changes of cached chats. Until both match it, the type checker fails.
 
@@ -30,6 +32,7 @@ from messaging_core.effects import (
     StoreRole,
 )
 from messaging_core.ids import ChatId, UserId
+from messaging_core.marks import Mark, marks_by
 from messaging_core.models import Chat, Excerpt, Member, Role, Tombstone
 from messaging_core.positions import FOUNDER, Range
 
@@ -40,6 +43,11 @@ MAX_CACHED_MEMBERS = 200_000
 
 COLUMNS = ("user_id", "role", "joined_at", "first_sequence", "reads_from")
 """The columns of a membership besides its chat, and its position there or its end, in the tables' order."""
+
+MARK = ("read_up_to", "read_count")
+"""The columns of a member's mark in a group."""
+DIRECT_MARKS = ("first_read_up_to", "first_read_count", "second_read_up_to", "second_read_count")
+"""The columns of `chats` with the marks of a direct chat."""
 
 # Takes a tenth of the time of calling the class.
 _ROLES = {role.value: role for role in Role}
@@ -138,6 +146,19 @@ class MemberReader:
         rows = self._execute(self._sql.own_memberships, (user_id, chat_ids)).fetchall()
         return {row[0]: member_of(row[1:]) for row in rows}
 
+    def marks(self, chat_id: ChatId) -> dict[UserId, Mark]:
+        """See `messaging_core.ports.ChatReader`, as for the next two."""
+        rows = self._execute(self._sql.marks, (chat_id,)).fetchall()
+        return {user_id: Mark(*mark) for user_id, *mark in rows}
+
+    def own_marks(self, user_id: UserId, chat_ids: object) -> dict[ChatId, Mark]:
+        rows = self._execute(self._sql.own_marks, (user_id, chat_ids)).fetchall()
+        return {chat_id: Mark(*mark) for chat_id, *mark in rows}
+
+    def furthest_marks(self, user_id: UserId, chat_ids: object) -> dict[ChatId, Mark]:
+        rows = self._execute(self._sql.furthest_marks, (chat_ids, user_id)).fetchall()
+        return {chat_id: Mark(*mark) for chat_id, *mark in rows}
+
     def excerpts(
         self, chats: Sequence[Row], sizes: Mapping[ChatId, int], viewer: UserId
     ) -> dict[ChatId, Chat | Excerpt]:
@@ -188,6 +209,13 @@ class MemberWriter:
                 self._delete_chat(tombstone)  # which versions them too
             case _:  # pragma: no cover - the type checker proves it unreachable
                 assert_never(effect)
+
+    def advance_mark(self, chat: Chat, user_id: UserId, mark: Mark) -> None:
+        if chat.is_group:
+            self._execute(self._sql.advance_mark, (*mark, user_id, chat.id))
+        elif marks := marks_by(user_id, mark, chat.member_ids):
+            first, second = marks
+            self._execute(self._sql.advance_direct_marks, (*first, *second, chat.id))
 
     def _version_members(self, chat_id: ChatId, *, more: int) -> None:
         self._execute(self._sql.count_member, (more, chat_id))

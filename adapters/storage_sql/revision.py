@@ -1,4 +1,4 @@
 """The newest schema revision, for modules that compare it without loading Alembic."""
 
-NEWEST = "0013"
+NEWEST = "0014"
 """The last revision in `migrations/versions`."""

@@ -16,6 +16,7 @@ from messaging_core.events import (
     Subject,
 )
 from messaging_core.ids import UserId
+from messaging_core.marks import NOTHING_READ, Mark
 from messaging_core.models import (
     Chat,
     Excerpt,
@@ -110,6 +111,7 @@ def session_of(row: Row) -> Session:
 
 
 def chat_row(chat: Chat, *, members_version: int) -> Row:
+    first, second = chat.marks or (NOTHING_READ, NOTHING_READ)
     return (
         chat.id,
         chat.title,
@@ -120,13 +122,17 @@ def chat_row(chat: Chat, *, members_version: int) -> Row:
         chat.last_message_id,
         chat.avatar_url,
         chat.history._value_,
+        chat.message_count,
+        *first,
+        *second,
         members_version,
         len(chat.members),
     )
 
 
 def chat_of(row: Row, members: tuple[Member, ...]) -> Chat:
-    id_, title, is_group, created_at, sequence, active_at, last_message_id, avatar_url, history, _, _ = row
+    id_, title, is_group, created_at, sequence, active_at, last_message_id = row[:7]
+    avatar_url, history, message_count, *marks, _, _ = row[7:]
     return Chat(
         id_,
         title,
@@ -138,12 +144,15 @@ def chat_of(row: Row, members: tuple[Member, ...]) -> Chat:
         last_message_id,
         _HISTORIES[history] if is_group else History.ALL,
         avatar_url,
+        message_count,
+        (Mark(*marks[:2]), Mark(*marks[2:])) if any(marks) else (),
     )
 
 
 def excerpt_of(row: Row, member_ids: tuple[UserId, ...] = ()) -> Excerpt:
     id_, title, is_group, created_at, sequence, active_at, last_message_id = row[:7]
-    avatar_url, history, _, member_count = row[7:]
+    avatar_url, history, message_count = row[7:10]
+    member_count = row[MEMBER_COUNT]
     return Excerpt(
         id_,
         title,
@@ -155,6 +164,7 @@ def excerpt_of(row: Row, member_ids: tuple[UserId, ...] = ()) -> Excerpt:
         sequence,
         _HISTORIES[history] if is_group else History.ALL,
         avatar_url,
+        message_count,
         member_ids,
     )
 

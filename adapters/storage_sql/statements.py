@@ -28,6 +28,10 @@ class Statements:
     ended_members: str
     ranked_members: str
     first_members: str
+    mark_before: str
+    marks: str
+    own_marks: str
+    furthest_marks: str
     own_memberships: str
     message: str
     last_messages: str
@@ -46,6 +50,9 @@ class Statements:
     insert_member: str
     insert_direct_chat: str
     advance_chat: str
+    advance_direct_chat: str
+    advance_direct_marks: str
+    advance_mark: str
     change_chat: str
     add_member: str
     count_member: str

@@ -126,6 +126,14 @@ chats = Table(
     Column("avatar_url", Text),
     # What people who join a group read; nobody joins a direct chat, and its value has no meaning.
     Column("history", Text, nullable=False, server_default=text("'joined'")),
+    # Of all messages that were sent, deleted ones included.
+    Column("message_count", _Int64, nullable=False, server_default=text("0")),
+    # In a direct chat the marks of its people, in the order of its members, so that sending a message, which
+    # moves its author's mark, changes no further row.
+    Column("first_read_up_to", _Int64, nullable=False, server_default=text("0")),
+    Column("first_read_count", _Int64, nullable=False, server_default=text("0")),
+    Column("second_read_up_to", _Int64, nullable=False, server_default=text("0")),
+    Column("second_read_count", _Int64, nullable=False, server_default=text("0")),
     # Grows by one in every transaction that changes the members or their roles.
     Column("members_version", _Int64, nullable=False),
     # Stored, so that a list of chats does not count a thousand rows for each of them.
@@ -151,6 +159,9 @@ members = Table(
     # The range in the chat's log; the defaults are a founder's.
     Column("first_sequence", _Int64, nullable=False, server_default=text("1")),
     Column("reads_from", _Int64, nullable=False, server_default=text("1")),
+    # The mark in a group: the id and the ordinal of the last message that the member has read; 0 for none.
+    Column("read_up_to", _Int64, nullable=False, server_default=text("0")),
+    Column("read_count", _Int64, nullable=False, server_default=text("0")),
     PrimaryKeyConstraint("chat_id", "position"),
     Index("ix_members_user_id_chat_id", "user_id", "chat_id", unique=True),
     sqlite_with_rowid=False,
@@ -212,6 +223,8 @@ messages = Table(
     Column("sequence", _Int64, nullable=False),
     # The sequence of its last change; null while it has not changed.
     Column("revision", _Int64),
+    # Its number among the messages of its chat, deleted ones included.
+    Column("ordinal", _Int64, nullable=False, server_default=text("0")),
     # One index for the history and the log: reading a page costs the page, wherever it is. In a chat,
     # identifiers and sequence numbers grow together.
     Index("ix_messages_chat_id_sequence", "chat_id", "sequence", unique=True),

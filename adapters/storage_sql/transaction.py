@@ -29,6 +29,7 @@ from adapters.storage_sql.rows import (
 from adapters.storage_sql.statements import Statements
 from messaging_core.effects import (
     AdvanceChat,
+    AdvanceMark,
     AppendEvent,
     ChangeChat,
     ChangeMessage,
@@ -51,6 +52,7 @@ from messaging_core.effects import (
 )
 from messaging_core.events import LogEntry
 from messaging_core.ids import MAX_ID, ChatId, MessageId, SessionId, UserId
+from messaging_core.marks import NOTHING_READ, Mark
 from messaging_core.models import (
     Chat,
     Excerpt,
@@ -142,6 +144,20 @@ class SqlReader:
             own = self._members.own_memberships(viewer, self._many([chat.id for chat in large]))
             found.update({chat.id: chat._replace(viewer=own[chat.id]) for chat in large})
         return found
+
+    def mark_at(self, chat_id: ChatId, message_id: MessageId) -> Mark:
+        before = self._first_from(chat_id, MessageId(message_id + 1))
+        row = self._execute(self._sql.mark_before, (chat_id, before)).fetchone()
+        return NOTHING_READ if row is None else Mark(*row)
+
+    def marks(self, chat_id: ChatId) -> Mapping[UserId, Mark]:
+        return self._members.marks(chat_id)
+
+    def own_marks(self, user_id: UserId, chat_ids: Collection[ChatId]) -> Mapping[ChatId, Mark]:
+        return self._members.own_marks(user_id, self._many(chat_ids))
+
+    def furthest_marks(self, user_id: UserId, chat_ids: Collection[ChatId]) -> Mapping[ChatId, Mark]:
+        return self._members.furthest_marks(user_id, self._many(chat_ids))
 
     def shares_chat(self, one: UserId, other: UserId) -> bool:
         return self._execute(self._sql.shares_chat, (one, other)).fetchone() is not None
@@ -258,8 +274,8 @@ class SqlTransaction(SqlReader):
 
     def apply(self, effect: StorageEffect) -> None:
         match effect:  # the effects of a message come first, because each failed match takes time
-            case StoreMessage(message):
-                self._execute(self._sql.insert_message, message_row(message))
+            case StoreMessage(message, ordinal):
+                self._execute(self._sql.insert_message, (*message_row(message), ordinal))
             case AdvanceChat(chat):
                 self._advance(chat)
             case StoreResponse(response):
@@ -274,9 +290,8 @@ class SqlTransaction(SqlReader):
                 self._execute(self._sql.insert_user, user_row(user))
                 self._execute(self._sql.insert_email_key, (email_key, user.id))
                 self._execute(self._sql.insert_password_hash, (user.id, password_hash))
-            case ChangeChat(chat):
-                changed = (chat.title, chat.avatar_url, chat.history._value_, chat.id)
-                self._change("chat", chat.id, self._sql.change_chat, changed)
+            case ChangeChat() | AdvanceMark():
+                self._change_chat(effect)
             case StoreChat() | StoreMember() | StoreRole() | EndMembership() | DeleteChat():
                 self._change_members(effect)
             case _:  # the type checker proves that only those of presence are left
@@ -327,9 +342,23 @@ class SqlTransaction(SqlReader):
     def _change_members(self, effect: MembershipEffect) -> None:
         self._member_writer.apply(effect)
 
+    def _change_chat(self, effect: ChangeChat | AdvanceMark) -> None:
+        match effect:
+            case ChangeChat(chat):
+                changed = (chat.title, chat.avatar_url, chat.history._value_, chat.id)
+                self._change("chat", chat.id, self._sql.change_chat, changed)
+            case AdvanceMark(chat, user_id, mark):
+                self._member_writer.advance_mark(chat, user_id, mark)
+            case _:  # pragma: no cover - the type checker proves it unreachable
+                assert_never(effect)
+
     def _advance(self, chat: Chat) -> None:
-        if self._changed(self._execute(self._sql.advance_chat, self._advanced(chat))) == 0:
+        if self._changed(self._send_advance(chat)) == 0:
             raise LookupError(f"there is no chat {chat.id} to advance")
 
-    def _advanced(self, chat: Chat) -> Row:
-        return (chat.sequence, seconds(chat.active_at), chat.last_message_id, chat.id)
+    def _send_advance(self, chat: Chat) -> Cursor:
+        advanced = (chat.sequence, seconds(chat.active_at), chat.last_message_id, chat.message_count)
+        if not chat.marks:
+            return self._execute(self._sql.advance_chat, (*advanced, chat.id))
+        first, second = chat.marks
+        return self._execute(self._sql.advance_direct_chat, (*advanced, *first, *second, chat.id))

@@ -1,9 +1,10 @@
 """What a storage knows of chats and their members."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Protocol
 
-from messaging_core.ids import ChatId, UserId
+from messaging_core.ids import ChatId, MessageId, UserId
+from messaging_core.marks import Mark
 from messaging_core.models import Chat, Excerpt, Member, Tombstone
 
 
@@ -38,6 +39,18 @@ class ChatReader(Protocol):
 
         See `chats.excerpt`. The cost depends on the members shown, not on the size of the chats.
         """
+
+    def mark_at(self, chat_id: ChatId, message_id: MessageId) -> Mark:
+        """The mark of who has read a chat up to `message_id`: at its last message that is not after it."""
+
+    def marks(self, chat_id: ChatId) -> Mapping[UserId, Mark]:
+        """How far each member of a chat has read it; the cost grows with its members."""
+
+    def own_marks(self, user_id: UserId, chat_ids: Collection[ChatId]) -> Mapping[ChatId, Mark]:
+        """How far a user has read those of the chats of which they are a member."""
+
+    def furthest_marks(self, user_id: UserId, chat_ids: Collection[ChatId]) -> Mapping[ChatId, Mark]:
+        """How far anybody but the user has read each of the chats with other members."""
 
     def shares_chat(self, one: UserId, other: UserId) -> bool:
         """Whether two different users are members of a common chat, direct or group."""

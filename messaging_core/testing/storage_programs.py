@@ -23,7 +23,7 @@ from messaging_core.commands import (
     UpdateGroup,
 )
 from messaging_core.constraints import UNSET, Unset
-from messaging_core.effects import Decision
+from messaging_core.effects import AdvanceMark, Decision
 from messaging_core.errors import Refused
 from messaging_core.groups import update_group
 from messaging_core.idempotency import IdempotentRequest, replayed, store
@@ -218,6 +218,8 @@ class _Join:
         if not user_ids:
             return None
         chat = scene.tx.lock_chat(scene.chat(self.chat))
+        if chat is not None and not chat.is_group:
+            return None
         return enact(scene.tx, add_members(chat, sorted(user_ids), reads_all=self.reads_all, now=scene.now))
 
 
@@ -265,7 +267,7 @@ class _Leave:
 
     def run(self, scene: _Scene) -> object:
         chat = scene.tx.lock_chat(scene.chat(self.chat))
-        if chat is None or len(chat.members) == 1:
+        if chat is None or not chat.is_group or len(chat.members) == 1:
             return None
         user_id = chat.member_ids[self.member % len(chat.members)]
         return enact(scene.tx, remove_member(chat, user_id, now=scene.now))
@@ -310,6 +312,23 @@ class _Send:
             limits=LIMITS,
         )
         return enact(scene.tx, decision)
+
+
+@frozen
+class _Read:
+    chat: int
+    member: int
+    message: int
+
+    def run(self, scene: _Scene) -> object:
+        chat = scene.tx.lock_chat(scene.chat(self.chat))
+        if chat is None:
+            return None
+        mark = scene.tx.mark_at(chat.id, scene.message(self.message))
+        # A member of the chat, or somebody else.
+        user_id = (*chat.member_ids, scene.user(self.member))[self.member % (len(chat.members) + 1)]
+        scene.tx.apply(AdvanceMark(chat, user_id, mark))
+        return mark
 
 
 @frozen
@@ -399,6 +418,7 @@ _Step = (
     | _Leave
     | _DeleteChat
     | _Send
+    | _Read
     | _Change
     | _Respond
     | _Forget
@@ -510,6 +530,10 @@ def _everything(known: _Known) -> Callable[[Reader], list[object]]:
             dict(reader.positions(known.users)),
             [reader.message(message_id) for message_id in known.messages],
             dict(reader.last_messages(_last_messages(reader, known))),
+            [dict(reader.marks(chat_id)) for chat_id in known.chats],
+            [dict(reader.own_marks(user_id, known.chats)) for user_id in known.users],
+            [dict(reader.furthest_marks(user_id, known.chats)) for user_id in known.users],
+            [reader.mark_at(chat_id, id_) for chat_id in known.chats for id_ in known.messages],
             [list(reader.log(chat_id, after, 3)) for chat_id in known.chats for after in (0, 2)],
             [list(reader.messages_before(chat_id, None, 100)) for chat_id in known.chats],
             [
@@ -569,6 +593,7 @@ _steps = st.one_of(
         st.just(UNSET) | values.avatar_urls,
         st.just(UNSET) | st.sampled_from(History),
     ),
+    st.builds(_Read, _numbers, _numbers, _numbers),
     st.builds(_Leave, _numbers, _numbers),
     st.builds(_DeleteChat, _numbers, _numbers),
     st.builds(_OpenSession, _numbers, values.nonces),

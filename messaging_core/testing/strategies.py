@@ -25,6 +25,7 @@ from messaging_core.events import (
 from messaging_core.idempotency import IdempotentRequest
 from messaging_core.ids import MAX_ID, ChatId, MessageId, SessionId, UserId
 from messaging_core.limits import Rate
+from messaging_core.marks import Mark
 from messaging_core.models import (
     Chat,
     History,
@@ -140,6 +141,10 @@ def ranges(draw: st.DrawFn, *, until: int) -> Range:
     return Range(first, draw(st.sampled_from([1, first])))
 
 
+def _marks(message_count: int) -> st.SearchStrategy[Mark]:
+    return st.builds(Mark, message_ids, st.integers(0, message_count))
+
+
 @st.composite
 def chats(draw: st.DrawFn, *, is_group: bool | None = None) -> Chat:
     """Chats with at least their `chat.created` in the log; people join groups later, too."""
@@ -165,6 +170,8 @@ def chats(draw: st.DrawFn, *, is_group: bool | None = None) -> Chat:
         draw(st.none() | message_ids),
         draw(st.sampled_from(History)) if group else History.ALL,
         draw(avatar_urls) if group else None,
+        message_count := draw(st.integers(0, 10**6)),
+        () if group else draw(st.just(()) | st.tuples(_marks(message_count), _marks(message_count))),
     )
 
 

@@ -231,6 +231,7 @@ def test_the_members_of_an_excerpt(chat: Chat, data: st.DataObject) -> None:
         chat.sequence,
         chat.history,
         chat.avatar_url,
+        chat.message_count,
     )
     assert isinstance(shown, Excerpt)
     assert shown.viewer == chat.member(viewer)
@@ -356,7 +357,7 @@ def test_a_chat_without_messages_comes_after_one_with_a_message() -> None:
 
 def excerpt_with(last_message_id: int | None, chat_id: int) -> Excerpt:
     message_id = None if last_message_id is None else MessageId(last_message_id)
-    return Excerpt(ChatId(chat_id), "", True, NOW, NOW, message_id, 2, 1, History.ALL, None)
+    return Excerpt(ChatId(chat_id), "", True, NOW, NOW, message_id, 2, 1, History.ALL, None, 0)
 
 
 @pytest.mark.parametrize("limit", [0, 201])

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from messaging_core.effects import (
     AdvanceChat,
+    AdvanceMark,
     AppendEvent,
     ChangeChat,
     ChangeMessage,
@@ -64,6 +65,7 @@ from messaging_core.frames import (
     Views,
 )
 from messaging_core.ids import ChatId, MessageId, UserId
+from messaging_core.marks import NOTHING_READ, Mark
 from messaging_core.models import (
     Chat,
     ChatView,
@@ -295,7 +297,10 @@ def test_every_event_is_stored_logged_and_delivered_in_this_order(data: st.DataO
             assert stored == [DeleteChat(tombstone, people), AppendEvent(entry)]
         case MemberAdded(member):
             people = (*people, member.user_id)
-            assert stored == [StoreMember(chat.id, member), AdvanceChat(moved), AppendEvent(entry)]
+            read = AdvanceMark(
+                chat, member.user_id, Mark(MessageId(chat.last_message_id or 0), chat.message_count)
+            )
+            assert stored == [StoreMember(chat.id, member), read, AdvanceChat(moved), AppendEvent(entry)]
         case ChatUpdated(_, title, avatar_url, history):
             changed = evolve(moved, title=title, avatar_url=avatar_url, history=history)
             assert stored == [ChangeChat(changed), AdvanceChat(changed), AppendEvent(entry)]
@@ -307,8 +312,21 @@ def test_every_event_is_stored_logged_and_delivered_in_this_order(data: st.DataO
             assert stored == [ending, AdvanceChat(moved), AppendEvent(entry)]
         case MessageCreated(message):
             entry = creation(message)
-            moved = evolve(moved, active_at=message.ts, last_message_id=message.id)
-            assert stored == [StoreMessage(message), AdvanceChat(moved)], "which logs it as well"
+            author, read_by_author = message.author_id, Mark(message.id, chat.message_count + 1)
+            moved = evolve(
+                moved,
+                active_at=message.ts,
+                last_message_id=message.id,
+                message_count=read_by_author.ordinal,
+                marks=tuple(
+                    read_by_author if member.user_id == author else mark
+                    for member, mark in zip(chat.members, chat.marks or [NOTHING_READ] * 2, strict=False)
+                    if not chat.is_group
+                ),
+            )
+            own = [AdvanceMark(moved, author, read_by_author)] if chat.is_group and author else []
+            stored_message = StoreMessage(message, chat.message_count + 1)
+            assert stored == [stored_message, AdvanceChat(moved), *own], "which logs it as well"
         case MessageUpdated(message) | MessageDeleted(message):
             people = readers(chat.members, number, message.sequence)
             assert entry.subject == MessageSubject(message.id)

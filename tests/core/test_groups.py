@@ -103,7 +103,7 @@ def test_renaming() -> None:
         (7, ChatUpdated, everybody),
         (8, "Alice renamed the group to “Trip”.", everybody),
     ]
-    renamed = evolve(CHAT, title="Trip", sequence=8, active_at=NOW, last_message_id=IDS[0])
+    renamed = evolve(CHAT, title="Trip", sequence=8, active_at=NOW, last_message_id=IDS[0], message_count=1)
     assert decision.result == renamed
 
 

@@ -7,6 +7,7 @@ from attrs import evolve
 
 from messaging_core.effects import (
     AdvanceChat,
+    AdvanceMark,
     AppendEvent,
     DeleteChat,
     Deliver,
@@ -17,7 +18,8 @@ from messaging_core.effects import (
 )
 from messaging_core.errors import AlreadyAMember, ChatNotFound, MemberNotFound, NotAGroup
 from messaging_core.events import ChatDeleted, MemberAdded, MemberRemoved, MemberUpdated
-from messaging_core.ids import ChatId, UserId
+from messaging_core.ids import ChatId, MessageId, UserId
+from messaging_core.marks import Mark
 from messaging_core.members import add_member, add_members, delete_chat, give_role, remove_member
 from messaging_core.models import Chat, Member, Role, Tombstone
 from messaging_core.positions import Range
@@ -25,7 +27,7 @@ from messaging_core.positions import Range
 NOW = datetime(2024, 11, 4, 14, 30, tzinfo=UTC)
 ALICE, BOB, CAROL, DAVE = UserId(1), UserId(2), UserId(3), UserId(4)
 FOUNDERS = (Member(ALICE, Role.OWNER, NOW), Member(BOB, Role.ADMIN, NOW))
-CHAT = Chat(ChatId(5), "A group", True, NOW, FOUNDERS, 6, NOW, None)
+CHAT = Chat(ChatId(5), "A group", True, NOW, FOUNDERS, 6, NOW, MessageId(9), message_count=4)
 
 
 @pytest.mark.parametrize(("reads_all", "reads_from"), [(True, 1), (False, 7)])
@@ -34,8 +36,9 @@ def test_joining(reads_all: bool, reads_from: int) -> None:
     carol = Member(CAROL, Role.MEMBER, NOW, Range(7, reads_from))
     decision = add_member(CHAT, CAROL, reads_all=reads_all, now=NOW)
     assert decision.result == evolve(CHAT, members=(*FOUNDERS, carol), sequence=7)
-    stored, _, logged, delivered = decision.effects
+    stored, read, _, logged, delivered = decision.effects
     assert stored == StoreMember(CHAT.id, carol)
+    assert read == AdvanceMark(CHAT, CAROL, Mark(MessageId(9), 4)), "what was sent before is no news"
     assert isinstance(logged, AppendEvent)
     assert delivered == Deliver(MemberAdded(carol, 3), (ALICE, BOB, CAROL), logged.entry)
 
@@ -45,7 +48,13 @@ def test_joining_together() -> None:
     carol, dave = (Member(user_id, Role.MEMBER, NOW, Range(7, 7)) for user_id in (CAROL, DAVE))
     decision = add_members(CHAT, (CAROL, DAVE), reads_all=False, now=NOW)
     assert decision.result == evolve(CHAT, members=(*FOUNDERS, carol, dave), sequence=8)
-    assert kinds(decision.effects) == [*[StoreMember] * 2, AdvanceChat, *[AppendEvent] * 2, *[Deliver] * 2]
+    assert kinds(decision.effects) == [
+        *[StoreMember] * 2,
+        *[AdvanceMark] * 2,
+        AdvanceChat,
+        *[AppendEvent] * 2,
+        *[Deliver] * 2,
+    ]
     deliveries = [effect for effect in decision.effects if isinstance(effect, Deliver)]
     assert [each.event for each in deliveries] == [MemberAdded(carol, 4), MemberAdded(dave, 4)]
     assert [each.entry.sequence for each in deliveries] == [7, 8]

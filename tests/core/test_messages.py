@@ -30,6 +30,7 @@ from messaging_core.events import (
 from messaging_core.fanout import announce
 from messaging_core.ids import ChatId, MessageId, UserId
 from messaging_core.limits import Limits
+from messaging_core.marks import NOTHING_READ, Mark
 from messaging_core.messages import check_page, delete_message, edit_message, page, send_message
 from messaging_core.models import Chat, Member, Message, MessageType, Page, Role
 from messaging_core.positions import Range, may_see
@@ -98,12 +99,19 @@ def wrong(refused: pytest.ExceptionInfo[Invalid]) -> list[tuple[str, str]]:
 def test_sending() -> None:
     """Sending stores the message under its event's number, advances the chat, then delivers to members."""
     message = evolve(MESSAGE, ts=LATER, sequence=7, revision=7)
-    advanced = evolve(CHAT, sequence=7, active_at=LATER, last_message_id=message.id)
+    advanced = evolve(
+        CHAT,
+        sequence=7,
+        active_at=LATER,
+        last_message_id=message.id,
+        message_count=1,
+        marks=(Mark(message.id, 1), NOTHING_READ),
+    )
     entry = LogEntry(CHAT.id, 7, "message.created", MessageSubject(message.id), LATER)
     assert send() == Decision(
         message,
         (
-            StoreMessage(message),
+            StoreMessage(message, 1),
             AdvanceChat(advanced),
             Deliver(MessageCreated(message), (ALICE, BOB), entry),
         ),
@@ -116,7 +124,7 @@ def test_any_sent_message(data: st.DataObject, chat: Chat) -> None:
     command = data.draw(values.send_commands(chat_id=st.just(chat.id)))
     author = data.draw(st.sampled_from(chat.member_ids))
     decision = send(command, chat=chat, author=author)
-    stored, advanced, delivered = decision.effects
+    stored, advanced, *_, delivered = decision.effects
     assert isinstance(stored, StoreMessage)
     assert isinstance(advanced, AdvanceChat)
     assert isinstance(delivered, Deliver)
@@ -124,9 +132,14 @@ def test_any_sent_message(data: st.DataObject, chat: Chat) -> None:
     assert author in delivered.audience
     assert delivered.entry == creation(stored.message)
     assert stored.message.sequence == advanced.chat.sequence == chat.sequence + 1
-    assert evolve(advanced.chat, sequence=0, active_at=NOW, last_message_id=None) == evolve(
-        chat, sequence=0, active_at=NOW, last_message_id=None
-    )
+    same: dict[str, Any] = {
+        "sequence": 0,
+        "active_at": NOW,
+        "last_message_id": None,
+        "message_count": 0,
+        "marks": (),
+    }
+    assert evolve(advanced.chat, **same) == evolve(chat, **same)
     message = decision.result
     assert stored.message == message
     assert delivered.event == MessageCreated(message)

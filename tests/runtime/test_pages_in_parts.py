@@ -38,7 +38,7 @@ def fill(tx: Transaction, count: int) -> None:
         # Identifiers have gaps, as if other chats had the ones between.
         id_, kind = MessageId(2 * number), MessageType.TEXT
         message = Message(id_, CHAT, MEMBER, kind, "x", None, NOW, None, None, None, number, number)
-        tx.apply(StoreMessage(message))
+        tx.apply(StoreMessage(message, number))
 
 
 class Counted:

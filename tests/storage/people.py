@@ -47,7 +47,7 @@ def send(tx: Transaction, content: str = "hello", chat_id: ChatId = CHAT) -> tup
         number,
         number,
     )
-    tx.apply(StoreMessage(message))
+    tx.apply(StoreMessage(message, number))
     tx.apply(AdvanceChat(evolve(chat, sequence=number, last_message_id=message.id)))
     return number, message.id
 

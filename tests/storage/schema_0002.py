@@ -69,7 +69,7 @@ async def check_0002(storage: Storage) -> None:
         chat = tx.lock_chat(ChatId(1))
         assert chat is not None
         message = message_of((5, *MESSAGES[0][1:], chat.sequence + 1, None))
-        tx.apply(StoreMessage(message))
+        tx.apply(StoreMessage(message, chat.message_count + 1))
         assert tx.log(ChatId(1), 5, 9) == [creation(message)]
 
     await storage.transact(go_on)

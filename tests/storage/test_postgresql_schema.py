@@ -18,6 +18,7 @@ from adapters.storage_sql.postgresql.transaction import postgresql_statements
 from adapters.storage_sql.rows import KINDS
 from adapters.storage_sql.tables import metadata
 from tests.postgresql import SERVER, connect, new_database
+from tests.storage.large_0008 import check_large, fill_large
 from tests.storage.older_schema import upgrades_stop_at
 from tests.storage.schema_0002 import check_0002, fill_0002
 from tests.storage.schema_0003 import check_0003, fill_0003
@@ -117,6 +118,17 @@ async def test_members_become_founders() -> None:
         assert upgrade_postgresql(address) == "0008"
         async with open_postgresql(address) as storage:
             await check_0008(storage)
+
+
+async def test_a_large_database_is_upgraded() -> None:
+    """The upgrade numbers 100,000 messages of many chats."""
+    with new_database(NAME) as address:
+        _upgrade_to(address, "0008")
+        with connect(address) as connection:
+            fill_large(connection.execute)
+        assert upgrade_postgresql(address) == "0008"
+        async with open_postgresql(address) as storage:
+            await check_large(storage)
 
 
 def _upgrade_to(address: str, revision: str) -> None:

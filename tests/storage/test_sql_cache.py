@@ -75,13 +75,14 @@ def send(tx: Transaction, number: int) -> None:
     chat = tx.lock_chat(ChatId(number % CHATS + 1))
     assert chat is not None
     message = a_message(tx.next_message_id(), chat.id, sequence=chat.sequence + 1)
-    tx.apply(StoreMessage(message))
+    tx.apply(StoreMessage(message, chat.message_count + 1))
     moved = evolve(
         chat,
         title="not this",
         sequence=chat.sequence + 1,
         active_at=chat.active_at + timedelta(seconds=1),
         last_message_id=message.id,
+        message_count=chat.message_count + 1,
     )
     tx.apply(AdvanceChat(moved))
 

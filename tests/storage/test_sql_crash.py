@@ -40,7 +40,7 @@ def send(tx):
         tx.next_message_id(), chat.id, UserId(1), MessageType.TEXT, "x" * 200, None, NOW, None, None, None,
         chat.sequence + 1, chat.sequence + 1
     )
-    tx.apply(StoreMessage(message))
+    tx.apply(StoreMessage(message, chat.sequence + 1))
     tx.apply(AdvanceChat(evolve(chat, sequence=chat.sequence + 1, last_message_id=message.id)))
     return message.id
 

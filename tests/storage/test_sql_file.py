@@ -172,7 +172,7 @@ async def test_odd_names(tmp_path: Path) -> None:
 async def test_an_old_sqlite(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The error for an SQLite library that is too old names the version."""
     monkeypatch.setattr(sqlite3, "sqlite_version_info", (3, 7, 17))
-    assert "3.31.0 or newer" in await refusal(tmp_path / "test.db")
+    assert "3.33.0 or newer" in await refusal(tmp_path / "test.db")
 
 
 async def test_a_full_disk_at_the_end(tmp_path: Path) -> None:

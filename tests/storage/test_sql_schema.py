@@ -17,6 +17,7 @@ from sqlalchemy import Engine, create_engine, inspect
 from adapters.storage_sql import NEWEST, DatabaseUnusable, open_sqlite
 from adapters.storage_sql.schema import upgrade_sqlite
 from adapters.storage_sql.tables import metadata
+from tests.storage.large_0008 import check_large, fill_large
 from tests.storage.older_schema import upgrades_stop_at
 from tests.storage.schema_0002 import MESSAGES, check_0002, fill_0002
 from tests.storage.schema_0003 import check_0003, fill_0003
@@ -107,6 +108,21 @@ async def test_members_become_founders(path: Path) -> None:
         fill_0008(connection.executemany, "?")
     async with open_sqlite(path) as storage:
         await check_0008(storage)
+
+
+async def test_a_large_database_is_upgraded(path: Path) -> None:
+    """The upgrade numbers 100,000 messages of many chats, and rebuilds no table of theirs."""
+    _make(path, "0008")
+    roots = (
+        "SELECT name, rootpage FROM sqlite_master WHERE name IN ('chats', 'members', 'messages', 'events')"
+    )
+    with closing(sqlite3.connect(path)) as connection, connection:
+        fill_large(connection.execute)
+        before = connection.execute(roots).fetchall()
+    async with open_sqlite(path) as storage:
+        await check_large(storage)
+    with closing(sqlite3.connect(path)) as connection:
+        assert connection.execute(roots).fetchall() == before
 
 
 async def test_creations_move_to_their_messages(path: Path) -> None:

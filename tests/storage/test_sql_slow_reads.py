@@ -57,7 +57,7 @@ def message(id_: int, content: str | None = "hello", payload: dict[str, Any] | N
 
 def send(tx: Transaction) -> None:
     id_ = tx.next_message_id()
-    tx.apply(StoreMessage(message(id_)))
+    tx.apply(StoreMessage(message(id_), id_))
 
 
 def count_to(reader: Reader, number: int) -> int:
@@ -144,7 +144,7 @@ async def test_large_payloads_are_decoded_in_the_thread(storage: SqliteStorage) 
     def store(tx: Transaction) -> None:
         for _ in range(3):
             id_ = tx.next_message_id()
-            tx.apply(StoreMessage(message(id_, None, payload)))
+            tx.apply(StoreMessage(message(id_, None, payload), id_))
 
     await storage.transact(store)
     page = lambda reader: reader.messages_after(CHAT, MessageId(0), 1)  # noqa: E731

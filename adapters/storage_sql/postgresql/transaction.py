@@ -37,6 +37,7 @@ from adapters.storage_sql.tables import chats, direct_chats, identifiers, member
 from adapters.storage_sql.transaction import SqlReader, SqlTransaction
 from messaging_core.effects import (
     AdvanceChat,
+    AdvanceMark,
     AppendEvent,
     ChangeChat,
     ChangeMessage,
@@ -79,7 +80,9 @@ class LockStatements:
 
 def postgresql_statements() -> tuple[Statements, LockStatements]:
     dialect = postgresql.dialect(paramstyle="format")  # type: ignore[no-untyped-call]
-    shared = compile_statements(dialect, among=_among, upsert=_upsert, replace=_replace)
+    shared = compile_statements(
+        dialect, among=_among, upsert=_upsert, replace=_replace, greater=func.greatest
+    )
     xid = cast(func.pg_current_xact_id(), Text)
     next_message = _next_of("message")
 
@@ -229,6 +232,8 @@ class PostgresqlTransaction(SqlTransaction):
                 self.lock_keys.add(("session", session.id))
             case StoreMessage() | ChangeMessage() | ChangeChat() | AdvanceChat() | AppendEvent():
                 pass  # their chat is locked, which recorded its key
+            case AdvanceMark():
+                pass  # merged in the row, so that their order does not matter
             case StoreMember() | StoreRole() | EndMembership() | DeleteChat():
                 pass  # their chat is locked, too
             case StoreLease() | HoldPresence() | EndPresence() | StoreSighting():
@@ -259,7 +264,7 @@ class PostgresqlTransaction(SqlTransaction):
     def _advance(self, chat: Chat) -> None:
         if ("chat", chat.id) in self.lock_keys:
             # The chat is locked, so it exists: the result need not be read now.
-            self._execute(self._sql.advance_chat, self._advanced(chat))
+            self._send_advance(chat)
         else:
             self.lock_keys.add(("chat", chat.id))
             super()._advance(chat)

@@ -7,7 +7,8 @@ keeps them out of the cache during it, when a view may show either state, and ca
 
 from bisect import bisect_right
 from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import NamedTuple, assert_never
+from operator import le
+from typing import Any, NamedTuple, assert_never
 
 from attrs import define, evolve, field
 
@@ -21,6 +22,7 @@ from adapters.storage_sql.weighted_cache import WeightedCache
 from messaging_core.chats import excerpt
 from messaging_core.effects import (
     AdvanceChat,
+    AdvanceMark,
     AppendEvent,
     ChangeChat,
     ChangeMessage,
@@ -41,6 +43,7 @@ from messaging_core.effects import (
     StoreUser,
 )
 from messaging_core.ids import ChatId, MessageId, UserId
+from messaging_core.marks import marks_by, merged
 from messaging_core.models import Chat, Excerpt, Member, Message, User
 
 MAX_CACHED_USERS = 50_000
@@ -220,13 +223,8 @@ class StagedChanges:
                 if before is not None:
                     self._chats[chat.id] = _advanced(before, chat)
                 self._changed_chats.add(chat.id)
-            case ChangeChat(chat):
-                before = self.chat(chat.id)
-                if before is not None:
-                    self._chats[chat.id] = evolve(
-                        before, title=chat.title, avatar_url=chat.avatar_url, history=chat.history
-                    )
-                self._changed_chats.add(chat.id)
+            case ChangeChat() | AdvanceMark():
+                self._change_chat(effect)
             case StoreChat() | StoreMember() | StoreRole() | EndMembership() | DeleteChat():
                 self._change_members(effect)
             case StoreUser(user):
@@ -237,6 +235,28 @@ class StagedChanges:
                 pass  # neither is presence
             case _:
                 assert_never(effect)
+
+    def _change_chat(self, effect: ChangeChat | AdvanceMark) -> None:
+        chat = effect.chat
+        match effect:
+            case ChangeChat():
+                changes: dict[str, Any] = {
+                    "title": chat.title,
+                    "avatar_url": chat.avatar_url,
+                    "history": chat.history,
+                }
+            case AdvanceMark(_, user_id, mark):
+                if chat.is_group:
+                    return  # no mark of a group is cached
+                changes = {"marks": marks_by(user_id, mark, chat.member_ids)}
+            case _:
+                assert_never(effect)
+        before = self.chat(chat.id)
+        if before is not None:
+            if "marks" in changes:
+                changes["marks"] = merged(before.marks, changes["marks"])
+            self._chats[chat.id] = evolve(before, **changes)
+        self._changed_chats.add(chat.id)
 
     def _change_members(self, effect: MembershipEffect) -> None:
         chat_id, chat, user_ids = change_by(effect, self.chat)
@@ -297,11 +317,20 @@ def _advanced(chat: Chat, to: Chat) -> Chat:
     if (
         chat.members is to.members
         and chat.history is to.history
+        and len(chat.marks) <= len(to.marks)
+        and all(map(le, chat.marks, to.marks))
         and (chat.title, chat.is_group, chat.created_at, chat.avatar_url)
         == (to.title, to.is_group, to.created_at, to.avatar_url)
     ):
         return to
-    return evolve(chat, sequence=to.sequence, active_at=to.active_at, last_message_id=to.last_message_id)
+    return evolve(
+        chat,
+        sequence=to.sequence,
+        active_at=to.active_at,
+        last_message_id=to.last_message_id,
+        message_count=to.message_count,
+        marks=merged(chat.marks, to.marks),
+    )
 
 
 class CachedReader(SqlReader):

@@ -18,7 +18,7 @@ from adapters.storage_sql.statements import Statements, write_statements
 def compiled() -> Statements:
     """Compile every statement for SQLite."""
     dialect = sqlite.dialect(paramstyle="qmark")
-    return compile_statements(dialect, among=_among, upsert=_upsert, replace=_replace)
+    return compile_statements(dialect, among=_among, upsert=_upsert, replace=_replace, greater=func.max)
 
 
 def _among(column: ColumnElement[Any], name: str) -> ColumnElement[bool]:

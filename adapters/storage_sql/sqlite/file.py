@@ -12,8 +12,8 @@ from typing import TextIO
 from adapters.storage_sql.errors import DatabaseUnusable
 from adapters.storage_sql.revision import NEWEST
 
-OLDEST_SQLITE = (3, 31, 0)
-"""Released in January 2020; older versions lack features that are used here."""
+OLDEST_SQLITE = (3, 33, 0)
+"""Released in August 2020; older versions lack features that are used here."""
 
 WRITER_PRAGMAS: Mapping[str, str | int] = {
     # A commit returns once the disk has it, so that acknowledged writes survive a power cut.

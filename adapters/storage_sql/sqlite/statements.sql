@@ -30,7 +30,7 @@ FROM sessions
 WHERE sessions.id = ?
 
 -- chat
-SELECT chats.id, chats.title, chats.is_group, chats.created_at, chats.sequence, chats.active_at, chats.last_message_id, chats.avatar_url, chats.history, chats.members_version, chats.member_count
+SELECT chats.id, chats.title, chats.is_group, chats.created_at, chats.sequence, chats.active_at, chats.last_message_id, chats.avatar_url, chats.history, chats.message_count, chats.first_read_up_to, chats.first_read_count, chats.second_read_up_to, chats.second_read_count, chats.members_version, chats.member_count
 FROM chats
 WHERE chats.id = ? AND chats.deleted_at IS NULL
 
@@ -40,7 +40,7 @@ FROM chats
 WHERE chats.id = ? AND chats.deleted_at IS NOT NULL
 
 -- direct_chat
-SELECT chats.id, chats.title, chats.is_group, chats.created_at, chats.sequence, chats.active_at, chats.last_message_id, chats.avatar_url, chats.history, chats.members_version, chats.member_count
+SELECT chats.id, chats.title, chats.is_group, chats.created_at, chats.sequence, chats.active_at, chats.last_message_id, chats.avatar_url, chats.history, chats.message_count, chats.first_read_up_to, chats.first_read_count, chats.second_read_up_to, chats.second_read_count, chats.members_version, chats.member_count
 FROM chats JOIN direct_chats ON direct_chats.chat_id = chats.id
 WHERE direct_chats.low_user_id = ? AND direct_chats.high_user_id = ?
 
@@ -57,13 +57,13 @@ WHERE members.user_id = ? AND theirs.user_id = ?
  LIMIT 1 OFFSET 0
 
 -- chats_of
-SELECT chats.id, chats.title, chats.is_group, chats.created_at, chats.sequence, chats.active_at, chats.last_message_id, chats.avatar_url, chats.history, chats.members_version, chats.member_count
+SELECT chats.id, chats.title, chats.is_group, chats.created_at, chats.sequence, chats.active_at, chats.last_message_id, chats.avatar_url, chats.history, chats.message_count, chats.first_read_up_to, chats.first_read_count, chats.second_read_up_to, chats.second_read_count, chats.members_version, chats.member_count
 FROM chats JOIN members ON members.chat_id = chats.id
 WHERE members.user_id = ? AND members.chat_id > ? ORDER BY members.chat_id
  LIMIT ? OFFSET 0
 
 -- chats_shared
-SELECT chats.id, chats.title, chats.is_group, chats.created_at, chats.sequence, chats.active_at, chats.last_message_id, chats.avatar_url, chats.history, chats.members_version, chats.member_count
+SELECT chats.id, chats.title, chats.is_group, chats.created_at, chats.sequence, chats.active_at, chats.last_message_id, chats.avatar_url, chats.history, chats.message_count, chats.first_read_up_to, chats.first_read_count, chats.second_read_up_to, chats.second_read_count, chats.members_version, chats.member_count
 FROM chats JOIN members ON members.chat_id = chats.id
 WHERE members.user_id = ? AND members.chat_id IN (SELECT anon_1.value
 FROM json_each(?) AS anon_1)
@@ -103,6 +103,29 @@ SELECT members.user_id
 FROM members
 WHERE members.chat_id = ? ORDER BY members.position
  LIMIT ? OFFSET 0
+
+-- mark_before
+SELECT messages.id, messages.ordinal
+FROM messages
+WHERE messages.chat_id = ? AND messages.sequence < ? ORDER BY messages.sequence DESC
+ LIMIT 1 OFFSET 0
+
+-- marks
+SELECT members.user_id, CASE WHEN chats.is_group THEN members.read_up_to WHEN (members.position = 1) THEN chats.first_read_up_to ELSE chats.second_read_up_to END AS anon_1, CASE WHEN chats.is_group THEN members.read_count WHEN (members.position = 1) THEN chats.first_read_count ELSE chats.second_read_count END AS anon_2
+FROM members JOIN chats ON chats.id = members.chat_id
+WHERE members.chat_id = ? ORDER BY members.position
+
+-- own_marks
+SELECT members.chat_id, CASE WHEN chats.is_group THEN members.read_up_to WHEN (members.position = 1) THEN chats.first_read_up_to ELSE chats.second_read_up_to END AS anon_1, CASE WHEN chats.is_group THEN members.read_count WHEN (members.position = 1) THEN chats.first_read_count ELSE chats.second_read_count END AS anon_2
+FROM members JOIN chats ON chats.id = members.chat_id
+WHERE members.user_id = ? AND members.chat_id IN (SELECT anon_3.value
+FROM json_each(?) AS anon_3)
+
+-- furthest_marks
+SELECT members.chat_id, max(CASE WHEN chats.is_group THEN members.read_up_to WHEN (members.position = 1) THEN chats.first_read_up_to ELSE chats.second_read_up_to END) AS max_1, max(CASE WHEN chats.is_group THEN members.read_count WHEN (members.position = 1) THEN chats.first_read_count ELSE chats.second_read_count END) AS max_2
+FROM members JOIN chats ON chats.id = members.chat_id
+WHERE members.chat_id IN (SELECT anon_1.value
+FROM json_each(?) AS anon_1) AND members.user_id != ? GROUP BY members.chat_id
 
 -- own_memberships
 SELECT members.chat_id, members.user_id, members.role, members.joined_at, members.first_sequence, members.reads_from
@@ -180,7 +203,7 @@ INSERT INTO password_hashes (user_id, hash) VALUES (?, ?)
 INSERT INTO sessions (id, user_id, device, created_at, refreshed_at, expires_at, generation, confirmed, ended_at, nonce) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO UPDATE SET user_id = excluded.user_id, device = excluded.device, created_at = excluded.created_at, refreshed_at = excluded.refreshed_at, expires_at = excluded.expires_at, generation = excluded.generation, confirmed = excluded.confirmed, ended_at = excluded.ended_at, nonce = excluded.nonce
 
 -- insert_chat
-INSERT INTO chats (id, title, is_group, created_at, sequence, active_at, last_message_id, avatar_url, history, members_version, member_count) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+INSERT INTO chats (id, title, is_group, created_at, sequence, active_at, last_message_id, avatar_url, history, message_count, first_read_up_to, first_read_count, second_read_up_to, second_read_count, members_version, member_count) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 
 -- insert_member
 INSERT INTO members (chat_id, position, user_id, role, joined_at, first_sequence, reads_from) VALUES (?, ?, ?, ?, ?, ?, ?)
@@ -189,7 +212,16 @@ INSERT INTO members (chat_id, position, user_id, role, joined_at, first_sequence
 INSERT INTO direct_chats (low_user_id, high_user_id, chat_id) VALUES (?, ?, ?)
 
 -- advance_chat
-UPDATE chats SET sequence=?, active_at=?, last_message_id=? WHERE chats.id = ?
+UPDATE chats SET sequence=?, active_at=?, last_message_id=?, message_count=? WHERE chats.id = ?
+
+-- advance_direct_chat
+UPDATE chats SET sequence=?, active_at=?, last_message_id=?, message_count=?, first_read_up_to=max(chats.first_read_up_to, ?), first_read_count=max(chats.first_read_count, ?), second_read_up_to=max(chats.second_read_up_to, ?), second_read_count=max(chats.second_read_count, ?) WHERE chats.id = ?
+
+-- advance_direct_marks
+UPDATE chats SET first_read_up_to=max(chats.first_read_up_to, ?), first_read_count=max(chats.first_read_count, ?), second_read_up_to=max(chats.second_read_up_to, ?), second_read_count=max(chats.second_read_count, ?) WHERE chats.id = ?
+
+-- advance_mark
+UPDATE members SET read_up_to=max(members.read_up_to, ?), read_count=max(members.read_count, ?) WHERE members.user_id = ? AND members.chat_id = ?
 
 -- change_chat
 UPDATE chats SET title=?, avatar_url=?, history=? WHERE chats.id = ?
@@ -225,7 +257,7 @@ DELETE FROM members WHERE members.chat_id = ?
 UPDATE chats SET sequence=?, members_version=(chats.members_version + 1), member_count=0, deleted_at=?, deleted_by=? WHERE chats.id = ? AND chats.deleted_at IS NULL
 
 -- insert_message
-INSERT INTO messages (id, chat_id, author_id, type, content, payload, ts, reply_to_id, edited_at, deleted_at, sequence, revision) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+INSERT INTO messages (id, chat_id, author_id, type, content, payload, ts, reply_to_id, edited_at, deleted_at, sequence, revision, ordinal) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 
 -- change_message
 UPDATE messages SET author_id=?, type=?, content=?, payload=?, ts=?, reply_to_id=?, edited_at=?, deleted_at=?, revision=? WHERE messages.id = ?

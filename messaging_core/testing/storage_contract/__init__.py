@@ -33,6 +33,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from messaging_core.ports import Storage
 from messaging_core.testing.storage_contract.atomicity import AtomicityRules
 from messaging_core.testing.storage_contract.committed import CommittedRules
+from messaging_core.testing.storage_contract.marks import MarkRules
 from messaging_core.testing.storage_contract.members import MemberRules
 from messaging_core.testing.storage_contract.messages import MessageRules
 from messaging_core.testing.storage_contract.people_and_chats import PeopleAndChatsRules
@@ -53,6 +54,7 @@ class StorageContract(
     ValueRules,
     StoredResponseRules,
     PresenceRules,
+    MarkRules,
     MessageRules,
     MemberRules,
     PeopleAndChatsRules,

@@ -11,6 +11,7 @@ from messaging_core.effects import ChangeMessage, StoreChat, StoreUser
 from messaging_core.errors import Refused
 from messaging_core.idempotency import resource_of, store
 from messaging_core.ids import MessageId
+from messaging_core.marks import NOTHING_READ, Mark
 from messaging_core.models import Message, Session
 from messaging_core.ports import Reader, Storage, Transaction
 from messaging_core.testing.storage_contract.operations import (
@@ -99,7 +100,13 @@ class AtomicityRules:
             assert list(tx.messages_before(chat.id, None, 9)) == [message]
             assert list(tx.messages_after(chat.id, MessageId(0), 9)) == [message]
             advanced = tx.lock_chat(chat.id)
-            assert advanced == evolve(stored_chat, sequence=2, last_message_id=message.id)
+            assert advanced == evolve(
+                stored_chat,
+                sequence=2,
+                last_message_id=message.id,
+                message_count=1,
+                marks=(Mark(message.id, 1), NOTHING_READ),
+            )
             assert [entry.sequence for entry in tx.log(chat.id, 0, 9)] == [1, 2]
             request = idempotent_request(alice)
             stored = enact(tx, store(request, status=201, resource=resource_of(message), now=NOW))

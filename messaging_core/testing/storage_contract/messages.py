@@ -50,7 +50,7 @@ class MessageRules:
         """Every message type is read back as itself."""
         alice, _, chat = await pair(storage)
         message = Message(MessageId(1), chat.id, alice.id, kind, "x", None, NOW, None, None, None, 2, 2)
-        await storage.transact(lambda tx: tx.apply(StoreMessage(message)))
+        await storage.transact(lambda tx: tx.apply(StoreMessage(message, 1)))
         stored = await storage.read(lambda reader: reader.message(message.id))
         assert stored == message
         assert stored is not None

@@ -166,7 +166,7 @@ class PeopleAndChatsRules:
         assert await storage.transact(lambda tx: tx.lock_chat(chat.id)) == chat
 
     async def test_advancing_a_chat(self, storage: Storage) -> None:
-        """`AdvanceChat` changes the chat's sequence, last activity and last message, and nothing else."""
+        """`AdvanceChat` changes the chat's numbers, last activity and last message, and nothing else."""
         alice, _, chat = await pair(storage)
         message = await storage.transact(lambda tx: add_message(tx, chat.id, alice.id))
         later = NOW + timedelta(hours=1)
@@ -180,10 +180,11 @@ class PeopleAndChatsRules:
             sequence=7,
             active_at=later,
             last_message_id=None,
+            message_count=4,
         )
         await storage.transact(lambda tx: tx.apply(AdvanceChat(stranger)))
         assert await chat_of(storage, chat.id) == evolve(
-            before, sequence=7, active_at=later, last_message_id=None
+            before, sequence=7, active_at=later, last_message_id=None, message_count=4
         )
 
     async def test_changing_a_chat(self, storage: Storage) -> None:

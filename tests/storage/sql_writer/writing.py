@@ -35,7 +35,7 @@ def prepare(tx: Transaction) -> None:
 def send(tx: Transaction, content: str = "hello", chat_id: ChatId = CHAT) -> MessageId:
     id_ = tx.next_message_id()
     message = Message(id_, chat_id, ALICE, MessageType.TEXT, content, None, NOW, None, None, None, id_, id_)
-    tx.apply(StoreMessage(message))
+    tx.apply(StoreMessage(message, id_))
     return id_
 
 
