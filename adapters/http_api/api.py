@@ -103,6 +103,7 @@ class HttpApi:
         self.cors = Cors(config.cors_origins)
         dispatcher = Dispatcher(messaging, Throttles(clock) if config.rate_limits else None)
         messaging.hub.carry_out = SocketCommands(dispatcher).carry_out
+        messaging.hub.admits = dispatcher.admits_message
         messaging.catch_up.charge = dispatcher.charge_resumption
         self._router = Router(
             (endpoint, Route(dispatcher, endpoint, self.cors, config.largest_body(endpoint)))

@@ -282,6 +282,17 @@ class Dispatcher:
                 )
             self._throttles.take(*permits)
 
+    def admits_message(self, user_id: UserId, size: int) -> bool:
+        """Whether a user's sockets may send a message; they have the rate of requests for themselves."""
+        if self._throttles is not None:
+            permits = 1 + size // MALFORMED_BYTES_PER_PERMIT
+            try:
+                rate = self._messaging.limits.request_rate
+                self._throttles.take(("socket_messages", user_id, rate, permits))
+            except TooManyRequests:
+                return False
+        return True
+
     def charge_resumption(self, user_id: UserId, size: int) -> float:
         """Charge the bytes of a resumption as those of a response; the seconds until the debt is repaid."""
         if self._throttles is None:

@@ -34,6 +34,7 @@ POLICY_VIOLATION = 1008
 RETURNS_PER_SECOND = 200
 """How many clients of a restarting server are asked to come back in each second."""
 TOO_MANY_SOCKETS = Close(4429, "too_many_sockets")
+TOO_MANY_MESSAGES = Close(4429, "too_many_messages")
 
 
 class TooManySockets(Exception):
@@ -155,9 +156,13 @@ class Subscription:
     def receive(self, message: str | bytes) -> None:
         """Do what a message of the client asks for; never waits, and never fails.
 
-        Where it cannot be done, the socket is closed with 1011.
+        Where it cannot be done, the socket is closed with 1011, and with 4429 if the client sends too many.
         """
         try:
+            admits = self._hub.admits if self.protocol.profile.counts else None
+            if admits is not None and not admits(self.actor.user_id, len(message)):
+                self.close(TOO_MANY_MESSAGES)
+                return
             for effect in self.protocol.receive(message):
                 self._do(effect)
         except Exception:
@@ -298,6 +303,11 @@ class Hub:
         """Called when a user's last socket is disconnected."""
         self.carry_out: Callable[[Subscription, object], None] | None = None
         """Carries out the command of a client; it must not wait. None where no profile has commands."""
+        self.admits: Callable[[UserId, int], bool] | None = None
+        """Whether a user may send a message of so many bytes now. None where everybody may.
+
+        Not asked where the profile does not count: such a client's messages are ignored.
+        """
         self.catch_up: Callable[[Subscription], Awaitable[None]] | None = None
         """Sends a socket the events that it left out. None where no profile counts, as for `resume`."""
         self.resume: Callable[[Subscription, Resume], Awaitable[None]] | None = None

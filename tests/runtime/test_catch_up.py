@@ -19,6 +19,7 @@ from adapters.http_api.sockets import FULL
 from adapters.http_api.wire import encode
 from adapters.runtime import Hub, Messaging, Subscription
 from adapters.runtime.catch_up import RESYNCS_PER_SECOND
+from adapters.runtime.hub import TOO_MANY_MESSAGES
 from messaging_core import operations
 from messaging_core.effects import Deliver, DeliverEphemeral
 from messaging_core.events import MemberSubject
@@ -609,6 +610,21 @@ async def test_commands_have_the_rates_of_rest(autojump_clock: Clock) -> None:
         refused = [each for each in errors if each["problem"]["code"] == "too_many_requests"]
         assert refused
         assert all(each["retry_after"] >= 1 for each in refused)
+
+
+async def test_a_client_that_sends_without_end_is_closed(autojump_clock: Clock) -> None:
+    """Messages are counted as requests are, over all sockets of a user; those of profile 1 cost nothing."""
+    async with commands(rate_limits=True) as (the, alice, _):
+        line = Line(the.nursery)
+        socket = await the.full(alice, line)
+        plain = the.messaging.hub.connect(alice)
+        for each in (plain, socket):
+            for _ in range(LIMITS.request_rate.burst + (each is plain)):
+                each.receive('{"event":"later"}')
+        closings = [socket.protocol.closing]
+        socket.receive('{"event":"later"}')
+        closings += [socket.protocol.closing, plain.protocol.closing]
+        assert closings == [None, TOO_MANY_MESSAGES, None]
 
 
 @pytest.mark.parametrize(
