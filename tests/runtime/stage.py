@@ -178,14 +178,16 @@ EVERY_KIND = (
     Step("connect", 0, other=0),
     Step("connect", 1, other=1),
     Step("connect", 0, other=2),
+    *[Step("wait")] * 10,  # as long as a resumption takes, several times
     *[
         Step(what, actor=0, other=2)
         for what in ("send", "edit", "erase", "rename", "add", "promote", "remove")
     ],
+    *[Step("wait")] * 10,
     Step("disconnect", other=0),
     *[Step("send", message=number) for number in range(9)],
     Step("connect", other=0),
-    Step("wait"),
+    *[Step("wait")] * 10,
     Step("delete_group", actor=0),
 )
 """A program in which a device receives every durable event of the table, and a chat anew."""
