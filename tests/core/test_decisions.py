@@ -10,17 +10,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from messaging_core.chats import create_group, open_direct_chat
-from messaging_core.commands import OpenDirectChat
+from messaging_core.commands import AddMembers, ChangeRole, OpenDirectChat, RemoveMember, UpdateGroup
 from messaging_core.effects import Decision, DeliveryEffect, StorageEffect
 from messaging_core.errors import Refused
+from messaging_core.groups import add_members, change_role, remove_member, update_group
 from messaging_core.idempotency import store
+from messaging_core.ids import UserId
 from messaging_core.limits import Limits
 from messaging_core.messages import delete_message, edit_message, send_message
+from messaging_core.models import Role, User
 from messaging_core.testing import strategies as values
 from messaging_core.tokens import access_claims, confirm, end_session, open_session, refresh_claims, rotate
 from messaging_core.users import register
 
 LIMITS = Limits()
+PERSON = User(UserId(1), "a@test.com", "Alice", "alice", None, values.EPOCH)
 
 
 @frozen
@@ -50,6 +54,8 @@ def call(
 
 
 limits = st.just(LIMITS)
+people = st.just(dict.fromkeys(map(UserId, range(1, 60)), PERSON))
+some_groups = values.chats(is_group=True)
 maybe_chats = st.none() | values.chats()
 maybe_messages = st.none() | values.messages()
 maybe_sessions = st.none() | values.sessions()
@@ -107,6 +113,44 @@ calls = st.one_of(
         chat_id=values.chat_ids,
         now=values.times,
         limits=limits,
+    ),
+    call(
+        update_group,
+        some_groups,
+        st.builds(UpdateGroup, values.chat_ids, values.texts(max_size=20), values.avatar_urls),
+        actor=values.user_ids,
+        people=people,
+        message_id=values.message_ids,
+        now=values.times,
+        limits=limits,
+    ),
+    call(
+        add_members,
+        some_groups,
+        st.builds(AddMembers, values.chat_ids, user_ids=st.lists(values.user_ids, max_size=3).map(tuple)),
+        actor=values.user_ids,
+        people=people,
+        message_id=values.message_ids,
+        now=values.times,
+        limits=limits,
+    ),
+    call(
+        change_role,
+        some_groups,
+        st.builds(ChangeRole, values.chat_ids, values.user_ids, st.sampled_from(Role)),
+        actor=values.user_ids,
+        people=people,
+        message_id=values.message_ids,
+        now=values.times,
+    ),
+    call(
+        remove_member,
+        some_groups,
+        st.builds(RemoveMember, values.chat_ids, values.user_ids),
+        actor=values.user_ids,
+        people=people,
+        message_ids=st.tuples(values.message_ids, values.message_ids),
+        now=values.times,
     ),
     call(
         send_message,
