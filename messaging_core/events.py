@@ -2,7 +2,8 @@
 
 To add a durable event: write its class, add it to `DurableEvent`, give it a row in `EVENTS`, and name the
 storage effects that keep it in `fanout.announce`. An ephemeral event needs its class in `EphemeralEvent`, and
-a row. The log, the signals between processes, the hub and the tests read the table.
+a row. The log, the signals between processes, the hub, the description of the wire and the tests read the
+table.
 """
 
 import re
@@ -20,6 +21,8 @@ from messaging_core.frames import (
     MemberAddedData,
     MemberData,
     PlainFrame,
+    ShownChat,
+    ShownMessage,
     TypingData,
     Views,
     plain_message,
@@ -117,7 +120,8 @@ OWN_NAMESPACES: Final = frozenset(
 )
 """First parts of event names that this library keeps for itself."""
 
-_CUSTOM_NAME: Final = re.compile(r"[a-z][a-z0-9_]*(?:\.[a-z][a-z0-9_]*)+")
+CUSTOM_NAME: Final = r"[a-z][a-z0-9_]*(?:\.[a-z][a-z0-9_]*)+"
+_CUSTOM_NAME: Final = re.compile(CUSTOM_NAME)
 CUSTOM_NAME_CHARACTERS: Final = 64
 
 
@@ -252,6 +256,8 @@ class EventKind:
     name: str | None
     """On the wire and in the log; None where each event has a name of its own."""
     event: type[Any]
+    summary: str
+    """What happened, for the authors of clients."""
     subject: Callable[[Any], Subject] | None
     """What the log's entry refers to; None for an ephemeral event, which the log does not have."""
     audience: Callable[[Any, Chat], tuple[UserId, ...]]
@@ -262,6 +268,8 @@ class EventKind:
     """The event of that name as it is now; None where what it is about is gone."""
     plain: Callable[[Any], PlainFrame | None]
     """What profile 1 shows."""
+    data: Any
+    """The type of the data that profile 2 shows."""
     full: Callable[[Any, Any, Views, ForViewer], object]
     """The data of what profile 2 shows of the event with this log entry, or with none."""
     needs: Callable[[Any, UserId], Needs] | None = None
@@ -300,15 +308,18 @@ def _about_message(
     event: type[MessageCreated | MessageUpdated | MessageDeleted],
     plain_name: Literal["message.created", "message.updated"],
     audience: Callable[[Any, Chat], tuple[UserId, ...]],
+    summary: str,
 ) -> EventKind:
     return EventKind(
         name,
         event,
+        summary,
         subject=lambda event: MessageSubject(event.message.id),
         audience=audience,
         facts=lambda event: Facts(message=event.message),
         replay=lambda _, facts: None if facts.message is None else event(facts.message),
         plain=lambda event: PlainFrame(plain_name, plain_message(event.message)),
+        data=ShownMessage,
         full=lambda event, _, views, __: views.message(event.message),
     )
 
@@ -351,18 +362,22 @@ def _about_member(
     event: type[MemberAdded | MemberUpdated | MemberRemoved],
     audience: Callable[[Any, Chat], tuple[UserId, ...]],
     full: Callable[[Any, LogEntry, Views, ForViewer], object],
+    summary: str,
     *,
+    data: type[MemberData | MemberAddedData] = MemberData,
     shows_chat: bool = False,
 ) -> EventKind:
     """`shows_chat`: whether the person whom it is about sees the chat in it."""
     return EventKind(
         name,
         event,
+        summary,
         subject=lambda event: MemberSubject(event.member.user_id),
         audience=audience,
         facts=lambda event: Facts(member=event.member, member_count=event.member_count),
         replay=lambda _, facts: None if facts.member is None else event(facts.member, facts.member_count),
         plain=lambda _: None,
+        data=data,
         full=full,
         needs=lambda event, viewer: Needs(
             event.member.user_id, chat=shows_chat and event.member.user_id == viewer
@@ -376,32 +391,38 @@ EVENTS: Final = (
     EventKind(
         "chat.created",
         ChatCreated,
+        "A chat was created, or is new to you: the chat as you see it.",
         subject=lambda _: THE_CHAT,
         audience=_members,
         facts=lambda event: Facts(chat=event.chat),
         replay=lambda _, facts: None if facts.chat is None else ChatCreated(facts.chat),
         plain=lambda _: None,
+        data=ShownChat,
         full=lambda _, __, views, more: None if more.chat is None else views.chat(more.chat),
         needs=lambda _, __: Needs(chat=True),
     ),
     EventKind(
         "chat.updated",
         ChatUpdated,
+        "A group has another title, avatar, or history for new members.",
         subject=lambda _: THE_CHAT,
         audience=_members,
         facts=lambda event: Facts(data=asdict(event)),
         replay=lambda _, facts: _chat_updated(facts),
         plain=lambda _: None,
+        data=ChatUpdatedData,
         full=lambda event, *_: ChatUpdatedData(event.chat_id, event.title, event.avatar_url, event.history),
     ),
     EventKind(
         "chat.deleted",
         ChatDeleted,
+        "A chat was deleted: its last event.",
         subject=lambda _: THE_CHAT,
         audience=_members,
         facts=lambda event: Facts(tombstone=event.tombstone),
         replay=lambda _, facts: None if facts.tombstone is None else ChatDeleted(facts.tombstone),
         plain=lambda _: None,
+        data=ChatDeletedData,
         full=lambda event, *_: ChatDeletedData(event.tombstone.chat_id, event.tombstone.deleted_by),
     ),
     _about_member(
@@ -409,32 +430,52 @@ EVENTS: Final = (
         MemberAdded,
         lambda event, chat: (*chat.member_ids, event.member.user_id),
         _added_data,
+        "A person joined a chat. If it is you, `chat` is the chat: drop what you hold of it.",
+        data=MemberAddedData,
         shows_chat=True,
     ),
-    _about_member("member.updated", MemberUpdated, _members, _member_data),
-    _about_member("member.removed", MemberRemoved, _members, _member_data),
+    _about_member("member.updated", MemberUpdated, _members, _member_data, "A member has another role."),
+    _about_member(
+        "member.removed",
+        MemberRemoved,
+        _members,
+        _member_data,
+        "A person left a chat or was removed. If it is you, it is your last event of the chat.",
+    ),
     # No range needs to be looked at: all members joined before the message, which is new.
-    _about_message(CREATED, MessageCreated, CREATED, _members),
-    _about_message("message.updated", MessageUpdated, "message.updated", _readers_of_message),
-    _about_message("message.deleted", MessageDeleted, "message.updated", _readers_of_message),
+    _about_message(CREATED, MessageCreated, CREATED, _members, "A message was sent."),
+    _about_message(
+        "message.updated", MessageUpdated, "message.updated", _readers_of_message, "A message was edited."
+    ),
+    _about_message(
+        "message.deleted",
+        MessageDeleted,
+        "message.updated",
+        _readers_of_message,
+        "A message was deleted: it stays in the history, without its content.",
+    ),
     EventKind(
         None,
         Custom,
+        "An event of an extension, under a name in a namespace of its own.",
         subject=lambda event: CustomSubject(event.data),
         audience=_members,
         facts=lambda event: Facts(data=event.data),
         replay=lambda name, facts: None if facts.data is None else Custom(name, facts.data),
         plain=lambda _: None,
+        data=Mapping[str, Any],
         full=lambda event, *_: event.data,
     ),
     EventKind(
         "typing",
         Typing,
+        "Somebody types in a chat, or has stopped. It is forgotten after 10 s.",
         subject=None,
         audience=lambda event, chat: tuple([each for each in chat.member_ids if each != event.user_id]),
         facts=lambda event: Facts(data=asdict(event)),
         replay=lambda _, facts: _typing(facts.data),
         plain=lambda _: None,
+        data=TypingData,
         full=lambda event, *_: TypingData(event.chat_id, event.user_id, event.is_typing),
     ),
 )

@@ -2,12 +2,13 @@
 
 Profile 1 has two event names, and the checklist's seven keys of a message. Profile 2 has a frame for every
 event. What both its frames and responses show (a message, a chat, a person) has one description, that of
-responses: `Views` makes it.
+responses: `Views` makes it, and `ShownUser`, `ShownChat` and `ShownMessage` stand for it in these classes.
+The description of the wire is made of the classes, and of `CONTROL_FRAMES`.
 """
 
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
-from typing import Any, Literal
+from typing import Annotated, Any, Final, Literal
 
 from attrs import frozen
 
@@ -60,6 +61,12 @@ class Views:
     user: Callable[[UserView], object]
     chat: Callable[[ChatView], object]
     message: Callable[[Message], object]
+
+
+ShownUser = Annotated[object, UserView]
+"""What `Views.user` makes of a `UserView`."""
+ShownChat = Annotated[object, ChatView]
+ShownMessage = Annotated[object, Message]
 
 
 @frozen
@@ -116,7 +123,7 @@ class MemberData:
     """The data of `member.updated` and `member.removed`; `user` is null where the account is gone."""
 
     chat_id: ChatId
-    user: object | None
+    user: ShownUser | None
     role: Role
     joined_at: datetime
     participants_count: int
@@ -127,11 +134,11 @@ class MemberAddedData:
     """The data of `member.added`; `chat` is the Chat for the person who was added, null for the others."""
 
     chat_id: ChatId
-    user: object | None
+    user: ShownUser | None
     role: Role
     joined_at: datetime
     participants_count: int
-    chat: object | None
+    chat: ShownChat | None
 
 
 @frozen(slots=False)
@@ -159,7 +166,7 @@ class ShownLimits:
 class HelloData:
     """The data of `hello`, the first frame of a socket."""
 
-    user: object
+    user: ShownUser
     session_id: SessionId
     log: str
     """The incarnation of the log: numbers of another one mean nothing."""
@@ -180,7 +187,7 @@ class ResumedData:
     """The data of `resumed`, the frame between the missed events and the live ones."""
 
     chats: Sequence[ResumedChat]
-    users: Sequence[object]
+    users: Sequence[ShownUser]
     """The people whose names or pictures have changed."""
 
 
@@ -190,3 +197,44 @@ class ResyncRequiredData:
 
     reason: Literal["other_log", "unknown_number"]
     retry_after: int
+
+
+@frozen(slots=False)
+class KeepaliveData:
+    """The data of `keepalive`: an empty object."""
+
+
+@frozen
+class FrameKind:
+    """A kind of frame that shows no event of `EVENTS`."""
+
+    name: str
+    summary: str
+    """For the authors of clients."""
+    data: Any
+    """The type of its data."""
+    is_numbered: bool = False
+    """Whether it is a `NumberedFrame`."""
+
+
+CONTROL_FRAMES: Final = (
+    FrameKind("hello", "The first frame of every socket.", HelloData),
+    FrameKind(
+        "chat.resync",
+        "The chat as it is, in place of too many missed events: drop its messages, and fetch a page.",
+        ShownChat,
+        is_numbered=True,
+    ),
+    FrameKind("resumed", "Every missed event was sent; from here on, events are live.", ResumedData),
+    FrameKind(
+        "resync_required",
+        "The numbers of `resume` are worth nothing: fetch everything, in `retry_after` seconds.",
+        ResyncRequiredData,
+    ),
+    FrameKind(
+        "keepalive",
+        "The reply to `ping`, and the sign of life after 45 s without another frame.",
+        KeepaliveData,
+    ),
+)
+"""The frames of profile 2 that show no event."""

@@ -76,7 +76,7 @@ class Settings:
     """The profile of a socket whose handshake names none: 1, the checklist's two events; or 2, every event,
     with numbers to resume from, and commands."""
     docs: bool = True
-    """Whether /docs and /openapi.json are served."""
+    """Whether /docs, /openapi.json and /asyncapi.json are served."""
     client: bool = True
     """Whether the reference client, a messenger in the browser, is served at /."""
     body_bytes_without_token: int = field(default=65_536, validator=ge(1024))

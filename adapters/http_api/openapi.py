@@ -41,6 +41,7 @@ def describe(endpoints: Iterable[Endpoint], limits: Limits) -> dict[str, Any]:
             "description": INTRODUCTION,
         },
         "servers": [{"url": "/"}],
+        "externalDocs": {"url": "/docs/socket", "description": "The WebSocket: events and commands"},
         "paths": paths,
         "components": {
             "schemas": dict(sorted(schemas.components.items())),
@@ -56,6 +57,9 @@ Register or log in, press **Authorize**, paste the `access_token`, and try the c
 Live events come on the socket `/ws?token=<access_token>` as `{"event": …, "data": …}`, where `event` is
 `message.created` or `message.updated` and `data` has seven of the message's keys: `id`, `chat_id`,
 `author_id`, `type`, `content`, `payload` and `ts`. A refused token closes it with code 1008.
+
+[The page of the socket](/docs/socket) describes it whole, with profile 2: all events, and catching up after a
+reconnect. The same for programs is [`/asyncapi.json`](/asyncapi.json).
 """
 
 

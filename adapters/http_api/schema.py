@@ -1,12 +1,14 @@
-"""JSON Schema (2020-12) of the classes for requests and responses."""
+"""JSON Schema of the classes for requests, responses and frames, in what draft 7 and 2020-12 share."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from enum import EnumMeta
-from types import NoneType
-from typing import Any, Literal, assert_never, get_args, get_origin, get_type_hints
+from inspect import cleandoc
+from types import MappingProxyType, NoneType
+from typing import Annotated, Any, Literal, assert_never, get_args, get_origin, get_type_hints
 
 import attrs
+import msgspec
 
 from adapters.http_api.views import SUFFIX, View
 from adapters.http_api.wire import IDENTIFIERS, least, without_none
@@ -28,14 +30,18 @@ Schema = dict[str, Any]
 
 
 class Schemas:
-    """Builds schemas, those of classes in `components`; `limits` provides the numbers of the constraints."""
+    """Builds schemas, those of classes in `components`; `limits` provides the numbers of the constraints.
 
-    def __init__(self, limits: Limits) -> None:
+    `views` has the view of each model that an annotation such as `ShownUser` names.
+    """
+
+    def __init__(self, limits: Limits, views: Mapping[Any, type[View]] = MappingProxyType({})) -> None:
         self.components: dict[str, Schema] = {}
         self._limits = limits
+        self._views = views
 
     def of(self, type_: Any) -> Schema:
-        """The schema of a type; a view is a reference into `components`."""
+        """The schema of a type; a view, or another class with fields, is a reference into `components`."""
         inner = without_none(type_)
         schemas = [self._of_one(part) for part in inner]
         if NoneType in get_args(type_):
@@ -106,32 +112,47 @@ class Schemas:
     def _of_one(self, type_: Any) -> Schema:
         if type_ in IDENTIFIERS:
             return {"type": "integer", "minimum": least(type_), "maximum": MAX_ID}
-        if isinstance(type_, type) and issubclass(type_, View):
+        if isinstance(type_, type) and (issubclass(type_, msgspec.Struct) or attrs.has(type_)):
             return self._reference(type_)
         if isinstance(type_, EnumMeta):
             return {"type": "string", "enum": [choice.value for choice in type_]}  # type: ignore[var-annotated]
         origin = get_origin(type_)
         if origin is Literal:
             return {"enum": list(get_args(type_))}
-        if origin in (tuple, list):
+        if origin is Annotated:
+            return self._annotated(*get_args(type_))
+        if origin in (tuple, list, Sequence):
             return {"type": "array", "items": self.of(get_args(type_)[0])}
         if origin is Mapping:
             return {"type": "object"}
+        if origin is dict:
+            return {"type": "object", "additionalProperties": self.of(get_args(type_)[1])}
         return dict(PLAIN[type_])
 
-    def _reference(self, view: type[View]) -> Schema:
-        name = view.__name__.removesuffix(SUFFIX)
+    def _annotated(self, type_: Any, said: Any) -> Schema:
+        if isinstance(said, msgspec.Meta):
+            return {**self.of(type_), "minimum": said.ge, "maximum": said.le}
+        return self._reference(self._views[said])
+
+    def _reference(self, class_: type) -> Schema:
+        name = class_.__name__.removesuffix(SUFFIX)
         if name not in self.components:
-            self.components[name] = {}  # so that a view that refers to itself does not recurse
-            types = get_type_hints(view)
-            names = view.__struct_fields__
-            # A response never omits keys of an object, so all of them are required.
+            self.components[name] = {}  # so that a class that refers to itself does not recurse
+            types = get_type_hints(class_, include_extras=True)
+            names = [each.name for each in attrs.fields(class_)] if attrs.has(class_) else _fields(class_)
+            # Objects that are sent never omit a key, so all of them are required.
             self.components[name] = {
                 "type": "object",
                 "properties": {each: self.of(types[each]) for each in names},
-                "required": list(names),
+                "required": names,
             }
+            if class_.__doc__:
+                self.components[name]["description"] = " ".join(cleandoc(class_.__doc__).split())
         return {"$ref": f"#/components/schemas/{name}"}
+
+
+def _fields(struct: type[msgspec.Struct]) -> list[str]:
+    return list(struct.__struct_fields__)
 
 
 PLAIN: dict[Any, Schema] = {

@@ -25,7 +25,7 @@ from adapters.http_api.wire import MalformedJson, decode, encode
 from adapters.runtime import Subscription
 from messaging_core.commands import ReportTyping, SendMessage
 from messaging_core.errors import FieldError, Invalid, TooManyRequests
-from messaging_core.frames import Frame, Views
+from messaging_core.frames import CONTROL_FRAMES, Frame, FrameKind, KeepaliveData, Views
 from messaging_core.ids import MAX_ID, ChatId
 from messaging_core.profiles import PLAIN, Carry, Profile, Refusal, Reply, Resume, SocketEffect, full
 from messaging_core.sockets import Bundle
@@ -35,7 +35,7 @@ log = structlog.get_logger(__name__)
 CLIENT_REF_CHARACTERS = 16
 """The shortest `client_ref`: drawn at random, none is drawn twice."""
 
-KEEPALIVE: Final = encode(Frame("keepalive", {}))
+KEEPALIVE: Final = encode(Frame("keepalive", KeepaliveData()))
 
 
 class AckJson(View, frozen=True, gc=False):
@@ -55,6 +55,18 @@ class ErrorJson(View, frozen=True, gc=False):
     """Seconds after which the command may be repeated; null where repeating it is of no use."""
 
 
+FRAMES: Final = (
+    *CONTROL_FRAMES,
+    FrameKind(
+        "ack",
+        "The command with this `client_ref` was carried out; sent before the message's event.",
+        AckJson,
+    ),
+    FrameKind("error", "The command was not carried out, or the message was malformed.", ErrorJson),
+)
+"""The frames of profile 2 that show no event of `EVENTS`."""
+
+
 @frozen
 class SocketCommand:
     """A command of a client, for an endpoint."""
@@ -71,10 +83,16 @@ class ClientEvent:
     """A row of `CLIENT_EVENTS`."""
 
     name: str
-    data: type[Any] | None
-    """The class that describes the data; None for none."""
+    summary: str
+    """What it is for, for the authors of clients."""
+    data: type[Any]
+    """The class that describes the data."""
+    replies: tuple[str, ...]
+    """The names of the frames of which one is sent in reply; `error` alone: only refusals have one."""
     asks: Callable[[msgspec.Raw], Sequence[SocketEffect]]
     """What a message with this data asks for."""
+    is_acked: bool = False
+    """Whether the data also has a `client_ref`."""
 
 
 class _Message(msgspec.Struct, gc=False):
@@ -83,7 +101,10 @@ class _Message(msgspec.Struct, gc=False):
 
 
 class ResumeData(msgspec.Struct, gc=False):
-    """The data of `resume`."""
+    """The data of `resume`: of each chat, by its id, the `sequence` up to which the client has every event.
+
+    `log` is that of the `hello` before those events.
+    """
 
     log: str
     chats: dict[Annotated[int, msgspec.Meta(ge=1, le=MAX_ID)], Annotated[int, msgspec.Meta(ge=0, le=MAX_ID)]]
@@ -128,20 +149,38 @@ def _command(data: msgspec.Raw, *, endpoint: Endpoint, is_acked: bool) -> Sequen
     return (Carry(SocketCommand(endpoint, path_values, bytes(data), client_ref), in_turn=True),)
 
 
-def _carries(name: str, command: type[Any], *, is_acked: bool) -> ClientEvent:
+def _carries(name: str, summary: str, command: type[Any], *, is_acked: bool) -> ClientEvent:
     """A row for the endpoint of this command; `is_acked`: whether the data has a `client_ref`."""
     endpoint = next(each for each in ENDPOINTS if each.command is command)
-    return ClientEvent(name, command, partial(_command, endpoint=endpoint, is_acked=is_acked))
+    asks = partial(_command, endpoint=endpoint, is_acked=is_acked)
+    replies = ("ack", "error") if is_acked else ("error",)
+    return ClientEvent(name, summary, command, replies, asks, is_acked)
 
 
 CLIENT_EVENTS: Final[Mapping[str, ClientEvent]] = MappingProxyType(
     {
         each.name: each
         for each in (
-            ClientEvent("ping", None, _ping),
-            ClientEvent("resume", ResumeData, _resume),
-            _carries("message.send", SendMessage, is_acked=True),
-            _carries("typing", ReportTyping, is_acked=False),
+            ClientEvent("ping", "Asks for a sign of life.", KeepaliveData, ("keepalive",), _ping),
+            ClientEvent(
+                "resume",
+                "Asks for what was missed: the first message of a client that connected with `resume=1`.",
+                ResumeData,
+                ("resumed", "resync_required", "error"),
+                _resume,
+            ),
+            _carries(
+                "message.send",
+                "Sends a message; `client_ref` is the Idempotency-Key of `POST /messages`.",
+                SendMessage,
+                is_acked=True,
+            ),
+            _carries(
+                "typing",
+                "Reports that the user types in a chat, or has stopped: repeat it every five seconds or so.",
+                ReportTyping,
+                is_acked=False,
+            ),
         )
     }
 )
@@ -170,9 +209,9 @@ def _refuse(reason: Refusal, effect: Carry | Resume) -> bytes:
     return _error(response, client_ref)
 
 
-FULL: Final = full(
-    Views(user_json, chat_json, message_json), receive=receive, refuse=_refuse, keepalive=KEEPALIVE
-)
+VIEWS: Final = Views(user_json, chat_json, message_json)
+
+FULL: Final = full(VIEWS, receive=receive, refuse=_refuse, keepalive=KEEPALIVE)
 """Profile 2."""
 
 PROFILES: Final[Mapping[str, Profile]] = MappingProxyType({"1": PLAIN, "2": FULL})

@@ -14,6 +14,6 @@ class HttpConfig(ApiConfig):
     socket_profile: str = "1"
     """The profile of sockets that name none."""
     docs: bool = True
-    """Whether `/docs` and `/openapi.json` are served."""
+    """Whether `/docs`, `/openapi.json` and `/asyncapi.json` are served."""
     client: bool = True
     """Whether the reference client is served at `/`."""

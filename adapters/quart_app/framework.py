@@ -34,7 +34,7 @@ def make_framework(api: HttpApi, config: HttpConfig, limits: Limits, avatar_host
     app.url_map.merge_slashes = False
     pages = []
     if config.docs:
-        pages.append(documentation(ENDPOINTS, limits))
+        pages.append(documentation(ENDPOINTS, limits, socket_profile=config.socket_profile))
     if config.client:
         pages.append(client_page(avatar_hosts))
     for page in pages:

@@ -13,6 +13,7 @@ import structlog
 import trio
 from hypercorn.typing import ASGIReceiveCallable, ASGISendCallable, WebsocketScope
 
+from adapters.http_api.closes import ORIGIN_NOT_ALLOWED, PROFILE_UNKNOWN
 from adapters.http_api.cors import origin_allowed
 from adapters.http_api.dispatch import bearer_token
 from adapters.http_api.sockets import PROFILES
@@ -27,9 +28,6 @@ from messaging_core.sockets import OUR_FAULT, payloads
 log = structlog.get_logger(__name__)
 
 PATH = "/ws"
-
-ORIGIN_NOT_ALLOWED = Close(POLICY_VIOLATION, "origin_not_allowed")
-PROFILE_UNKNOWN = Close(4500, "profile_unknown")
 
 DIRECT_FRAMES = "direct_frames"
 """The scope's extension by which the project's listener adopts a socket, and writes frames that are encoded

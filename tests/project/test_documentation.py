@@ -9,6 +9,7 @@ from sybil.document import Document
 from sybil.parsers.markdown import PythonCodeBlockParser
 
 from adapters.cli.main import main
+from adapters.http_api import closes
 from messaging_core import rights
 
 ROOT = Path(__file__).parents[2]
@@ -36,6 +37,11 @@ def test_readme_has_a_python_example() -> None:
 def test_the_api_prints_the_rights() -> None:
     """The table of rights in docs/api.md is the one that the decisions ask."""
     assert rights.table() in (ROOT / "docs" / "api.md").read_text(encoding="utf-8")
+
+
+def test_the_api_prints_the_close_codes() -> None:
+    """The table of close codes in docs/api.md is the one in `/asyncapi.json`."""
+    assert closes.table() in (ROOT / "docs" / "api.md").read_text(encoding="utf-8")
 
 
 def test_make_targets_exist() -> None:

@@ -32,6 +32,7 @@ from messaging_core.profiles import Close
 from messaging_core.sockets import OUR_FAULT, RESTARTING, RESUME_LATE, payloads
 from messaging_core.testing.memory_bus import Faults, MemoryBroker
 from tests.bus.world import NOW, PlainHasher, PlainSigner, Process, SlowStorage, plain_email, token
+from tests.frames import check_frame
 
 LIMITS = Limits(sockets_per_user=100, outbox_frames=40, message_rate=Rate(per_second=1e-3, burst=10))
 
@@ -81,7 +82,7 @@ class Line:
 
     @property
     def frames(self) -> list[Any]:
-        return [json.loads(payload) for payload in payloads(self._received)]
+        return [check_frame(payload) for payload in payloads(self._received)]
 
     def named(self, *events: str) -> list[Any]:
         return [frame for frame in self.frames if frame["event"] in events]

@@ -14,6 +14,7 @@ import trio
 from attrs import frozen
 from trio_websocket import CloseReason, ConnectionClosed, WebSocketConnection, open_websocket_url
 
+from tests.frames import check_frame
 from tests.patience import PATIENCE
 
 ORIGIN = "http://localhost:5173"
@@ -222,15 +223,17 @@ def person(server: Served, http: httpx.AsyncClient, signed_in: Any) -> Person:
 
 @frozen
 class Socket:
-    """An open WebSocket."""
+    """An open WebSocket, which checks that each frame is as `/asyncapi.json` describes it."""
 
     connection: WebSocketConnection
+    channel: str
 
     async def text(self, within: float = PATIENCE) -> str:
         """The next frame, which must be a text."""
         with trio.fail_after(within):
             frame = await self.connection.get_message()
         assert isinstance(frame, str)
+        check_frame(frame, channel=self.channel)
         return frame
 
     async def frame(self, within: float = PATIENCE) -> Any:
@@ -268,8 +271,13 @@ async def open_socket(
     *,
     headers: Sequence[tuple[bytes, bytes]] = (),
     subprotocols: Sequence[str] = (),
+    profile: str | None = None,
 ) -> AsyncIterator[Socket]:
-    """A socket at `/ws`; raises if the handshake is refused, which a browser would report as 1006."""
+    """A socket at `/ws`; raises if the handshake is refused, which a browser would report as 1006.
+
+    `profile` is the one that the server speaks where the query names none; by default 1.
+    """
+    is_full = "profile=2" in query or profile == "2"
     address = server.address.replace("http", "ws", 1) + f"/ws{query}"
     connection = None
     with unpacked(), trio.CancelScope() as scope:
@@ -277,7 +285,7 @@ async def open_socket(
             async with open_websocket_url(
                 address, extra_headers=list(headers), subprotocols=list(subprotocols)
             ) as connection:
-                yield Socket(connection)
+                yield Socket(connection, "full" if is_full else "plain")
                 scope.deadline = trio.current_time() + PATIENCE
         finally:
             if connection is not None:

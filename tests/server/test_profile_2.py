@@ -153,7 +153,7 @@ async def test_the_profile_of_a_socket_that_names_none_is_a_setting() -> None:
         alice, bob = await register(server, http, "Alice"), await register(server, http, "Bob")
         chat = await alice.direct_chat_with(bob)
         async with (
-            alice.socket() as socket,
+            open_socket(server, f"?token={alice.access_token}", profile="2") as socket,
             open_socket(server, f"?token={bob.access_token}&profile=1") as plain,
         ):
             await socket.next_of("hello")

@@ -9,9 +9,12 @@ import httpx
 from jsonschema import Draft202012Validator
 from openapi_spec_validator import validate
 
+from adapters.http_api.examples import CUSTOM
 from adapters.http_api.openapi import describe
 from adapters.http_api.routes import ENDPOINTS
+from messaging_core.events import EVENTS
 from messaging_core.limits import Limits
+from tests.frames import description
 from tests.patience import PATIENCE
 from tests.server.clients import Person, shows_cors
 from tests.server.servers import ServerHere, serving
@@ -45,6 +48,32 @@ async def test_d_the_description_is_valid(server: ServerHere, stranger: httpx.As
     description = response.json()
     validate(description)
     assert description["openapi"].startswith("3.1")
+
+
+async def test_d_the_socket_is_described(server: ServerHere, stranger: httpx.AsyncClient) -> None:
+    """D: `/asyncapi.json` has every event, and the page `/docs/socket` shows each, without a script.
+
+    The page and its files are this server's, its links lead somewhere, and `/docs` links it.
+    """
+    response = await stranger.get("/asyncapi.json")
+    assert response.headers["Content-Type"] == "application/json"
+    shows_cors(response)
+    assert response.json() == description()
+    page = await stranger.get("/docs/socket")
+    assert page.headers["Content-Type"].startswith("text/html")
+    assert page.headers["Content-Security-Policy"].startswith("default-src 'none'; style-src 'self'")
+    assert "<script" not in page.text
+    for kind in EVENTS:
+        assert f"<code>{kind.name or CUSTOM}</code>" in page.text
+    targets = set(re.findall(r'(?:src|href)="([^"]+)"', page.text))
+    anchors = re.findall(r'id="([^"]+)"', page.text)
+    assert len(anchors) == len(set(anchors))
+    assert {target[1:] for target in targets if target.startswith("#")} <= set(anchors)
+    others = {target for target in targets if not target.startswith("#")}
+    assert others == {"/docs", "/asyncapi.json", "/docs/socket.css", "/docs/favicon-32x32.png"}
+    for target in others:
+        assert (await stranger.get(target)).status_code == 200
+    assert "(/docs/socket)" in DESCRIPTION["info"]["description"]
 
 
 def schemas_of(operation: str, path: str) -> dict[str, Any]:
@@ -118,5 +147,5 @@ async def test_d_the_documentation_can_be_turned_off() -> None:
         serving(docs=False) as server,
         httpx.AsyncClient(base_url=server.address, verify=False, timeout=PATIENCE) as client,  # noqa: S501
     ):
-        for path in ("/docs", "/openapi.json", "/docs/start.js"):
+        for path in ("/docs", "/openapi.json", "/docs/start.js", "/asyncapi.json", "/docs/socket"):
             assert (await client.get(path)).status_code == 404
