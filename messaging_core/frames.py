@@ -116,6 +116,7 @@ class ChatDeletedData:
 
     id: ChatId
     deleted_by: UserId | None
+    """Null where nobody did, or the account is gone."""
 
 
 @frozen(slots=False)

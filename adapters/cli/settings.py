@@ -4,11 +4,8 @@ file.
 The command line takes precedence over the environment, and the environment over the file.
 """
 
-import ast
-import inspect
 import os
 import re
-import textwrap
 import tomllib
 from codecs import BOM_UTF8, BOM_UTF16_BE, BOM_UTF16_LE
 from collections.abc import Callable
@@ -16,7 +13,6 @@ from datetime import timedelta
 from enum import StrEnum
 from functools import cache
 from ipaddress import ip_address
-from itertools import pairwise
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
@@ -28,6 +24,7 @@ from click.core import ParameterSource
 
 from adapters.cli.names import UnknownVariable, control_character, nearest_to, unknown_variables
 from adapters.http_api.cors import ANY_ORIGIN, is_origin
+from adapters.http_api.docstrings import attribute_docstrings
 from adapters.listener import ListenerConfig, TrustedProxies, parse_proxies
 from adapters.storage_sql.postgresql.config import PostgresqlConfig, without_secrets
 from messaging_core.avatars import ANY_HOST, NO_HOST, OWN_HOST, AvatarHosts, parse_host
@@ -308,7 +305,7 @@ class SettingOption(CleanOption):
         return _key_in_file(name, ctx) or super().get_error_hint(ctx)
 
     def get_help_record(self, ctx: click.Context) -> tuple[str, str] | None:
-        self.help = _attribute_docstrings(self._field_of)[str(self.name)]
+        self.help = attribute_docstrings(self._field_of)[str(self.name)]
         return super().get_help_record(ctx)
 
 
@@ -471,16 +468,3 @@ def _written(path: Path, name: str, value: object) -> str:
             return str(value)
         case _:
             raise click.BadParameter(f"{_key_of(path, name)} must be a string, a number, true or false")
-
-
-@cache
-def _attribute_docstrings(class_: type) -> dict[str, str]:
-    """The docstring below each field of a class, which is also its text in --help."""
-    (definition,) = ast.parse(textwrap.dedent(inspect.getsource(class_))).body
-    found: dict[str, str] = {}
-    body = definition.body if isinstance(definition, ast.ClassDef) else []
-    for statement, following in pairwise(body):
-        match statement, following:
-            case ast.AnnAssign(target=ast.Name(id=name)), ast.Expr(value=ast.Constant(value=str(text))):
-                found[name] = " ".join(text.split())
-    return found

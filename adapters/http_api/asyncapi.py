@@ -17,6 +17,7 @@ from adapters.http_api.routes import ENDPOINTS
 from adapters.http_api.schema import Schema, Schemas
 from adapters.http_api.sockets import CLIENT_EVENTS, CLIENT_REF_CHARACTERS, FRAMES, VIEWS, ClientEvent
 from adapters.http_api.views import View
+from messaging_core.errors import IdempotencyKeyReused, Invalid, Refused, TooManyRequests
 from messaging_core.events import CUSTOM_NAME, CUSTOM_NAME_CHARACTERS, EVENTS, OWN_NAMESPACES, EventKind
 from messaging_core.frames import FrameKind, PlainFrame, Views
 from messaging_core.idempotency import KEY_MAX_CHARACTERS
@@ -60,10 +61,8 @@ def describe_socket(limits: Limits, *, default_profile: str = "1") -> Document:
     """
     schemas = Schemas(limits, _classes_of(VIEWS))
     received = [_of_client(each, schemas) for each in CLIENT_EVENTS.values()]
-    sent = [
-        *(_of_frame(each, schemas) for each in FRAMES),
-        *(_of_event(each, schemas) for each in EVENTS),
-    ]
+    greeting, *frames = [_of_frame(each, schemas) for each in FRAMES]
+    sent = [greeting, *(_of_event(each, schemas) for each in EVENTS), *frames]
     channels = {
         PLAIN_CHANNEL: (PROFILE_1, list(_of_profile_1(schemas)), "1"),
         FULL_CHANNEL: (PROFILE_2, [*sent, *received], "2"),
@@ -177,7 +176,17 @@ def _of_client(kind: ClientEvent, schemas: Schemas) -> _Described:
         properties["client_ref"] = CLIENT_REF
         required.append("client_ref")
     data = {"type": "object", "properties": properties, "required": required}
-    return _described(key, event, data, kind.summary, name=kind.name)
+    described = _described(key, event, data, kind.summary, name=kind.name)
+    described.described["x-error-codes"] = _codes(kind)
+    return described
+
+
+def _codes(kind: ClientEvent) -> list[str]:
+    """The codes of the problems with which a command may be refused."""
+    (endpoint,) = (each for each in ENDPOINTS if each.command is kind.data)
+    refusals: list[type[Refused]] = [*endpoint.refusals, Invalid, TooManyRequests]
+    codes = [each.code for each in refusals if kind.is_acked or each is not IdempotencyKeyReused]
+    return list(dict.fromkeys([*codes, *endpoint.unavailable]))
 
 
 CLIENT_PREFIX: Final = "client."
@@ -330,6 +339,6 @@ def _limits(limits: Limits) -> Iterator[Document]:
     asked = "messages of clients and requests a second of a user; 4429 beyond, in profile 2"
     yield {"name": "request_rate", "value": limits.request_rate.per_second, "description": asked}
     sent = "seconds within which the first message of a client with `resume=1` must come; 4410 beyond"
-    yield {"name": "resume_seconds", "value": RESUME_SECONDS, "description": sent}
+    yield {"name": "resume_seconds", "value": int(RESUME_SECONDS), "description": sent}
     silence = "seconds without a frame after which the server sends `keepalive`"
-    yield {"name": "keepalive_seconds", "value": SILENCE, "description": silence}
+    yield {"name": "keepalive_seconds", "value": int(SILENCE), "description": silence}

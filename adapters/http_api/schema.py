@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal, assert_never, get_args, get_origin, 
 import attrs
 import msgspec
 
+from adapters.http_api.docstrings import attribute_docstrings
 from adapters.http_api.views import SUFFIX, View
 from adapters.http_api.wire import IDENTIFIERS, least, without_none
 from messaging_core.constraints import (
@@ -140,15 +141,25 @@ class Schemas:
             self.components[name] = {}  # so that a class that refers to itself does not recurse
             types = get_type_hints(class_, include_extras=True)
             names = [each.name for each in attrs.fields(class_)] if attrs.has(class_) else _fields(class_)
+            docstrings = attribute_docstrings(class_)
             # Objects that are sent never omit a key, so all of them are required.
             self.components[name] = {
                 "type": "object",
-                "properties": {each: self.of(types[each]) for each in names},
+                "properties": {
+                    each: _described(self.of(types[each]), docstrings.get(each)) for each in names
+                },
                 "required": names,
             }
             if class_.__doc__:
                 self.components[name]["description"] = " ".join(cleandoc(class_.__doc__).split())
         return {"$ref": f"#/components/schemas/{name}"}
+
+
+def _described(schema: Schema, description: str | None) -> Schema:
+    # Beside a reference, readers of draft 7 ignore every other word.
+    if description is None or "$ref" in schema:
+        return schema
+    return {**schema, "description": description}
 
 
 def _fields(struct: type[msgspec.Struct]) -> list[str]:

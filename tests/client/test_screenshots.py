@@ -143,11 +143,14 @@ def test_signing_up(tab: MakeTab, scene_server: LiveServer, camera: Camera) -> N
 
 
 def test_documentation(tab: MakeTab, scene_server: LiveServer, camera: Camera) -> None:
-    """D: /docs shows the API's endpoints, without a violation of its content policy."""
+    """D: /docs shows the API's endpoints, and /docs/socket its events, by their content policies."""
     opened = tab(scene_server)
     opened.page.goto(f"{scene_server.url}/docs")
     expect(opened.page.locator(".opblock").nth(10)).to_be_visible()
     camera.take(opened.page, "docs")
+    opened.page.goto(f"{scene_server.url}/docs/socket#full")
+    expect(opened.page.get_by_role("heading", name="Profile 2: what you receive")).to_be_in_viewport()
+    camera.take(opened.page, "docs-socket")
 
 
 @pytest.mark.parametrize("language", ["en", "ru"])

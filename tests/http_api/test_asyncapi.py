@@ -195,7 +195,18 @@ def test_each_close_is_described() -> None:
 
 
 def test_texts_are_complete() -> None:
-    """Each summary is a sentence, and each limit has a value."""
-    for message in description()["components"]["messages"].values():
+    """Each summary is a sentence, each limit has a value, and docstrings of fields describe properties."""
+    components = description()["components"]
+    for message in components["messages"].values():
         assert re.fullmatch(r"[A-Z][^\n]*\.", message["summary"])
     assert all(limit["value"] > 0 and limit["description"] for limit in description()["x-limits"])
+    log = components["schemas"]["HelloData"]["properties"]["log"]
+    assert log["description"].startswith("The incarnation of the log")
+
+
+def test_commands_name_their_refusals() -> None:
+    """Each command has the codes with which its endpoint refuses it, and those of its form and its rate."""
+    codes = description()["components"]["messages"]["full.client.message.send"]["x-error-codes"]
+    assert {"validation_failed", "too_many_requests", "not_a_participant", "storage_unavailable"} <= set(
+        codes
+    )

@@ -23,6 +23,7 @@ from messaging_core.ports import Bus, Storage
 from messaging_core.sockets import payloads
 from messaging_core.testing.memory_bus import Faults, MemoryBroker
 from tests.bus.world import NOW, PlainHasher, PlainSigner, plain_email, token
+from tests.frames import check_frame
 
 API = "/api/v1"
 
@@ -39,7 +40,7 @@ class Line:
 
     def offer(self, frames: bytes) -> int:
         for payload in payloads(frames):
-            self._send.send_nowait(json.loads(payload))
+            self._send.send_nowait(check_frame(payload))
         return len(frames)
 
     async def write(self, frames: bytes) -> None:
