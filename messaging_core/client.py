@@ -43,7 +43,7 @@ class SendFrame:
 
 @frozen
 class Fetch:
-    """Send `GET path`, and pass the response to `Client.fetched`."""
+    """Send `GET path`, and pass this object with the response to `Client.fetched`; repeat it if it fails."""
 
     path: str
     chat_id: int
@@ -75,6 +75,8 @@ class HeldChat:
     """Its messages by id, without gaps from the oldest that is held to the newest."""
     has_older: bool | None = None
     """Whether messages before the oldest one exist; None until a page of its history was fetched."""
+    unplaced: dict[int, Json] = Factory(dict)
+    """Changed messages that are not held, by id: a page on its way may have them in an older state."""
 
     @property
     def sequence(self) -> int:
@@ -104,8 +106,8 @@ class Client:
     """Who types where: a chat's id, and a person's."""
     presence: dict[int, Json] = Factory(dict)
     """What is known of the people whom the socket watches, by id."""
-    _wanted: set[Fetch] = Factory(set)
-    """What was asked for and has not arrived."""
+    _wanted: dict[str, Fetch] = Factory(dict)
+    """What was asked for and has not arrived, by path."""
 
     # --- what the user does ---
 
@@ -181,29 +183,44 @@ class Client:
 
     def fetched(self, fetch: Fetch, body: Any) -> tuple[ClientEffect, ...]:
         """Apply the body of a response to a `Fetch`; one about a chat that was left changes nothing."""
-        if fetch not in self._wanted:
-            return ()
-        self._wanted.discard(fetch)
         held = self.chats.get(fetch.chat_id)
-        if held is None:
+        if held is None or self._wanted.get(fetch.path) is not fetch:
             return ()
+        del self._wanted[fetch.path]
         if "messages" in body:
             self._merge(held, body)
         elif body["sequence"] >= held.sequence:
             held.chat = dict(body)
+        else:
+            return self._fetch(fetch)  # events have overtaken the response
         return ()
 
     def _fetch(self, fetch: Fetch) -> tuple[ClientEffect, ...]:
-        if fetch in self._wanted:
+        if fetch.path in self._wanted:
             return ()
-        self._wanted.add(fetch)
+        self._wanted[fetch.path] = fetch
         return (fetch,)
+
+    def _is_fetching(self, held: HeldChat) -> bool:
+        return any(fetch.chat_id == held.chat["id"] for fetch in self._wanted.values())
+
+    def _drop(self, chat_id: int) -> bool:
+        """Forget a chat, and what was asked for of it; whether its history was open."""
+        held = self.chats.pop(chat_id, None)
+        wanted = [path for path, fetch in self._wanted.items() if fetch.chat_id == chat_id]
+        for path in wanted:
+            del self._wanted[path]
+        return bool(wanted) or (held is not None and held.has_older is not None)
 
     def _merge(self, held: HeldChat, page: Json) -> None:
         """Add a page of history, whose messages may be older than those that events have brought since."""
         oldest = min(held.messages, default=None)
         for message in page["messages"]:
             _keep(held, message)
+            if message["id"] in held.unplaced:
+                _keep(held, held.unplaced[message["id"]])
+        if not self._is_fetching(held):
+            held.unplaced.clear()
         found = [message["id"] for message in page["messages"]]
         reaches_back = oldest is None or not found or min(found) <= oldest
         held.has_older = page["has_more"] if reaches_back else True
@@ -219,13 +236,9 @@ class Client:
 
     def _resync(self, chat: Json) -> tuple[ClientEffect, ...]:
         """Begin a chat anew; its history is fetched again if the user had opened it."""
-        chat_id = chat["id"]
-        before = self.chats.get(chat_id)
-        wanted = {fetch for fetch in self._wanted if fetch.chat_id == chat_id}
-        self._wanted -= wanted
-        self.chats[chat_id] = HeldChat(dict(chat))
-        was_open = wanted or (before is not None and before.has_older is not None)
-        return self._fetch(_page(chat_id)) if was_open else ()
+        was_open = self._drop(chat["id"])
+        self._hold(chat)
+        return self._fetch(_page(chat["id"])) if was_open else ()
 
     def _fold(self, frame: Json) -> tuple[ClientEffect, ...]:
         """Apply an event of a chat's log, or an ephemeral one."""
@@ -245,7 +258,7 @@ class Client:
             case "chat.updated":
                 held.chat |= {key: value for key, value in data.items() if key in held.chat}
             case "chat.deleted":
-                del self.chats[frame["chat_id"]]
+                self._drop(frame["chat_id"])
             case "member.added" | "member.updated" | "member.removed" as name:
                 return self._member(held, name, data)
         return ()
@@ -256,6 +269,8 @@ class Client:
         if message["id"] in held.messages or message["id"] > newest or held.has_older is False:
             _keep(held, message)
             message = held.messages[message["id"]]
+        elif self._is_fetching(held):
+            held.unplaced[message["id"]] = message
         if message["id"] > newest or (message["id"] == newest and message["revision"] > last["revision"]):
             held.chat["last_message"] = message
         if is_new:
@@ -265,7 +280,7 @@ class Client:
         chat, person = held.chat, data["user"]
         is_own = self.user is not None and person["id"] == self.user["id"]
         if is_own and name == "member.removed":
-            del self.chats[chat["id"]]
+            self._drop(chat["id"])
             return ()
         if is_own:
             chat["my_role"] = data["role"]

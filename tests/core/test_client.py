@@ -69,6 +69,13 @@ def the_chat(client: Client) -> HeldChat:
     return client.chats[5]
 
 
+def opened(client: Client) -> Fetch:
+    """The newest page of the chat, which the client asks for."""
+    (fetch,) = client.open_chat(5)
+    assert fetch == NEWEST_PAGE
+    return fetch
+
+
 def texts(client: Client) -> list[str | None]:
     """The messages that the client holds of the chat, newest first."""
     return [message["content"] for message in the_chat(client).history]
@@ -124,9 +131,9 @@ class TestHistory:
     def test_page(self, client: Client) -> None:
         """A chat that is opened fetches its newest page once, and older pages as long as there are any."""
         assert client.older(5) == ()  # before the newest one
-        assert client.open_chat(5) == (NEWEST_PAGE,)
+        newest = opened(client)
         assert client.open_chat(5) == ()  # it is on its way
-        client.fetched(NEWEST_PAGE, a_page(a_message(9, 3, "b"), a_message(8, 2, "a"), has_more=True))
+        client.fetched(newest, a_page(a_message(9, 3, "b"), a_message(8, 2, "a"), has_more=True))
         assert client.open_chat(5) == ()
         (older,) = client.older(5)
         assert older == Fetch("/api/v1/messages?chat_id=5&limit=50&before_id=8", 5, 8)
@@ -137,24 +144,38 @@ class TestHistory:
 
     def test_page_crosses_events(self, client: Client) -> None:
         """A page that is older than an event on the way does not undo the event."""
-        client.open_chat(5)
+        newest = opened(client)
         client.receive(an_event("message.created", 4, a_message(10, 4, "new")))
         client.receive(an_event("message.updated", 5, a_message(10, 5, "edited")))
-        client.fetched(NEWEST_PAGE, a_page(a_message(10, 4, "new"), a_message(9, 3, "old")))
+        client.fetched(newest, a_page(a_message(10, 4, "new"), a_message(9, 3, "old")))
         assert texts(client) == ["edited", "old"]
+
+    def test_change_before_page(self, client: Client) -> None:
+        """A change of a message arrives before the page that has the message in its older state."""
+        client.receive(an_event("message.created", 4, a_message(10, 4)))
+        newest = opened(client)
+        client.receive(an_event("member.added", 5, a_member(CAROL, 101)))  # the chat is fetched, too
+        client.receive(an_event("message.updated", 6, a_message(9, 6, "edited")))
+        client.receive(an_event("message.updated", 7, a_message(2, 7, "edited")))
+        client.fetched(newest, a_page(a_message(10, 4), a_message(9, 3), a_message(8, 2), has_more=True))
+        assert texts(client) == ["Hello", "edited", "Hello"]
+        (older,) = client.older(5)
+        assert isinstance(older, Fetch)
+        client.fetched(older, a_page(a_message(2, 8, "edited again")))
+        assert texts(client)[-1] == "edited again"
 
     def test_page_within_events(self, client: Client) -> None:
         """Where events brought more than the page reaches back, older messages may exist."""
-        client.open_chat(5)
+        newest = opened(client)
         client.receive(an_event("message.created", 4, a_message(10, 4)))
         client.receive(an_event("message.created", 5, a_message(11, 5)))
-        client.fetched(NEWEST_PAGE, a_page(a_message(11, 5)))
+        client.fetched(newest, a_page(a_message(11, 5)))
         assert the_chat(client).has_older
 
     def test_events_behind_page(self, client: Client) -> None:
         """Events up to the state of a page repeat what the page has; the newest state stays."""
-        client.open_chat(5)
-        client.fetched(NEWEST_PAGE, a_page(a_message(10, 5, "edited")))
+        newest = opened(client)
+        client.fetched(newest, a_page(a_message(10, 5, "edited")))
         client.receive(an_event("message.created", 4, a_message(10, 4, "new")))
         assert texts(client) == ["edited"]
         client.receive(an_event("message.updated", 5, a_message(10, 5, "edited")))
@@ -163,8 +184,8 @@ class TestHistory:
 
     def test_old_message_changed(self, client: Client) -> None:
         """A change of a message before the oldest one that is held is not held, for it would leave a gap."""
-        client.open_chat(5)
-        client.fetched(NEWEST_PAGE, a_page(a_message(9, 3), has_more=True))
+        newest = opened(client)
+        client.fetched(newest, a_page(a_message(9, 3), has_more=True))
         client.receive(an_event("message.created", 4, a_message(10, 4)))
         client.receive(an_event("message.updated", 5, a_message(2, 5)))
         assert [message["id"] for message in the_chat(client).history] == [10, 9]
@@ -176,19 +197,24 @@ class TestHistory:
         assert (texts(client), the_chat(client).sequence) == (["edited later"], 4)
 
     def test_left_meanwhile(self, client: Client) -> None:
-        """A response about a chat that was left, or that was not asked for, changes nothing."""
-        client.open_chat(5)
+        """A response about a chat that was left changes nothing, even after the person joined again."""
+        before = opened(client)
         client.receive(an_event("member.removed", 4, a_member(ALICE, 1)))
-        assert client.fetched(NEWEST_PAGE, a_page(a_message(9, 3))) == ()
-        assert client.fetched(NEWEST_PAGE, a_page(a_message(9, 3))) == ()
+        client.fetched(before, a_page(a_message(9, 3)))
         assert client.chats == {}
+        client.receive(an_event("member.added", 7, a_member(ALICE, 2, chat=a_chat(sequence=7))))
+        newest = opened(client)
+        client.fetched(before, a_page(a_message(9, 3)))
+        assert texts(client) == []
+        client.fetched(newest, a_page(a_message(11, 8, "since")))
+        assert texts(client) == ["since"]
 
     @pytest.mark.parametrize("is_fetched", [True, False])
     def test_resync(self, client: Client, is_fetched: bool) -> None:
         """A chat with too many missed events begins anew; one that was open is fetched again."""
-        client.open_chat(5)
+        newest = opened(client)
         if is_fetched:
-            client.fetched(NEWEST_PAGE, a_page(a_message(9, 3)))
+            client.fetched(newest, a_page(a_message(9, 3)))
         chat = a_chat(sequence=5000, title="Saturday")
         assert client.receive(an_event("chat.resync", 5000, chat)) == (NEWEST_PAGE,)
         assert (the_chat(client).chat, texts(client)) == (chat, [])
@@ -254,12 +280,16 @@ class TestChats:
 
     def test_large(self, client: Client) -> None:
         """Of a large chat the server selects the participants: the client fetches it again."""
-        assert client.receive(an_event("member.added", 4, a_member(CAROL, 101))) == (THE_CHAT,)
+        (fetch,) = client.receive(an_event("member.added", 4, a_member(CAROL, 101)))
+        assert isinstance(fetch, Fetch)
+        assert fetch == THE_CHAT
         fetched = a_chat(sequence=4, participants_count=101)
-        client.fetched(THE_CHAT, fetched)
+        client.fetched(fetch, fetched)
         assert the_chat(client).chat == fetched
-        assert client.receive(an_event("member.removed", 5, a_member(CAROL, 100))) == (THE_CHAT,)
-        client.fetched(THE_CHAT, fetched)  # of before the removal
+        (fetch,) = client.receive(an_event("member.removed", 5, a_member(CAROL, 100)))
+        assert isinstance(fetch, Fetch)
+        (fetch,) = client.fetched(fetch, fetched)  # of before the removal: it is asked for again
+        assert fetch == THE_CHAT
         assert the_chat(client).chat["participants_count"] == 100
 
     @pytest.mark.parametrize("name", ["user.updated", "me.updated"])

@@ -1,38 +1,200 @@
 """People with several devices: clients of profile 2 over several processes, compared with a fresh fetch."""
 
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from random import Random
-from typing import Any
+from typing import Any, Protocol
 
 import trio
-from attrs import define, field
+from attrs import define, field, frozen
 
 from adapters.http_api.api import HttpApi
 from adapters.http_api.config import ApiConfig
-from adapters.http_api.exchange import HttpRequest, HttpResponse
+from adapters.http_api.exchange import HttpRequest
 from adapters.http_api.sockets import FULL
 from adapters.http_api.wire import encode
 from adapters.runtime import Hub, Messaging, Subscription
 from messaging_core.client import Client, ClientEffect, Fetch, Reconnect, SendFrame
 from messaging_core.limits import Limits
-from messaging_core.models import Actor
 from messaging_core.ports import Bus, Storage
 from messaging_core.sockets import payloads
 from messaging_core.testing.memory_bus import Faults, MemoryBroker
-from tests.bus.world import NOW, PlainHasher, PlainSigner, plain_email, token
+from tests.bus.world import NOW, PlainHasher, PlainSigner, plain_email
 from tests.frames import check_frame
 
 API = "/api/v1"
+
+# --- what a device needs ------------------------------------------------------------------------------------
+
+
+@frozen
+class Account:
+    """A person with an account."""
+
+    user_id: int
+    access_token: str
+
+
+class Connection(Protocol):
+    """An open socket of profile 2 that resumes."""
+
+    async def send(self, frame: Any) -> None: ...
+
+    async def receive(self) -> Any:
+        """The next frame; None once the connection is over."""
+
+    async def close(self) -> None:
+        """Lose the connection."""
+
+
+class Place(Protocol):
+    """A process to connect to; `nursery` runs the tasks of devices."""
+
+    nursery: trio.Nursery
+
+    async def request(
+        self, method: str, path: str, body: object = None, *, account: Account | None = None
+    ) -> tuple[int, Any]:
+        """The status of the response, and its body; `path` is below the API's, or whole.
+
+        The status is 0 without a response.
+        """
+
+    async def connect(self, account: Account) -> Connection: ...
+
+
+async def register(place: Place, name: str) -> Account:
+    body = {"email": f"{name}@test.com", "password": "password123", "display_name": name}
+    status, signed_in = await place.request("POST", "/auth/register", body)
+    assert status == 201, signed_in
+    return Account(signed_in["user"]["id"], signed_in["access_token"])
+
+
+@define(eq=False)
+class Device:
+    """A client of a person, on a connection to one of the processes, or on none."""
+
+    account: Account
+    client: Client = field(factory=Client)
+    opens_chats: bool = True
+    """Whether it fetches the history of every chat."""
+    names: set[str] = field(factory=set)
+    """The names of the frames that it has received."""
+    _connection: Connection | None = None
+    _scope: trio.CancelScope | None = None
+
+    @property
+    def is_connected(self) -> bool:
+        return self._connection is not None
+
+    async def connect(self, place: Place) -> None:
+        self._connection = await place.connect(self.account)
+        self._scope = trio.CancelScope()
+        place.nursery.start_soon(self._receive, self._connection, self._scope, place)
+
+    async def disconnect(self) -> None:
+        """Lose the connection, and the frames on the way."""
+        if self._connection is not None and self._scope is not None:
+            self._scope.cancel()
+            await self._connection.close()
+            self._over()
+
+    def _over(self) -> None:
+        self.client.disconnected()
+        self._connection = self._scope = None
+
+    async def _receive(self, connection: Connection, scope: trio.CancelScope, place: Place) -> None:
+        with scope:
+            while (frame := await connection.receive()) is not None:
+                self.names.add(frame["event"])
+                await self._do(self.client.receive(frame), place)
+                if self.opens_chats:
+                    for chat_id in list(self.client.chats):
+                        await self._do(self.client.open_chat(chat_id), place)
+            self._over()
+
+    async def _do(self, effects: tuple[ClientEffect, ...], place: Place) -> None:
+        for effect in effects:
+            match effect:
+                case SendFrame(frame):
+                    if self._connection is not None:
+                        await self._connection.send(frame)
+                case Fetch(path):
+                    place.nursery.start_soon(self._fetch, effect, path, place)
+                case Reconnect():
+                    raise AssertionError("the log has not changed")
+
+    async def _fetch(self, fetch: Fetch, path: str, place: Place) -> None:
+        status = 0
+        body: Any = None
+        while status == 0:
+            status, body = await place.request("GET", path, account=self.account)
+            if status == 0:
+                await trio.sleep(0.5)
+        if status == 200:
+            await self._do(self.client.fetched(fetch, body), place)
+
+    async def fresh(self, place: Place) -> dict[int, Any]:
+        """What a client without a state fetches: each chat and, if it opens chats, its newest page."""
+        _, chats = await place.request("GET", "/chats", account=self.account)
+        found = {}
+        for chat in chats:
+            path = f"/messages?chat_id={chat['id']}&limit={COMPARED}"
+            _, page = await place.request("GET", path, account=self.account)
+            found[chat["id"]] = (chat, page["messages"] if self.opens_chats else None)
+        return found
+
+    def shown(self) -> dict[int, Any]:
+        """What the client shows; without a history, if it opens no chats."""
+        return {
+            chat_id: ({**held.chat}, list(held.history[:COMPARED]) if self.opens_chats else None)
+            for chat_id, held in self.client.chats.items()
+        }
+
+    async def converges(self, place: Place, within: float) -> None:
+        """Wait until the client shows what a fresh fetch shows; fail with the difference if it never does.
+
+        The last events of a chat may be hidden from its reader, so that no frame has had their numbers.
+        """
+        fresh: dict[int, Any] = {}
+        shown: dict[int, Any] = {}
+        with trio.move_on_after(within):
+            while True:
+                fresh, shown = await self.fresh(place), self.shown()
+                for chat_id in fresh.keys() & shown.keys():
+                    assert shown[chat_id][0].pop("sequence") <= fresh[chat_id][0].pop("sequence")
+                if self.client.is_live and fresh == shown:
+                    return
+                await trio.sleep(0.2)
+        assert self.client.is_live, "everything that was missed has not arrived"
+        assert shown == fresh, "\n".join(_differences(shown, fresh, f"user {self.account.user_id}"))
+
+
+def _differences(shown: Any, fresh: Any, where: str) -> Iterator[str]:
+    """Where two JSON values differ."""
+    if isinstance(shown, dict) and isinstance(fresh, dict):
+        for key in shown.keys() | fresh.keys():
+            yield from _differences(shown.get(key), fresh.get(key), f"{where}, {key}")
+    elif isinstance(shown, list | tuple) and isinstance(fresh, list | tuple) and len(shown) == len(fresh):
+        for number, pair in enumerate(zip(shown, fresh, strict=True)):
+            yield from _differences(*pair, f"{where}, {number}")
+    elif shown != fresh:
+        yield f"{where}: shown {shown!r}, fresh {fresh!r}"
+
+
+COMPARED = 50
+"""Messages of each chat that are compared: a client fetches as many when it opens a chat."""
+
+# --- processes without a network ----------------------------------------------------------------------------
 
 LIMITS = Limits(sockets_per_user=100, resumed_events=8)
 """A client that has missed more events of a chat is sent the chat anew."""
 
 
 class Line:
-    """A connection that accepts everything at once, and passes it on, frame by frame."""
+    """The hub's side of a connection, which accepts everything at once."""
 
     def __init__(self, nursery: trio.Nursery) -> None:
         self._nursery = nursery
@@ -55,12 +217,34 @@ class Line:
         self._nursery.start_soon(task)
 
 
+@frozen
+class LineConnection:
+    """The device's side of such a connection."""
+
+    socket: Subscription
+    line: Line
+
+    async def send(self, frame: Any) -> None:
+        await trio.lowlevel.checkpoint()
+        self.socket.receive(json.dumps(frame))
+
+    async def receive(self) -> Any:
+        try:
+            return await self.line.frames.receive()
+        except trio.EndOfChannel:
+            return None
+
+    async def close(self) -> None:
+        self.socket.end()
+        await trio.lowlevel.checkpoint()
+
+
 class Process:
-    """One process: its sockets, and its API without a network."""
+    """One process: its sockets, and its API."""
 
     def __init__(self, nursery: trio.Nursery, storage: Storage, bus: Bus, *, began: float) -> None:
         self.nursery = nursery
-        self.messaging = Messaging(
+        self._messaging = Messaging(
             storage=storage,
             hub=Hub(LIMITS, encode),
             signer=PlainSigner(),
@@ -71,118 +255,26 @@ class Process:
             random_bytes=bytes,
             bus=bus,
         )
-        self._api = HttpApi(self.messaging, ApiConfig(rate_limits=False), trio.current_time)
-        nursery.start_soon(self.messaging.keep_house)
+        self._api = HttpApi(self._messaging, ApiConfig(rate_limits=False), trio.current_time)
+        nursery.start_soon(self._messaging.keep_house)
 
     async def request(
-        self, method: str, path: str, body: object = None, *, actor: Actor | None = None
-    ) -> HttpResponse:
-        """The response to a request of `actor`; `path` is below the API's, or whole."""
+        self, method: str, path: str, body: object = None, *, account: Account | None = None
+    ) -> tuple[int, Any]:
         whole = path if path.startswith(API) else f"{API}{path}"
-        place, _, query = whole.partition("?")
-        headers = {} if actor is None else {"authorization": f"Bearer {token(actor)}"}
-        route = self._api.route(method, place)
-        assert route is not None, (method, place)
+        name, _, query = whole.partition("?")
+        headers = {} if account is None else {"authorization": f"Bearer {account.access_token}"}
+        route = self._api.route(method, name)
+        assert route is not None, (method, name)
         content = b"" if body is None else json.dumps(body).encode()
-        return await route.respond(HttpRequest(method, place, query.encode(), headers, content))
+        response = await route.respond(HttpRequest(method, name, query.encode(), headers, content))
+        return response.status, json.loads(response.body) if response.body else None
 
-    async def register(self, name: str) -> Actor:
-        body = {"email": f"{name}@test.com", "password": "password123", "display_name": name}
-        response = await self.request("POST", "/auth/register", body)
-        assert response.status == 201, response
-        access_token = json.loads(response.body)["access_token"]
-        return await self.messaging.authenticate(access_token)
-
-
-@define(eq=False)
-class Device:
-    """A client of a person, on a connection to one of the processes, or on none."""
-
-    actor: Actor
-    client: Client = field(factory=Client)
-    process: Process | None = None
-    opens_chats: bool = True
-    """Whether it fetches the history of every chat."""
-    names: set[str] = field(factory=set)
-    """The names of the frames that it has received."""
-    _socket: Subscription | None = None
-    _scope: trio.CancelScope | None = None
-
-    async def connect(self, process: Process) -> None:
-        self.process = process
-        self._socket = await process.messaging.connect(token(self.actor), FULL, resumes=True)
-        self._scope = trio.CancelScope()
-        line = Line(process.nursery)
-        self._socket.attach(line)
-        process.nursery.start_soon(self._receive, line, self._scope, process)
-
-    def disconnect(self) -> None:
-        """Lose the connection: frames on the way are lost, and the client does not learn how many."""
-        if self.process is not None and self._socket is not None and self._scope is not None:
-            self.process.messaging.hub.disconnect(self._socket)
-            self._scope.cancel()
-            self.client.disconnected()
-        self.process = self._socket = self._scope = None
-
-    async def _receive(self, line: Line, scope: trio.CancelScope, process: Process) -> None:
-        with scope:
-            async for frame in line.frames:
-                self.names.add(frame["event"])
-                await self._do(self.client.receive(frame), process)
-                if self.opens_chats:
-                    for chat_id in list(self.client.chats):
-                        await self._do(self.client.open_chat(chat_id), process)
-
-    async def _do(self, effects: tuple[ClientEffect, ...], process: Process) -> None:
-        for effect in effects:
-            match effect:
-                case SendFrame(frame):
-                    assert self._socket is not None
-                    self._socket.receive(json.dumps(frame))
-                case Fetch(path):
-                    process.nursery.start_soon(self._fetch, effect, path, process)
-                case Reconnect():
-                    raise AssertionError("the log has not changed")
-
-    async def _fetch(self, fetch: Fetch, path: str, process: Process) -> None:
-        response = await process.request("GET", path, actor=self.actor)
-        if response.status == 200:
-            await self._do(self.client.fetched(fetch, json.loads(response.body)), process)
-
-    async def fresh(self, process: Process) -> dict[int, Any]:
-        """What a client without a state fetches: each chat and, if it opens chats, its history."""
-        chats = json.loads((await process.request("GET", "/chats", actor=self.actor)).body)
-        found = {}
-        for chat in chats:
-            path = f"/messages?chat_id={chat['id']}&limit=200"
-            page = json.loads((await process.request("GET", path, actor=self.actor)).body)
-            found[chat["id"]] = (chat, page["messages"] if self.opens_chats else None)
-        return found
-
-    def shown(self) -> dict[int, Any]:
-        """What the client shows; without a history, if it opens no chats."""
-        return {
-            chat_id: ({**held.chat}, list(held.history) if self.opens_chats else None)
-            for chat_id, held in self.client.chats.items()
-        }
-
-    async def converges(self, process: Process, within: float) -> None:
-        """Wait until the client shows what a fresh fetch shows; fail with the difference if it never does.
-
-        The last events of a chat may be hidden from its reader, so that no frame has had their numbers.
-        """
-        fresh: dict[int, Any] = {}
-        shown: dict[int, Any] = {}
-        with trio.move_on_after(within):
-            while True:
-                fresh, shown = await self.fresh(process), self.shown()
-                for chat_id in fresh.keys() & shown.keys():
-                    assert shown[chat_id][0].pop("sequence") <= fresh[chat_id][0].pop("sequence")
-                if self.client.is_live and fresh == shown:
-                    return
-                await trio.sleep(0.2)
-        assert shown == fresh
-        assert self.client.is_live
+    async def connect(self, account: Account) -> Connection:
+        socket = await self._messaging.connect(account.access_token, FULL, resumes=True)
+        line = Line(self.nursery)
+        socket.attach(line)
+        return LineConnection(socket, line)
 
 
 @asynccontextmanager
