@@ -2,10 +2,13 @@
 
 from collections import Counter
 
-from messaging_core.errors import EmailTaken
+from messaging_core.commands import RemoveMember
+from messaging_core.errors import AlreadyAMember, EmailTaken
+from messaging_core.groups import SYSTEM_MESSAGES, concerned, remove_member
 from messaging_core.idempotency import replayed, resource_of, store
 from messaging_core.ids import ChatId
-from messaging_core.models import Resource
+from messaging_core.members import add_member
+from messaging_core.models import Resource, Role
 from messaging_core.ports import Storage, Transaction
 from messaging_core.testing.storage_contract.operations import (
     RACERS,
@@ -15,6 +18,7 @@ from messaging_core.testing.storage_contract.operations import (
     add_session,
     add_user,
     chat_ids_of,
+    chat_of,
     history_of,
     idempotent_request,
     pair,
@@ -60,6 +64,58 @@ class RaceRules:
 
         await race(contender)
         assert sorted(counted) == list(range(RACERS))
+
+    async def test_a_person_who_is_added_concurrently_joins_once(self, storage: Storage) -> None:
+        """Of concurrent additions of one person, one adds them, and the others find a member."""
+        alice, bob = await people(storage, "alice", "bob")
+        chat = await storage.transact(lambda tx: add_group(tx, alice))
+        outcomes: Counter[str] = Counter()
+
+        async def contender(_: int) -> None:
+            try:
+                await storage.transact(
+                    lambda tx: enact(tx, add_member(tx.lock_chat(chat.id), bob.id, reads_all=True, now=NOW))
+                )
+            except AlreadyAMember as refused:
+                outcomes[refused.code] += 1
+            else:
+                outcomes["added"] += 1
+
+        await race(contender)
+        assert outcomes == {"added": 1, "already_a_member": RACERS - 1}
+        assert (await chat_of(storage, chat.id)).member_ids == (alice.id, bob.id)
+
+    async def test_a_group_that_everybody_leaves_at_once(self, storage: Storage) -> None:
+        """After each leaving the group has an owner; the last one deletes it, and its log has no gap."""
+        everybody = await people(storage, *(f"user{number}" for number in range(RACERS)))
+        group = await storage.transact(lambda tx: add_group(tx, *everybody))
+        owners: list[int] = []
+
+        async def contender(number: int) -> None:
+            actor = everybody[number].id
+
+            def operation(tx: Transaction) -> int:
+                chat, command = tx.lock_chat(group.id), RemoveMember(group.id, actor)
+                decision = remove_member(
+                    chat,
+                    command,
+                    actor=actor,
+                    people=tx.users(concerned(chat, command, actor)),
+                    message_ids=[tx.next_message_id() for _ in range(SYSTEM_MESSAGES)],
+                    now=NOW,
+                )
+                enact(tx, decision)
+                left = tx.chat(group.id)
+                return -1 if left is None else sum(each.role is Role.OWNER for each in left.members)
+
+            owners.append(await storage.transact(operation))
+
+        await race(contender)
+        assert sorted(owners) == [-1] + [1] * (RACERS - 1)
+        tombstone = await storage.read(lambda reader: reader.tombstone(group.id))
+        assert tombstone is not None
+        log = await storage.read(lambda reader: reader.log(group.id, 0, 1000))
+        assert [entry.sequence for entry in log] == list(range(1, tombstone.sequence + 1))
 
     async def test_concurrent_requests_with_one_key_send_one_message(self, storage: Storage) -> None:
         """Of concurrent requests with one key, one sends a message, and the others find its response."""
