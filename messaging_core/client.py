@@ -77,6 +77,10 @@ class HeldChat:
     """Whether messages before the oldest one exist; None until a page of its history was fetched."""
     unplaced: dict[int, Json] = Factory(dict)
     """Changed messages that are not held, by id: a page on its way may have them in an older state."""
+    counted_from: int = 0
+    """The number of the log up to which the server has counted the unread messages."""
+    counted: list[tuple[int, int]] = Factory(list)
+    """The unread messages after it: the numbers of their creations, and their ids."""
 
     @property
     def sequence(self) -> int:
@@ -106,6 +110,11 @@ class Client:
     """Who types where: a chat's id, and a person's."""
     presence: dict[int, Json] = Factory(dict)
     """What is known of the people whom the socket watches, by id."""
+    _reads: dict[int, dict[int, Json]] = Factory(dict)
+    """The last `message.read` of each person in each chat, under 0 what `resumed` has said of the others.
+
+    A chat that was fetched before them may arrive after them.
+    """
     _wanted: dict[str, Fetch] = Factory(dict)
     """What was asked for and has not arrived, by path."""
 
@@ -170,11 +179,17 @@ class Client:
         self.is_live = True
         for chat in data["chats"]:
             held = self.chats.get(chat["id"])
-            if held is not None:
-                held.chat["sequence"] = max(held.sequence, chat["sequence"])
+            if held is not None and chat["sequence"] >= held.sequence:
+                marks = ("sequence", "unread_count", "read_up_to", "others_read_up_to")
+                held.chat |= {key: chat[key] for key in marks}
+                held.counted_from, held.counted = chat["sequence"], []
+                others = {"user_id": 0, "read_up_to": chat["others_read_up_to"] or 0}
+                own = {**chat, "user_id": self._own_id}
+                self._reads[chat["id"]] = {0: {**chat, **others}, self._own_id: own}
 
     def _forget(self) -> None:
         self.chats.clear()
+        self._reads.clear()
         self._wanted.clear()
         self.log = None
         self.is_live = False
@@ -190,7 +205,7 @@ class Client:
         if "messages" in body:
             self._merge(held, body)
         elif body["sequence"] >= held.sequence:
-            held.chat = dict(body)
+            self._replace(held, body)
         else:
             return self._fetch(fetch)  # events have overtaken the response
         return ()
@@ -212,6 +227,10 @@ class Client:
             del self._wanted[path]
         return bool(wanted) or (held is not None and held.has_older is not None)
 
+    def _leave(self, chat_id: int) -> None:
+        self._drop(chat_id)
+        self._reads.pop(chat_id, None)
+
     def _merge(self, held: HeldChat, page: Json) -> None:
         """Add a page of history, whose messages may be older than those that events have brought since."""
         oldest = min(held.messages, default=None)
@@ -230,9 +249,17 @@ class Client:
     def _hold(self, chat: Json) -> None:
         held = self.chats.get(chat["id"])
         if held is None:
-            self.chats[chat["id"]] = HeldChat(dict(chat))
-        elif chat["sequence"] >= held.sequence:
-            held.chat = dict(chat)
+            held = self.chats[chat["id"]] = HeldChat(dict(chat))
+        if chat["sequence"] >= held.sequence:
+            self._replace(held, chat)
+
+    def _replace(self, held: HeldChat, chat: Json) -> None:
+        """Show a chat as the server has shown it, with the marks that are known since."""
+        held.chat = dict(chat)
+        held.counted_from, held.counted = chat["sequence"], []
+        for read in self._reads.get(chat["id"], {}).values():
+            if read["sequence"] >= chat["sequence"]:
+                self._read(held, read)
 
     def _resync(self, chat: Json) -> tuple[ClientEffect, ...]:
         """Begin a chat anew; its history is fetched again if the user had opened it."""
@@ -255,10 +282,12 @@ class Client:
         match frame["event"]:
             case "message.created" | "message.updated" | "message.deleted" as name:
                 self._message(held, data, is_new=name == "message.created")
+                if name == "message.created":
+                    self._count(held, frame["sequence"], data)
             case "chat.updated":
                 held.chat |= {key: value for key, value in data.items() if key in held.chat}
             case "chat.deleted":
-                self._drop(frame["chat_id"])
+                self._leave(frame["chat_id"])
             case "member.added" | "member.updated" | "member.removed" as name:
                 return self._member(held, name, data)
         return ()
@@ -278,9 +307,9 @@ class Client:
 
     def _member(self, held: HeldChat, name: str, data: Json) -> tuple[ClientEffect, ...]:
         chat, person = held.chat, data["user"]
-        is_own = self.user is not None and person["id"] == self.user["id"]
+        is_own = person["id"] == self._own_id
         if is_own and name == "member.removed":
-            self._drop(chat["id"])
+            self._leave(chat["id"])
             return ()
         if is_own:
             chat["my_role"] = data["role"]
@@ -288,13 +317,60 @@ class Client:
         chat["participants_count"] = data["participants_count"]
         if selected:
             return self._fetch(Fetch(f"{API}/chats/{chat['id']}", chat["id"]))
-        if name != "member.updated":
-            others = [each for each in chat["participants"] if each["id"] != person["id"]]
-            chat["participants"] = [*others, person] if name == "member.added" else others
-        return ()
+        if name == "member.updated":
+            return ()
+        others = [each for each in chat["participants"] if each["id"] != person["id"]]
+        chat["participants"] = [*others, person] if name == "member.added" else others
+        # How far the others have read depends on who they are.
+        return self._fetch(Fetch(f"{API}/chats/{chat['id']}", chat["id"]))
+
+    # --- read marks ---
+
+    @property
+    def _own_id(self) -> int:
+        return 0 if self.user is None else self.user["id"]
+
+    def _count(self, held: HeldChat, number: int, message: Json) -> None:
+        """A new message is unread, and read by its author."""
+        author_id, message_id = message["author_id"], message["id"]
+        if author_id == self._own_id:
+            self._mark(held, message_id, 0, number)
+            return
+        if number > held.counted_from and message_id > (held.chat["read_up_to"] or 0):
+            held.counted.append((number, message_id))
+            held.chat["unread_count"] += 1
+        if author_id is not None:
+            self._read_by_other(held, message_id)
+
+    def _read(self, held: HeldChat, read: Json) -> None:
+        if read["user_id"] == self._own_id:
+            self._mark(held, read["read_up_to"] or 0, read["unread_count"], read["sequence"])
+        else:
+            self._read_by_other(held, read["read_up_to"])
+
+    @staticmethod
+    def _mark(held: HeldChat, read_up_to: int, unread_count: int, number: int) -> None:
+        """Move one's own mark forward; `unread_count` is true up to `number` of the log."""
+        known = held.chat["read_up_to"] or 0
+        if (read_up_to, number) <= (known, held.counted_from):
+            return
+        held.counted_from = number
+        held.counted = [each for each in held.counted if each[0] > number and each[1] > read_up_to]
+        held.chat["read_up_to"] = read_up_to or None
+        held.chat["unread_count"] = unread_count + len(held.counted)
+
+    @staticmethod
+    def _read_by_other(held: HeldChat, read_up_to: int) -> None:
+        if held.chat["participants_count"] <= PARTICIPANTS_HELD:
+            held.chat["others_read_up_to"] = max(held.chat["others_read_up_to"] or 0, read_up_to) or None
 
     def _fold_ephemeral(self, name: str, data: Json) -> None:
         match name:
+            case "message.read":
+                self._reads.setdefault(data["chat_id"], {})[data["user_id"]] = data
+                held = self.chats.get(data["chat_id"])
+                if held is not None:
+                    self._read(held, data)
             case "typing":
                 where = (data["chat_id"], data["user_id"])
                 if data["is_typing"]:

@@ -213,6 +213,19 @@ class ListMessages:
 
 
 @frozen
+class MarkRead:
+    """Move one's read mark forward to a message, or to the last one."""
+
+    chat_id: ChatId
+    message_id: MessageId | None = None
+
+
+@frozen
+class ListReads:
+    chat_id: ChatId
+
+
+@frozen
 class ReportTyping:
     """Repeat it every few seconds while somebody types, as it is soon forgotten."""
 

@@ -104,6 +104,16 @@ class ChatNotFound(Refused):
     sentence = "There is no such chat."
 
 
+class ChatTooLarge(Refused):
+    """The chat has more people than those whose read marks are shown."""
+
+    code = "chat_too_large"
+    sentence = "The chat has too many people to show who has read it."
+
+    def __init__(self, maximum: int) -> None:
+        super().__init__(f"Who has read a chat is shown in chats of at most {maximum} people.")
+
+
 class MessageNotFound(Refused):
     code = "message_not_found"
     sentence = "There is no such message."

@@ -20,6 +20,7 @@ from messaging_core.frames import (
     ForViewer,
     MemberAddedData,
     MemberData,
+    MessageReadData,
     PlainFrame,
     ShownChat,
     ShownMessage,
@@ -171,7 +172,21 @@ class Typing:
     is_typing: bool
 
 
-EphemeralEvent = Typing
+@frozen
+class MessageRead:
+    """A member has read a chat further than before."""
+
+    chat_id: ChatId
+    user_id: UserId
+    read_up_to: MessageId
+    message_ids: tuple[MessageId, ...]
+    """Some of the messages that were read, newest first."""
+    unread_count: int
+    """The reader's, of the chat up to the number `sequence`."""
+    sequence: int
+
+
+EphemeralEvent = Typing | MessageRead
 
 Event = DurableEvent | EphemeralEvent
 
@@ -332,6 +347,24 @@ def _typing(data: Mapping[str, Any] | None) -> Typing | None:
             return None
 
 
+def _message_read(data: Mapping[str, Any] | None) -> MessageRead | None:
+    match data:
+        case {
+            "chat_id": int(chat_id),
+            "user_id": int(user_id),
+            "read_up_to": int(read_up_to),
+            "message_ids": list() | tuple() as message_ids,
+            "unread_count": int(unread_count),
+            "sequence": int(sequence),
+        }:
+            read = tuple(map(MessageId, message_ids))
+            return MessageRead(
+                ChatId(chat_id), UserId(user_id), MessageId(read_up_to), read, unread_count, sequence
+            )
+        case _:
+            return None
+
+
 def _chat_updated(facts: Facts) -> ChatUpdated | None:
     if facts.chat is not None:
         return ChatUpdated(facts.chat.id, facts.chat.title, facts.chat.avatar_url, facts.chat.history)
@@ -477,6 +510,25 @@ EVENTS: Final = (
         plain=lambda _: None,
         data=TypingData,
         full=lambda event, *_: TypingData(event.chat_id, event.user_id, event.is_typing),
+    ),
+    EventKind(
+        "message.read",
+        MessageRead,
+        "A member has read a chat up to a message. In a large chat only the reader receives it.",
+        subject=None,
+        audience=_members,
+        facts=lambda event: Facts(data=asdict(event)),
+        replay=lambda _, facts: _message_read(facts.data),
+        plain=lambda _: None,
+        data=MessageReadData,
+        full=lambda event, *_: MessageReadData(
+            event.chat_id,
+            event.user_id,
+            event.read_up_to,
+            event.message_ids,
+            event.unread_count,
+            event.sequence,
+        ),
     ),
 )
 """Every kind of event."""

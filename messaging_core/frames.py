@@ -152,6 +152,21 @@ class TypingData:
 
 
 @frozen(slots=False)
+class MessageReadData:
+    """The data of `message.read`; `message_ids` names the newest 100 of the messages that were read.
+
+    `unread_count` is the reader's, of the chat up to the number `sequence` of its log.
+    """
+
+    chat_id: ChatId
+    user_id: UserId
+    read_up_to: MessageId
+    message_ids: Sequence[MessageId]
+    unread_count: int
+    sequence: int
+
+
+@frozen(slots=False)
 class ShownLimits:
     """The bounds that a client must know."""
 
@@ -177,10 +192,13 @@ class HelloData:
 
 @frozen(slots=False)
 class ResumedChat:
-    """A chat of the person, and the number up to which the client has received it."""
+    """A chat of the person, the number up to which the client has received it, and how far it is read."""
 
     id: ChatId
     sequence: int
+    unread_count: int
+    read_up_to: MessageId | None
+    others_read_up_to: MessageId | None
 
 
 @frozen(slots=False)

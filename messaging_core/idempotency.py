@@ -21,6 +21,7 @@ from messaging_core.models import (
     MemberPage,
     MemberView,
     Message,
+    NewlyRead,
     Resource,
     ResourceKind,
     StoredResponse,
@@ -61,7 +62,7 @@ class IdempotentRequest:
     """As sent: responses that were stored up to schema 0003 have the fingerprint of the body."""
 
 
-Shown = Message | ChatView | UserView | User | MemberView | MemberPage | None
+Shown = Message | ChatView | UserView | User | MemberView | MemberPage | NewlyRead | None
 """What the response to a request with a key can show."""
 
 
@@ -92,8 +93,8 @@ def store(
 def resource_of(shown: Shown) -> Resource | None:
     """The identifier of the resource that a response shows."""
     match shown:
-        case None:
-            return None
+        case None | NewlyRead():
+            return None  # what was read is not read anew by a replay
         case Message():
             return Resource(ResourceKind.MESSAGE, shown.id)
         case ChatView():

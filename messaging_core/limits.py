@@ -107,6 +107,9 @@ class Limits:
     """How long a report that somebody types holds; clients repeat it meanwhile."""
     typing_members: int = field(default=100, validator=[ge(2), le(10_000)])
     """People in the largest chat in which it is announced who types: each report costs a delivery to each."""
+    read_marks_members: int = field(default=100, validator=[ge(2), le(10_000)])
+    """People in the largest chat whose members are shown how far the others have read: each reading costs a
+    delivery to each."""
     presence_grace: timedelta = field(default=timedelta(seconds=60), validator=ge(timedelta(seconds=5)))
     """How long somebody counts as online after their last socket has closed, so that a restart and a lost
     connection are not seen."""

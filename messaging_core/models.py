@@ -207,10 +207,24 @@ class ChatView(NamedTuple):
     """The participant's own."""
     last_message: "Message | None"
     """As it is shown; None where the participant may read none, or where a list has no room for it."""
+    unread_count: int = 0
+    read_up_to: MessageId | None = None
+    """The last message that the participant has read."""
+    others_read_up_to: MessageId | None = None
+    """The last message that anybody else has read; None in a large chat."""
 
     @property
     def id(self) -> ChatId:
         return self.chat.id
+
+
+@frozen
+class NewlyRead:
+    """What somebody has read of a chat just now."""
+
+    chat_id: ChatId
+    message_ids: tuple[MessageId, ...]
+    """Newest first."""
 
 
 class MemberView(NamedTuple):

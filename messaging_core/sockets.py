@@ -256,11 +256,13 @@ class Positions:
     A chat without a position begins with its next event.
     """
 
-    __slots__ = ("_accepted", "_behind", "is_held")
+    __slots__ = ("_accepted", "_behind", "has_shed", "is_held")
 
     def __init__(self, *, is_held: bool = False) -> None:
         self.is_held = is_held
         """Whether every event is left out, because the client is still sent what it missed."""
+        self.has_shed = False
+        """Whether an ephemeral event was left out since the caller has set it to false."""
         self._accepted: dict[ChatId, int] = {}
         self._behind: dict[ChatId, int] = {}
 
@@ -465,6 +467,8 @@ class SocketProtocol:
     @staticmethod
     def _accepts(bundle: Bundle, positions: Positions) -> bool:
         if bundle.span is None:
+            if positions.is_held:
+                positions.has_shed = True
             return not positions.is_held
         if bundle.is_deferred:
             positions.defer(bundle.span)

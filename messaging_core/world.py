@@ -206,6 +206,20 @@ class _WorldReader:
         start = bisect_right(history, after_id)
         return [self._tables.messages[message_id] for message_id in history[start : start + count]]
 
+    def message_ids_of_others(
+        self,
+        chat_id: ChatId,
+        user_id: UserId,
+        after_id: MessageId,
+        through_id: MessageId,
+        *,
+        count: int,
+        since: int,
+    ) -> Sequence[MessageId]:
+        history, messages = self._history(chat_id, since), self._tables.messages
+        between = history[bisect_right(history, after_id) : bisect_right(history, through_id)]
+        return [id_ for id_ in reversed(between) if messages[id_].author_id != user_id][:count]
+
     def _history(self, chat_id: ChatId, since: int) -> Sequence[MessageId]:
         """The ids of a chat's messages from a number on."""
         history, messages = self._tables.history.get(chat_id, []), self._tables.messages

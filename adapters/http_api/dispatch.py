@@ -356,7 +356,7 @@ def _command(endpoint: Endpoint, request: HttpRequest, path_values: Mapping[str,
     if request.query:
         query = request.parameters
         check_names(query, endpoint.parameters)
-    if endpoint.has_body:
+    if endpoint.has_body and (request.body or endpoint.needs_body):
         _check_content_type(request.headers.get("content-type", JSON))
         if "content-encoding" in request.headers:
             _check_content_encoding(request.headers["content-encoding"])

@@ -123,6 +123,8 @@ class Endpoint:
     refusals: tuple[type[Refused], ...] = ()
     unavailable: tuple[str, ...] = ("storage_unavailable",)
     """The codes of a 503, after which a client retries."""
+    needs_body: bool = True
+    """Whether a body that no field of it is required in must be sent all the same."""
     auth: Auth = Auth.SESSION
     limits: tuple[Limit, ...] = (Limit("request_rate", Per.USER, (Cost.RESPONSE,)),)
     """A request takes a permit from each, or as many as it costs; a refused request takes none."""

@@ -80,7 +80,7 @@ def _operation(endpoint: Endpoint, schemas: Schemas) -> dict[str, Any]:
     }
     if endpoint.has_body:
         operation["requestBody"] = {
-            "required": True,
+            "required": endpoint.needs_body,
             "content": {
                 JSON: {
                     "schema": {

@@ -25,6 +25,7 @@ STATUS: dict[type[Refused], int] = {
     errors.UserNotFound: 404,
     errors.ChatNotFound: 404,
     errors.MessageNotFound: 404,
+    errors.ChatTooLarge: 409,
     errors.NotAParticipant: 403,
     errors.NotTheAuthor: 403,
     errors.MessageAlreadyDeleted: 409,

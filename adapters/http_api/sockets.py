@@ -23,7 +23,7 @@ from adapters.http_api.routes import ENDPOINTS
 from adapters.http_api.views import MessageJson, View, chat_json, message_json, user_json
 from adapters.http_api.wire import MalformedJson, decode, encode
 from adapters.runtime import Subscription
-from messaging_core.commands import ReportTyping, SendMessage
+from messaging_core.commands import MarkRead, ReportTyping, SendMessage
 from messaging_core.errors import FieldError, Invalid, TooManyRequests
 from messaging_core.frames import CONTROL_FRAMES, Frame, FrameKind, KeepaliveData, Views
 from messaging_core.ids import MAX_ID, ChatId
@@ -179,6 +179,12 @@ CLIENT_EVENTS: Final[Mapping[str, ClientEvent]] = MappingProxyType(
                 "typing",
                 "Reports that the user types in a chat, or has stopped: repeat it every five seconds or so.",
                 ReportTyping,
+                is_acked=False,
+            ),
+            _carries(
+                "read",
+                "Reports that the user has read a chat up to a message, or all of it.",
+                MarkRead,
                 is_acked=False,
             ),
         )

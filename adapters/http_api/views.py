@@ -19,6 +19,7 @@ from messaging_core.models import (
     MemberView,
     Message,
     MessageType,
+    NewlyRead,
     Page,
     Presence,
     PresenceStatus,
@@ -71,6 +72,8 @@ class ChatViewJson(View, frozen=True, gc=False):
 
     `participants` holds only some of many, `participants_count` is the number of all. `updated_at` is when it
     was last active, `sequence` the number of its last event, `history` what people who join it read.
+    `unread_count` includes deleted messages. `read_up_to` is the last message that the reader has read or
+    sent, `others_read_up_to` the last one that anybody else has, null in a chat of more than 100 people.
     `last_message` is null where the reader may read none, and in a list beyond a million characters of them.
     """
 
@@ -82,10 +85,26 @@ class ChatViewJson(View, frozen=True, gc=False):
     participants_count: int
     my_role: Role
     last_message: MessageJson | None
+    unread_count: int
+    read_up_to: MessageId | None
+    others_read_up_to: MessageId | None
     sequence: int
     updated_at: datetime
     history: History
     avatar_url: str | None
+
+
+class NewlyReadJson(View, frozen=True, gc=False):
+    """The messages that were read just now, newest first, at most 1,000; none in the response to a replay."""
+
+    message_ids: list[MessageId]
+
+
+class ReadJson(View, frozen=True, gc=False):
+    """How far a member has read a chat; `read_up_to` is null where they have read nothing."""
+
+    user_id: UserId
+    read_up_to: MessageId | None
 
 
 class MemberViewJson(View, frozen=True, gc=False):
@@ -157,17 +176,28 @@ def chats_json(found: Iterable[ChatView]) -> list[ChatViewJson]:
             chat.member_count,
             role,
             None if last_message is None else message_json(last_message),
+            unread_count,
+            read_up_to,
+            others_read_up_to,
             chat.sequence,
             chat.active_at,
             chat.history,
             chat.avatar_url,
         )
-        for chat, participants, role, last_message in found
+        for chat, participants, role, last_message, unread_count, read_up_to, others_read_up_to in found
     ]
 
 
 def chat_json(found: ChatView) -> ChatViewJson:
     return chats_json((found,))[0]
+
+
+def newly_read_json(found: NewlyRead | None) -> NewlyReadJson:
+    return NewlyReadJson([] if found is None else list(found.message_ids))
+
+
+def reads_json(found: Mapping[UserId, MessageId | None]) -> list[ReadJson]:
+    return [ReadJson(user_id, read_up_to) for user_id, read_up_to in found.items()]
 
 
 def members_json(found: Iterable[MemberView]) -> list[MemberViewJson]:

@@ -6,7 +6,7 @@ position on; live events of the chat skip it meanwhile, so its position is the b
 may see, and what a resumption holds, is decided by the core.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Literal, TypeVar
 
 import structlog
@@ -19,7 +19,7 @@ from messaging_core import operations
 from messaging_core.frames import Frame, NumberedFrame, ResumedChat, ResumedData, ResyncRequiredData
 from messaging_core.ids import ChatId, UserId
 from messaging_core.limits import Limits
-from messaging_core.operations import Context, MissedEvents, Query
+from messaging_core.operations import ChatMarks, Context, MissedEvents, Query
 from messaging_core.ports import Storage, StorageUnavailable
 from messaging_core.profiles import Resume
 from messaging_core.resuming import resumption
@@ -102,16 +102,32 @@ class CatchUp:
             elif chat_id in positions.behind:
                 positions.catch_up(chat_id, max(positions.accepted[chat_id], found.missed[chat_id] - 1))
         while await socket.drained():
-            if not positions.behind:
-                shown = [
-                    ResumedChat(chat_id, number)
-                    for chat_id, number in positions.accepted.items()
-                    if chat_id in own or chat_id not in reaches
-                ]
-                positions.is_held = False
-                self._put(socket, Frame("resumed", ResumedData(shown, ())))
-                return
             await self.catch_up(socket)
+            positions.has_shed = False
+            marks = await self._marks(socket, context)
+            # A client counts the events after the position itself, so its counts must not include them.
+            ahead = {
+                chat_id: read.sequence
+                for chat_id, read in marks.items()
+                if read.sequence > positions.accepted.get(chat_id, 0)
+            }
+            positions.resume({}, ahead)
+            if not positions.behind and not positions.has_shed:
+                positions.is_held = False
+                self._put(socket, Frame("resumed", ResumedData(_resumed(marks, positions), ())))
+                return
+
+    async def _marks(self, socket: Subscription, context: Context) -> Mapping[ChatId, ChatMarks]:
+        """How far all chats of the user are read, some of them a query."""
+        found: dict[ChatId, ChatMarks] = {}
+        after: ChatId | None = None
+        while True:
+            async with self._places:
+                some = await self._read(socket, operations.own_chat_marks(after, context))
+            found.update(some.marks)
+            if some.after is None:
+                return found
+            after = some.after
 
     async def _advance(self, socket: Subscription, chat_id: ChatId, context: Context) -> int:
         """Send the next events of a chat that the socket is behind in.
@@ -220,6 +236,15 @@ class CatchUp:
                 log.warning("The storage does not answer; a WebSocket waits", error=str(error))
             await trio.sleep(TRY_AGAIN_SECONDS)
         raise SocketOver
+
+
+def _resumed(marks: Mapping[ChatId, ChatMarks], positions: Positions) -> list[ResumedChat]:
+    """The chats of the user that the socket has received whole."""
+    return [
+        ResumedChat(chat_id, number, read.unread_count, read.read_up_to, read.others_read_up_to)
+        for chat_id, number in positions.accepted.items()
+        if (read := marks.get(chat_id)) is not None
+    ]
 
 
 def _positions(socket: Subscription) -> Positions:

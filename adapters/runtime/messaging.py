@@ -21,6 +21,7 @@ from messaging_core.avatars import AvatarHosts
 from messaging_core.commands import GetOwnUser, LogIn, RefreshTokens, RegisterUser
 from messaging_core.effects import CloseSockets, Decision, Deliver, DeliverEphemeral, DeliveryEffect
 from messaging_core.errors import IdempotencyKeyReused, Refused
+from messaging_core.events import Typing
 from messaging_core.frames import Frame, HelloData, ShownLimits
 from messaging_core.idempotency import IdempotentRequest, Shown
 from messaging_core.ids import ChatId, SessionId, UserId
@@ -256,7 +257,8 @@ class Messaging:
 
     def _deliver_ephemeral(self, delivery: DeliverEphemeral) -> None:
         """Remember and deliver what happened here or, by its signal, in another process."""
-        self.typists.note(delivery.event, self.now())
+        if isinstance(delivery.event, Typing):
+            self.typists.note(delivery.event, self.now())
         self.hub.deliver(delivery)
 
     # --- sessions ---

@@ -296,6 +296,18 @@ def compile_statements(
             .limit(bindparam("count")),
             *("chat_id", "after_sequence", "count"),
         ),
+        message_ids_of_others=compiled(
+            select(messages.c.id)
+            .where(
+                in_chat,
+                messages.c.sequence < bindparam("before_sequence"),
+                messages.c.sequence >= bindparam("since"),
+                messages.c.author_id.is_distinct_from(bindparam("user_id")),
+            )
+            .order_by(messages.c.sequence.desc())
+            .limit(bindparam("count")),
+            *("chat_id", "before_sequence", "since", "user_id", "count"),
+        ),
         stored_response=compiled(
             select(*[stored_responses.c[name] for name in RESPONSE_COLUMNS]).where(
                 stored_responses.c.user_id == bindparam("user_id"),

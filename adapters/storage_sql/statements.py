@@ -40,6 +40,7 @@ class Statements:
     next_message_number: str
     messages_before: str
     messages_after: str
+    message_ids_of_others: str
     stored_response: str
     log: str
     insert_user: str

@@ -191,6 +191,23 @@ class SqlReader:
         rows = self._execute(self._sql.messages_after, (chat_id, first - 1, count)).fetchall()
         return self._messages_of(rows)
 
+    def message_ids_of_others(
+        self,
+        chat_id: ChatId,
+        user_id: UserId,
+        after_id: MessageId,
+        through_id: MessageId,
+        *,
+        count: int,
+        since: int,
+    ) -> Sequence[MessageId]:
+        before = self._first_from(chat_id, MessageId(through_id + 1))
+        first = max(self._first_from(chat_id, MessageId(after_id + 1)), since)
+        rows = self._execute(
+            self._sql.message_ids_of_others, (chat_id, before, first, user_id, count)
+        ).fetchall()
+        return [id_ for (id_,) in rows]
+
     def _messages_of(self, rows: Sequence[Row]) -> Sequence[Message]:
         return [message_of(row) for row in rows]
 

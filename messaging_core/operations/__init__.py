@@ -57,10 +57,12 @@ from messaging_core.operations.presence import (
     report_typing,
     send_heartbeat,
 )
+from messaging_core.operations.read_marks import ChatMarks, list_reads, mark_read, own_chat_marks
 from messaging_core.operations.users import find_user_by_tag, get_own_user, get_user, knows
 
 __all__ = (
     "MESSAGES_AT_ONCE",
+    "ChatMarks",
     "Context",
     "Executed",
     "LogPart",
@@ -92,15 +94,18 @@ __all__ = (
     "knows",
     "list_chats",
     "list_members",
+    "list_reads",
     "list_typists",
     "log_out",
     "log_part",
+    "mark_read",
     "member_changed",
     "members_added",
     "missed_events",
     "once_only",
     "open_direct_chat",
     "open_session",
+    "own_chat_marks",
     "page_in_parts",
     "page_of_messages",
     "reaches",

@@ -13,6 +13,7 @@ from messaging_core.effects import Decision
 from messaging_core.ids import MAX_ID, ChatId, UserId
 from messaging_core.models import Chat, ChatPage, ChatView, Excerpt, Member, Message, User, UserView
 from messaging_core.operations.base import Context, Operation, Part, Query, Reading
+from messaging_core.operations.read_marks import marks_of
 from messaging_core.ports import Reader, Transaction
 from messaging_core.positions import may_see
 
@@ -106,6 +107,7 @@ def _views(
     viewer = context.actor.user_id
     own = {chat.id: _membership(chat, viewer) for chat, _ in shown}
     last, room = _last_messages(reader, [(chat, own[chat.id]) for chat, _ in shown], room)
+    marks = marks_of(reader, [chat for chat, _ in shown], context)
     hosts = context.privacy.avatar_hosts
     views = tuple(
         [
@@ -114,6 +116,9 @@ def _views(
                 tuple([people[id_] for id_ in user_ids]),
                 own[chat.id].role,
                 last.get(chat.id),
+                (read := marks[chat.id]).unread_count,
+                read.read_up_to,
+                read.others_read_up_to,
             )
             for chat, user_ids in shown
         ]
@@ -212,7 +217,13 @@ def view(reader: Reader, chat: Chat, context: Context, *, created: Message | Non
     if last is None and chat.last_message_id is not None:
         last = _last_messages(reader, ((chat, member),), MAX_ID)[0].get(chat.id)
     shown = chats.excerpt(chat, context.actor.user_id, context.limits.participants_shown)
-    return _shown_to(context, shown, reader.users(shown.member_ids), member, last)
+    view = _shown_to(context, shown, reader.users(shown.member_ids), member, last)
+    read = marks_of(reader, (chat,), context)[chat.id]
+    return view._replace(
+        unread_count=read.unread_count,
+        read_up_to=read.read_up_to,
+        others_read_up_to=read.others_read_up_to,
+    )
 
 
 def chat_views(chat_ids: Sequence[ChatId], context: Context) -> Query[tuple[ChatView, ...]]:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
-from messaging_core.ids import ChatId, MessageId
+from messaging_core.ids import ChatId, MessageId, UserId
 from messaging_core.models import Message
 
 
@@ -27,6 +27,21 @@ class MessageReader(Protocol):
         self, chat_id: ChatId, after_id: MessageId, count: int, since: int = 1
     ) -> Sequence[Message]:
         """The first `count` messages with greater ids, oldest first; see `messages_before`."""
+
+    def message_ids_of_others(
+        self,
+        chat_id: ChatId,
+        user_id: UserId,
+        after_id: MessageId,
+        through_id: MessageId,
+        *,
+        count: int,
+        since: int,
+    ) -> Sequence[MessageId]:
+        """The last `count` messages that the user did not send, with ids above `after_id`, newest first.
+
+        None of them is above `through_id`; for `since` see `messages_before`.
+        """
 
 
 class MessageTransaction(MessageReader, Protocol):

@@ -19,6 +19,7 @@ from messaging_core.events import (
     MemberAdded,
     MemberUpdated,
     MessageCreated,
+    MessageRead,
     Typing,
     rebuild,
 )
@@ -226,7 +227,17 @@ def events(draw: st.DrawFn, *, chat: Chat | None = None) -> DurableEvent:
     return event
 
 
-ephemeral_events: st.SearchStrategy[EphemeralEvent] = st.builds(Typing, chat_ids, user_ids, st.booleans())
+ephemeral_events: st.SearchStrategy[EphemeralEvent] = st.builds(
+    Typing, chat_ids, user_ids, st.booleans()
+) | st.builds(
+    MessageRead,
+    chat_ids,
+    user_ids,
+    message_ids,
+    st.lists(message_ids, max_size=3).map(tuple),
+    st.integers(0, 100),
+    st.integers(1, 100),
+)
 
 
 def _substance() -> st.SearchStrategy[tuple[str | None, dict[str, Any] | None]]:

@@ -23,6 +23,9 @@ def a_chat(**changed: Any) -> dict[str, Any]:
         "participants_count": 2,
         "my_role": "member",
         "last_message": None,
+        "unread_count": 0,
+        "read_up_to": None,
+        "others_read_up_to": None,
         "sequence": 3,
         "updated_at": "2024-11-04T14:30:00Z",
         "history": "all",
@@ -46,6 +49,11 @@ def a_member(person: dict[str, Any], count: int, role: str = "member", **more: A
 
 def a_page(*messages: dict[str, Any], has_more: bool = False) -> dict[str, Any]:
     return {"messages": messages, "has_more": has_more}
+
+
+def a_resumed_chat(**changed: Any) -> dict[str, Any]:
+    chat = {"id": 5, "sequence": 3, "unread_count": 0, "read_up_to": None, "others_read_up_to": None}
+    return {**chat, **changed}
 
 
 def connected(client: Client, log: str = LOG) -> object:
@@ -94,7 +102,7 @@ class TestConnecting:
 
     def test_hidden_events(self, client: Client) -> None:
         """`resumed` says how far each chat is, events that the reader may not see included."""
-        positions = [{"id": 5, "sequence": 4}, {"id": 6, "sequence": 1}]
+        positions = [a_resumed_chat(sequence=4), a_resumed_chat(id=6, sequence=1)]
         client.receive({"event": "resumed", "data": {"chats": positions, "users": []}})
         assert connected(client) == {"event": "resume", "data": {"log": LOG, "chats": {"5": 4}}}
 
@@ -292,6 +300,22 @@ class TestChats:
         assert fetch == THE_CHAT
         assert the_chat(client).chat["participants_count"] == 100
 
+    def test_fetched_too_early(self, client: Client) -> None:
+        """A chat that was read before the last event of its members is fetched once more."""
+        (fetch,) = client.receive(an_event("member.added", 4, a_member(CAROL, 3)))
+        assert isinstance(fetch, Fetch)
+        assert client.fetched(fetch, a_chat()) == (THE_CHAT,)
+        fetched = a_chat(sequence=4, participants=[ALICE, BOB, CAROL], participants_count=3)
+        assert client.fetched(fetch, fetched) == ()
+        assert the_chat(client).chat == fetched
+
+    def test_left_while_fetching(self, client: Client) -> None:
+        """A chat that was left is awaited no more: it is fetched again if the user joins it again."""
+        client.receive(an_event("member.added", 4, a_member(CAROL, 3)))
+        client.receive(an_event("member.removed", 5, a_member(ALICE, 2)))
+        client.receive(an_event("member.added", 6, a_member(ALICE, 3, chat=a_chat(sequence=6))))
+        assert client.receive(an_event("member.removed", 7, a_member(CAROL, 2))) == (THE_CHAT,)
+
     @pytest.mark.parametrize("name", ["user.updated", "me.updated"])
     def test_person(self, client: Client, name: str) -> None:
         """A person's new name appears in all chats, and for oneself."""
@@ -313,3 +337,80 @@ class TestChats:
         """An importer's event moves the position, and changes nothing else."""
         client.receive(an_event("acme.pinned", 4, {"message_id": 5}))
         assert the_chat(client).chat == a_chat(sequence=4)
+
+
+def a_read(user_id: int, read_up_to: int, unread_count: int = 0, sequence: int = 3) -> dict[str, Any]:
+    data = {"chat_id": 5, "user_id": user_id, "read_up_to": read_up_to, "message_ids": []}
+    return {"event": "message.read", "data": {**data, "unread_count": unread_count, "sequence": sequence}}
+
+
+def marks(client: Client) -> tuple[Any, ...]:
+    """What the chat shows: the unread messages, one's own mark, and the others'."""
+    names = ("unread_count", "read_up_to", "others_read_up_to")
+    return tuple(the_chat(client).chat[name] for name in names)
+
+
+class TestReadMarks:
+    def test_sending(self, client: Client) -> None:
+        """A message of another is unread, and read by its author; sending one reads all before it."""
+        client.receive(an_event("message.created", 4, a_message(7, 4)))
+        assert marks(client) == (1, None, 7)
+        client.receive(an_event("message.created", 5, {**a_message(8, 5), "author_id": None}))
+        assert marks(client) == (2, None, 7)
+        client.receive(an_event("message.created", 6, {**a_message(9, 6), "author_id": 1}))
+        assert marks(client) == (0, 9, 7)
+
+    def test_read_by_another(self, client: Client) -> None:
+        """The furthest mark of the others is shown, in a chat of at most 100 people."""
+        client.receive(a_read(2, 7))
+        client.receive(a_read(3, 6))
+        assert marks(client) == (0, None, 7)
+        the_chat(client).chat.update(participants_count=101, others_read_up_to=None)
+        client.receive(a_read(2, 8))
+        assert marks(client) == (0, None, None)
+
+    def test_read_between_messages(self, client: Client) -> None:
+        """What the server has not counted is counted, whichever of the frames comes first."""
+        for number in (4, 5, 6):
+            client.receive(an_event("message.created", number, a_message(number, number)))
+        client.receive(a_read(1, 4, unread_count=1, sequence=5))
+        assert marks(client) == (2, 4, 6)
+        client.receive(a_read(1, 7, unread_count=1, sequence=8))
+        assert marks(client) == (1, 7, 6)
+        for number in (7, 8, 9):
+            client.receive(an_event("message.created", number, a_message(number, number)))
+        assert marks(client) == (2, 7, 9)
+
+    def test_late(self, client: Client) -> None:
+        """One's own mark does not move back, and the same mark again changes nothing."""
+        client.receive(a_read(1, 7, unread_count=2, sequence=5))
+        for late in (a_read(1, 6, unread_count=3, sequence=6), a_read(1, 7, unread_count=1, sequence=4)):
+            client.receive(late)
+            assert marks(client) == (2, 7, None)
+
+    def test_chat_read_before(self, client: Client) -> None:
+        """A chat that was read before the marks does not take them back; one of a later event does."""
+        client.receive(a_read(1, 7, unread_count=2))
+        client.receive(a_read(2, 8))
+        client.receive({"event": "chat.resync", "chat_id": 5, "sequence": 3, "data": a_chat()})
+        assert marks(client) == (2, 7, 8)
+        client.receive({"event": "chat.resync", "chat_id": 5, "sequence": 4, "data": a_chat(sequence=4)})
+        assert marks(client) == (0, None, None)
+
+    def test_unknown_chat(self) -> None:
+        """A mark may come before its chat, which was read before it."""
+        client = Client()
+        client.receive(a_read(2, 7))
+        client.receive({"event": "chat.created", "chat_id": 5, "sequence": 3, "data": a_chat()})
+        assert marks(client) == (0, None, 7)
+
+    def test_resumed(self, client: Client) -> None:
+        """`resumed` says what is true, also against a chat that is read before it and arrives after it."""
+        resumed = a_resumed_chat(sequence=4, unread_count=3, read_up_to=7, others_read_up_to=8)
+        client.receive({"event": "resumed", "data": {"chats": [resumed], "users": []}})
+        assert marks(client) == (3, 7, 8)
+        client.receive({"event": "chat.created", "chat_id": 5, "sequence": 4, "data": a_chat(sequence=4)})
+        assert marks(client) == (3, 7, 8)
+        client.receive({"event": "chat.created", "chat_id": 5, "sequence": 5, "data": a_chat(sequence=5)})
+        client.receive({"event": "resumed", "data": {"chats": [resumed], "users": []}})
+        assert marks(client) == (0, None, None)

@@ -26,6 +26,7 @@ from messaging_core.models import (
     MemberPage,
     MemberView,
     Message,
+    NewlyRead,
     Resource,
     ResourceKind,
     Role,
@@ -151,6 +152,7 @@ def test_resources(message: Message, user: User) -> None:
     assert resource_of(user) == Resource(ResourceKind.USER, user.id)
     assert resource_of(chat) == Resource(ResourceKind.CHAT, 5)
     assert resource_of(None) is None
+    assert resource_of(NewlyRead(ChatId(5), (message.id,))) is None
     assert (
         resource_of(member)
         == resource_of(MemberPage((member, member)))

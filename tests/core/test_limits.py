@@ -65,6 +65,7 @@ BOUNDS: dict[str, tuple[Any, Any]] = {
     "history_page_max": (1, 1000),
     "typing_time": (timedelta(seconds=2), None),
     "typing_members": (2, 10_000),
+    "read_marks_members": (2, 10_000),
     "presence_grace": (timedelta(seconds=5), None),
     "heartbeat_time": (timedelta(seconds=30), None),
     "device_characters": (16, None),

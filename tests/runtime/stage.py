@@ -29,9 +29,11 @@ class Step:
     message: int = 0
 
 
+MARKS = ("unread_count", "read_up_to", "others_read_up_to")
+
 ACTS = (
     *("send", "send", "send", "edit", "erase", "group", "direct", "rename", "history", "add", "add_all"),
-    *("remove", "leave", "promote", "demote", "delete_group"),
+    *("remove", "leave", "promote", "demote", "delete_group", "read", "read", "read"),
 )
 MOVES = ("connect", "disconnect", "wait")
 
@@ -79,6 +81,7 @@ class Stage:
         higher = "owner" if step.message % 2 else "admin"
         requests: dict[str, tuple[str, str, object]] = {
             "send": ("POST", "/messages", {"chat_id": chat, "type": "text", "content": f"#{step.message}"}),
+            "read": ("POST", f"/chats/{chat}/read", {"message_id": message} if step.message % 2 else None),
             "edit": ("PATCH", f"/messages/{message}", {"content": f"edited {step.chat}"}),
             "erase": ("DELETE", f"/messages/{message}", None),
             "group": ("POST", "/chats", {"title": "A group", "member_ids": [other], "history": history}),
@@ -120,10 +123,19 @@ class Stage:
             if response["id"] not in known:
                 known.append(response["id"])
 
-    async def settle(self, within: float) -> None:
-        """Connect every device, and wait until each shows what a fresh fetch shows."""
+    async def settle(self, within: float, *, is_lossy: bool) -> None:
+        """Connect every device, and wait until each shows what a fresh fetch shows.
+
+        A lost signal loses what is ephemeral, read marks too; these are true again after the next connection.
+        """
         for number, device in enumerate(self.devices):
             if not device.is_connected:
+                await device.connect(self.places[number % 2])
+        if is_lossy:
+            for device in self.devices:
+                await device.converges(self.places[0], within, but=MARKS)
+            for number, device in enumerate(self.devices):
+                await device.disconnect()
                 await device.connect(self.places[number % 2])
         for device in self.devices:
             await device.converges(self.places[0], within)
@@ -153,7 +165,7 @@ async def play(
         await stage.begin()
         for step in program:
             await stage.play(step)
-        await stage.settle(within)
+        await stage.settle(within, is_lossy=faults is not None and faults.loss > 0)
         return stage.names
 
 
@@ -177,6 +189,8 @@ EVERY_KIND = (
     Step("connect", 1, other=1),
     Step("connect", 0, other=2),
     *[Step("wait")] * 10,  # as long as a resumption takes, several times
+    Step("send", actor=0),
+    Step("read", actor=1),
     *[
         Step(what, actor=0, other=2)
         for what in ("send", "edit", "erase", "rename", "add", "promote", "remove")

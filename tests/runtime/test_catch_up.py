@@ -331,7 +331,18 @@ async def test_a_client_that_missed_nothing_is_sent_nothing(autojump_clock: Cloc
     async with a_group() as (the, _, bob, chat):
         line, missed = await comes_back(the, bob, {chat: 1})
         assert missed == []
-        assert line.frames[-1]["data"] == {"chats": [{"id": chat, "sequence": 1}], "users": []}
+        assert line.frames[-1]["data"] == {
+            "chats": [
+                {
+                    "id": chat,
+                    "sequence": 1,
+                    "unread_count": 0,
+                    "read_up_to": None,
+                    "others_read_up_to": None,
+                }
+            ],
+            "users": [],
+        }
 
 
 async def test_a_chat_that_the_client_did_not_list_is_sent_as_it_is(autojump_clock: Clock) -> None:
@@ -497,7 +508,9 @@ async def test_a_log_is_sent_in_parts(autojump_clock: Clock) -> None:
         await the.send(alice, chat)
         frames = await line.until("resumed")
         assert [frame["sequence"] for frame in frames[1:-1]] == list(range(2, count + 3))
-        assert frames[-1]["data"]["chats"] == [{"id": chat, "sequence": count + 2}]
+        (resumed,) = frames[-1]["data"]["chats"]
+        assert (resumed["id"], resumed["sequence"]) == (chat, count + 2)
+        assert (resumed["unread_count"], resumed["others_read_up_to"]) == (count + 1, count + 1)
 
 
 class Gate:

@@ -88,6 +88,8 @@ CALLS: dict[str, Callable[[Scene], Values]] = {
     "SendHeartbeat": lambda _: {},
     "GetOwnPresence": lambda _: {},
     "GetPresence": lambda scene: {"user_id": scene.bob.id},
+    "MarkRead": lambda scene: {"chat_id": scene.chat, "message_id": scene.message},
+    "ListReads": lambda scene: {"chat_id": scene.chat},
     "ReportTyping": lambda scene: {"chat_id": scene.chat, "is_typing": True},
     "ListTypists": lambda scene: {"chat_id": scene.chat},
     "CheckHealth": lambda _: {},

@@ -221,6 +221,10 @@ REFUSED: dict[str, tuple[str, dict[str, Any], type[Refused]]] = {
     ),
     "presence of nobody": ("GetPresence", {"user_id": 999}, errors.UserNotFound),
     "presence of a stranger": ("GetPresence", {"user_id": 3}, errors.UserNotFound),
+    "reading nowhere": ("MarkRead", {"chat_id": 999}, errors.ChatNotFound),
+    "reading of others": ("MarkRead", {"chat_id": OTHERS_CHAT}, errors.NotAParticipant),
+    "reads of nothing": ("ListReads", {"chat_id": 999}, errors.ChatNotFound),
+    "reads of others": ("ListReads", {"chat_id": OTHERS_CHAT}, errors.NotAParticipant),
     "typing nowhere": ("ReportTyping", {"chat_id": 999, "is_typing": True}, errors.ChatNotFound),
     "typing in others' chat": (
         "ReportTyping",

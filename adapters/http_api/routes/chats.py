@@ -11,14 +11,24 @@ from adapters.http_api.endpoints import (
     ReadsInParts,
     Writes,
 )
-from adapters.http_api.views import ChatPageJson, ChatViewJson, chat_json, chats_json
+from adapters.http_api.views import (
+    ChatPageJson,
+    ChatViewJson,
+    NewlyReadJson,
+    ReadJson,
+    chat_json,
+    chats_json,
+    newly_read_json,
+    reads_json,
+)
 from adapters.http_api.wire import encode, joined
 from adapters.runtime.messaging import Read, in_parts
 from messaging_core import operations
 from messaging_core.chats import is_paged
-from messaging_core.commands import CreateGroup, GetChat, ListChats, OpenDirectChat
+from messaging_core.commands import CreateGroup, GetChat, ListChats, ListReads, MarkRead, OpenDirectChat
 from messaging_core.errors import (
     ChatNotFound,
+    ChatTooLarge,
     DirectChatWithSelf,
     IdempotencyKeyReused,
     NotAParticipant,
@@ -83,5 +93,25 @@ ENDPOINTS = (
         response=ChatViewJson,
         refusals=(DirectChatWithSelf, UserNotFound, TooManyChats, IdempotencyKeyReused),
         stranger_limits=STRANGER_LIMITS,
+    ),
+    Endpoint(
+        method="POST",
+        path=f"{API}/chats/{{chat_id}}/read",
+        summary="I have read a chat up to a message, or all of it",
+        command=MarkRead,
+        does=Writes(operations.mark_read, newly_read_json),
+        response=NewlyReadJson,
+        refusals=(ChatNotFound, NotAParticipant, IdempotencyKeyReused),
+        needs_body=False,
+        limits=(Limit("request_rate", Per.USER, (Cost.DELIVERIES, Cost.RESPONSE)),),
+    ),
+    Endpoint(
+        method="GET",
+        path=f"{API}/chats/{{chat_id}}/reads",
+        summary="How far each member has read a chat of at most 100 people",
+        command=ListReads,
+        does=Reads(operations.list_reads, reads_json),
+        response=list[ReadJson],
+        refusals=(ChatNotFound, NotAParticipant, ChatTooLarge),
     ),
 )

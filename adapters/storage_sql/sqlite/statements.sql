@@ -173,6 +173,12 @@ FROM messages
 WHERE messages.chat_id = ? AND messages.sequence > ? ORDER BY messages.sequence
  LIMIT ? OFFSET 0
 
+-- message_ids_of_others
+SELECT messages.id
+FROM messages
+WHERE messages.chat_id = ? AND messages.sequence < ? AND messages.sequence >= ? AND messages.author_id IS NOT ? ORDER BY messages.sequence DESC
+ LIMIT ? OFFSET 0
+
 -- stored_response
 SELECT stored_responses.fingerprint, stored_responses.status, stored_responses.resource_kind, stored_responses.resource_id, stored_responses.created_at
 FROM stored_responses

@@ -76,6 +76,32 @@ class MarkRules:
         assert await marks_of(storage, chat, alice, bob) == [(first.id, 1), (third.id, 3)]
         assert (await chat_of(storage, chat.id)).message_count == 3
 
+    async def test_what_others_sent_between_two_messages(self, storage: Storage) -> None:
+        """The newest ids above one message up to another, without one's own, from a number on."""
+        alice, bob, chat = await chat_with(storage, is_group=True)
+        other = await storage.transact(lambda tx: add_group(tx, alice, bob))
+        sent = []
+        for author in (alice, bob, bob, alice, bob, bob):
+            sent.append(await send(storage, chat, author))
+            await send(storage, other, author)
+        ids = [message.id for message in sent]
+
+        def look(reader: Reader) -> None:
+            for after, through, count, since, found in (
+                (MessageId(0), MessageId(MAX_ID), 9, 1, [5, 4, 2, 1]),
+                (ids[1], MessageId(ids[4] + 1), 9, 1, [4, 2]),
+                (MessageId(0), ids[5], 2, 1, [5, 4]),
+                (MessageId(0), ids[5], 9, sent[4].sequence, [5, 4]),
+                (ids[5], MessageId(MAX_ID), 9, 1, []),
+            ):
+                read = reader.message_ids_of_others(
+                    chat.id, alice.id, after, through, count=count, since=since
+                )
+                assert list(read) == [ids[index] for index in found]
+
+        await storage.read(look)
+        await storage.transact(look)
+
     @both_kinds
     async def test_a_mark_moves_forward_only(self, storage: Storage, is_group: bool) -> None:
         """An earlier mark changes nothing, alone or with an advance of the chat that was decided before."""

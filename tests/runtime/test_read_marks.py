@@ -1,0 +1,57 @@
+"""Reading over HTTP, without a network."""
+
+from random import Random
+from typing import Any
+
+from adapters.storage_memory import MemoryStorage
+from tests.runtime.devices import Account, Place, processes, register
+
+
+async def a_chat(place: Place, *people: Account) -> int:
+    body = {"title": "A group", "member_ids": [each.user_id for each in people[1:]]}
+    chat_id: int = (await call(place, "POST", "/chats", body, account=people[0]))["id"]
+    return chat_id
+
+
+async def call(place: Place, method: str, path: str, body: object = None, *, account: Account) -> Any:
+    status, response = await place.request(method, path, body, account=account)
+    assert status in (200, 201), response
+    return response
+
+
+async def test_reading_up_to_a_message_and_all() -> None:
+    """The response names what was newly read of others, newest first; nothing, where nothing is newly read.
+
+    The chat then shows the mark to its reader, and to the others how far anybody else has read.
+    """
+    storage = MemoryStorage()
+    async with processes([storage], Random(0)) as (place,):
+        alice, bob = await register(place, "alice"), await register(place, "bob")
+        chat = await a_chat(place, alice, bob)
+        ids = []
+        for author in (alice, bob, alice, alice):
+            message = {"chat_id": chat, "type": "text", "content": "Hello"}
+            ids.append((await call(place, "POST", "/messages", message, account=author))["id"])
+        path = f"/chats/{chat}"
+        names = ("unread_count", "read_up_to", "others_read_up_to")
+
+        async def marks(account: Account) -> tuple[Any, ...]:
+            (listed,) = await call(place, "GET", "/chats", account=account)
+            shown = await call(place, "GET", path, account=account)
+            assert listed == shown
+            return tuple(shown[name] for name in names)
+
+        assert await marks(bob) == (2, ids[1], ids[3])
+        for body, newly_read, shown in (
+            ({"message_id": ids[0]}, [], (2, ids[1], ids[3])),
+            ({"message_id": ids[2]}, [ids[2]], (1, ids[2], ids[3])),
+            (None, [ids[3]], (0, ids[3], ids[3])),
+            ({}, [], (0, ids[3], ids[3])),
+            ({"message_id": ids[3] + 1000}, [], (0, ids[3], ids[3])),
+        ):
+            assert await call(place, "POST", f"{path}/read", body, account=bob) == {"message_ids": newly_read}
+            assert await marks(bob) == shown
+        assert await call(place, "GET", f"{path}/reads", account=bob) == [
+            {"user_id": alice.user_id, "read_up_to": ids[3]},
+            {"user_id": bob.user_id, "read_up_to": ids[3]},
+        ]
