@@ -17,6 +17,8 @@ from adapters.runtime import Messaging
 SWITCH_INTERVAL = 0.0001
 """Seconds for which the thread keeps the interpreter lock when the event loop wants it. The loop releases the
 lock at each system call, a dozen times for a request; with Python's default it would wait 0.005 each time."""
+USUAL_SWITCH_INTERVAL = sys.getswitchinterval()
+"""The interval as the program begins: later a thread of the storage may have shortened it."""
 
 
 class LazyApp:
@@ -34,12 +36,11 @@ class LazyApp:
     async def load(self) -> ASGIFramework:
         async with self._building:
             if self._app is None:
-                usual = sys.getswitchinterval()
                 sys.setswitchinterval(SWITCH_INTERVAL)
                 try:
                     self._app = await trio.to_thread.run_sync(self._build)
                 finally:
-                    sys.setswitchinterval(usual)
+                    sys.setswitchinterval(USUAL_SWITCH_INTERVAL)
             return self._app
 
 

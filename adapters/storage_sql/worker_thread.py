@@ -22,6 +22,8 @@ PAUSE_SECONDS = 0.00005
 SWITCH_INTERVAL = 0.0001
 """Seconds for which a thread keeps the interpreter's lock while the loop wants it. The loop releases the
 lock at each system call; with Python's default it would wait 0.005 each time."""
+USUAL_SWITCH_INTERVAL = sys.getswitchinterval()
+"""The interval as the program begins: later another thread, or another storage, may have shortened it."""
 
 Work = Callable[[], object]
 
@@ -119,7 +121,6 @@ class ShortSwitches:
     """Keeps the interpreter's switch interval short while threads run interpreted code beside the loop."""
 
     def __init__(self) -> None:
-        self._usual_interval = sys.getswitchinterval()
         self._threads = 0
 
     def begin(self) -> None:
@@ -130,4 +131,4 @@ class ShortSwitches:
     def end(self) -> None:
         self._threads -= 1
         if not self._threads:
-            sys.setswitchinterval(self._usual_interval)
+            sys.setswitchinterval(USUAL_SWITCH_INTERVAL)

@@ -285,3 +285,30 @@ async def test_threads_switch_quickly_while_the_thread_reads(storage: SqliteStor
 
     assert await storage.read(look) < usual
     assert sys.getswitchinterval() == usual
+
+
+async def test_the_usual_switch_interval_returns_after_two_storages(tmp_path: Path) -> None:
+    """Reads in the threads of two storages overlap, and leave the interpreter's interval as it was."""
+    usual = sys.getswitchinterval()
+    releases = [threading.Event(), threading.Event()]
+
+    async def read(path: Path, release: threading.Event, *, task_status: trio.TaskStatus[None]) -> None:
+        begun = threading.Event()
+
+        def hold(reader: Reader) -> None:
+            count_to(reader, LONG)
+            begun.set()
+            assert release.wait(PATIENCE)
+
+        async with open_sqlite(path) as storage, trio.open_nursery() as nursery:
+            nursery.start_soon(storage.read, hold)
+            assert await trio.to_thread.run_sync(begun.wait, PATIENCE)
+            task_status.started()
+
+    async with trio.open_nursery() as second:
+        async with trio.open_nursery() as first:
+            await first.start(read, tmp_path / "one.db", releases[0])
+            await second.start(read, tmp_path / "other.db", releases[1])
+            releases[0].set()
+        releases[1].set()
+    assert sys.getswitchinterval() == usual
