@@ -299,6 +299,8 @@ class BusContract:
     async def test_rebuild_reconnects_one_process(self, exchange: Exchange) -> None:
         """`rebuild` replaces the connection of this process, skips a number, and does not affect others."""
         async with bus_processes(exchange) as (one, two):
+            # Only after one number of a publisher can a skipped one be noticed.
+            await two.wait_until(lambda process: process.numbered(one.bus.publisher))
             untouched, before = len(two.missed), len(one.missed)
             one.bus.rebuild()
             await one.wait_until(lambda process: len(process.missed) > before)
