@@ -110,6 +110,8 @@ class Client:
     """Who types where: a chat's id, and a person's."""
     presence: dict[int, Json] = Factory(dict)
     """What is known of the people whom the socket watches, by id."""
+    watched: tuple[int, ...] = ()
+    """The people whom it watches, on every connection."""
     _reads: dict[int, dict[int, Json]] = Factory(dict)
     """The last `message.read` of each person in each chat, under 0 what `resumed` has said of the others.
 
@@ -134,6 +136,12 @@ class Client:
             return ()
         return self._fetch(_page(chat_id, min(held.messages)))
 
+    def watch(self, user_ids: Iterable[int]) -> tuple[ClientEffect, ...]:
+        """Watch the presence of these people, at most 100, and of nobody else."""
+        self.watched = tuple(user_ids)
+        self.presence = {id_: known for id_, known in self.presence.items() if id_ in self.watched}
+        return self._watch() if self.is_live else ()
+
     def latest_first(self) -> list[HeldChat]:
         """The chats in the order of a list: latest activity first."""
         return sorted(self.chats.values(), key=_activity, reverse=True)
@@ -153,7 +161,7 @@ class Client:
             case "hello":
                 return self._hello(data)
             case "resumed":
-                self._resumed(data)
+                return self._resumed(data)
             case "resync_required":
                 self._forget()
                 return (Reconnect(float(data["retry_after"])),)
@@ -174,7 +182,7 @@ class Client:
         positions = {str(chat_id): held.sequence for chat_id, held in self.chats.items()}
         return (SendFrame({"event": "resume", "data": {"log": self.log, "chats": positions}}),)
 
-    def _resumed(self, data: Json) -> None:
+    def _resumed(self, data: Json) -> tuple[ClientEffect, ...]:
         """Move each position past the events that this reader may not see."""
         self.is_live = True
         for chat in data["chats"]:
@@ -186,6 +194,10 @@ class Client:
                 others = {"user_id": 0, "read_up_to": chat["others_read_up_to"] or 0}
                 own = {**chat, "user_id": self._own_id}
                 self._reads[chat["id"]] = {0: {**chat, **others}, self._own_id: own}
+        return self._watch() if self.watched else ()
+
+    def _watch(self) -> tuple[ClientEffect, ...]:
+        return (SendFrame({"event": "watch", "data": {"user_ids": list(self.watched)}}),)
 
     def _forget(self) -> None:
         self.chats.clear()

@@ -13,7 +13,7 @@ from typing import Annotated, Any, Final, Literal
 from attrs import frozen
 
 from messaging_core.ids import ChatId, MessageId, SessionId, UserId
-from messaging_core.models import ChatView, History, Message, MessageType, Role, UserView
+from messaging_core.models import ChatView, History, Message, MessageType, PresenceStatus, Role, UserView
 
 # --- profile 1 ----------------------------------------------------------------------------------------------
 
@@ -219,6 +219,16 @@ class ResyncRequiredData:
 
 
 @frozen(slots=False)
+class PresenceData:
+    """The data of `presence`."""
+
+    user_id: UserId
+    status: PresenceStatus
+    last_seen: datetime | None
+    """Now, if they are online; null if they never were."""
+
+
+@frozen(slots=False)
 class KeepaliveData:
     """The data of `keepalive`: an empty object."""
 
@@ -249,6 +259,11 @@ CONTROL_FRAMES: Final = (
         "resync_required",
         "The numbers of `resume` are worth nothing: fetch everything, in `retry_after` seconds.",
         ResyncRequiredData,
+    ),
+    FrameKind(
+        "presence",
+        "Whether somebody is online whom you watch: sent after `watch`, and when it has changed.",
+        PresenceData,
     ),
     FrameKind(
         "keepalive",

@@ -8,11 +8,12 @@ from collections.abc import Callable, Mapping, Sequence
 from math import inf
 from typing import Any, Final, Literal
 
-from attrs import frozen
+from attrs import field, frozen
+from attrs.validators import max_len
 
 from messaging_core.events import Event, LogEntry, event_name, kind_of
 from messaging_core.frames import NOTHING_MORE, ForViewer, Frame, NumberedFrame, Views
-from messaging_core.ids import ChatId
+from messaging_core.ids import ChatId, UserId
 from messaging_core.models import ChatView, UserView
 
 # --- what a client's message asks for -----------------------------------------------------------------------
@@ -52,7 +53,18 @@ class Resume:
     """For each chat the number up to which the client has every event."""
 
 
-SocketEffect = Reply | Carry | Resume | Close
+WATCHED_PEOPLE: Final = 100
+"""How many people a socket watches at most."""
+
+
+@frozen
+class WatchPeople:
+    """From now on the client watches these people, and nobody else; the caller sends their presence."""
+
+    user_ids: tuple[UserId, ...] = field(validator=max_len(WATCHED_PEOPLE))
+
+
+SocketEffect = Reply | Carry | Resume | WatchPeople | Close
 
 
 def ignore(message: str | bytes) -> tuple[()]:

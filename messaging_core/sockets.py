@@ -19,15 +19,16 @@ client has said what it has, and the caller has sent the rest.
 """
 
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from enum import Enum
 from math import inf
 
 from attrs import define, frozen
 
-from messaging_core.ids import ChatId
+from messaging_core.ids import ChatId, UserId
 from messaging_core.limits import Limits
-from messaging_core.profiles import Carry, Close, Profile, Reply, Resume, SocketEffect
+from messaging_core.models import Presence, PresenceStatus
+from messaging_core.profiles import Carry, Close, Profile, Reply, Resume, SocketEffect, WatchPeople
 
 # --- frames -------------------------------------------------------------------------------------------------
 
@@ -322,6 +323,43 @@ class Positions:
         self.is_held = False
 
 
+# --- presence -----------------------------------------------------------------------------------------------
+
+
+class WatchList:
+    """The people whom a socket watches, and what was last found of each."""
+
+    __slots__ = ("_noted",)
+
+    def __init__(self, user_ids: Iterable[UserId]) -> None:
+        self._noted: dict[UserId, Presence | None] = dict.fromkeys(user_ids)
+
+    @property
+    def user_ids(self) -> Collection[UserId]:
+        return self._noted.keys()
+
+    def news(self, found: Mapping[UserId, Presence]) -> list[Presence]:
+        """What of `found` is about watched people, and differs from what was noted.
+
+        Of people who are online, when they were last seen is no news.
+        """
+        return [
+            presence
+            for user_id, noted in self._noted.items()
+            if (presence := found.get(user_id)) is not None and _differs(presence, noted)
+        ]
+
+    def note(self, presence: Presence) -> None:
+        """Note that this presence is no news any more."""
+        self._noted[presence.user_id] = presence
+
+
+def _differs(presence: Presence, noted: Presence | None) -> bool:
+    if noted is None or presence.status is not noted.status:
+        return True
+    return presence.status is PresenceStatus.OFFLINE and presence.last_seen != noted.last_seen
+
+
 # --- the protocol -------------------------------------------------------------------------------------------
 
 GONE = Close(1006, "")
@@ -377,6 +415,7 @@ class SocketProtocol:
         "is_carrying",
         "positions",
         "profile",
+        "watch_list",
     )
 
     def __init__(self, profile: Profile, limits: Limits, *, resumes: bool = False) -> None:
@@ -386,6 +425,8 @@ class SocketProtocol:
         self.positions = Positions(is_held=resumes) if profile.counts else None
         self.is_carrying = False
         """Whether a command that others wait for is carried out."""
+        self.watch_list: WatchList | None = None
+        """None while the socket watches nobody."""
         self._limits = limits
         self._outbox: Outbox | None = None
         self._state = UNOPENED
@@ -513,6 +554,9 @@ class SocketProtocol:
         """The effect, or a reply in its place; None if it waits."""
         if isinstance(effect, Resume):
             return Reply(self.profile.refuse("resume_unexpected", effect))
+        if isinstance(effect, WatchPeople):
+            self.watch_list = WatchList(effect.user_ids) if effect.user_ids else None
+            return effect
         if not isinstance(effect, Carry) or not effect.in_turn:
             return effect
         if not self.is_carrying:

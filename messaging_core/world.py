@@ -237,6 +237,10 @@ class _WorldReader:
             return None
         return Sighting(max(each.at for each in found), max(each.until for each in found))
 
+    def sightings(self, user_ids: Collection[UserId]) -> Mapping[UserId, Sighting]:
+        each = ((user_id, self.sighting(user_id)) for user_id in user_ids)
+        return {user_id: found for user_id, found in each if found is not None}
+
     def stored_response(self, key: IdempotencyKey) -> StoredResponse | None:
         return self._tables.responses.get(key)
 

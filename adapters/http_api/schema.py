@@ -132,7 +132,8 @@ class Schemas:
 
     def _annotated(self, type_: Any, said: Any) -> Schema:
         if isinstance(said, msgspec.Meta):
-            return {**self.of(type_), "minimum": said.ge, "maximum": said.le}
+            bounds = {"minimum": said.ge, "maximum": said.le, "maxItems": said.max_length}
+            return {**self.of(type_), **{name: each for name, each in bounds.items() if each is not None}}
         return self._reference(self._views[said])
 
     def _reference(self, class_: type) -> Schema:

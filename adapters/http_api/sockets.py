@@ -26,8 +26,19 @@ from adapters.runtime import Subscription
 from messaging_core.commands import MarkRead, ReportTyping, SendMessage
 from messaging_core.errors import FieldError, Invalid, TooManyRequests
 from messaging_core.frames import CONTROL_FRAMES, Frame, FrameKind, KeepaliveData, Views
-from messaging_core.ids import MAX_ID, ChatId
-from messaging_core.profiles import PLAIN, Carry, Profile, Refusal, Reply, Resume, SocketEffect, full
+from messaging_core.ids import MAX_ID, ChatId, UserId
+from messaging_core.profiles import (
+    PLAIN,
+    WATCHED_PEOPLE,
+    Carry,
+    Profile,
+    Refusal,
+    Reply,
+    Resume,
+    SocketEffect,
+    WatchPeople,
+    full,
+)
 from messaging_core.sockets import Bundle
 
 log = structlog.get_logger(__name__)
@@ -110,7 +121,16 @@ class ResumeData(msgspec.Struct, gc=False):
     chats: dict[Annotated[int, msgspec.Meta(ge=1, le=MAX_ID)], Annotated[int, msgspec.Meta(ge=0, le=MAX_ID)]]
 
 
+class WatchData(msgspec.Struct, gc=False):
+    """The data of `watch`: the ids of all whom the socket watches from now on."""
+
+    user_ids: Annotated[
+        list[Annotated[int, msgspec.Meta(ge=1, le=MAX_ID)]], msgspec.Meta(max_length=WATCHED_PEOPLE)
+    ]
+
+
 _MESSAGE = msgspec.json.Decoder(_Message)
+_WATCHED = msgspec.json.Decoder(WatchData)
 _POSITIONS = msgspec.json.Decoder(ResumeData)
 _MALFORMED = (msgspec.MsgspecError, RecursionError, UnicodeDecodeError, MalformedJson, Invalid)
 
@@ -134,6 +154,10 @@ def _ping(data: msgspec.Raw) -> Sequence[SocketEffect]:
 def _resume(data: msgspec.Raw) -> Sequence[SocketEffect]:
     positions = _POSITIONS.decode(data)
     return (Resume(positions.log, cast("Mapping[ChatId, int]", positions.chats)),)
+
+
+def _watch(data: msgspec.Raw) -> Sequence[SocketEffect]:
+    return (WatchPeople(tuple([UserId(user_id) for user_id in _WATCHED.decode(data).user_ids])),)
 
 
 def _command(data: msgspec.Raw, *, endpoint: Endpoint, is_acked: bool) -> Sequence[SocketEffect]:
@@ -186,6 +210,13 @@ CLIENT_EVENTS: Final[Mapping[str, ClientEvent]] = MappingProxyType(
                 "Reports that the user has read a chat up to a message, or all of it.",
                 MarkRead,
                 is_acked=False,
+            ),
+            ClientEvent(
+                "watch",
+                "Watches these people, and nobody else: their presence is sent now, and when it changes.",
+                WatchData,
+                ("presence", "error"),
+                _watch,
             ),
         )
     }

@@ -15,7 +15,7 @@ from messaging_core.events import Event, LogEntry, MessageCreated, event_name
 from messaging_core.ids import ChatId, SessionId, UserId
 from messaging_core.limits import Limits
 from messaging_core.models import Actor
-from messaging_core.profiles import PLAIN, Carry, Close, Profile, Reply, Resume, SocketEffect
+from messaging_core.profiles import PLAIN, Carry, Close, Profile, Reply, Resume, SocketEffect, WatchPeople
 from messaging_core.sockets import (
     DEFERRED,
     OUR_FAULT,
@@ -179,6 +179,9 @@ class Subscription:
             case Resume():
                 if self._hub.resume is not None:
                     self._catch_up_with(partial(self._hub.resume, self, effect))
+            case WatchPeople():
+                if self._hub.watch is not None:
+                    self._hub.watch(self)
             case Close():
                 self.close(effect)
             case _:
@@ -312,6 +315,8 @@ class Hub:
         """Sends a socket the events that it left out. None where no profile counts, as for `resume`."""
         self.resume: Callable[[Subscription, Resume], Awaitable[None]] | None = None
         """Sends a socket what its client missed before it connected."""
+        self.watch: Callable[[Subscription], None] | None = None
+        """Sends a socket the presence of the people on its `watch_list`; it must not wait."""
 
     def connect(
         self,

@@ -15,6 +15,7 @@ from adapters.runtime.admissions import Admissions
 from adapters.runtime.attendance import Attendant
 from adapters.runtime.catch_up import CatchUp
 from adapters.runtime.hub import NOBODY, Caller, Hub, Subscription
+from adapters.runtime.presence_feed import PresenceFeed
 from adapters.runtime.relay import Relay, parts
 from messaging_core import operations, tokens, users
 from messaging_core.avatars import AvatarHosts
@@ -150,6 +151,7 @@ class Messaging:
         self._deliver: Callable[[Deliver], None] = hub.deliver
         self.typists = Typists(limits)
         self._attendant = Attendant(self.execute, self.now, limits)
+        self._presence_feed = PresenceFeed(hub, self.read, self.now)
         hub.gone = self._gone
         if bus is not None:
             self.relay = Relay(
@@ -454,6 +456,7 @@ class Messaging:
             if self.relay is not None:
                 nursery.start_soon(self.relay.run)
             nursery.start_soon(self._attendant.run)
+            nursery.start_soon(self._presence_feed.run)
             nursery.start_soon(self._sweep)
 
     async def _sweep(self) -> None:

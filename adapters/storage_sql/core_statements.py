@@ -464,7 +464,18 @@ def compile_statements(
             ),
             *("expired_before", "ended_before", "count"),
         ),
-        sighting=compiled(_sighting(), "user_id", "user_id"),
+        # Grouping would sort: the later times are found by the reader.
+        sightings=compiled(
+            union_all(
+                select(sightings.c.user_id, sightings.c.at, sightings.c.until).where(
+                    among(sightings.c.user_id, "user_ids")
+                ),
+                select(presences.c.user_id, leases.c.until.label("at"), leases.c.until)
+                .join(leases, leases.c.holder == presences.c.holder)
+                .where(among(presences.c.user_id, "user_ids")),
+            ),
+            *("user_ids", "user_ids"),
+        ),
         renew_lease=compiled(
             update(leases)
             .where(leases.c.holder == bindparam("of_holder"), leases.c.until >= bindparam("now"))
@@ -516,18 +527,6 @@ def compile_statements(
         sequences=compiled(select(sequences)),
         store_sequence=stored(sequences),
     )
-
-
-def _sighting() -> Select[Any]:
-    """The latest times of a user's own sighting and of the leases that hold them, or nulls."""
-    own = select(sightings.c.at, sightings.c.until).where(sightings.c.user_id == bindparam("user_id"))
-    held = (
-        select(leases.c.until.label("at"), leases.c.until)
-        .join(presences, presences.c.holder == leases.c.holder)
-        .where(presences.c.user_id == bindparam("user_id"))
-    )
-    found = union_all(own, held).subquery("found")
-    return select(func.max(found.c.at), func.max(found.c.until))
 
 
 def _later(column: ColumnElement[Any], name: str) -> ColumnElement[Any]:

@@ -69,7 +69,7 @@ class Statements:
     store_response: str
     forget_responses: str
     forget_sessions: str
-    sighting: str
+    sightings: str
     renew_lease: str
     add_lease: str
     hold_presence: str

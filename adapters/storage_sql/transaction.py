@@ -238,8 +238,15 @@ class SqlReader:
         return None if row is None else stored_response_of(key, row)
 
     def sighting(self, user_id: UserId) -> Sighting | None:
-        at, until = self._execute(self._sql.sighting, (user_id, user_id)).fetchone()
-        return None if at is None else Sighting(moment(at), moment(until))
+        return self.sightings((user_id,)).get(user_id)
+
+    def sightings(self, user_ids: Collection[UserId]) -> Mapping[UserId, Sighting]:
+        users = self._many(user_ids)
+        found: dict[UserId, tuple[int, int]] = {}
+        for user_id, at, until in self._execute(self._sql.sightings, (users, users)).fetchall():
+            known_at, known_until = found.get(user_id, (at, until))
+            found[user_id] = (max(at, known_at), max(until, known_until))
+        return {user_id: Sighting(moment(at), moment(until)) for user_id, (at, until) in found.items()}
 
     def log(self, chat_id: ChatId, after_sequence: int, count: int) -> Sequence[LogEntry]:
         part = (chat_id, after_sequence, count)

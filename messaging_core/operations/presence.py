@@ -1,5 +1,6 @@
 """Who is there, and who types."""
 
+from collections.abc import Collection, Mapping
 from datetime import datetime
 
 from messaging_core import chats, presence
@@ -21,7 +22,7 @@ def get_presence(command: GetPresence, context: Context) -> Query[Presence]:
 
     def query(reader: Reader) -> Presence:
         viewer, user_id = context.actor.user_id, command.user_id
-        if viewer != user_id and not reader.shares_chat(viewer, user_id):
+        if not _sees(reader, viewer, user_id):
             raise UserNotFound
         return presence.presence_of(user_id, reader.sighting(user_id), context.now)
 
@@ -31,6 +32,26 @@ def get_presence(command: GetPresence, context: Context) -> Query[Presence]:
 def get_own_presence(command: GetOwnPresence, context: Context) -> Query[Presence]:
     del command
     return get_presence(GetPresence(context.actor.user_id), context)
+
+
+def presences(user_ids: Collection[UserId], now: datetime) -> Query[Mapping[UserId, Presence]]:
+    """The presence of each of these people; `seen_by` selects those who may be shown."""
+
+    def query(reader: Reader) -> Mapping[UserId, Presence]:
+        found = reader.sightings(user_ids)
+        return {user_id: presence.presence_of(user_id, found.get(user_id), now) for user_id in user_ids}
+
+    return query
+
+
+def seen_by(viewer: UserId, user_ids: Collection[UserId]) -> Query[frozenset[UserId]]:
+    """Those of these people whose presence the viewer sees."""
+    return lambda reader: frozenset([user_id for user_id in user_ids if _sees(reader, viewer, user_id)])
+
+
+def _sees(reader: Reader, viewer: UserId, user_id: UserId) -> bool:
+    """Whether somebody's presence is shown to the viewer: their own, and of people who share a chat."""
+    return viewer == user_id or reader.shares_chat(viewer, user_id)
 
 
 def send_heartbeat(command: SendHeartbeat, context: Context) -> Operation[None]:

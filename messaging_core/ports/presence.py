@@ -1,5 +1,6 @@
 """What a storage knows of who is there."""
 
+from collections.abc import Collection, Mapping
 from datetime import datetime
 from typing import Protocol
 
@@ -15,6 +16,9 @@ class PresenceReader(Protocol):
 
         A lease counts as a sighting at its end, also after it has expired.
         """
+
+    def sightings(self, user_ids: Collection[UserId]) -> Mapping[UserId, Sighting]:
+        """The `sighting` of each of these users who has one."""
 
 
 class PresenceTransaction(PresenceReader, Protocol):

@@ -551,6 +551,7 @@ def _everything(known: _Known) -> Callable[[Reader], list[object]]:
             ],
             [reader.stored_response(key) for key in known.keys],
             [reader.sighting(user_id) for user_id in known.users],
+            sorted(reader.sightings(known.users).items()),
         ]
 
     return look

@@ -333,6 +333,26 @@ class TestChats:
         client.receive({"event": "typing", "data": {"chat_id": 5, "user_id": 2, "is_typing": False}})
         assert client.typing == set()
 
+    def test_presence(self) -> None:
+        """The list of watched people is sent on every connection, once it is live; others are forgotten."""
+        client = Client()
+        assert client.watch([2, 3]) == ()
+        resumed = {"event": "resumed", "data": {"chats": [], "users": []}}
+        asked = SendFrame({"event": "watch", "data": {"user_ids": [2, 3]}})
+        for _ in range(2):
+            connected(client)
+            assert client.receive(resumed) == (asked,)
+            client.disconnected()
+        client.receive(resumed)
+        bob, carol = [{"user_id": id_, "status": "offline", "last_seen": None} for id_ in (2, 3)]
+        for data in (bob, carol):
+            client.receive({"event": "presence", "data": data})
+        assert client.watch([3]) == (SendFrame({"event": "watch", "data": {"user_ids": [3]}}),)
+        assert client.presence == {3: carol}
+        assert client.watch([]) == (SendFrame({"event": "watch", "data": {"user_ids": []}}),)
+        client.disconnected()
+        assert client.receive(resumed) == ()
+
     def test_custom(self, client: Client) -> None:
         """An importer's event moves the position, and changes nothing else."""
         client.receive(an_event("acme.pinned", 4, {"message_id": 5}))

@@ -1,6 +1,7 @@
 """One socket's protocol: in whichever order things happen, frames leave in order, once, and a close last."""
 
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from itertools import pairwise
 from math import inf
 
@@ -9,9 +10,21 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from messaging_core.ids import ChatId
+from messaging_core.ids import ChatId, UserId
 from messaging_core.limits import Limits
-from messaging_core.profiles import PLAIN, Carry, Close, Profile, Refusal, Reply, Resume, SocketEffect
+from messaging_core.models import Presence, PresenceStatus
+from messaging_core.profiles import (
+    PLAIN,
+    WATCHED_PEOPLE,
+    Carry,
+    Close,
+    Profile,
+    Refusal,
+    Reply,
+    Resume,
+    SocketEffect,
+    WatchPeople,
+)
 from messaging_core.sockets import (
     DEFERRED,
     GONE,
@@ -25,6 +38,7 @@ from messaging_core.sockets import (
     Positions,
     SocketProtocol,
     Span,
+    WatchList,
     bundles,
     counted_bundles,
     payloads,
@@ -260,6 +274,8 @@ def asks(message: str | bytes) -> Sequence[SocketEffect]:
         "c": Carry("command", in_turn=True),
         "n": Carry("at once"),
         "p": Reply(b"pong"),
+        "w": WatchPeople((UserId(2), UserId(1), UserId(2))),
+        "u": WatchPeople(()),
     }
     return tuple(known[letter] for letter in str(message) if letter in known)
 
@@ -322,7 +338,7 @@ def test_a_client_that_starts_over_is_live_at_once() -> None:
     assert dict(protocol.positions.accepted) == {ONE: 9}
 
 
-@pytest.mark.parametrize("message", ["", "p", "c", "rp", "x"])
+@pytest.mark.parametrize("message", ["", "p", "c", "w", "rp", "x"])
 def test_the_first_message_of_a_client_that_resumes_is_its_positions(message: str) -> None:
     """With any other one the socket is closed, with a code after which the client does not come back."""
     assert resuming().receive(message) == (RESUME_EXPECTED,)
@@ -421,6 +437,60 @@ def test_a_closing_socket_carries_out_no_waiting_command() -> None:
     assert protocol.carried() is None
     assert protocol.receive("c") == ()
     assert protocol.put(Bundle.of(b"ack"), 1.0) == b""
+
+
+# --- presence -----------------------------------------------------------------------------------------------
+
+
+def test_a_list_of_watched_people_replaces_the_last() -> None:
+    """Nobody is watched at first, after an empty list, and by what a refused or late message names."""
+    protocol = resuming()
+    assert protocol.receive("w") == (RESUME_EXPECTED,)
+    assert protocol.watch_list is None
+    protocol = SocketProtocol(ASKING, SMALL)
+    assert protocol.receive("w") == asks("w")
+    watch_list = protocol.watch_list
+    assert watch_list is not None
+    assert list(watch_list.user_ids) == [2, 1]
+    protocol.receive("w")
+    assert protocol.watch_list is not watch_list
+    protocol.receive("u")
+    assert protocol.watch_list is None
+    protocol.end()
+    assert protocol.receive("w") == ()
+    assert protocol.watch_list is None
+
+
+def test_a_list_of_watched_people_is_bounded() -> None:
+    """Whatever an adapter makes of its client's messages."""
+    people = [UserId(number) for number in range(1, WATCHED_PEOPLE + 2)]
+    assert len(WatchPeople(tuple(people[1:])).user_ids) == WATCHED_PEOPLE
+    with pytest.raises(ValueError, match="user_ids"):
+        WatchPeople(tuple(people))
+
+
+presences = st.builds(
+    Presence,
+    st.sampled_from([UserId(1), UserId(2), UserId(3)]),
+    st.sampled_from(PresenceStatus),
+    st.none() | st.sampled_from([datetime(2026, 11, 29, hour, tzinfo=UTC) for hour in range(3)]),
+)
+
+
+@given(st.lists(presences))
+def test_news_is_what_a_client_does_not_have(found: list[Presence]) -> None:
+    """Each change of a watched person once; of those who are online, not the time."""
+    watch_list = WatchList([UserId(1), UserId(2)])
+    held: dict[UserId, object] = {}
+    for each in found:
+        is_online = each.status is PresenceStatus.ONLINE
+        shown = each.status if is_online else (each.status, each.last_seen)
+        is_new = each.user_id != 3 and held.get(each.user_id) != shown
+        assert watch_list.news({each.user_id: each}) == [each] * is_new
+        if is_new:
+            watch_list.note(each)
+            held[each.user_id] = shown
+        assert watch_list.news({each.user_id: each}) == []
 
 
 # --- the end ------------------------------------------------------------------------------------------------

@@ -29,7 +29,7 @@ from messaging_core.frames import ForViewer
 from messaging_core.ids import UserId
 from messaging_core.limits import Limits
 from messaging_core.models import ChatView, Role, UserView
-from messaging_core.profiles import PLAIN, Carry, Close, Reply, Resume
+from messaging_core.profiles import PLAIN, Carry, Close, Reply, Resume, WatchPeople
 from messaging_core.sockets import GONE
 from messaging_core.testing import strategies as values
 from tests.frames import check_frame, description, schema_of, sent_by_the_server
@@ -141,7 +141,7 @@ def test_examples_of_clients_are_understood() -> None:
     for name in CLIENT_EVENTS:
         (example,) = description()["components"]["messages"][f"full.client.{name}"]["examples"]
         (effect,) = receive(json.dumps(example["payload"]))
-        assert isinstance(effect, (Carry, Resume, Reply))
+        assert isinstance(effect, (Carry, Resume, Reply, WatchPeople))
         assert not isinstance(effect, Reply) or b'"error"' not in effect.payload
 
 
@@ -172,6 +172,8 @@ def test_the_frame_of_each_event_is_as_described(event: Any, user: Any, chat: An
         {"event": "chat.deleted", "data": {"id": 5, "deleted_by": 1}},
         {"event": "message.seen", "chat_id": 5, "sequence": 1, "data": {}},
         {"event": "ping", "data": {}},
+        {"event": "presence", "data": {"user_id": 2, "status": "asleep", "last_seen": None}},
+        {"event": "client.watch", "data": {"user_ids": [1] * 101}},
     ],
 )
 def test_the_check_of_frames_finds_faults(frame: Any) -> None:

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 import trio
 
-from adapters.runtime import attendance
+from adapters.runtime import attendance, presence_feed
 from tests.patience import PATIENCE
 from tests.server.calls import Scene
 from tests.server.clients import Person, expect, register
@@ -45,6 +45,25 @@ async def test_who_is_there(scene: Scene, server: ServerHere, monkeypatch: pytes
     carol = await register(server, scene.http, "Carol")
     for unknown in (bob.id, 999):
         expect(await carol.ask("GET", f"/presence/{unknown}"), 404, "user_not_found")
+
+
+async def test_who_is_watched(scene: Scene, server: ServerHere, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A socket receives the presence of those whom it watches, at once and when it changes; no stranger's."""
+    monkeypatch.setattr(attendance, "GATHER_SECONDS", 0.01)
+    monkeypatch.setattr(presence_feed, "COMPARE_SECONDS", 0.01)
+    alice, bob = scene.alice, scene.bob
+    carol = await register(server, scene.http, "Carol")
+    async with alice.full_socket() as (socket, _), carol.socket():
+        await socket.ask("watch", user_ids=[carol.id, 999, bob.id])
+        never = {"user_id": bob.id, "status": "offline", "last_seen": None}
+        assert await socket.next_of("presence") == {"event": "presence", "data": never}
+        async with bob.socket():
+            there = (await socket.next_of("presence"))["data"]
+            assert (there["user_id"], there["status"]) == (bob.id, "online")
+        await carol.direct_chat_with(alice)
+        await socket.next_of("chat.created")
+        await socket.ask("watch", user_ids=[carol.id])
+        assert (await socket.next_of("presence"))["data"]["user_id"] == carol.id
 
 
 async def test_who_types(scene: Scene, server: ServerHere) -> None:

@@ -284,13 +284,14 @@ FROM sessions
 WHERE sessions.expires_at < ? OR sessions.ended_at < ?
  LIMIT ? OFFSET 0)
 
--- sighting
-SELECT max(found.at) AS max_1, max(found.until) AS max_2
-FROM (SELECT sightings.at AS at, sightings.until AS until
+-- sightings
+SELECT sightings.user_id, sightings.at, sightings.until
 FROM sightings
-WHERE sightings.user_id = ? UNION ALL SELECT leases.until AS at, leases.until AS until
-FROM leases JOIN presences ON presences.holder = leases.holder
-WHERE presences.user_id = ?) AS found
+WHERE sightings.user_id IN (SELECT anon_1.value
+FROM json_each(?) AS anon_1) UNION ALL SELECT presences.user_id, leases.until AS at, leases.until
+FROM presences JOIN leases ON leases.holder = presences.holder
+WHERE presences.user_id IN (SELECT anon_2.value
+FROM json_each(?) AS anon_2)
 
 -- renew_lease
 UPDATE leases SET until=? WHERE leases.holder = ? AND leases.until >= ?

@@ -56,6 +56,8 @@ class PresenceRules:
         assert await sighting(storage, ALICE) == Sighting(after(60), after(60))
         await apply(storage, EndPresence("a", ALICE), StoreSighting(ALICE, Sighting(after(30), after(70))))
         assert await sighting(storage, ALICE) == Sighting(after(30), after(70))
+        found = await storage.read(lambda reader: reader.sightings((ALICE, NOBODY, BOB)))
+        assert found == {user_id: await sighting(storage, user_id) for user_id in (ALICE, BOB)}
 
     async def test_an_expired_lease_is_not_renewed(self, storage: Storage) -> None:
         """Neither is one that does not exist: its process must begin another."""
