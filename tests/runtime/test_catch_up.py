@@ -827,6 +827,32 @@ async def test_typing_is_shown_to_the_others_and_not_replied_to(autojump_clock: 
         assert (await lines[1].until("message.created"))[1:-1] == [typing, typing]
 
 
+async def test_reading_is_shown_to_all_and_not_replied_to(autojump_clock: Clock) -> None:
+    """A reading that moves no mark is shown to nobody, and one that is refused is replied to."""
+    async with commands() as (the, alice, chat):
+        bob = Actor(UserId(2), SessionId(2))
+        lines = Line(the.nursery), Line(the.nursery)
+        _, socket = [await the.full(actor, line) for actor, line in zip((alice, bob), lines, strict=True)]
+        sent = [(await the.send(alice, chat)).id for _ in range(2)]
+        for data in (
+            {"chat_id": chat, "message_id": sent[0]},
+            {"chat_id": chat, "message_id": sent[0]},
+            {"chat_id": 99},
+            {"chat_id": chat},
+            {},
+        ):
+            socket.receive(json.dumps({"event": "read", "data": data}))
+        await lines[1].until("error", 2)
+        refused = [frame["data"]["problem"]["code"] for frame in lines[1].named("error")]
+        assert refused == ["chat_not_found", "validation_failed"]
+        about = {"chat_id": chat, "user_id": bob.user_id, "sequence": 3}
+        first = {**about, "read_up_to": sent[0], "message_ids": [sent[0]], "unread_count": 1}
+        last = {**about, "read_up_to": sent[1], "message_ids": [sent[1]], "unread_count": 0}
+        for line in lines:
+            await line.until("message.read", 2)
+            assert [frame["data"] for frame in line.named("message.read")] == [first, last]
+
+
 async def test_a_message_of_an_unknown_name_is_ignored(autojump_clock: Clock) -> None:
     """So that a later version of a client may send more."""
     async with commands() as (the, alice, _):

@@ -55,3 +55,19 @@ async def test_reading_up_to_a_message_and_all() -> None:
             {"user_id": alice.user_id, "read_up_to": ids[3]},
             {"user_id": bob.user_id, "read_up_to": ids[3]},
         ]
+
+
+async def test_a_large_chat_shows_nobody_the_marks_of_others() -> None:
+    """With 101 people `/reads` is refused, and what others have read is null; one's own mark is shown."""
+    async with processes([MemoryStorage()], Random(0)) as (place,):
+        people = [await register(place, f"person{number}") for number in range(101)]
+        chat = await a_chat(place, *people)
+        message = {"chat_id": chat, "type": "text", "content": "Hello"}
+        sent = (await call(place, "POST", "/messages", message, account=people[0]))["id"]
+        shown = await call(place, "GET", f"/chats/{chat}", account=people[1])
+        assert (shown["unread_count"], shown["read_up_to"], shown["others_read_up_to"]) == (1, None, None)
+        await call(place, "POST", f"/chats/{chat}/read", account=people[1])
+        shown = await call(place, "GET", f"/chats/{chat}", account=people[1])
+        assert (shown["unread_count"], shown["read_up_to"], shown["others_read_up_to"]) == (0, sent, None)
+        status, refusal = await place.request("GET", f"/chats/{chat}/reads", account=people[1])
+        assert (status, refusal["code"]) == (409, "chat_too_large")

@@ -311,6 +311,7 @@ async def test_every_declared_refusal_is_tested() -> None:
         ("LogIn", errors.InvalidCredentials),
         ("CreateGroup", errors.TooManyChats),
         ("OpenDirectChat", errors.TooManyChats),
+        ("ListReads", errors.ChatTooLarge),
         *(("RefreshTokens", r) for r in BY_NAME["RefreshTokens"].refusals),
         *((name, errors.IdempotencyKeyReused) for name, endpoint in BY_NAME.items() if endpoint.takes_key),
     }
