@@ -27,15 +27,17 @@ PEOPLE = 4
 
 
 class Counting(MemoryStorage):
-    """A storage that counts the reads of presence, and fails on demand."""
+    """A storage that counts the reads of presence, and is slow or fails on demand."""
 
     reads = 0
-    fails = False
+    pause = 0.0
+    failure: Exception | None = None
 
     async def read(self, query: Any) -> Any:
         self.reads += getattr(query, "__qualname__", "").startswith(operations.presences.__name__)
-        if self.fails:
-            raise StorageUnavailable("no disk")
+        await trio.sleep(self.pause)
+        if self.failure is not None:
+            raise self.failure
         return await super().read(query)
 
 
@@ -213,20 +215,55 @@ async def test_only_the_last_of_many_lists_is_read(autojump_clock: Clock) -> Non
         assert (the.shown(line), the.storage.reads) == ([(2, "offline")], 1)
 
 
-async def test_a_failure_loses_nothing(autojump_clock: Clock) -> None:
+async def test_a_list_that_is_replaced_while_it_is_read_for(autojump_clock: Clock) -> None:
+    """Nothing is sent of it any more."""
+    async with town() as the:
+        await the.group(0, 1, 2)
+        socket, line = await the.open(0)
+        the.storage.pause = 1.0
+        the.watch(socket, 1)
+        await trio.sleep(1.5)  # it is asked who may be seen
+        the.watch(socket, 2)
+        await trio.sleep(SOON)
+        assert the.shown(line) == [(2, "offline")]
+
+
+@pytest.mark.parametrize(
+    ("failure", "levels"),
+    [(StorageUnavailable("no disk"), ["warning"]), (RuntimeError("a defect"), ["error"] * 5)],
+)
+async def test_a_failure_loses_nothing(failure: Exception, levels: list[str], autojump_clock: Clock) -> None:
     """What could not be read is read later; an outage of the storage is logged once."""
     async with town() as the:
         await the.group(0, 1)
         socket, line = await the.open(0)
-        the.storage.fails = True
+        await trio.sleep(1)
+        the.storage.failure = failure
         the.watch(socket, 1)
         with capture_logs() as logs:
-            await trio.sleep(5 * COMPARE_SECONDS)
+            await trio.sleep(4.5 * COMPARE_SECONDS)
         said = [each for each in logs if each["event"].startswith("Presence cannot be read")]
-        assert [each["log_level"] for each in said] == ["warning"]
-        the.storage.fails = False
+        assert [each["log_level"] for each in said] == levels
+        the.storage.failure = None
         await trio.sleep(SOON)
         assert the.shown(line) == [(1, "offline")]
+
+
+async def test_a_fault_of_one_connection_is_logged(
+    autojump_clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The others are sent what is theirs."""
+    async with town() as the:
+        await the.group(0, 1, 2)
+        (broken, wrong), (socket, line) = await the.open(0), await the.open(1)
+        await trio.sleep(1)
+        monkeypatch.setattr(wrong, "offer", None)
+        the.watch(broken, 2)
+        the.watch(socket, 2)
+        with capture_logs() as logs:
+            await trio.sleep(1)
+        assert the.shown(line) == [(2, "offline")]
+        assert "A WebSocket could not be written to" in [each["event"] for each in logs]
 
 
 async def test_a_full_socket_receives_it_once_it_has_room(
