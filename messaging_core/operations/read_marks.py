@@ -8,7 +8,7 @@ from messaging_core import chats, read_marks
 from messaging_core.commands import ListReads, MarkRead
 from messaging_core.effects import Decision
 from messaging_core.ids import ChatId, MessageId, UserId
-from messaging_core.marks import NOTHING_READ
+from messaging_core.marks import NOTHING_READ, Mark
 from messaging_core.models import Chat, Excerpt, NewlyRead
 from messaging_core.operations.base import Context, Operation, Query
 from messaging_core.ports import Reader, Transaction
@@ -74,12 +74,22 @@ class ChatMarks:
 
 
 def marks_of(reader: Reader, found: Iterable[Chat | Excerpt], context: Context) -> Mapping[ChatId, ChatMarks]:
-    """How far these chats of the actor are read."""
-    shown = list(found)
-    small = [chat.id for chat in shown if read_marks.shows_marks(chat.member_count, context.limits)]
-    viewer = context.actor.user_id
-    own = reader.own_marks(viewer, [chat.id for chat in shown]) if shown else {}
-    others = reader.furthest_marks(viewer, small) if small else {}
+    """How far these chats of the actor are read; a direct chat that was read whole has its marks with it."""
+    shown, viewer = list(found), context.actor.user_id
+    own: dict[ChatId, Mark] = {}
+    others: dict[ChatId, Mark] = {}
+    unknown: list[Chat | Excerpt] = []
+    for chat in shown:
+        if isinstance(chat, Chat) and chat.marks:
+            for member, mark in zip(chat.members, chat.marks, strict=True):
+                (own if member.user_id == viewer else others)[chat.id] = mark
+        elif chat.message_count:
+            unknown.append(chat)
+    if unknown:
+        own.update(reader.own_marks(viewer, [chat.id for chat in unknown]))
+    small = [chat.id for chat in unknown if read_marks.shows_marks(chat.member_count, context.limits)]
+    if small:
+        others.update(reader.furthest_marks(viewer, small))
     return {
         chat.id: ChatMarks(
             chat.sequence,

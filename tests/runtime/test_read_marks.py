@@ -3,7 +3,15 @@
 from random import Random
 from typing import Any
 
+import pytest
+
 from adapters.storage_memory import MemoryStorage
+from messaging_core.ids import SessionId, UserId
+from messaging_core.limits import Limits
+from messaging_core.models import Actor
+from messaging_core.operations import Context, read_marks
+from messaging_core.privacy import Privacy
+from tests.bus.world import NOW
 from tests.runtime.devices import Account, Place, processes, register
 
 
@@ -71,3 +79,22 @@ async def test_a_large_chat_shows_nobody_the_marks_of_others() -> None:
         assert (shown["unread_count"], shown["read_up_to"], shown["others_read_up_to"]) == (0, sent, None)
         status, refusal = await place.request("GET", f"/chats/{chat}/reads", account=people[1])
         assert (status, refusal["code"]) == (409, "chat_too_large")
+
+
+async def test_the_marks_of_all_chats_are_read_in_slices(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each chat is in one of them, whether its people or the chats before it fill a slice."""
+    monkeypatch.setattr(read_marks, "CHATS_AT_ONCE", 3)
+    monkeypatch.setattr(read_marks, "MARKS_AT_ONCE", 4)
+    storage = MemoryStorage()
+    async with processes([storage], Random(0)) as (place,):
+        people = [await register(place, f"person{number}") for number in range(5)]
+        chats = [await a_chat(place, *people[:count]) for count in (5, 2, 2, 2, 1, 1, 1)]
+        context = Context(Actor(UserId(1), SessionId(1)), NOW, Limits(), Privacy())
+        slices: list[list[int]] = []
+        after = None
+        while not slices or after is not None:
+            some = await storage.read(read_marks.own_chat_marks(after, context))
+            slices.append([*some.marks])
+            after = some.after
+        assert [chat for each in slices for chat in each] == chats
+        assert [len(each) for each in slices] == [1, 2, 3, 1]
