@@ -23,7 +23,8 @@ PASSWORD = "password123"
 USER_KEYS = ["id", "email", "display_name", "tag", "avatar_url", "created_at"]
 CHAT_KEYS = [
     *("id", "title", "is_group", "created_at", "participants", "participants_count"),
-    *("my_role", "last_message", "sequence", "updated_at", "history", "avatar_url"),
+    *("my_role", "last_message", "unread_count", "read_up_to", "others_read_up_to"),
+    *("sequence", "updated_at", "history", "avatar_url"),
 ]
 MESSAGE_KEYS = ["id", "chat_id", "author_id", "type", "content", "payload", "ts"]
 PROBLEM_KEYS = ["type", "title", "status", "detail", "code", "request_id", "errors"]

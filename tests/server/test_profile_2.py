@@ -61,7 +61,10 @@ async def test_a_day_of_a_client(server: ServerHere, alice: Person, bob: Person)
         await socket.ask("resume", log=hello["log"], chats={str(chat): 3})
         assert (await socket.next_of("message.created"))["data"] == missed
         resumed = await socket.next_of("resumed")
-        assert resumed["data"] == {"chats": [{"id": chat, "sequence": 4}], "users": []}
+        shown = expect(await alice.ask("GET", f"/chats/{chat}"), 200)
+        names = ("id", "sequence", "unread_count", "read_up_to", "others_read_up_to")
+        assert resumed["data"] == {"chats": [{name: shown[name] for name in names}], "users": []}
+        assert (shown["sequence"], shown["others_read_up_to"]) == (4, missed["id"])
         live = await bob.send(chat, "And now")
         assert (await socket.next_of("message.created"))["data"] == live
 
