@@ -44,6 +44,8 @@ async def test_responses_fit_the_description(
 ) -> None:
     """Every response has a described status, type and body, and none is a 5xx."""
     await alice.send(chat)
+    # Describe the API before Hypothesis changes the recursion limit: Python's parser fails if it changes.
+    assert (await alice.http.get(f"{server.address}/openapi.json")).status_code == 200
     operation = SCHEMA[endpoint.path][endpoint.method]
     await trio.to_thread.run_sync(partial(ask, operation, mode, server.address, alice.access_token))
 
