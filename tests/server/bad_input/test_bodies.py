@@ -38,6 +38,8 @@ async def test_bodies_that_are_no_object(server: ServerHere, scene: Scene, endpo
     path = path_of(endpoint, dict(CALLS[endpoint.name](scene)))
     before = server.state()
     for content in BODIES:
+        if content == b"" and not endpoint.needs_body:
+            continue
         response = await scene.http.request(
             endpoint.method, f"{server.address}{path}", content=content, headers=headers
         )
