@@ -81,15 +81,23 @@ async def test_a_large_chat_shows_nobody_the_marks_of_others() -> None:
         assert (status, refusal["code"]) == (409, "chat_too_large")
 
 
-async def test_the_marks_of_all_chats_are_read_in_slices(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each chat is in one of them, whether its people or the chats before it fill a slice."""
+@pytest.mark.parametrize(("shown_members", "sizes"), [(100, [1, 2, 3, 1]), (4, [3, 3, 1])])
+async def test_the_marks_of_all_chats_are_read_in_slices(
+    monkeypatch: pytest.MonkeyPatch, shown_members: int, sizes: list[int]
+) -> None:
+    """Each chat is in one of them, whether its people or the chats before it fill a slice.
+
+    Of a chat that is too large to show the marks of others, none is read, so it does not fill a slice.
+    """
     monkeypatch.setattr(read_marks, "CHATS_AT_ONCE", 3)
     monkeypatch.setattr(read_marks, "MARKS_AT_ONCE", 4)
     storage = MemoryStorage()
     async with processes([storage], Random(0)) as (place,):
         people = [await register(place, f"person{number}") for number in range(5)]
         chats = [await a_chat(place, *people[:count]) for count in (5, 2, 2, 2, 1, 1, 1)]
-        context = Context(Actor(UserId(1), SessionId(1)), NOW, Limits(), Privacy())
+        context = Context(
+            Actor(UserId(1), SessionId(1)), NOW, Limits(read_marks_members=shown_members), Privacy()
+        )
         slices: list[list[int]] = []
         after = None
         while not slices or after is not None:
@@ -97,4 +105,4 @@ async def test_the_marks_of_all_chats_are_read_in_slices(monkeypatch: pytest.Mon
             slices.append([*some.marks])
             after = some.after
         assert [chat for each in slices for chat in each] == chats
-        assert [len(each) for each in slices] == [1, 2, 3, 1]
+        assert [len(each) for each in slices] == sizes
