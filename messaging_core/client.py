@@ -27,6 +27,7 @@ Json = Mapping[str, Any]
 API: Final = "/api/v1"
 HISTORY_PAGE: Final = 50
 """Messages in a page of history that the client fetches."""
+MESSAGE_EVENTS: Final = frozenset({"message.created", "message.updated", "message.deleted"})
 PARTICIPANTS_HELD: Final = 100
 """In a larger chat the server selects the participants that it shows, so the client fetches the chat."""
 
@@ -75,6 +76,8 @@ class HeldChat:
     """Its messages by id, without gaps from the oldest that is held to the newest."""
     has_older: bool | None = None
     """Whether messages before the oldest one exist; None until a page of its history was fetched."""
+    position: int = 0
+    """The number up to which every event has arrived. A chat that was fetched may be ahead of it."""
     unplaced: dict[int, Json] = Factory(dict)
     """Changed messages that are not held, by id: a page on its way may have them in an older state."""
     counted_from: int = 0
@@ -179,7 +182,7 @@ class Client:
         if self.log != data["log"]:
             self._forget()
         self.user, self.log = data["user"], data["log"]
-        positions = {str(chat_id): held.sequence for chat_id, held in self.chats.items()}
+        positions = {str(chat_id): held.position for chat_id, held in self.chats.items()}
         return (SendFrame({"event": "resume", "data": {"log": self.log, "chats": positions}}),)
 
     def _resumed(self, data: Json) -> tuple[ClientEffect, ...]:
@@ -187,7 +190,10 @@ class Client:
         self.is_live = True
         for chat in data["chats"]:
             held = self.chats.get(chat["id"])
-            if held is not None and chat["sequence"] >= held.sequence:
+            if held is None:
+                continue
+            held.position = max(held.position, chat["sequence"])
+            if chat["sequence"] >= held.sequence:
                 marks = ("sequence", "unread_count", "read_up_to", "others_read_up_to")
                 held.chat |= {key: chat[key] for key in marks}
                 held.counted_from, held.counted = chat["sequence"], []
@@ -262,6 +268,7 @@ class Client:
         held = self.chats.get(chat["id"])
         if held is None:
             held = self.chats[chat["id"]] = HeldChat(dict(chat))
+        held.position = max(held.position, chat["sequence"])
         if chat["sequence"] >= held.sequence:
             self._replace(held, chat)
 
@@ -286,44 +293,51 @@ class Client:
             self._fold_ephemeral(frame["event"], data)
             return ()
         held = self.chats.get(frame["chat_id"])
-        if held is None or frame["sequence"] <= held.sequence:
-            if held is not None and frame["event"].startswith("message."):
-                self._message(held, data, is_new=False)
+        if held is None:
             return ()
-        held.chat["sequence"] = frame["sequence"]
-        match frame["event"]:
-            case "message.created" | "message.updated" | "message.deleted" as name:
-                self._message(held, data, is_new=name == "message.created")
-                if name == "message.created":
-                    self._count(held, frame["sequence"], data)
-            case "chat.updated":
+        number, name = frame["sequence"], frame["event"]
+        if number <= held.position:
+            if name in MESSAGE_EVENTS:
+                self._message(held, name, data)
+            return ()
+        held.position = number
+        is_included = number <= held.sequence  # in the chat that was fetched
+        held.chat["sequence"] = max(number, held.sequence)
+        return self._apply(held, frame, is_included=is_included)
+
+    def _apply(self, held: HeldChat, frame: Json, *, is_included: bool) -> tuple[ClientEffect, ...]:
+        name, number, data = frame["event"], frame["sequence"], frame["data"]
+        match name:
+            case "message.created" | "message.updated" | "message.deleted":
+                self._message(held, name, data)
+                if name == "message.created" and not is_included:
+                    held.chat["updated_at"] = data["ts"]
+                    self._count(held, number, data)
+            case "chat.updated" if not is_included:
                 held.chat |= {key: value for key, value in data.items() if key in held.chat}
             case "chat.deleted":
                 self._leave(frame["chat_id"])
-            case "member.added" | "member.updated" | "member.removed" as name:
+            case "member.removed" if data["user"]["id"] == self._own_id:
+                self._leave(frame["chat_id"])
+            case "member.added" | "member.updated" | "member.removed" if not is_included:
                 return self._member(held, name, data)
         return ()
 
-    def _message(self, held: HeldChat, message: Json, *, is_new: bool) -> None:
-        last = held.chat["last_message"]
-        newest = 0 if last is None else last["id"]
-        if message["id"] in held.messages or message["id"] > newest or held.has_older is False:
+    def _message(self, held: HeldChat, name: str, message: Json) -> None:
+        oldest = min(held.messages, default=None)
+        is_in_range = name == "message.created" if oldest is None else message["id"] >= oldest
+        if is_in_range or held.has_older is False:
             _keep(held, message)
             message = held.messages[message["id"]]
         elif self._is_fetching(held):
             held.unplaced[message["id"]] = message
-        if message["id"] > newest or (message["id"] == newest and message["revision"] > last["revision"]):
+        last = held.chat["last_message"]
+        if last is None or (last["id"], last["revision"]) < (message["id"], message["revision"]):
             held.chat["last_message"] = message
-        if is_new:
-            held.chat["updated_at"] = message["ts"]
 
     def _member(self, held: HeldChat, name: str, data: Json) -> tuple[ClientEffect, ...]:
         chat, person = held.chat, data["user"]
-        is_own = person["id"] == self._own_id
-        if is_own and name == "member.removed":
-            self._leave(chat["id"])
-            return ()
-        if is_own:
+        if person["id"] == self._own_id:
             chat["my_role"] = data["role"]
         selected = max(chat["participants_count"], data["participants_count"]) > PARTICIPANTS_HELD
         chat["participants_count"] = data["participants_count"]

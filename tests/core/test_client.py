@@ -172,6 +172,20 @@ class TestHistory:
         client.fetched(older, a_page(a_message(2, 8, "edited again")))
         assert texts(client)[-1] == "edited again"
 
+    def test_fetched_chat_ahead_of_events(self, client: Client) -> None:
+        """A fetched chat includes events that are on the way; each of them is still awaited."""
+        client.fetched(opened(client), a_page(a_message(9, 3), has_more=True))
+        (fetch,) = client.receive(an_event("member.added", 4, a_member(CAROL, 101)))
+        assert isinstance(fetch, Fetch)
+        ahead = a_chat(sequence=7, participants_count=101, last_message=a_message(12, 7), title="Saturday")
+        client.fetched(fetch, ahead)
+        assert connected(client) == {"event": "resume", "data": {"log": LOG, "chats": {"5": 4}}}
+        client.receive(an_event("message.created", 5, a_message(10, 5)))
+        client.receive(an_event("chat.updated", 6, {"id": 5, "title": "Friday night"}))
+        client.receive(an_event("message.created", 7, a_message(12, 7)))
+        assert [message["id"] for message in the_chat(client).history] == [12, 10, 9]
+        assert the_chat(client).chat == ahead
+
     def test_page_within_events(self, client: Client) -> None:
         """Where events brought more than the page reaches back, older messages may exist."""
         newest = opened(client)
