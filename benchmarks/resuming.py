@@ -75,8 +75,10 @@ async def measure(storage: Storage, chats: int, rounds: int) -> None:
 
     async def register(name: str) -> tuple[UserId, str]:
         command = RegisterUser(f"{name}@test.com", "password123", name)
-        more = {"device": "", "network": "", "key": None, "path": "", "privacy": Privacy()}
-        signed_in = (await messaging.register(command, **more)).result  # type: ignore[arg-type]
+        registered = await messaging.register(
+            command, device="", network="", key=None, path="", privacy=Privacy()
+        )
+        signed_in = registered.result
         return signed_in.user.id, signed_in.tokens.access_token
 
     user_id, token = await register("alice")

@@ -380,8 +380,8 @@ class WebSocket:
             return self._peer_closes(*payload, now)
         if frame.opcode is Opcode.PONG or self.phase is not SocketPhase.OPEN:
             return ()
-        if frame.opcode is Opcode.PING:
-            return (bytes(self._frames.pong(payload)),)  # type: ignore[arg-type] # a ping's is bytes
+        if frame.opcode is Opcode.PING and not isinstance(payload, str):
+            return (bytes(self._frames.pong(payload)),)
         if not self._buffer.add(payload):
             return self._fail(CloseCode.TOO_BIG, "message_too_big", EndCause.FAILED, now)
         return (SocketMessage(self._buffer.take()),) if frame.message_finished else ()

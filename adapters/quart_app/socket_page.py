@@ -137,9 +137,15 @@ def prose(text: str) -> Markup:
 
 def inline(text: str) -> Markup:
     """A line with its code and emphasis."""
-    escaped = str(escape(text))
-    escaped = re.sub(r"`([^`]+)`", r"<code>\1</code>", escaped)
-    return Markup(re.sub(r"\*([^*]+)\*", r"<em>\1</em>", escaped))  # noqa: S704 - escaped above
+    return Markup("").join(_piece(each) for each in re.split(r"(`[^`]+`|\*[^*]+\*)", text))
+
+
+def _piece(text: str) -> Markup:
+    if len(text) > 2 and text[0] == text[-1] == "`":
+        return Markup("<code>{}</code>").format(text[1:-1])
+    if len(text) > 2 and text[0] == text[-1] == "*":
+        return Markup("<em>{}</em>").format(text[1:-1])
+    return escape(text)
 
 
 def example(message: Part) -> str:
